@@ -1,0 +1,89 @@
+# Herald's commands. `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+# Where what is built once is kept between checkouts: the cluster's binaries and cargo-deny.
+CACHE ?= $(or $(HERALD_LAB_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/herald-lab)
+CARGO_DENY_VERSION := 0.20.2
+CARGO_DENY := $(CACHE)/tools/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
+# Only what makes network namespaces needs root.
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E env PATH="$$PATH")
+LAB := $(SUDO) target/debug/herald-lab
+
+.PHONY: help
+help: ## List the commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+.PHONY: demo
+demo: setup lab ## A real cluster on this machine: EXTERNAL-IP, who announces it, a client, a killed speaker (KEEP=1 leaves it up)
+	$(LAB) demo $(if $(KEEP),--keep)
+
+.PHONY: test
+test: setup fmt lint deny unit doc e2e ## Everything: format, lints, licences, unit, property, doc and CRD tests, then the scenarios on a cluster
+
+.PHONY: check
+check: fmt lint unit ## The inner loop: format, lints, unit tests; no root, no cluster
+
+.PHONY: fmt
+fmt: ## Check the format
+	cargo fmt --all --check
+
+.PHONY: lint
+lint: ## Lints, warnings are errors
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+.PHONY: unit
+unit: ## Unit and property tests, and the drift test of the CRDs
+	cargo test --workspace --all-targets --locked
+
+.PHONY: doc
+doc: ## Documentation builds without warnings, and its examples run
+	cargo test --workspace --doc --locked
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+
+.PHONY: deny
+deny: $(CARGO_DENY) ## Licences, banned crates and sources of the dependencies
+	$(CARGO_DENY) --locked check licenses bans sources
+
+.PHONY: advisories
+advisories: $(CARGO_DENY) ## Known vulnerabilities of the dependencies (fetches the RustSec database)
+	$(CARGO_DENY) --locked check advisories
+
+$(CARGO_DENY):
+	@echo "building cargo-deny $(CARGO_DENY_VERSION), once (about 4 minutes)"
+	cargo install cargo-deny --version $(CARGO_DENY_VERSION) --locked --root $(dir $(patsubst %/,%,$(dir $@)))
+
+.PHONY: e2e
+e2e: setup lab ## The scenarios, each once, on a real cluster (ONLY=word runs those whose name holds it)
+	$(LAB) build
+	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER='$(SUDO)' cargo test -p herald-e2e --test scenarios --locked -- $(ONLY)
+
+.PHONY: bench
+bench: setup lab ## The figures of docs/benchmarks.md: apply to EXTERNAL-IP, create to ingress, ingress to announcement, memory
+	$(LAB) build
+	$(LAB) bench
+
+.PHONY: crds
+crds: ## Generate deploy/crds from the types in crds/
+	cargo run -q -p herald-crds --example generate -- deploy/crds
+
+.PHONY: image
+image: setup lab ## Build Herald's image with buildah, as an OCI archive in target/image
+	$(LAB) image
+
+.PHONY: setup
+setup: ## Install the Debian packages the lab needs, if any is missing (says so first)
+	@e2e/setup.sh
+
+.PHONY: lab
+lab: ## Build the herald-lab command
+	cargo build -p herald-e2e --bin herald-lab --locked
+
+.PHONY: lab-down
+lab-down: lab ## Tear down every lab on this machine
+	$(LAB) down --all
+
+.PHONY: clean
+clean: ## Remove what was built in this checkout (not the cache of cluster binaries)
+	cargo clean

@@ -1,0 +1,263 @@
+//! What the controller decides: values that can be compared, queued and written.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use herald_crds::{
+    AddressPool, VirtualIP, VirtualIPSpec,
+    pool::FamilyUsage,
+    virtual_ip::{AnnouncedReason, ServiceReference},
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+use crate::view::ServiceView;
+
+/// Namespace and name of a Service.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServiceKey {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+}
+
+impl std::fmt::Display for ServiceKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// The object a decision is about. The index has at most one write under way per object, which orders them.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Subject {
+    /// A VirtualIP, by its address.
+    VirtualIp(IpAddr),
+    /// A Service.
+    Service(ServiceKey),
+    /// A pool.
+    Pool(String),
+}
+
+/// A condition without its time, which the writer adds: decisions know no clock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConditionValue {
+    /// Type of the condition.
+    pub type_: &'static str,
+    /// "True" or "False".
+    pub status: &'static str,
+    /// CamelCase word.
+    pub reason: String,
+    /// A sentence a person can act on.
+    pub message: String,
+    /// Generation of the object it speaks about; Services have none.
+    pub generation: Option<i64>,
+    /// The time of the last transition, where the status does not change with this write.
+    pub since: Option<Time>,
+}
+
+impl ConditionValue {
+    /// The value as it follows on the observed condition: keeps its time where the status stays.
+    #[must_use]
+    pub fn following(mut self, observed: Option<&Condition>) -> Self {
+        self.since = observed.filter(|c| c.status == self.status).map(|c| c.last_transition_time.clone());
+        self
+    }
+
+    /// Does the observed condition say the same?
+    pub fn is(&self, observed: Option<&Condition>) -> bool {
+        observed.is_some_and(|c| {
+            c.type_ == self.type_
+                && c.status == self.status
+                && c.reason == self.reason
+                && c.message == self.message
+                && c.observed_generation == self.generation
+        })
+    }
+
+    /// The condition as the API takes it.
+    pub fn at(&self, now: &Time) -> Condition {
+        Condition {
+            type_: self.type_.to_owned(),
+            status: self.status.to_owned(),
+            reason: self.reason.clone(),
+            message: self.message.clone(),
+            observed_generation: self.generation,
+            last_transition_time: self.since.clone().unwrap_or_else(|| now.clone()),
+        }
+    }
+}
+
+/// What becomes of a field.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Change<T> {
+    /// It stays as it is.
+    #[default]
+    Keep,
+    /// It gets this value.
+    Set(T),
+    /// It is taken away.
+    Remove,
+}
+
+/// One strategic-merge patch on the status subresource of a Service.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServicePatch {
+    /// `status.loadBalancer.ingress`, in order.
+    pub ingress: Change<Vec<IpAddr>>,
+    /// Our condition.
+    pub condition: Change<ConditionValue>,
+    /// A finalizer to add.
+    pub add_finalizer: Option<&'static str>,
+    /// A finalizer to take away.
+    pub remove_finalizer: Option<&'static str>,
+}
+
+/// The object an event is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Regarding {
+    /// A Service.
+    Service(ServiceReference),
+    /// A VirtualIP: name and UID.
+    VirtualIp {
+        /// Name.
+        name: String,
+        /// UID.
+        uid: String,
+    },
+}
+
+/// An event to post.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventValue {
+    /// The object.
+    pub regarding: Regarding,
+    /// Warning instead of Normal.
+    pub warning: bool,
+    /// CamelCase word; upstream's where one fits.
+    pub reason: &'static str,
+    /// What was done.
+    pub action: &'static str,
+    /// The sentence.
+    pub note: String,
+}
+
+/// What a pool's status is to say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PoolReport {
+    /// Counts of IPv4.
+    pub ipv4: Option<FamilyUsage>,
+    /// Counts of IPv6.
+    pub ipv6: Option<FamilyUsage>,
+    /// Both conditions.
+    pub conditions: Vec<ConditionValue>,
+}
+
+/// A write to the API server. Each carries what makes it fail where the decision is out of date: the resource version,
+/// or the UID.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Creates a VirtualIP with our finalizer: the API server refuses a second one of the same address.
+    CreateVirtualIp {
+        /// Address; the name follows from it.
+        address: IpAddr,
+        /// Labels.
+        labels: BTreeMap<String, String>,
+        /// Spec.
+        spec: Box<VirtualIPSpec>,
+    },
+    /// Replaces spec and our labels.
+    UpdateVirtualIpSpec {
+        /// Address.
+        address: IpAddr,
+        /// Resource version decided upon.
+        resource_version: String,
+        /// Labels.
+        labels: BTreeMap<String, String>,
+        /// Spec.
+        spec: Box<VirtualIPSpec>,
+    },
+    /// Deletes a VirtualIP; the finalizer holds it until its announcer is silent.
+    DeleteVirtualIp {
+        /// Address.
+        address: IpAddr,
+        /// UID decided upon.
+        uid: String,
+    },
+    /// Lets a deleted VirtualIP go.
+    RemoveVirtualIpFinalizer {
+        /// Address.
+        address: IpAddr,
+        /// Resource version decided upon.
+        resource_version: String,
+        /// The finalizers that stay.
+        remaining: Vec<String>,
+    },
+    /// Takes back a status nobody is there to take back.
+    CorrectVirtualIpStatus {
+        /// Address.
+        address: IpAddr,
+        /// Resource version decided upon.
+        resource_version: String,
+        /// Why.
+        reason: AnnouncedReason,
+        /// The condition.
+        condition: ConditionValue,
+    },
+    /// Patches a Service's status, condition and finalizer at once.
+    PatchServiceStatus {
+        /// The Service.
+        service: ServiceReference,
+        /// Resource version decided upon.
+        resource_version: String,
+        /// The patch.
+        patch: ServicePatch,
+        /// Events to post once it is written.
+        events: Vec<EventValue>,
+    },
+    /// Writes a pool's status.
+    PatchPoolStatus {
+        /// The pool.
+        pool: String,
+        /// Resource version decided upon.
+        resource_version: String,
+        /// The status.
+        report: PoolReport,
+    },
+    /// Posts an event.
+    Event(EventValue),
+}
+
+impl Action {
+    /// The object it writes; `None` for an event.
+    pub fn subject(&self) -> Option<Subject> {
+        match self {
+            Self::CreateVirtualIp { address, .. }
+            | Self::UpdateVirtualIpSpec { address, .. }
+            | Self::DeleteVirtualIp { address, .. }
+            | Self::RemoveVirtualIpFinalizer { address, .. }
+            | Self::CorrectVirtualIpStatus { address, .. } => Some(Subject::VirtualIp(*address)),
+            Self::PatchServiceStatus { service, .. } => {
+                Some(Subject::Service(ServiceKey { namespace: service.namespace.clone(), name: service.name.clone() }))
+            }
+            Self::PatchPoolStatus { pool, .. } => Some(Subject::Pool(pool.clone())),
+            Self::Event(_) => None,
+        }
+    }
+}
+
+/// What became of a write: an input to the index.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// A VirtualIP was written.
+    VirtualIp(Box<VirtualIP>),
+    /// A Service was written.
+    Service(Box<ServiceView>),
+    /// A pool was written.
+    Pool(Box<AddressPool>),
+    /// The object is gone (404): what was to be taken away from it has gone with it.
+    Gone,
+    /// Written; there is nothing to show.
+    Done,
+    /// Not written (conflict, there already, throttled, server error, refused): decide again, after a pause that grows.
+    /// What is in the way comes by the watch.
+    Failed,
+}

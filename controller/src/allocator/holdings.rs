@@ -1,0 +1,98 @@
+//! Who has which address: one relation, readable from both sides.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use herald_crds::virtual_ip::ServiceReference;
+
+/// Who has an address. Without Services it is being withdrawn.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Occupant {
+    /// The pool it was assigned from.
+    pub pool: String,
+    /// The Services that use it.
+    pub services: BTreeSet<ServiceReference>,
+    /// The Services that gave it up and wait for it to fall silent.
+    pub leaving: BTreeSet<ServiceReference>,
+}
+
+/// Addresses and their occupants. The index by Service is derived, and only these methods touch it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Holdings {
+    by_address: BTreeMap<IpAddr, Occupant>,
+    by_service: BTreeMap<ServiceReference, BTreeSet<IpAddr>>,
+}
+
+impl Holdings {
+    pub(super) fn occupy(&mut self, address: IpAddr, pool: &str, service: &ServiceReference) {
+        let occupant = self.by_address.entry(address).or_default();
+        pool.clone_into(&mut occupant.pool);
+        occupant.leaving.remove(service);
+        occupant.services.insert(service.clone());
+        self.by_service.entry(service.clone()).or_default().insert(address);
+    }
+
+    pub(super) fn leave(&mut self, service: &ServiceReference, address: IpAddr) {
+        if let Some(occupant) = self.by_address.get_mut(&address)
+            && let Some(service) = occupant.services.take(service)
+        {
+            occupant.leaving.insert(service);
+        }
+    }
+
+    pub(super) fn forget_leaving(&mut self, service: &ServiceReference, address: IpAddr) {
+        if let Some(occupant) = self.by_address.get_mut(&address)
+            && occupant.leaving.remove(service)
+        {
+            self.unlink(service, address);
+        }
+    }
+
+    pub(super) fn remove(&mut self, address: IpAddr) -> Option<Occupant> {
+        let occupant = self.by_address.remove(&address)?;
+        for service in occupant.services.iter().chain(&occupant.leaving) {
+            self.unlink(service, address);
+        }
+        Some(occupant)
+    }
+
+    fn unlink(&mut self, service: &ServiceReference, address: IpAddr) {
+        if let Some(addresses) = self.by_service.get_mut(service) {
+            addresses.remove(&address);
+            if addresses.is_empty() {
+                self.by_service.remove(service);
+            }
+        }
+    }
+
+    pub(super) fn occupant(&self, address: IpAddr) -> Option<&Occupant> {
+        self.by_address.get(&address)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (IpAddr, &Occupant)> {
+        self.by_address.iter().map(|(a, o)| (*a, o))
+    }
+
+    pub(super) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.by_address.keys().copied()
+    }
+
+    fn linked(&self, service: &ServiceReference) -> impl Iterator<Item = (IpAddr, &Occupant)> {
+        let addresses = self.by_service.get(service).into_iter().flatten();
+        addresses.filter_map(|a| self.by_address.get(a).map(|o| (*a, o)))
+    }
+
+    pub(super) fn held(&self, service: &ServiceReference) -> Vec<IpAddr> {
+        self.linked(service).filter(|(_, o)| o.services.contains(service)).map(|(a, _)| a).collect()
+    }
+
+    pub(super) fn is_leaving(&self, service: &ServiceReference, address: IpAddr) -> bool {
+        self.by_address.get(&address).is_some_and(|o| o.leaving.contains(service))
+    }
+
+    pub(super) fn leaving(&self, service: &ServiceReference) -> Vec<IpAddr> {
+        self.linked(service).filter(|(_, o)| o.leaving.contains(service)).map(|(a, _)| a).collect()
+    }
+}

@@ -1,0 +1,170 @@
+//! One pool as the allocator sees it.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use herald_crds::{
+    AddressPoolSpec,
+    address::{AddressBlock, AddressSet, IpFamily},
+    selector,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+
+use super::{Asker, Obstacle, PoolFault};
+
+/// A pool: what it may give out and what of that is free.
+#[derive(Clone, Debug)]
+pub(super) struct Pool {
+    spec: AddressPoolSpec,
+    fault: Option<PoolFault>,
+    usable: AddressSet,
+    free: AddressSet,
+}
+
+impl Pool {
+    /// Reads a spec. A spec that cannot be read makes a pool that gives nothing.
+    pub(super) fn new(spec: AddressPoolSpec) -> Self {
+        let (usable, fault) = match spec.usable() {
+            Ok(usable) => (usable, selector_fault(&spec)),
+            Err(error) => (AddressSet::new(), Some(error.into())),
+        };
+        Self { fault, free: usable.clone(), usable, spec }
+    }
+
+    pub(super) fn spec(&self) -> &AddressPoolSpec {
+        &self.spec
+    }
+
+    pub(super) fn fault(&self) -> Option<&PoolFault> {
+        self.fault.as_ref()
+    }
+
+    pub(super) fn usable(&self) -> &AddressSet {
+        &self.usable
+    }
+
+    pub(super) fn contains(&self, address: IpAddr) -> bool {
+        self.usable.contains(address)
+    }
+
+    pub(super) fn avoids(&self, address: IpAddr) -> bool {
+        self.spec.avoids(address)
+    }
+
+    pub(super) fn take(&mut self, address: IpAddr) {
+        self.free.remove(&AddressBlock::single(address));
+    }
+
+    pub(super) fn give_back(&mut self, address: IpAddr) {
+        if self.usable.contains(address) {
+            self.free.insert(&AddressBlock::single(address));
+        }
+    }
+
+    /// Pools of a smaller number first, those without one last, then by name (the map's order).
+    pub(super) fn priority(&self) -> i32 {
+        self.spec.service_allocation.as_ref().and_then(|a| a.priority).unwrap_or(i32::MAX)
+    }
+
+    /// What keeps the Service from an address of this pool that it, or nobody, asked for by name.
+    pub(super) fn obstacle(&self, asker: &Asker<'_>, by_name: bool) -> Option<Obstacle> {
+        if let Some(fault) = &self.fault {
+            return Some(Obstacle::Unusable(fault.to_string()));
+        }
+        if self.spec.drain {
+            return Some(Obstacle::Draining);
+        }
+        if !by_name && !self.spec.auto_assign {
+            return Some(Obstacle::NotAutomatic);
+        }
+        if self.usable.first(asker.family).is_none() {
+            return Some(Obstacle::NoSuchFamily(asker.family));
+        }
+        (!self.selects(asker)).then_some(Obstacle::NotSelected)
+    }
+
+    fn selects(&self, asker: &Asker<'_>) -> bool {
+        let Some(allocation) = &self.spec.service_allocation else { return true };
+        let any = |selectors: &[LabelSelector], labels: &BTreeMap<String, String>| {
+            // A selector that cannot be read is a fault of the pool and has been reported as such.
+            selectors.iter().any(|s| selector::matches(s, labels).unwrap_or(false))
+        };
+        let namespace = (allocation.namespaces.is_empty() && allocation.namespace_selectors.is_empty())
+            || allocation.namespaces.contains(&asker.service.namespace)
+            || any(&allocation.namespace_selectors, asker.namespace_labels);
+        namespace
+            && (allocation.service_selectors.is_empty() || any(&allocation.service_selectors, asker.service_labels))
+    }
+
+    /// The lowest free address that is neither avoided nor blocked.
+    pub(super) fn lowest_free(&self, family: IpFamily, blocked: impl Fn(IpAddr) -> bool) -> Option<IpAddr> {
+        let mut candidate = self.free.first(family)?;
+        loop {
+            if !self.avoids(candidate) && !blocked(candidate) {
+                return Some(candidate);
+            }
+            // `first_from` comes back to the lowest address after the highest: then every one has been seen.
+            let next = self.free.first_from(family, successor(candidate)?)?;
+            if next <= candidate {
+                return None;
+            }
+            candidate = next;
+        }
+    }
+
+    /// Addresses it can give out in all, and those it still can.
+    pub(super) fn sizes(&self, family: IpFamily) -> (u128, u128) {
+        let size = |set: &AddressSet| {
+            let avoided = if self.spec.avoid_buggy_ips { buggy(set, family) } else { 0 };
+            set.len(family).saturating_sub(avoided)
+        };
+        (size(&self.usable), size(&self.free))
+    }
+}
+
+fn selector_fault(spec: &AddressPoolSpec) -> Option<PoolFault> {
+    let allocation = spec.service_allocation.as_ref()?;
+    let empty = BTreeMap::new();
+    let fault = |field: &'static str, selectors: &[LabelSelector]| {
+        selectors.iter().enumerate().find_map(|(index, s)| {
+            selector::matches(s, &empty).err().map(|e| PoolFault::Selector { field, index, message: e.to_string() })
+        })
+    };
+    fault("namespaceSelectors", &allocation.namespace_selectors)
+        .or_else(|| fault("serviceSelectors", &allocation.service_selectors))
+}
+
+fn successor(address: IpAddr) -> Option<IpAddr> {
+    match address {
+        IpAddr::V4(a) => a.to_bits().checked_add(1).map(|b| IpAddr::V4(b.into())),
+        IpAddr::V6(a) => a.to_bits().checked_add(1).map(|b| IpAddr::V6(b.into())),
+    }
+}
+
+/// How many addresses of a set end in .0 or .255.
+fn buggy(set: &AddressSet, family: IpFamily) -> u128 {
+    let below = |end: u64| end.div_ceil(256) + end / 256; // those under `end`: .0 at 0, 256, ...; .255 at 255, 511, ...
+    let run = |(first, last)| match (first, last) {
+        (IpAddr::V4(first), IpAddr::V4(last)) => {
+            u128::from(below(u64::from(last.to_bits()) + 1) - below(u64::from(first.to_bits())))
+        }
+        _ => 0,
+    };
+    set.blocks(family).map(run).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn buggy_addresses_are_counted(first in 0u32..2000, length in 0u32..1500) {
+            let address = |bits: u32| IpAddr::V4(bits.into());
+            let block: AddressBlock = format!("{}-{}", address(first), address(first + length)).parse().unwrap();
+            let expected = (first..=first + length).filter(|a| matches!(a % 256, 0 | 255)).count() as u128;
+            prop_assert_eq!(buggy(&[block].iter().collect(), IpFamily::V4), expected);
+        }
+    }
+}

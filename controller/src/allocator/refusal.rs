@@ -1,0 +1,193 @@
+//! Why a Service gets no address.
+
+use std::net::IpAddr;
+
+use herald_crds::{address::IpFamily, pool::PoolError, service::RequestError, virtual_ip::ServiceReference};
+
+/// One reason a pool gives a Service nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Obstacle {
+    /// `spec.autoAssign` is false.
+    #[error("spec.autoAssign is false")]
+    NotAutomatic,
+    /// `spec.drain` is true.
+    #[error("spec.drain is true")]
+    Draining,
+    /// `spec.serviceAllocation` leaves the Service out.
+    #[error("spec.serviceAllocation does not select the Service")]
+    NotSelected,
+    /// It has no address of the family.
+    #[error("it has no {0} address")]
+    NoSuchFamily(IpFamily),
+    /// Its spec cannot be read.
+    #[error("it is not usable: {0}")]
+    Unusable(String),
+}
+
+/// Why a Service gets no address. Each says in one sentence which object, field and value, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The cluster has no pool.
+    #[error("there is no AddressPool: create one with addresses of this network")]
+    NoPool,
+    /// Pools qualify, and all their addresses are taken.
+    #[error("every {family} address of {} is taken: delete a Service that has one, or add addresses to the pool", Pools(.pools))]
+    PoolFull {
+        /// The family.
+        family: IpFamily,
+        /// The pools that qualify.
+        pools: Vec<String>,
+    },
+    /// No pool may give this Service an address.
+    #[error("no AddressPool gives this Service an {family} address: {}", Obstacles(.pools))]
+    NoPoolAllows {
+        /// The family.
+        family: IpFamily,
+        /// Each pool with its reason.
+        pools: Vec<(String, Obstacle)>,
+    },
+    /// The pool asked for does not exist.
+    #[error(
+        "metadata.annotations asks for AddressPool {pool:?}, which does not exist: create it, or name one that does"
+    )]
+    UnknownPool {
+        /// Its name.
+        pool: String,
+    },
+    /// The address asked for lies in no pool, or not in the one asked for.
+    #[error("the Service asks for {address}, which is not in {}: add it to spec.addresses, or ask for another", AnyOrPool(.pool))]
+    AddressNotInPool {
+        /// The address.
+        address: IpAddr,
+        /// The pool, where the Service names one.
+        pool: Option<String>,
+    },
+    /// The address asked for is of a family the Service does not have.
+    #[error("the Service asks for {address}, and spec.ipFamilies has no {family}: add the family, or ask for another")]
+    FamilyNotServed {
+        /// The address.
+        address: IpAddr,
+        /// Its family.
+        family: IpFamily,
+    },
+    /// The address asked for is another Service's.
+    #[error("the Service asks for {address}, which {} has: ask for another, or wait until it is free", Holder(.by))]
+    AddressInUse {
+        /// The address.
+        address: IpAddr,
+        /// Who has it; nobody any more while it is being withdrawn.
+        by: Option<ServiceReference>,
+    },
+    /// A Service lists the address in `spec.externalIPs`.
+    #[error("{address} stands in spec.externalIPs of Service {by}: take it out there, or ask for another")]
+    AddressInExternalIps {
+        /// The address.
+        address: IpAddr,
+        /// Namespace and name of that Service.
+        by: String,
+    },
+    /// `avoidBuggyIPs` keeps the address back.
+    #[error("AddressPool {pool} keeps {address} back (spec.avoidBuggyIPs): ask for another, or set it to false")]
+    AddressAvoided {
+        /// The address.
+        address: IpAddr,
+        /// The pool.
+        pool: String,
+    },
+    /// The request cannot be read.
+    #[error("{0}")]
+    BadRequest(#[from] RequestError),
+    /// Somebody else's address stands in the status.
+    #[error(
+        "status.loadBalancer.ingress holds {value}, which is in no AddressPool: another provider wrote it. Herald does \
+         not overwrite it; give the Service one provider (spec.loadBalancerClass), or empty its status"
+    )]
+    ForeignIngress {
+        /// Address or host name.
+        value: String,
+    },
+}
+
+impl Refusal {
+    /// The reason as a condition spells it.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::NoPool => "NoPool",
+            Self::PoolFull { .. } => "PoolFull",
+            Self::NoPoolAllows { .. } => "NoPoolAllows",
+            Self::UnknownPool { .. } => "UnknownPool",
+            Self::AddressNotInPool { .. } => "AddressNotInPool",
+            Self::FamilyNotServed { .. } => "FamilyNotServed",
+            Self::AddressInUse { .. } => "AddressInUse",
+            Self::AddressInExternalIps { .. } => "AddressInExternalIPs",
+            Self::AddressAvoided { .. } => "AddressAvoided",
+            Self::BadRequest(_) => "BadRequest",
+            Self::ForeignIngress { .. } => "ForeignIngress",
+        }
+    }
+}
+
+/// Why a pool's spec cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PoolFault {
+    /// An entry of `addresses` or `exclude`.
+    #[error(transparent)]
+    Addresses(#[from] PoolError),
+    /// A label selector.
+    #[error("spec.serviceAllocation.{field}[{index}]: {message}")]
+    Selector {
+        /// `namespaceSelectors` or `serviceSelectors`.
+        field: &'static str,
+        /// Position in the list.
+        index: usize,
+        /// What is wrong with it.
+        message: String,
+    },
+}
+
+struct Pools<'a>(&'a [String]);
+
+impl std::fmt::Display for Pools<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0.len() == 1 { "AddressPool " } else { "AddressPools " })?;
+        f.write_str(&self.0.join(", "))
+    }
+}
+
+struct Obstacles<'a>(&'a [(String, Obstacle)]);
+
+impl std::fmt::Display for Obstacles<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // A condition's message holds 32 KiB; nobody reads more than a few.
+        const SHOWN: usize = 8;
+        for (at, (pool, why)) in self.0.iter().take(SHOWN).enumerate() {
+            write!(f, "{}{pool}: {why}", if at == 0 { "" } else { "; " })?;
+        }
+        match self.0.len().checked_sub(SHOWN) {
+            Some(more @ 1..) => write!(f, "; and {more} more"),
+            _ => Ok(()),
+        }
+    }
+}
+
+struct AnyOrPool<'a>(&'a Option<String>);
+
+impl std::fmt::Display for AnyOrPool<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Some(pool) => write!(f, "AddressPool {pool}"),
+            None => f.write_str("any AddressPool"),
+        }
+    }
+}
+
+struct Holder<'a>(&'a Option<ServiceReference>);
+
+impl std::fmt::Display for Holder<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Some(s) => write!(f, "Service {}/{}", s.namespace, s.name),
+            None => f.write_str("a Service that is being withdrawn still"),
+        }
+    }
+}

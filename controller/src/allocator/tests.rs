@@ -1,0 +1,237 @@
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use test_case::test_case;
+
+use super::*;
+
+fn pool(spec: Value) -> AddressPoolSpec {
+    serde_json::from_value(spec).unwrap()
+}
+
+fn service(name: &str) -> ServiceReference {
+    ServiceReference { namespace: "ns".to_owned(), name: name.to_owned(), uid: format!("uid-{name}") }
+}
+
+fn allocator(pools: &[(&str, Value)]) -> Allocator {
+    let mut allocator = Allocator::default();
+    for (name, spec) in pools {
+        allocator.set_pool(name, &pool(spec.clone()));
+    }
+    allocator
+}
+
+/// Asks for an IPv4 address for a Service labelled app=web in a namespace labelled team=a.
+fn ask(allocator: &mut Allocator, name: &str, address: Option<&str>, pool: Option<&str>) -> Result<String, Refusal> {
+    let labels = |k: &str, v: &str| BTreeMap::from([(k.to_owned(), v.to_owned())]);
+    let (service_labels, namespace_labels) = (labels("app", "web"), labels("team", "a"));
+    let asker = Asker {
+        service: &service(name),
+        service_labels: &service_labels,
+        namespace_labels: &namespace_labels,
+        family: IpFamily::V4,
+        pool,
+    };
+    allocator.assign(&asker, address.map(|a| a.parse().unwrap())).map(|a| a.to_string())
+}
+
+fn lan() -> (&'static str, Value) {
+    ("lan", json!({"addresses": ["192.0.2.1-192.0.2.3"]}))
+}
+
+#[test]
+fn the_lowest_free_address_comes_first() {
+    let mut a = allocator(&[lan()]);
+    assert_eq!(ask(&mut a, "x", None, None).unwrap(), "192.0.2.1");
+    assert_eq!(ask(&mut a, "y", None, None).unwrap(), "192.0.2.2");
+    a.vacate(&service("x"), "192.0.2.1".parse().unwrap());
+    assert_eq!(ask(&mut a, "z", None, None).unwrap(), "192.0.2.3", "one that is being withdrawn is not free");
+    a.free("192.0.2.1".parse().unwrap());
+    assert_eq!(ask(&mut a, "w", None, None).unwrap(), "192.0.2.1");
+}
+
+#[test_case(json!({"addresses": ["192.0.2.0/24"], "autoAssign": false}), "NoPoolAllows"; "not automatic")]
+#[test_case(json!({"addresses": ["192.0.2.0/24"], "drain": true}), "NoPoolAllows"; "drained")]
+#[test_case(json!({"addresses": ["2001:db8::/64"]}), "NoPoolAllows"; "other family")]
+#[test_case(json!({"addresses": ["192.0.2.9-192.0.2.1"]}), "NoPoolAllows"; "reversed")]
+#[test_case(json!({"addresses": ["192.0.2.0/24"], "serviceAllocation": {"namespaces": ["other"]}}), "NoPoolAllows"; "other namespace")]
+#[test_case(json!({"addresses": ["192.0.2.0/24"], "serviceAllocation": {"serviceSelectors": [{"matchLabels": {"app": "db"}}]}}), "NoPoolAllows"; "other Services")]
+#[test_case(json!({"addresses": ["192.0.2.0/24"], "serviceAllocation": {"serviceSelectors": [{"matchExpressions": [{"key": "a", "operator": "Is"}]}]}}), "NoPoolAllows"; "unreadable selector")]
+#[test_case(json!({"addresses": ["192.0.2.0"], "avoidBuggyIPs": true}), "PoolFull"; "every address avoided")]
+fn a_pool_gives_nothing(spec: Value, reason: &str) {
+    let refusal = ask(&mut allocator(&[("lan", spec)]), "x", None, None).unwrap_err();
+    assert_eq!(refusal.reason(), reason);
+    assert!(refusal.to_string().contains("lan"), "{refusal}");
+}
+
+#[test_case(json!({"namespaces": ["ns"]}))]
+#[test_case(json!({"namespaceSelectors": [{"matchLabels": {"team": "a"}}]}))]
+#[test_case(json!({"namespaces": ["other"], "namespaceSelectors": [{"matchLabels": {"team": "a"}}]}); "named or selected")]
+#[test_case(json!({"serviceSelectors": [{"matchLabels": {"app": "web"}}]}))]
+fn a_pool_selects(allocation: Value) {
+    let spec = json!({"addresses": ["192.0.2.1"], "serviceAllocation": allocation});
+    assert_eq!(ask(&mut allocator(&[("lan", spec)]), "x", None, None).unwrap(), "192.0.2.1");
+}
+
+#[test]
+fn no_pool_at_all() {
+    assert_eq!(ask(&mut Allocator::default(), "x", None, None), Err(Refusal::NoPool));
+}
+
+#[test]
+fn pools_by_priority_then_name() {
+    let spec =
+        |address: &str, priority: Value| json!({"addresses": [address], "serviceAllocation": {"priority": priority}});
+    let mut a = allocator(&[
+        ("a", json!({"addresses": ["192.0.2.1"]})),
+        ("b", spec("192.0.2.2", json!(20))),
+        ("c", spec("192.0.2.3", json!(10))),
+    ]);
+    let got: Vec<_> = ["x", "y", "z"].map(|name| ask(&mut a, name, None, None).unwrap()).into();
+    assert_eq!(got, ["192.0.2.3", "192.0.2.2", "192.0.2.1"]);
+    assert_eq!(ask(&mut a, "w", None, None).unwrap_err().reason(), "PoolFull");
+}
+
+#[test_case(Some("192.0.2.2"), None, "192.0.2.2")]
+#[test_case(Some("198.51.100.1"), None, "198.51.100.1"; "a request needs no autoAssign")]
+#[test_case(None, Some("dmz"), "198.51.100.1"; "nor does the pool's name")]
+#[test_case(Some("192.0.2.2"), Some("dmz"), "AddressNotInPool")]
+#[test_case(Some("203.0.113.1"), None, "AddressNotInPool")]
+#[test_case(Some("192.0.2.1"), None, "AddressInUse")]
+#[test_case(None, Some("wan"), "UnknownPool")]
+#[test_case(Some("192.0.2.2"), Some("wan"), "UnknownPool"; "even with an address")]
+#[test_case(Some("192.0.2.3"), None, "AddressInExternalIPs")]
+#[test_case(Some("198.51.100.0"), None, "AddressAvoided")]
+fn requests(address: Option<&str>, pool: Option<&str>, expected: &str) {
+    let dmz = json!({"addresses": ["198.51.100.0/30"], "autoAssign": false, "avoidBuggyIPs": true});
+    let mut a = allocator(&[lan(), ("dmz", dmz)]);
+    ask(&mut a, "first", None, None).unwrap();
+    a.set_external("ns/other", &BTreeSet::from(["192.0.2.3".parse().unwrap()]));
+    let before = a.occupants().count();
+    let got = ask(&mut a, "x", address, pool);
+    assert_eq!(a.occupants().count(), before + usize::from(got.is_ok()), "a refusal changes nothing");
+    assert_eq!(got.unwrap_or_else(|refusal| refusal.reason().to_owned()), expected);
+}
+
+#[test]
+fn external_addresses_are_passed_over_until_they_are_given_up() {
+    let mut a = allocator(&[lan()]);
+    a.set_external("ns/other", &BTreeSet::from(["192.0.2.1".parse().unwrap()]));
+    assert_eq!(ask(&mut a, "x", None, None).unwrap(), "192.0.2.2");
+    a.set_external("ns/other", &BTreeSet::new());
+    assert_eq!(ask(&mut a, "y", None, None).unwrap(), "192.0.2.1");
+}
+
+#[test]
+fn overlapping_pools_give_an_address_once() {
+    let mut a = allocator(&[lan(), ("more", json!({"addresses": ["192.0.2.3-192.0.2.4"]}))]);
+    let got: BTreeSet<_> = (0..4).map(|i| ask(&mut a, &format!("s{i}"), None, None).unwrap()).collect();
+    assert_eq!(got.len(), 4);
+    assert_eq!(ask(&mut a, "late", None, None).unwrap_err().reason(), "PoolFull");
+    let overlaps = a.overlaps("lan");
+    assert_eq!(overlaps.len(), 1);
+    assert!(overlaps[0].1.contains("192.0.2.3".parse().unwrap()));
+}
+
+#[test]
+fn a_shrunk_pool_keeps_what_is_assigned() {
+    let mut a = allocator(&[lan()]);
+    ask(&mut a, "x", None, None).unwrap();
+    a.set_pool("lan", &pool(json!({"addresses": ["192.0.2.3"]})));
+    assert_eq!(a.held(&service("x")), ["192.0.2.1".parse::<IpAddr>().unwrap()]);
+    assert_eq!(a.orphans("lan"), ["192.0.2.1".parse::<IpAddr>().unwrap()]);
+    let usage = a.usage("lan", IpFamily::V4).unwrap();
+    assert_eq!((&*usage.capacity, &*usage.assigned, &*usage.available), ("1", "1", "1"));
+}
+
+#[test]
+fn a_virtual_ip_displaces_a_plan() {
+    let mut a = allocator(&[lan()]);
+    ask(&mut a, "x", None, None).unwrap();
+    let displaced = a.seize("192.0.2.1".parse().unwrap(), "lan", &[service("y")]);
+    assert_eq!(displaced, [service("x")]);
+    assert!(a.held(&service("x")).is_empty() && a.leaving(&service("x")).is_empty());
+    assert_eq!(a.held(&service("y")).len(), 1);
+}
+
+#[test]
+fn a_slash_64_counts_in_full() {
+    let a = allocator(&[("six", json!({"addresses": ["2001:db8::/64"]}))]);
+    assert_eq!(a.usage("six", IpFamily::V6).unwrap().capacity, "18446744073709551616");
+    assert_eq!(a.usage("six", IpFamily::V4), None);
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Assign(u8, Option<u8>),
+    Vacate(u8),
+    Free(u8),
+    Resize(bool, u8, u8),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (0u8..12, prop::option::weighted(0.3, 0u8..16)).prop_map(|(s, a)| Step::Assign(s, a)),
+        2 => (0u8..12).prop_map(Step::Vacate),
+        2 => (0u8..16).prop_map(Step::Free),
+        1 => (any::<bool>(), 0u8..12, 0u8..8).prop_map(|(p, first, n)| Step::Resize(p, first, n)),
+    ]
+}
+
+proptest! {
+    /// Against a naive model: a map of addresses to Services, two overlapping pools as sets of numbers.
+    #[test]
+    fn behaves_like_a_naive_model(steps in prop::collection::vec(step(), 0..60)) {
+        let address = |n: u8| -> IpAddr { format!("192.0.2.{n}").parse().unwrap() };
+        let spec = |first: u8, n: u8| pool(json!({"addresses": [format!("{}-{}", address(first), address(first + n))]}));
+        let mut a = Allocator::default();
+        let mut pools = BTreeMap::from([("a", 0u8..=5u8), ("b", 4..=9)]);
+        for (name, range) in &pools {
+            a.set_pool(name, &spec(*range.start(), range.end() - range.start()));
+        }
+        let mut model: BTreeMap<u8, (String, bool)> = BTreeMap::new();
+        for step in steps {
+            match step {
+                Step::Assign(s, wanted) => {
+                    let name = format!("s{s}");
+                    let usable = |n: &u8| pools.values().any(|p| p.contains(n));
+                    let expected = match wanted {
+                        Some(n) => (usable(&n) && model.get(&n).is_none_or(|(by, held)| *held && *by == name)).then_some(n),
+                        None => pools.values().find_map(|p| p.clone().find(|n| !model.contains_key(n))),
+                    };
+                    let wanted = wanted.map(|n| address(n).to_string());
+                    let got = ask(&mut a, &name, wanted.as_deref(), None).ok();
+                    prop_assert_eq!(&got, &expected.map(|n| address(n).to_string()));
+                    if let Some(n) = expected { model.insert(n, (name, true)); }
+                }
+                Step::Vacate(s) => {
+                    let name = format!("s{s}");
+                    for held in a.held(&service(&name)) { a.vacate(&service(&name), held); }
+                    for (by, held) in model.values_mut() { if *by == name { *held = false; } }
+                }
+                Step::Free(n) => {
+                    if model.get(&n).is_none_or(|(_, held)| !held) { a.free(address(n)); model.remove(&n); }
+                }
+                Step::Resize(second, first, n) => {
+                    let name = if second { "b" } else { "a" };
+                    pools.insert(name, first..=first + n);
+                    a.set_pool(name, &spec(first, n));
+                }
+            }
+            let occupied: Vec<_> = a.occupants().map(|(a, o)| (a, !o.services.is_empty())).collect();
+            let expected: Vec<_> = model.iter().map(|(n, (_, held))| (address(*n), *held)).collect();
+            prop_assert_eq!(occupied, expected);
+            for (name, range) in &pools {
+                let free = range.clone().filter(|n| !model.contains_key(n)).count();
+                let usage = a.usage(name, IpFamily::V4).unwrap();
+                prop_assert_eq!(usage.available, free.to_string());
+            }
+            for s in 0..12 {
+                let name = format!("s{s}");
+                let held = model.iter().filter(|(_, (by, held))| *by == name && *held).map(|(n, _)| address(*n));
+                prop_assert_eq!(a.held(&service(&name)), held.collect::<Vec<_>>());
+                let leaving = model.iter().filter(|(_, (by, held))| *by == name && !held).map(|(n, _)| address(*n));
+                prop_assert_eq!(a.leaving(&service(&name)), leaving.collect::<Vec<_>>());
+            }
+        }
+    }
+}

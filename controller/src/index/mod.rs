@@ -1,0 +1,469 @@
+//! The controller's memory and judgement: observed objects in, writes out. Synchronous; time is passed in.
+//!
+//! Guarantees: nothing is decided before every kind has been listed once; at most one write per object is under way;
+//! every write differs from what is observed; an address is written to a Service only once its VirtualIP is observed to
+//! name that Service; an address is free only once its VirtualIP is gone.
+//!
+//! Assumptions: [`Index::replace`] gets complete lists; each action from [`Index::poll_action`] comes back once through
+//! [`Index::handle_outcome`].
+
+mod pool;
+mod queue;
+mod service;
+mod virtual_ip;
+
+#[cfg(test)]
+mod histories;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod world;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    net::IpAddr,
+    time::Duration,
+};
+
+use herald_crds::{
+    AddressPool, L2AdvertisementSpec, VirtualIP, address::address_of_name, virtual_ip::ServiceReference,
+};
+
+use crate::{
+    action::{Action, EventValue, Outcome, ServiceKey, Subject},
+    allocator::Allocator,
+    view::{NodeView, SegmentView, ServiceView, is_older},
+};
+use pool::PoolEntry;
+use queue::Queue;
+use virtual_ip::VirtualIpEntry;
+
+/// The kinds the index needs to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// Services.
+    Service,
+    /// Namespaces.
+    Namespace,
+    /// Pools.
+    Pool,
+    /// Advertisements.
+    Advertisement,
+    /// VirtualIPs.
+    VirtualIp,
+    /// Nodes.
+    Node,
+    /// Speakers.
+    Speaker,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 7] =
+        [Self::Service, Self::Namespace, Self::Pool, Self::Advertisement, Self::VirtualIp, Self::Node, Self::Speaker];
+}
+
+/// A watched object, reduced.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Object {
+    /// A Service.
+    Service(Box<ServiceView>),
+    /// A namespace and its labels.
+    Namespace(String, BTreeMap<String, String>),
+    /// A pool.
+    Pool(Box<AddressPool>),
+    /// An advertisement.
+    Advertisement(String, Box<L2AdvertisementSpec>),
+    /// A VirtualIP.
+    VirtualIp(Box<VirtualIP>),
+    /// A node.
+    Node(String, NodeView),
+    /// The segments a node's speaker reports.
+    Speaker(String, Vec<SegmentView>),
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Index {
+    listed: BTreeSet<Kind>,
+    leading: bool,
+    services: BTreeMap<ServiceKey, ServiceView>,
+    namespaces: BTreeMap<String, BTreeMap<String, String>>,
+    pools: BTreeMap<String, PoolEntry>,
+    advertisements: BTreeMap<String, L2AdvertisementSpec>,
+    vips: BTreeMap<IpAddr, VirtualIpEntry>,
+    nodes: BTreeMap<String, NodeView>,
+    speakers: BTreeMap<String, Vec<SegmentView>>,
+    allocator: Allocator,
+    /// Services that lack an address: whatever may cure that wakes them.
+    waiting: BTreeSet<ServiceKey>,
+    /// Homes of the VirtualIPs being created: they count before they are observed.
+    homes_under_way: BTreeMap<IpAddr, String>,
+    queue: Queue,
+    events: VecDeque<EventValue>,
+}
+
+impl Index {
+    /// An index that knows nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Has every kind been listed?
+    pub fn is_synced(&self) -> bool {
+        self.listed.len() == Kind::ALL.len()
+    }
+
+    /// The lease was won or lost. A new leader starts from what is observed, not from what it once planned.
+    pub fn set_leading(&mut self, leading: bool) {
+        if leading != self.leading {
+            self.leading = leading;
+            self.rebuild();
+        }
+    }
+
+    /// A complete list of a kind: what is not in it is gone.
+    pub fn replace(&mut self, kind: Kind, objects: Vec<Object>) {
+        let gone = match kind {
+            Kind::Service => {
+                let listed: BTreeSet<_> = objects.iter().filter_map(Object::service_key).collect();
+                self.services.iter().filter(|(k, _)| !listed.contains(k)).map(|(_, v)| v.clone().into()).collect()
+            }
+            Kind::Namespace => missing(&self.namespaces, &objects, |n| Object::Namespace(n, BTreeMap::new())),
+            Kind::Pool => {
+                let listed: BTreeSet<_> = objects.iter().filter_map(Object::name).collect();
+                let gone = self.pools.iter().filter(|(name, _)| !listed.contains(name.as_str()));
+                gone.map(|(_, entry)| Object::Pool(Box::new(entry.pool.clone()))).collect()
+            }
+            Kind::Advertisement => {
+                missing(&self.advertisements, &objects, |n| Object::Advertisement(n, Box::default()))
+            }
+            Kind::VirtualIp => {
+                let listed: BTreeSet<_> = objects.iter().filter_map(Object::name).collect();
+                let gone = self.vips.values().filter(|e| !listed.contains(e.name()));
+                gone.map(|e| Object::VirtualIp(Box::new(e.vip.clone()))).collect::<Vec<_>>()
+            }
+            Kind::Node => missing(&self.nodes, &objects, |n| Object::Node(n, NodeView::default())),
+            Kind::Speaker => missing(&self.speakers, &objects, |n| Object::Speaker(n, Vec::new())),
+        };
+        for object in &gone {
+            self.delete(object);
+        }
+        for object in objects {
+            self.apply(object);
+        }
+        if self.listed.insert(kind) && self.is_synced() {
+            self.rebuild();
+        }
+    }
+
+    /// An object was added or has changed.
+    pub fn apply(&mut self, object: Object) {
+        match object {
+            Object::Service(view) => self.apply_service(*view),
+            Object::Namespace(name, labels) => {
+                if self.namespaces.get(&name) != Some(&labels) {
+                    self.namespaces.insert(name, labels);
+                    self.mark_waiting();
+                }
+            }
+            Object::Pool(pool) => self.apply_pool(*pool),
+            Object::Advertisement(name, spec) => {
+                if self.advertisements.get(&name) != Some(&*spec) {
+                    self.advertisements.insert(name, *spec);
+                    self.mark_vips();
+                }
+            }
+            Object::VirtualIp(vip) => self.apply_vip(*vip),
+            Object::Node(name, node) => {
+                if self.nodes.get(&name) != Some(&node) {
+                    self.nodes.insert(name, node);
+                    self.mark_vips();
+                }
+            }
+            Object::Speaker(name, segments) => {
+                if self.speakers.get(&name) != Some(&segments) {
+                    self.speakers.insert(name, segments);
+                    self.mark_vips();
+                }
+            }
+        }
+    }
+
+    /// An object is gone.
+    pub fn delete(&mut self, object: &Object) {
+        match object {
+            Object::Service(view) => self.delete_service(&view.reference),
+            Object::Namespace(name, _) => {
+                self.namespaces.remove(name);
+            }
+            Object::Pool(pool) => self.delete_pool(pool),
+            Object::Advertisement(name, _) => {
+                self.advertisements.remove(name);
+                self.mark_vips();
+            }
+            Object::VirtualIp(vip) => self.delete_vip(vip),
+            Object::Node(name, _) => {
+                self.nodes.remove(name);
+                self.mark_vips();
+            }
+            Object::Speaker(name, _) => {
+                self.speakers.remove(name);
+                self.mark_vips();
+            }
+        }
+    }
+
+    /// The next write; `None` until something changes, or until [`Self::poll_timeout`].
+    pub fn poll_action(&mut self, now: Duration) -> Option<Action> {
+        if !self.leading || !self.is_synced() {
+            return None;
+        }
+        for subject in self.queue.due(now) {
+            self.mark(subject);
+        }
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return Some(Action::Event(event));
+            }
+            let subject = self.queue.pop(now)?;
+            let action = match &subject {
+                Subject::VirtualIp(address) => self.decide_vip(*address, now),
+                Subject::Service(key) => self.decide_service(key),
+                Subject::Pool(name) => self.decide_pool(name, now),
+            };
+            if let Some(action) = action {
+                self.queue.started(subject);
+                return Some(action);
+            }
+        }
+    }
+
+    /// When [`Self::poll_action`] has something without any input.
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        if self.leading && self.is_synced() { self.queue.next_timer() } else { None }
+    }
+
+    /// What became of a write.
+    pub fn handle_outcome(&mut self, now: Duration, action: &Action, outcome: Outcome) {
+        let Some(subject) = action.subject() else { return };
+        let failed = matches!(outcome, Outcome::Failed);
+        if let Action::CreateVirtualIp { address, .. } = action {
+            self.homes_under_way.remove(address);
+        }
+        match outcome {
+            Outcome::VirtualIp(vip) => {
+                // The answer to a create brings the object; any other may come after the object has gone.
+                let known = address_of(&vip).and_then(|a| self.vips.get(&a)).is_some_and(|e| e.uid() == uid(&vip));
+                if known || matches!(action, Action::CreateVirtualIp { .. }) {
+                    self.apply_vip(*vip);
+                }
+            }
+            Outcome::Service(view) => {
+                if self.services.get(&view.key()).is_some_and(|s| s.reference == view.reference) {
+                    self.apply_service(*view);
+                }
+            }
+            Outcome::Pool(pool) => {
+                if pool.metadata.name.as_ref().is_some_and(|n| self.pools.contains_key(n)) {
+                    self.apply_pool(*pool);
+                }
+            }
+            Outcome::Gone => self.handle_gone(action),
+            Outcome::Done | Outcome::Failed => {}
+        }
+        if !failed && let Action::PatchServiceStatus { events, .. } = action {
+            self.events.extend(events.iter().cloned());
+        }
+        if !failed && let Action::PatchPoolStatus { pool, .. } = action {
+            self.pool_written(pool, now);
+        }
+        self.queue.ended(&subject, failed, now);
+        self.mark(subject);
+    }
+
+    fn handle_gone(&mut self, action: &Action) {
+        match action {
+            Action::PatchServiceStatus { service, .. } => self.delete_service(service),
+            Action::PatchPoolStatus { pool, .. } => {
+                if let Some(entry) = self.pools.get(pool) {
+                    let gone = entry.pool.clone();
+                    self.delete_pool(&gone);
+                }
+            }
+            _ => {
+                if let Some(Subject::VirtualIp(address)) = action.subject()
+                    && let Some(entry) = self.vips.get(&address)
+                {
+                    let gone = entry.vip.clone();
+                    self.delete_vip(&gone);
+                }
+            }
+        }
+    }
+
+    /// Starts from what is observed: VirtualIPs prove ownership; then Services keep what they carry, the oldest first;
+    /// only then is anything decided.
+    fn rebuild(&mut self) {
+        if !self.leading || !self.is_synced() {
+            return;
+        }
+        self.queue.forget_in_flight();
+        self.homes_under_way.clear();
+        let occupied: Vec<IpAddr> = self.allocator.occupants().map(|(a, _)| a).collect();
+        for address in occupied {
+            self.allocator.free(address);
+        }
+        for (address, entry) in &self.vips {
+            self.allocator.seize(*address, &entry.vip.spec.pool, &entry.vip.spec.services);
+        }
+        let mut carriers: Vec<&ServiceView> = self.services.values().filter(|s| s.wants_address()).collect();
+        carriers.sort_by_key(|s| s.created);
+        for service in carriers {
+            for address in service.addresses() {
+                // What cannot be adopted is said when the Service is decided upon.
+                drop(self.allocator.adopt(&service.reference, address));
+            }
+        }
+        let addresses: Vec<IpAddr> = self.allocator.occupants().map(|(a, _)| a).collect();
+        for address in addresses {
+            self.mark(Subject::VirtualIp(address));
+        }
+        let services: Vec<ServiceKey> = self.services.keys().cloned().collect();
+        for key in services {
+            self.mark(Subject::Service(key));
+        }
+        self.mark_vips();
+        self.mark_pools();
+    }
+
+    fn mark(&mut self, subject: Subject) {
+        let created = match &subject {
+            Subject::Service(key) => self.services.get(key).map_or(i64::MAX, |s| s.created),
+            Subject::VirtualIp(_) | Subject::Pool(_) => 0,
+        };
+        self.queue.mark(subject, created);
+    }
+
+    fn mark_service(&mut self, service: &ServiceReference) {
+        self.mark(Subject::Service(ServiceKey { namespace: service.namespace.clone(), name: service.name.clone() }));
+    }
+
+    fn mark_waiting(&mut self) {
+        for key in std::mem::take(&mut self.waiting) {
+            self.mark(Subject::Service(key));
+        }
+    }
+
+    fn mark_vips(&mut self) {
+        for address in self.vips.keys().copied().collect::<Vec<_>>() {
+            self.mark(Subject::VirtualIp(address));
+        }
+    }
+
+    fn mark_pools(&mut self) {
+        for name in self.pools.keys().cloned().collect::<Vec<_>>() {
+            self.mark(Subject::Pool(name));
+        }
+    }
+
+    fn apply_service(&mut self, mut view: ServiceView) {
+        let key = view.key();
+        let held = self.services.get(&key).map(|s| s.reference.clone());
+        if let Some(other) = held.filter(|r| *r != view.reference) {
+            self.delete_service(&other);
+        }
+        let mut external_changed = !view.external_ips.is_empty();
+        if let Some(old) = self.services.get(&key) {
+            if is_older(Some(&view.resource_version), Some(&old.resource_version)) {
+                return;
+            }
+            // What was proved to be ours stays ours: a change of type takes the proof away.
+            if view.finalizer.is_none() && view.default_finalizer {
+                view.finalizer = old.finalizer;
+            }
+            external_changed = old.external_ips != view.external_ips;
+        }
+        if external_changed {
+            self.allocator.set_external(&key.to_string(), &view.external_ips);
+            self.mark_waiting();
+        }
+        let leaving = self.allocator.leaving(&view.reference);
+        for address in self.allocator.held(&view.reference).into_iter().chain(leaving) {
+            self.mark(Subject::VirtualIp(address));
+        }
+        self.services.insert(key.clone(), view);
+        self.mark(Subject::Service(key));
+    }
+
+    fn delete_service(&mut self, reference: &ServiceReference) {
+        let key = ServiceKey { namespace: reference.namespace.clone(), name: reference.name.clone() };
+        if self.services.get(&key).is_none_or(|s| s.reference != *reference) {
+            return;
+        }
+        self.services.remove(&key);
+        self.waiting.remove(&key);
+        self.allocator.set_external(&key.to_string(), &BTreeSet::new());
+        self.mark_waiting();
+        self.vacate_all(reference);
+        for address in self.allocator.leaving(reference) {
+            self.mark(Subject::VirtualIp(address));
+        }
+    }
+
+    fn vacate_all(&mut self, reference: &ServiceReference) {
+        for address in self.allocator.held(reference) {
+            self.allocator.vacate(reference, address);
+            self.mark(Subject::VirtualIp(address));
+        }
+    }
+}
+
+impl ServiceView {
+    /// Is it to have an address from us?
+    pub(crate) fn wants_address(&self) -> bool {
+        self.claim.is_some() && !self.deleting
+    }
+}
+
+impl From<ServiceView> for Object {
+    fn from(view: ServiceView) -> Self {
+        Self::Service(Box::new(view))
+    }
+}
+
+impl Object {
+    fn service_key(&self) -> Option<ServiceKey> {
+        match self {
+            Self::Service(view) => Some(view.key()),
+            _ => None,
+        }
+    }
+
+    fn name(&self) -> Option<&str> {
+        match self {
+            Self::Service(view) => Some(&view.reference.name),
+            Self::Namespace(name, _) | Self::Advertisement(name, _) | Self::Node(name, _) | Self::Speaker(name, _) => {
+                Some(name)
+            }
+            Self::Pool(pool) => pool.metadata.name.as_deref(),
+            Self::VirtualIp(vip) => vip.metadata.name.as_deref(),
+        }
+    }
+}
+
+/// What is held and not listed, as objects to delete.
+fn missing<V>(held: &BTreeMap<String, V>, listed: &[Object], object: impl Fn(String) -> Object) -> Vec<Object> {
+    let listed: BTreeSet<_> = listed.iter().filter_map(Object::name).collect();
+    held.keys().filter(|name| !listed.contains(name.as_str())).cloned().map(object).collect()
+}
+
+/// The address of a VirtualIP whose name says the same as its spec; anything else is none of ours.
+fn address_of(vip: &VirtualIP) -> Option<IpAddr> {
+    let address = address_of_name(vip.metadata.name.as_deref()?)?;
+    (vip.spec.address.parse() == Ok(address)).then_some(address)
+}
+
+fn uid(vip: &VirtualIP) -> &str {
+    vip.metadata.uid.as_deref().unwrap_or_default()
+}

@@ -1,0 +1,144 @@
+//! What is to be decided again, when, and what is being written.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    hash::{DefaultHasher, Hash, Hasher},
+    time::Duration,
+};
+
+use crate::action::Subject;
+
+/// The first pause after a failed write. A conflict is mended by the watch, which is some milliseconds behind.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+/// The longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// Subjects to decide upon. At most one write per subject is under way; one that failed waits, longer each time.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Queue {
+    /// By order, then subject: see [`Queue::mark`].
+    ready: BTreeSet<(i64, Subject)>,
+    in_flight: BTreeSet<Subject>,
+    failures: BTreeMap<Subject, Failure>,
+    timers: BTreeSet<(Duration, Subject)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Failure {
+    attempts: u32,
+    until: Duration,
+}
+
+impl Queue {
+    /// Asks for a decision. Addresses come first (a Service waits for them), pools last; Services by age.
+    pub(super) fn mark(&mut self, subject: Subject, created: i64) {
+        let order = match subject {
+            Subject::VirtualIp(_) => i64::MIN,
+            Subject::Service(_) => created,
+            Subject::Pool(_) => i64::MAX,
+        };
+        self.ready.insert((order, subject));
+    }
+
+    /// Asks for a decision at a time.
+    pub(super) fn mark_at(&mut self, at: Duration, subject: Subject) {
+        self.timers.insert((at, subject));
+    }
+
+    /// The next subject to decide upon.
+    pub(super) fn pop(&mut self, now: Duration) -> Option<Subject> {
+        loop {
+            let (_, subject) = self.ready.pop_first()?;
+            if self.in_flight.contains(&subject) {
+                continue; // its result asks again
+            }
+            match self.failures.get(&subject) {
+                Some(failure) if failure.until > now => self.timers.insert((failure.until, subject)),
+                _ => return Some(subject),
+            };
+        }
+    }
+
+    /// A write of the subject is under way.
+    pub(super) fn started(&mut self, subject: Subject) {
+        self.in_flight.insert(subject);
+    }
+
+    /// Is a write of the subject under way?
+    pub(super) fn is_in_flight(&self, subject: &Subject) -> bool {
+        self.in_flight.contains(subject)
+    }
+
+    /// The write has ended.
+    pub(super) fn ended(&mut self, subject: &Subject, failed: bool, now: Duration) {
+        self.in_flight.remove(subject);
+        if failed {
+            let attempts = self.failures.get(subject).map_or(0, |f| f.attempts + 1);
+            let until = now + pause(subject, attempts);
+            self.failures.insert(subject.clone(), Failure { attempts, until });
+        } else {
+            self.failures.remove(subject);
+        }
+    }
+
+    /// Forgets what was under way.
+    pub(super) fn forget_in_flight(&mut self) {
+        self.in_flight.clear();
+    }
+
+    /// When [`Self::due`] has something.
+    pub(super) fn next_timer(&self) -> Option<Duration> {
+        self.timers.first().map(|(at, _)| *at)
+    }
+
+    /// The subjects whose time has come.
+    pub(super) fn due(&mut self, now: Duration) -> Vec<Subject> {
+        let mut due = Vec::new();
+        while self.timers.first().is_some_and(|(at, _)| *at <= now) {
+            due.extend(self.timers.pop_first().map(|(_, subject)| subject));
+        }
+        due
+    }
+}
+
+/// Doubles from [`FIRST_PAUSE`] to [`LONGEST_PAUSE`], of which a part between half and all: writers that failed at once
+/// do not return at once. The part follows from subject and attempt, so the same history gives the same pauses.
+fn pause(subject: &Subject, attempts: u32) -> Duration {
+    let whole = FIRST_PAUSE.saturating_mul(2u32.saturating_pow(attempts)).min(LONGEST_PAUSE);
+    let mut hasher = DefaultHasher::new();
+    subject.hash(&mut hasher);
+    attempts.hash(&mut hasher);
+    let percent = 50 + u32::try_from(hasher.finish() % 51).unwrap_or(0);
+    whole * percent / 100
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_a_bound() {
+        let subject = Subject::Pool("p".to_owned());
+        for attempts in 0..64 {
+            let whole = FIRST_PAUSE.saturating_mul(2u32.saturating_pow(attempts)).min(LONGEST_PAUSE);
+            let pause = pause(&subject, attempts);
+            assert!(pause >= whole / 2 && pause <= whole, "{attempts}: {pause:?}");
+        }
+    }
+
+    #[test]
+    fn one_write_per_subject_and_a_pause_after_a_failure() {
+        let (mut queue, subject) = (Queue::default(), Subject::Pool("p".to_owned()));
+        queue.started(subject.clone());
+        queue.mark(subject.clone(), 0);
+        assert_eq!(queue.pop(Duration::ZERO), None, "a write is under way");
+        queue.ended(&subject, true, Duration::ZERO);
+        queue.mark(subject.clone(), 0);
+        assert_eq!(queue.pop(Duration::ZERO), None, "it has just failed");
+        let at = queue.next_timer().unwrap();
+        assert!(at > Duration::ZERO);
+        assert_eq!(queue.due(at), vec![subject.clone()]);
+        queue.mark(subject.clone(), 0);
+        assert_eq!(queue.pop(at), Some(subject));
+    }
+}

@@ -1,0 +1,335 @@
+//! Services: which addresses one is to have, and what its status says.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use herald_crds::{
+    address::IpFamily,
+    names::{CONDITION_ADDRESS_ASSIGNED, FINALIZER_SERVICE_DEFAULT},
+    service::{Claim, Request},
+    virtual_ip::ServiceReference,
+};
+
+use super::Index;
+use crate::{
+    action::{Action, Change, ConditionValue, EventValue, Regarding, ServiceKey, ServicePatch, Subject},
+    allocator::{Asker, Refusal},
+    view::{FamilyPolicy, Ingress, ServiceView},
+};
+
+/// Reason of the condition where everything asked for is there.
+const ASSIGNED: &str = "Assigned";
+/// Reason of the condition where an address has left its pool by an edit.
+const OUTSIDE_POOL: &str = "OutsidePool";
+
+/// What a Service is to have.
+#[derive(Debug, Default)]
+struct Plan {
+    /// Its addresses.
+    targets: BTreeMap<IpFamily, IpAddr>,
+    /// What it asks for and does not get.
+    refusals: Vec<Refusal>,
+    /// Its status holds what is not ours: it is not overwritten.
+    foreign: bool,
+}
+
+impl Index {
+    pub(super) fn decide_service(&mut self, key: &ServiceKey) -> Option<Action> {
+        let view = self.services.get(key)?.clone();
+        self.waiting.remove(key);
+        match view.claim {
+            Some(claim) if view.wants_address() => self.serve(&view, claim),
+            _ => self.release(&view),
+        }
+    }
+
+    fn serve(&mut self, view: &ServiceView, claim: Claim) -> Option<Action> {
+        let plan = self.plan(view);
+        if !plan.refusals.is_empty() {
+            self.waiting.insert(view.key());
+        }
+        if plan.targets.values().any(|address| !self.vip_serves(*address, &view.reference)) {
+            return None; // the VirtualIP comes first; its arrival asks again
+        }
+        let desired: Vec<IpAddr> = view.families.iter().filter_map(|f| plan.targets.get(f)).copied().collect();
+        let observed: Vec<IpAddr> = view.addresses().collect();
+        for address in self.allocator.held(&view.reference) {
+            if !desired.contains(&address) && !observed.contains(&address) {
+                self.allocator.vacate(&view.reference, address);
+                self.mark(Subject::VirtualIp(address));
+            }
+        }
+        let ingress = match () {
+            () if plan.foreign || desired == observed => Change::Keep,
+            () if desired.is_empty() => Change::Remove,
+            () => Change::Set(desired.clone()),
+        };
+        let finalizer = claim.finalizer();
+        let has_finalizer =
+            view.finalizer == Some(finalizer) || (finalizer == FINALIZER_SERVICE_DEFAULT && view.default_finalizer);
+        let condition = self.condition(view, &plan, &desired);
+        let changed = !condition.is(view.condition.as_ref());
+        let patch = ServicePatch {
+            condition: if changed {
+                Change::Set(condition.clone().following(view.condition.as_ref()))
+            } else {
+                Change::Keep
+            },
+            // There no later than the ingress; nothing to clean up without an address.
+            add_finalizer: (!desired.is_empty() && !has_finalizer).then_some(finalizer),
+            // Given up on the way (its type changed there and back) and refused since.
+            remove_finalizer: view.finalizer.filter(|_| {
+                self.allocator.held(&view.reference).is_empty() && self.allocator.leaving(&view.reference).is_empty()
+            }),
+            ingress,
+        };
+        if patch == ServicePatch::default() {
+            return None;
+        }
+        let events = self.events_of(view, &condition, patch.ingress != Change::Keep);
+        Some(patch_of(view, patch, events))
+    }
+
+    /// Which addresses it keeps, gets, and does not get.
+    fn plan(&mut self, view: &ServiceView) -> Plan {
+        let reference = &view.reference;
+        let mut plan = Plan::default();
+        for entry in &view.ingress {
+            let refusal = match entry {
+                Ingress::Vip(address) if self.allocator.held(reference).contains(address) => None,
+                Ingress::Vip(address) => match self.allocator.adopt(reference, *address) {
+                    Ok(()) => {
+                        self.mark(Subject::VirtualIp(*address));
+                        self.mark_pools();
+                        None
+                    }
+                    Err(refusal) => Some(refusal),
+                },
+                Ingress::Other(value) => Some(Refusal::ForeignIngress { value: value.clone() }),
+            };
+            plan.refusals.extend(refusal);
+        }
+        plan.foreign = !plan.refusals.is_empty();
+        let held = self.allocator.held(reference);
+        if plan.foreign && held.is_empty() {
+            return plan;
+        }
+        let request = match &view.request {
+            Ok(request) => request.clone(),
+            Err(error) => {
+                plan.refusals.push(error.clone().into());
+                plan.targets = self.current(view, &held, &Request::default());
+                return plan;
+            }
+        };
+        let current = self.current(view, &held, &request);
+        let unserved = request.addresses.iter().find(|(family, _)| !view.families.contains(family));
+        if let Some((family, address)) = unserved {
+            plan.refusals.push(Refusal::FamilyNotServed { address: *address, family: *family });
+            plan.targets = current;
+            return plan;
+        }
+        let mut fresh = Vec::new();
+        for family in &view.families {
+            let kept = current.get(family).copied();
+            let wanted = request.addresses.get(family).copied();
+            if let Some(address) = kept.filter(|address| self.may_stay(*address, wanted, request.pool.as_deref())) {
+                plan.targets.insert(*family, address);
+                continue;
+            }
+            match self.assign(view, *family, wanted, request.pool.as_deref()) {
+                Ok(address) => {
+                    fresh.push(address);
+                    plan.targets.insert(*family, address);
+                }
+                Err(refusal) => {
+                    plan.refusals.push(refusal);
+                    plan.targets.extend(kept.map(|address| (*family, address)));
+                }
+            }
+        }
+        let complete = plan.targets.len() == view.families.len();
+        let published = view.addresses().any(|address| held.contains(&address));
+        if view.family_policy == FamilyPolicy::Require && !complete && !published {
+            // Both or none: nobody has seen these yet.
+            for address in fresh {
+                self.allocator.free(address);
+            }
+            plan.targets.clear();
+        } else if !fresh.is_empty() {
+            for address in fresh {
+                self.mark(Subject::VirtualIp(address));
+            }
+            self.mark_pools();
+        }
+        plan
+    }
+
+    /// The address it has of each family: the one asked for, else the one in its status, else the lowest. (It has two
+    /// while one replaces the other.)
+    fn current(&self, view: &ServiceView, held: &[IpAddr], request: &Request) -> BTreeMap<IpFamily, IpAddr> {
+        let of_family = |family: &IpFamily| {
+            let wanted = request.addresses.get(family).copied();
+            let published = view.addresses().find(|a| IpFamily::of(*a) == *family);
+            let has = |address: &IpAddr| held.contains(address);
+            let lowest = held.iter().copied().find(|a| IpFamily::of(*a) == *family);
+            let address = wanted.filter(has).or(published.filter(has)).or(lowest)?;
+            Some((*family, address))
+        };
+        view.families.iter().filter_map(of_family).collect()
+    }
+
+    fn may_stay(&self, address: IpAddr, wanted: Option<IpAddr>, pool: Option<&str>) -> bool {
+        let from = |pool: &str| self.allocator.occupant(address).is_some_and(|o| o.pool == pool);
+        match (wanted, pool) {
+            (Some(wanted), _) => wanted == address,
+            (None, Some(pool)) => from(pool) || self.allocator.pool_contains(pool, address),
+            (None, None) => true,
+        }
+    }
+
+    fn assign(
+        &mut self,
+        view: &ServiceView,
+        family: IpFamily,
+        wanted: Option<IpAddr>,
+        pool: Option<&str>,
+    ) -> Result<IpAddr, Refusal> {
+        let unlabelled = BTreeMap::new();
+        let namespace_labels = self.namespaces.get(&view.reference.namespace).unwrap_or(&unlabelled);
+        let asker = Asker { service: &view.reference, service_labels: &view.labels, namespace_labels, family, pool };
+        self.allocator.assign(&asker, wanted)
+    }
+
+    fn condition(&self, view: &ServiceView, plan: &Plan, desired: &[IpAddr]) -> ConditionValue {
+        let from = |address: &IpAddr| match self.allocator.occupant(*address) {
+            Some(occupant) => format!("{address} from AddressPool {}", occupant.pool),
+            None => address.to_string(),
+        };
+        let has = desired.iter().map(from).collect::<Vec<_>>().join(", ");
+        let refused = plan.refusals.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        let outside = |address: &&IpAddr| {
+            let occupant = self.allocator.occupant(**address);
+            occupant.is_some_and(|o| !self.allocator.pool_contains(&o.pool, **address))
+        };
+        let overruled = match &view.request {
+            Ok(Request { overruled_load_balancer_ip: Some(ip), .. }) => {
+                format!("; spec.loadBalancerIP {ip} is overruled by the annotation")
+            }
+            _ => String::new(),
+        };
+        let preferred = view.family_policy == FamilyPolicy::Prefer && !desired.is_empty() && !plan.foreign;
+        let (status, reason, message) = match plan.refusals.first() {
+            None => match desired.iter().find(outside) {
+                None => ("True", ASSIGNED, has),
+                Some(address) => {
+                    let kept = "the Service keeps it until it asks for another";
+                    ("True", OUTSIDE_POOL, format!("{has}; {address} is no longer in that pool: {kept}"))
+                }
+            },
+            Some(_) if preferred => ("True", ASSIGNED, format!("{has}; {refused}")),
+            Some(first) if desired.is_empty() => ("False", first.reason(), refused),
+            Some(first) => ("False", first.reason(), format!("{refused}; until then the Service keeps {has}")),
+        };
+        ConditionValue {
+            type_: CONDITION_ADDRESS_ASSIGNED,
+            status,
+            reason: reason.to_owned(),
+            message: message + &overruled,
+            generation: None, // the API server keeps none for Services
+            since: None,
+        }
+    }
+
+    /// Events follow the condition, which outlives a restart: the same fact is told once.
+    fn events_of(&self, view: &ServiceView, condition: &ConditionValue, ingress_changes: bool) -> Vec<EventValue> {
+        let observed = view.condition.as_ref();
+        let event = |warning, reason, action, note| EventValue {
+            regarding: Regarding::Service(view.reference.clone()),
+            warning,
+            reason,
+            action,
+            note,
+        };
+        let was = |status: &str| observed.is_some_and(|c| c.status == status);
+        if condition.status == "False" {
+            let note = format!("{}: {}", condition.reason, condition.message);
+            let told = condition.is(observed);
+            return if told { Vec::new() } else { vec![event(true, "SyncLoadBalancerFailed", "Assign", note)] };
+        }
+        let mut events = Vec::new();
+        if ingress_changes || !was("True") {
+            events.push(event(false, "EnsuredLoadBalancer", "Assign", condition.message.clone()));
+        }
+        if condition.reason == OUTSIDE_POOL && observed.is_none_or(|c| c.reason != OUTSIDE_POOL) {
+            events.push(event(true, "AddressOutsidePool", "Keep", condition.message.clone()));
+        }
+        events
+    }
+
+    /// Gives back what a Service has that is not, or no longer, to have an address. A Service that never had one of
+    /// ours is not touched.
+    fn release(&mut self, view: &ServiceView) -> Option<Action> {
+        let held = self.allocator.held(&view.reference);
+        // Another provider's from now on, by our own flag: our words go first, then the address. (A change of type
+        // takes them away by itself; a deleted Service takes them with it.)
+        if view.load_balancer && !view.deleting && view.condition.is_some() {
+            let all_ours = view.ingress.iter().all(|i| matches!(i, Ingress::Vip(a) if held.contains(a)));
+            let ingress = if all_ours && !view.ingress.is_empty() { Change::Remove } else { Change::Keep };
+            let patch = ServicePatch { ingress, condition: Change::Remove, ..ServicePatch::default() };
+            return Some(patch_of(view, patch, Vec::new()));
+        }
+        if !held.is_empty() && view.default_finalizer {
+            // The VirtualIP proves that we served it, so its finalizer is ours to take away.
+            if let Some(service) = self.services.get_mut(&view.key()) {
+                service.finalizer = service.finalizer.or(Some(FINALIZER_SERVICE_DEFAULT));
+            }
+        }
+        self.vacate_all(&view.reference);
+        let leaving = self.allocator.leaving(&view.reference);
+        let answered_for = |address: &IpAddr| {
+            self.vips.contains_key(address) || self.queue.is_in_flight(&Subject::VirtualIp(*address))
+        };
+        if leaving.iter().any(answered_for) {
+            return None; // the last address that falls silent asks again
+        }
+        let ingress = if self.still_shows(view) { Change::Remove } else { Change::Keep };
+        // A change of type empties status.loadBalancer and leaves the conditions.
+        let condition = if view.condition.is_some() { Change::Remove } else { Change::Keep };
+        let patch = ServicePatch { ingress, condition, remove_finalizer: view.finalizer, ..ServicePatch::default() };
+        if patch == ServicePatch::default() {
+            return None;
+        }
+        let deleted = view.finalizer.map(|_| EventValue {
+            regarding: Regarding::Service(view.reference.clone()),
+            warning: false,
+            reason: "DeletedLoadBalancer",
+            action: "Release",
+            note: "every address is withdrawn and free again".to_owned(),
+        });
+        Some(patch_of(view, patch, deleted.into_iter().collect()))
+    }
+
+    /// Does a deleted Service of ours still show addresses it gave up, and only those? As long as it does, kube-proxy
+    /// serves them under its name: they go to nobody else. (Its type being what it is, the API server does not empty
+    /// its status.)
+    pub(super) fn still_shows(&self, view: &ServiceView) -> bool {
+        let leaving = self.allocator.leaving(&view.reference);
+        view.claim.is_some()
+            && view.deleting
+            && !view.ingress.is_empty()
+            && view.ingress.iter().all(|i| matches!(i, Ingress::Vip(a) if leaving.contains(a)))
+    }
+
+    fn vip_serves(&self, address: IpAddr, service: &ServiceReference) -> bool {
+        self.vips.get(&address).is_some_and(|entry| entry.vip.spec.services.contains(service))
+    }
+}
+
+fn patch_of(view: &ServiceView, patch: ServicePatch, events: Vec<EventValue>) -> Action {
+    Action::PatchServiceStatus {
+        service: view.reference.clone(),
+        resource_version: view.resource_version.clone(),
+        patch,
+        events,
+    }
+}

@@ -1,0 +1,343 @@
+//! VirtualIPs: their creation, spec, correction and withdrawal.
+
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+
+use herald_crds::{
+    VirtualIP, VirtualIPSpec,
+    names::{CONDITION_ANNOUNCED, FINALIZER_WITHDRAWAL, LABEL_SERVICE_NAME, LABEL_SERVICE_NAMESPACE},
+    virtual_ip::{AdvertisementRule, AnnouncedReason, ServiceReference, TrafficPolicy},
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::{Index, address_of, uid};
+use crate::{
+    action::{Action, ConditionValue, EventValue, Regarding, ServiceKey, Subject},
+    advertisements::{self, Advertised},
+    placement::{self, Candidate},
+    view::{ServiceView, is_older},
+};
+
+/// How long a deleted VirtualIP waits for its announcer to say that it fell silent. Far above the time a living
+/// speaker takes (a watch event and a write); a hung one must not hold addresses and namespaces for ever.
+const WITHDRAWAL_LIMIT: Duration = Duration::from_secs(10);
+/// How long the speakers have to take an address over from a lost node before the status is corrected: several times
+/// the 500 ms a takeover takes, so that a failover costs no write of ours.
+const TAKEOVER_GRACE: Duration = Duration::from_secs(3);
+/// How long an address may have no announcer before the status says why: speakers report within seconds of their start.
+const NOBODY_GRACE: Duration = Duration::from_secs(10);
+
+#[derive(Clone, Debug)]
+pub(super) struct VirtualIpEntry {
+    pub(super) vip: VirtualIP,
+    /// What is being waited for, since when.
+    concern: Option<(Concern, Duration)>,
+    /// The announcement that was corrected: once, so that two never write against each other.
+    corrected: Option<(String, Option<Time>)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Concern {
+    /// It is deleted and its announcer has not fallen silent.
+    Deleted,
+    /// The node in its status is lost.
+    Lost(String),
+    /// Nobody announces it.
+    Nobody,
+}
+
+impl VirtualIpEntry {
+    pub(super) fn name(&self) -> &str {
+        self.vip.metadata.name.as_deref().unwrap_or_default()
+    }
+
+    pub(super) fn uid(&self) -> &str {
+        uid(&self.vip)
+    }
+
+    fn deleting(&self) -> bool {
+        self.vip.metadata.deletion_timestamp.is_some()
+    }
+
+    fn finalizers(&self) -> &[String] {
+        self.vip.metadata.finalizers.as_deref().unwrap_or_default()
+    }
+
+    fn announcer(&self) -> Option<&str> {
+        self.vip.status.as_ref()?.node.as_deref()
+    }
+
+    fn resource_version(&self) -> String {
+        self.vip.metadata.resource_version.clone().unwrap_or_default()
+    }
+}
+
+impl Index {
+    pub(super) fn apply_vip(&mut self, vip: VirtualIP) {
+        let Some(address) = address_of(&vip) else { return };
+        let old = self.vips.get(&address).filter(|e| e.uid() == uid(&vip));
+        let version = |v: &VirtualIP| v.metadata.resource_version.clone();
+        if old.is_some_and(|o| is_older(version(&vip).as_deref(), version(&o.vip).as_deref())) {
+            return;
+        }
+        let (concern, corrected) = old.map(|o| (o.concern.clone(), o.corrected.clone())).unwrap_or_default();
+        let known = old.is_some_and(|o| o.vip.spec.services == vip.spec.services);
+        if !known {
+            let displaced = self.allocator.seize(address, &vip.spec.pool, &vip.spec.services);
+            for service in displaced.iter().chain(&vip.spec.services) {
+                self.mark_service(service);
+            }
+            self.mark_pools();
+        }
+        self.vips.insert(address, VirtualIpEntry { vip, concern, corrected });
+        self.mark(Subject::VirtualIp(address));
+    }
+
+    pub(super) fn delete_vip(&mut self, vip: &VirtualIP) {
+        if let Some(address) = address_of(vip)
+            && self.vips.get(&address).is_some_and(|e| e.uid() == uid(vip))
+        {
+            self.vips.remove(&address);
+            self.mark(Subject::VirtualIp(address));
+        }
+    }
+
+    pub(super) fn decide_vip(&mut self, address: IpAddr, now: Duration) -> Option<Action> {
+        self.vacate_for_the_dead(address);
+        let wanted = self.allocator.occupant(address).is_some_and(|o| !o.services.is_empty());
+        let Some(entry) = self.vips.get(&address) else {
+            if wanted {
+                let (labels, spec) = self.desired(address, None)?;
+                self.homes_under_way.extend(spec.home_node.clone().map(|home| (address, home)));
+                return Some(Action::CreateVirtualIp { address, labels, spec: Box::new(spec) });
+            }
+            self.free(address);
+            return None;
+        };
+        if entry.deleting() {
+            return self.withdraw(address, now);
+        }
+        if !wanted {
+            return Some(Action::DeleteVirtualIp { address, uid: entry.uid().to_owned() });
+        }
+        let (labels, spec) = self.desired(address, Some(entry))?;
+        let observed_labels = entry.vip.metadata.labels.as_ref();
+        let labelled = labels.iter().all(|(k, v)| observed_labels.and_then(|l| l.get(k)) == Some(v));
+        if !labelled || spec != entry.vip.spec {
+            let resource_version = entry.resource_version();
+            return Some(Action::UpdateVirtualIpSpec { address, resource_version, labels, spec: Box::new(spec) });
+        }
+        self.correct(address, now)
+    }
+
+    /// Services that are gone hold nothing.
+    fn vacate_for_the_dead(&mut self, address: IpAddr) {
+        let Some(occupant) = self.allocator.occupant(address) else { return };
+        let dead: Vec<_> = occupant.services.iter().filter(|s| self.service(s).is_none()).cloned().collect();
+        for service in dead {
+            self.allocator.vacate(&service, address);
+        }
+    }
+
+    fn service(&self, reference: &ServiceReference) -> Option<&ServiceView> {
+        let key = ServiceKey { namespace: reference.namespace.clone(), name: reference.name.clone() };
+        self.services.get(&key).filter(|view| view.reference == *reference)
+    }
+
+    /// Its VirtualIP is gone: the address may be given out again, once the status of who gave it up does not show it any
+    /// more. Wakes who gave it up and who waits.
+    fn free(&mut self, address: IpAddr) {
+        let Some(occupant) = self.allocator.occupant(address) else { return };
+        let leaving: Vec<_> = occupant.leaving.iter().cloned().collect();
+        let shown = leaving.iter().any(|s| self.service(s).is_some_and(|view| self.still_shows(view)));
+        for service in leaving {
+            self.mark_service(&service);
+        }
+        if shown {
+            return; // its next version asks again
+        }
+        self.allocator.free(address);
+        self.mark_waiting();
+        self.mark_pools();
+    }
+
+    /// Labels and spec it is to have; `None` where nobody has the address.
+    fn desired(
+        &self,
+        address: IpAddr,
+        entry: Option<&VirtualIpEntry>,
+    ) -> Option<(BTreeMap<String, String>, VirtualIPSpec)> {
+        let occupant = self.allocator.occupant(address)?;
+        let services: Vec<ServiceReference> = occupant.services.iter().cloned().collect();
+        let views: Vec<&ServiceView> = services.iter().filter_map(|s| self.service(s)).collect();
+        let first = views.first()?;
+        let labels = BTreeMap::from([
+            (LABEL_SERVICE_NAMESPACE.to_owned(), first.reference.namespace.clone()),
+            (LABEL_SERVICE_NAME.to_owned(), first.reference.name.clone()),
+        ]);
+        let local = views.iter().find(|v| v.external_traffic_policy == TrafficPolicy::Local);
+        let unlabelled = BTreeMap::new();
+        let service_labels: Vec<_> = views.iter().map(|v| &v.labels).collect();
+        let pool = self.pools.get(&occupant.pool);
+        let of = Advertised {
+            pool: &occupant.pool,
+            pool_labels: pool.and_then(|p| p.pool.metadata.labels.as_ref()).unwrap_or(&unlabelled),
+            service_labels: &service_labels,
+        };
+        let advertisements = advertisements::rules(&self.advertisements, of);
+        let home_node = match entry {
+            // Set once. It changes only when the node has left the cluster.
+            Some(entry) => match &entry.vip.spec.home_node {
+                Some(node) if !self.nodes.contains_key(node) => self.new_home(address, &advertisements, Some(entry)),
+                home => home.clone(),
+            },
+            None => self.new_home(address, &advertisements, None),
+        };
+        let spec = VirtualIPSpec {
+            address: address.to_string(),
+            pool: occupant.pool.clone(),
+            services,
+            external_traffic_policy: local.map_or(TrafficPolicy::Cluster, |_| TrafficPolicy::Local),
+            health_check_node_port: local.and_then(|v| v.health_check_node_port),
+            advertisements,
+            home_node,
+        };
+        Some((labels, spec))
+    }
+
+    /// The node that announces it already, else the best placed; none where no node is known to reach it, which leaves
+    /// it to the speakers.
+    fn new_home(&self, address: IpAddr, rules: &[AdvertisementRule], entry: Option<&VirtualIpEntry>) -> Option<String> {
+        let announcer = entry.and_then(VirtualIpEntry::announcer);
+        if let Some(node) = announcer.filter(|node| self.nodes.contains_key(*node)) {
+            return Some(node.to_owned());
+        }
+        self.place(address, rules).ok()
+    }
+
+    fn place(&self, address: IpAddr, rules: &[AdvertisementRule]) -> Result<String, placement::NoCandidate> {
+        let others = self.vips.iter().filter(|(a, e)| **a != address && !e.deleting());
+        let observed = others.map(|(_, e)| e.announcer().or(e.vip.spec.home_node.as_deref()));
+        let under_way = self.homes_under_way.values().map(|home| Some(home.as_str()));
+        let counts = placement::counts(observed.chain(under_way));
+        let candidates = self.nodes.iter().map(|(name, node)| Candidate {
+            name,
+            node,
+            segments: self.speakers.get(name).map(Vec::as_slice),
+            addresses: counts.get(name.as_str()).copied().unwrap_or(0),
+        });
+        placement::home(address, rules, candidates).map(str::to_owned)
+    }
+
+    /// A deleted VirtualIP goes once nobody answers for it.
+    fn withdraw(&mut self, address: IpAddr, now: Duration) -> Option<Action> {
+        let entry = self.vips.get(&address)?;
+        if !entry.finalizers().iter().any(|f| f == FINALIZER_WITHDRAWAL) {
+            return None; // its deletion is on its way
+        }
+        let silent = entry.vip.is_withdrawn()
+            || entry.announcer().is_none_or(|node| self.nodes.get(node).is_none_or(|node| !node.ready));
+        if !silent {
+            let since = self.concerned(address, Concern::Deleted, now);
+            let limit = since + WITHDRAWAL_LIMIT;
+            if now < limit {
+                self.queue.mark_at(limit, Subject::VirtualIp(address));
+                return None;
+            }
+        }
+        let entry = self.vips.get(&address)?;
+        if !silent {
+            let node = entry.announcer().unwrap_or_default();
+            let note = format!(
+                "the speaker of node {node} has not said within {} s that it withdrew {address}; the address is given \
+                 out again: see the speaker's log, and kubectl get speakerstatus {node}",
+                WITHDRAWAL_LIMIT.as_secs()
+            );
+            let event = EventValue {
+                regarding: Regarding::VirtualIp { name: entry.name().to_owned(), uid: entry.uid().to_owned() },
+                warning: true,
+                reason: "WithdrawalTimedOut",
+                action: "Withdraw",
+                note,
+            };
+            // Told once per object: asked again after a failed write, it has been told.
+            let told = entry.corrected.is_some();
+            if !told {
+                self.events.push_back(event);
+                if let Some(entry) = self.vips.get_mut(&address) {
+                    entry.corrected = Some((String::new(), None));
+                }
+            }
+        }
+        let entry = self.vips.get(&address)?;
+        Some(Action::RemoveVirtualIpFinalizer {
+            address,
+            resource_version: entry.resource_version(),
+            remaining: entry.finalizers().iter().filter(|f| *f != FINALIZER_WITHDRAWAL).cloned().collect(),
+        })
+    }
+
+    /// Takes back a status that is not true and that nobody is there to take back.
+    fn correct(&mut self, address: IpAddr, now: Duration) -> Option<Action> {
+        let entry = self.vips.get(&address)?;
+        let (concern, grace) = match entry.announcer() {
+            Some(node) if self.nodes.get(node).is_none_or(|n| !n.ready) => {
+                (Concern::Lost(node.to_owned()), TAKEOVER_GRACE)
+            }
+            None => (Concern::Nobody, NOBODY_GRACE),
+            Some(_) => {
+                self.vips.get_mut(&address)?.concern = None;
+                return None;
+            }
+        };
+        let due = self.concerned(address, concern.clone(), now) + grace;
+        if now < due {
+            self.queue.mark_at(due, Subject::VirtualIp(address));
+            return None;
+        }
+        let entry = self.vips.get(&address)?;
+        let (reason, message) = match concern {
+            Concern::Lost(node) => {
+                let announcement = (node.clone(), entry.vip.status.as_ref().and_then(|s| s.since.clone()));
+                if entry.corrected.as_ref() == Some(&announcement) {
+                    return None;
+                }
+                let gone = if self.nodes.contains_key(&node) { "is not Ready" } else { "is gone" };
+                let message = format!("node {node} {gone}, and no other node has claimed the address yet");
+                self.vips.get_mut(&address)?.corrected = Some(announcement);
+                (AnnouncedReason::NodeLost, message)
+            }
+            _ => {
+                let why = self.place(address, &entry.vip.spec.advertisements).err()?;
+                (AnnouncedReason::NoEligibleNode, why.to_string())
+            }
+        };
+        let entry = self.vips.get(&address)?;
+        let condition = ConditionValue {
+            type_: CONDITION_ANNOUNCED,
+            status: reason.status(),
+            reason: reason.as_str().to_owned(),
+            message,
+            generation: entry.vip.metadata.generation,
+            since: None,
+        };
+        let observed = entry.vip.announced();
+        (!condition.is(observed)).then(|| Action::CorrectVirtualIpStatus {
+            address,
+            resource_version: entry.resource_version(),
+            reason,
+            condition: condition.following(observed),
+        })
+    }
+
+    /// Since when this is a concern.
+    fn concerned(&mut self, address: IpAddr, concern: Concern, now: Duration) -> Duration {
+        let Some(entry) = self.vips.get_mut(&address) else { return now };
+        match &entry.concern {
+            Some((held, since)) if *held == concern => *since,
+            _ => {
+                entry.concern = Some((concern, now));
+                now
+            }
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! An address's home: the node that is to announce it first.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use herald_crds::{advertisement::chooses_interface, selector, virtual_ip::AdvertisementRule};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+
+use crate::view::{NodeView, SegmentView};
+
+/// A node with what its speaker reports; `None`: no speaker has reported from there.
+#[derive(Clone, Copy, Debug)]
+pub struct Candidate<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// The node.
+    pub node: &'a NodeView,
+    /// Its interfaces.
+    pub segments: Option<&'a [SegmentView]>,
+    /// Addresses it announces, or is home of, already.
+    pub addresses: usize,
+}
+
+/// Why no node can announce an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoCandidate {
+    /// Advertisements exist, and none selects the address.
+    #[error("L2Advertisements exist, and none selects this address: add its pool to spec.addressPools of one")]
+    NotAdvertised,
+    /// No node is Ready, eligible and selected.
+    #[error(
+        "no node is Ready, selected by an L2Advertisement, and free of the exclude label and drain taints: \
+         see kubectl get nodes --show-labels"
+    )]
+    NoNode,
+    /// No speaker has reported from any such node.
+    #[error("no speaker has reported from any node that may announce it: see kubectl get speakerstatus and its pods")]
+    NoSpeaker,
+    /// No interface of any such node fits.
+    #[error(
+        "no node that may announce it has an interface in its subnet, or with the default route: compare the pool with \
+         kubectl get speakerstatus, column Prefixes"
+    )]
+    NoInterface,
+}
+
+/// The home of an address: of the nodes that can announce it, those with the highest preference, of these the one with
+/// the fewest addresses, of these the first by name.
+///
+/// # Errors
+/// Why there is none.
+pub fn home<'a>(
+    address: IpAddr,
+    rules: &[AdvertisementRule],
+    nodes: impl IntoIterator<Item = Candidate<'a>>,
+) -> Result<&'a str, NoCandidate> {
+    if rules.is_empty() {
+        return Err(NoCandidate::NotAdvertised);
+    }
+    let mut nearest = NoCandidate::NoNode;
+    let mut best: Option<((i64, usize, &str), &str)> = None;
+    for node in nodes {
+        match weight(address, rules, &node) {
+            Ok(weight) => {
+                let rank = (-weight, node.addresses, node.name);
+                if best.is_none_or(|(least, _)| rank < least) {
+                    best = Some((rank, node.name));
+                }
+            }
+            Err(why) => nearest = closer(nearest, why),
+        }
+    }
+    best.map(|(_, name)| name).ok_or(nearest)
+}
+
+/// The obstacle that is nearest to success tells most.
+fn closer(a: NoCandidate, b: NoCandidate) -> NoCandidate {
+    let order = |why| match why {
+        NoCandidate::NotAdvertised => 0,
+        NoCandidate::NoNode => 1,
+        NoCandidate::NoSpeaker => 2,
+        NoCandidate::NoInterface => 3,
+    };
+    if order(b) > order(a) { b } else { a }
+}
+
+/// The preference of a node that can announce the address: the highest of the rules by which it can.
+fn weight(address: IpAddr, rules: &[AdvertisementRule], node: &Candidate<'_>) -> Result<i64, NoCandidate> {
+    // A selector that cannot be read selects nothing.
+    let matches = |s: &LabelSelector| selector::matches(s, &node.node.labels).unwrap_or(false);
+    if !node.node.ready || !node.node.eligible {
+        return Err(NoCandidate::NoNode);
+    }
+    let mut selected =
+        rules.iter().filter(|r| r.node_selectors.is_empty() || r.node_selectors.iter().any(matches)).peekable();
+    if selected.peek().is_none() {
+        return Err(NoCandidate::NoNode);
+    }
+    let segments = node.segments.ok_or(NoCandidate::NoSpeaker)?;
+    let weight = |rule: &AdvertisementRule| {
+        let preferred = rule.preferred_node_selectors.iter().filter(|p| matches(&p.preference));
+        preferred.map(|p| i64::from(p.weight)).sum()
+    };
+    selected.filter(|rule| reaches(address, rule, segments)).map(weight).max().ok_or(NoCandidate::NoInterface)
+}
+
+/// Can the address be announced on one of the interfaces? By the subnet; in no local subnet by the default route; on
+/// any chosen interface where the rule names interfaces.
+fn reaches(address: IpAddr, rule: &AdvertisementRule, segments: &[SegmentView]) -> bool {
+    let chosen = || segments.iter().filter(|s| chooses_interface(&rule.interfaces, &s.interface));
+    if rule.interfaces.iter().any(|p| !p.0.starts_with('!')) {
+        return chosen().next().is_some();
+    }
+    let holds = |s: &SegmentView| s.prefixes.iter().any(|p| p.contains(&address));
+    if segments.iter().any(holds) { chosen().any(holds) } else { chosen().any(|s| s.default_route) }
+}
+
+/// How many addresses each node has: by the announcing node where one is known, else by the home.
+pub fn counts<'a>(nodes: impl IntoIterator<Item = Option<&'a str>>) -> BTreeMap<&'a str, usize> {
+    let mut counts = BTreeMap::new();
+    for node in nodes.into_iter().flatten() {
+        *counts.entry(node).or_default() += 1;
+    }
+    counts
+}
+
+#[cfg(test)]
+mod tests {
+    use herald_crds::advertisement::{InterfacePattern, NodePreference};
+    use test_case::test_case;
+
+    use super::*;
+
+    fn node(zone: &str) -> NodeView {
+        NodeView { labels: BTreeMap::from([("zone".to_owned(), zone.to_owned())]), ready: true, eligible: true }
+    }
+
+    fn segment(interface: &str, prefix: &str, default_route: bool) -> SegmentView {
+        SegmentView { interface: interface.to_owned(), prefixes: vec![prefix.parse().unwrap()], default_route }
+    }
+
+    fn zone(zone: &str) -> LabelSelector {
+        LabelSelector {
+            match_labels: Some(BTreeMap::from([("zone".to_owned(), zone.to_owned())])),
+            ..LabelSelector::default()
+        }
+    }
+
+    /// Three nodes: a (zone x, 2 addresses), b (zone y, 1), c (zone y, 1), all in 192.0.2.0/24, default route on eth0.
+    fn choose(rules: &[AdvertisementRule], address: &str, change: impl Fn(&mut [NodeView; 3])) -> String {
+        let mut nodes = [node("x"), node("y"), node("y")];
+        change(&mut nodes);
+        let segments = [segment("eth0", "192.0.2.0/24", true), segment("eth1", "198.51.100.0/24", false)];
+        let of = |name, i: usize, addresses| Candidate { name, node: &nodes[i], segments: Some(&segments), addresses };
+        let chosen = home(address.parse().unwrap(), rules, [of("a", 0, 2), of("b", 1, 1), of("c", 2, 1)]);
+        chosen.map_or_else(|why| format!("{why:?}"), str::to_owned)
+    }
+
+    fn rule(change: impl Fn(&mut AdvertisementRule)) -> Vec<AdvertisementRule> {
+        let mut rule = AdvertisementRule::everywhere();
+        change(&mut rule);
+        vec![rule]
+    }
+
+    #[test]
+    fn fewest_addresses_then_name() {
+        assert_eq!(choose(&rule(|_| ()), "192.0.2.9", |_| ()), "b");
+        assert_eq!(choose(&rule(|_| ()), "192.0.2.9", |n| n[1].ready = false), "c");
+        assert_eq!(choose(&rule(|_| ()), "192.0.2.9", |n| n[1].eligible = false), "c");
+    }
+
+    #[test]
+    fn preferences_come_before_balance() {
+        let prefer = rule(|r| r.preferred_node_selectors = vec![NodePreference { weight: 5, preference: zone("x") }]);
+        assert_eq!(choose(&prefer, "192.0.2.9", |_| ()), "a");
+        assert_eq!(choose(&prefer, "192.0.2.9", |n| n[0].ready = false), "b");
+    }
+
+    #[test_case("203.0.113.1", "b"; "in no subnet: the default route")]
+    #[test_case("198.51.100.7", "b"; "on the second interface")]
+    fn interfaces(address: &str, expected: &str) {
+        assert_eq!(choose(&rule(|_| ()), address, |_| ()), expected);
+    }
+
+    #[test_case("!eth1", "198.51.100.7", "NoInterface"; "the interface of the subnet is excluded")]
+    #[test_case("eth1", "192.0.2.9", "b"; "a named interface needs no subnet")]
+    #[test_case("eth9", "192.0.2.9", "NoInterface")]
+    fn chosen_interfaces(pattern: &str, address: &str, expected: &str) {
+        let rules = rule(|r| r.interfaces = vec![InterfacePattern(pattern.to_owned())]);
+        assert_eq!(choose(&rules, address, |_| ()), expected);
+    }
+
+    #[test]
+    fn says_why_there_is_none() {
+        assert_eq!(choose(&[], "192.0.2.9", |_| ()), "NotAdvertised");
+        assert_eq!(choose(&rule(|r| r.node_selectors = vec![zone("z")]), "192.0.2.9", |_| ()), "NoNode");
+        let (node, rules) = (node("x"), rule(|_| ()));
+        let silent = Candidate { name: "a", node: &node, segments: None, addresses: 0 };
+        assert_eq!(home("192.0.2.9".parse().unwrap(), &rules, [silent]), Err(NoCandidate::NoSpeaker));
+    }
+}

@@ -1,0 +1,193 @@
+//! `herald-controller uninstall`: gives back everything Herald holds, run once by a Job while Herald is taken away.
+//!
+//! It works whether the controller still runs or is long gone. Order: Herald's programs are stopped first, so that
+//! nobody adds a finalizer again; then the Services are released; then the VirtualIPs go. Each step may be repeated.
+
+use std::{collections::BTreeSet, net::IpAddr, time::Duration};
+
+use herald_crds::{
+    VirtualIP,
+    names::{
+        CONDITION_ADDRESS_ASSIGNED, FINALIZER_SERVICE_CLASS, FINALIZER_SERVICE_DEFAULT, FINALIZER_WITHDRAWAL,
+        MANAGER_CONTROLLER,
+    },
+};
+use k8s_openapi::{
+    api::{
+        apps::v1::{DaemonSet, Deployment},
+        core::v1::{Pod, Service},
+    },
+    apimachinery::pkg::apis::meta::v1::Time,
+    jiff::Timestamp,
+};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{DeleteParams, ListParams, Patch, PatchParams},
+};
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    action::{Change, ServicePatch},
+    writer::patch,
+};
+
+/// Pods of the controller and the speakers, not the one this runs in.
+const PROGRAMS: &str = "app.kubernetes.io/name=herald,app.kubernetes.io/component in (controller,speaker)";
+/// Their termination grace is 5 s; the rest is for a loaded kubelet. A pod on a dead node never goes, and its speaker
+/// answers nobody: it is not waited for any longer.
+const STOPPING: Duration = Duration::from_secs(40);
+/// Between two looks at the pods that are stopping.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// What kept an uninstallation from ending; running it again goes on where it stopped.
+#[derive(Debug, thiserror::Error)]
+#[error("{step}: {object}")]
+pub struct UninstallError {
+    /// What was being done.
+    step: &'static str,
+    /// To what.
+    object: String,
+    /// Why it failed.
+    #[source]
+    source: Box<kube::Error>,
+}
+
+/// Stops Herald's programs in `namespace`, releases every Service and removes every VirtualIP.
+///
+/// # Errors
+/// The first request the API server refuses for another reason than that the object is gone.
+pub async fn uninstall(client: Client, namespace: &str) -> Result<(), UninstallError> {
+    // Without waiting here: their pods go with them.
+    let background = DeleteParams::background();
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
+    gone_or(deployments.delete("herald-controller", &background).await, "stopping Deployment", "herald-controller")?;
+    let daemon_sets: Api<DaemonSet> = Api::namespaced(client.clone(), namespace);
+    gone_or(daemon_sets.delete("herald-speaker", &background).await, "stopping DaemonSet", "herald-speaker")?;
+    stopped(&Api::namespaced(client.clone(), namespace)).await?;
+
+    let vips: Api<VirtualIP> = Api::all(client.clone());
+    let list = |e| failed("listing", "VirtualIPs", e);
+    let held = vips.list(&ListParams::default()).await.map_err(list)?.items;
+    let addresses: BTreeSet<IpAddr> = held.iter().filter_map(|vip| vip.spec.address.parse().ok()).collect();
+    let services: Api<Service> = Api::all(client.clone());
+    let list = |e| failed("listing", "Services", e);
+    for service in services.list(&ListParams::default()).await.map_err(list)?.items {
+        let Some(release) = release_of(&service, &addresses) else { continue };
+        let (namespace, name) = (service.namespace().unwrap_or_default(), service.name_any());
+        let version = service.resource_version().unwrap_or_default();
+        let body = patch::service(&release, &version, &service.uid().unwrap_or_default(), &Time(Timestamp::now()));
+        let here: Api<Service> = Api::namespaced(client.clone(), &namespace);
+        let manager = PatchParams { field_manager: Some(MANAGER_CONTROLLER.to_owned()), ..PatchParams::default() };
+        let written = here.patch_status(&name, &manager, &Patch::Strategic(body)).await;
+        gone_or(written, "releasing Service", &format!("{namespace}/{name}"))?;
+        tracing::info!("released Service {namespace}/{name}");
+    }
+    for vip in held {
+        let name = vip.name_any();
+        gone_or(vips.delete(&name, &DeleteParams::default()).await, "deleting VirtualIP", &name)?;
+        let finalizers: Vec<_> = vip.finalizers().iter().filter(|f| *f != FINALIZER_WITHDRAWAL).collect();
+        let body = serde_json::json!({"metadata": {"finalizers": finalizers}});
+        let written = vips.patch(&name, &PatchParams::default(), &Patch::Merge(body)).await;
+        gone_or(written, "letting go of VirtualIP", &name)?;
+        tracing::info!("removed VirtualIP {name}");
+    }
+    Ok(())
+}
+
+/// What takes every trace of Herald off a Service; `None` where there is none. `addresses` are those of all VirtualIPs:
+/// an ingress entry that is none of them is another provider's.
+fn release_of(service: &Service, addresses: &BTreeSet<IpAddr>) -> Option<ServicePatch> {
+    let status = service.status.as_ref();
+    let conditions = status.and_then(|s| s.conditions.as_deref()).unwrap_or_default();
+    let ingress = status.and_then(|s| s.load_balancer.as_ref()?.ingress.as_deref()).unwrap_or_default();
+    let ours = |ip: &str| ip.parse().is_ok_and(|address| addresses.contains(&address));
+    let all_ours = !ingress.is_empty() && ingress.iter().all(|i| i.ip.as_deref().is_some_and(ours));
+    let told = conditions.iter().any(|c| c.type_ == CONDITION_ADDRESS_ASSIGNED);
+    let finalizer = service.finalizers().iter().find_map(|f| match f.as_str() {
+        FINALIZER_SERVICE_CLASS => Some(FINALIZER_SERVICE_CLASS),
+        // Other providers use it too: ours where the Service carries our condition or one of our addresses.
+        FINALIZER_SERVICE_DEFAULT if told || all_ours => Some(FINALIZER_SERVICE_DEFAULT),
+        _ => None,
+    });
+    let patch = ServicePatch {
+        ingress: if all_ours { Change::Remove } else { Change::Keep },
+        condition: if told { Change::Remove } else { Change::Keep },
+        add_finalizer: None,
+        remove_finalizer: finalizer,
+    };
+    (patch != ServicePatch::default()).then_some(patch)
+}
+
+/// Waits until no program of Herald runs any more.
+async fn stopped(pods: &Api<Pod>) -> Result<(), UninstallError> {
+    let end = Instant::now() + STOPPING;
+    loop {
+        let list = |e| failed("listing", "Herald's pods", e);
+        let left = pods.list_metadata(&ListParams::default().labels(PROGRAMS)).await.map_err(list)?.items;
+        if left.is_empty() {
+            return Ok(());
+        }
+        if Instant::now() > end {
+            let names: Vec<_> = left.iter().map(ResourceExt::name_any).collect();
+            tracing::warn!("going on although these pods are still there, on dead nodes it seems: {names:?}");
+            return Ok(());
+        }
+        sleep(LOOK_EVERY).await;
+    }
+}
+
+fn failed(step: &'static str, object: &str, source: kube::Error) -> UninstallError {
+    UninstallError { step, object: object.to_owned(), source: Box::new(source) }
+}
+
+/// What is gone needs nothing done to it.
+fn gone_or<T>(result: kube::Result<T>, step: &'static str, object: &str) -> Result<(), UninstallError> {
+    match result {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        Err(error) => Err(failed(step, object, error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use test_case::test_case;
+
+    use super::*;
+
+    const KEPT: Change<Vec<IpAddr>> = Change::Keep;
+
+    fn service(finalizers: &[&str], ingress: &[&str], told: bool) -> Service {
+        let conditions: Vec<Value> = told
+            .then(|| {
+                json!({"type": CONDITION_ADDRESS_ASSIGNED, "status": "True", "reason": "Assigned", "message": "",
+                       "lastTransitionTime": "2026-01-01T00:00:00Z"})
+            })
+            .into_iter()
+            .collect();
+        let ingress: Vec<Value> = ingress.iter().map(|ip| json!({ "ip": ip })).collect();
+        serde_json::from_value(json!({
+            "metadata": {"name": "web", "finalizers": finalizers},
+            "status": {"loadBalancer": {"ingress": ingress}, "conditions": conditions},
+        }))
+        .unwrap()
+    }
+
+    #[test_case(&[FINALIZER_SERVICE_CLASS], &["192.0.2.1"], true, Some((Change::Remove, Some(FINALIZER_SERVICE_CLASS))); "ours")]
+    #[test_case(&[FINALIZER_SERVICE_DEFAULT], &["192.0.2.1"], true, Some((Change::Remove, Some(FINALIZER_SERVICE_DEFAULT))); "ours as the default provider")]
+    #[test_case(&[FINALIZER_SERVICE_DEFAULT], &["198.51.100.1"], false, None; "another provider's")]
+    #[test_case(&[], &["198.51.100.1"], true, Some((KEPT, None)); "a Service we only spoke of")]
+    #[test_case(&[FINALIZER_SERVICE_CLASS], &[], false, Some((KEPT, Some(FINALIZER_SERVICE_CLASS))); "released half way")]
+    #[test_case(&["example.com/theirs"], &[], false, None; "nobody's")]
+    fn releases(
+        finalizers: &[&str],
+        ingress: &[&str],
+        told: bool,
+        expected: Option<(Change<Vec<IpAddr>>, Option<&'static str>)>,
+    ) {
+        let addresses = BTreeSet::from(["192.0.2.1".parse().unwrap()]);
+        let patch = release_of(&service(finalizers, ingress, told), &addresses);
+        assert_eq!(patch.map(|p| (p.ingress, p.remove_finalizer)), expected);
+    }
+}

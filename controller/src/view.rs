@@ -1,0 +1,299 @@
+//! Watched objects reduced to what decisions need, so that a cluster of many Services costs little memory and a
+//! heartbeat changes nothing.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use herald_crds::{
+    SpeakerStatus,
+    address::IpFamily,
+    names::{
+        CONDITION_ADDRESS_ASSIGNED, FINALIZER_SERVICE_CLASS, FINALIZER_SERVICE_DEFAULT, LABEL_EXCLUDE_NODE,
+        MANAGER_CONTROLLER, TAINT_AUTOSCALER_DELETES, TAINT_DRAIN,
+    },
+    service::{Claim, Request, RequestError, excludes_node},
+    virtual_ip::{ServiceReference, TrafficPolicy},
+};
+use ipnet::IpNet;
+use k8s_openapi::{
+    api::core::v1::{Node, Service},
+    apimachinery::pkg::apis::meta::v1::{Condition, ManagedFieldsEntry, ObjectMeta},
+};
+
+use crate::action::ServiceKey;
+
+/// `spec.ipFamilyPolicy`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FamilyPolicy {
+    /// One family.
+    #[default]
+    Single,
+    /// Two where possible.
+    Prefer,
+    /// Two, or none.
+    Require,
+}
+
+/// One entry of `status.loadBalancer.ingress`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ingress {
+    /// An address kube-proxy serves: `ipMode` VIP, or absent, which the API server takes for VIP.
+    Vip(IpAddr),
+    /// Anything else: a host name, an address behind a proxy, an address we would spell differently.
+    Other(String),
+}
+
+/// A Service.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServiceView {
+    /// Its identity.
+    pub reference: ServiceReference,
+    /// Resource version.
+    pub resource_version: String,
+    /// Creation, in seconds since the epoch: the older Service goes first.
+    pub created: i64,
+    /// Being deleted.
+    pub deleting: bool,
+    /// `type: LoadBalancer`, whosever.
+    pub load_balancer: bool,
+    /// Why it is ours; `None`: it is not.
+    pub claim: Option<Claim>,
+    /// Our finalizer on it, as far as the object proves that it is ours.
+    pub finalizer: Option<&'static str>,
+    /// Upstream's finalizer stands on it, whoever put it there.
+    pub default_finalizer: bool,
+    /// Families in order.
+    pub families: Vec<IpFamily>,
+    /// Family policy.
+    pub family_policy: FamilyPolicy,
+    /// What it asks for.
+    pub request: Result<Request, RequestError>,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// External traffic policy.
+    pub external_traffic_policy: TrafficPolicy,
+    /// kube-proxy's health check port.
+    pub health_check_node_port: Option<i32>,
+    /// `spec.externalIPs` that are addresses.
+    pub external_ips: BTreeSet<IpAddr>,
+    /// Ingress as observed.
+    pub ingress: Vec<Ingress>,
+    /// Our condition as observed.
+    pub condition: Option<Condition>,
+}
+
+impl ServiceView {
+    /// Reduces a Service; `None` for one that never reached an API server.
+    pub fn of(service: &Service, default_provider: bool) -> Option<Self> {
+        let meta = &service.metadata;
+        let spec = service.spec.clone().unwrap_or_default();
+        let load_balancer = spec.type_.as_deref() == Some("LoadBalancer");
+        let claim = Claim::of(spec.type_.as_deref(), spec.load_balancer_class.as_deref(), default_provider);
+        let status = service.status.as_ref();
+        let ingress = status.and_then(|s| s.load_balancer.as_ref()).and_then(|l| l.ingress.as_ref());
+        let conditions = status.and_then(|s| s.conditions.as_ref());
+        let finalizers = meta.finalizers.as_deref().unwrap_or_default();
+        let has = |finalizer: &str| finalizers.iter().any(|f| f == finalizer);
+        let no_annotations = BTreeMap::new();
+        Some(Self {
+            reference: ServiceReference {
+                namespace: meta.namespace.clone()?,
+                name: meta.name.clone()?,
+                uid: meta.uid.clone()?,
+            },
+            resource_version: meta.resource_version.clone()?,
+            created: created(meta),
+            deleting: meta.deletion_timestamp.is_some(),
+            load_balancer,
+            claim,
+            finalizer: if has(FINALIZER_SERVICE_CLASS) {
+                Some(FINALIZER_SERVICE_CLASS)
+            } else if has(FINALIZER_SERVICE_DEFAULT) && (claim == Some(Claim::Default) || put_by_us(meta)) {
+                Some(FINALIZER_SERVICE_DEFAULT)
+            } else {
+                None
+            },
+            default_finalizer: has(FINALIZER_SERVICE_DEFAULT),
+            families: spec.ip_families.iter().flatten().filter_map(|f| family(f)).collect(),
+            family_policy: match spec.ip_family_policy.as_deref() {
+                Some("RequireDualStack") => FamilyPolicy::Require,
+                Some("PreferDualStack") => FamilyPolicy::Prefer,
+                _ => FamilyPolicy::Single,
+            },
+            request: if claim.is_some() {
+                Request::read(meta.annotations.as_ref().unwrap_or(&no_annotations), spec.load_balancer_ip.as_deref())
+            } else {
+                Ok(Request::default())
+            },
+            labels: if claim.is_some() { meta.labels.clone().unwrap_or_default() } else { BTreeMap::new() },
+            external_traffic_policy: match spec.external_traffic_policy.as_deref() {
+                Some("Local") => TrafficPolicy::Local,
+                _ => TrafficPolicy::Cluster,
+            },
+            health_check_node_port: spec.health_check_node_port.filter(|port| *port != 0),
+            external_ips: spec.external_ips.iter().flatten().filter_map(|ip| ip.parse().ok()).collect(),
+            ingress: ingress
+                .into_iter()
+                .flatten()
+                .map(|entry| {
+                    let text = entry.ip.as_ref().or(entry.hostname.as_ref()).cloned().unwrap_or_default();
+                    let vip = entry.hostname.is_none() && entry.ip_mode.as_deref().is_none_or(|m| m == "VIP");
+                    match entry.ip.as_ref().and_then(|ip| ip.parse::<IpAddr>().ok()) {
+                        Some(ip) if vip => Ingress::Vip(ip),
+                        _ => Ingress::Other(text),
+                    }
+                })
+                .collect(),
+            condition: conditions.into_iter().flatten().find(|c| c.type_ == CONDITION_ADDRESS_ASSIGNED).cloned(),
+        })
+    }
+
+    /// Namespace and name.
+    pub fn key(&self) -> ServiceKey {
+        ServiceKey { namespace: self.reference.namespace.clone(), name: self.reference.name.clone() }
+    }
+
+    /// The addresses in its status.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.ingress.iter().filter_map(|i| match i {
+            Ingress::Vip(address) => Some(*address),
+            Ingress::Other(_) => None,
+        })
+    }
+}
+
+fn created(meta: &ObjectMeta) -> i64 {
+    meta.creation_timestamp.as_ref().map_or(i64::MAX, |t| t.0.as_second())
+}
+
+fn family(text: &str) -> Option<IpFamily> {
+    match text {
+        "IPv4" => Some(IpFamily::V4),
+        "IPv6" => Some(IpFamily::V6),
+        _ => None,
+    }
+}
+
+/// Did Herald put upstream's finalizer there? The API server's own record says who owns the list entry; nothing else
+/// outlives a change of type, which wipes status and class.
+fn put_by_us(meta: &ObjectMeta) -> bool {
+    let entry = format!("v:\"{FINALIZER_SERVICE_DEFAULT}\"");
+    let owns = |fields: &ManagedFieldsEntry| {
+        fields.manager.as_deref() == Some(MANAGER_CONTROLLER)
+            && fields.fields_v1.as_ref().and_then(|f| f.0.get("f:metadata")?.get("f:finalizers")?.get(&entry)).is_some()
+    };
+    meta.managed_fields.iter().flatten().any(owns)
+}
+
+/// A Node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeView {
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Condition Ready is True.
+    pub ready: bool,
+    /// It may announce: neither excluded by label nor by a taint, nor being deleted.
+    pub eligible: bool,
+}
+
+impl NodeView {
+    /// Reduces a Node.
+    pub fn of(node: &Node) -> Self {
+        let labels = node.metadata.labels.clone().unwrap_or_default();
+        let taints = node.spec.as_ref().and_then(|s| s.taints.as_deref()).unwrap_or_default();
+        let conditions = node.status.as_ref().and_then(|s| s.conditions.as_deref()).unwrap_or_default();
+        let excluded = excludes_node(labels.get(LABEL_EXCLUDE_NODE).map(String::as_str))
+            || taints.iter().any(|t| t.key == TAINT_AUTOSCALER_DELETES || t.key == TAINT_DRAIN)
+            || node.metadata.deletion_timestamp.is_some();
+        Self { ready: conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True"), eligible: !excluded, labels }
+    }
+}
+
+/// One interface of a node on which addresses can be announced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SegmentView {
+    /// Interface name.
+    pub interface: String,
+    /// On-link prefixes.
+    pub prefixes: Vec<IpNet>,
+    /// The default route leaves here.
+    pub default_route: bool,
+}
+
+/// The interfaces a speaker reports.
+pub fn segments(status: &SpeakerStatus) -> Vec<SegmentView> {
+    let reported = status.status.iter().flat_map(|s| &s.segments);
+    let segment = |s: &herald_crds::speaker_status::SegmentStatus| SegmentView {
+        interface: s.interface.clone(),
+        prefixes: s.prefixes.iter().filter_map(|p| p.parse::<IpNet>().ok()).map(|p| p.trunc()).collect(),
+        default_route: s.default_route,
+    };
+    reported.map(segment).collect()
+}
+
+/// Is an object's version older than the one held? The API server's versions of one object rise as decimal numbers
+/// (KEP-5504, "comparable resource version"); what is no number is never called older.
+pub fn is_older(new: Option<&str>, held: Option<&str>) -> bool {
+    let number = |version: Option<&str>| version.and_then(|v| v.parse::<u128>().ok());
+    matches!((number(new), number(held)), (Some(new), Some(held)) if new < held)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use test_case::test_case;
+
+    use super::*;
+
+    fn service(spec: Value, finalizers: Value, managed_by: &str) -> ServiceView {
+        let owned = format!("v:\"{FINALIZER_SERVICE_DEFAULT}\"");
+        let object = json!({
+            "metadata": {"namespace": "ns", "name": "web", "uid": "u", "resourceVersion": "1", "finalizers": finalizers,
+                "managedFields": [{"manager": managed_by, "operation": "Update", "subresource": "status",
+                    "fieldsV1": {"f:metadata": {"f:finalizers": {owned: {}}}}}]},
+            "spec": spec,
+            "status": {"loadBalancer": {"ingress": [
+                {"ip": "192.0.2.1"}, {"ip": "192.0.2.2", "ipMode": "VIP"}, {"ip": "192.0.2.3", "ipMode": "Proxy"},
+                {"hostname": "lb.example.com"}]}}
+        });
+        ServiceView::of(&serde_json::from_value(object).unwrap(), false).unwrap()
+    }
+
+    #[test]
+    fn an_absent_ip_mode_is_vip() {
+        let view = service(json!({"type": "LoadBalancer"}), json!([]), "x");
+        let vip = |a: &str| Ingress::Vip(a.parse().unwrap());
+        let other = |a: &str| Ingress::Other(a.to_owned());
+        assert_eq!(view.ingress, [vip("192.0.2.1"), vip("192.0.2.2"), other("192.0.2.3"), other("lb.example.com")]);
+    }
+
+    #[test_case(json!([FINALIZER_SERVICE_CLASS]), "other", Some(FINALIZER_SERVICE_CLASS))]
+    #[test_case(json!([FINALIZER_SERVICE_DEFAULT]), MANAGER_CONTROLLER, Some(FINALIZER_SERVICE_DEFAULT))]
+    #[test_case(json!([FINALIZER_SERVICE_DEFAULT]), "cloud-controller-manager", None; "another provider's finalizer")]
+    #[test_case(json!([]), MANAGER_CONTROLLER, None)]
+    fn finalizer_is_ours(finalizers: Value, managed_by: &str, expected: Option<&'static str>) {
+        assert_eq!(service(json!({"type": "ClusterIP"}), finalizers, managed_by).finalizer, expected);
+    }
+
+    #[test_case(json!({}), json!([]), true, true)]
+    #[test_case(json!({LABEL_EXCLUDE_NODE: ""}), json!([]), true, false)]
+    #[test_case(json!({LABEL_EXCLUDE_NODE: "false"}), json!([]), true, true)]
+    #[test_case(json!({}), json!([{"key": TAINT_DRAIN, "effect": "NoSchedule"}]), true, false)]
+    #[test_case(json!({}), json!([{"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}]), true, true; "cordon")]
+    fn nodes(labels: Value, taints: Value, ready: bool, eligible: bool) {
+        let node = json!({"metadata": {"labels": labels}, "spec": {"taints": taints},
+            "status": {"conditions": [{"type": "Ready", "status": "True"}]}});
+        let view = NodeView::of(&serde_json::from_value(node).unwrap());
+        assert_eq!((view.ready, view.eligible), (ready, eligible));
+    }
+
+    #[test_case(Some("9"), Some("10"), true; "numbers, not text")]
+    #[test_case(Some("10"), Some("10"), false)]
+    #[test_case(Some("x"), Some("10"), false)]
+    #[test_case(Some("9"), None, false)]
+    fn older(new: Option<&str>, held: Option<&str>, expected: bool) {
+        assert_eq!(is_older(new, held), expected);
+    }
+}

@@ -1,0 +1,207 @@
+//! The bodies of writes.
+
+use herald_crds::{
+    VirtualIP, VirtualIPSpec,
+    address::name_of_address,
+    names::{CONDITION_ADDRESS_ASSIGNED, FINALIZER_WITHDRAWAL, GROUP, MANAGER_CONTROLLER, VERSION},
+};
+use k8s_openapi::{
+    api::{core::v1::ObjectReference, events::v1::Event},
+    apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, Time},
+};
+use serde_json::{Map, Value, json};
+
+use crate::action::{Change, ConditionValue, EventValue, PoolReport, Regarding, ServicePatch};
+
+/// Longest note the API takes (`events.k8s.io/v1`: at most 1 kB).
+const NOTE_LIMIT: usize = 1024;
+
+/// A VirtualIP to create, held by our finalizer from the beginning.
+pub(super) fn virtual_ip(
+    address: std::net::IpAddr,
+    labels: std::collections::BTreeMap<String, String>,
+    spec: VirtualIPSpec,
+) -> VirtualIP {
+    let mut vip = VirtualIP::new(&name_of_address(address), spec);
+    vip.metadata.labels = Some(labels);
+    vip.metadata.finalizers = Some(vec![FINALIZER_WITHDRAWAL.to_owned()]);
+    vip
+}
+
+/// A strategic-merge patch on the status subresource of a Service: only there are lists merged by their keys, so that
+/// conditions and finalizers of others stay (a JSON merge patch replaces lists).
+pub(crate) fn service(patch: &ServicePatch, resource_version: &str, uid: &str, now: &Time) -> Value {
+    let mut metadata = Map::new();
+    metadata.insert("resourceVersion".to_owned(), json!(resource_version));
+    metadata.insert("uid".to_owned(), json!(uid));
+    if let Some(finalizer) = patch.add_finalizer {
+        metadata.insert("finalizers".to_owned(), json!([finalizer]));
+    }
+    if let Some(finalizer) = patch.remove_finalizer {
+        metadata.insert("$deleteFromPrimitiveList/finalizers".to_owned(), json!([finalizer]));
+    }
+    let mut status = Map::new();
+    match &patch.ingress {
+        Change::Keep => {}
+        Change::Set(addresses) => {
+            let entry = |a: &std::net::IpAddr| json!({"ip": a.to_string(), "ipMode": "VIP"});
+            let ingress: Vec<Value> = addresses.iter().map(entry).collect();
+            status.insert("loadBalancer".to_owned(), json!({ "ingress": ingress }));
+        }
+        Change::Remove => {
+            status.insert("loadBalancer".to_owned(), json!({ "ingress": null }));
+        }
+    }
+    match &patch.condition {
+        Change::Keep => {}
+        Change::Set(condition) => {
+            status.insert("conditions".to_owned(), json!([condition.at(now)]));
+        }
+        Change::Remove => {
+            let gone = json!([{"$patch": "delete", "type": CONDITION_ADDRESS_ASSIGNED}]);
+            status.insert("conditions".to_owned(), gone);
+        }
+    }
+    let mut body = Map::from_iter([("metadata".to_owned(), Value::Object(metadata))]);
+    if !status.is_empty() {
+        body.insert("status".to_owned(), Value::Object(status));
+    }
+    Value::Object(body)
+}
+
+/// A JSON merge patch of a VirtualIP's spec and labels. Fields the new spec has not are taken away.
+pub(super) fn virtual_ip_spec(
+    spec: &VirtualIPSpec,
+    labels: &std::collections::BTreeMap<String, String>,
+    resource_version: &str,
+) -> Result<Value, serde_json::Error> {
+    let mut fields = json!({"homeNode": null, "healthCheckNodePort": null});
+    if let (Some(fields), Value::Object(new)) = (fields.as_object_mut(), serde_json::to_value(spec)?) {
+        fields.extend(new);
+    }
+    Ok(json!({"metadata": {"resourceVersion": resource_version, "labels": labels}, "spec": fields}))
+}
+
+/// A JSON merge patch of a VirtualIP's finalizers.
+pub(super) fn virtual_ip_finalizers(remaining: &[String], resource_version: &str) -> Value {
+    json!({"metadata": {"resourceVersion": resource_version, "finalizers": remaining}})
+}
+
+/// A JSON merge patch of a VirtualIP's status: nobody announces it.
+pub(super) fn virtual_ip_status(condition: &ConditionValue, resource_version: &str, now: &Time) -> Value {
+    json!({
+        "metadata": {"resourceVersion": resource_version},
+        "status": {"node": null, "interface": null, "macAddress": null, "since": null,
+            "conditions": [condition.at(now)]}
+    })
+}
+
+/// A JSON merge patch of a pool's status.
+pub(super) fn pool_status(report: &PoolReport, resource_version: &str, now: &Time) -> Value {
+    let conditions: Vec<_> = report.conditions.iter().map(|c| c.at(now)).collect();
+    json!({
+        "metadata": {"resourceVersion": resource_version},
+        "status": {"ipv4": report.ipv4, "ipv6": report.ipv6, "conditions": conditions}
+    })
+}
+
+/// An event.
+pub(super) fn event(value: &EventValue, instance: &str, now: MicroTime) -> Event {
+    let regarding = match &value.regarding {
+        Regarding::Service(service) => ObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("Service".to_owned()),
+            namespace: Some(service.namespace.clone()),
+            name: Some(service.name.clone()),
+            uid: Some(service.uid.clone()),
+            ..ObjectReference::default()
+        },
+        Regarding::VirtualIp { name, uid } => ObjectReference {
+            api_version: Some(format!("{GROUP}/{VERSION}")),
+            kind: Some("VirtualIP".to_owned()),
+            name: Some(name.clone()),
+            uid: Some(uid.clone()),
+            ..ObjectReference::default()
+        },
+    };
+    let mut end = value.note.len().min(NOTE_LIMIT);
+    while !value.note.is_char_boundary(end) {
+        end -= 1;
+    }
+    Event {
+        metadata: ObjectMeta {
+            // As upstream's recorder names them: no two of one object in one nanosecond.
+            name: Some(format!("{}.{:x}", regarding.name.as_deref().unwrap_or_default(), now.0.as_nanosecond())),
+            // Events about cluster-scoped objects live in `default`, as upstream's recorder does it.
+            namespace: Some(regarding.namespace.clone().unwrap_or_else(|| "default".to_owned())),
+            ..ObjectMeta::default()
+        },
+        action: Some(value.action.to_owned()),
+        event_time: Some(now),
+        note: Some(value.note[..end].to_owned()),
+        reason: Some(value.reason.to_owned()),
+        regarding: Some(regarding),
+        reporting_controller: Some(format!("{GROUP}/{MANAGER_CONTROLLER}")),
+        reporting_instance: Some(instance.to_owned()),
+        type_: Some(if value.warning { "Warning" } else { "Normal" }.to_owned()),
+        ..Event::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn now() -> Time {
+        Time("2026-01-02T03:04:05Z".parse().unwrap())
+    }
+
+    #[test]
+    fn finalizer_ingress_and_condition_go_in_one_patch() {
+        let condition = ConditionValue {
+            type_: CONDITION_ADDRESS_ASSIGNED,
+            status: "True",
+            reason: "Assigned".to_owned(),
+            message: "192.0.2.1 from AddressPool lan".to_owned(),
+            generation: None,
+            since: None,
+        };
+        let patch = ServicePatch {
+            ingress: Change::Set(vec!["192.0.2.1".parse().unwrap()]),
+            condition: Change::Set(condition),
+            add_finalizer: Some("f"),
+            remove_finalizer: None,
+        };
+        let expected = json!({
+            "metadata": {"resourceVersion": "7", "uid": "u", "finalizers": ["f"]},
+            "status": {
+                "loadBalancer": {"ingress": [{"ip": "192.0.2.1", "ipMode": "VIP"}]},
+                "conditions": [{"type": CONDITION_ADDRESS_ASSIGNED, "status": "True", "reason": "Assigned",
+                    "message": "192.0.2.1 from AddressPool lan", "lastTransitionTime": "2026-01-02T03:04:05Z"}]}
+        });
+        assert_eq!(service(&patch, "7", "u", &now()), expected);
+    }
+
+    #[test]
+    fn removal_names_what_goes_and_nothing_else() {
+        let patch = ServicePatch { remove_finalizer: Some("f"), ..ServicePatch::default() };
+        let expected =
+            json!({"metadata": {"resourceVersion": "7", "uid": "u", "$deleteFromPrimitiveList/finalizers": ["f"]}});
+        assert_eq!(service(&patch, "7", "u", &now()), expected);
+    }
+
+    #[test]
+    fn a_long_note_is_cut_at_a_character() {
+        let value = EventValue {
+            regarding: Regarding::VirtualIp { name: "192.0.2.1".to_owned(), uid: "u".to_owned() },
+            warning: true,
+            reason: "R",
+            action: "A",
+            note: "ä".repeat(NOTE_LIMIT),
+        };
+        let event = event(&value, "i", MicroTime(now().0));
+        assert_eq!(event.note.unwrap().len(), NOTE_LIMIT);
+        assert_eq!(event.metadata.namespace.as_deref(), Some("default"));
+        assert!(event.metadata.name.unwrap().starts_with("192.0.2.1."));
+    }
+}

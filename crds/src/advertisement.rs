@@ -1,0 +1,158 @@
+//! `L2Advertisement`: which nodes and interfaces announce which addresses. Optional: with none in the cluster, every
+//! pool is announced from every eligible node, on the interface whose subnet holds the address.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What an administrator writes into an advertisement. Empty lists select everything.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[kube(
+    group = "heraldlb.io",
+    version = "v1alpha1",
+    kind = "L2Advertisement",
+    plural = "l2advertisements",
+    shortname = "l2adv",
+    category = "herald",
+    status = "L2AdvertisementStatus",
+    derive = "PartialEq",
+    derive = "Default",
+    doc = "Which nodes and interfaces announce the addresses of which pools.",
+    printcolumn(name = "Pools", type_ = "string", json_path = ".spec.addressPools"),
+    printcolumn(name = "Interfaces", type_ = "string", json_path = ".spec.interfaces"),
+    printcolumn(name = "Failback", type_ = "string", json_path = ".spec.failback"),
+    printcolumn(name = "Accepted", type_ = "string", json_path = ".status.conditions[?(@.type==\"Accepted\")].status"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct L2AdvertisementSpec {
+    /// Pools by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256))]
+    pub address_pools: Vec<String>,
+    /// Pools by label.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub address_pool_selectors: Vec<LabelSelector>,
+    /// Services by label.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub service_selectors: Vec<LabelSelector>,
+    /// Nodes that may announce, by label.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub node_selectors: Vec<LabelSelector>,
+    /// Interfaces to announce on: names, globs (`eth*`) and exclusions (`!eth9`). With only exclusions, all others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub interfaces: Vec<InterfacePattern>,
+    /// Nodes that announce first while they are alive and Ready.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub preferred_node_selectors: Vec<NodePreference>,
+    /// Whether an address goes back to a better node that returns.
+    #[serde(default)]
+    pub failback: Failback,
+    /// Whether another speaker answers with the silent node's MAC while that node lives.
+    #[serde(default = "yes")]
+    pub cover: bool,
+}
+
+const PATTERN_RULE: &str = "self.matches('^!?[A-Za-z0-9_.@*?-]{1,15}$')";
+const PATTERN_MESSAGE: &str = "is not an interface pattern: write a name (eth0), a glob (eth*) or an exclusion (!eth9), \
+     of at most 15 characters as the kernel allows";
+
+/// A pattern of an interface name: letters, digits, `_`, `.`, `-`, `@`, the wildcards `*` and `?`, and `!` in front
+/// for "not".
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(transparent)]
+#[schemars(extend("x-kubernetes-validations" = [{"rule": PATTERN_RULE, "message": PATTERN_MESSAGE}]))]
+pub struct InterfacePattern(
+    /// The pattern. IFNAMSIZ is 16 with the closing NUL.
+    #[schemars(length(min = 1, max = 16))]
+    pub String,
+);
+
+/// Does an address go back to a node that ranks better once it has returned?
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Failback {
+    /// No: the address stays where it works.
+    #[default]
+    Never,
+    /// Yes, make-before-break.
+    Always,
+}
+
+/// A preference for some nodes.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct NodePreference {
+    /// Added up over the preferences that match a node.
+    #[schemars(range(min = 1, max = 100))]
+    pub weight: i32,
+    /// The nodes.
+    pub preference: LabelSelector,
+}
+
+/// What the controller reports of an advertisement.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct L2AdvertisementStatus {
+    /// `Accepted`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// Is the interface chosen by a list of patterns? An empty list chooses all; with only exclusions, all others.
+pub fn chooses_interface(patterns: &[InterfacePattern], name: &str) -> bool {
+    let (mut any_positive, mut chosen) = (false, false);
+    for InterfacePattern(pattern) in patterns {
+        match pattern.strip_prefix('!') {
+            Some(excluded) if glob(excluded.as_bytes(), name.as_bytes()) => return false,
+            Some(_) => {}
+            None => {
+                any_positive = true;
+                chosen |= glob(pattern.as_bytes(), name.as_bytes());
+            }
+        }
+    }
+    chosen || !any_positive
+}
+
+/// `*` for any run, `?` for any one byte.
+fn glob(pattern: &[u8], name: &[u8]) -> bool {
+    match (pattern.split_first(), name.split_first()) {
+        (None, None) => true,
+        (Some((b'*', rest)), _) => glob(rest, name) || name.split_first().is_some_and(|(_, n)| glob(pattern, n)),
+        (Some((b'?', rest)), Some((_, name))) => glob(rest, name),
+        (Some((p, rest)), Some((n, name))) => p == n && glob(rest, name),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use test_case::test_case;
+
+    use super::*;
+
+    #[test_case(&[], "eth0", true; "no pattern chooses all")]
+    #[test_case(&["eth0"], "eth0", true)]
+    #[test_case(&["eth0"], "eth01", false)]
+    #[test_case(&["eth*"], "eth12", true)]
+    #[test_case(&["*.100"], "bond0.100", true)]
+    #[test_case(&["eth?"], "eth", false)]
+    #[test_case(&["!eth9"], "eth9", false)]
+    #[test_case(&["!eth9"], "eth0", true; "only exclusions choose the others")]
+    #[test_case(&["eth*", "!eth9"], "eth9", false; "an exclusion wins")]
+    #[test_case(&["eth*", "!eth9"], "bond0", false)]
+    fn chosen(patterns: &[&str], name: &str, expected: bool) {
+        let patterns: Vec<_> = patterns.iter().map(|p| InterfacePattern((*p).to_owned())).collect();
+        assert_eq!(chooses_interface(&patterns, name), expected);
+    }
+}

@@ -1,0 +1,57 @@
+//! Every name Herald writes into the Kubernetes API, in one place.
+
+/// API group of Herald's kinds.
+pub const GROUP: &str = "heraldlb.io";
+/// Version of Herald's kinds.
+pub const VERSION: &str = "v1alpha1";
+
+/// `spec.loadBalancerClass` of the Services that ask for Herald by name.
+pub const CLASS: &str = "heraldlb.io/l2";
+
+/// Requested addresses, comma-separated, at most one per family. Wins over `spec.loadBalancerIP`.
+pub const ANNOTATION_ADDRESSES: &str = "heraldlb.io/addresses";
+/// Requested pool.
+pub const ANNOTATION_POOL: &str = "heraldlb.io/address-pool";
+/// Sharing key: Services of one key may share an address if their ports do not collide.
+pub const ANNOTATION_SHARED: &str = "heraldlb.io/allow-shared-ip";
+/// MetalLB's counterpart of [`ANNOTATION_ADDRESSES`], read where ours is absent.
+pub const METALLB_ADDRESSES: &str = "metallb.io/loadBalancerIPs";
+/// MetalLB's counterpart of [`ANNOTATION_POOL`], read where ours is absent.
+pub const METALLB_POOL: &str = "metallb.io/address-pool";
+/// MetalLB's counterpart of [`ANNOTATION_SHARED`], read where ours is absent.
+pub const METALLB_SHARED: &str = "metallb.io/allow-shared-ip";
+
+/// Namespace of the Service a VirtualIP serves (label on the VirtualIP; the first one where several share it).
+pub const LABEL_SERVICE_NAMESPACE: &str = "heraldlb.io/service-namespace";
+/// Name of the Service a VirtualIP serves (label on the VirtualIP; the first one where several share it).
+pub const LABEL_SERVICE_NAME: &str = "heraldlb.io/service-name";
+
+/// Finalizer on a Service that has no class, i.e. where Herald is the cluster's default provider. Upstream's
+/// conformance tests expect this one (`k8s.io/cloud-provider/service/helpers`).
+pub const FINALIZER_SERVICE_DEFAULT: &str = "service.kubernetes.io/load-balancer-cleanup";
+/// Finalizer on a Service of our class. Not upstream's: a cloud controller manager beside us removes upstream's
+/// finalizer from any deleted Service, whatever its class (`needsCleanup` does not look at the class).
+pub const FINALIZER_SERVICE_CLASS: &str = "heraldlb.io/load-balancer-cleanup";
+/// Finalizer that holds a deleted VirtualIP until its announcer has fallen silent.
+pub const FINALIZER_WITHDRAWAL: &str = "heraldlb.io/withdrawal";
+
+/// Condition on a Service: has it got every address it asked for?
+pub const CONDITION_ADDRESS_ASSIGNED: &str = "heraldlb.io/AddressAssigned";
+/// Condition on a VirtualIP: does a node answer for it?
+pub const CONDITION_ANNOUNCED: &str = "Announced";
+/// Condition on a pool or an advertisement: is the object usable as written?
+pub const CONDITION_ACCEPTED: &str = "Accepted";
+/// Condition on a pool: does every assigned address still lie in it?
+pub const CONDITION_CONTAINS_ASSIGNED: &str = "ContainsAssigned";
+
+/// Node label that keeps a node from announcing (see [`excludes_node`](crate::service::excludes_node)).
+pub const LABEL_EXCLUDE_NODE: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
+/// Taint the cluster autoscaler puts on a node it is about to delete.
+pub const TAINT_AUTOSCALER_DELETES: &str = "ToBeDeletedByClusterAutoscaler";
+/// Taint by which an operator asks Herald to move every address off a node.
+pub const TAINT_DRAIN: &str = "heraldlb.io/drain";
+
+/// Field manager of the controller's writes.
+pub const MANAGER_CONTROLLER: &str = "herald-controller";
+/// Field manager of a speaker's writes.
+pub const MANAGER_SPEAKER: &str = "herald-speaker";

@@ -1,0 +1,190 @@
+//! The rules on Services and Nodes that controller and speaker share: whose Service it is, what it asks for, which
+//! nodes are excluded.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use crate::{
+    address::IpFamily,
+    names::{
+        ANNOTATION_ADDRESSES, ANNOTATION_POOL, ANNOTATION_SHARED, CLASS, FINALIZER_SERVICE_CLASS,
+        FINALIZER_SERVICE_DEFAULT, METALLB_ADDRESSES, METALLB_POOL, METALLB_SHARED,
+    },
+};
+
+/// Why a Service of `type: LoadBalancer` is Herald's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// Its class names Herald.
+    Class,
+    /// It has no class, and Herald is the cluster's default provider.
+    Default,
+}
+
+impl Claim {
+    /// Is a Service Herald's? `default_provider` is the controller's flag: the API has no notion of a default class.
+    pub fn of(service_type: Option<&str>, class: Option<&str>, default_provider: bool) -> Option<Self> {
+        match (service_type, class) {
+            (Some("LoadBalancer"), Some(CLASS)) => Some(Self::Class),
+            (Some("LoadBalancer"), None) if default_provider => Some(Self::Default),
+            _ => None,
+        }
+    }
+
+    /// The finalizer Herald puts on such a Service.
+    pub fn finalizer(self) -> &'static str {
+        match self {
+            Self::Class => FINALIZER_SERVICE_CLASS,
+            Self::Default => FINALIZER_SERVICE_DEFAULT,
+        }
+    }
+}
+
+/// What a Service asks for by annotations and `spec.loadBalancerIP`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Request {
+    /// Requested addresses, at most one per family.
+    pub addresses: BTreeMap<IpFamily, IpAddr>,
+    /// Requested pool.
+    pub pool: Option<String>,
+    /// Sharing key.
+    pub sharing_key: Option<String>,
+    /// `spec.loadBalancerIP`, where an annotation asks for something else and wins.
+    pub overruled_load_balancer_ip: Option<String>,
+}
+
+/// A request that cannot be read. The message names the field and the value and says what to write.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// Not an address.
+    #[error("{field}: {value:?} is not an IP address: write one address per family, separated by a comma")]
+    NotAnAddress {
+        /// The annotation or field.
+        field: String,
+        /// The value.
+        value: String,
+    },
+    /// Two addresses of one family.
+    #[error(
+        "{field}: {first} and {second} are both {family}: a Service has one address per family; \
+         to serve on two, make two Services"
+    )]
+    TwoOfOneFamily {
+        /// The annotation.
+        field: String,
+        /// The family.
+        family: IpFamily,
+        /// The first address.
+        first: IpAddr,
+        /// The second.
+        second: IpAddr,
+    },
+}
+
+impl Request {
+    /// Reads annotations (ours, else MetalLB's) and `spec.loadBalancerIP` (which an annotation overrules).
+    ///
+    /// # Errors
+    /// The first value that is not an address, or the second address of one family.
+    pub fn read(annotations: &BTreeMap<String, String>, load_balancer_ip: Option<&str>) -> Result<Self, RequestError> {
+        let either = |ours: &'static str, theirs: &'static str| {
+            let value =
+                |key: &'static str| annotations.get(key).map(|v| (key, v.trim())).filter(|(_, v)| !v.is_empty());
+            value(ours).or_else(|| value(theirs))
+        };
+        let load_balancer_ip = load_balancer_ip.map(str::trim).filter(|v| !v.is_empty());
+        let mut overruled = None;
+        let (field, list) = match (either(ANNOTATION_ADDRESSES, METALLB_ADDRESSES), load_balancer_ip) {
+            (Some((key, list)), also) => {
+                overruled = also.filter(|ip| !list.split(',').any(|a| a.trim() == *ip)).map(str::to_owned);
+                (format!("metadata.annotations[{key}]"), list)
+            }
+            (None, Some(ip)) => ("spec.loadBalancerIP".to_owned(), ip),
+            (None, None) => (String::new(), ""),
+        };
+        let mut addresses = BTreeMap::new();
+        for part in list.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+            let address: IpAddr = part
+                .parse()
+                .map_err(|_| RequestError::NotAnAddress { field: field.clone(), value: part.to_owned() })?;
+            let family = IpFamily::of(address);
+            if let Some(first) = addresses.insert(family, address)
+                && first != address
+            {
+                return Err(RequestError::TwoOfOneFamily { field, family, first, second: address });
+            }
+        }
+        Ok(Self {
+            addresses,
+            pool: either(ANNOTATION_POOL, METALLB_POOL).map(|(_, v)| v.to_owned()),
+            sharing_key: either(ANNOTATION_SHARED, METALLB_SHARED).map(|(_, v)| v.to_owned()),
+            overruled_load_balancer_ip: overruled,
+        })
+    }
+}
+
+/// Does the value of the label `node.kubernetes.io/exclude-from-external-load-balancers` exclude its node? As upstream
+/// since 1.34 (`k8s.io/cloud-provider`): only a value that parses as false lets the node in; an empty value, "true" and
+/// anything unreadable exclude it. The spellings are those of Go's `strconv.ParseBool`.
+pub fn excludes_node(label: Option<&str>) -> bool {
+    label.is_some_and(|value| !matches!(value, "0" | "f" | "F" | "false" | "FALSE" | "False"))
+}
+
+#[cfg(test)]
+mod tests {
+    use test_case::test_case;
+
+    use super::*;
+
+    #[test_case("LoadBalancer", Some(CLASS), false, Some(Claim::Class))]
+    #[test_case("LoadBalancer", Some(CLASS), true, Some(Claim::Class))]
+    #[test_case("LoadBalancer", None, true, Some(Claim::Default))]
+    #[test_case("LoadBalancer", None, false, None)]
+    #[test_case("LoadBalancer", Some("example.com/internal-vip"), true, None)]
+    #[test_case("ClusterIP", Some(CLASS), true, None)]
+    #[test_case("NodePort", None, true, None)]
+    fn whose(service_type: &str, class: Option<&str>, default_provider: bool, expected: Option<Claim>) {
+        assert_eq!(Claim::of(Some(service_type), class, default_provider), expected);
+    }
+
+    fn read(annotations: &[(&str, &str)], ip: Option<&str>) -> Result<Request, RequestError> {
+        Request::read(&annotations.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(), ip)
+    }
+
+    #[test_case(&[], None => Vec::<String>::new())]
+    #[test_case(&[], Some("192.0.2.1") => vec!["192.0.2.1"])]
+    #[test_case(&[], Some("") => Vec::<String>::new(); "an empty field asks for nothing")]
+    #[test_case(&[(ANNOTATION_ADDRESSES, "192.0.2.1")], None => vec!["192.0.2.1"])]
+    #[test_case(&[(ANNOTATION_ADDRESSES, "2001:db8::1, 192.0.2.1")], None => vec!["192.0.2.1", "2001:db8::1"])]
+    #[test_case(&[(ANNOTATION_ADDRESSES, "192.0.2.1"), (METALLB_ADDRESSES, "192.0.2.2")], None => vec!["192.0.2.1"]; "ours wins")]
+    #[test_case(&[(METALLB_ADDRESSES, "192.0.2.2")], None => vec!["192.0.2.2"])]
+    #[test_case(&[(ANNOTATION_ADDRESSES, "192.0.2.1")], Some("192.0.2.2") => vec!["192.0.2.1"]; "annotation wins over the field")]
+    fn asks_for(annotations: &[(&str, &str)], ip: Option<&str>) -> Vec<String> {
+        read(annotations, ip).unwrap().addresses.values().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn an_overruled_field_is_told() {
+        let request = read(&[(ANNOTATION_ADDRESSES, "192.0.2.1")], Some("192.0.2.2")).unwrap();
+        assert_eq!(request.overruled_load_balancer_ip.as_deref(), Some("192.0.2.2"));
+        let request = read(&[(ANNOTATION_ADDRESSES, "192.0.2.1")], Some("192.0.2.1")).unwrap();
+        assert_eq!(request.overruled_load_balancer_ip, None);
+    }
+
+    #[test_case(&[(ANNOTATION_ADDRESSES, "192.0.2.300")], None, "metadata.annotations[heraldlb.io/addresses]: \"192.0.2.300\"")]
+    #[test_case(&[(ANNOTATION_ADDRESSES, "192.0.2.1,192.0.2.2")], None, "192.0.2.1 and 192.0.2.2 are both IPv4")]
+    #[test_case(&[], Some("web"), "spec.loadBalancerIP: \"web\"")]
+    fn refuses(annotations: &[(&str, &str)], ip: Option<&str>, message: &str) {
+        let error = read(annotations, ip).unwrap_err().to_string();
+        assert!(error.contains(message), "{error}");
+    }
+
+    #[test_case(None, false)]
+    #[test_case(Some(""), true)]
+    #[test_case(Some("true"), true)]
+    #[test_case(Some("false"), false)]
+    #[test_case(Some("False"), false)]
+    #[test_case(Some("no"), true; "junk excludes")]
+    fn exclude_label(value: Option<&str>, expected: bool) {
+        assert_eq!(excludes_node(value), expected);
+    }
+}

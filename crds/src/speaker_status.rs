@@ -1,0 +1,84 @@
+//! `SpeakerStatus`: what one node can announce, and what is wrong there.
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Names the node; the object has the same name and the Node as its owner.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[kube(
+    group = "heraldlb.io",
+    version = "v1alpha1",
+    kind = "SpeakerStatus",
+    plural = "speakerstatuses",
+    shortname = "speaker",
+    category = "herald",
+    status = "SpeakerStatusStatus",
+    derive = "PartialEq",
+    derive = "Default",
+    doc = "What the speaker of one node can announce, and what is wrong there. Written by Herald; read it, do not edit it.",
+    printcolumn(name = "Interfaces", type_ = "string", json_path = ".status.segments[*].interface"),
+    printcolumn(name = "Prefixes", type_ = "string", json_path = ".status.segments[*].prefixes"),
+    printcolumn(name = "Warnings", type_ = "string", json_path = ".status.warnings[*].type"),
+    printcolumn(name = "Version", type_ = "string", json_path = ".status.version", priority = 1),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct SpeakerStatusSpec {
+    /// The node.
+    #[x_kube(validation = Rule::new("self == oldSelf").message("is immutable: the object is named after it"))]
+    pub node_name: String,
+}
+
+/// What the speaker reports.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct SpeakerStatusStatus {
+    /// Herald's version.
+    pub version: String,
+    /// The interfaces addresses can be announced on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub segments: Vec<SegmentStatus>,
+    /// What is wrong on this node or its segments.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<SpeakerWarning>,
+}
+
+/// One interface on which addresses can be announced.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct SegmentStatus {
+    /// Interface name.
+    pub interface: String,
+    /// Its link-layer address.
+    pub mac_address: String,
+    /// Its on-link prefixes: an address in one of them is announced here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub prefixes: Vec<String>,
+    /// Whether the default route leaves here: addresses in no local prefix are announced on such an interface.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub default_route: bool,
+}
+
+/// Something wrong, with a sentence a person can act on.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct SpeakerWarning {
+    /// What kind.
+    #[serde(rename = "type")]
+    pub kind: WarningKind,
+    /// Where, why, and what to do.
+    pub message: String,
+}
+
+/// Kinds of [`SpeakerWarning`].
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum WarningKind {
+    /// No interface on which anything could be announced.
+    NoUsableInterface,
+    /// An address fits two interfaces.
+    AmbiguousInterface,
+    /// kube-ipvs0 exists and arp_ignore is 0: this node's kernel answers ARP for every Service address.
+    ArpIgnore,
+    /// Strict reverse-path filtering drops traffic whose reply would leave elsewhere.
+    RpFilter,
+}

@@ -1,0 +1,208 @@
+//! `VirtualIP`: one assigned address, its Services, and who answers for it.
+//!
+//! The object is named after its address ([`name_of_address`](crate::address::name_of_address)) and created before the
+//! address is written to a Service, so the API server itself refuses a double assignment, even by two leaders.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector, Time};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::advertisement::{Failback, InterfacePattern, NodePreference};
+
+/// What the controller decided about an address.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[kube(
+    group = "heraldlb.io",
+    version = "v1alpha1",
+    kind = "VirtualIP",
+    plural = "virtualips",
+    shortname = "vip",
+    category = "herald",
+    status = "VirtualIPStatus",
+    derive = "PartialEq",
+    doc = "An assigned address, its Services, and the node that answers for it. Written by Herald; read it, do not edit it.",
+    printcolumn(name = "Address", type_ = "string", json_path = ".spec.address"),
+    printcolumn(name = "Namespace", type_ = "string", json_path = ".spec.services[*].namespace"),
+    printcolumn(name = "Service", type_ = "string", json_path = ".spec.services[*].name"),
+    printcolumn(name = "Node", type_ = "string", json_path = ".status.node"),
+    printcolumn(name = "Interface", type_ = "string", json_path = ".status.interface"),
+    printcolumn(name = "Since", type_ = "date", json_path = ".status.since"),
+    printcolumn(
+        name = "Announced",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Announced\")].reason"
+    ),
+    printcolumn(name = "MAC", type_ = "string", json_path = ".status.macAddress", priority = 1),
+    printcolumn(name = "Pool", type_ = "string", json_path = ".spec.pool", priority = 1),
+    printcolumn(name = "Home", type_ = "string", json_path = ".spec.homeNode", priority = 1),
+    printcolumn(name = "Moves", type_ = "integer", json_path = ".status.transitions", priority = 1)
+)]
+#[serde(rename_all = "camelCase")]
+pub struct VirtualIPSpec {
+    /// The address, in canonical text form.
+    #[x_kube(validation = Rule::new("isIP(self)").message("is not an IP address"))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("is immutable: the object is named after it"))]
+    #[schemars(length(min = 2, max = 39))]
+    pub address: String,
+    /// The pool it was assigned from. The pool may be gone: ownership is proved by this object, not by the pool.
+    pub pool: String,
+    /// The Services that use the address; several where they share it.
+    #[schemars(length(min = 1, max = 64))]
+    pub services: Vec<ServiceReference>,
+    /// `Local` if any of the Services asks for it.
+    #[serde(default)]
+    pub external_traffic_policy: TrafficPolicy,
+    /// kube-proxy's health check port of the Local Service: tells when its rules for a new endpoint are in place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health_check_node_port: Option<i32>,
+    /// The advertisements that select this address, or one rule that selects all where the cluster has no
+    /// L2Advertisement. Empty: there are L2Advertisements, and none selects it; nobody announces it.
+    #[schemars(length(max = 64))]
+    pub advertisements: Vec<AdvertisementRule>,
+    /// Its home: the node that announces it first. Set once; who announces it now is in the status.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub home_node: Option<String>,
+}
+
+/// A Service, by the one identity that survives deletion and re-creation under the same name.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServiceReference {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// UID.
+    pub uid: String,
+}
+
+/// `spec.externalTrafficPolicy` of a Service.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TrafficPolicy {
+    /// Any node may take the traffic.
+    #[default]
+    Cluster,
+    /// Only a node with a usable endpoint of the Service may.
+    Local,
+}
+
+/// What one L2Advertisement says about an address, copied so that speakers need no access to advertisements and pools.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct AdvertisementRule {
+    /// Name of the L2Advertisement; absent for the rule of a cluster that has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Nodes that may announce; empty: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub node_selectors: Vec<LabelSelector>,
+    /// Interfaces; empty: the one whose subnet holds the address.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    // As many as an L2Advertisement may have; without a bound the API server refuses the rule on each for its cost.
+    #[schemars(length(max = 64))]
+    pub interfaces: Vec<InterfacePattern>,
+    /// Nodes that announce first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub preferred_node_selectors: Vec<NodePreference>,
+    /// Whether the address returns to a better node.
+    #[serde(default)]
+    pub failback: Failback,
+    /// Whether a silent speaker is covered.
+    pub cover: bool,
+}
+
+impl AdvertisementRule {
+    /// The rule of a cluster without any L2Advertisement: all nodes, the interface by subnet, no failback, cover.
+    pub fn everywhere() -> Self {
+        Self {
+            name: None,
+            node_selectors: Vec::new(),
+            interfaces: Vec::new(),
+            preferred_node_selectors: Vec::new(),
+            failback: Failback::Never,
+            cover: true,
+        }
+    }
+}
+
+/// Who answers for the address, written by the speaker that does.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct VirtualIPStatus {
+    /// The announcing node. Absent while nobody announces the address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// Its interface.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interface: Option<String>,
+    /// The link-layer address it answers with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac_address: Option<String>,
+    /// Since when this node announces it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Time>,
+    /// How often the announcing node has changed.
+    #[serde(default)]
+    pub transitions: i64,
+    /// `Announced`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+}
+
+/// Reasons of the condition `Announced`: each is written by exactly one place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AnnouncedReason {
+    /// True: the node in the status answers for the address (speaker).
+    Announcing,
+    /// False: the address is being deleted and its announcer has fallen silent (speaker).
+    Withdrawn,
+    /// False: the node may no longer announce the address, and stopped (speaker).
+    Ineligible,
+    /// False: the node in the status is gone or NotReady and nobody has claimed the address yet (controller).
+    NodeLost,
+    /// False: no node may announce the address; the message says why (controller).
+    NoEligibleNode,
+}
+
+impl AnnouncedReason {
+    /// The reason as the condition spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Announcing => "Announcing",
+            Self::Withdrawn => "Withdrawn",
+            Self::Ineligible => "Ineligible",
+            Self::NodeLost => "NodeLost",
+            Self::NoEligibleNode => "NoEligibleNode",
+        }
+    }
+
+    /// `status` of the condition.
+    pub fn status(self) -> &'static str {
+        if matches!(self, Self::Announcing) { "True" } else { "False" }
+    }
+
+    /// The condition itself.
+    pub fn condition(self, message: String, generation: Option<i64>, now: Time) -> Condition {
+        Condition {
+            type_: crate::names::CONDITION_ANNOUNCED.to_owned(),
+            status: self.status().to_owned(),
+            reason: self.as_str().to_owned(),
+            message,
+            observed_generation: generation,
+            last_transition_time: now,
+        }
+    }
+}
+
+impl VirtualIP {
+    /// The condition `Announced`, if it has been written.
+    pub fn announced(&self) -> Option<&Condition> {
+        let conditions = &self.status.as_ref()?.conditions;
+        conditions.iter().find(|c| c.type_ == crate::names::CONDITION_ANNOUNCED)
+    }
+
+    /// Has the announcer of this deleted object said that it fell silent?
+    pub fn is_withdrawn(&self) -> bool {
+        self.announced().is_some_and(|c| c.reason == AnnouncedReason::Withdrawn.as_str())
+    }
+}

@@ -1,0 +1,275 @@
+//! The command line of `herald-lab`.
+
+use std::ffi::OsString;
+use std::io::{ErrorKind, Write};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, Parser, Subcommand};
+use herald_e2e::lab::{self, Lab, LabId, Leftovers, Paths, Phase, ProxyMode, Record, Role, Spec};
+use herald_e2e::progress::Progress;
+use herald_e2e::{bench, binaries, demo, fault, probe, scenario};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// A real Kubernetes cluster on one machine, in network namespaces.
+#[derive(Debug, Parser)]
+#[command(name = "herald-lab", version)]
+pub(crate) struct Cli {
+    /// Which laboratory.
+    #[arg(long, global = true, env = "HERALD_LAB_ID", default_value_t = LabId::default())]
+    id: LabId,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Bring a laboratory up and leave it standing.
+    Up(UpArgs),
+    /// Take a laboratory down; nothing of it is left.
+    Down {
+        /// All laboratories of this machine.
+        #[arg(long)]
+        all: bool,
+    },
+    /// Tell what is up.
+    Status,
+    /// Run a command on a host: `exec node1 -- ip address`.
+    Exec {
+        /// switch, control, node1..., client1...
+        host: String,
+        /// Command and arguments.
+        #[arg(last = true, required = true)]
+        command: Vec<OsString>,
+    },
+    /// kubectl as cluster admin.
+    #[command(disable_help_flag = true)]
+    Kubectl {
+        /// Arguments of kubectl.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Print what a shell needs: `eval "$(herald-lab env)"`, then `kubectl get nodes`.
+    Env,
+    /// Load an image (an OCI or docker archive) into every node.
+    Load {
+        /// The archive.
+        archive: PathBuf,
+    },
+    /// Gather logs, objects and recordings in a folder.
+    Collect {
+        /// The folder.
+        directory: PathBuf,
+    },
+    /// Break something.
+    Fault(fault::Args),
+    /// Watch an address from a client.
+    Probe(probe::Args),
+    /// Run scenarios.
+    Run(scenario::Args),
+    /// A cluster, Herald on it, a client, and a speaker killed.
+    Demo {
+        #[command(flatten)]
+        up: UpArgs,
+        /// Leave the cluster up.
+        #[arg(long)]
+        keep: bool,
+    },
+    /// Measure what docs/benchmarks.md reports.
+    Bench(UpArgs),
+    /// Build what a laboratory needs and keep it: the cluster's binaries, Herald's static programs. Needs no root.
+    Build,
+    /// Build Herald's image as an OCI archive in target/image.
+    Image,
+    #[command(hide = true, name = "probe-agent")]
+    ProbeAgent(probe::AgentArgs),
+    #[command(hide = true, name = "host-start")]
+    HostStart { lab: LabId, host: String },
+    #[command(hide = true, name = "host-init")]
+    HostInit { spec: PathBuf, ready: PathBuf },
+    #[command(hide = true)]
+    Warden { lab: LabId },
+}
+
+#[derive(Debug, Args)]
+struct UpArgs {
+    /// Worker nodes.
+    #[arg(long, default_value_t = Spec::default().nodes)]
+    nodes: u8,
+    /// Hosts outside the cluster.
+    #[arg(long, default_value_t = Spec::default().clients)]
+    clients: u8,
+    /// Layer-2 segments.
+    #[arg(long, default_value_t = Spec::default().segments)]
+    segments: u8,
+    /// Mode of kube-proxy.
+    #[arg(long, value_enum, default_value_t)]
+    proxy: ProxyMode,
+    /// Directory of ready-made binaries; what is missing there is built.
+    #[arg(long, env = "KUBEBUILDER_ASSETS")]
+    bin_dir: Option<PathBuf>,
+}
+
+impl Cli {
+    /// Does what was asked for.
+    pub(crate) fn run(self) -> Result<()> {
+        let Self { id, verb } = self;
+        match verb {
+            Verb::Up(arguments) => up(id, arguments),
+            Verb::Down { all } => down(id, all),
+            Verb::Status => status(),
+            Verb::Exec { host, command } => exec(&Lab::open(&id)?, &host, &command),
+            Verb::Kubectl { arguments } => replace(Lab::open(&id)?.kubectl(arguments)),
+            Verb::Env => env(&Lab::open(&id)?),
+            Verb::Load { archive } => Lab::open(&id)?.load_image(&archive),
+            Verb::Collect { directory } => Lab::open(&id)?.collect(&directory),
+            Verb::Fault(arguments) => fault::run(arguments, &Lab::open(&id)?),
+            Verb::Probe(arguments) => probe::run(arguments, &Lab::open(&id)?),
+            Verb::Run(arguments) => scenario::run(&arguments, || Lab::open(&id)),
+            Verb::Demo { up, keep } => demo::run(&up.spec(id), keep, &progress()?),
+            Verb::Bench(up) => bench::run(&up.spec(id), &progress()?),
+            Verb::Build => build(),
+            Verb::Image => image(),
+            Verb::ProbeAgent(arguments) => probe::run_agent(arguments),
+            Verb::HostStart { lab, host } => lab::start_host(&lab, &host),
+            Verb::HostInit { spec, ready } => lab::init::run(&spec, &ready),
+            Verb::Warden { lab } => lab::guard(&lab),
+        }
+    }
+}
+
+impl UpArgs {
+    fn spec(self, id: LabId) -> Spec {
+        let Self { nodes, clients, segments, proxy, bin_dir } = self;
+        Spec { id, nodes, clients, segments, proxy, bin_dir }
+    }
+}
+
+fn up(id: LabId, arguments: UpArgs) -> Result<()> {
+    let progress = progress()?;
+    let mut lab = Lab::up(&arguments.spec(id), &progress)?;
+    lab.detach()?;
+    progress.step(format!("lab {0} is up: `herald-lab --id {0} kubectl get nodes`", lab.id()));
+    Ok(())
+}
+
+/// Progress that is printed, and interrupted by SIGINT and SIGTERM.
+fn progress() -> Result<Progress> {
+    let progress = Progress::printing();
+    interrupt_on_signals(progress.clone())?;
+    Ok(progress)
+}
+
+fn build() -> Result<()> {
+    let progress = progress()?;
+    binaries::provide(None, &progress)?;
+    binaries::build_static(&progress)?;
+    Ok(())
+}
+
+fn image() -> Result<()> {
+    let images = scenario::Images::build(&progress()?)?;
+    let directory = binaries::workspace()?.join("target/image");
+    std::fs::create_dir_all(&directory).with_context(|| directory.display().to_string())?;
+    let file = directory.join("herald.tar");
+    std::fs::copy(&images.herald, &file).with_context(|| file.display().to_string())?;
+    say(&format!("{}\n", file.display()))
+}
+
+/// Turns SIGINT and SIGTERM into an interruption, so that what was made is taken down again in order.
+fn interrupt_on_signals(progress: Progress) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting a runtime")?;
+    let (mut interrupt, mut terminate) = {
+        let _inside = runtime.enter();
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
+    };
+    std::thread::spawn(move || {
+        runtime.block_on(async {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        });
+        progress.interrupt();
+    });
+    Ok(())
+}
+
+fn down(id: LabId, all: bool) -> Result<()> {
+    let ids = if all { Paths::known_ids()? } else { vec![id] };
+    for id in ids {
+        lab::tear_down(&id)?;
+        say(&format!("lab {id} is down\n"))?;
+    }
+    Ok(())
+}
+
+fn status() -> Result<()> {
+    let ids = Paths::known_ids()?;
+    if ids.is_empty() {
+        return say("no lab is up\n");
+    }
+    let mut text = String::new();
+    for id in ids {
+        let Some(record) = Record::read(&Paths::of(&id))? else {
+            text += &format!("{id}: crashed before it was recorded; the next `up` clears it\n");
+            continue;
+        };
+        let state = match record.phase {
+            _ if record.is_abandoned() => "abandoned; the next `up` clears it",
+            Phase::Starting => "coming up",
+            Phase::Owned => "up, owned by a running program",
+            Phase::Detached => "up",
+        };
+        let left = Leftovers::of(&id)?;
+        text += &format!("{id}: {state}; kube-proxy {}, {} processes\n", record.spec.proxy, left.processes.len());
+        for host in lab::Plan::of(&record.spec).hosts {
+            let power = match record.hosts.get(&host.name) {
+                Some(processes) if processes.init.is_alive() => "on",
+                _ => "off",
+            };
+            let addresses: Vec<String> = host
+                .ports
+                .iter()
+                .map(|port| format!("{}={},{}", port.interface, port.ipv4.addr(), port.ipv6.addr()))
+                .collect();
+            text += &format!("  {:<9} {power:<4} {}\n", host.name, addresses.join(" "));
+        }
+    }
+    say(&text)
+}
+
+/// Prints; whoever reads it may stop when they have seen enough.
+fn say(text: &str) -> Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("writing the answer"),
+        _ => Ok(()),
+    }
+}
+
+fn exec(lab: &Lab, host: &str, command: &[OsString]) -> Result<()> {
+    let Some((program, arguments)) = command.split_first() else { bail!("no command given") };
+    let host = lab.host(host)?;
+    // The switch is no computer: its namespace is all there is of it.
+    let mut command = if host.role() == Role::Switch { lab.switch_command(program) } else { host.command(program)? };
+    command.args(arguments);
+    replace(command)
+}
+
+/// Becomes the command, so that its exit status and signals are the caller's.
+fn replace(mut command: Command) -> Result<()> {
+    let error = command.exec();
+    Err(error).with_context(|| format!("starting {command:?}"))
+}
+
+fn env(lab: &Lab) -> Result<()> {
+    let program = std::env::current_exe().context("finding the own program")?;
+    let quote = |text: &str| format!("'{}'", text.replace('\'', r"'\''"));
+    say(&format!(
+        "export HERALD_LAB_ID={}\nherald-lab() {{ {} \"$@\"; }}\nkubectl() {{ herald-lab kubectl \"$@\"; }}\n",
+        lab.id(),
+        quote(&program.display().to_string())
+    ))
+}

@@ -1,0 +1,285 @@
+//! The states a laboratory can be put in.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+/// A state to be undone later.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Fault {
+    /// A node or client has no power.
+    PoweredOff {
+        /// The host.
+        host: String,
+    },
+    /// A cable is out: the host sees its carrier go.
+    Cut(Link),
+    /// The switch drops frames of one host, and nobody is told.
+    Dropping {
+        /// The host's link.
+        link: Link,
+        /// Which frames.
+        direction: Direction,
+        /// How many of a hundred.
+        percent: Percent,
+    },
+    /// The switch drops all frames of one EtherType, as port security or a private VLAN may.
+    EtherTypeDropped {
+        /// Number of the segment.
+        segment: u8,
+        /// The EtherType.
+        ethertype: u16,
+    },
+    /// A segment has fallen apart. Hosts in no group reach everybody, so the control plane stays reachable unless it
+    /// is put in a group.
+    Partition {
+        /// Number of the segment.
+        segment: u8,
+        /// Hosts that still reach each other.
+        groups: Vec<BTreeSet<String>>,
+    },
+    /// The API server does not answer.
+    ApiServer(ApiServerFault),
+    /// A node's kubelet is stopped, so that the node becomes NotReady; its pods and its network go on.
+    KubeletStopped {
+        /// The node.
+        node: String,
+    },
+    /// A node takes no new pods.
+    Cordoned {
+        /// The node.
+        node: String,
+    },
+    /// All processes of a container are stopped.
+    Frozen {
+        /// The node it runs on.
+        node: String,
+        /// Namespace and name of its pod.
+        pod: String,
+        /// The runtime's id of the container.
+        container: String,
+    },
+    /// A host has one more interface.
+    InterfaceAdded {
+        /// The host, and the segment it was plugged into.
+        link: Link,
+        /// Number of the interface: it is eth*number*.
+        number: u8,
+        /// Its address, if it was given one.
+        address: Option<IpNet>,
+    },
+}
+
+/// A host's plug in a segment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// The host.
+    pub host: String,
+    /// Number of the segment.
+    pub segment: u8,
+}
+
+/// Frames by direction, as the host sees them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "camelCase")]
+pub enum Direction {
+    /// What the host sends: it hears the others, and they do not hear it.
+    Out,
+    /// What the host should receive: the others hear it, and it does not hear them.
+    In,
+    /// Both.
+    Both,
+}
+
+/// In which way the API server does not answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ApiServerFault {
+    /// Its process is gone: connections are refused.
+    Stopped,
+    /// Its process is stopped by a signal: connections hang.
+    Hung,
+}
+
+/// So many of a hundred, 1 to 100.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "u8", into = "u8")]
+pub struct Percent(u8);
+
+/// A percentage that is none.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a percentage of frames to drop: write a whole number from 1 to 100")]
+pub struct NotAPercentage(String);
+
+impl Percent {
+    /// All of them.
+    pub const ALL: Self = Self(100);
+
+    /// The number.
+    #[must_use]
+    pub fn get(self) -> u8 {
+        self.0
+    }
+}
+
+impl TryFrom<u8> for Percent {
+    type Error = NotAPercentage;
+
+    fn try_from(number: u8) -> Result<Self, Self::Error> {
+        if (1..=100).contains(&number) { Ok(Self(number)) } else { Err(NotAPercentage(number.to_string())) }
+    }
+}
+
+impl From<Percent> for u8 {
+    fn from(percent: Percent) -> Self {
+        percent.0
+    }
+}
+
+impl FromStr for Percent {
+    type Err = NotAPercentage;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse::<u8>()
+            .ok()
+            .and_then(|number| Self::try_from(number).ok())
+            .ok_or_else(|| NotAPercentage(text.to_owned()))
+    }
+}
+
+impl Fault {
+    /// Whether the two cannot be in force at once, so that the later replaces the earlier.
+    #[must_use]
+    pub fn replaces(&self, earlier: &Self) -> bool {
+        match (self, earlier) {
+            (
+                Self::Dropping { link, direction, percent: _ },
+                Self::Dropping { link: other, direction: other_direction, percent: _ },
+            ) => link == other && direction == other_direction,
+            (Self::Partition { segment, groups: _ }, Self::Partition { segment: other, groups: _ }) => segment == other,
+            (Self::ApiServer(_), Self::ApiServer(_)) => true,
+            _ => self == earlier,
+        }
+    }
+
+    /// Whether the state is one of running processes, which end when this host loses power.
+    #[must_use]
+    pub fn ends_with_power_of(&self, name: &str) -> bool {
+        match self {
+            Self::KubeletStopped { node } | Self::Frozen { node, .. } => node == name,
+            Self::PoweredOff { .. }
+            | Self::Cut(_)
+            | Self::Dropping { .. }
+            | Self::EtherTypeDropped { .. }
+            | Self::Partition { .. }
+            | Self::ApiServer(_)
+            | Self::Cordoned { .. }
+            | Self::InterfaceAdded { .. } => false,
+        }
+    }
+
+    /// Whether the state is one of this host's cables, which are plugged in anew when it gets power back.
+    #[must_use]
+    pub fn is_cabling_of(&self, name: &str) -> bool {
+        matches!(self, Self::Cut(link) | Self::InterfaceAdded { link, .. } if link.host == name)
+    }
+}
+
+impl fmt::Display for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} on lan{}", self.host, self.segment)
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PoweredOff { host } => write!(f, "{host} is powered off"),
+            Self::Cut(link) => write!(f, "the link of {link} is cut"),
+            Self::Dropping { link, direction, percent } => {
+                let which = match direction {
+                    Direction::Out => "from",
+                    Direction::In => "to",
+                    Direction::Both => "from and to",
+                };
+                write!(f, "{} % of the frames {which} {link} are dropped", percent.get())
+            }
+            Self::EtherTypeDropped { segment, ethertype } => {
+                write!(f, "lan{segment} drops EtherType 0x{ethertype:04x}")
+            }
+            Self::Partition { segment, groups } => {
+                let groups: Vec<String> =
+                    groups.iter().map(|group| group.iter().cloned().collect::<Vec<_>>().join(",")).collect();
+                write!(f, "lan{segment} is partitioned into {}", groups.join(" | "))
+            }
+            Self::ApiServer(ApiServerFault::Stopped) => f.write_str("the API server is stopped"),
+            Self::ApiServer(ApiServerFault::Hung) => f.write_str("the API server hangs"),
+            Self::KubeletStopped { node } => write!(f, "the kubelet of {node} hangs"),
+            Self::Cordoned { node } => write!(f, "{node} is cordoned"),
+            Self::Frozen { node, pod, container: _ } => write!(f, "a container of {pod} on {node} is frozen"),
+            Self::InterfaceAdded { link, number, address } => {
+                write!(f, "{link} has an added interface eth{number}")?;
+                address.map_or(Ok(()), |address| write!(f, " with {address}"))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use test_case::test_case;
+
+    #[test_case("1", true)]
+    #[test_case("100", true)]
+    #[test_case("0", false; "none is no fault")]
+    #[test_case("101", false)]
+    #[test_case("300", false; "beyond a byte")]
+    #[test_case("-5", false)]
+    #[test_case("half", false)]
+    fn percentages(text: &str, fits: bool) {
+        assert_eq!(text.parse::<Percent>().is_ok(), fits);
+    }
+
+    fn dropping(host: &str, direction: Direction, percent: u8) -> Fault {
+        let link = Link { host: host.into(), segment: 0 };
+        Fault::Dropping { link, direction, percent: Percent::try_from(percent).unwrap() }
+    }
+
+    #[test]
+    fn a_later_fault_replaces_one_of_the_same_place() {
+        let cut = |host: &str| Fault::Cut(Link { host: host.into(), segment: 0 });
+        let table = [
+            (dropping("node1", Direction::In, 10), dropping("node1", Direction::In, 20), true),
+            (dropping("node1", Direction::In, 10), dropping("node1", Direction::Out, 10), false),
+            (dropping("node1", Direction::In, 10), dropping("node2", Direction::In, 10), false),
+            (cut("node1"), cut("node1"), true),
+            (cut("node1"), cut("node2"), false),
+            (Fault::ApiServer(ApiServerFault::Hung), Fault::ApiServer(ApiServerFault::Stopped), true),
+            (cut("node1"), Fault::PoweredOff { host: "node1".into() }, false),
+        ];
+        for (earlier, later, expected) in table {
+            assert_eq!(later.replaces(&earlier), expected, "{later} after {earlier}");
+        }
+    }
+
+    #[test]
+    fn the_journal_survives_json() {
+        let faults = vec![
+            dropping("node1", Direction::Both, 30),
+            Fault::ApiServer(ApiServerFault::Hung),
+            Fault::Partition { segment: 0, groups: vec![["node1".into()].into(), ["node2".into()].into()] },
+            Fault::InterfaceAdded {
+                link: Link { host: "node1".into(), segment: 1 },
+                number: 2,
+                address: Some("10.30.0.1/16".parse().unwrap()),
+            },
+        ];
+        let text = serde_json::to_string(&faults).unwrap();
+        assert_eq!(serde_json::from_str::<Vec<Fault>>(&text).unwrap(), faults);
+    }
+}

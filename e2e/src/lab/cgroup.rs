@@ -1,0 +1,314 @@
+//! A subtree of cgroups per host, below the cgroup the laboratory was started in, so that whoever limits or
+//! accounts for the starter still does.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use nix::mount::{MsFlags, mount};
+use serde::{Deserialize, Serialize};
+
+use super::spec::LabId;
+
+/// One mounted cgroup v1 hierarchy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hierarchy {
+    /// Its controllers as /proc/self/cgroup names them: `memory`, `cpu,cpuacct`, `name=systemd`.
+    pub controllers: String,
+    /// Directory of the cgroup below which the laboratory's are made.
+    pub parent: PathBuf,
+}
+
+/// The machine's cgroups.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Hierarchies {
+    /// A hierarchy per controller.
+    V1(Vec<Hierarchy>),
+    /// One hierarchy for all controllers. Written from the kernel's documentation; the machines it was
+    /// developed on have version 1.
+    V2 {
+        /// Directory of the cgroup below which the laboratory's are made.
+        parent: PathBuf,
+    },
+}
+
+/// Controllers that kubelet and runc want in a version 2 hierarchy, where the kernel offers them.
+const V2_CONTROLLERS: [&str; 6] = ["cpuset", "cpu", "io", "memory", "hugetlb", "pids"];
+
+struct Mount<'a> {
+    root: &'a str,
+    point: &'a str,
+    kind: &'a str,
+    options: Vec<&'a str>,
+}
+
+/// Lines of /proc/PID/mountinfo (proc_pid_mountinfo(5)), the cgroup file systems among them.
+fn cgroup_mounts(mountinfo: &str) -> Vec<Mount<'_>> {
+    mountinfo
+        .lines()
+        .filter_map(|line| {
+            let (mount, file_system) = line.split_once(" - ")?;
+            let mut mount = mount.split(' ').skip(3);
+            let mut file_system = file_system.split(' ');
+            let found = Mount {
+                root: mount.next()?,
+                point: mount.next()?,
+                kind: file_system.next()?,
+                options: file_system.nth(1)?.split(',').collect(),
+            };
+            found.kind.starts_with("cgroup").then_some(found)
+        })
+        .collect()
+}
+
+/// Where the cgroup `path` is seen through a mount; None when the mount does not show it.
+fn directory(mount: &Mount<'_>, path: &str) -> Option<PathBuf> {
+    let below = Path::new(path).strip_prefix(mount.root).ok()?;
+    Some(Path::new(mount.point).join(below))
+}
+
+/// The starter's own cgroups from /proc/self/cgroup and /proc/self/mountinfo.
+fn parse(own: &str, mountinfo: &str) -> Option<Hierarchies> {
+    let mounts = cgroup_mounts(mountinfo);
+    let lines = || own.lines().filter_map(|line| line.splitn(3, ':').collect::<Vec<_>>().try_into().ok());
+    let v1: Vec<Hierarchy> = lines()
+        .filter_map(|[_, controllers, path]: [&str; 3]| {
+            let mount = mounts.iter().find(|mount| {
+                mount.kind == "cgroup"
+                    && !controllers.is_empty()
+                    && controllers.split(',').all(|wanted| mount.options.contains(&wanted))
+            })?;
+            Some(Hierarchy { controllers: controllers.to_owned(), parent: directory(mount, path)? })
+        })
+        .collect();
+    if v1.iter().any(|hierarchy| hierarchy.controllers.split(',').any(|name| name == "memory")) {
+        return Some(Hierarchies::V1(v1));
+    }
+    lines().find_map(|[_, controllers, path]| {
+        let mount = mounts.iter().find(|mount| mount.kind == "cgroup2" && controllers.is_empty())?;
+        Some(Hierarchies::V2 { parent: directory(mount, path)? })
+    })
+}
+
+impl Hierarchies {
+    /// Those of the calling process.
+    ///
+    /// # Errors
+    /// When /proc cannot be read or no usable cgroup file system is mounted.
+    pub fn discover() -> Result<Self> {
+        let read = |file: &str| fs::read_to_string(file).with_context(|| file.to_owned());
+        let found = parse(&read("/proc/self/cgroup")?, &read("/proc/self/mountinfo")?)
+            .context("no cgroup file system with the memory controller is mounted below /sys/fs/cgroup")?;
+        match found {
+            Self::V1(_) => Ok(found),
+            Self::V2 { parent } => Ok(Self::V2 { parent: able_ancestor(&parent)? }),
+        }
+    }
+
+    /// Those cgroups of a laboratory that exist, one per hierarchy.
+    #[must_use]
+    pub fn existing(&self, id: &LabId) -> Vec<PathBuf> {
+        self.lab_directories(id).into_iter().filter(|cgroup| cgroup.exists()).collect()
+    }
+
+    fn lab_directories(&self, id: &LabId) -> Vec<PathBuf> {
+        let name = format!("herald-lab-{id}");
+        match self {
+            Self::V1(hierarchies) => hierarchies.iter().map(|hierarchy| hierarchy.parent.join(&name)).collect(),
+            Self::V2 { parent } => vec![parent.join(&name)],
+        }
+    }
+
+    /// Makes a host's cgroups.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn create(&self, id: &LabId, host: &str) -> Result<()> {
+        for lab in self.lab_directories(id) {
+            let cgroup = lab.join(host);
+            make(&lab)?;
+            if let Self::V2 { .. } = self {
+                delegate(&lab)?;
+            }
+            make(&cgroup)?;
+        }
+        Ok(())
+    }
+
+    /// Puts the calling process in a host's cgroups.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn join(&self, id: &LabId, host: &str) -> Result<()> {
+        for lab in self.lab_directories(id) {
+            let procs = lab.join(host).join("cgroup.procs");
+            fs::write(&procs, "0").with_context(|| procs.display().to_string())?;
+        }
+        Ok(())
+    }
+
+    /// Removes a host's cgroups; all processes in them must be gone.
+    ///
+    /// # Errors
+    /// When one is still in use.
+    pub fn remove_host(&self, id: &LabId, host: &str) -> Result<()> {
+        self.lab_directories(id).iter().try_for_each(|lab| remove_tree(&lab.join(host)))
+    }
+
+    /// Removes all cgroups of a laboratory; all processes in them must be gone.
+    ///
+    /// # Errors
+    /// When one is still in use.
+    pub fn remove_lab(&self, id: &LabId) -> Result<()> {
+        self.lab_directories(id).iter().try_for_each(|lab| remove_tree(lab))
+    }
+
+    /// Mounts, inside a host whose cgroup namespace begins at its own cgroups, what belongs on /sys/fs/cgroup.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn mount_inside(&self) -> Result<()> {
+        let root = Path::new("/sys/fs/cgroup");
+        match self {
+            Self::V1(hierarchies) => {
+                mount(Some("tmpfs"), root, Some("tmpfs"), MsFlags::empty(), Some("mode=755"))
+                    .context("mounting tmpfs on /sys/fs/cgroup")?;
+                hierarchies.iter().try_for_each(|hierarchy| mount_v1(root, &hierarchy.controllers))
+            }
+            Self::V2 { .. } => {
+                mount(Some("cgroup2"), root, Some("cgroup2"), MsFlags::empty(), None::<&str>)
+                    .context("mounting cgroup2 on /sys/fs/cgroup")?;
+                // A cgroup that hands controllers down may not hold processes itself, so this one steps aside.
+                let init = root.join("init");
+                make(&init)?;
+                fs::write(init.join("cgroup.procs"), "0").context("moving to the cgroup /init")?;
+                delegate(root)
+            }
+        }
+    }
+}
+
+fn mount_v1(root: &Path, controllers: &str) -> Result<()> {
+    let name = controllers.strip_prefix("name=").unwrap_or(controllers);
+    let point = root.join(name);
+    make(&point)?;
+    mount(Some("cgroup"), &point, Some("cgroup"), MsFlags::empty(), Some(controllers))
+        .with_context(|| format!("mounting the cgroup controllers {controllers}"))?;
+    let parts: Vec<&str> = name.split(',').collect();
+    if parts.len() > 1 {
+        for part in parts {
+            std::os::unix::fs::symlink(name, root.join(part)).with_context(|| format!("linking {part} to {name}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// The nearest cgroup at or above `own` that can hand controllers down. (A version 2 cgroup that holds
+/// processes, as a login session's does, cannot: then the laboratory stands beside it, in the same slice.)
+fn able_ancestor(own: &Path) -> Result<PathBuf> {
+    for candidate in own.ancestors().take_while(|directory| directory.join("cgroup.controllers").exists()) {
+        let handed_down = fs::read_to_string(candidate.join("cgroup.subtree_control")).unwrap_or_default();
+        let has = |controller| handed_down.split_whitespace().any(|name| name == controller);
+        if (has("memory") && has("pids")) || delegate(candidate).is_ok() {
+            return Ok(candidate.to_owned());
+        }
+    }
+    bail!("no cgroup at or above {} can hand the memory and pids controllers down", own.display())
+}
+
+/// Hands all wanted controllers that a version 2 cgroup has down to its children.
+fn delegate(cgroup: &Path) -> Result<()> {
+    let offered = cgroup.join("cgroup.controllers");
+    let offered = fs::read_to_string(&offered).with_context(|| offered.display().to_string())?;
+    let wanted: Vec<String> = offered
+        .split_whitespace()
+        .filter(|name| V2_CONTROLLERS.contains(name))
+        .map(|name| format!("+{name}"))
+        .collect();
+    let control = cgroup.join("cgroup.subtree_control");
+    fs::write(&control, wanted.join(" ")).with_context(|| control.display().to_string())
+}
+
+/// Makes a cgroup. A new version 1 cpuset may hold no process until it has CPUs and memory nodes.
+fn make(cgroup: &Path) -> Result<()> {
+    match fs::create_dir(cgroup) {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(()),
+        Err(error) => return Err(error).with_context(|| format!("making {}", cgroup.display())),
+    }
+    let Some(parent) = cgroup.parent() else { return Ok(()) };
+    if cgroup.join("cgroup.clone_children").exists() && cgroup.join("cpuset.cpus").exists() {
+        for file in ["cpuset.cpus", "cpuset.mems"] {
+            let inherited =
+                fs::read_to_string(parent.join(file)).with_context(|| format!("{file} of {}", parent.display()))?;
+            fs::write(cgroup.join(file), inherited.trim())
+                .with_context(|| format!("{file} of {}", cgroup.display()))?;
+        }
+        fs::write(cgroup.join("cgroup.clone_children"), "1")
+            .with_context(|| format!("cgroup.clone_children of {}", cgroup.display()))?;
+    }
+    Ok(())
+}
+
+fn remove_tree(cgroup: &Path) -> Result<()> {
+    let entries = match fs::read_dir(cgroup) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error).with_context(|| cgroup.display().to_string()),
+    };
+    for entry in entries {
+        let entry = entry.with_context(|| cgroup.display().to_string())?;
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_tree(&entry.path())?;
+        }
+    }
+    match fs::remove_dir(cgroup) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("removing {}", cgroup.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn version_1_with_a_cgroup_per_controller() {
+        let own = "4:memory:/runner/7f\n3:cpuset:/\n2:cpu,cpuacct:/batch\n1:name=systemd:/\n0::/\n";
+        let mountinfo = "31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755\n\
+            32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw,relatime - cgroup cgroup rw,cpu,cpuacct\n\
+            34 31 0:31 / /sys/fs/cgroup/cpuset rw,relatime - cgroup cgroup rw,cpuset\n\
+            35 31 0:32 /runner /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory\n\
+            40 31 0:37 / /sys/fs/cgroup/systemd rw,relatime - cgroup cgroup rw,name=systemd\n\
+            41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw\n";
+        let hierarchy =
+            |controllers: &str, parent: &str| Hierarchy { controllers: controllers.into(), parent: parent.into() };
+        assert_eq!(
+            parse(own, mountinfo),
+            Some(Hierarchies::V1(vec![
+                hierarchy("memory", "/sys/fs/cgroup/memory/7f"),
+                hierarchy("cpuset", "/sys/fs/cgroup/cpuset"),
+                hierarchy("cpu,cpuacct", "/sys/fs/cgroup/cpu,cpuacct/batch"),
+                hierarchy("name=systemd", "/sys/fs/cgroup/systemd"),
+            ]))
+        );
+    }
+
+    #[test]
+    fn version_2() {
+        let mountinfo = "30 23 0:27 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n";
+        assert_eq!(
+            parse("0::/user.slice/user-0.slice/session-1.scope\n", mountinfo),
+            Some(Hierarchies::V2 { parent: "/sys/fs/cgroup/user.slice/user-0.slice/session-1.scope".into() })
+        );
+    }
+
+    #[test]
+    fn nothing_mounted() {
+        assert_eq!(parse("0::/\n", "31 23 0:28 / / rw - ext4 /dev/vda rw\n"), None);
+    }
+}

@@ -1,0 +1,133 @@
+//! What is recorded about a laboratory, and the lock under which it changes.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::ErrorKind;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use serde::{Deserialize, Serialize};
+
+use super::cgroup::Hierarchies;
+use super::paths::Paths;
+use super::process::ProcessId;
+use super::spec::Spec;
+
+/// How far a laboratory has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// Being made; whoever finds it so with its maker gone may clear it.
+    Starting,
+    /// Ready, and gone with the process that made it.
+    Owned,
+    /// Ready, and there until someone takes it down.
+    Detached,
+}
+
+/// The contents of lab.json.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Record {
+    /// What was asked for.
+    pub spec: Spec,
+    /// How far it is.
+    pub phase: Phase,
+    /// The process that made it.
+    pub owner: ProcessId,
+    /// The process that takes it down when the owner ends.
+    pub warden: Option<ProcessId>,
+    /// Where its binaries are.
+    pub bin_dir: PathBuf,
+    /// Directories that must be visible on every host at the same path, even below /tmp and /run.
+    pub visible: Vec<PathBuf>,
+    /// Below which cgroups its own are.
+    pub cgroups: Hierarchies,
+    /// The launcher of each host that is powered on, and the host's first process.
+    pub hosts: BTreeMap<String, HostProcesses>,
+}
+
+/// The processes that stand for a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostProcesses {
+    /// `unshare`, outside the host's namespaces; when it ends the host's init is killed.
+    pub launcher: ProcessId,
+    /// First process of the host.
+    pub init: ProcessId,
+}
+
+impl Record {
+    /// Whether nobody wants it any more: its owner is gone and it is not detached.
+    #[must_use]
+    pub fn is_abandoned(&self) -> bool {
+        self.phase != Phase::Detached && !self.owner.is_alive()
+    }
+
+    /// Reads the record; None where there is none.
+    ///
+    /// # Errors
+    /// When it cannot be read or understood.
+    pub fn read(paths: &Paths) -> Result<Option<Self>> {
+        let file = paths.record();
+        match fs::read(&file) {
+            Ok(text) => serde_json::from_slice(&text).map(Some).with_context(|| file.display().to_string()),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| file.display().to_string()),
+        }
+    }
+
+    /// Replaces the record, in one step.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write(&self, paths: &Paths) -> Result<()> {
+        let file = paths.record();
+        let next = file.with_extension("json.next");
+        fs::write(&next, serde_json::to_vec_pretty(self)?).with_context(|| next.display().to_string())?;
+        fs::rename(&next, &file).with_context(|| file.display().to_string())
+    }
+}
+
+/// Held while a laboratory is made, changed or taken down. Released when dropped, also by the end of the process.
+#[derive(Debug)]
+pub struct Lock(#[expect(dead_code, reason = "held for its Drop, which unlocks")] Flock<File>);
+
+impl Lock {
+    /// Waits until nobody else holds it.
+    ///
+    /// # Errors
+    /// When the lock file cannot be made or locked.
+    pub fn acquire(paths: &Paths) -> Result<Self> {
+        let file = Self::open(paths)?;
+        match Flock::lock(file, FlockArg::LockExclusive) {
+            Ok(flock) => Ok(Self(flock)),
+            Err((_, errno)) => Err(errno).with_context(|| format!("locking {}", paths.lock().display())),
+        }
+    }
+
+    /// None where someone else holds it.
+    ///
+    /// # Errors
+    /// When the lock file cannot be made or locked.
+    pub fn try_acquire(paths: &Paths) -> Result<Option<Self>> {
+        let file = Self::open(paths)?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(flock) => Ok(Some(Self(flock))),
+            Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+            Err((_, errno)) => Err(errno).with_context(|| format!("locking {}", paths.lock().display())),
+        }
+    }
+
+    // The lock file stays when the laboratory goes: removing it would let two processes each hold "the" lock,
+    // one on the removed file and one on its successor.
+    fn open(paths: &Paths) -> Result<File> {
+        fs::create_dir_all(Paths::root()).with_context(|| Paths::root().display().to_string())?;
+        OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(paths.lock())
+            .with_context(|| paths.lock().display().to_string())
+    }
+}

@@ -1,0 +1,13 @@
+//! Herald's laboratory: a real Kubernetes cluster on one machine, faults to inject in it, probes that measure what
+//! a client sees, and the scenarios that prove Herald on it.
+
+pub mod bench;
+pub mod binaries;
+pub mod demo;
+pub mod fault;
+pub mod images;
+pub mod lab;
+pub mod preflight;
+pub mod probe;
+pub mod progress;
+pub mod scenario;

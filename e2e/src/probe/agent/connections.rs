@@ -1,0 +1,106 @@
+//! The prober of new connections: one each 20 ms, each with its own time limit.
+
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags};
+
+use super::clock::{Beat, Clock, FirstAnswer};
+use super::{dial, server_line, wait};
+use crate::probe::sample::{Answerer, At, Connection, Outcome, Reason};
+use crate::probe::spec::{CONNECT_INTERVAL, CONNECT_LIMIT};
+
+/// Connects again and again to one address.
+pub(super) struct Prober {
+    target: SocketAddr,
+}
+
+/// A connection under way.
+struct Attempt {
+    stream: TcpStream,
+    started: At,
+    established: bool,
+    heard: Vec<u8>,
+}
+
+impl Prober {
+    pub(super) fn new(target: SocketAddr) -> Self {
+        Self { target }
+    }
+
+    pub(super) fn run(self, clock: &Clock) -> anyhow::Result<Vec<Connection>> {
+        let mut seen = Vec::new();
+        let mut attempts: Vec<Attempt> = Vec::new();
+        let mut beat = Beat::every(CONNECT_INTERVAL);
+        let mut first = FirstAnswer::default();
+        // Attempts end by their own limit, so the run ends at most that limit after the last beat.
+        while clock.sending() || !attempts.is_empty() {
+            if clock.sending() && beat.due(clock.now()) {
+                let started = clock.now();
+                match dial::start(self.target) {
+                    Ok(stream) => {
+                        attempts.push(Attempt { stream, started, established: false, heard: Vec::new() });
+                    }
+                    Err(error) => {
+                        let outcome = Outcome::Failed(Reason::of(&error, false));
+                        seen.push(Connection { started, ended: clock.now(), outcome });
+                    }
+                }
+            }
+            let mut sockets: Vec<PollFd<'_>> = attempts.iter().map(Attempt::poll).collect();
+            wait::ready(&mut sockets, beat.wait(clock))?;
+            attempts.retain_mut(|attempt| {
+                let now = clock.now();
+                let Some(outcome) = attempt.advance(now) else { return true };
+                if matches!(outcome, Outcome::Answered(_)) {
+                    first.came(clock);
+                }
+                seen.push(Connection { started: attempt.started, ended: now, outcome });
+                false
+            });
+        }
+        seen.sort_by_key(|connection| connection.started);
+        Ok(seen)
+    }
+}
+
+impl Attempt {
+    fn poll(&self) -> PollFd<'_> {
+        let wanted = if self.established { PollFlags::POLLIN } else { PollFlags::POLLOUT };
+        PollFd::new(self.stream.as_fd(), wanted)
+    }
+
+    /// What came of the attempt, or `None` while it is under way.
+    fn advance(&mut self, now: At) -> Option<Outcome> {
+        match self.try_advance() {
+            Ok(Some(by)) => Some(Outcome::Answered(by)),
+            Ok(None) if now.0 - self.started.0 >= limit_us(CONNECT_LIMIT) => Some(Outcome::Failed(Reason::TimedOut)),
+            Ok(None) => None,
+            Err(reason) => Some(Outcome::Failed(reason)),
+        }
+    }
+
+    fn try_advance(&mut self) -> Result<Option<Answerer>, Reason> {
+        if !self.established {
+            if let Some(error) = self.stream.take_error().map_err(|error| Reason::of(&error, false))? {
+                return Err(Reason::of(&error, false));
+            }
+            // No peer yet: the handshake goes on.
+            self.established = self.stream.peer_addr().is_ok();
+            if !self.established {
+                return Ok(None);
+            }
+        }
+        let closed = dial::read(&self.stream, &mut self.heard).map_err(|error| Reason::of(&error, true))?;
+        match dial::take_line(&mut self.heard) {
+            Some(line) => server_line::read(&line).map(|answer| Some(answer.by)),
+            None if closed => Err(Reason::Closed),
+            None => Ok(None),
+        }
+    }
+}
+
+fn limit_us(limit: Duration) -> u64 {
+    u64::try_from(limit.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,61 @@
+//! A TCP connection that is being made, without waiting for it.
+
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// Starts a connection: the stream is established or has failed once it is writable.
+///
+/// # Errors
+/// What the kernel knows at once, for instance that there is no route.
+pub(super) fn start(target: SocketAddr) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(target), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    socket.set_tcp_nodelay(true)?;
+    match socket.connect(&target.into()) {
+        Ok(()) => Ok(socket.into()),
+        Err(error) if error.raw_os_error() == Some(nix::errno::Errno::EINPROGRESS as i32) => Ok(socket.into()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Reads what has come into `into`; whether the other side has closed.
+///
+/// # Errors
+/// The error of the connection.
+pub(super) fn read(stream: &TcpStream, into: &mut Vec<u8>) -> io::Result<bool> {
+    let mut buffer = [0; 4096];
+    loop {
+        match io::Read::read(&mut &*stream, &mut buffer) {
+            Ok(0) => return Ok(true),
+            Ok(read) => into.extend(&buffer[..read]),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Takes the first complete line, without its end, out of `bytes`.
+pub(super) fn take_line(bytes: &mut Vec<u8>) -> Option<Vec<u8>> {
+    let end = bytes.iter().position(|&byte| byte == b'\n')?;
+    let rest = bytes.split_off(end + 1);
+    let mut line = std::mem::replace(bytes, rest);
+    line.pop();
+    Some(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_taken_whole() {
+        let mut bytes = b"one\ntwo\nthr".to_vec();
+        assert_eq!(take_line(&mut bytes), Some(b"one".to_vec()));
+        assert_eq!(take_line(&mut bytes), Some(b"two".to_vec()));
+        assert_eq!(take_line(&mut bytes), None);
+        assert_eq!(bytes, b"thr");
+    }
+}

@@ -1,0 +1,141 @@
+//! Which MACs answered for an address, and whether two did at once.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::probe::sample::{At, Mac, NeighbourAnswer};
+
+/// A MAC silent for longer has stopped answering; what it says later is a new span. Generous on purpose: two nodes
+/// that answer in turn are two nodes that answer.
+const SILENCE_US: u64 = 200_000;
+
+/// One MAC that answered.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MacSeen {
+    /// The MAC given for the address.
+    pub mac: Mac,
+    /// Milliseconds to its first answer.
+    pub first_ms: f64,
+    /// Milliseconds to its last answer.
+    pub last_ms: f64,
+    /// How many answers gave it.
+    pub answers: usize,
+    /// How many of them came from another Ethernet source: one node answering for another.
+    pub covered: usize,
+}
+
+/// The MACs that answered, in the order of their first answers.
+pub(super) fn seen(answers: &[NeighbourAnswer]) -> Vec<MacSeen> {
+    let mut seen: Vec<MacSeen> = Vec::new();
+    for &NeighbourAnswer { at, mac, source } in answers {
+        let covered = usize::from(source != mac);
+        match seen.iter_mut().find(|entry| entry.mac == mac) {
+            Some(entry) => {
+                entry.last_ms = at.ms();
+                entry.answers += 1;
+                entry.covered += covered;
+            }
+            None => seen.push(MacSeen { mac, first_ms: at.ms(), last_ms: at.ms(), answers: 1, covered }),
+        }
+    }
+    seen
+}
+
+/// The longest time, in milliseconds, for which two MACs both answered.
+pub(super) fn longest_overlap_ms(answers: &[NeighbourAnswer]) -> f64 {
+    let mut spans: Vec<(Mac, At, At)> = Vec::new();
+    for &NeighbourAnswer { at, mac, .. } in answers {
+        let last = spans.iter_mut().rev().find(|span| span.0 == mac);
+        match last {
+            Some((_, _, end)) if at.0 - end.0 <= SILENCE_US => *end = at,
+            _ => spans.push((mac, at, at)),
+        }
+    }
+    let mut longest: f64 = 0.0;
+    for (index, &(mac, start, end)) in spans.iter().enumerate() {
+        for &(other, other_start, other_end) in &spans[index + 1..] {
+            if other != mac {
+                longest = longest.max(end.min(other_end).ms_since(start.max(other_start)));
+            }
+        }
+    }
+    longest
+}
+
+/// How many solicitations were answered with more than one MAC. An answer belongs to the last one sent before it.
+pub(super) fn contested(sent: &[At], answers: &[NeighbourAnswer]) -> usize {
+    let mut first: BTreeMap<usize, Mac> = BTreeMap::new();
+    let mut contested = std::collections::BTreeSet::new();
+    for &NeighbourAnswer { at, mac, .. } in answers {
+        let solicitation = sent.partition_point(|&sent| sent <= at);
+        if *first.entry(solicitation).or_insert(mac) != mac {
+            contested.insert(solicitation);
+        }
+    }
+    contested.len()
+}
+
+/// How many solicitations were answered at all.
+pub(super) fn answered(sent: &[At], answers: &[NeighbourAnswer]) -> usize {
+    let mut solicitations: Vec<usize> =
+        answers.iter().map(|answer| sent.partition_point(|&sent| sent <= answer.at)).filter(|&n| n > 0).collect();
+    solicitations.sort_unstable();
+    solicitations.dedup();
+    solicitations.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use test_case::test_case;
+
+    const A: Mac = Mac([2, 0, 0, 0, 0, 0xa]);
+    const B: Mac = Mac([2, 0, 0, 0, 0, 0xb]);
+
+    fn answer(ms: u64, mac: Mac) -> NeighbourAnswer {
+        NeighbourAnswer { at: At(ms * 1000), mac, source: mac }
+    }
+
+    /// Answers of one MAC every 10 ms.
+    fn span(mac: Mac, from: u64, to: u64) -> Vec<NeighbourAnswer> {
+        (from..=to).step_by(10).map(|ms| answer(ms, mac)).collect()
+    }
+
+    fn merged(mut spans: Vec<NeighbourAnswer>) -> Vec<NeighbourAnswer> {
+        spans.sort_by_key(|answer| answer.at);
+        spans
+    }
+
+    #[test_case(vec![span(A, 0, 500)], 0.0; "one MAC")]
+    #[test_case(vec![], 0.0; "no answer")]
+    #[test_case(vec![span(A, 0, 200), span(B, 210, 500)], 0.0; "a clean move")]
+    #[test_case(vec![span(A, 0, 250), span(B, 210, 500)], 40.0; "make before break")]
+    #[test_case(vec![span(A, 0, 500), span(B, 0, 500)], 500.0; "split brain")]
+    #[test_case(vec![span(A, 0, 100), span(B, 110, 200), span(A, 210, 300)], 90.0; "in turn counts as both")]
+    #[test_case(vec![span(A, 0, 100), span(B, 150, 400), span(A, 450, 500)], 0.0; "back after a silence")]
+    #[test_case(vec![span(A, 0, 100), span(A, 500, 600), span(B, 200, 400)], 0.0; "two spans do not bridge a silence")]
+    fn overlap(spans: Vec<Vec<NeighbourAnswer>>, expected: f64) {
+        assert_eq!(longest_overlap_ms(&merged(spans.concat())), expected);
+    }
+
+    #[test]
+    fn each_solicitation_counts_once() {
+        let sent = [At(0), At(10_000), At(20_000), At(30_000)];
+        let answers = [answer(1, A), answer(2, A), answer(11, A), answer(12, B), answer(13, A), answer(31, B)];
+        assert_eq!(answered(&sent, &answers), 3);
+        assert_eq!(contested(&sent, &answers), 1);
+    }
+
+    #[test]
+    fn covering_is_told_from_owning() {
+        let covered = NeighbourAnswer { source: B, ..answer(20, A) };
+        let seen = seen(&[answer(0, A), answer(10, A), covered, answer(30, B)]);
+        let expected = [
+            MacSeen { mac: A, first_ms: 0.0, last_ms: 20.0, answers: 3, covered: 1 },
+            MacSeen { mac: B, first_ms: 30.0, last_ms: 30.0, answers: 1, covered: 0 },
+        ];
+        assert_eq!(seen, expected);
+    }
+}

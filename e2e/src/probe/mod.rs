@@ -1,0 +1,20 @@
+//! Probes: what a client of an address sees, every 10 ms by the monotonic clock.
+//!
+//! The probers run in a process of their own on the client (the *agent*), which writes down raw samples; [`Report`]
+//! is computed from them by pure functions. A witness in the agent records how long the machine kept it from running:
+//! a [`Report::void`] run says nothing and is to be repeated.
+
+mod agent;
+pub mod analysis;
+mod cli;
+pub mod frame;
+pub mod sample;
+mod session;
+mod spec;
+mod summary;
+
+pub use self::analysis::Report;
+pub use self::cli::{AgentArgs, Args, run, run_agent};
+pub use self::sample::Mac;
+pub use self::session::{Probe, Running};
+pub use self::spec::{CONNECT_INTERVAL, CONNECT_LIMIT, INTERVAL, ProbeSpec, Probers};

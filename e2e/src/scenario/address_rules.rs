@@ -1,0 +1,32 @@
+//! The CEL rules on the real API server: what is refused, in which words.
+
+use anyhow::{Result, ensure};
+
+use super::Scene;
+
+pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
+    for bad in ["192.0.2.0/33", "192.0.2.5/24", "192.0.2.300", "192.0.2.1-2001:db8::1", "web"] {
+        let said = scene.refused(&scene.pool_yaml("address-rules", &[bad.to_owned()]))?;
+        for word in ["address-rules", "spec.addresses[0]", bad, "is not an address block"] {
+            ensure!(said.contains(word), "the refusal of {bad:?} does not say {word:?}: {said}");
+        }
+    }
+    let said = scene.refused(
+        "{apiVersion: heraldlb.io/v1alpha1, kind: AddressPool, metadata: {name: address-rules}, spec: {addresses: []}}",
+    )?;
+    ensure!(said.contains("spec.addresses"), "an empty pool: {said}");
+    let said = scene.refused(
+        "{apiVersion: heraldlb.io/v1alpha1, kind: AddressPool, metadata: {name: address-rules}, \
+         spec: {addresses: [192.0.2.0/24], adresses: []}}",
+    )?;
+    ensure!(said.contains("adresses"), "a misspelt field: {said}");
+    let said = scene.refused(
+        "{apiVersion: heraldlb.io/v1alpha1, kind: L2Advertisement, metadata: {name: address-rules}, \
+         spec: {interfaces: ['eth 0']}}",
+    )?;
+    ensure!(said.contains("spec.interfaces[0]") && said.contains("is not an interface pattern"), "{said}");
+    for good in ["192.0.2.0/24", "192.0.2.1", "192.0.2.1 - 192.0.2.9", "2001:db8::/64", "2001:db8::1-2001:db8::ff"] {
+        scene.pool("address-rules", &[good.to_owned()])?;
+    }
+    Ok(())
+}

@@ -1,0 +1,155 @@
+//! The API server's audit log, held against the shipped roles.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context, Result};
+use serde::Deserialize;
+
+/// What a rule allows, or a request used: one verb on one resource.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Permission {
+    pub(super) account: String,
+    pub(super) group: String,
+    /// With its subresource: `services/status`.
+    pub(super) resource: String,
+    pub(super) verb: String,
+}
+
+impl std::fmt::Display for Permission {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { account, group, resource, verb } = self;
+        let dot = if group.is_empty() { "" } else { "." };
+        write!(f, "{account}: {verb} {resource}{dot}{group}")
+    }
+}
+
+/// What Herald's service accounts asked of the API server.
+#[derive(Debug, Default)]
+pub(super) struct Requests {
+    pub(super) used: BTreeSet<Permission>,
+    /// Denied requests, as the log has them.
+    pub(super) denied: Vec<String>,
+}
+
+/// The fields of an `audit.k8s.io/v1` Event that are read here.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Event {
+    verb: String,
+    user: User,
+    #[serde(rename = "requestURI")]
+    request_uri: String,
+    object_ref: Option<ObjectRef>,
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+struct User {
+    username: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ObjectRef {
+    resource: String,
+    subresource: String,
+    api_group: String,
+}
+
+/// Reads the log's lines; requests of others are passed over.
+pub(super) fn requests_of(namespace: &str, log: &str) -> Result<Requests> {
+    let prefix = format!("system:serviceaccount:{namespace}:");
+    let mut requests = Requests::default();
+    for line in log.lines() {
+        let event: Event = serde_json::from_str(line).with_context(|| format!("an audit event: {line}"))?;
+        let Some(account) = event.user.username.strip_prefix(&prefix) else { continue };
+        // Written by the authorizer (k8s.io/apiserver/pkg/endpoints/filters/authorization.go).
+        if event.annotations.get("authorization.k8s.io/decision").is_some_and(|decision| decision == "forbid") {
+            requests.denied.push(format!("{account}: {} {}", event.verb, event.request_uri));
+        }
+        let Some(object) = event.object_ref else { continue };
+        requests.used.insert(Permission {
+            account: account.to_owned(),
+            group: object.api_group,
+            resource: join(&object.resource, &object.subresource),
+            verb: event.verb,
+        });
+    }
+    Ok(requests)
+}
+
+fn join(resource: &str, subresource: &str) -> String {
+    if subresource.is_empty() { resource.to_owned() } else { format!("{resource}/{subresource}") }
+}
+
+/// A Role or ClusterRole, by the fields that grant.
+#[derive(Deserialize)]
+struct Role {
+    kind: String,
+    metadata: Metadata,
+    #[serde(default)]
+    rules: Vec<Rule>,
+}
+
+#[derive(Deserialize)]
+struct Metadata {
+    name: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Rule {
+    api_groups: Vec<String>,
+    resources: Vec<String>,
+    verbs: Vec<String>,
+}
+
+/// Every permission the roles among some manifests grant. A role has the name of the account it is bound to.
+pub(super) fn granted_by(manifests: &str) -> Result<BTreeSet<Permission>> {
+    let mut granted = BTreeSet::new();
+    for document in manifests.split("\n---\n") {
+        let object: serde_json::Value = serde_saphyr::from_str(document).context("a manifest")?;
+        if !matches!(object["kind"].as_str(), Some("Role" | "ClusterRole")) {
+            continue;
+        }
+        let role: Role = serde_json::from_value(object).context("a role")?;
+        for rule in &role.rules {
+            for (group, resource) in rule.api_groups.iter().flat_map(|g| rule.resources.iter().map(move |r| (g, r))) {
+                granted.extend(rule.verbs.iter().map(|verb| Permission {
+                    account: role.metadata.name.clone(),
+                    group: group.clone(),
+                    resource: resource.clone(),
+                    verb: verb.clone(),
+                }));
+            }
+        }
+        anyhow::ensure!(!role.rules.is_empty(), "{} {} grants nothing", role.kind, role.metadata.name);
+    }
+    Ok(granted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOG: &str = r#"{"verb":"patch","user":{"username":"system:serviceaccount:herald-system:herald-speaker"},"requestURI":"/x","objectRef":{"resource":"virtualips","subresource":"status","apiGroup":"heraldlb.io"},"annotations":{"authorization.k8s.io/decision":"allow"}}
+{"verb":"delete","user":{"username":"system:serviceaccount:herald-system:herald-speaker"},"requestURI":"/api/v1/nodes/n","objectRef":{"resource":"nodes"},"annotations":{"authorization.k8s.io/decision":"forbid"}}
+{"verb":"get","user":{"username":"admin"},"requestURI":"/version"}"#;
+
+    #[test]
+    fn used_and_denied_are_told_apart() {
+        let requests = requests_of("herald-system", LOG).unwrap();
+        let used: Vec<_> = requests.used.iter().map(ToString::to_string).collect();
+        assert_eq!(used, ["herald-speaker: delete nodes", "herald-speaker: patch virtualips/status.heraldlb.io"]);
+        assert_eq!(requests.denied, ["herald-speaker: delete /api/v1/nodes/n"]);
+    }
+
+    #[test]
+    fn rules_are_multiplied_out() {
+        let manifests = "kind: Namespace\nmetadata: {name: x}\n---\nkind: Role\nmetadata: {name: a}\nrules:\n\
+                         - {apiGroups: [''], resources: [pods, pods/log], verbs: [get, list]}\n";
+        let granted: Vec<_> = granted_by(manifests).unwrap().iter().map(ToString::to_string).collect();
+        assert_eq!(granted, ["a: get pods", "a: list pods", "a: get pods/log", "a: list pods/log"]);
+    }
+}

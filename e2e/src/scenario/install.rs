@@ -1,0 +1,143 @@
+//! Herald in the laboratory, the way a user installs it: image, `kubectl apply -k`, wait.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::binaries;
+use crate::images;
+use crate::lab::Lab;
+use crate::progress::Progress;
+
+/// The image of the laboratory's workload.
+pub const ECHO_IMAGE: &str = "localhost/herald-echo:lab";
+/// The image the shipped manifests name.
+pub const HERALD_IMAGE: &str = "ghcr.io/heraldlb/herald:v0.1.0";
+/// Where the shipped manifests put Herald.
+pub const NAMESPACE: &str = "herald-system";
+
+/// Time for the pods of a rollout: images are present, so seconds; a loaded machine gets a minute and a half.
+const ROLLOUT: Duration = Duration::from_secs(90);
+
+/// Archives of the images a cluster with Herald needs.
+#[derive(Clone, Debug)]
+pub struct Images {
+    /// Herald's.
+    pub herald: PathBuf,
+    /// The echo server's.
+    pub echo: PathBuf,
+}
+
+/// Which of the shipped overlays is applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overlay {
+    /// `deploy/herald`: Services of our class.
+    Class,
+    /// `deploy/default-provider`: also Services of no class.
+    DefaultProvider,
+}
+
+impl Overlay {
+    /// Its directory.
+    pub fn directory(self) -> PathBuf {
+        deploy().join(match self {
+            Self::Class => "herald",
+            Self::DefaultProvider => "default-provider",
+        })
+    }
+}
+
+/// The shipped manifests.
+pub fn deploy() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy")
+}
+
+impl Images {
+    /// Builds what changed since the last time: static binaries, then the images with buildah.
+    ///
+    /// # Errors
+    /// When a build fails.
+    pub fn build(progress: &Progress) -> Result<Self> {
+        let built = binaries::build_static(progress)?;
+        let image = |containerfile: &Path, programs: &[&Path], tag| -> Result<PathBuf> {
+            let context = tempfile::tempdir().context("making a directory for the build")?;
+            for program in programs {
+                let name = program.file_name().context("a program has a name")?;
+                std::fs::copy(program, context.path().join(name)).with_context(|| program.display().to_string())?;
+            }
+            images::build(containerfile, context.path(), tag, progress)
+        };
+        let echo = Path::new(env!("CARGO_MANIFEST_DIR")).join("images/echo/Containerfile");
+        Ok(Self {
+            herald: image(&deploy().join("Containerfile"), &[&built.controller, &built.speaker], HERALD_IMAGE)?,
+            echo: image(&echo, &[&built.echo], ECHO_IMAGE)?,
+        })
+    }
+
+    /// Makes them known to every node.
+    ///
+    /// # Errors
+    /// When a node refuses one.
+    pub fn load(&self, lab: &Lab) -> Result<()> {
+        lab.load_image(&self.herald)?;
+        lab.load_image(&self.echo)
+    }
+}
+
+/// Applies the shipped manifests and waits until every pod of Herald is up.
+///
+/// # Errors
+/// When kubectl fails or a rollout does not end.
+pub fn apply(lab: &Lab, overlay: Overlay, progress: &Progress) -> Result<()> {
+    let directory = overlay.directory();
+    progress.step(format!("kubectl apply -k deploy/{}", directory.file_name().unwrap_or_default().display()));
+    kubectl(lab, &["apply", "-k", &directory.to_string_lossy()])?;
+    wait_for_rollout(lab)
+}
+
+/// Takes Herald away by the commands under "Uninstall" in the README, which are read there: what is documented is what
+/// is tried.
+///
+/// # Errors
+/// When one of them fails.
+pub fn uninstall(lab: &Lab) -> Result<()> {
+    let readme = include_str!("../../../README.md");
+    let section = readme.split("### Uninstall").nth(1).unwrap_or_default();
+    let block = section.split("```").nth(1).unwrap_or_default();
+    let commands: Vec<_> = block.lines().filter_map(|line| line.strip_prefix("kubectl ")).collect();
+    ensure!(!commands.is_empty(), "the README documents no uninstallation");
+    for command in commands {
+        // Documented for the root of the checkout.
+        let word = |word: &str| match word.strip_prefix("deploy/") {
+            Some(below) => deploy().join(below).to_string_lossy().into_owned(),
+            None => word.to_owned(),
+        };
+        let args: Vec<String> = command.split_whitespace().map(word).collect();
+        kubectl(lab, &args.iter().map(String::as_str).collect::<Vec<_>>())?;
+    }
+    Ok(())
+}
+
+/// Waits until controller and speakers run as their manifests say.
+///
+/// # Errors
+/// When they do not within the limit.
+pub fn wait_for_rollout(lab: &Lab) -> Result<()> {
+    for workload in ["deployment/herald-controller", "daemonset/herald-speaker"] {
+        let timeout = format!("--timeout={}s", ROLLOUT.as_secs());
+        kubectl(lab, &["rollout", "status", "-n", NAMESPACE, workload, &timeout])?;
+    }
+    Ok(())
+}
+
+/// Runs kubectl as the cluster's administrator and returns what it printed.
+///
+/// # Errors
+/// With its words, when it fails.
+pub fn kubectl(lab: &Lab, args: &[&str]) -> Result<String> {
+    let output = lab.kubectl(args).output().context("starting kubectl")?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    ensure!(output.status.success(), "kubectl {}: {}{said}", args.join(" "), String::from_utf8_lossy(&output.stderr));
+    Ok(said)
+}

@@ -1,0 +1,37 @@
+//! Least privilege, judged by the audit log of the whole suite: no request of Herald denied, no permission of the
+//! shipped roles that no scenario used.
+
+use anyhow::{Context, Result, ensure};
+
+use super::audit::{granted_by, requests_of};
+use super::install::{self, Overlay};
+use super::{Cluster, Scene};
+
+pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
+    let path = scene.bed.lab().audit_log();
+    let log = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    // The last line may be half written.
+    let complete = log.rsplit_once('\n').map_or("", |(lines, _)| lines);
+    let requests = requests_of(install::NAMESPACE, complete)?;
+    ensure!(!requests.used.is_empty(), "the log speaks of Herald");
+    ensure!(requests.denied.is_empty(), "denied: {:#?}", requests.denied);
+
+    // Unused permissions can only be told after every other scenario that shares this cluster.
+    let passed = scene.bed.passed();
+    let missing: Vec<_> = super::all()
+        .into_iter()
+        .filter(|s| s.cluster == Cluster::Shared && s.name != scene.namespace && !passed.contains(s.name))
+        .map(|s| s.name)
+        .collect();
+    if !missing.is_empty() {
+        scene.bed.progress.step(format!("unused permissions are not judged: not run here or failed: {missing:?}"));
+        return Ok(());
+    }
+    let mut granted = std::collections::BTreeSet::new();
+    for directory in [Overlay::Class.directory(), install::deploy().join("uninstall")] {
+        granted.extend(granted_by(&scene.kubectl(&["kustomize", &directory.to_string_lossy()])?)?);
+    }
+    let unused: Vec<_> = granted.difference(&requests.used).map(ToString::to_string).collect();
+    ensure!(unused.is_empty(), "granted and never used: {unused:#?}");
+    Ok(())
+}

@@ -1,0 +1,79 @@
+//! Controller and speakers restarted with 20 Services in place: no write that changes an object, no address changed.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, ensure};
+use herald_crds::{AddressPool, SpeakerStatus};
+use k8s_openapi::api::core::v1::Service;
+use kube::{Resource, ResourceExt};
+
+use super::{Expose, Scene, install};
+
+const SERVICES: u8 = 20;
+
+pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
+    scene.pool("restart", &[scene.range(1, 40)])?;
+    scene.deploy_echo(1)?;
+    let names: Vec<String> = (1..=SERVICES).map(|n| format!("web{n}")).collect();
+    for name in &names {
+        scene.expose(&Expose::ours(name))?;
+    }
+    for name in &names {
+        let address = scene.external_ip(name)?;
+        scene.announcer(address)?;
+    }
+    // The pool's counts follow within a second or so; then nothing is left to write.
+    scene.eventually("the pool to count 20", || {
+        let pool: AddressPool = scene.get_cluster("restart")?.context("the pool")?;
+        let assigned = pool.status.and_then(|s| s.ipv4).map(|u| u.assigned);
+        Ok((assigned.as_deref() == Some("20")).then_some(()))
+    })?;
+    let before = versions(scene)?;
+    let macs = scene.who_have(&addresses(&names, scene)?)?;
+
+    for workload in ["deployment/herald-controller", "daemonset/herald-speaker"] {
+        scene.kubectl(&["rollout", "restart", "-n", install::NAMESPACE, workload])?;
+    }
+    install::wait_for_rollout(scene.bed.lab())?;
+    // Proof that both have caught up with everything: a new Service goes all the way.
+    scene.expose(&Expose::ours("last"))?;
+    let last = scene.external_ip("last")?;
+    let node = scene.announcer(last)?;
+    scene.answered_by(last, &node)?;
+
+    let mut after = versions(scene)?;
+    after.retain(|object, _| before.contains_key(object));
+    // The pool now counts one more.
+    let but_the_pool = |all: BTreeMap<String, String>| -> BTreeMap<String, String> {
+        all.into_iter().filter(|(object, _)| !object.starts_with("AddressPool")).collect()
+    };
+    let (before, after) = (but_the_pool(before), but_the_pool(after));
+    let changed: Vec<_> = before.iter().filter(|(object, version)| after.get(*object) != Some(version)).collect();
+    ensure!(changed.is_empty(), "written by a restart: {changed:?}");
+    let now = scene.who_have(&addresses(&names, scene)?)?;
+    ensure!(now == macs, "announced by {now:?}, before by {macs:?}");
+    Ok(())
+}
+
+fn addresses(names: &[String], scene: &Scene<'_>) -> Result<Vec<std::net::IpAddr>> {
+    names.iter().map(|name| scene.external_ip(name)).collect()
+}
+
+/// resourceVersion of every object Herald could have written.
+fn versions(scene: &Scene<'_>) -> Result<BTreeMap<String, String>> {
+    let mut versions = BTreeMap::new();
+    record(&mut versions, scene.list::<Service>()?);
+    record(&mut versions, scene.virtual_ips()?);
+    record(&mut versions, scene.list_cluster::<AddressPool>()?);
+    record(&mut versions, scene.list_cluster::<SpeakerStatus>()?);
+    let kinds: std::collections::BTreeSet<_> = versions.keys().filter_map(|k| k.split('/').next()).collect();
+    ensure!(kinds.len() == 4, "something to compare of each kind: {kinds:?}");
+    Ok(versions)
+}
+
+fn record<K: Resource<DynamicType = ()>>(versions: &mut BTreeMap<String, String>, objects: Vec<K>) {
+    for object in objects {
+        let key = format!("{}/{}", K::kind(&()), object.name_any());
+        versions.insert(key, object.resource_version().unwrap_or_default());
+    }
+}

@@ -1,0 +1,110 @@
+//! A laboratory with Herald installed, and what the scenarios on it share.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::{Context, Result};
+use kube::Client;
+use tokio::runtime::Handle;
+
+use super::install::{self, Images, Overlay};
+use super::{Scenario, Scene};
+use crate::lab::{ApiRuntime, Lab, Spec};
+use crate::progress::Progress;
+
+/// A laboratory with Herald installed.
+pub struct Testbed {
+    pub(super) lab: Lab,
+    pub(super) runtime: ApiRuntime,
+    pub(super) client: Client,
+    pub(super) progress: Progress,
+    passed: Mutex<BTreeSet<&'static str>>,
+}
+
+impl Testbed {
+    /// Brings a laboratory up, loads the images and installs Herald. It goes when this is dropped.
+    ///
+    /// # Errors
+    /// When one of these fails.
+    pub fn up(spec: &Spec, images: &Images, progress: &Progress) -> Result<Self> {
+        let lab = Lab::up(spec, progress)?;
+        progress.step("loading the images into each node");
+        images.load(&lab)?;
+        install::apply(&lab, Overlay::Class, progress)?;
+        progress.step("Herald is up");
+        Self::on(lab, progress)
+    }
+
+    /// On a laboratory that is up and has Herald.
+    ///
+    /// # Errors
+    /// When its API cannot be reached.
+    pub fn on(lab: Lab, progress: &Progress) -> Result<Self> {
+        let runtime = lab.runtime()?;
+        let client = runtime.block_on(lab.client())?;
+        Ok(Self { lab, runtime, client, progress: progress.clone(), passed: Mutex::default() })
+    }
+
+    /// The laboratory.
+    pub fn lab(&self) -> &Lab {
+        &self.lab
+    }
+
+    /// A client with the administrator's rights; for use on [`Testbed::handle`] and [`Testbed::block_on`].
+    pub fn kube(&self) -> Client {
+        self.client.clone()
+    }
+
+    /// Where tasks that talk to the API server run.
+    pub fn handle(&self) -> &Handle {
+        self.runtime.handle()
+    }
+
+    /// Runs a future where the API server can be reached.
+    ///
+    /// # Errors
+    /// Those of the future.
+    pub fn block_on<T: Send>(&self, future: impl Future<Output = Result<T>> + Send) -> Result<T> {
+        self.runtime.block_on(future)
+    }
+
+    /// The laboratory, with the rest of this given up.
+    pub fn into_lab(self) -> Lab {
+        self.lab
+    }
+
+    /// Names of the scenarios that passed here so far.
+    pub fn passed(&self) -> BTreeSet<&'static str> {
+        self.passed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Runs a scenario in a namespace of its own. After a failure everything a person needs is gathered in a folder,
+    /// which the error names.
+    ///
+    /// # Errors
+    /// With what the scenario found wrong.
+    pub fn run(&self, scenario: &Scenario) -> Result<()> {
+        let result = Scene::open(self, scenario).and_then(|scene| {
+            (scenario.run)(&scene)?;
+            scene.close()
+        });
+        let Err(error) = result else {
+            self.passed.lock().unwrap_or_else(PoisonError::into_inner).insert(scenario.name);
+            return Ok(());
+        };
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/failures").join(scenario.name);
+        let gathered = self.lab.collect(&folder);
+        let error = error.context(format!("scenario {} on lab {}", scenario.name, self.lab.id()));
+        match gathered {
+            Ok(()) => Err(error.context(format!("logs, objects and captures are in {}", folder.display()))),
+            Err(other) => Err(error.context(format!("and nothing could be gathered: {other:#}"))),
+        }
+    }
+
+    /// The address block of a scenario: its position among all, as the third octet.
+    pub(super) fn block_of(&self, scenario: &Scenario) -> Result<u8> {
+        let position = super::all().iter().position(|s| s.name == scenario.name).context("a registered scenario")?;
+        Ok(100 + u8::try_from(position)?)
+    }
+}

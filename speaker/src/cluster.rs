@@ -1,0 +1,485 @@
+//! What a speaker keeps of the cluster: API objects reduced to what decisions need, and collections that survive the
+//! re-listing of a watch. Pure.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use herald_crds::{
+    SpeakerStatus, VirtualIP,
+    names::{LABEL_EXCLUDE_NODE, TAINT_AUTOSCALER_DELETES, TAINT_DRAIN},
+    service::excludes_node,
+    speaker_status::SpeakerStatusStatus,
+    virtual_ip::{AdvertisementRule, TrafficPolicy, VirtualIPStatus},
+};
+use k8s_openapi::{
+    api::{
+        core::v1::{NodeCondition, Taint},
+        discovery::v1::EndpointSlice,
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use kube::core::Object;
+use serde::Deserialize;
+
+use crate::interfaces::Segment;
+
+/// An object that has a key in its [`Collection`].
+pub trait Keyed {
+    /// The key.
+    type Key: Ord + Clone;
+    /// Key of this object.
+    fn key(&self) -> Self::Key;
+}
+
+/// One step of a watch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change<T: Keyed> {
+    /// A listing begins. What it does not contain is gone, but only once it is complete.
+    Listing,
+    /// An object is there, in this version.
+    Applied(T),
+    /// An object is gone.
+    Deleted(T::Key),
+    /// The listing is complete.
+    Listed,
+}
+
+/// The objects of one kind, as far as they are known.
+#[derive(Clone, Debug)]
+pub struct Collection<T: Keyed> {
+    items: BTreeMap<T::Key, T>,
+    /// Keys seen since the listing began, while one is under way.
+    seen: Option<BTreeSet<T::Key>>,
+    listed: bool,
+}
+
+impl<T: Keyed> Default for Collection<T> {
+    fn default() -> Self {
+        Self { items: BTreeMap::new(), seen: None, listed: false }
+    }
+}
+
+impl<T: Keyed + PartialEq> Collection<T> {
+    /// Takes one step. Returns the objects as they were and are, for each that changed.
+    pub fn apply(&mut self, change: Change<T>) -> Vec<(T::Key, Option<T>)> {
+        match change {
+            Change::Listing => self.seen = Some(BTreeSet::new()),
+            Change::Applied(item) => {
+                let key = item.key();
+                if let Some(seen) = &mut self.seen {
+                    seen.insert(key.clone());
+                }
+                if self.items.get(&key) != Some(&item) {
+                    let before = self.items.insert(key.clone(), item);
+                    return vec![(key, before)];
+                }
+            }
+            Change::Deleted(key) => {
+                return self.items.remove(&key).map(|before| (key, Some(before))).into_iter().collect();
+            }
+            Change::Listed => {
+                self.listed = true;
+                if let Some(seen) = self.seen.take() {
+                    let gone: Vec<_> = self.items.keys().filter(|key| !seen.contains(key)).cloned().collect();
+                    return gone.into_iter().filter_map(|k| self.items.remove(&k).map(|v| (k, Some(v)))).collect();
+                }
+            }
+        }
+        Vec::new()
+    }
+
+    /// Has a listing been complete once? Before, absence means nothing.
+    pub fn is_listed(&self) -> bool {
+        self.listed
+    }
+
+    /// The object with this key.
+    pub fn get(&self, key: &T::Key) -> Option<&T> {
+        self.items.get(key)
+    }
+
+    /// All, by key.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.items.values()
+    }
+
+    /// Those from a key on.
+    pub fn from(&self, first: T::Key) -> impl Iterator<Item = &T> + use<'_, T> {
+        self.items.range(first..).map(|(_, item)| item)
+    }
+}
+
+/// A Service, by namespace and name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServiceName {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+}
+
+/// A VirtualIP.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Vip {
+    /// The address; the object is named after it.
+    pub address: IpAddr,
+    /// Object name.
+    pub name: String,
+    /// Object UID.
+    pub uid: String,
+    /// Object version.
+    pub resource_version: String,
+    /// Version of the spec.
+    pub generation: Option<i64>,
+    /// Is it being deleted?
+    pub deleting: bool,
+    /// The Services, where one of them wants only nodes with a local endpoint.
+    pub local_to: Option<Vec<ServiceName>>,
+    /// Which nodes and interfaces may announce it.
+    pub rules: Vec<AdvertisementRule>,
+    /// Its home.
+    pub home_node: Option<String>,
+    /// Who answers for it, as far as it has been written.
+    pub status: VirtualIPStatus,
+}
+
+/// A VirtualIP that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("VirtualIP {name}: spec.address: {address:?} is not an IP address; the object is ignored: delete it")]
+pub struct VipError {
+    name: String,
+    address: String,
+}
+
+impl Vip {
+    /// Reduces an API object.
+    ///
+    /// # Errors
+    /// `spec.address` is no address. CEL refuses such an object.
+    pub fn reduce(object: VirtualIP) -> Result<Self, VipError> {
+        let ObjectMeta { name, uid, resource_version, generation, deletion_timestamp, .. } = object.metadata;
+        let name = name.unwrap_or_default();
+        let spec = object.spec;
+        let Ok(address) = spec.address.parse() else { return Err(VipError { name, address: spec.address }) };
+        let services =
+            spec.services.into_iter().map(|s| ServiceName { namespace: s.namespace, name: s.name }).collect();
+        Ok(Self {
+            address,
+            name,
+            uid: uid.unwrap_or_default(),
+            resource_version: resource_version.unwrap_or_default(),
+            generation,
+            deleting: deletion_timestamp.is_some(),
+            local_to: (spec.external_traffic_policy == TrafficPolicy::Local).then_some(services),
+            rules: spec.advertisements,
+            home_node: spec.home_node,
+            status: object.status.unwrap_or_default(),
+        })
+    }
+}
+
+impl Keyed for Vip {
+    type Key = IpAddr;
+    fn key(&self) -> IpAddr {
+        self.address
+    }
+}
+
+/// The part of a Node's spec that is read. A Node lists every image it holds: none of that is ever decoded.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct NodeSpecPart {
+    /// Taints.
+    #[serde(default)]
+    pub taints: Vec<Taint>,
+}
+
+/// The part of a Node's status that is read.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct NodeStatusPart {
+    /// Conditions.
+    #[serde(default)]
+    pub conditions: Vec<NodeCondition>,
+}
+
+/// A Node as it is watched.
+pub type NodeObject = Object<NodeSpecPart, NodeStatusPart>;
+
+/// Why a node must not announce, whatever the address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exclusion {
+    /// By `node.kubernetes.io/exclude-from-external-load-balancers`.
+    Label,
+    /// The Node object is being deleted.
+    Deleted,
+    /// By the cluster autoscaler's taint.
+    AutoscalerTaint,
+    /// By the operator's taint.
+    DrainTaint,
+}
+
+/// A Node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Name.
+    pub name: String,
+    /// UID.
+    pub uid: String,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Is it Ready? `Unknown` is not.
+    pub ready: bool,
+    /// Must it not announce? (Cordon alone is no reason.)
+    pub excluded: Option<Exclusion>,
+}
+
+impl Node {
+    /// Reduces an API object. `include_excluded` disregards the exclude label.
+    pub fn reduce(object: NodeObject, include_excluded: bool) -> Self {
+        let ObjectMeta { name, uid, labels, deletion_timestamp, .. } = object.metadata;
+        let labels = labels.unwrap_or_default();
+        let tainted = |key: &str| object.spec.taints.iter().any(|taint| taint.key == key);
+        let excluded = if deletion_timestamp.is_some() {
+            Some(Exclusion::Deleted)
+        } else if tainted(TAINT_AUTOSCALER_DELETES) {
+            Some(Exclusion::AutoscalerTaint)
+        } else if tainted(TAINT_DRAIN) {
+            Some(Exclusion::DrainTaint)
+        } else if !include_excluded && excludes_node(labels.get(LABEL_EXCLUDE_NODE).map(String::as_str)) {
+            Some(Exclusion::Label)
+        } else {
+            None
+        };
+        let conditions = object.status.map(|s| s.conditions).unwrap_or_default();
+        Self {
+            name: name.unwrap_or_default(),
+            uid: uid.unwrap_or_default(),
+            labels,
+            ready: conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True"),
+            excluded,
+        }
+    }
+}
+
+impl Keyed for Node {
+    type Key = String;
+    fn key(&self) -> String {
+        self.name.clone()
+    }
+}
+
+/// A SpeakerStatus.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Speaker {
+    /// The node.
+    pub node: String,
+    /// Object version.
+    pub resource_version: String,
+    /// Where the node can announce.
+    pub segments: Vec<Segment>,
+    /// The status as it is written, kept of this node's own object only.
+    pub own: Option<SpeakerStatusStatus>,
+}
+
+impl Speaker {
+    /// Reduces an API object.
+    pub fn reduce(object: SpeakerStatus, own_node: &str) -> Self {
+        let node = object.metadata.name.unwrap_or_default();
+        let status = object.status.unwrap_or_default();
+        let own = node == own_node;
+        Self {
+            resource_version: object.metadata.resource_version.filter(|_| own).unwrap_or_default(),
+            segments: status.segments.iter().filter_map(Segment::from_status).collect(),
+            own: own.then_some(status),
+            node,
+        }
+    }
+}
+
+impl Keyed for Speaker {
+    type Key = String;
+    fn key(&self) -> String {
+        self.node.clone()
+    }
+}
+
+/// Can a node serve a Service with `externalTrafficPolicy: Local`? The last is the best. As kube-proxy has it
+/// (KEP-1669): ready endpoints, else serving ones that terminate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Endpoint {
+    /// No: kube-proxy there drops the traffic.
+    None,
+    /// Only by endpoints that are shutting down.
+    ServingTerminating,
+    /// Yes.
+    Ready,
+}
+
+/// An EndpointSlice: the best endpoint of each node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slice {
+    /// The Service.
+    pub service: ServiceName,
+    /// Object name.
+    pub name: String,
+    /// The nodes that have a usable endpoint.
+    pub nodes: BTreeMap<String, Endpoint>,
+}
+
+/// The key of a [`Slice`]: those of one Service are neighbours.
+pub type SliceKey = (ServiceName, String);
+
+impl Slice {
+    /// Reduces an API object; `None` where it belongs to no Service.
+    pub fn reduce(object: EndpointSlice) -> Option<Self> {
+        let service = object.metadata.labels?.remove(SERVICE_NAME_LABEL)?;
+        let mut nodes = BTreeMap::new();
+        for endpoint in object.endpoints {
+            // An endpoint without a node is local nowhere.
+            let Some(node) = endpoint.node_name else { continue };
+            let conditions = endpoint.conditions.unwrap_or_default();
+            // Absent means ready, serving as ready, and not terminating (discovery/v1 EndpointConditions).
+            let ready = conditions.ready.unwrap_or(true);
+            let serving = conditions.serving.unwrap_or(ready);
+            let class = match (ready, serving, conditions.terminating.unwrap_or(false)) {
+                (true, ..) => Endpoint::Ready,
+                (false, true, true) => Endpoint::ServingTerminating,
+                _ => continue,
+            };
+            let best = nodes.entry(node).or_insert(class);
+            *best = class.max(*best);
+        }
+        Some(Self {
+            service: ServiceName { namespace: object.metadata.namespace?, name: service },
+            name: object.metadata.name?,
+            nodes,
+        })
+    }
+}
+
+impl Keyed for Slice {
+    type Key = SliceKey;
+    fn key(&self) -> SliceKey {
+        (self.service.clone(), self.name.clone())
+    }
+}
+
+/// The label by which an EndpointSlice names its Service.
+pub const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
+
+impl Collection<Slice> {
+    /// The best endpoint a node has for any of the Services. Services that share an address and differ in their
+    /// endpoints cannot all be served by one node: better one than none.
+    pub fn best(&self, services: &[ServiceName], node: &str) -> Endpoint {
+        services
+            .iter()
+            .flat_map(|service| {
+                self.from((service.clone(), String::new())).take_while(move |slice| slice.service == *service)
+            })
+            .filter_map(|slice| slice.nodes.get(node).copied())
+            .max()
+            .unwrap_or(Endpoint::None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use test_case::test_case;
+
+    use super::*;
+
+    #[derive(Clone, Debug, PartialEq)]
+    struct Item(&'static str, u32);
+
+    impl Keyed for Item {
+        type Key = &'static str;
+        fn key(&self) -> &'static str {
+            self.0
+        }
+    }
+
+    #[test]
+    fn a_second_listing_removes_what_it_lacks_and_only_at_its_end() {
+        let mut items = Collection::default();
+        for change in [Change::Listing, Change::Applied(Item("a", 1)), Change::Applied(Item("b", 1))] {
+            items.apply(change);
+        }
+        assert!(!items.is_listed());
+        assert_eq!(items.apply(Change::Listed), []);
+        assert!(items.is_listed());
+        items.apply(Change::Listing);
+        assert_eq!(items.apply(Change::Applied(Item("b", 1))), [], "the same version is no change");
+        assert!(items.get(&"a").is_some(), "not known to be gone yet");
+        assert_eq!(items.apply(Change::Listed), [("a", Some(Item("a", 1)))]);
+        assert_eq!(items.apply(Change::Applied(Item("b", 2))), [("b", Some(Item("b", 1)))]);
+        assert_eq!(items.apply(Change::Deleted("b")), [("b", Some(Item("b", 2)))]);
+        assert_eq!(items.apply(Change::Deleted("b")), []);
+    }
+
+    fn node(extra: serde_json::Value) -> NodeObject {
+        let mut object = json!({
+            "apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1", "uid": "u1"}, "spec": {},
+            "status": {"conditions": [{"type": "Ready", "status": "True"}], "images": [{"names": ["x"]}]},
+        });
+        for (key, value) in extra.as_object().unwrap() {
+            object[key] = value.clone();
+        }
+        serde_json::from_value(object).unwrap()
+    }
+
+    #[test_case(json!({}), None)]
+    #[test_case(json!({"spec": {"unschedulable": true}}), None; "cordon alone excludes nothing")]
+    #[test_case(json!({"spec": {"taints": [{"key": "heraldlb.io/drain", "effect": "NoSchedule"}]}}), Some(Exclusion::DrainTaint))]
+    #[test_case(json!({"spec": {"taints": [{"key": "ToBeDeletedByClusterAutoscaler", "effect": "NoSchedule"}]}}), Some(Exclusion::AutoscalerTaint))]
+    #[test_case(json!({"metadata": {"name": "n1", "deletionTimestamp": "2026-01-01T00:00:00Z"}}), Some(Exclusion::Deleted))]
+    #[test_case(json!({"metadata": {"name": "n1", "labels": {"node.kubernetes.io/exclude-from-external-load-balancers": ""}}}), Some(Exclusion::Label))]
+    #[test_case(json!({"metadata": {"name": "n1", "labels": {"node.kubernetes.io/exclude-from-external-load-balancers": "false"}}}), None)]
+    fn excluded(extra: serde_json::Value, expected: Option<Exclusion>) {
+        let overridden = expected.filter(|e| *e != Exclusion::Label);
+        assert_eq!(Node::reduce(node(extra.clone()), false).excluded, expected);
+        assert_eq!(Node::reduce(node(extra), true).excluded, overridden);
+    }
+
+    #[test_case(json!([{"type": "Ready", "status": "True"}]), true)]
+    #[test_case(json!([{"type": "Ready", "status": "Unknown"}]), false)]
+    #[test_case(json!([{"type": "DiskPressure", "status": "True"}]), false)]
+    #[test_case(json!([]), false)]
+    fn ready(conditions: serde_json::Value, expected: bool) {
+        let object = node(json!({"status": {"conditions": conditions}}));
+        assert_eq!(Node::reduce(object, false).ready, expected);
+    }
+
+    fn slice(endpoints: serde_json::Value) -> Slice {
+        let object = json!({
+            "metadata": {"name": "web-1", "namespace": "default", "labels": {(SERVICE_NAME_LABEL): "web"}},
+            "addressType": "IPv4", "endpoints": endpoints,
+        });
+        Slice::reduce(serde_json::from_value(object).unwrap()).unwrap()
+    }
+
+    #[test_case(json!({}), Endpoint::Ready; "absent means ready")]
+    #[test_case(json!({"ready": true, "serving": true, "terminating": false}), Endpoint::Ready)]
+    #[test_case(json!({"ready": false, "serving": true, "terminating": true}), Endpoint::ServingTerminating)]
+    #[test_case(json!({"ready": false, "serving": false, "terminating": true}), Endpoint::None)]
+    #[test_case(json!({"ready": false, "serving": true, "terminating": false}), Endpoint::None)]
+    #[test_case(json!({"ready": false}), Endpoint::None)]
+    fn endpoint(conditions: serde_json::Value, expected: Endpoint) {
+        let slice = slice(json!([{"addresses": ["10.0.0.1"], "nodeName": "n1", "conditions": conditions}]));
+        let service = slice.service.clone();
+        let mut slices = Collection::default();
+        slices.apply(Change::Applied(slice));
+        assert_eq!(slices.best(&[service], "n1"), expected);
+    }
+
+    #[test]
+    fn the_best_endpoint_counts_and_one_without_a_node_does_not() {
+        let slice = slice(json!([
+            {"addresses": ["10.0.0.1"], "nodeName": "n1", "conditions": {"ready": false, "serving": true, "terminating": true}},
+            {"addresses": ["10.0.0.2"], "nodeName": "n1"},
+            {"addresses": ["10.0.0.3"]},
+        ]));
+        assert_eq!(slice.nodes, BTreeMap::from([("n1".to_owned(), Endpoint::Ready)]));
+    }
+}

@@ -1,0 +1,305 @@
+//! On which interface is an address announced?
+//!
+//! [`usable`] reduces the links of a node to the [`Segment`]s on which something can be announced, and says what is
+//! ambiguous about them. [`choose`] picks the one segment for an address. Speakers publish their segments in
+//! SpeakerStatus, so each can say of every node whether the node can announce an address.
+//!
+//! A link is a segment if it is an Ethernet link that is up with carrier, is not enslaved to another, has an on-link
+//! prefix (global scope, and not a single address), and is not one of the links container networks make
+//! ([`SKIPPED`]). A veth with an on-link prefix is an ordinary network card: that is what it is in kind.
+
+use std::net::IpAddr;
+
+use herald_crds::{
+    advertisement::{InterfacePattern, chooses_interface},
+    speaker_status::SegmentStatus,
+};
+use ipnet::IpNet;
+
+use crate::mac::MacAddr;
+
+/// Links that container networks make. Enslaved links need no name here.
+pub const SKIPPED: [&str; 13] = [
+    "cni*",
+    "docker*",
+    "br-*",
+    "cali*",
+    "cilium_*",
+    "lxc*",
+    "flannel*",
+    "kube-ipvs0",
+    "nodelocaldns",
+    "tunl*",
+    "virbr*",
+    "vxlan*",
+    "lo",
+];
+
+/// A network link as the kernel describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Interface index.
+    pub index: u32,
+    /// Interface name.
+    pub name: String,
+    /// Its address, where it is an Ethernet link.
+    pub mac: Option<MacAddr>,
+    /// Administratively up, with carrier.
+    pub running: bool,
+    /// Is it enslaved to a bridge, bond, team or VRF?
+    pub enslaved: bool,
+    /// The networks of its addresses of global scope.
+    pub prefixes: Vec<IpNet>,
+    /// Does a default route of the main table leave here?
+    pub default_route: bool,
+}
+
+/// One interface on which addresses can be announced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// Interface name.
+    pub interface: String,
+    /// Its link-layer address.
+    pub mac: MacAddr,
+    /// Its on-link prefixes, sorted.
+    pub prefixes: Vec<IpNet>,
+    /// Whether a default route leaves here.
+    pub default_route: bool,
+}
+
+/// A [`Segment`] of this node, with the handle the kernel knows it by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalSegment {
+    /// Interface index.
+    pub index: u32,
+    /// The segment as others see it.
+    pub segment: Segment,
+}
+
+impl Segment {
+    /// The segment as SpeakerStatus shows it.
+    pub fn to_status(&self) -> SegmentStatus {
+        SegmentStatus {
+            interface: self.interface.clone(),
+            mac_address: self.mac.to_string(),
+            prefixes: self.prefixes.iter().map(ToString::to_string).collect(),
+            default_route: self.default_route,
+        }
+    }
+
+    /// Reads what another speaker published. A prefix or MAC that cannot be read makes the segment useless to others:
+    /// `None`, or the segment without that prefix.
+    pub fn from_status(status: &SegmentStatus) -> Option<Self> {
+        Some(Self {
+            interface: status.interface.clone(),
+            mac: status.mac_address.parse().ok()?,
+            prefixes: status.prefixes.iter().filter_map(|p| p.parse().ok()).collect(),
+            default_route: status.default_route,
+        })
+    }
+
+    /// The longest on-link prefix that holds the address.
+    fn longest_match(&self, address: IpAddr) -> Option<u8> {
+        self.prefixes.iter().filter(|p| p.contains(&address)).map(IpNet::prefix_len).max()
+    }
+}
+
+/// The segments among the links, ordered by interface name.
+pub fn usable(links: &[Link]) -> Vec<LocalSegment> {
+    let skipped = SKIPPED.map(|pattern| InterfacePattern(pattern.to_owned()));
+    let mut segments: Vec<_> = links
+        .iter()
+        .filter(|link| link.running && !link.enslaved && !chooses_interface(&skipped, &link.name))
+        .filter_map(|link| {
+            let mac = link.mac.filter(|mac| mac.is_unicast())?;
+            let mut prefixes: Vec<_> = link.prefixes.iter().filter(|p| is_on_link(p)).map(IpNet::trunc).collect();
+            prefixes.sort();
+            prefixes.dedup();
+            let segment = Segment { interface: link.name.clone(), mac, prefixes, default_route: link.default_route };
+            (!segment.prefixes.is_empty()).then_some(LocalSegment { index: link.index, segment })
+        })
+        .collect();
+    segments.sort_by(|a, b| a.segment.interface.cmp(&b.segment.interface));
+    segments
+}
+
+/// A single address says nothing about its neighbours, and a link-local prefix is on every link.
+fn is_on_link(prefix: &IpNet) -> bool {
+    let link_local = match prefix.addr() {
+        IpAddr::V4(a) => a.is_link_local() || a.is_loopback(),
+        IpAddr::V6(a) => a.is_unicast_link_local() || a.is_loopback(),
+    };
+    prefix.prefix_len() < prefix.max_prefix_len() && !link_local
+}
+
+/// The pairs of segments an address can fit both of, with the prefix they share: the narrower of the two.
+pub fn ambiguities(segments: &[LocalSegment]) -> Vec<(&str, &str, IpNet)> {
+    let mut found = Vec::new();
+    for (i, LocalSegment { segment: a, .. }) in segments.iter().enumerate() {
+        for LocalSegment { segment: b, .. } in &segments[i + 1..] {
+            for p in &a.prefixes {
+                for q in &b.prefixes {
+                    if p.contains(q) {
+                        found.push((a.interface.as_str(), b.interface.as_str(), *q));
+                    } else if q.contains(p) {
+                        found.push((a.interface.as_str(), b.interface.as_str(), *p));
+                    }
+                }
+            }
+        }
+    }
+    found
+}
+
+/// The segment on which an address is announced, under the interface patterns of one advertisement.
+///
+/// Among the segments the patterns allow: the one whose on-link prefix holds the address (the longest prefix, then the
+/// first name); else one a default route leaves by; else, where a pattern names interfaces rather than only excluding
+/// some, the first of these: the administrator knows a subnet the node has no address in.
+pub fn choose<'a>(
+    address: IpAddr,
+    segments: impl IntoIterator<Item = &'a Segment>,
+    patterns: &[InterfacePattern],
+) -> Option<&'a Segment> {
+    let named = patterns.iter().any(|InterfacePattern(p)| !p.starts_with('!'));
+    segments
+        .into_iter()
+        .filter(|segment| chooses_interface(patterns, &segment.interface))
+        .filter_map(|segment| {
+            let fit = match segment.longest_match(address) {
+                Some(length) => Fit::OnLink(length),
+                None if segment.default_route => Fit::DefaultRoute,
+                None if named => Fit::Named,
+                None => return None,
+            };
+            Some((fit, segment))
+        })
+        // `max_by` keeps the last of equals, so names are compared the other way round.
+        .max_by(|(fit_a, a), (fit_b, b)| fit_a.cmp(fit_b).then_with(|| b.interface.cmp(&a.interface)))
+        .map(|(_, segment)| segment)
+}
+
+/// How well a segment fits an address; the last is the best.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Fit {
+    Named,
+    DefaultRoute,
+    OnLink(u8),
+}
+
+#[cfg(test)]
+mod tests {
+    use test_case::test_case;
+
+    use super::*;
+
+    fn link(index: u32, name: &str, prefixes: &[&str]) -> Link {
+        Link {
+            index,
+            name: name.to_owned(),
+            mac: Some(MacAddr([2, 0, 0, 0, 0, u8::try_from(index).unwrap()])),
+            running: true,
+            enslaved: false,
+            prefixes: prefixes.iter().map(|p| p.parse().unwrap()).collect(),
+            default_route: false,
+        }
+    }
+
+    fn names(segments: &[LocalSegment]) -> Vec<&str> {
+        segments.iter().map(|s| s.segment.interface.as_str()).collect()
+    }
+
+    #[test_case("eth0", true)]
+    #[test_case("bond0.100", true)]
+    #[test_case("br0", true; "a bridge a person made")]
+    #[test_case("veth1", true)]
+    #[test_case("br-1234", false)]
+    #[test_case("cni0", false)]
+    #[test_case("docker0", false)]
+    #[test_case("cali12", false)]
+    #[test_case("cilium_host", false)]
+    #[test_case("lxc1", false)]
+    #[test_case("flannel.1", false)]
+    #[test_case("kube-ipvs0", false)]
+    #[test_case("nodelocaldns", false)]
+    #[test_case("tunl0", false)]
+    #[test_case("virbr0", false)]
+    #[test_case("vxlan.calico", false)]
+    #[test_case("lo", false)]
+    fn by_name(name: &str, expected: bool) {
+        assert_eq!(!usable(&[link(2, name, &["192.0.2.1/24"])]).is_empty(), expected);
+    }
+
+    #[test]
+    fn links_that_cannot_announce_are_skipped() {
+        let good = link(2, "eth0", &["192.0.2.1/24"]);
+        let cases = [
+            Link { running: false, ..good.clone() },
+            Link { enslaved: true, ..good.clone() },
+            Link { mac: None, ..good.clone() },
+            Link { mac: Some(MacAddr::ZERO), ..good.clone() },
+            link(2, "eth0", &[]),
+            link(2, "eth0", &["192.0.2.1/32", "2001:db8::1/128"]),
+            link(2, "eth0", &["169.254.1.1/16", "fe80::1/64"]),
+        ];
+        for case in cases {
+            assert_eq!(usable(std::slice::from_ref(&case)), [], "{case:?}");
+        }
+        assert_eq!(names(&usable(&[good])), ["eth0"]);
+    }
+
+    #[test]
+    fn prefixes_are_networks_sorted_and_once() {
+        let segments = usable(&[link(2, "eth0", &["192.0.2.9/24", "192.0.2.1/24", "10.0.0.1/8", "10.0.0.2/32"])]);
+        let prefixes: Vec<_> = segments[0].segment.prefixes.iter().map(ToString::to_string).collect();
+        assert_eq!(prefixes, ["10.0.0.0/8", "192.0.2.0/24"]);
+    }
+
+    #[test]
+    fn a_segment_survives_the_way_through_the_api() {
+        let segment = usable(&[link(2, "eth0", &["192.0.2.1/24", "2001:db8::1/64"])]).remove(0).segment;
+        assert_eq!(Segment::from_status(&segment.to_status()), Some(segment));
+    }
+
+    #[test_case("192.0.2.10", &[] => Some("eth0"); "by prefix")]
+    #[test_case("10.1.2.3", &[] => Some("eth2"); "the longest prefix")]
+    #[test_case("10.9.2.3", &[] => Some("eth1"))]
+    #[test_case("203.0.113.1", &[] => Some("eth0"); "by the default route")]
+    #[test_case("192.0.2.10", &["!eth0"] => None; "excluded, and no other has the prefix")]
+    #[test_case("10.1.2.3", &["!eth2"] => Some("eth1"))]
+    #[test_case("10.1.2.3", &["eth0"] => Some("eth0"); "an override, though another has the prefix")]
+    #[test_case("203.0.113.1", &["eth3", "eth1"] => Some("eth1"); "named: the first")]
+    #[test_case("203.0.113.1", &["eth*"] => Some("eth0"); "named: the default route goes first")]
+    #[test_case("10.1.2.3", &["eth*"] => Some("eth2"); "named: the prefix goes first")]
+    #[test_case("203.0.113.1", &["!eth0"] => None; "exclusions name nothing")]
+    fn chosen(address: &str, patterns: &[&str]) -> Option<&'static str> {
+        let mut links = [
+            link(2, "eth0", &["192.0.2.1/24"]),
+            link(3, "eth1", &["10.0.0.1/8"]),
+            link(4, "eth2", &["10.1.0.1/16"]),
+            link(5, "eth3", &["172.16.0.1/12"]),
+        ];
+        links[0].default_route = true;
+        let segments = usable(&links);
+        let patterns: Vec<_> = patterns.iter().map(|p| InterfacePattern((*p).to_owned())).collect();
+        let chosen = choose(address.parse().unwrap(), segments.iter().map(|s| &s.segment), &patterns)?;
+        ["eth0", "eth1", "eth2", "eth3"].into_iter().find(|name| *name == chosen.interface)
+    }
+
+    #[test]
+    fn of_equals_the_first_name() {
+        let segments = usable(&[link(3, "eth1", &["192.0.2.2/24"]), link(2, "eth0", &["192.0.2.1/24"])]);
+        let chosen = choose("192.0.2.10".parse().unwrap(), segments.iter().map(|s| &s.segment), &[]);
+        assert_eq!(chosen.unwrap().interface, "eth0");
+    }
+
+    #[test]
+    fn overlaps_are_ambiguous() {
+        let segments = usable(&[
+            link(2, "eth0", &["10.0.0.1/8"]),
+            link(3, "eth1", &["10.1.0.1/16", "192.0.2.1/24"]),
+            link(4, "eth2", &["172.16.0.1/12"]),
+        ]);
+        assert_eq!(ambiguities(&segments), [("eth0", "eth1", "10.1.0.0/16".parse().unwrap())]);
+    }
+}

@@ -1,0 +1,358 @@
+//! Tables and properties of the order; the builders serve the tests of the machine too.
+
+use std::net::IpAddr;
+
+use herald_crds::{
+    advertisement::{InterfacePattern, NodePreference},
+    virtual_ip::{AdvertisementRule, VirtualIPStatus},
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    cluster::{Change, Keyed, ServiceName},
+    interfaces::Segment,
+    mac::MacAddr,
+};
+
+pub(crate) fn vip(address: &str) -> Vip {
+    Vip {
+        address: address.parse().unwrap(),
+        name: address.to_owned(),
+        uid: format!("uid-{address}"),
+        resource_version: "1".to_owned(),
+        generation: Some(1),
+        deleting: false,
+        local_to: None,
+        rules: vec![AdvertisementRule::everywhere()],
+        home_node: None,
+        status: VirtualIPStatus::default(),
+    }
+}
+
+pub(crate) fn node(name: &str) -> Node {
+    Node {
+        name: name.to_owned(),
+        uid: format!("uid-{name}"),
+        labels: BTreeMap::from([("name".to_owned(), name.to_owned())]),
+        ready: true,
+        excluded: None,
+    }
+}
+
+pub(crate) fn segment(interface: &str, last: u8, prefix: &str) -> Segment {
+    Segment {
+        interface: interface.to_owned(),
+        mac: MacAddr([2, 0, 0, 0, 0, last]),
+        prefixes: vec![prefix.parse().unwrap()],
+        default_route: false,
+    }
+}
+
+pub(crate) fn speaker(name: &str) -> Speaker {
+    Speaker {
+        node: name.to_owned(),
+        resource_version: String::new(),
+        segments: vec![segment("eth0", name.bytes().last().unwrap(), "192.0.2.0/24")],
+        own: None,
+    }
+}
+
+pub(crate) fn web() -> ServiceName {
+    ServiceName { namespace: "default".to_owned(), name: "web".to_owned() }
+}
+
+pub(crate) fn slice(nodes: &[(&str, Endpoint)]) -> Slice {
+    Slice {
+        service: web(),
+        name: "web-1".to_owned(),
+        nodes: nodes.iter().map(|(n, e)| ((*n).to_owned(), *e)).collect(),
+    }
+}
+
+fn collection<T: Keyed + PartialEq>(items: impl IntoIterator<Item = T>) -> Collection<T> {
+    let mut collection = Collection::default();
+    for item in items {
+        collection.apply(Change::Applied(item));
+    }
+    collection
+}
+
+/// Three nodes a, b, c that may announce 192.0.2.10, of which c is its home.
+struct World {
+    vip: Vip,
+    nodes: Vec<Node>,
+    speakers: Vec<Speaker>,
+    slices: Vec<Slice>,
+}
+
+impl World {
+    fn new() -> Self {
+        let mut vip = vip("192.0.2.10");
+        vip.home_node = Some("c".to_owned());
+        Self {
+            vip,
+            nodes: ["a", "b", "c"].map(node).to_vec(),
+            speakers: ["a", "b", "c"].map(speaker).to_vec(),
+            slices: vec![],
+        }
+    }
+
+    fn order(&self) -> (Vec<String>, BTreeMap<String, Refusal>) {
+        let (nodes, speakers, slices) =
+            (collection(self.nodes.clone()), collection(self.speakers.clone()), collection(self.slices.clone()));
+        let ranking = rank(&self.vip, View { nodes: &nodes, speakers: &speakers, slices: &slices });
+        (
+            ranking.order.iter().map(|c| c.node.to_owned()).collect(),
+            ranking.refused.into_iter().map(|(n, r)| (n.to_owned(), r)).collect(),
+        )
+    }
+
+    fn incumbent(&mut self, node: &str) {
+        self.vip.status.node = Some(node.to_owned());
+    }
+
+    fn prefer(&mut self, node: &str, weight: i32) {
+        self.vip.rules[0].preferred_node_selectors.push(NodePreference { weight, preference: selects(node) });
+    }
+}
+
+fn selects(node: &str) -> LabelSelector {
+    LabelSelector {
+        match_labels: Some(BTreeMap::from([("name".to_owned(), node.to_owned())])),
+        match_expressions: None,
+    }
+}
+
+#[test]
+fn who_is_first() {
+    type Case = (&'static str, fn(&mut World), Option<&'static str>);
+    let cases: &[Case] = &[
+        ("the home node", |_| (), Some("c")),
+        ("the incumbent before the home node", |w| w.incumbent("b"), Some("b")),
+        ("an incumbent that is gone counts for nothing", |w| w.incumbent("x"), Some("c")),
+        (
+            "Ready before the incumbent",
+            |w| {
+                w.incumbent("b");
+                w.nodes[1].ready = false;
+            },
+            Some("c"),
+        ),
+        ("weight before the home node", |w| w.prefer("a", 1), Some("a")),
+        (
+            "the incumbent before weight",
+            |w| {
+                w.prefer("a", 1);
+                w.incumbent("b");
+            },
+            Some("b"),
+        ),
+        (
+            "weight before the incumbent, with failback",
+            |w| {
+                w.prefer("a", 1);
+                w.incumbent("b");
+                w.vip.rules[0].failback = Failback::Always;
+            },
+            Some("a"),
+        ),
+        (
+            "weights add up",
+            |w| {
+                w.prefer("a", 3);
+                w.prefer("b", 2);
+                w.prefer("b", 2);
+            },
+            Some("b"),
+        ),
+        (
+            "Ready before weight",
+            |w| {
+                w.prefer("a", 100);
+                w.nodes[0].ready = false;
+            },
+            Some("c"),
+        ),
+        (
+            "if none is Ready nothing moves",
+            |w| {
+                w.incumbent("b");
+                w.nodes.iter_mut().for_each(|n| n.ready = false);
+            },
+            Some("b"),
+        ),
+        (
+            "if none is Ready and none announces, one does",
+            |w| w.nodes.iter_mut().for_each(|n| n.ready = false),
+            Some("c"),
+        ),
+        (
+            "an excluded incumbent",
+            |w| {
+                w.incumbent("b");
+                w.nodes[1].excluded = Some(Exclusion::DrainTaint);
+            },
+            Some("c"),
+        ),
+        (
+            "no speaker on the home node",
+            |w| {
+                w.speakers.remove(2);
+                w.prefer("b", 1);
+            },
+            Some("b"),
+        ),
+        (
+            "no interface on the home node",
+            |w| {
+                w.speakers[2].segments = vec![segment("eth0", 1, "10.0.0.0/8")];
+                w.prefer("b", 1);
+            },
+            Some("b"),
+        ),
+        ("selected by a rule", |w| w.vip.rules[0].node_selectors = vec![selects("a")], Some("a")),
+        (
+            "selected by a second rule",
+            |w| {
+                w.vip.rules[0].node_selectors = vec![selects("x")];
+                let mut rule = AdvertisementRule::everywhere();
+                rule.node_selectors = vec![selects("b")];
+                w.vip.rules.push(rule);
+            },
+            Some("b"),
+        ),
+        ("no rule", |w| w.vip.rules.clear(), None),
+        ("no such interface", |w| w.vip.rules[0].interfaces = vec![InterfacePattern("!eth0".to_owned())], None),
+        ("an address in no subnet", |w| w.vip.address = IpAddr::from([203, 0, 113, 1]), None),
+        (
+            "Local: with an endpoint",
+            |w| {
+                w.vip.local_to = Some(vec![web()]);
+                w.slices.push(slice(&[("a", Endpoint::Ready)]));
+            },
+            Some("a"),
+        ),
+        (
+            "Local: ready before terminating, before the incumbent and Ready",
+            |w| {
+                w.vip.local_to = Some(vec![web()]);
+                w.incumbent("b");
+                w.slices.push(slice(&[("a", Endpoint::Ready), ("b", Endpoint::ServingTerminating)]));
+                w.nodes[0].ready = false;
+            },
+            Some("a"),
+        ),
+        (
+            "Local: terminating before none",
+            |w| {
+                w.vip.local_to = Some(vec![web()]);
+                w.slices.push(slice(&[("b", Endpoint::ServingTerminating)]));
+            },
+            Some("b"),
+        ),
+        (
+            "Local: no endpoint anywhere",
+            |w| {
+                w.vip.local_to = Some(vec![web()]);
+                w.incumbent("b");
+            },
+            None,
+        ),
+        (
+            "Local: if none is Ready nothing moves",
+            |w| {
+                w.vip.local_to = Some(vec![web()]);
+                w.incumbent("b");
+                w.nodes.iter_mut().for_each(|n| n.ready = false);
+            },
+            Some("b"),
+        ),
+    ];
+    for (what, change, expected) in cases {
+        let mut world = World::new();
+        change(&mut world);
+        assert_eq!(world.order().0.first().map(String::as_str), *expected, "{what}");
+    }
+}
+
+#[test]
+fn every_refusal_is_told() {
+    let mut world = World::new();
+    world.nodes[0].excluded = Some(Exclusion::Label);
+    world.speakers.remove(1);
+    world.vip.local_to = Some(vec![web()]);
+    let (order, refused) = world.order();
+    assert_eq!(order, [""; 0]);
+    assert_eq!(refused["a"], Refusal::Excluded(Exclusion::Label));
+    assert_eq!(refused["b"], Refusal::NoSpeaker);
+    assert_eq!(refused["c"], Refusal::NoEndpoint);
+}
+
+#[test]
+fn a_rule_that_cannot_be_read_is_told_and_harms_no_other() {
+    let mut world = World::new();
+    let broken: LabelSelector =
+        serde_json::from_value(serde_json::json!({"matchExpressions": [{"key": "zone", "operator": "Near"}]})).unwrap();
+    world.vip.rules[0].name = Some("edge".to_owned());
+    world.vip.rules[0].node_selectors = vec![broken];
+    let (order, refused) = world.order();
+    assert_eq!(order, [""; 0]);
+    assert!(refused["a"].to_string().starts_with("L2Advertisement edge: matchExpressions: operator \"Near\""));
+    world.vip.rules.push(AdvertisementRule::everywhere());
+    assert_eq!(world.order().0[0], "c");
+    let broken = world.vip.rules.remove(0).node_selectors.remove(0);
+    world.vip.rules[0].preferred_node_selectors = vec![NodePreference { weight: 9, preference: broken }];
+    assert_eq!(world.order().0[0], "c", "a preference that cannot be read prefers nobody");
+}
+
+#[test]
+fn the_hash_spreads() {
+    let mut world = World::new();
+    world.vip.home_node = None;
+    let mut firsts = BTreeMap::new();
+    for last in 1..=240 {
+        world.vip.address = IpAddr::from([192, 0, 2, last]);
+        *firsts.entry(world.order().0[0].clone()).or_insert(0) += 1;
+    }
+    // 80 each on average; the hash is fixed, so this cannot fail by chance.
+    assert!(firsts.len() == 3 && firsts.values().all(|n| (50..110).contains(n)), "{firsts:?}");
+}
+
+proptest! {
+    /// When a node goes, only what it announced moves.
+    #[test]
+    fn a_node_that_goes_moves_only_its_own(last in 1u8..250, gone in 0usize..3) {
+        let mut world = World::new();
+        world.vip.home_node = None;
+        world.vip.address = IpAddr::from([192, 0, 2, last]);
+        let before = world.order().0;
+        let name = world.nodes.remove(gone).name;
+        let after = world.order().0;
+        prop_assert_eq!(after, before.into_iter().filter(|n| *n != name).collect::<Vec<_>>());
+    }
+
+    /// Every node is either in the order or refused, never both.
+    #[test]
+    fn nobody_is_forgotten(ready: [bool; 3], excluded: [bool; 3], heard: [bool; 3], endpoints: [bool; 3], local: bool, incumbent in 0usize..4) {
+        let mut world = World::new();
+        for i in 0..3 {
+            world.nodes[i].ready = ready[i];
+            world.nodes[i].excluded = excluded[i].then_some(Exclusion::Label);
+        }
+        world.vip.local_to = local.then(|| vec![web()]);
+        let named: Vec<_> = ["a", "b", "c"].into_iter().enumerate().filter(|(i, _)| endpoints[*i]).map(|(_, n)| (n, Endpoint::Ready)).collect();
+        world.slices = vec![slice(&named)];
+        world.speakers = ["a", "b", "c"].into_iter().enumerate().filter(|(i, _)| heard[*i]).map(|(_, n)| speaker(n)).collect();
+        if let Some(n) = ["a", "b", "c"].get(incumbent) { world.incumbent(n); }
+        let (order, refused) = world.order();
+        let mut all: Vec<_> = order.iter().cloned().chain(refused.keys().cloned()).collect();
+        all.sort();
+        prop_assert_eq!(all, ["a", "b", "c"]);
+        for name in order {
+            let i = usize::from(name.as_bytes()[0] - b'a');
+            prop_assert!(!excluded[i] && heard[i]);
+        }
+    }
+}
