@@ -27,12 +27,15 @@ const PROGRAMS: [(&str, &str); 13] = [
 /// CNI plugins the nodes' pods are connected with.
 const PLUGINS: [&str; 4] = ["bridge", "host-local", "loopback", "portmap"];
 
+/// buildah pulls nothing here, but does not start without a policy on what may be pulled.
+const BUILDER_POLICY: &str = "/etc/containers/policy.json";
+
 /// Something this machine lacks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Lack {
     Root,
     Program { program: &'static str, package: &'static str },
-    Plugin { file: PathBuf },
+    File { file: PathBuf, package: &'static str },
     Kernel { feature: &'static str },
     Watches { limit: u32, needed: u32 },
 }
@@ -42,7 +45,7 @@ impl std::fmt::Display for Lack {
         match self {
             Self::Root => write!(f, "root: namespaces, mounts and cgroups need it (run it with sudo)"),
             Self::Program { program, package } => write!(f, "the program {program} (Debian package {package})"),
-            Self::Plugin { file } => write!(f, "{} (Debian package containernetworking-plugins)", file.display()),
+            Self::File { file, package } => write!(f, "{} (Debian package {package})", file.display()),
             Self::Kernel { feature } => write!(f, "the kernel's {feature}"),
             Self::Watches { limit, needed } => write!(
                 f,
@@ -78,8 +81,7 @@ pub fn check(spec: &Spec) -> Result<()> {
 impl Lack {
     fn package(&self) -> Option<&'static str> {
         match self {
-            Self::Program { package, .. } => Some(package),
-            Self::Plugin { .. } => Some("containernetworking-plugins"),
+            Self::Program { package, .. } | Self::File { package, .. } => Some(package),
             Self::Root | Self::Kernel { .. } | Self::Watches { .. } => None,
         }
     }
@@ -100,9 +102,10 @@ fn lacks(spec: &Spec) -> Vec<Lack> {
     lacks.extend(
         PLUGINS
             .iter()
-            .map(|plugin| Path::new(crate::lab::CNI_PLUGINS).join(plugin))
-            .filter(|file| !file.exists())
-            .map(|file| Lack::Plugin { file }),
+            .map(|plugin| (Path::new(crate::lab::CNI_PLUGINS).join(plugin), "containernetworking-plugins"))
+            .chain([(PathBuf::from(BUILDER_POLICY), "golang-github-containers-common")])
+            .filter(|(file, _)| !file.exists())
+            .map(|(file, package)| Lack::File { file, package }),
     );
     let limit =
         std::fs::read_to_string("/proc/sys/fs/inotify/max_user_instances").ok().and_then(|n| n.trim().parse().ok());
@@ -185,7 +188,7 @@ mod tests {
     fn every_lack_says_where_to_get_it() {
         let lack = Lack::Program { program: "nft", package: "nftables" };
         assert_eq!(lack.to_string(), "the program nft (Debian package nftables)");
-        let lack = Lack::Plugin { file: "/usr/lib/cni/bridge".into() };
+        let lack = Lack::File { file: "/usr/lib/cni/bridge".into(), package: "containernetworking-plugins" };
         assert_eq!(lack.to_string(), "/usr/lib/cni/bridge (Debian package containernetworking-plugins)");
     }
 

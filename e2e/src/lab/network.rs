@@ -35,9 +35,24 @@ pub(super) fn create_host(plan: &Plan, host: &HostPlan) -> Result<()> {
 
 /// Unplugs a host and removes its namespace, with all that its kernel held (bridges, rules, connections).
 pub(super) fn remove_host(plan: &Plan, host: &HostPlan) -> Result<()> {
-    let script: String = host.ports.iter().map(|port| format!("link delete {}\n", port.switch_port)).collect();
-    ip_batch(&plan.netns_name("switch"), &script)?;
+    let switch = plan.netns_name("switch");
+    // Some may be missing: an earlier attempt to give power back may have failed half-way.
+    let present = netns::inside(&netns::path(&switch), || {
+        fs::read_to_string("/proc/thread-self/net/dev").context("listing the switch's ports")
+    })?;
+    let script: String = host
+        .ports
+        .iter()
+        .filter(|port| has_interface(&present, &port.switch_port))
+        .map(|port| format!("link delete {}\n", port.switch_port))
+        .collect();
+    ip_batch(&switch, &script)?;
     netns::delete(&plan.netns_name(&host.name))
+}
+
+/// Whether /proc/net/dev, which has a line `name: counters` for each interface, lists this one.
+fn has_interface(proc_net_dev: &str, name: &str) -> bool {
+    proc_net_dev.lines().filter_map(|line| line.split_once(':')).any(|(listed, _)| listed.trim() == name)
 }
 
 /// Takes all ports of a host down or up at the switch: no frame passes from then on.
@@ -222,6 +237,13 @@ mod tests {
     fn a_client_has_no_default_route() {
         let plan = plan();
         assert!(!host_script(&plan, plan.host("client1").unwrap()).contains("default"));
+    }
+
+    #[test]
+    fn interfaces_are_found_by_their_whole_name() {
+        let listing = "Inter-|   Receive\n face |bytes\n  lan0: 1 2\nnode12-0: 3 4\n";
+        assert!(has_interface(listing, "node12-0"));
+        assert!(!has_interface(listing, "node1-0"));
     }
 
     #[test]
