@@ -57,7 +57,7 @@ $(CARGO_DENY):
 .PHONY: e2e
 e2e: setup lab ## The scenarios, each once, on a real cluster (ONLY=word runs those whose name holds it)
 	target/debug/herald-lab build
-	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER='$(SUDO)' cargo test -p herald-e2e --test laboratory --test scenarios --locked -- $(ONLY)
+	cargo test -p herald-e2e --test laboratory --test scenarios --locked $(if $(SUDO),--config "target.'cfg(all())'.runner='$(SUDO)'") -- $(ONLY)
 
 .PHONY: bench
 bench: setup lab ## The figures of docs/benchmarks.md: apply to EXTERNAL-IP, create to ingress, ingress to announcement, memory

@@ -50,7 +50,7 @@ pub fn matches(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> R
 /// Does one of the selectors choose an object with these labels? An empty list chooses all.
 ///
 /// # Errors
-/// As [`matches`].
+/// As [`matches()`].
 pub fn any_matches(selectors: &[LabelSelector], labels: &BTreeMap<String, String>) -> Result<bool, SelectorError> {
     let mut any = selectors.is_empty();
     for selector in selectors {

@@ -8,9 +8,10 @@ use anyhow::{Context, Result};
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::binaries::{self, cache_dir, hash_of, run_long};
-use crate::lab::PAUSE_IMAGE;
 use crate::progress::Progress;
 
+/// Name of the image that every pod's sandbox runs.
+pub(crate) const PAUSE_IMAGE: &str = "localhost/herald-lab-pause:lab";
 const PAUSE_SOURCE: &str = include_str!("../images/pause/main.go");
 const PAUSE_CONTAINERFILE: &str = include_str!("../images/pause/Containerfile");
 

@@ -30,9 +30,9 @@ use herald_crds::{
 };
 
 use crate::{
-    action::{Action, EventValue, Outcome, ServiceKey, Subject},
+    action::{Action, EventValue, Outcome, Subject},
     allocator::Allocator,
-    view::{NodeView, SegmentView, ServiceView, is_older},
+    view::{NodeView, SegmentView, ServiceKey, ServiceView, is_older},
 };
 use pool::PoolEntry;
 use queue::Queue;

@@ -11,9 +11,9 @@ use herald_crds::{
 
 use super::Index;
 use crate::{
-    action::{Action, Change, ConditionValue, EventValue, Regarding, ServiceKey, ServicePatch, Subject},
+    action::{Action, Change, ConditionValue, EventValue, Regarding, ServicePatch, Subject},
     allocator::{Asker, Refusal},
-    view::{FamilyPolicy, Ingress, ServiceView},
+    view::{FamilyPolicy, Ingress, ServiceKey, ServiceView},
 };
 
 /// Reason of the condition where everything asked for is there.

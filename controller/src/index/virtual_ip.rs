@@ -11,10 +11,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{Index, address_of, uid};
 use crate::{
-    action::{Action, ConditionValue, EventValue, Regarding, ServiceKey, Subject},
+    action::{Action, ConditionValue, EventValue, Regarding, Subject},
     advertisements::{self, Advertised},
     placement::{self, Candidate},
-    view::{ServiceView, is_older},
+    view::{ServiceKey, ServiceView, is_older},
 };
 
 /// How long a deleted VirtualIP waits for its announcer to say that it fell silent. Far above the time a living

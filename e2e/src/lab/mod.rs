@@ -35,7 +35,7 @@ use anyhow::{Context, Result};
 pub use api::ApiRuntime;
 pub use boot::{own_program, start_host};
 pub use host::Host;
-pub(crate) use node_agents::{CNI_PLUGINS, PAUSE_IMAGE};
+pub(crate) use node_agents::CNI_PLUGINS;
 pub use paths::Paths;
 pub use plan::{HostPlan, Plan, Port, Role};
 pub use process::ProcessId;

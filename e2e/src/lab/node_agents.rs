@@ -14,9 +14,7 @@ use super::paths::Paths;
 use super::pki::{Authority, Credentials, write_kubeconfig};
 use super::plan::{HostPlan, POD_NETWORKS, Plan, Role, pod_networks};
 use super::spec::ProxyMode;
-
-/// Name of the image that every pod's sandbox runs.
-pub(crate) const PAUSE_IMAGE: &str = "localhost/herald-lab-pause:lab";
+use crate::images::PAUSE_IMAGE;
 
 const CONTAINERD_SOCKET: &str = "/run/containerd/containerd.sock";
 /// Where Debian puts the CNI plugins.

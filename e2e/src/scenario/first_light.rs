@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
 
+use super::privileges::nothing_denied;
 use super::{Expose, Scene};
 
 /// EXTERNAL-IP appears; exactly one node answers ARP, with its own MAC; HTTP reaches all three pods; `kubectl get vip`
@@ -88,5 +89,6 @@ pub(super) fn small(scene: &Scene<'_>) -> Result<()> {
         announcers.insert(node);
     }
     ensure!(announcers.len() == nodes, "{nodes} addresses on {nodes} nodes, announced by {announcers:?}");
+    nothing_denied(scene)?;
     Ok(())
 }

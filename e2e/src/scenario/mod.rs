@@ -5,11 +5,13 @@
 //! `make e2e` runs them all, `herald-lab run NAME` one of them on a laboratory that is already up.
 
 mod address_rules;
+mod advertisements;
 mod audit;
 mod class_matrix;
 mod cli;
 mod first_light;
 pub mod install;
+mod node_death;
 mod node_ports;
 mod pools;
 mod privileges;
@@ -65,7 +67,9 @@ pub fn all() -> Vec<Scenario> {
         scenario("address-rules", "what the API server refuses, in which words", Shared, address_rules::run),
         scenario("adoption", "an address a Service already carries is kept", Shared, pools::adoption),
         scenario("local-policy", "only a node with an endpoint announces a Local address", Shared, first_light::local),
+        scenario("advertisements", "an L2Advertisement chooses the node, or none", Shared, advertisements::run),
         scenario("restart", "20 Services in place, everything restarted, nothing written", Shared, restart::run),
+        scenario("node-death", "another node announces, and keeps the address", Shared, node_death::run),
         scenario("uninstall", "the documented command leaves nothing behind", Shared, uninstall::run),
         scenario(
             "uninstall-without-controller",

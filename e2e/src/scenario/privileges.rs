@@ -3,18 +3,12 @@
 
 use anyhow::{Context, Result, ensure};
 
-use super::audit::{granted_by, requests_of};
+use super::audit::{Requests, granted_by, requests_of};
 use super::install::{self, Overlay};
 use super::{Cluster, Scene};
 
 pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
-    let path = scene.bed.lab().audit_log();
-    let log = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-    // The last line may be half written.
-    let complete = log.rsplit_once('\n').map_or("", |(lines, _)| lines);
-    let requests = requests_of(install::NAMESPACE, complete)?;
-    ensure!(!requests.used.is_empty(), "the log speaks of Herald");
-    ensure!(requests.denied.is_empty(), "denied: {:#?}", requests.denied);
+    let requests = nothing_denied(scene)?;
 
     // Unused permissions can only be told after every other scenario that shares this cluster.
     let passed = scene.bed.passed();
@@ -34,4 +28,16 @@ pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
     let unused: Vec<_> = granted.difference(&requests.used).map(ToString::to_string).collect();
     ensure!(unused.is_empty(), "granted and never used: {unused:#?}");
     Ok(())
+}
+
+/// Checks that no request of Herald was denied since the cluster came up, and returns what it asked for.
+pub(super) fn nothing_denied(scene: &Scene<'_>) -> Result<Requests> {
+    let path = scene.bed.lab().audit_log();
+    let log = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    // The last line may be half written.
+    let complete = log.rsplit_once('\n').map_or("", |(lines, _)| lines);
+    let requests = requests_of(install::NAMESPACE, complete)?;
+    ensure!(!requests.used.is_empty(), "the log speaks of Herald");
+    ensure!(requests.denied.is_empty(), "denied: {:#?}", requests.denied);
+    Ok(requests)
 }

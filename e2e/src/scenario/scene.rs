@@ -201,7 +201,7 @@ spec:
 
     /// Looks at a condition until it holds.
     pub fn eventually<T>(&self, what: &str, look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
-        self.bed.progress.wait_for(what, SOON, look)
+        self.bed.wait_for(what, SOON, look)
     }
 
     /// An object of the scenario's namespace.

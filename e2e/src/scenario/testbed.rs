@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use kube::Client;
@@ -72,6 +73,14 @@ impl Testbed {
     /// The laboratory, with the rest of this given up.
     pub fn into_lab(self) -> Lab {
         self.lab
+    }
+
+    /// Looks at a condition until it holds.
+    ///
+    /// # Errors
+    /// When it does not within the limit, or cannot be looked at.
+    pub fn wait_for<T>(&self, what: &str, within: Duration, look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+        self.progress.wait_for(what, within, look)
     }
 
     /// Names of the scenarios that passed here so far.

@@ -357,7 +357,6 @@ impl Machine {
         let (Some(interfaces), true) = (&self.interfaces, self.speakers.is_listed()) else { return };
         // The Node owns the object, so it must be known.
         let Some(node) = self.nodes.get(&self.config.node) else { return };
-        // The API keeps whole seconds.
         let status = SpeakerStatusStatus {
             version: self.config.version.clone(),
             segments: interfaces.segments.iter().map(|s| s.segment.to_status()).collect(),

@@ -1,0 +1,45 @@
+//! A node loses power: once Kubernetes calls it NotReady, another announces its address. It comes back and takes
+//! nothing away.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::core::v1::Node;
+
+use super::{Expose, Scene, install};
+
+/// The laboratory's node-monitor-grace-period is 20 s; a booting node is Ready within 10 s. The rest is for a busy
+/// machine.
+const LIMIT: Duration = Duration::from_secs(90);
+
+pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
+    scene.pool("node-death", &[scene.range(1, 9)])?;
+    scene.deploy_echo(3)?;
+    scene.expose(&Expose::ours("web"))?;
+    let address = scene.external_ip("web")?;
+    let dead = scene.announcer(address)?;
+    scene.answered_by(address, &dead)?;
+
+    let lab = scene.bed.lab();
+    lab.power_off(&dead)?;
+    let survivor = scene.bed.wait_for(&format!("another node than {dead} to announce {address}"), LIMIT, || {
+        Ok(Some(scene.announcer(address)?).filter(|node| *node != dead))
+    })?;
+    scene.answered_by(address, &survivor)?;
+    scene.reachable(address)?;
+    let moved = scene.virtual_ip(address)?.and_then(|vip| vip.status).context("a status")?;
+    ensure!(moved.transitions == 1, "one move is counted: {moved:?}");
+
+    lab.power_on(&dead)?;
+    scene.bed.wait_for(&format!("{dead} to be Ready"), LIMIT, || {
+        let node: Node = scene.get_cluster(&dead)?.context("the Node")?;
+        let conditions = node.status.and_then(|s| s.conditions).unwrap_or_default();
+        Ok(conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True").then_some(()))
+    })?;
+    install::wait_for_rollout(lab)?;
+    // Its speaker has spoken: it had its chance to take the address back.
+    scene.answered_by(address, &survivor)?;
+    let after = scene.virtual_ip(address)?.and_then(|vip| vip.status).context("a status")?;
+    ensure!(after.transitions == 1 && after.node.as_ref() == Some(&survivor), "it stays where it is: {after:?}");
+    Ok(())
+}
