@@ -298,6 +298,14 @@ pub fn build_static(progress: &Progress) -> Result<StaticBinaries> {
     for package in packages {
         cargo.args(["--package", package]);
     }
+    // Under `cargo test` and `cargo run` these speak of this program; build scripts that look at them (ring's) would
+    // have everything built anew each time the two take turns.
+    for (name, _) in std::env::vars_os() {
+        let of_this_program = ["CARGO_MANIFEST_", "CARGO_PKG_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_TARGET_TMPDIR"];
+        if name.to_str().is_some_and(|name| of_this_program.iter().any(|prefix| name.starts_with(prefix))) {
+            cargo.env_remove(name);
+        }
+    }
     // With an explicit --target these flags do not reach build scripts, which cannot be static.
     cargo.current_dir(&workspace).env("CARGO_TARGET_DIR", &target).env("RUSTFLAGS", "-C target-feature=+crt-static");
     run_long(&mut cargo, "building Herald's static binaries", progress)?;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
@@ -91,7 +92,11 @@ impl Record {
 
 /// Held while a laboratory is made, changed or taken down. Released when dropped, also by the end of the process.
 #[derive(Debug)]
-pub struct Lock(#[expect(dead_code, reason = "held for its Drop, which unlocks")] Flock<File>);
+pub struct Lock {
+    #[expect(dead_code, reason = "held for its Drop, which unlocks")]
+    file: Flock<File>,
+    paths: Paths,
+}
 
 impl Lock {
     /// Waits until nobody else holds it.
@@ -99,10 +104,13 @@ impl Lock {
     /// # Errors
     /// When the lock file cannot be made or locked.
     pub fn acquire(paths: &Paths) -> Result<Self> {
-        let file = Self::open(paths)?;
-        match Flock::lock(file, FlockArg::LockExclusive) {
-            Ok(flock) => Ok(Self(flock)),
-            Err((_, errno)) => Err(errno).with_context(|| format!("locking {}", paths.lock().display())),
+        loop {
+            let locked = Flock::lock(Self::open(paths)?, FlockArg::LockExclusive);
+            let file =
+                locked.map_err(|(_, errno)| errno).with_context(|| format!("locking {}", paths.lock().display()))?;
+            if let Some(lock) = Self::current(file, paths)? {
+                return Ok(lock);
+            }
         }
     }
 
@@ -111,16 +119,25 @@ impl Lock {
     /// # Errors
     /// When the lock file cannot be made or locked.
     pub fn try_acquire(paths: &Paths) -> Result<Option<Self>> {
-        let file = Self::open(paths)?;
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(flock) => Ok(Some(Self(flock))),
+        match Flock::lock(Self::open(paths)?, FlockArg::LockExclusiveNonblock) {
+            Ok(file) => Self::current(file, paths),
             Err((_, Errno::EWOULDBLOCK)) => Ok(None),
             Err((_, errno)) => Err(errno).with_context(|| format!("locking {}", paths.lock().display())),
         }
     }
 
-    // The lock file stays when the laboratory goes: removing it would let two processes each hold "the" lock,
-    // one on the removed file and one on its successor.
+    /// None where the file was removed, with its laboratory, while it was waited for: what is locked then locks nothing.
+    fn current(file: Flock<File>, paths: &Paths) -> Result<Option<Self>> {
+        let identity = |metadata: &fs::Metadata| (metadata.dev(), metadata.ino());
+        let locked = file.metadata().map(|m| identity(&m)).with_context(|| paths.lock().display().to_string())?;
+        match fs::metadata(paths.lock()) {
+            Ok(named) if identity(&named) == locked => Ok(Some(Self { file, paths: paths.clone() })),
+            Ok(_) => Ok(None),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| paths.lock().display().to_string()),
+        }
+    }
+
     fn open(paths: &Paths) -> Result<File> {
         fs::create_dir_all(Paths::root()).with_context(|| Paths::root().display().to_string())?;
         OpenOptions::new()
@@ -129,5 +146,16 @@ impl Lock {
             .write(true)
             .open(paths.lock())
             .with_context(|| paths.lock().display().to_string())
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // The lock file goes with its laboratory, while it is still held: whoever waits for it sees that it is gone.
+        if !self.paths.run().exists()
+            && let Err(error) = fs::remove_file(self.paths.lock())
+        {
+            tracing::warn!("removing {}: {error}", self.paths.lock().display());
+        }
     }
 }
