@@ -6,11 +6,13 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use futures::{StreamExt, TryStreamExt};
+use herald_crds::SpeakerStatus;
 use herald_speaker::socket::PacketSocket;
 use k8s_openapi::api::core::v1::Service;
 use kube::runtime::{WatchStreamExt, watcher};
@@ -76,6 +78,11 @@ pub fn run(spec: &Spec, progress: &Progress) -> Result<()> {
     let bed = Testbed::up(spec, &images, progress)?;
     let scene = Scene::named(&bed, "bench", 200)?;
     scene.pool("bench", &[scene.range(1, 100)])?;
+    // A new kind's first objects take the API server 2 s; the Services below are to find the speakers reporting.
+    scene.eventually("every speaker to have reported", || {
+        let speakers = scene.list_cluster::<SpeakerStatus>()?;
+        Ok((speakers.iter().filter(|s| s.status.is_some()).count() == bed.lab().nodes()?.len()).then_some(()))
+    })?;
     let (ingress, announcements) = (watch_ingress(&scene)?, listen(&scene.client()?)?);
 
     progress.step(format!("creating {SERVICES} Services, one after another"));
@@ -246,9 +253,10 @@ fn resident(scene: &Scene<'_>) -> Result<BTreeMap<String, Vec<f64>>> {
         let output = node.command("sh")?.args(["-c", look]).output().context("reading /proc of a node")?;
         for line in String::from_utf8_lossy(&output.stdout).lines() {
             let words: Vec<_> = line.split_whitespace().collect();
-            // `herald-speaker VmRSS: 8192 kB`; the kernel cuts comm to 15 characters.
-            if let [program, "VmRSS:", kib, "kB"] = words.as_slice()
-                && program.starts_with("herald-")
+            // `herald-speaker VmRSS: 8192 kB`; the kernel cuts a name to 15 characters.
+            let [name, "VmRSS:", kib, "kB"] = words.as_slice() else { continue };
+            if let Some(program) =
+                ["herald-controller", "herald-speaker"].iter().find(|p| p[..15.min(p.len())] == **name)
             {
                 found.entry((*program).to_owned()).or_default().push(kib.parse::<f64>()? / 1024.0);
             }
@@ -269,9 +277,11 @@ fn install_once(scene: &Scene<'_>, ingress: &Receiver<Ingress>) -> Result<(f64, 
     let pool = scene.pool_yaml("bench", &[scene.range(1, 100)]);
     std::fs::write(&file, format!("{manifests}\n---\n{pool}\n")).with_context(|| file.display().to_string())?;
 
+    // As on a machine that never saw Herald's kinds.
+    let cache = tempfile::tempdir().context("making a directory for kubectl's cache")?;
     let begun = Instant::now();
     let mut attempts = 1.0;
-    while apply(scene.bed.lab(), &file)?.is_none() {
+    while apply(scene.bed.lab(), &file, cache.path())?.is_none() {
         anyhow::ensure!(
             begun.elapsed() < LIMIT,
             "{} could not be applied within {} s",
@@ -286,7 +296,9 @@ fn install_once(scene: &Scene<'_>, ingress: &Receiver<Ingress>) -> Result<(f64, 
 }
 
 /// `None` where kubectl refused a part of the file.
-fn apply(lab: &Lab, file: &std::path::Path) -> Result<Option<()>> {
-    let status = lab.kubectl(["apply", "-f"]).arg(file).output().context("starting kubectl")?.status;
+fn apply(lab: &Lab, file: &Path, cache: &Path) -> Result<Option<()>> {
+    let mut kubectl = lab.kubectl(["apply", "-f"]);
+    kubectl.arg(file).arg("--cache-dir").arg(cache);
+    let status = kubectl.output().context("starting kubectl")?.status;
     Ok(status.success().then_some(()))
 }
