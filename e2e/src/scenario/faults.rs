@@ -1,0 +1,86 @@
+//! The laboratory's own promise: a fault does what it says, and healing undoes it. What is learnt of Herald on the way:
+//! an API server that hangs silences nobody, and a killed speaker's address stays where it is.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::signal::Signal;
+
+use super::{Expose, Scene, install};
+use crate::fault::{ApiServerFault, Direction, Fault, Faults, Link, Percent, PodChoice, PodFound};
+
+/// EtherType of ARP (RFC 826).
+const ARP: u16 = 0x0806;
+
+pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
+    let faults = Faults::of(scene.bed.lab());
+    let result = try_each(scene, &faults);
+    // Whatever was found, the next scenario gets a whole cluster.
+    let healed = faults.heal_all();
+    result?;
+    let left = healed?;
+    ensure!(left.is_empty(), "every fault was healed by its own inverse, but these were left: {left:?}");
+    Ok(())
+}
+
+fn try_each(scene: &Scene<'_>, faults: &Faults<'_>) -> Result<()> {
+    scene.pool("faults", &[scene.range(1, 9)])?;
+    scene.deploy_echo(3)?;
+    scene.expose(&Expose::ours("web"))?;
+    let address = scene.external_ip("web")?;
+    let client = scene.client()?.name().to_owned();
+
+    let on_the_wire: [fn(Link, &str) -> Fault; 5] = [
+        |link, _| Fault::Dropping { link, direction: Direction::In, percent: Percent::ALL },
+        |link, _| Fault::Dropping { link, direction: Direction::Out, percent: Percent::ALL },
+        |link, _| Fault::EtherTypeDropped { segment: link.segment, ethertype: ARP },
+        |link, client| Fault::Partition {
+            segment: link.segment,
+            groups: vec![BTreeSet::from([client.to_owned()]), BTreeSet::from([link.host])],
+        },
+        |link, _| Fault::Cut(link),
+    ];
+    for fault in on_the_wire {
+        let node = scene.announcer(address)?;
+        scene.answered_by(address, &node)?;
+        let fault = fault(Link { host: node, segment: 0 }, &client);
+        faults.inject(fault.clone())?;
+        scene.eventually(&format!("silence while {fault}"), || Ok(scene.who_has(address)?.is_empty().then_some(())))?;
+        faults.heal(&fault)?;
+    }
+    // A node whose cable was out may have lost the address to another.
+    scene.eventually("one node to say that it announces, and to answer", || {
+        let mac = scene.bed.lab().host(&scene.announcer(address)?)?.mac(0)?;
+        Ok((scene.who_has(address)? == [mac.into()]).then_some(()))
+    })?;
+
+    let node = scene.announcer(address)?;
+    let speaker = speaker_on(faults, &node)?;
+    faults.freeze(&speaker)?;
+    scene.silent(address)?;
+    faults.thaw(&speaker)?;
+    scene.answered_by(address, &node)?;
+
+    faults.signal(&speaker, Signal::SIGKILL)?;
+    scene.answered_by(address, &node)?;
+    ensure!(scene.announcer(address)? == node, "a killed speaker's address stays where it is");
+
+    let hung = Fault::ApiServer(ApiServerFault::Hung);
+    faults.inject(hung.clone())?;
+    let macs = scene.who_has(address)?;
+    faults.heal(&hung)?;
+    ensure!(macs == [scene.bed.lab().host(&node)?.mac(0)?.into()], "while the API server hung, {macs:?} answered");
+    scene.reachable(address)?;
+    Ok(())
+}
+
+fn speaker_on(faults: &Faults<'_>, node: &str) -> Result<PodFound> {
+    let choice = PodChoice {
+        namespace: install::NAMESPACE.to_owned(),
+        pod: None,
+        selector: Some("app.kubernetes.io/component=speaker".to_owned()),
+        node: Some(node.to_owned()),
+        container: None,
+    };
+    faults.pods(&choice)?.into_iter().next().with_context(|| format!("a speaker on {node}"))
+}
