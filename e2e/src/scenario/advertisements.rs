@@ -3,15 +3,10 @@
 use anyhow::{Context, Result, ensure};
 use herald_crds::virtual_ip::AnnouncedReason;
 
-use super::{Expose, Scene};
+use super::Scene;
 
 pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
-    scene.pool("advertisements", &[scene.range(1, 9)])?;
-    scene.deploy_echo(1)?;
-    scene.expose(&Expose::ours("web"))?;
-    let address = scene.external_ip("web")?;
-    let first = scene.announcer(address)?;
-    scene.answered_by(address, &first)?;
+    let (address, first) = scene.announced_service(1)?;
 
     let nodes = scene.bed.lab().nodes()?;
     let other = nodes.iter().find(|node| node.name() != first).context("a second node")?.name().to_owned();

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 
-use super::{Expose, Scene, install};
+use super::{Scene, install};
 use crate::fault::{ApiServerFault, Direction, Fault, Faults, Link, Percent, PodChoice, PodFound};
 
 /// EtherType of ARP (RFC 826).
@@ -24,10 +24,7 @@ pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
 }
 
 fn try_each(scene: &Scene<'_>, faults: &Faults<'_>) -> Result<()> {
-    scene.pool("faults", &[scene.range(1, 9)])?;
-    scene.deploy_echo(3)?;
-    scene.expose(&Expose::ours("web"))?;
-    let address = scene.external_ip("web")?;
+    let (address, _) = scene.announced_service(3)?;
     let client = scene.client()?.name().to_owned();
 
     let on_the_wire: [fn(Link, &str) -> Fault; 5] = [

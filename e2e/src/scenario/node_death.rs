@@ -6,19 +6,14 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Node;
 
-use super::{Expose, Scene, install};
+use super::{Scene, install};
 
 /// The laboratory's node-monitor-grace-period is 20 s; a booting node is Ready within 10 s. The rest is for a busy
 /// machine.
 const LIMIT: Duration = Duration::from_secs(90);
 
 pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
-    scene.pool("node-death", &[scene.range(1, 9)])?;
-    scene.deploy_echo(3)?;
-    scene.expose(&Expose::ours("web"))?;
-    let address = scene.external_ip("web")?;
-    let dead = scene.announcer(address)?;
-    scene.answered_by(address, &dead)?;
+    let (address, dead) = scene.announced_service(3)?;
 
     let lab = scene.bed.lab();
     lab.power_off(&dead)?;

@@ -9,7 +9,7 @@ pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
     scene.deploy_echo(1)?;
     scene.expose(&Expose { spec: "allocateLoadBalancerNodePorts: false,", ..Expose::ours("web") })?;
     let address = scene.external_ip("web")?;
-    ensure!(node_port(scene)?.is_none(), "no node port was asked for");
+    ensure!(scene.node_port("web")?.is_none(), "no node port was asked for");
     scene.reachable(address)?;
 
     scene.kubectl_here(&[
@@ -20,16 +20,11 @@ pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
         "-p",
         r#"{"spec":{"allocateLoadBalancerNodePorts":true}}"#,
     ])?;
-    scene.eventually("a node port", || node_port(scene))?;
+    scene.eventually("a node port", || scene.node_port("web"))?;
     ensure!(scene.ingress("web")? == [address], "the address is the same");
     scene.reachable(address)?;
     let events = scene.events("web")?;
     let assigned = events.iter().filter(|(_, reason, _)| reason == "EnsuredLoadBalancer").count();
     ensure!(assigned == 1, "assigned once: {events:?}");
     Ok(())
-}
-
-fn node_port(scene: &Scene<'_>) -> Result<Option<i32>> {
-    let ports = scene.service("web")?.spec.and_then(|s| s.ports).unwrap_or_default();
-    Ok(ports.first().and_then(|p| p.node_port).filter(|p| *p != 0))
 }

@@ -197,6 +197,18 @@ spec:
         ))
     }
 
+    /// A pool of the scenario's name, echo servers, and the Service `web` before them: waits until a node announces its
+    /// address and answers for it, and returns both.
+    pub fn announced_service(&self, replicas: u8) -> Result<(IpAddr, String)> {
+        self.pool(&self.namespace, &[self.range(1, 9)])?;
+        self.deploy_echo(replicas)?;
+        self.expose(&Expose::ours("web"))?;
+        let address = self.external_ip("web")?;
+        let node = self.announcer(address)?;
+        self.answered_by(address, &node)?;
+        Ok((address, node))
+    }
+
     // What a user sees.
 
     /// Looks at a condition until it holds.
@@ -247,6 +259,12 @@ spec:
     /// The Service.
     pub fn service(&self, name: &str) -> Result<Service> {
         self.get(name)?.with_context(|| format!("Service {}/{name} is gone", self.namespace))
+    }
+
+    /// The first node port of the Service, if it has one.
+    pub fn node_port(&self, name: &str) -> Result<Option<i32>> {
+        let ports = self.service(name)?.spec.and_then(|s| s.ports).unwrap_or_default();
+        Ok(ports.first().and_then(|p| p.node_port).filter(|port| *port != 0))
     }
 
     /// The addresses in the Service's status.

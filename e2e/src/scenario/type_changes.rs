@@ -15,11 +15,11 @@ pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
     scene.expose(&Expose { service_type: "ClusterIP", class: None, ..Expose::ours("web") })?;
     let cluster_ip = cluster_ip(scene, "web")?;
     scene.expose(&Expose { service_type: "NodePort", class: None, ..Expose::ours("web") })?;
-    let port = node_port(scene, "web")?.context("a node port")?;
+    let port = scene.node_port("web")?.context("a node port")?;
 
     scene.expose(&Expose::ours("web"))?;
     ensure!(scene.external_ip("web")? == address, "the only address of the pool");
-    ensure!(node_port(scene, "web")? == Some(port), "the node port is kept");
+    ensure!(scene.node_port("web")? == Some(port), "the node port is kept");
     ensure!(self::cluster_ip(scene, "web")? == cluster_ip, "the cluster IP is kept");
     let node = scene.announcer(address)?;
     scene.answered_by(address, &node)?;
@@ -70,11 +70,6 @@ fn gone_from_status_and_wire(scene: &Scene<'_>, change: impl FnOnce(&Scene<'_>) 
         let ours = service.metadata.finalizers.unwrap_or_default().iter().any(|f| f.starts_with(names::GROUP));
         Ok((!ours && scene.ingress("web")?.is_empty() && scene.assigned("web")?.is_none()).then_some(()))
     })
-}
-
-fn node_port(scene: &Scene<'_>, name: &str) -> Result<Option<i32>> {
-    let ports = scene.service(name)?.spec.and_then(|s| s.ports).unwrap_or_default();
-    Ok(ports.first().and_then(|p| p.node_port))
 }
 
 fn cluster_ip(scene: &Scene<'_>, name: &str) -> Result<Option<String>> {
