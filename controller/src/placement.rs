@@ -56,10 +56,13 @@ pub fn home<'a>(
     if rules.is_empty() {
         return Err(NoCandidate::NotAdvertised);
     }
+    let nodes: Vec<_> = nodes.into_iter().collect();
+    // The address lies in the subnet of some node: a node outside it would announce to the wrong segment.
+    let has_subnet = nodes.iter().any(|node| node.segments.is_some_and(|s| s.iter().any(|s| holds(s, address))));
     let mut nearest = NoCandidate::NoNode;
     let mut best: Option<((i64, usize, &str), &str)> = None;
     for node in nodes {
-        match weight(address, rules, &node) {
+        match weight(address, rules, &node, has_subnet) {
             Ok(weight) => {
                 let rank = (-weight, node.addresses, node.name);
                 if best.is_none_or(|(least, _)| rank < least) {
@@ -84,7 +87,12 @@ fn closer(a: NoCandidate, b: NoCandidate) -> NoCandidate {
 }
 
 /// The preference of a node that can announce the address: the highest of the rules by which it can.
-fn weight(address: IpAddr, rules: &[AdvertisementRule], node: &Candidate<'_>) -> Result<i64, NoCandidate> {
+fn weight(
+    address: IpAddr,
+    rules: &[AdvertisementRule],
+    node: &Candidate<'_>,
+    has_subnet: bool,
+) -> Result<i64, NoCandidate> {
     // A selector that cannot be read selects nothing.
     let matches = |s: &LabelSelector| selector::matches(s, &node.node.labels).unwrap_or(false);
     if !node.node.ready || !node.node.eligible {
@@ -100,18 +108,25 @@ fn weight(address: IpAddr, rules: &[AdvertisementRule], node: &Candidate<'_>) ->
         let preferred = rule.preferred_node_selectors.iter().filter(|p| matches(&p.preference));
         preferred.map(|p| i64::from(p.weight)).sum()
     };
-    selected.filter(|rule| reaches(address, rule, segments)).map(weight).max().ok_or(NoCandidate::NoInterface)
+    selected
+        .filter(|rule| reaches(address, rule, segments, has_subnet))
+        .map(weight)
+        .max()
+        .ok_or(NoCandidate::NoInterface)
 }
 
-/// Can the address be announced on one of the interfaces? By the subnet; in no local subnet by the default route; on
+/// Can the address be announced on one of the interfaces? By the subnet; in no node's subnet by the default route; on
 /// any chosen interface where the rule names interfaces.
-fn reaches(address: IpAddr, rule: &AdvertisementRule, segments: &[SegmentView]) -> bool {
+fn reaches(address: IpAddr, rule: &AdvertisementRule, segments: &[SegmentView], has_subnet: bool) -> bool {
     let chosen = || segments.iter().filter(|s| chooses_interface(&rule.interfaces, &s.interface));
     if rule.interfaces.iter().any(|p| !p.0.starts_with('!')) {
         return chosen().next().is_some();
     }
-    let holds = |s: &SegmentView| s.prefixes.iter().any(|p| p.contains(&address));
-    if segments.iter().any(holds) { chosen().any(holds) } else { chosen().any(|s| s.default_route) }
+    if has_subnet { chosen().any(|s| holds(s, address)) } else { chosen().any(|s| s.default_route) }
+}
+
+fn holds(segment: &SegmentView, address: IpAddr) -> bool {
+    segment.prefixes.iter().any(|prefix| prefix.contains(&address))
 }
 
 /// How many addresses each node has: by the announcing node where one is known, else by the home.
@@ -187,6 +202,18 @@ mod tests {
     fn chosen_interfaces(pattern: &str, address: &str, expected: &str) {
         let rules = rule(|r| r.interfaces = vec![InterfacePattern(pattern.to_owned())]);
         assert_eq!(choose(&rules, address, |_| ()), expected);
+    }
+
+    #[test]
+    fn a_node_outside_the_subnet_is_home_only_where_no_node_is_in_it() {
+        let (node, rules) = (node("x"), rule(|_| ()));
+        let (inside, outside) = ([segment("eth0", "192.0.2.0/24", true)], [segment("eth0", "198.51.100.0/24", true)]);
+        let of = |name, segments, addresses| Candidate { name, node: &node, segments: Some(segments), addresses };
+        let home =
+            |candidates: [Candidate<'_>; 2]| home("192.0.2.9".parse().unwrap(), &rules, candidates).map(str::to_owned);
+        // However many addresses the node inside has already.
+        assert_eq!(home([of("in", &inside, 9), of("out", &outside, 0)]), Ok("in".to_owned()));
+        assert_eq!(home([of("a", &outside, 9), of("b", &outside, 0)]), Ok("b".to_owned()));
     }
 
     #[test]

@@ -99,7 +99,7 @@ impl Segment {
     }
 
     /// The longest on-link prefix that holds the address.
-    fn longest_match(&self, address: IpAddr) -> Option<u8> {
+    pub(crate) fn longest_match(&self, address: IpAddr) -> Option<u8> {
         self.prefixes.iter().filter(|p| p.contains(&address)).map(IpNet::prefix_len).max()
     }
 }
@@ -151,6 +151,11 @@ pub fn ambiguities(segments: &[LocalSegment]) -> Vec<(&str, &str, IpNet)> {
     found
 }
 
+/// Do the patterns name interfaces, and not only exclude some?
+pub fn names_any(patterns: &[InterfacePattern]) -> bool {
+    patterns.iter().any(|InterfacePattern(pattern)| !pattern.starts_with('!'))
+}
+
 /// The segment on which an address is announced, under the interface patterns of one advertisement.
 ///
 /// Among the segments the patterns allow: the one whose on-link prefix holds the address (the longest prefix, then the
@@ -161,7 +166,7 @@ pub fn choose<'a>(
     segments: impl IntoIterator<Item = &'a Segment>,
     patterns: &[InterfacePattern],
 ) -> Option<&'a Segment> {
-    let named = patterns.iter().any(|InterfacePattern(p)| !p.starts_with('!'));
+    let named = names_any(patterns);
     segments
         .into_iter()
         .filter(|segment| chooses_interface(patterns, &segment.interface))

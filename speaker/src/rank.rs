@@ -111,8 +111,10 @@ impl Ranking<'_> {
 pub fn rank<'a>(vip: &'a Vip, view: View<'a>) -> Ranking<'a> {
     let mut ranking = Ranking::default();
     let mut able = Vec::new();
+    let on_link = |speaker: &Speaker| speaker.segments.iter().any(|s| s.longest_match(vip.address).is_some());
+    let has_subnet = view.speakers.iter().any(on_link);
     for node in view.nodes.iter() {
-        match ability(vip, node, view) {
+        match ability(vip, node, view, has_subnet) {
             Ok(ability) => able.push((node, ability)),
             Err(refusal) => {
                 ranking.refused.insert(&node.name, refusal);
@@ -151,8 +153,10 @@ struct Ability<'a> {
     endpoint: Endpoint,
 }
 
-/// All conditions but the endpoint, which is judged in the light of the other nodes.
-fn ability<'a>(vip: &Vip, node: &Node, view: View<'a>) -> Result<Ability<'a>, Refusal> {
+/// All conditions but the endpoint, which is judged in the light of the other nodes. `has_subnet`: the address lies in
+/// the subnet of some node, so that a node outside it, which could only announce to the wrong segment by way of its
+/// default route, may not, unless a rule names its interface.
+fn ability<'a>(vip: &Vip, node: &Node, view: View<'a>, has_subnet: bool) -> Result<Ability<'a>, Refusal> {
     if let Some(exclusion) = node.excluded {
         return Err(Refusal::Excluded(exclusion));
     }
@@ -173,7 +177,9 @@ fn ability<'a>(vip: &Vip, node: &Node, view: View<'a>) -> Result<Ability<'a>, Re
             }
         }
         // The first rule with an interface that fits decides; the weights of all add up.
-        let chosen = interfaces::choose(vip.address, &speaker.segments, &rule.interfaces);
+        let chosen = interfaces::choose(vip.address, &speaker.segments, &rule.interfaces).filter(|segment| {
+            !has_subnet || interfaces::names_any(&rule.interfaces) || segment.longest_match(vip.address).is_some()
+        });
         match (interface, chosen) {
             (None, Some(segment)) => interface = Some(segment.interface.as_str()),
             (None, None) => refusal = Refusal::NoInterface,

@@ -1,4 +1,5 @@
-//! The laboratory's own promise: a fault does what it says, and healing undoes it. What is learnt of Herald on the way:
+//! The laboratory's own promise, for the faults of the wire, of a container and of the API server: they do what they
+//! say, and healing undoes them. What is learnt of Herald on the way:
 //! an API server that hangs silences nobody, and a killed speaker's address stays where it is.
 
 use std::collections::BTreeSet;
@@ -58,17 +59,29 @@ fn try_each(scene: &Scene<'_>, faults: &Faults<'_>) -> Result<()> {
     faults.thaw(&speaker)?;
     scene.answered_by(address, &node)?;
 
+    let before = restarts(scene, &speaker)?;
     faults.signal(&speaker, Signal::SIGKILL)?;
+    scene.eventually("the kubelet to start the killed container again", || {
+        Ok((restarts(scene, &speaker)? > before).then_some(()))
+    })?;
     scene.answered_by(address, &node)?;
     ensure!(scene.announcer(address)? == node, "a killed speaker's address stays where it is");
 
     let hung = Fault::ApiServer(ApiServerFault::Hung);
     faults.inject(hung.clone())?;
+    let unanswered = scene.kubectl(&["get", "--raw", "/version", "--request-timeout=1s"]);
     let macs = scene.who_has(address)?;
     faults.heal(&hung)?;
+    ensure!(unanswered.is_err(), "the API server answered although it hung: {unanswered:?}");
     ensure!(macs == [scene.bed.lab().host(&node)?.mac(0)?.into()], "while the API server hung, {macs:?} answered");
     scene.reachable(address)?;
     Ok(())
+}
+
+/// How often the pod's container was started again.
+fn restarts(scene: &Scene<'_>, pod: &PodFound) -> Result<i32> {
+    let path = "-o=jsonpath={.status.containerStatuses[0].restartCount}";
+    Ok(scene.kubectl(&["get", "pod", "-n", &pod.namespace, &pod.name, path])?.parse()?)
 }
 
 fn speaker_on(faults: &Faults<'_>, node: &str) -> Result<PodFound> {

@@ -69,7 +69,7 @@ pub fn all() -> Vec<Scenario> {
         scenario("adoption", "an address a Service already carries is kept", Shared, pools::adoption),
         scenario("local-policy", "only a node with an endpoint announces a Local address", Shared, first_light::local),
         scenario("advertisements", "an L2Advertisement chooses the node, or none", Shared, advertisements::run),
-        scenario("faults", "each fault does what it says, and healing undoes it", Shared, faults::run),
+        scenario("faults", "faults of wire, container and API server, and their healing", Shared, faults::run),
         scenario("restart", "20 Services in place, everything restarted, nothing written", Shared, restart::run),
         scenario("node-death", "another node announces, and keeps the address", Shared, node_death::run),
         scenario("uninstall", "the documented command leaves nothing behind", Shared, uninstall::run),

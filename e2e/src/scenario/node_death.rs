@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use herald_crds::SpeakerStatus;
 use k8s_openapi::api::core::v1::Node;
 
 use super::{Scene, install};
@@ -32,7 +33,11 @@ pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
         Ok(conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True").then_some(()))
     })?;
     install::wait_for_rollout(lab)?;
-    // Its speaker has spoken: it had its chance to take the address back.
+    // What the revived speaker writes anew proves that it is at work: it had its chance to take the address back.
+    scene.kubectl(&["delete", "speaker", &dead])?;
+    scene.eventually(&format!("the speaker on {dead} to report"), || {
+        Ok(scene.get_cluster::<SpeakerStatus>(&dead)?.and_then(|speaker| speaker.status))
+    })?;
     scene.answered_by(address, &survivor)?;
     let after = scene.virtual_ip(address)?.and_then(|vip| vip.status).context("a status")?;
     ensure!(after.transitions == 1 && after.node.as_ref() == Some(&survivor), "it stays where it is: {after:?}");

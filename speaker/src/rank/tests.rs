@@ -356,3 +356,21 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_node_outside_the_subnet_announces_only_where_no_node_is_in_it() {
+    let mut world = World::new();
+    let mut outside = segment("eth0", 3, "198.51.100.0/24");
+    outside.default_route = true;
+    world.speakers[2].segments = vec![outside.clone()];
+    let (order, refused) = world.order();
+    assert!(!order.contains(&"c".to_owned()), "home or not, c is on another segment: {order:?}");
+    assert_eq!(refused["c"], Refusal::NoInterface);
+
+    // A rule that names the interface overrides; and in nobody's subnet, the default route serves.
+    world.vip.rules[0].interfaces = vec![InterfacePattern("eth0".to_owned())];
+    assert!(world.order().0.contains(&"c".to_owned()));
+    world.vip.rules = vec![AdvertisementRule::everywhere()];
+    world.speakers = vec![Speaker { segments: vec![outside], ..speaker("c") }];
+    assert_eq!(world.order().0, ["c"]);
+}
