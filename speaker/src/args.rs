@@ -1,8 +1,7 @@
 //! Flags and environment.
 
 use clap::Parser;
-
-use crate::announce::DEFAULT_RATE;
+use herald_segment::announce::DEFAULT_RATE;
 
 /// Answers on the wire for the addresses of its node.
 ///

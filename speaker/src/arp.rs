@@ -2,13 +2,14 @@
 
 use std::net::Ipv4Addr;
 
+use herald_segment::mac::MacAddr;
 use pnet::packet::{
     Packet,
     arp::{ArpHardwareTypes, ArpOperations, ArpPacket, MutableArpPacket},
     ethernet::{EtherTypes, EthernetPacket, MutableEthernetPacket},
 };
 
-use crate::{mac::MacAddr, socket::PacketType};
+use crate::socket::PacketType;
 
 /// Bytes of an Ethernet header (14) and an ARP packet for IPv4 (28). The driver pads it to the 60 bytes of a shortest
 /// frame.

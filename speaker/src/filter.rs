@@ -140,11 +140,12 @@ fn ranges(addresses: impl IntoIterator<Item = Ipv4Addr>) -> Vec<(u32, u32)> {
 
 #[cfg(test)]
 mod tests {
+    use herald_segment::mac::MacAddr;
     use proptest::prelude::*;
     use test_case::test_case;
 
     use super::*;
-    use crate::{arp, mac::MacAddr};
+    use crate::arp;
 
     /// What the kernel knows of a frame beside its bytes.
     #[derive(Clone, Copy, Debug)]

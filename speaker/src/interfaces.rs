@@ -14,9 +14,8 @@ use herald_crds::{
     advertisement::{InterfacePattern, chooses_interface},
     speaker_status::SegmentStatus,
 };
+use herald_segment::mac::MacAddr;
 use ipnet::IpNet;
-
-use crate::mac::MacAddr;
 
 /// Links that container networks make. Enslaved links need no name here.
 pub const SKIPPED: [&str; 13] = [

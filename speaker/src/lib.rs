@@ -11,19 +11,17 @@
 //! ```
 //!
 //! **Pure**, synchronous, values in and values out: [`cluster`] (what is kept of the API), [`interfaces`], [`warnings`],
-//! [`rank`] (who announces), [`announce`] (when), [`arp`] (frames), [`filter`] (the kernel's part), [`queue`] (what is
-//! written when), and [`machine`], which decides by them all.
+//! [`rank`] (who announces), [`herald_segment::announce`] (when), [`arp`] (frames), [`filter`] (the kernel's part),
+//! [`queue`] (what is written when), and [`machine`], which decides by them all.
 //!
 //! **Edge**: [`watch`], [`netlink`], [`segment`] over [`socket`] (the only unsafe code), [`writer`]; [`run`] ties them
 //! together on one thread.
 
-pub mod announce;
 pub mod args;
 pub mod arp;
 pub mod cluster;
 pub mod filter;
 pub mod interfaces;
-pub mod mac;
 pub mod machine;
 pub mod netlink;
 pub mod queue;

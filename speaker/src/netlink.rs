@@ -12,6 +12,7 @@ use std::{
 };
 
 use futures::{StreamExt, TryStreamExt, channel::mpsc::UnboundedReceiver};
+use herald_segment::mac::MacAddr;
 use ipnet::IpNet;
 use netlink_packet_route::{
     RouteNetlinkMessage,
@@ -24,7 +25,6 @@ use tokio::sync::mpsc;
 
 use crate::{
     interfaces::{self, Link},
-    mac::MacAddr,
     machine::{Input, Interfaces},
     warnings::{InterfaceSettings, KernelSettings, warnings},
 };

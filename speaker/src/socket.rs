@@ -18,11 +18,10 @@ use std::{
     os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
 };
 
+use herald_segment::mac::MacAddr;
 use libc::{c_int, c_void, packet_mreq, sockaddr_ll, socklen_t};
 use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, SockFilter, Socket, Type};
 use tokio::io::{Interest, unix::AsyncFd};
-
-use crate::mac::MacAddr;
 
 /// `SO_PRIORITY` of everything Herald sends: control traffic goes ahead of bulk in a queueing discipline that looks.
 /// 6 is the highest a process without NET_ADMIN may set (socket(7)).

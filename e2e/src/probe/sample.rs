@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use herald_speaker::mac::{MacAddr, ParseMacError};
+use herald_segment::mac::{MacAddr, ParseMacError};
 use serde::{Deserialize, Serialize};
 
 /// A moment of a probe run: microseconds of the monotonic clock since the agent started.

@@ -24,15 +24,14 @@ use std::{
 };
 
 use herald_crds::speaker_status::SpeakerStatusStatus;
+use herald_segment::{announce::Announcer, mac::MacAddr};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::{
-    announce::Announcer,
     arp::{self, Frame},
     cluster::{Collection, Node, ServiceName, Slice, Speaker, Vip},
     interfaces::LocalSegment,
-    mac::MacAddr,
     rank::{self, View},
     socket::PacketType,
 };
@@ -80,7 +79,8 @@ pub struct Machine {
     wanted: BTreeSet<ServiceName>,
     interfaces: Option<Interfaces>,
     duties: BTreeMap<IpAddr, Duty>,
-    announcer: Announcer,
+    /// By segment: made when an address is gained there, gone with the segment.
+    announcers: BTreeMap<u32, Announcer>,
     /// Segments whose set of owned addresses has changed.
     relisten: BTreeSet<u32>,
     speaker_emitted: Option<(Option<Speaker>, SpeakerStatusStatus)>,
@@ -91,7 +91,6 @@ impl Machine {
     /// A machine that knows nothing yet.
     pub fn new(config: Config) -> Self {
         Self {
-            announcer: Announcer::new(config.announce_rate),
             config,
             vips: Collection::default(),
             nodes: Collection::default(),
@@ -101,6 +100,7 @@ impl Machine {
             wanted: BTreeSet::new(),
             interfaces: None,
             duties: BTreeMap::new(),
+            announcers: BTreeMap::new(),
             relisten: BTreeSet::new(),
             speaker_emitted: None,
             outputs: VecDeque::new(),
@@ -140,18 +140,21 @@ impl Machine {
 
     /// Sends what is due.
     pub fn handle_timeout(&mut self, now: Duration) {
-        while let Some((segment, address)) = self.announcer.poll(now) {
-            // What is no longer owned was cancelled, so there is a MAC for all that comes out.
-            if let Some(owned) = self.duties.get(&address.into()).and_then(|duty| duty.owned.as_ref()) {
-                let frame = arp::announcement(address, owned.mac);
-                self.outputs.push_back(Output::Transmit { segment, frame });
+        for (segment, announcer) in &mut self.announcers {
+            while let Some(address) = announcer.poll(now) {
+                // What is no longer owned was cancelled, so there is a MAC for all that comes out.
+                let owned = self.duties.get(&address).and_then(|duty| duty.owned.as_ref());
+                if let (IpAddr::V4(v4), Some(owned)) = (address, owned) {
+                    let frame = arp::announcement(v4, owned.mac);
+                    self.outputs.push_back(Output::Transmit { segment: *segment, frame });
+                }
             }
         }
     }
 
     /// When [`Machine::handle_timeout`] has something to do; `None`: not before something else happens.
     pub fn poll_timeout(&self) -> Option<Duration> {
-        self.announcer.poll_timeout()
+        self.announcers.values().filter_map(Announcer::poll_timeout).min()
     }
 
     /// The next thing to do.
@@ -189,8 +192,8 @@ impl Machine {
                 self.served_by(&new)
             }
             Input::Interfaces(interfaces) => {
-                let indices = interfaces.segments.iter().map(|s| s.index).collect();
-                self.announcer.retain_segments(&indices);
+                let indices: BTreeSet<u32> = interfaces.segments.iter().map(|s| s.index).collect();
+                self.announcers.retain(|segment, _| indices.contains(segment));
                 self.interfaces = Some(interfaces);
                 Concerned::All
             }
@@ -288,28 +291,35 @@ impl Machine {
         let written = status.filter(|_| resumed).and_then(|s| s.since.clone()).map(|Time(since)| since);
         let since = before.as_ref().map(|owned| owned.since).or(written).unwrap_or(now.wall);
         if let Some(before) = &before {
-            self.announcer.cancel(before.segment, v4);
+            self.cancel_announcements(before.segment, address);
             self.relisten.insert(before.segment);
         }
         self.relisten.insert(segment);
+        let duty = self.duties.entry(address).or_default();
         duty.owned = Some(Owned { segment, interface: interface.clone(), mac, since });
         duty.answered = true;
+        let rate = self.config.announce_rate;
+        let announcer = self.announcers.entry(segment).or_insert_with(|| Announcer::new(rate));
         if resumed {
-            self.announcer.resumed(now.monotonic, segment, v4);
+            announcer.resumed(now.monotonic, address);
         } else {
             self.outputs.push_back(Output::Transmit { segment, frame: arp::announcement(v4, mac) });
-            self.announcer.gained(now.monotonic, segment, v4);
+            announcer.gained(now.monotonic, address);
         }
         self.outputs.push_back(Output::Event(Event::Gained { address, interface, resumed }));
     }
 
     fn fall_silent(&mut self, address: IpAddr, why: &Silence) {
         let Some(owned) = self.duties.get_mut(&address).and_then(|duty| duty.owned.take()) else { return };
-        if let IpAddr::V4(v4) = address {
-            self.announcer.cancel(owned.segment, v4);
-        }
+        self.cancel_announcements(owned.segment, address);
         self.relisten.insert(owned.segment);
         self.outputs.push_back(Output::Event(Event::Lost { address, why: why.clone() }));
+    }
+
+    fn cancel_announcements(&mut self, segment: u32, address: IpAddr) {
+        if let Some(announcer) = self.announcers.get_mut(&segment) {
+            announcer.cancel(address);
+        }
     }
 
     /// Emits the filters of the segments on which something was gained or lost, before all else: whom an announcement

@@ -4,11 +4,12 @@ use herald_crds::{
     names::CONDITION_ANNOUNCED,
     virtual_ip::{AnnouncedReason, VirtualIPStatus},
 };
+use herald_segment::mac::MacAddr;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::Duty;
-use crate::{cluster::Vip, mac::MacAddr, rank::Refusal};
+use crate::{cluster::Vip, rank::Refusal};
 
 /// What there is to say about an address.
 pub(super) enum Report {

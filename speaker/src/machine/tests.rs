@@ -431,6 +431,29 @@ fn a_thousand_addresses_make_one_filter() {
 }
 
 #[test]
+fn segments_do_not_wait_for_each_other() {
+    let config = Config { node: "a".into(), version: "0".into(), announce_rate: 1 };
+    let mut bench = Bench { machine: Machine::new(config), now: 0 };
+    let segments = [segment("eth0", b'a', "192.0.2.0/24"), segment("eth1", b'a', "198.51.100.0/24")];
+    bench.tell(Input::Node(Change::Applied(node("a"))));
+    bench.tell(Input::Node(Change::Listed));
+    bench.tell(Input::Speaker(Change::Applied(Speaker { segments: segments.to_vec(), ..speaker("a") })));
+    bench.tell(Input::Speaker(Change::Listed));
+    let local = segments.into_iter().zip(ETH0..).map(|(segment, index)| LocalSegment { index, segment });
+    bench.tell(Input::Interfaces(Interfaces { segments: local.collect(), warnings: vec![] }));
+    for address in [VIP, "198.51.100.10"] {
+        bench.tell(Input::Vip(Change::Applied(vip(address))));
+    }
+    bench.tell(Input::Vip(Change::Listed));
+    bench.outputs();
+    let sent = bench.pass(100).into_iter().map(|(at, output)| match output {
+        Output::Transmit { segment, .. } => (at, segment),
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(sent.collect::<Vec<_>>(), [(100, ETH0), (100, ETH0 + 1)]);
+}
+
+#[test]
 fn ipv6_is_left_alone() {
     let mut vip = vip("2001:db8::10");
     vip.home_node = Some("a".to_owned());

@@ -6,6 +6,7 @@ use herald_crds::{
     advertisement::{InterfacePattern, NodePreference},
     virtual_ip::{AdvertisementRule, VirtualIPStatus},
 };
+use herald_segment::mac::MacAddr;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use proptest::prelude::*;
 
@@ -13,7 +14,6 @@ use super::*;
 use crate::{
     cluster::{Change, Keyed, ServiceName},
     interfaces::Segment,
-    mac::MacAddr,
 };
 
 pub(crate) fn vip(address: &str) -> Vip {

@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 /// A 48-bit Ethernet address. Written in lower case with colons, as Linux does.
 ///
 /// ```
-/// use herald_speaker::mac::MacAddr;
+/// use herald_segment::mac::MacAddr;
 /// let mac: MacAddr = "02:00:5E:10:00:01".parse().unwrap();
 /// assert_eq!(mac.to_string(), "02:00:5e:10:00:01");
 /// ```

@@ -4,11 +4,9 @@
 //! it is what moves the traffic. The others repeat it for those who lost a frame, and share a token bucket per segment,
 //! since switches guard against bursts of ARP.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
-    time::Duration,
-};
+use std::{net::IpAddr, time::Duration};
+
+use crate::agenda::Agenda;
 
 /// Time after the gain at which each repeat is due.
 pub const REPEATS: [Duration; 4] =
@@ -19,84 +17,65 @@ pub const REPEATS: [Duration; 4] =
 /// 4,000 frames, done after 8 s. Switches with dynamic ARP inspection allow 15/s on untrusted ports: configure that.
 pub const DEFAULT_RATE: u32 = 500;
 
-/// Announces what was gained, until told to stop.
+/// Announces what was gained on one segment, until told to stop.
 #[derive(Debug)]
 pub struct Announcer {
-    rate: u32,
-    segments: BTreeMap<u32, Pending>,
-}
-
-/// What is left to repeat on one segment.
-#[derive(Debug)]
-struct Pending {
     bucket: TokenBucket,
-    /// In order of time. The value is the number of repeats left after this one.
-    due: BTreeMap<(Duration, Ipv4Addr), usize>,
+    /// When the next repeat of an address is due, and the number of repeats left after it.
+    repeats: Agenda<usize>,
 }
 
 impl Announcer {
-    /// An announcer that repeats at most `rate` (at least 1) frames per second and segment.
+    /// An announcer that repeats at most `rate` (at least 1) frames per second.
     pub fn new(rate: u32) -> Self {
-        Self { rate: rate.max(1), segments: BTreeMap::new() }
+        Self { bucket: TokenBucket::new(rate.max(1)), repeats: Agenda::default() }
     }
 
     /// Schedules the repeats for an address gained now; its first round is the caller's, now. What was pending for the
-    /// address on this segment is replaced.
-    pub fn gained(&mut self, now: Duration, segment: u32, address: Ipv4Addr) {
-        self.schedule(now, segment, address, now + REPEATS[0], REPEATS.len() - 1);
+    /// address is replaced.
+    pub fn gained(&mut self, now: Duration, address: IpAddr) {
+        self.repeats.set(now + REPEATS[0], address, REPEATS.len() - 1);
     }
 
     /// Schedules one announcement of an address that was announced before, as by a speaker that restarts: neighbours
     /// know it already, so it only waits its turn.
-    pub fn resumed(&mut self, now: Duration, segment: u32, address: Ipv4Addr) {
-        self.schedule(now, segment, address, now, 0);
+    pub fn resumed(&mut self, now: Duration, address: IpAddr) {
+        self.repeats.set(now, address, 0);
     }
 
-    fn schedule(&mut self, now: Duration, segment: u32, address: Ipv4Addr, at: Duration, left: usize) {
-        self.cancel(segment, address);
-        let rate = self.rate;
-        let pending = self
-            .segments
-            .entry(segment)
-            .or_insert_with(|| Pending { bucket: TokenBucket::new(rate, now), due: BTreeMap::new() });
-        pending.due.insert((at, address), left);
+    /// Is a repeat for an address pending?
+    pub fn is_pending(&self, address: IpAddr) -> bool {
+        self.repeats.get(address).is_some()
     }
 
     /// Forgets what is pending for an address that was lost.
-    pub fn cancel(&mut self, segment: u32, address: Ipv4Addr) {
-        if let Some(pending) = self.segments.get_mut(&segment) {
-            pending.due.retain(|(_, pending), _| *pending != address);
-        }
+    pub fn cancel(&mut self, address: IpAddr) {
+        self.repeats.remove(address);
     }
 
-    /// Forgets the segments that are gone.
-    pub fn retain_segments(&mut self, segments: &BTreeSet<u32>) {
-        self.segments.retain(|segment, _| segments.contains(segment));
+    /// Forgets all that is pending, as when the link is lost.
+    pub fn clear(&mut self) {
+        self.repeats.clear();
     }
 
-    /// The next repeat that is due: segment and address.
-    pub fn poll(&mut self, now: Duration) -> Option<(u32, Ipv4Addr)> {
-        for (segment, pending) in &mut self.segments {
-            let Some(entry) = pending.due.first_entry().filter(|entry| entry.key().0 <= now) else { continue };
-            if !pending.bucket.take(now) {
-                continue;
-            }
-            let ((due, address), left) = entry.remove_entry();
-            if left > 0 {
-                // From one repeat to the next, so that a late one is not followed by a bunch.
-                let at = |index: usize| REPEATS[index];
-                let next = REPEATS.len() - left;
-                pending.due.insert((due.max(now) + (at(next) - at(next - 1)), address), left - 1);
-            }
-            return Some((*segment, address));
+    /// The next address to announce again now.
+    pub fn poll(&mut self, now: Duration) -> Option<IpAddr> {
+        if self.repeats.next()? > now || !self.bucket.take(now) {
+            return None;
         }
-        None
+        let (due, address, left) = self.repeats.pop_due(now)?;
+        if left > 0 {
+            // From one repeat to the next, so that a late one is not followed by a bunch.
+            let at = |index: usize| REPEATS[index];
+            let next = REPEATS.len() - left;
+            self.repeats.set(due.max(now) + (at(next) - at(next - 1)), address, left - 1);
+        }
+        Some(address)
     }
 
     /// When to poll again; `None` if nothing is pending.
     pub fn poll_timeout(&self) -> Option<Duration> {
-        let next = |p: &Pending| p.due.first_key_value().map(|((due, _), _)| (*due).max(p.bucket.next()));
-        self.segments.values().filter_map(next).min()
+        self.repeats.next().map(|due| due.max(self.bucket.next()))
     }
 }
 
@@ -112,9 +91,10 @@ struct TokenBucket {
 }
 
 impl TokenBucket {
-    fn new(rate: u32, now: Duration) -> Self {
+    /// A full bucket.
+    fn new(rate: u32) -> Self {
         let interval = Duration::from_secs(1) / rate;
-        Self { interval, depth: interval.max(Duration::from_millis(100)), full_at: now }
+        Self { interval, depth: interval.max(Duration::from_millis(100)), full_at: Duration::ZERO }
     }
 
     /// The first moment a token is there.
@@ -133,23 +113,25 @@ impl TokenBucket {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
     use proptest::prelude::*;
 
     use super::*;
 
-    const A: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
-    const B: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
+    const A: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+    const B: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2));
 
     fn ms(ms: u64) -> Duration {
         Duration::from_millis(ms)
     }
 
     /// Runs until nothing is pending; each announcement with its time. Jumps from timeout to timeout.
-    fn run(announcer: &mut Announcer, mut now: Duration) -> Vec<(Duration, u32, Ipv4Addr)> {
+    fn run(announcer: &mut Announcer, mut now: Duration) -> Vec<(Duration, IpAddr)> {
         let mut sent = Vec::new();
         loop {
-            while let Some((segment, address)) = announcer.poll(now) {
-                sent.push((now, segment, address));
+            while let Some(address) = announcer.poll(now) {
+                sent.push((now, address));
             }
             let Some(next) = announcer.poll_timeout() else { return sent };
             assert!(next > now, "a timeout in the past makes a hot loop");
@@ -160,46 +142,47 @@ mod tests {
     #[test]
     fn repeats_come_at_their_times() {
         let mut announcer = Announcer::new(DEFAULT_RATE);
-        announcer.gained(ms(5000), 2, A);
+        announcer.gained(ms(5000), A);
         assert_eq!(announcer.poll(ms(5000)), None, "the first round is the caller's");
         let sent = run(&mut announcer, ms(5000));
-        assert_eq!(sent, [100, 300, 1000, 3000].map(|t| (ms(5000 + t), 2, A)));
+        assert_eq!(sent, [100, 300, 1000, 3000].map(|t| (ms(5000 + t), A)));
     }
 
     #[test]
     fn what_was_lost_is_not_announced() {
         let mut announcer = Announcer::new(DEFAULT_RATE);
-        announcer.gained(ms(0), 2, A);
-        announcer.gained(ms(0), 2, B);
-        announcer.cancel(2, A);
-        assert!(run(&mut announcer, ms(0)).iter().all(|(_, _, address)| *address == B));
-        announcer.gained(ms(0), 2, A);
-        announcer.retain_segments(&BTreeSet::from([3]));
+        announcer.gained(ms(0), A);
+        announcer.gained(ms(0), B);
+        announcer.cancel(A);
+        let sent = run(&mut announcer, ms(0));
+        assert_eq!(sent, [100, 300, 1000, 3000].map(|t| (ms(t), B)));
+        announcer.gained(ms(0), A);
+        announcer.gained(ms(0), B);
+        announcer.clear();
         assert_eq!(run(&mut announcer, ms(0)), []);
     }
 
     #[test]
     fn a_resumed_address_is_announced_once() {
         let mut announcer = Announcer::new(DEFAULT_RATE);
-        announcer.resumed(ms(7), 2, A);
-        assert_eq!(run(&mut announcer, ms(7)), [(ms(7), 2, A)]);
+        announcer.resumed(ms(7), A);
+        assert_eq!(run(&mut announcer, ms(7)), [(ms(7), A)]);
     }
 
     #[test]
     fn gaining_again_starts_over() {
         let mut announcer = Announcer::new(DEFAULT_RATE);
-        announcer.gained(ms(0), 2, A);
-        announcer.gained(ms(50), 2, A);
-        assert_eq!(run(&mut announcer, ms(50))[0].0, ms(150));
+        announcer.gained(ms(0), A);
+        announcer.gained(ms(50), A);
+        assert_eq!(run(&mut announcer, ms(50)), [100, 300, 1000, 3000].map(|t| (ms(50 + t), A)));
     }
 
     #[test]
-    fn segments_do_not_wait_for_each_other() {
-        let mut announcer = Announcer::new(1);
-        announcer.gained(ms(0), 2, A);
-        announcer.gained(ms(0), 3, A);
-        let first: Vec<_> = run(&mut announcer, ms(0)).into_iter().take(2).collect();
-        assert_eq!(first, [(ms(100), 2, A), (ms(100), 3, A)]);
+    fn a_late_repeat_is_not_followed_by_a_bunch() {
+        let mut announcer = Announcer::new(DEFAULT_RATE);
+        announcer.gained(ms(0), A);
+        let sent = run(&mut announcer, ms(2000));
+        assert_eq!(sent, [2000, 2200, 2900, 4900].map(|t| (ms(t), A)));
     }
 
     proptest! {
@@ -208,14 +191,14 @@ mod tests {
         fn the_rate_is_kept(count in 1u8..200, rate in 1u32..1000) {
             let mut announcer = Announcer::new(rate);
             for last in 0..count {
-                announcer.gained(ms(0), 2, Ipv4Addr::new(192, 0, 2, last));
+                announcer.gained(ms(0), Ipv4Addr::new(192, 0, 2, last).into());
             }
             let sent = run(&mut announcer, ms(0));
             prop_assert_eq!(sent.len(), usize::from(count) * REPEATS.len());
             prop_assert!(sent[0].0 >= REPEATS[0]);
             let burst = (f64::from(rate) / 10.0).max(1.0);
-            for (i, (from, ..)) in sent.iter().enumerate() {
-                for (n, (to, ..)) in sent[i..].iter().enumerate().skip(1) {
+            for (i, (from, _)) in sent.iter().enumerate() {
+                for (n, (to, _)) in sent[i..].iter().enumerate().skip(1) {
                     let allowed = burst + f64::from(rate) * (*to - *from).as_secs_f64();
                     prop_assert!((n as f64) < allowed + 1.0, "{} frames in {:?}", n + 1, *to - *from);
                 }

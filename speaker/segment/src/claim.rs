@@ -1,0 +1,147 @@
+//! Claims: how ownership of an address is said and compared.
+//!
+//! *The owner of an address is the node with the highest precedence, (birth, epoch, key), among live claims.* Birth and
+//! epoch order the history of an address; the key breaks ties the same way on every node, whatever it knows of the API.
+
+use std::net::IpAddr;
+
+use ring::digest::{Context, SHA256};
+use serde::{Deserialize, Serialize};
+
+use crate::node::{NodeName, first_eight};
+
+/// When the VirtualIP object of an address was created, in seconds since the Unix epoch: of two objects for one
+/// address the younger is right. Read from the object, so it is the same on every node; no clock is compared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Birth(pub u64);
+
+/// How often an address has changed its owner since its birth, as far as the claimant knows; the first owner claims 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Epoch(pub u32);
+
+impl Epoch {
+    /// The epoch that beats this one. It saturates: a forged maximum (it takes the cluster's key) leaves the tie to the
+    /// key instead of wrapping round to the beginning.
+    pub fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
+/// The tie-break: the first eight bytes of SHA-256 over address, object UID and node name, separated by NUL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ClaimKey(pub u64);
+
+impl ClaimKey {
+    /// The key of a node's claims on an address.
+    pub fn of(address: IpAddr, uid: &str, node: &NodeName) -> Self {
+        let mut context = Context::new(&SHA256);
+        // The textual form of RFC 5952; NUL cannot occur in any of the three, so no two inputs run together.
+        for part in [address.to_string().as_str(), uid, node.as_str()] {
+            context.update(part.as_bytes());
+            context.update(&[0]);
+        }
+        Self(first_eight(context.finish().as_ref()))
+    }
+}
+
+/// Why a claim was made. It travels with the claim, so that everybody can tell what happened, and a node that was
+/// deposed for its class knows to hold down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[repr(u8)]
+pub enum Reason {
+    /// Nobody claimed the address.
+    Vacant = 0,
+    /// The owner resumes after a restart.
+    Resumed = 1,
+    /// The owner's node is dead.
+    Dead = 2,
+    /// The owner said that it leaves.
+    Leaving = 3,
+    /// The owner says that it hears nothing: it is a black hole.
+    Deaf = 4,
+    /// The owner is of a worse class (NotReady, excluded, no endpoint) than the claimant.
+    Class = 5,
+    /// The owner's speaker has been silent for too long.
+    CoverExpired = 6,
+    /// The address was freed and assigned anew; the owner does not know it.
+    Recreated = 7,
+}
+
+impl Reason {
+    /// Every reason, in the order of its code on the wire.
+    pub const ALL: [Self; 8] = [
+        Self::Vacant,
+        Self::Resumed,
+        Self::Dead,
+        Self::Leaving,
+        Self::Deaf,
+        Self::Class,
+        Self::CoverExpired,
+        Self::Recreated,
+    ];
+}
+
+/// Rank of a claim: the highest owns the address.
+pub type Precedence = (Birth, Epoch, ClaimKey);
+
+/// "I answer for this address."
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Claim {
+    /// The address.
+    pub address: IpAddr,
+    /// Of which object.
+    pub birth: Birth,
+    /// The how-manieth owner.
+    pub epoch: Epoch,
+    /// Tie-break.
+    pub key: ClaimKey,
+    /// Why it was made.
+    pub reason: Reason,
+    /// May others answer for the claimant while its speaker is silent (L2Advertisement `cover`)?
+    pub cover: bool,
+}
+
+impl Claim {
+    /// What decides between claims.
+    pub fn precedence(&self) -> Precedence {
+        (self.birth, self.epoch, self.key)
+    }
+
+    /// This claim's part of a [`Digest`].
+    pub fn fingerprint(&self) -> u64 {
+        let mut context = Context::new(&SHA256);
+        match self.address {
+            IpAddr::V4(address) => context.update(&address.octets()),
+            IpAddr::V6(address) => context.update(&address.octets()),
+        }
+        context.update(&self.birth.0.to_be_bytes());
+        context.update(&self.epoch.0.to_be_bytes());
+        context.update(&self.key.0.to_be_bytes());
+        context.update(&[self.reason as u8, u8::from(self.cover)]);
+        first_eight(context.finish().as_ref())
+    }
+}
+
+/// All of a node's claims in short: their number, and the exclusive or of their fingerprints. Two nodes that agree on
+/// it hold the same claims. It need not withstand forgery: frames are authenticated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Digest {
+    /// Number of claims.
+    pub count: u32,
+    /// Exclusive or of the fingerprints.
+    pub sum: u64,
+}
+
+impl Digest {
+    /// Adds a claim.
+    pub fn add(&mut self, fingerprint: u64) {
+        self.count += 1;
+        self.sum ^= fingerprint;
+    }
+
+    /// Takes a claim away that was added.
+    pub fn remove(&mut self, fingerprint: u64) {
+        self.count -= 1;
+        self.sum ^= fingerprint;
+    }
+}

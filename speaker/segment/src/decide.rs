@@ -1,0 +1,219 @@
+//! The decision about one address: a function of values.
+
+use crate::{
+    claim::{Birth, Claim, Reason},
+    types::Withdrawal,
+    view::Class,
+};
+
+/// Who holds an address, as this node sees it: the highest claim that is live, and how its holder stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Holder {
+    /// Nobody claims it.
+    Nobody,
+    /// A node that is not heard is taken to hold it: its kernel answers, and the API or the wire says that it is its.
+    Presumed,
+    /// This node.
+    Me(Claim),
+    /// A peer.
+    Peer(Claim, Standing),
+}
+
+/// How a peer that holds an address stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It speaks, or its silence is covered.
+    Holding,
+    /// Its speaker has been silent for longer than cover lasts.
+    CoverExpired,
+    /// It has been silent for three intervals, and does not want to be covered.
+    Uncovered,
+    /// It said that it leaves.
+    Leaving,
+    /// It says that it hears nothing.
+    Deaf,
+}
+
+/// All that bears on the decision.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Facts {
+    /// What this node claims itself, if it does.
+    pub(crate) own: Option<Claim>,
+    /// The highest live claim.
+    pub(crate) holder: Holder,
+    /// The object, as this node's API view has it.
+    pub(crate) vip: Option<VipFacts>,
+    /// An object of this birth is known to be deleted.
+    pub(crate) deleted: Option<Birth>,
+    /// Is the API's view fresh, and no hold-down in force: may addresses move for a better class?
+    pub(crate) may_move: bool,
+}
+
+/// What the API's view says.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct VipFacts {
+    /// When the object was created.
+    pub(crate) birth: Birth,
+    /// May any node announce it?
+    pub(crate) has_candidates: bool,
+    /// This node's class, if it may announce it.
+    pub(crate) mine: Option<Class>,
+    /// The holder's class, if it may announce it.
+    pub(crate) holders: Option<Class>,
+}
+
+/// What to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Nothing.
+    Rest,
+    /// Stop: the holder's claim is better.
+    Yield,
+    /// Stop: there is nothing to announce.
+    Withdraw(Withdrawal),
+    /// Claim it, in this node's turn.
+    Contend(Reason),
+    /// Claim it anew at once: it is this node's, under an object that is no more.
+    Renew,
+}
+
+/// Decides.
+pub(crate) fn decide(facts: &Facts) -> Verdict {
+    let deleted = |birth| facts.deleted >= Some(birth);
+    if let (Some(_), Holder::Peer(..)) = (facts.own, facts.holder) {
+        return Verdict::Yield;
+    }
+    if let Some(own) = facts.own
+        && deleted(own.birth)
+        && facts.vip.is_none_or(|vip| vip.mine.is_none() || deleted(vip.birth))
+    {
+        return Verdict::Withdraw(Withdrawal::Deleted);
+    }
+    // Without an object nothing is claimed anew; what is claimed stays: not to know it is not to know it deleted.
+    let Some(vip) = facts.vip.filter(|vip| !deleted(vip.birth)) else { return Verdict::Rest };
+    match facts.holder {
+        Holder::Me(_) if !vip.has_candidates => Verdict::Withdraw(Withdrawal::NoCandidate),
+        Holder::Me(claim) if claim.birth < vip.birth && vip.mine.is_some() => Verdict::Renew,
+        // Others are more fit, or will be: this node answers until one of them claims.
+        Holder::Me(_) | Holder::Presumed => Verdict::Rest,
+        _ if vip.mine.is_none() => Verdict::Rest,
+        Holder::Nobody => Verdict::Contend(Reason::Vacant),
+        Holder::Peer(claim, _) if claim.birth < vip.birth => Verdict::Contend(Reason::Recreated),
+        Holder::Peer(_, Standing::Leaving) => Verdict::Contend(Reason::Leaving),
+        Holder::Peer(_, Standing::Deaf) => Verdict::Contend(Reason::Deaf),
+        Holder::Peer(_, Standing::Uncovered) => Verdict::Contend(Reason::Dead),
+        Holder::Peer(_, Standing::CoverExpired) => Verdict::Contend(Reason::CoverExpired),
+        // A holder that is no candidate at all is worse than any that is one.
+        Holder::Peer(_, Standing::Holding)
+            if facts.may_move && vip.holders.is_none_or(|theirs| vip.mine.is_some_and(|mine| mine < theirs)) =>
+        {
+            Verdict::Contend(Reason::Class)
+        }
+        Holder::Peer(_, Standing::Holding) => Verdict::Rest,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use test_case::test_case;
+
+    use super::*;
+    use crate::claim::{ClaimKey, Epoch};
+
+    fn claim(birth: u64) -> Claim {
+        Claim {
+            address: IpAddr::from([192, 0, 2, 1]),
+            birth: Birth(birth),
+            epoch: Epoch(1),
+            key: ClaimKey(7),
+            reason: Reason::Vacant,
+            cover: true,
+        }
+    }
+
+    /// An object of birth 5; this node is of class 1, the holder of class 1, the view fresh.
+    fn facts(holder: Holder) -> Facts {
+        let own = match holder {
+            Holder::Me(claim) => Some(claim),
+            _ => None,
+        };
+        let vip = VipFacts { birth: Birth(5), has_candidates: true, mine: Some(Class(1)), holders: Some(Class(1)) };
+        Facts { own, holder, vip: Some(vip), deleted: None, may_move: true }
+    }
+
+    fn peer(standing: Standing) -> Holder {
+        Holder::Peer(claim(5), standing)
+    }
+
+    #[test_case(Holder::Nobody, Verdict::Contend(Reason::Vacant))]
+    #[test_case(Holder::Presumed, Verdict::Rest; "a node that is not heard holds it")]
+    #[test_case(Holder::Me(claim(5)), Verdict::Rest)]
+    #[test_case(Holder::Me(claim(4)), Verdict::Renew; "mine, of the object before")]
+    #[test_case(peer(Standing::Holding), Verdict::Rest; "equal classes never move")]
+    #[test_case(peer(Standing::CoverExpired), Verdict::Contend(Reason::CoverExpired))]
+    #[test_case(peer(Standing::Uncovered), Verdict::Contend(Reason::Dead))]
+    #[test_case(peer(Standing::Leaving), Verdict::Contend(Reason::Leaving))]
+    #[test_case(peer(Standing::Deaf), Verdict::Contend(Reason::Deaf))]
+    #[test_case(Holder::Peer(claim(4), Standing::Holding), Verdict::Contend(Reason::Recreated))]
+    #[test_case(Holder::Peer(claim(6), Standing::Holding), Verdict::Rest; "my view is the old one")]
+    fn by_holder(holder: Holder, expected: Verdict) {
+        assert_eq!(decide(&facts(holder)), expected);
+    }
+
+    #[test_case(Some(Class(0)), Some(Class(1)), true, Verdict::Contend(Reason::Class); "better")]
+    #[test_case(Some(Class(0)), Some(Class(1)), false, Verdict::Rest; "better by an old view")]
+    #[test_case(Some(Class(1)), Some(Class(0)), true, Verdict::Rest; "worse")]
+    #[test_case(Some(Class(3)), None, true, Verdict::Contend(Reason::Class); "the holder is excluded")]
+    #[test_case(None, None, true, Verdict::Rest; "so am I")]
+    fn by_class(mine: Option<Class>, holders: Option<Class>, may_move: bool, expected: Verdict) {
+        let mut facts = facts(peer(Standing::Holding));
+        facts.may_move = may_move;
+        facts.vip = facts.vip.map(|vip| VipFacts { mine, holders, ..vip });
+        assert_eq!(decide(&facts), expected);
+    }
+
+    #[test]
+    fn a_better_claim_ends_mine_whatever_else_holds() {
+        for standing in [Standing::Holding, Standing::Leaving, Standing::Deaf, Standing::CoverExpired] {
+            let facts = Facts { own: Some(claim(5)), ..facts(peer(standing)) };
+            assert_eq!(decide(&facts), Verdict::Yield);
+            assert_eq!(decide(&Facts { vip: None, deleted: Some(Birth(5)), ..facts }), Verdict::Yield);
+        }
+    }
+
+    #[test_case(None, None, Verdict::Rest; "not known is not deleted")]
+    #[test_case(None, Some(4), Verdict::Rest; "the one before was deleted")]
+    #[test_case(None, Some(5), Verdict::Withdraw(Withdrawal::Deleted))]
+    #[test_case(Some(5), Some(5), Verdict::Withdraw(Withdrawal::Deleted); "my view lags")]
+    #[test_case(Some(6), Some(5), Verdict::Renew; "there is a new one")]
+    fn mine_and_the_object(vip: Option<u64>, deleted: Option<u64>, expected: Verdict) {
+        let facts = facts(Holder::Me(claim(5)));
+        let vip = vip.and_then(|birth| facts.vip.map(|vip| VipFacts { birth: Birth(birth), ..vip }));
+        assert_eq!(decide(&Facts { vip, deleted: deleted.map(Birth), ..facts }), expected);
+    }
+
+    #[test]
+    fn a_deleted_address_is_not_claimed_by_those_whose_view_lags() {
+        assert_eq!(decide(&Facts { deleted: Some(Birth(5)), ..facts(Holder::Nobody) }), Verdict::Rest);
+        assert_eq!(
+            decide(&Facts { deleted: Some(Birth(4)), ..facts(Holder::Nobody) }),
+            Verdict::Contend(Reason::Vacant)
+        );
+    }
+
+    #[test]
+    fn with_no_candidate_at_all_the_owner_stops() {
+        let mut facts = facts(Holder::Me(claim(5)));
+        facts.vip = facts.vip.map(|vip| VipFacts { has_candidates: false, mine: None, holders: None, ..vip });
+        assert_eq!(decide(&facts), Verdict::Withdraw(Withdrawal::NoCandidate));
+    }
+
+    #[test]
+    fn an_owner_that_is_no_candidate_answers_until_another_claims() {
+        let mut facts = facts(Holder::Me(claim(5)));
+        facts.vip = facts.vip.map(|vip| VipFacts { mine: None, holders: None, ..vip });
+        assert_eq!(decide(&facts), Verdict::Rest);
+    }
+}

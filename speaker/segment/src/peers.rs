@@ -1,0 +1,496 @@
+//! The other speakers of the segment: who they are, when they were heard, what their kernels say.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    time::Duration,
+};
+
+use crate::{
+    claim::Digest,
+    mac::MacAddr,
+    node::{Incarnation, NodeId, NodeMap, NodeName},
+    timers::{self, PROBE_CALM, PROBE_EVERY, PROBES},
+    view::Station,
+    wire::{Heard, Hello, KeyId, State},
+};
+
+/// How often a peer that is new to this node is echoed: three Hellos survive the loss of two.
+const ECHOES: u8 = 3;
+
+/// A node on the segment that is not this one.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    /// Its name, once a Hello or the API has said it.
+    pub(crate) name: NodeName,
+    /// Where the API says that it is.
+    pub(crate) station: Option<(MacAddr, IpAddr)>,
+    /// The run that is heard both ways.
+    pub(crate) run: Option<Run>,
+    /// A run that has not yet shown that it hears this node.
+    pub(crate) pending: Option<Pending>,
+    presence: Presence,
+    /// What its kernel says.
+    pub(crate) kernel: KernelWatch,
+    /// What others say about its kernel.
+    pub(crate) reports: Reports,
+    /// Hellos in which it is still to be echoed.
+    pub(crate) echoes: u8,
+    /// Somebody suspects it, and this node hears it: to be said in the next Hello.
+    pub(crate) vouch: bool,
+}
+
+/// How a peer stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Presence {
+    /// Never heard both ways, or dead and forgotten.
+    Unheard,
+    /// Heard.
+    Speaking,
+    /// Not heard for one and a half intervals, or it said that it restarts.
+    Silent {
+        /// Since when.
+        since: Duration,
+        /// Has it been reported that the cover lasts long?
+        reported: bool,
+    },
+    /// Silent, and so is its kernel.
+    Dead,
+}
+
+/// A run of a peer that is heard both ways.
+#[derive(Clone, Debug)]
+pub(crate) struct Run {
+    /// Which.
+    pub(crate) incarnation: Incarnation,
+    /// Of its last frame.
+    pub(crate) sequence: u64,
+    /// When its last Hello came.
+    pub(crate) heard: Duration,
+    /// When a live peer last heard one, by its account.
+    pub(crate) heard_by_others: Duration,
+    /// From its last Hello.
+    pub(crate) state: State,
+    /// From its last Hello.
+    pub(crate) deaf: bool,
+    /// When its next Hello was due.
+    pub(crate) interval: Duration,
+    /// From its last Hello.
+    pub(crate) uptime: Duration,
+    /// From its last Hello.
+    pub(crate) digest: Digest,
+    /// From its last Hello.
+    pub(crate) mac: MacAddr,
+    /// From its last Hello.
+    pub(crate) address: Option<IpAddr>,
+    /// From its last Hello.
+    pub(crate) keys: Vec<KeyId>,
+    /// From its last Hello.
+    pub(crate) highest_version: u8,
+    /// The number of peers it hears.
+    pub(crate) hears: u16,
+    /// Has it said that this run of this node counts with it?
+    pub(crate) counts_me: bool,
+    /// The run before, until it cannot be heard any more but by replay.
+    pub(crate) before: Option<Incarnation>,
+}
+
+/// A run that is heard, but has not shown that it hears.
+#[derive(Clone, Debug)]
+pub(crate) struct Pending {
+    /// Which.
+    pub(crate) incarnation: Incarnation,
+    /// Of its last frame.
+    pub(crate) sequence: u64,
+    /// When it was heard.
+    pub(crate) heard: Duration,
+    /// When its next Hello was due.
+    pub(crate) interval: Duration,
+    /// The keys it accepts.
+    pub(crate) keys: Vec<KeyId>,
+    /// The highest version it reads.
+    pub(crate) highest_version: u8,
+}
+
+/// What others say about a peer's kernel.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Reports {
+    /// When it last answered one of them.
+    pub(crate) answered: Option<Duration>,
+    /// When one of them last said that it is silent.
+    pub(crate) silent: Option<Duration>,
+}
+
+impl Peer {
+    fn new(name: NodeName) -> Self {
+        Self {
+            name,
+            station: None,
+            run: None,
+            pending: None,
+            presence: Presence::Unheard,
+            kernel: KernelWatch::default(),
+            reports: Reports::default(),
+            echoes: 0,
+            vouch: false,
+        }
+    }
+
+    /// How it stands.
+    pub(crate) fn presence(&self) -> Presence {
+        self.presence
+    }
+
+    /// Is it heard?
+    pub(crate) fn speaks(&self) -> bool {
+        self.presence == Presence::Speaking
+    }
+
+    /// Since when it is silent.
+    pub(crate) fn silent_since(&self) -> Option<Duration> {
+        match self.presence {
+            Presence::Silent { since, .. } => Some(since),
+            _ => None,
+        }
+    }
+
+    /// Could it claim something now?
+    pub(crate) fn takes_part(&self) -> bool {
+        self.speaks() && self.run.as_ref().is_some_and(|run| run.state == State::Active && !run.deaf)
+    }
+
+    /// Has its speaker restarted, and not yet got to the point where it answers?
+    pub(crate) fn listens(&self) -> bool {
+        self.run.as_ref().is_some_and(|run| run.state == State::Listening)
+    }
+
+    /// Was it never heard both ways, but the API lists it, or it is heard one way? Not if its kernel is silent.
+    pub(crate) fn may_be_there(&self) -> bool {
+        self.presence == Presence::Unheard && (self.station.is_some() || self.pending.is_some())
+    }
+
+    /// Was it not heard for so long that it need not be remembered?
+    pub(crate) fn is_forgettable(&self, now: Duration, after: Duration) -> bool {
+        self.station.is_none() && self.last_sign().is_none_or(|sign| now >= sign + after)
+    }
+
+    /// Time during which this node could not hear is no silence of the peer.
+    pub(crate) fn postpone(&mut self, now: Duration, gap: Duration) {
+        if let Some(run) = self.run.as_mut().filter(|_| self.presence == Presence::Speaking) {
+            run.heard = now.min(run.heard + gap);
+        }
+        self.kernel.recount(now);
+    }
+
+    /// Its link-layer address, by its own account or else the API's.
+    pub(crate) fn mac(&self) -> Option<MacAddr> {
+        self.run.as_ref().map(|run| run.mac).or(self.station.map(|(mac, _)| mac))
+    }
+
+    /// The keys it accepts, if it is heard at all.
+    pub(crate) fn accepted_keys(&self) -> Option<&[KeyId]> {
+        let pending = self.pending.as_ref().map(|pending| pending.keys.as_slice());
+        pending.or_else(|| self.run.as_ref().filter(|_| self.speaks()).map(|run| run.keys.as_slice()))
+    }
+
+    /// The highest protocol version it reads, if it is heard at all.
+    pub(crate) fn reads_version(&self) -> Option<u8> {
+        let pending = self.pending.as_ref().map(|pending| pending.highest_version);
+        pending.or_else(|| self.run.as_ref().filter(|_| self.speaks()).map(|run| run.highest_version))
+    }
+
+    /// Where its kernel can be asked for a sign of life.
+    pub(crate) fn probe_target(&self) -> Option<(IpAddr, MacAddr)> {
+        let said = self.run.as_ref().and_then(|run| Some((run.address?, run.mac)));
+        said.or(self.station.map(|(mac, address)| (address, mac)))
+    }
+
+    /// The last sign of its speaker: heard here, or by somebody who is heard here.
+    pub(crate) fn last_sign(&self) -> Option<Duration> {
+        self.run.as_ref().map(|run| run.heard.max(run.heard_by_others))
+    }
+
+    /// When it becomes silent unless it is heard.
+    pub(crate) fn silent_at(&self) -> Option<Duration> {
+        self.run.as_ref().map(|run| run.heard + timers::silent_after(run.interval))
+    }
+
+    /// When it counts as lost unless somebody hears it.
+    pub(crate) fn lost_at(&self) -> Option<Duration> {
+        Some(self.last_sign()? + timers::lost_after(self.run.as_ref()?.interval))
+    }
+
+    /// What to say about it in a Hello at `now`, if anything.
+    pub(crate) fn mention(&self, id: NodeId, now: Duration, wants_claims: bool) -> Option<Heard> {
+        let pending = self.pending.as_ref().filter(|_| self.echoes > 0);
+        let silent = self.silent_since().is_some() && !self.listens();
+        if pending.is_none() && self.echoes == 0 && !self.vouch && !wants_claims && !silent {
+            return None;
+        }
+        // What is pending is what matters: it is the run that speaks now.
+        let (incarnation, sequence, heard) = match (&pending, &self.run) {
+            (Some(pending), _) => (pending.incarnation, pending.sequence, pending.heard),
+            (None, Some(run)) => (run.incarnation, run.sequence, run.heard),
+            (None, None) => return None,
+        };
+        Some(Heard {
+            node: id,
+            incarnation,
+            sequence,
+            age: now.saturating_sub(heard),
+            kernel: self.kernel.report(now),
+            wants_echo: pending.is_some(),
+            wants_claims,
+            suspect: pending.is_none() && silent,
+        })
+    }
+}
+
+impl Run {
+    /// A run as its first accepted Hello shows it.
+    pub(crate) fn new(now: Duration, incarnation: Incarnation, sequence: u64, hello: &Hello) -> Self {
+        Self {
+            incarnation,
+            sequence,
+            heard: now,
+            heard_by_others: Duration::ZERO,
+            state: hello.state,
+            deaf: hello.deaf,
+            interval: hello.interval,
+            uptime: hello.uptime,
+            digest: hello.claims,
+            mac: hello.mac,
+            address: hello.address,
+            keys: hello.keys.clone(),
+            highest_version: hello.highest_version,
+            hears: hello.peers,
+            counts_me: false,
+            before: None,
+        }
+    }
+
+    /// Takes in a later Hello of the same run.
+    pub(crate) fn update(&mut self, now: Duration, sequence: u64, hello: &Hello) {
+        self.sequence = sequence;
+        self.heard = now;
+        self.state = hello.state;
+        self.deaf = hello.deaf;
+        self.interval = hello.interval;
+        self.uptime = hello.uptime;
+        self.digest = hello.claims;
+        self.mac = hello.mac;
+        self.address = hello.address;
+        self.highest_version = hello.highest_version;
+        self.hears = hello.peers;
+        if self.keys != hello.keys {
+            self.keys.clone_from(&hello.keys);
+        }
+    }
+}
+
+/// Asks a node's kernel for signs of life.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct KernelWatch {
+    /// When the next probe goes out; `None`: it is not watched.
+    next: Option<Duration>,
+    /// When the last probe went out that has not been answered.
+    asked: Option<Duration>,
+    /// When the first of the probes went out that were not answered in a row.
+    first_unanswered: Option<Duration>,
+    unanswered: u32,
+    answered: Option<Duration>,
+}
+
+impl KernelWatch {
+    /// Begins to ask, unless it does so already.
+    pub(crate) fn watch(&mut self, now: Duration) {
+        if self.next.is_none() {
+            *self = Self { next: Some(now), answered: self.answered, ..Self::default() };
+        }
+    }
+
+    /// Stops asking.
+    pub(crate) fn stop(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Begins to count anew: what was not answered while this node could not hear says nothing.
+    pub(crate) fn recount(&mut self, now: Duration) {
+        if self.next.is_some() {
+            *self = Self { next: Some(now), answered: self.answered, ..Self::default() };
+        }
+    }
+
+    /// Is it watched?
+    pub(crate) fn is_watched(&self) -> bool {
+        self.next.is_some()
+    }
+
+    /// When the next probe goes out.
+    pub(crate) fn next(&self) -> Option<Duration> {
+        self.next
+    }
+
+    /// Is a probe due? Counts the one before as unanswered if it was not answered.
+    pub(crate) fn due(&mut self, now: Duration) -> bool {
+        if self.next.is_none_or(|next| next > now) {
+            return false;
+        }
+        if let Some(asked) = self.asked {
+            self.first_unanswered.get_or_insert(asked);
+            self.unanswered = self.unanswered.saturating_add(1);
+        }
+        self.asked = Some(now);
+        self.next = Some(now + PROBE_EVERY);
+        true
+    }
+
+    /// The kernel has answered.
+    pub(crate) fn answered(&mut self, now: Duration) {
+        let next = self.next.map(|_| now + PROBE_CALM);
+        *self = Self { next, answered: Some(now), ..Self::default() };
+    }
+
+    /// Three probes in a row were not answered; the time of the first. `report`: when, by the account of others, it
+    /// last answered.
+    pub(crate) fn silent_since(&self, report: Option<Duration>) -> Option<Duration> {
+        self.first_unanswered.filter(|first| self.unanswered >= PROBES && report.is_none_or(|report| report < *first))
+    }
+
+    /// Has it answered within the last second?
+    pub(crate) fn is_alive(&self, now: Duration) -> bool {
+        self.answered.is_some_and(|answered| now.saturating_sub(answered) < Duration::from_secs(1))
+    }
+
+    /// What to tell others.
+    pub(crate) fn report(&self, now: Duration) -> Option<crate::wire::Kernel> {
+        use crate::wire::Kernel;
+        if self.silent_since(None).is_some() {
+            return Some(Kernel::Silent);
+        }
+        self.next.and(self.answered).map(|answered| Kernel::Answered(now.saturating_sub(answered)))
+    }
+}
+
+/// All peers.
+#[derive(Debug, Default)]
+pub(crate) struct Peers {
+    by_id: NodeMap<Peer>,
+    /// Whose link-layer address it is.
+    by_mac: BTreeMap<MacAddr, NodeId>,
+    silent: BTreeSet<NodeId>,
+    speaking: usize,
+}
+
+impl Peers {
+    /// More nodes than any segment has; more can only be forged by a holder of the key.
+    const MAX: usize = 4096;
+
+    /// A peer.
+    pub(crate) fn get(&self, id: NodeId) -> Option<&Peer> {
+        self.by_id.get(&id)
+    }
+
+    /// A peer.
+    pub(crate) fn get_mut(&mut self, id: NodeId) -> Option<&mut Peer> {
+        self.by_id.get_mut(&id)
+    }
+
+    /// A peer of this name, new if need be; `None` if there is no room.
+    pub(crate) fn entry(&mut self, id: NodeId, name: &NodeName) -> Option<&mut Peer> {
+        if self.by_id.len() >= Self::MAX && !self.by_id.contains_key(&id) {
+            return None;
+        }
+        Some(self.by_id.entry(id).or_insert_with(|| Peer::new(name.clone())))
+    }
+
+    /// A peer stands differently from now on.
+    pub(crate) fn set_presence(&mut self, id: NodeId, presence: Presence) {
+        let Some(peer) = self.by_id.get_mut(&id) else { return };
+        self.speaking -= usize::from(peer.speaks());
+        self.silent.remove(&id);
+        peer.presence = presence;
+        self.speaking += usize::from(peer.speaks());
+        if peer.silent_since().is_some() {
+            self.silent.insert(id);
+        }
+    }
+
+    /// How many speak.
+    pub(crate) fn speaking(&self) -> usize {
+        self.speaking
+    }
+
+    /// Those that are silent.
+    pub(crate) fn silent(&self) -> impl Iterator<Item = NodeId> {
+        self.silent.iter().copied()
+    }
+
+    /// Every peer, in an order that means nothing.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (NodeId, &Peer)> {
+        self.by_id.iter().map(|(id, peer)| (*id, peer))
+    }
+
+    /// Every peer, in an order that means nothing.
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (NodeId, &mut Peer)> {
+        self.by_id.iter_mut().map(|(id, peer)| (*id, peer))
+    }
+
+    /// The peer with this link-layer address.
+    pub(crate) fn by_mac(&self, mac: MacAddr) -> Option<NodeId> {
+        self.by_mac.get(&mac).copied()
+    }
+
+    /// A peer's link-layer address is as it now says.
+    pub(crate) fn learn_mac(&mut self, id: NodeId, before: Option<MacAddr>) {
+        let now = self.by_id.get(&id).and_then(Peer::mac);
+        if now == before {
+            return;
+        }
+        if let Some(before) = before
+            && self.by_mac.get(&before) == Some(&id)
+        {
+            self.by_mac.remove(&before);
+        }
+        if let Some(mac) = now {
+            self.by_mac.insert(mac, id);
+        }
+    }
+
+    /// Takes in which nodes the API lists on the segment.
+    pub(crate) fn list(&mut self, stations: &[Station]) {
+        let mut listed: BTreeMap<NodeId, &Station> = stations.iter().map(|s| (s.node.id(), s)).collect();
+        let ids: Vec<NodeId> = self.by_id.keys().copied().collect();
+        for id in ids {
+            let station = listed.remove(&id).map(|s| (s.mac, s.address));
+            self.relist(id, station);
+        }
+        for (id, station) in listed {
+            if self.entry(id, &station.node).is_some() {
+                self.relist(id, Some((station.mac, station.address)));
+            }
+        }
+        self.by_id.retain(|_, peer| peer.station.is_some() || peer.run.is_some() || peer.pending.is_some());
+    }
+
+    fn relist(&mut self, id: NodeId, station: Option<(MacAddr, IpAddr)>) {
+        if let Some(peer) = self.by_id.get_mut(&id) {
+            let before = peer.mac();
+            peer.station = station;
+            self.learn_mac(id, before);
+        }
+    }
+
+    /// Forgets a peer.
+    pub(crate) fn forget(&mut self, id: NodeId) {
+        self.set_presence(id, Presence::Unheard);
+        if let Some(mac) = self.by_id.remove(&id).and_then(|peer| peer.mac()) {
+            self.by_mac.remove(&mac);
+        }
+    }
+}
+
+/// Begins to echo a peer that does not count this node yet, or that is new to it.
+pub(crate) fn echo(peer: &mut Peer) {
+    peer.echoes = ECHOES;
+}

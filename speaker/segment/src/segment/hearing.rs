@@ -1,0 +1,109 @@
+//! Does this node hear the segment at all? Who hears nothing takes nothing: otherwise the node whose receiver fails would
+//! find every other node silent, and steal every address.
+
+use std::time::Duration;
+
+use super::Segment;
+use crate::{timers, types::Output};
+
+/// Hosts asked for a sign of life at once, at most.
+const ASKED: usize = 8;
+
+/// After the first three, solicitations go out this far apart.
+const SOLICIT_CALM: Duration = Duration::from_secs(1);
+
+/// What was heard.
+#[derive(Debug)]
+pub(super) struct Hearing {
+    /// The last frame from another host since the silence, or the carrier, began.
+    evidence: Option<Duration>,
+    /// Since when none of them does; the start, if none ever did.
+    silence_began: Duration,
+    /// Was any peer ever heard?
+    had_peers: bool,
+    next_solicit: Option<Duration>,
+    solicited: u32,
+}
+
+impl Hearing {
+    pub(super) fn new(now: Duration) -> Self {
+        Self { evidence: None, silence_began: now, had_peers: false, next_solicit: Some(now), solicited: 0 }
+    }
+
+    /// When a solicitation is due.
+    pub(super) fn solicit_at(&self) -> Option<Duration> {
+        self.next_solicit
+    }
+
+    /// The last frame from another host.
+    pub(super) fn evidence(&self) -> Option<Duration> {
+        self.evidence
+    }
+
+    /// Anything heard so far says nothing any more.
+    pub(super) fn restart(&mut self, now: Duration) {
+        self.evidence = None;
+        self.silence_began = now;
+        self.next_solicit = Some(now);
+        self.solicited = 0;
+    }
+
+    /// A peer was heard.
+    pub(super) fn peer_speaks(&mut self) {
+        self.had_peers = true;
+    }
+}
+
+impl Segment {
+    /// Is there a sign that this node hears?
+    pub(super) fn is_hearing(&self) -> bool {
+        self.peers.speaking() > 0 || self.hearing.evidence.is_some()
+    }
+
+    /// Has it heard peers, and now hears nothing: no peer for three intervals, and no other host since?
+    pub(super) fn is_deaf(&self, now: Duration) -> bool {
+        // Silence is noticed half way through the three intervals.
+        let noticed = timers::lost_after(self.interval()) - timers::silent_after(self.interval());
+        self.carrier && self.hearing.had_peers && !self.is_hearing() && now >= self.hearing.silence_began + noticed
+    }
+
+    /// A frame from another host was heard.
+    pub(super) fn evidence(&mut self, now: Duration) {
+        let was_hearing = self.is_hearing();
+        self.hearing.evidence = Some(now);
+        self.hearing.next_solicit = None;
+        if let Some(barrier) = &mut self.barrier {
+            barrier.evidence(now);
+        }
+        if !was_hearing {
+            // What nobody answered while this node may have been deaf says nothing.
+            for (_, peer) in self.peers.iter_mut() {
+                peer.kernel.recount(now);
+            }
+            self.peers_at = now;
+            self.evaluate_contended(now);
+        }
+    }
+
+    /// Asks for a sign of life while there is none: the neighbours the kernel knows, the peers, then everybody.
+    pub(super) fn solicit(&mut self, now: Duration) {
+        if self.hearing.next_solicit.is_none_or(|at| at > now) {
+            return;
+        }
+        if self.is_hearing() || !self.carrier {
+            self.hearing.next_solicit = None;
+            return;
+        }
+        let mut asked: Vec<_> = self.neighbours.iter().map(|host| (host.address, host.mac)).collect();
+        let mut peers: Vec<_> = self.peers.iter().filter_map(|(_, peer)| peer.probe_target()).collect();
+        peers.sort_unstable();
+        asked.extend(peers);
+        for (address, mac) in asked.into_iter().take(ASKED) {
+            self.outputs.push_back(Output::Probe { address, mac });
+        }
+        self.outputs.push_back(Output::EchoAll);
+        self.hearing.solicited += 1;
+        let pause = if self.hearing.solicited < 3 { timers::PROBE_EVERY } else { SOLICIT_CALM };
+        self.hearing.next_solicit = Some(now + pause);
+    }
+}

@@ -1,0 +1,312 @@
+//! Hellos: when they go out, what they say, what follows from those of others.
+
+use std::{cmp::Reverse, collections::VecDeque, time::Duration};
+
+use super::Segment;
+use crate::{
+    mutation::Mutation,
+    node::NodeId,
+    peers::{self, Pending, Presence, Run},
+    timers::{self, JITTER_FROM_PERCENT, TRIGGERED_GAP_DIVISOR, Timers},
+    types::{Event, Output},
+    wire::{self, Body, Frame, Heard, Hello, Kernel, Sender, State, VERSION},
+};
+
+/// Hellos sent at once at most, when there is more to say about peers than fits into one. At 1,000 nodes a newcomer
+/// has echoed everybody after five intervals.
+const BURST: usize = 5;
+
+/// An echo proves that a run hears this node now if it is of one of so many of the last Hellos.
+const RECENT_HELLOS: usize = 16;
+
+/// When Hellos were sent, and when the next one is due.
+#[derive(Debug)]
+pub(super) struct HelloClock {
+    pub(super) next: Duration,
+    /// What the last Hello promised.
+    pub(super) interval: Duration,
+    last: Duration,
+    sequence: u64,
+    sent: u64,
+    /// The sequences of the last Hellos.
+    recent: VecDeque<u64>,
+}
+
+impl HelloClock {
+    pub(super) fn new(now: Duration, timers: Timers) -> Self {
+        Self { next: now, interval: timers.interval(0), last: now, sequence: 0, sent: 0, recent: VecDeque::new() }
+    }
+
+    /// Is this the sequence of a frame sent lately?
+    fn is_recent(&self, sequence: u64) -> bool {
+        self.recent.front().is_some_and(|oldest| sequence >= *oldest) && sequence <= self.sequence
+    }
+}
+
+impl Segment {
+    /// Brings the next Hello forward: to a random moment within `within`, but a quarter of an interval after the last.
+    pub(super) fn hasten_hello(&mut self, now: Duration, within: Duration) {
+        let wait = within.mul_f64(self.rng.f64());
+        let earliest = self.hello.last + self.hello.interval / TRIGGERED_GAP_DIVISOR;
+        self.hello.next = self.hello.next.min((now + wait).max(earliest));
+    }
+
+    /// Hastens a Hello with which others are likely to hasten theirs too.
+    pub(super) fn hasten_hello_in_a_crowd(&mut self, now: Duration) {
+        self.hasten_hello(now, self.hello.interval / TRIGGERED_GAP_DIVISOR);
+    }
+
+    /// Sends a Hello, or several if there is more to say about peers than fits into one.
+    pub(super) fn send_hellos(&mut self, now: Duration) {
+        let mut known = 0;
+        let mut mentions = Vec::new();
+        for (id, peer) in self.peers.iter() {
+            known += usize::from(peer.speaks() || peer.pending.is_some());
+            let wants_claims = peer.speaks() && !self.is_in_sync(id, peer);
+            mentions.extend(peer.mention(id, now, wants_claims).map(|heard| (Reverse(peer.echoes), heard)));
+        }
+        // Suspicions and requests cannot wait; everybody is echoed once before anybody is a second time.
+        mentions.sort_unstable_by_key(|(echoes, heard)| (!heard.suspect, !heard.wants_claims, *echoes, heard.node));
+        let mentions: Vec<Heard> = mentions.into_iter().map(|(_, heard)| heard).collect();
+        self.hello.interval = self.config.timers.interval(known);
+        let mut hello = self.empty_hello(now);
+        let capacity = wire::heard_capacity(&hello).max(1);
+        let mut said = mentions.chunks(capacity).take(BURST).peekable();
+        loop {
+            let part = said.next().unwrap_or_default();
+            hello.heard = part.to_vec();
+            self.send(Body::Hello(hello.clone()));
+            self.hello.recent.push_back(self.hello.sequence);
+            for heard in part {
+                if let Some(peer) = self.peers.get_mut(heard.node) {
+                    peer.echoes = peer.echoes.saturating_sub(1);
+                    peer.vouch = false;
+                }
+            }
+            if said.peek().is_none() {
+                break;
+            }
+        }
+        let surplus = self.hello.recent.len().saturating_sub(RECENT_HELLOS);
+        self.hello.recent.drain(..surplus);
+        self.hello.sent += 1;
+        self.hello.last = now;
+        self.hello.next = now + self.hello.interval * self.rng.u32(JITTER_FROM_PERCENT..=100) / 100;
+    }
+
+    fn empty_hello(&self, now: Duration) -> Hello {
+        Hello {
+            state: self.state,
+            highest_version: VERSION,
+            deaf: self.is_deaf(now),
+            interval: self.hello.interval,
+            uptime: now.saturating_sub(self.started),
+            peers: u16::try_from(self.peers.speaking()).unwrap_or(u16::MAX),
+            claims: self.book.digest(self.id),
+            name: self.config.node.clone(),
+            mac: self.config.mac,
+            address: self.config.address,
+            keys: self.keys.ids().to_vec(),
+            heard: Vec::new(),
+        }
+    }
+
+    /// Sends a frame, signed with a key and written in a version that everybody reads.
+    pub(super) fn send(&mut self, body: Body) {
+        if !self.carrier {
+            return;
+        }
+        let accepted = self.peers.iter().filter_map(|(_, peer)| peer.accepted_keys());
+        let key = self.keys.signing_key(accepted, self.hello.sent);
+        // Newcomers count as well, for keys and versions: who cannot read this node cannot echo it.
+        let version = wire::version_for(self.peers.iter().filter_map(|(_, peer)| peer.reads_version()));
+        self.hello.sequence += 1;
+        let sender = Sender { node: self.id, incarnation: self.config.incarnation, sequence: self.hello.sequence };
+        match self.keys.seal(key, version, &Frame { sender, body }) {
+            Ok(bytes) => self.outputs.push_back(Output::Send(bytes)),
+            // A node name or address that no peer would accept: the edge shows the counter.
+            Err(_) => self.counters.unsendable += 1,
+        }
+    }
+
+    /// A frame in this node's own name has come.
+    pub(super) fn own_frame(&mut self, now: Duration, frame: &Frame) {
+        if frame.sender.incarnation == self.config.incarnation {
+            self.report_once_a_minute(now, Event::SegmentLoop);
+            return;
+        }
+        // An earlier run of this speaker cannot know this one: what does not echo it is replayed, or still on its way.
+        match &frame.body {
+            Body::Hello(hello) if self.is_echoed(hello) => {
+                self.report_once_a_minute(now, Event::DuplicateNode(self.id));
+            }
+            _ => self.counters.replayed += 1,
+        }
+    }
+
+    /// Does this Hello show that its sender hears this run of this node, now?
+    fn is_echoed(&self, hello: &Hello) -> bool {
+        let echo = |heard: &&Heard| heard.node == self.id && heard.incarnation == self.config.incarnation;
+        hello.heard.iter().find(echo).is_some_and(|heard| self.hello.is_recent(heard.sequence))
+    }
+
+    /// Takes in a peer's Hello.
+    pub(super) fn hello_received(&mut self, now: Duration, sender: Sender, hello: &Hello) {
+        let id = sender.node;
+        let echoed = self.is_echoed(hello) || self.breaks(Mutation::SkipTwoWayCheck);
+        let Some(peer) = self.peers.entry(id, &hello.name) else {
+            self.counters.replayed += 1;
+            return;
+        };
+        let mac_before = peer.mac();
+        let (was_state, was_deaf) = peer.run.as_ref().map_or((None, false), |run| (Some(run.state), run.deaf));
+        match peer.run.as_mut().filter(|run| run.incarnation == sender.incarnation) {
+            Some(run) if sender.sequence <= run.sequence => {
+                self.counters.replayed += 1;
+                return;
+            }
+            Some(run) => {
+                // How much longer it took there than here: this machine was paused, and its clock with it.
+                let there = hello.uptime.saturating_sub(run.uptime);
+                let paused = there.saturating_sub(now.saturating_sub(run.heard));
+                run.update(now, sender.sequence, hello);
+                if paused > timers::lost_after(self.hello.interval) && peer.speaks() {
+                    self.stalled(now, paused);
+                }
+            }
+            None if echoed => {
+                if !self.adopt_run(now, sender, hello) {
+                    return;
+                }
+            }
+            None => {
+                self.note_pending(now, sender, hello);
+                return;
+            }
+        }
+        self.counters.accepted += 1;
+        self.peers.learn_mac(id, mac_before);
+        self.heard_from(now, id);
+        self.entries_received(now, id, &hello.heard);
+        let Some(peer) = self.peers.get(id) else { return };
+        if !self.is_in_sync(id, peer) {
+            self.hasten_hello_in_a_crowd(now);
+        }
+        if was_state != Some(hello.state) || was_deaf != hello.deaf {
+            self.reassess(now, id);
+        }
+    }
+
+    /// A run that has not shown that it hears this node: it does not count, but is told that it is heard.
+    fn note_pending(&mut self, now: Duration, sender: Sender, hello: &Hello) {
+        let Some(peer) = self.peers.get_mut(sender.node) else { return };
+        let known = peer.pending.as_ref().filter(|pending| pending.incarnation == sender.incarnation);
+        if known.is_some_and(|pending| sender.sequence <= pending.sequence)
+            || peer.run.as_ref().is_some_and(|run| run.before == Some(sender.incarnation))
+        {
+            self.counters.replayed += 1;
+            return;
+        }
+        let (incarnation, sequence) = (sender.incarnation, sender.sequence);
+        let keys = hello.keys.clone();
+        let (interval, highest_version) = (hello.interval, hello.highest_version);
+        peer.pending = Some(Pending { incarnation, sequence, heard: now, interval, keys, highest_version });
+        peers::echo(peer);
+        self.counters.accepted += 1;
+        self.peers_at = self.peers_at.min(now + timers::lost_after(hello.interval));
+        self.hasten_hello_in_a_crowd(now);
+    }
+
+    /// A new run of a peer counts from now on. `false`: two machines speak as one node; the first stays.
+    fn adopt_run(&mut self, now: Duration, sender: Sender, hello: &Hello) -> bool {
+        let Some(peer) = self.peers.get_mut(sender.node) else { return false };
+        let before = peer.run.as_ref().map(|run| run.incarnation);
+        if peer.run.as_ref().is_some_and(|run| run.before == Some(sender.incarnation)) {
+            self.report_once_a_minute(now, Event::DuplicateNode(sender.node));
+            return false;
+        }
+        peer.run = Some(Run { before, ..Run::new(now, sender.incarnation, sender.sequence, hello) });
+        peer.pending = None;
+        peers::echo(peer);
+        self.hasten_hello_in_a_crowd(now);
+        true
+    }
+
+    /// A peer was heard: it speaks.
+    fn heard_from(&mut self, now: Duration, id: NodeId) {
+        let Some(peer) = self.peers.get_mut(id) else { return };
+        let restarting = peer.run.as_ref().is_some_and(|run| run.state == State::Restarting);
+        let before = peer.presence();
+        if restarting {
+            // It says so before it stops: it need not be missed first.
+            self.peer_falls_silent(now, id);
+            return;
+        }
+        if before == Presence::Speaking {
+            return;
+        }
+        peer.kernel.stop();
+        peer.reports = Default::default();
+        let name = peer.name.clone();
+        let due = peer.silent_at().unwrap_or(now);
+        self.peers.set_presence(id, Presence::Speaking);
+        self.peers_at = self.peers_at.min(due);
+        self.hearing.peer_speaks();
+        if !matches!(before, Presence::Silent { .. }) {
+            self.tell(Event::PeerUp(name));
+        }
+        self.reassess(now, id);
+    }
+
+    /// What a peer says about others, and about this node.
+    fn entries_received(&mut self, now: Duration, from: NodeId, entries: &[Heard]) {
+        for heard in entries {
+            if heard.node == self.id {
+                self.mentioned(now, from, heard);
+                continue;
+            }
+            let Some(peer) = self.peers.get_mut(heard.node) else { continue };
+            let speaks = peer.speaks();
+            match heard.kernel {
+                Some(Kernel::Answered(age)) => {
+                    let at = now.saturating_sub(age);
+                    peer.reports.answered = Some(peer.reports.answered.map_or(at, |known| known.max(at)));
+                }
+                Some(Kernel::Silent) => peer.reports.silent = Some(now),
+                None => {}
+            }
+            let Some(run) = peer.run.as_mut().filter(|run| run.incarnation == heard.incarnation) else { continue };
+            let at = now.saturating_sub(heard.age);
+            if heard.suspect && speaks && at < run.heard {
+                peer.vouch = true;
+                self.hasten_hello(now, Duration::ZERO);
+            } else {
+                run.heard_by_others = run.heard_by_others.max(at);
+            }
+        }
+    }
+
+    /// A peer speaks of this node.
+    fn mentioned(&mut self, now: Duration, from: NodeId, heard: &Heard) {
+        if heard.incarnation != self.config.incarnation {
+            return;
+        }
+        let Some(peer) = self.peers.get_mut(from) else { return };
+        let listens = peer.listens();
+        if heard.wants_echo {
+            peers::echo(peer);
+            self.hasten_hello_in_a_crowd(now);
+        } else if let Some(run) = peer.run.as_mut().filter(|run| !run.counts_me) {
+            run.counts_me = true;
+            if listens {
+                self.remind(from);
+            }
+        }
+        if heard.wants_claims {
+            self.begin_full_list(now);
+        }
+        if heard.suspect {
+            self.hasten_hello(now, Duration::ZERO);
+        }
+    }
+}

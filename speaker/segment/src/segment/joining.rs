@@ -1,0 +1,192 @@
+//! Joining the segment, and coming back to it: the barrier at a start and after the link was lost, the pause after a
+//! stall, what is resumed and what is not.
+
+use std::{net::IpAddr, time::Duration};
+
+use super::Segment;
+use crate::{
+    claim::{Claim, Reason},
+    mac::MacAddr,
+    timers::BARRIER,
+    types::Event,
+    wire::State,
+};
+
+/// A node that has just come listens before it claims.
+#[derive(Debug)]
+pub(super) struct Barrier {
+    first_evidence: Option<Duration>,
+    next: Duration,
+}
+
+impl Barrier {
+    pub(super) fn new(now: Duration) -> Self {
+        Self { first_evidence: None, next: now }
+    }
+
+    pub(super) fn next(&self) -> Duration {
+        self.next
+    }
+
+    /// Something was heard.
+    pub(super) fn evidence(&mut self, now: Duration) {
+        if self.first_evidence.is_none() {
+            self.first_evidence = Some(now);
+            self.next = now;
+        }
+    }
+}
+
+/// This process was not run for a while: it hears first what it missed.
+#[derive(Debug)]
+pub(super) struct Stall {
+    since: Duration,
+    until: Duration,
+    next: Duration,
+}
+
+impl Stall {
+    pub(super) fn next(&self) -> Duration {
+        self.next.min(self.until)
+    }
+}
+
+impl Segment {
+    /// The barrier is looked at four times an interval: at each frame would cost the square of the nodes.
+    fn look_every(&self) -> Duration {
+        self.interval() / 4
+    }
+
+    /// Ends the barrier if it is time.
+    pub(super) fn step_barrier(&mut self, now: Duration) {
+        let next = now + self.look_every();
+        let Some(barrier) = self.barrier.as_mut().filter(|barrier| barrier.next <= now) else { return };
+        barrier.next = next;
+        if let Some(first) = barrier.first_evidence
+            && self.has_joined(now, first)
+        {
+            self.activate(now);
+        }
+    }
+
+    /// Does this node know what the others claim?
+    fn has_joined(&self, now: Duration, first_evidence: Duration) -> bool {
+        if now >= first_evidence + BARRIER.max(self.interval() * 10) {
+            return true;
+        }
+        let mut heard = 0;
+        let mut reported = 0;
+        let mut missing = 0;
+        for (id, peer) in self.peers.iter() {
+            if peer.pending.is_some() {
+                return false;
+            }
+            missing += usize::from(peer.station.is_some() && !peer.speaks());
+            if let Some(run) = peer.run.as_ref().filter(|_| peer.speaks()) {
+                // Who counts this node has told it before what it remembers of its claims.
+                if !run.counts_me || !self.is_in_sync(id, peer) {
+                    return false;
+                }
+                heard += 1;
+                reported = reported.max(usize::from(run.hears));
+            }
+        }
+        if self.stations_known && missing == 0 {
+            return true;
+        }
+        // Each of the others hears as many peers as there are to hear, this node among them.
+        heard > 0 && heard >= reported && now >= first_evidence + self.interval() * 2
+    }
+
+    /// From now on this node takes part.
+    pub(super) fn activate(&mut self, now: Duration) {
+        self.barrier = None;
+        if self.state == State::Listening {
+            self.state = State::Active;
+        }
+        for (_, claim) in std::mem::take(&mut self.resume) {
+            self.resume_claim(now, claim);
+        }
+        for address in self.answers_and_claims() {
+            self.refresh_answer(address);
+        }
+        self.evaluate_all(now);
+        self.send_changes(now);
+        self.begin_full_list(now);
+        self.peers_at = now;
+        self.hasten_hello(now, Duration::ZERO);
+    }
+
+    /// What this node claimed before it restarted is its own still, if nobody has taken it since.
+    fn resume_claim(&mut self, now: Duration, claim: Claim) {
+        let taken = self.best_claim(claim.address).is_some_and(|(_, best)| self.beats(&best, &claim));
+        if taken || self.deleted_birth(claim.address) >= Some(claim.birth) {
+            return;
+        }
+        self.enter_claim(now, Claim { reason: Reason::Resumed, ..claim });
+    }
+
+    /// The link came or went.
+    pub(super) fn carrier_changed(&mut self, now: Duration, carrier: bool) {
+        if carrier == self.carrier {
+            return;
+        }
+        self.carrier = carrier;
+        if carrier {
+            self.hearing.restart(now);
+            self.barrier = Some(Barrier::new(now));
+            if self.state == State::Active {
+                self.state = State::Listening;
+            }
+            self.first_claims.clear();
+            self.contending.clear();
+            self.turns.clear();
+            self.drop_covers();
+            self.hasten_hello(now, Duration::ZERO);
+        }
+    }
+
+    /// The node's own addresses on the segment have changed.
+    pub(super) fn interface_changed(&mut self, now: Duration, mac: MacAddr, address: Option<IpAddr>) {
+        self.config.address = address;
+        if mac != self.config.mac {
+            self.config.mac = mac;
+            let owned: Vec<IpAddr> = self.book.addresses_of(self.id).collect();
+            for address in owned {
+                self.refresh_answer(address);
+                self.announce(now, address);
+            }
+        }
+        self.hasten_hello(now, Duration::ZERO);
+    }
+
+    /// This process, or its machine, has just stood still.
+    pub(super) fn stalled(&mut self, now: Duration, gap: Duration) {
+        // Time in which nothing could be heard is no silence of others.
+        for (_, peer) in self.peers.iter_mut() {
+            peer.postpone(now, gap);
+        }
+        self.stall = Some(Stall { since: now, until: now + self.interval() * 2, next: now + self.look_every() });
+        self.tell(Event::Stalled(gap));
+        self.hasten_hello(now, Duration::ZERO);
+        self.peers_at = now;
+    }
+
+    /// Ends the pause after a stall if it is time.
+    pub(super) fn step_stall(&mut self, now: Duration) {
+        let Some((since, until)) = self.stall.as_ref().map(|stall| (stall.since, stall.until)) else { return };
+        let mut heard_all = true;
+        for (id, peer) in self.peers.iter().filter(|(_, peer)| peer.speaks()) {
+            heard_all &= self.is_in_sync(id, peer) && peer.run.as_ref().is_some_and(|run| run.heard > since);
+        }
+        if now >= until || heard_all && self.peers.speaking() > 0 {
+            self.stall = None;
+            self.evaluate_contended(now);
+        } else {
+            let next = now + self.look_every();
+            if let Some(stall) = self.stall.as_mut().filter(|stall| stall.next <= now) {
+                stall.next = next;
+            }
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! Silence, cover and death of peers.
+
+use std::time::Duration;
+
+use super::{Contention, Segment};
+use crate::{
+    claim::Reason,
+    mutation::Mutation,
+    node::NodeId,
+    peers::{Peer, Presence},
+    timers::{self, COVER_MAX, COVER_WARN},
+    types::{Event, Output},
+    wire::State,
+};
+
+/// Who answers for a silent node: so many, in case one of them fails. Their answers are the same.
+const COVERERS: usize = 2;
+
+/// A peer that was not heard for this long, and that the API does not list, is forgotten.
+const FORGET_AFTER: Duration = Duration::from_secs(600);
+
+impl Segment {
+    /// Looks after those that are silent or about to be, and says when to look again.
+    pub(super) fn attend_peers(&mut self, now: Duration) {
+        let mut due = Vec::new();
+        for (id, peer) in self.peers.iter_mut() {
+            if peer.pending.as_ref().is_some_and(|pending| pending.heard + timers::lost_after(pending.interval) <= now)
+            {
+                peer.pending = None;
+            }
+            match peer.presence() {
+                Presence::Speaking if peer.silent_at().is_some_and(|at| at > now) && !self.covers.contains(&id) => {}
+                Presence::Dead if !peer.is_forgettable(now, FORGET_AFTER) => {}
+                Presence::Unheard if peer.station.is_none() && !peer.is_forgettable(now, FORGET_AFTER) => {}
+                _ => due.push(id),
+            }
+        }
+        due.sort_unstable();
+        for id in due {
+            self.attend(now, id);
+        }
+        self.peers_at = self.next_attention(now);
+    }
+
+    fn attend(&mut self, now: Duration, id: NodeId) {
+        let Some(peer) = self.peers.get(id) else { return };
+        match peer.presence() {
+            Presence::Speaking if peer.silent_at().is_some_and(|at| at <= now) => self.peer_falls_silent(now, id),
+            Presence::Speaking => self.update_cover(now, id),
+            Presence::Silent { .. } => self.attend_silent(now, id),
+            Presence::Unheard if peer.station.is_some() => self.attend_unheard(now, id),
+            Presence::Unheard | Presence::Dead => self.forget(id),
+        }
+    }
+
+    fn next_attention(&self, now: Duration) -> Duration {
+        let mut next = now + self.interval() * 10;
+        for (_, peer) in self.peers.iter() {
+            let at = match peer.presence() {
+                Presence::Speaking => peer.silent_at(),
+                Presence::Silent { since, reported } => {
+                    let lost = peer.lost_at().filter(|at| *at > now);
+                    let warn = Some(since + if reported { COVER_MAX } else { COVER_WARN }).filter(|at| *at > now);
+                    // Verdicts of others and an interval's new picture come with Hellos, not with a timer.
+                    let look = Some(now + self.interval());
+                    [lost, warn, look, peer.kernel.next()].into_iter().flatten().min()
+                }
+                Presence::Unheard => peer.kernel.next(),
+                Presence::Dead => None,
+            };
+            let pending = peer.pending.as_ref().map(|pending| pending.heard + timers::lost_after(pending.interval));
+            next = [at, pending].into_iter().flatten().fold(next, Duration::min);
+        }
+        next
+    }
+
+    /// A peer was not heard for one and a half intervals, or says that it restarts.
+    pub(super) fn peer_falls_silent(&mut self, now: Duration, id: NodeId) {
+        let Some(peer) = self.peers.get(id) else { return };
+        if matches!(peer.presence(), Presence::Silent { .. }) {
+            return;
+        }
+        self.peers.set_presence(id, Presence::Silent { since: now, reported: false });
+        if self.peers.speaking() == 0 {
+            self.hearing.restart(now);
+        }
+        self.tell(Event::PeerSilent(id));
+        // Whoever hears it says so at once.
+        self.hasten_hello(now, Duration::ZERO);
+        self.reassess(now, id);
+        self.attend_silent(now, id);
+        // Those that this node ranked after it come earlier now.
+        self.evaluate_contended(now);
+    }
+
+    fn attend_silent(&mut self, now: Duration, id: NodeId) {
+        let lost = self.peers.get(id).and_then(Peer::lost_at).is_some_and(|at| at <= now);
+        self.probe_if_concerned(now, id);
+        if lost && self.is_dead(now, id) {
+            self.die(now, id);
+            return;
+        }
+        self.update_cover(now, id);
+        let Some(peer) = self.peers.get(id) else { return };
+        let Presence::Silent { since, reported } = peer.presence() else { return };
+        if !reported && now >= since + COVER_WARN {
+            self.peers.set_presence(id, Presence::Silent { since, reported: true });
+            if self.covers.contains(&id) {
+                self.tell(Event::CoveringLong(id));
+            }
+        }
+        if lost && (now >= since + COVER_MAX || self.book.range(id, ..).any(|claim| !claim.cover)) {
+            self.reassess(now, id);
+        }
+        if self.peers.get(id).is_some_and(|peer| peer.is_forgettable(now, FORGET_AFTER))
+            && self.book.addresses_of(id).next().is_none()
+        {
+            self.forget(id);
+        }
+    }
+
+    /// Asks a silent node's kernel, if this node covers for it or may succeed it, or if nobody else does.
+    fn probe_if_concerned(&mut self, now: Duration, id: NodeId) {
+        let Some(peer) = self.peers.get(id) else { return };
+        if !peer.kernel.is_watched() {
+            let holds = self.book.addresses_of(id).next().is_some();
+            let reported = peer.reports.answered.max(peer.reports.silent);
+            let patience = peer.last_sign().unwrap_or_default() + timers::lost_after(self.interval()) * 2;
+            let unattended = reported.is_none() && now >= patience;
+            if !holds || !(unattended || self.is_coverer(id, false) || self.is_next_in_line(id)) {
+                return;
+            }
+        }
+        self.probe(now, id);
+    }
+
+    fn probe(&mut self, now: Duration, id: NodeId) {
+        let Some(peer) = self.peers.get_mut(id) else { return };
+        let Some((address, mac)) = peer.probe_target() else { return };
+        peer.kernel.watch(now);
+        if peer.kernel.due(now) {
+            self.outputs.push_back(Output::Probe { address, mac });
+        }
+    }
+
+    /// Is this node one of the first two live candidates of an address that a silent node holds?
+    fn is_next_in_line(&self, id: NodeId) -> bool {
+        self.book.addresses_of(id).any(|address| {
+            let vip = self.vips.get(&address);
+            vip.and_then(|vip| self.place(vip, Some(id))).is_some_and(|place| place < COVERERS)
+        })
+    }
+
+    /// Nobody who is heard has heard it for three intervals, its kernel does not answer, and this node would hear it if
+    /// it did.
+    fn is_dead(&self, now: Duration, id: NodeId) -> bool {
+        let Some(peer) = self.peers.get(id) else { return false };
+        let Some(silent_since) = peer.silent_since() else { return false };
+        let hears = self.hearing.evidence().is_some_and(|evidence| evidence > silent_since);
+        if self.stall.is_some() || !self.carrier || !(hears || self.breaks(Mutation::TakeOverWhileDeaf)) {
+            return false;
+        }
+        if self.breaks(Mutation::TakeOverWithoutProbing) {
+            return true;
+        }
+        let reports = peer.reports;
+        let reported = reports.silent.filter(|silent| reports.answered.is_none_or(|answered| answered < *silent));
+        let asked = peer.kernel.silent_since(reports.answered);
+        let told = reported.filter(|_| !peer.kernel.is_watched() && !peer.kernel.is_alive(now));
+        asked.or(told).is_some()
+    }
+
+    /// A node is dead: its claims are no longer live.
+    fn die(&mut self, now: Duration, id: NodeId) {
+        self.peers.set_presence(id, Presence::Dead);
+        if let Some(peer) = self.peers.get_mut(id) {
+            peer.kernel.stop();
+        }
+        self.tell(Event::PeerDead(id));
+        let left = self.book.remove_node(id);
+        self.end_cover(id);
+        for claim in left {
+            if self.best_claim(claim.address).is_none() {
+                self.contending.insert(claim.address, Contention { reason: Reason::Dead, since: now });
+            }
+            self.evaluate(now, claim.address);
+        }
+        for address in self.presumed_of(id) {
+            self.contending.insert(address, Contention { reason: Reason::Dead, since: now });
+            self.evaluate(now, address);
+        }
+        self.evaluate_contended(now);
+    }
+
+    /// A node which the API lists, and which was never heard: its kernel says whether it is there.
+    fn attend_unheard(&mut self, now: Duration, id: NodeId) {
+        let Some(peer) = self.peers.get(id) else { return };
+        if !peer.kernel.is_watched() {
+            return;
+        }
+        let asked = peer.kernel.silent_since(peer.reports.answered);
+        let evidence = self.hearing.evidence();
+        if asked.is_some_and(|since| evidence.is_some_and(|evidence| evidence > since)) && self.state == State::Active {
+            self.die(now, id);
+            return;
+        }
+        self.probe(now, id);
+        self.update_cover(now, id);
+    }
+
+    /// A node that is not heard matters to an address: its kernel is asked.
+    pub(super) fn ask_unheard(&mut self, now: Duration, id: NodeId) {
+        if self.state != State::Active {
+            return;
+        }
+        let Some(peer) = self.peers.get_mut(id) else { return };
+        if peer.presence() == Presence::Unheard && peer.station.is_some() && !peer.kernel.is_watched() {
+            peer.kernel.watch(now);
+            let name = peer.name.clone();
+            self.peers_at = now;
+            self.tell(Event::PeerUnheard(name));
+        }
+    }
+
+    fn forget(&mut self, id: NodeId) {
+        self.end_cover(id);
+        let listed = self.peers.get(id).is_some_and(|peer| peer.station.is_some());
+        if !listed {
+            self.peers.forget(id);
+        }
+    }
+
+    /// Does this node come first or second among those that could answer for a silent one? The order is the same
+    /// everywhere, whatever anybody knows of the API. `unheard`: those that the API lists, and that are not heard, count.
+    pub(super) fn is_coverer(&self, id: NodeId, unheard: bool) -> bool {
+        let mine = cover_rank(id, self.id);
+        let counts = |peer: &Peer| peer.takes_part() || unheard && peer.may_be_there();
+        let before = self.peers.iter().filter(|(other, peer)| *other != id && counts(peer));
+        before.filter(|(other, _)| cover_rank(id, *other) < mine).take(COVERERS).count() < COVERERS
+    }
+
+    /// Begins or ends to answer for a node.
+    pub(super) fn update_cover(&mut self, now: Duration, id: NodeId) {
+        let Some(peer) = self.peers.get(id) else { return };
+        let restarted = peer.listens() && peer.speaks();
+        let unheard = peer.may_be_there() && peer.kernel.is_alive(now);
+        let silent = restarted || peer.silent_since().is_some() || unheard;
+        let alive = peer.kernel.silent_since(peer.reports.answered).is_none();
+        let able = self.state == State::Active && self.stall.is_none() && self.carrier;
+        let covering = self.covers.contains(&id);
+        let wanted = silent && alive && able && !self.breaks(Mutation::NoCover) && self.is_coverer(id, unheard);
+        if wanted && !covering {
+            let holds = self.book.addresses_of(id).next().is_some() || unheard && !self.presumed_of(id).is_empty();
+            // Somebody may have taken an address of it, and this node may have missed the claim.
+            if holds && self.is_all_in_sync() {
+                self.covers.insert(id);
+                self.tell(Event::Covering(id));
+                self.refresh_answers_of(id);
+            }
+        } else if !wanted && covering {
+            self.end_cover(id);
+        }
+    }
+
+    pub(super) fn end_cover(&mut self, id: NodeId) {
+        if self.covers.remove(&id) {
+            self.tell(Event::CoverEnded(id));
+            self.refresh_answers_of(id);
+        }
+    }
+
+    pub(super) fn drop_covers(&mut self) {
+        for id in self.covers.clone() {
+            self.end_cover(id);
+        }
+    }
+}
+
+/// The place of a node in the order of those that cover for a silent one: the finalizer of SplitMix64 (Steele, Lea and
+/// Flood 2014) over the exclusive or of the two ids. Lower comes first.
+fn cover_rank(silent: NodeId, node: NodeId) -> (u64, NodeId) {
+    let mut z = silent.0 ^ node.0;
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (z ^ (z >> 31), node)
+}

@@ -1,0 +1,365 @@
+//! The machine of one segment.
+//!
+//! What it knows is in [`Peers`], the [`ClaimBook`] and the API's view; what it does follows from them address by address
+//! (`ownership`, by way of the pure [`decide`](crate::decide::decide)) and peer by peer (`liveness`).
+
+mod hearing;
+mod hello;
+mod joining;
+mod listing;
+mod liveness;
+mod ownership;
+mod packets;
+mod stopping;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use crate::{
+    agenda::Agenda,
+    announce::Announcer,
+    book::ClaimBook,
+    claim::{Birth, Claim, Epoch, Reason},
+    first_claim::{FirstClaims, Step},
+    hold_down::HoldDown,
+    mac::MacAddr,
+    mutation::Mutation,
+    node::NodeId,
+    peers::Peers,
+    timers::{self, VIEW_FRESH},
+    types::{Config, Counters, Event, Input, Neighbour, Output, SavedState},
+    view::Vip,
+    wire::{Body, Change, Frame, Keyring, Rejected, State},
+};
+use hearing::Hearing;
+use hello::HelloClock;
+use joining::{Barrier, Stall};
+use listing::FullList;
+use stopping::Stopping;
+
+/// One layer-2 segment, as one node's speaker sees it.
+///
+/// After each call to a `handle_` method, take what [`Segment::poll_output`] gives until it gives nothing, then ask
+/// [`Segment::poll_timeout`]. `now` is the time since any moment of the past; it never goes back.
+#[derive(Debug)]
+pub struct Segment {
+    config: Config,
+    id: NodeId,
+    keys: Arc<Keyring>,
+    rng: fastrand::Rng,
+    started: Duration,
+    state: State,
+    carrier: bool,
+
+    peers: Peers,
+    book: ClaimBook,
+    vips: BTreeMap<IpAddr, Arc<Vip>>,
+    /// Has the API (or the saved state) said which nodes are on the segment?
+    stations_known: bool,
+    neighbours: Arc<[Neighbour]>,
+    view_fresh_at: Option<Duration>,
+    /// The highest birth and epoch seen of each address.
+    floors: BTreeMap<IpAddr, (Birth, Epoch)>,
+    /// Objects known to be deleted.
+    deleted: Agenda<Birth>,
+    /// Who took an address by the evidence of an announcement, though it is not heard.
+    announced_unheard: BTreeMap<IpAddr, NodeId>,
+
+    hello: HelloClock,
+    hearing: Hearing,
+    barrier: Option<Barrier>,
+    stall: Option<Stall>,
+    stopping: Option<Stopping>,
+    /// When a peer next needs attention.
+    peers_at: Duration,
+    /// What this node claimed before it restarted.
+    resume: BTreeMap<IpAddr, Claim>,
+    /// The silent nodes this one answers for.
+    covers: BTreeSet<NodeId>,
+    contending: BTreeMap<IpAddr, Contention>,
+    /// When contended addresses are to be looked at again.
+    turns: Agenda<()>,
+    answers: BTreeMap<IpAddr, MacAddr>,
+    announcer: Announcer,
+    first_claims: FirstClaims,
+    hold_down: HoldDown,
+    /// When an address was last defended against a stranger.
+    defended: BTreeMap<IpAddr, Duration>,
+    /// Changes of this node's claims that are to be sent.
+    changes: BTreeMap<IpAddr, Change>,
+    full_list: Option<FullList>,
+    outputs: VecDeque<Output>,
+    /// What was told within the last minute and would be told with every frame.
+    told: VecDeque<(Duration, Event)>,
+    state_changed: bool,
+    counters: Counters,
+}
+
+/// An address that this node is about to claim unless another does.
+#[derive(Clone, Copy, Debug)]
+struct Contention {
+    reason: Reason,
+    /// Since when nobody holds it as it should be held, and this node could claim.
+    since: Duration,
+}
+
+impl Segment {
+    /// A segment that has just been joined. `restored`: what an earlier run of this speaker saved, and whether the
+    /// machine has not been rebooted since (same boot id).
+    pub fn new(now: Duration, config: Config, keys: Arc<Keyring>, restored: Option<(SavedState, bool)>) -> Self {
+        let (saved, same_boot) = restored.unwrap_or_default();
+        let mut segment = Self {
+            id: config.node.id(),
+            keys,
+            rng: fastrand::Rng::with_seed(config.seed),
+            started: now,
+            state: State::Listening,
+            carrier: true,
+            peers: Peers::default(),
+            book: ClaimBook::default(),
+            vips: BTreeMap::new(),
+            stations_known: false,
+            neighbours: Arc::from([]),
+            view_fresh_at: None,
+            floors: saved.floors.into_iter().map(|(address, birth, epoch)| (address, (birth, epoch))).collect(),
+            deleted: Agenda::default(),
+            announced_unheard: BTreeMap::new(),
+            hello: HelloClock::new(now, config.timers),
+            hearing: Hearing::new(now),
+            barrier: Some(Barrier::new(now)),
+            stall: None,
+            stopping: None,
+            peers_at: now,
+            resume: BTreeMap::new(),
+            covers: BTreeSet::new(),
+            contending: BTreeMap::new(),
+            turns: Agenda::default(),
+            answers: BTreeMap::new(),
+            announcer: Announcer::new(config.announce_rate),
+            first_claims: FirstClaims::default(),
+            hold_down: HoldDown::default(),
+            defended: BTreeMap::new(),
+            changes: BTreeMap::new(),
+            full_list: None,
+            outputs: VecDeque::new(),
+            told: VecDeque::new(),
+            state_changed: false,
+            counters: Counters::default(),
+            config,
+        };
+        for claim in saved.claims {
+            segment.note_floor(&claim);
+            // On another boot something else may have happened to the address: only the floor is worth anything.
+            if same_boot || segment.breaks(Mutation::TrustRememberedClaims) {
+                segment.resume.insert(claim.address, claim);
+            }
+        }
+        if segment.breaks(Mutation::SkipBarrier) || segment.breaks(Mutation::TrustRememberedClaims) {
+            segment.activate(now);
+            segment.settle(now);
+        }
+        segment
+    }
+
+    /// Takes in a fact.
+    pub fn handle(&mut self, now: Duration, input: Input) {
+        self.wake(now);
+        match input {
+            Input::Vip(address, vip) => self.view_changed(now, address, vip),
+            Input::Fresh => {
+                let was_fresh = self.view_is_fresh(now);
+                self.view_fresh_at = Some(now);
+                if !was_fresh {
+                    self.evaluate_all(now);
+                }
+            }
+            Input::Stations(stations) => {
+                self.peers.list(&stations);
+                self.stations_known = true;
+                self.peers_at = now;
+                self.evaluate_contended(now);
+            }
+            Input::Keys(keys) => self.keys = keys,
+            Input::Carrier(carrier) => self.carrier_changed(now, carrier),
+            Input::Interface { mac, address } => self.interface_changed(now, mac, address),
+            Input::Neighbours(neighbours) => self.neighbours = neighbours,
+            Input::Evidence => self.evidence(now),
+            Input::Shutdown(shutdown) => self.shut_down(now, shutdown),
+        }
+        self.settle(now);
+    }
+
+    /// Takes in a frame of the protocol (without its Ethernet header), as it was received.
+    pub fn handle_frame(&mut self, now: Duration, bytes: &[u8]) {
+        let rejected = match self.keys.open(bytes) {
+            Ok(frame) => return self.handle_opened(now, &frame),
+            Err(rejected) => rejected,
+        };
+        match rejected {
+            Rejected::Foreign(_) => self.counters.foreign += 1,
+            Rejected::Forged => self.counters.forged += 1,
+            Rejected::Version(_) | Rejected::Truncated { .. } | Rejected::Malformed { .. } => {
+                self.counters.malformed += 1
+            }
+        }
+        // Whoever sent it: something is heard.
+        self.wake(now);
+        self.evidence(now);
+        self.settle(now);
+    }
+
+    /// Takes in a frame that was opened before with the keys this segment holds: several segments in one process can
+    /// share the work.
+    pub fn handle_opened(&mut self, now: Duration, frame: &Frame) {
+        self.wake(now);
+        if frame.sender.node == self.id {
+            self.own_frame(now, frame);
+        } else {
+            // First of all: what follows from hearing again has to follow before a death does.
+            self.evidence(now);
+            match &frame.body {
+                Body::Hello(hello) => self.hello_received(now, frame.sender, hello),
+                Body::Claims(claims) => self.claims_received(now, frame.sender, claims),
+            }
+        }
+        self.settle(now);
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Duration) {
+        self.wake(now);
+        self.step_barrier(now);
+        self.step_stall(now);
+        if self.peers_at <= now {
+            self.attend_peers(now);
+        }
+        while let Some((_, address, ())) = self.turns.pop_due(now) {
+            self.evaluate(now, address);
+        }
+        while let Some(step) = self.first_claims.poll(now) {
+            match step {
+                Step::Enquire(address) => self.outputs.push_back(Output::Enquire(address)),
+                Step::Free(address) => self.evaluate(now, address),
+            }
+        }
+        self.solicit(now);
+        if self.is_answering() {
+            while let Some(address) = self.announcer.poll(now) {
+                self.outputs.push_back(Output::Announce { address, mac: self.config.mac });
+            }
+        }
+        self.settle(now);
+        self.continue_full_list(now);
+        self.step_shutdown(now);
+        if self.hello.next <= now {
+            self.send_hellos(now);
+        }
+    }
+
+    /// When [`Segment::handle_timeout`] has something to do.
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        let announcer = self.announcer.poll_timeout().filter(|_| self.is_answering());
+        [
+            Some(self.hello.next),
+            Some(self.peers_at),
+            self.barrier.as_ref().map(Barrier::next),
+            self.stall.as_ref().map(Stall::next),
+            self.turns.next(),
+            self.first_claims.poll_timeout(),
+            self.hearing.solicit_at(),
+            announcer,
+            self.full_list.as_ref().map(FullList::next),
+            self.stopping.as_ref().and_then(Stopping::next),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// The next thing to do.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// What a solicitation for an address would be answered with now.
+    pub fn answer(&self, address: IpAddr) -> Option<MacAddr> {
+        self.answers.get(&address).copied().filter(|_| self.is_answering())
+    }
+
+    /// Does it answer at all? Not while it listens after a start, a lost link or a stall.
+    pub fn is_answering(&self) -> bool {
+        self.carrier
+            && self.barrier.is_none()
+            && self.state != State::Listening
+            && (self.stall.is_none() || self.breaks(Mutation::AnswerAfterStall))
+    }
+
+    /// What a later run should know.
+    pub fn saved_state(&self) -> SavedState {
+        SavedState {
+            claims: self.book.range(self.id, ..).copied().collect(),
+            floors: self.floors.iter().map(|(address, (birth, epoch))| (*address, *birth, *epoch)).collect(),
+        }
+    }
+
+    /// Frames taken in and dropped.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// The time between two Hellos, as last promised.
+    fn interval(&self) -> Duration {
+        self.hello.interval
+    }
+
+    fn view_is_fresh(&self, now: Duration) -> bool {
+        self.view_fresh_at.is_some_and(|at| now.saturating_sub(at) <= VIEW_FRESH)
+            || self.breaks(Mutation::MoveWithStaleView)
+    }
+
+    /// Each call begins here: was this process run in time?
+    fn wake(&mut self, now: Duration) {
+        let late = self.poll_timeout().map(|due| now.saturating_sub(due)).unwrap_or_default();
+        if late > timers::lost_after(self.interval()) {
+            self.stalled(now, late);
+        }
+    }
+
+    /// Each call ends here: sends what has changed.
+    fn settle(&mut self, now: Duration) {
+        self.send_changes(now);
+        if std::mem::take(&mut self.state_changed) {
+            self.tell(Event::StateChanged);
+        }
+    }
+
+    fn tell(&mut self, event: Event) {
+        self.outputs.push_back(Output::Event(event));
+    }
+
+    /// Tells what every frame would tell again.
+    fn report_once_a_minute(&mut self, now: Duration, event: Event) {
+        while self.told.front().is_some_and(|(at, _)| now >= *at + Duration::from_secs(60)) {
+            self.told.pop_front();
+        }
+        if self.told.iter().all(|(_, told)| *told != event) {
+            self.told.push_back((now, event.clone()));
+            self.tell(event);
+        }
+    }
+
+    #[cfg(feature = "mutations")]
+    fn breaks(&self, mutation: Mutation) -> bool {
+        self.config.mutation == Some(mutation)
+    }
+
+    #[cfg(not(feature = "mutations"))]
+    #[expect(clippy::unused_self, reason = "the same call with and without the feature")]
+    const fn breaks(&self, _: Mutation) -> bool {
+        false
+    }
+}

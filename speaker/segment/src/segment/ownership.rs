@@ -1,0 +1,381 @@
+//! Ownership of addresses: gathers the facts about each, and does what [`decide`] says.
+
+use std::{cmp::Reverse, net::IpAddr, sync::Arc, time::Duration};
+
+use super::{Contention, Segment};
+use crate::{
+    claim::{Birth, Claim, ClaimKey, Epoch, Precedence, Reason},
+    decide::{Facts, Holder, Standing, Verdict, VipFacts, decide},
+    first_claim,
+    mutation::Mutation,
+    node::NodeId,
+    peers::{Peer, Presence},
+    timers::{BARRIER, COVER_MAX, FIRST_CLAIM_PROBE_EVERY, FIRST_CLAIM_PROBES},
+    types::{Event, Output, Withdrawal},
+    view::Vip,
+    wire::{Change, State},
+};
+
+/// Those whose view of the API lags behind it by more than this resurrect nothing: they are told again.
+const DELETED_FOR: Duration = Duration::from_secs(600);
+
+impl Segment {
+    /// The API's view of an address has changed.
+    pub(super) fn view_changed(&mut self, now: Duration, address: IpAddr, vip: Option<Arc<Vip>>) {
+        match vip {
+            Some(vip) => {
+                if self.deleted_birth(address).is_some_and(|birth| birth < vip.birth) {
+                    self.deleted.remove(address);
+                }
+                self.vips.insert(address, vip);
+            }
+            None => {
+                let seen = self.vips.remove(&address).map(|vip| vip.birth);
+                let own = self.book.of(self.id, address).map(|claim| claim.birth);
+                if let Some(birth) = seen.or(own) {
+                    self.note_deleted(now, address, birth);
+                }
+                self.hold_down.forget(address);
+                self.announced_unheard.remove(&address);
+                self.defended.remove(&address);
+            }
+        }
+        self.evaluate(now, address);
+        if !self.vips.contains_key(&address) && self.best_claim(address).is_none() {
+            self.floors.remove(&address);
+        }
+    }
+
+    /// An object of this birth is gone.
+    pub(super) fn note_deleted(&mut self, now: Duration, address: IpAddr, birth: Birth) {
+        while let Some((_, old, birth)) = self.deleted.pop_due(now) {
+            // As long as this node's view still shows it, it must not be forgotten.
+            if self.vips.get(&old).is_some_and(|vip| vip.birth <= birth) {
+                self.deleted.set(now + DELETED_FOR, old, birth);
+            }
+        }
+        let birth = self.deleted_birth(address).map_or(birth, |known| known.max(birth));
+        self.deleted.set(now + DELETED_FOR, address, birth);
+    }
+
+    pub(super) fn deleted_birth(&self, address: IpAddr) -> Option<Birth> {
+        self.deleted.get(address).map(|(_, birth)| *birth)
+    }
+
+    /// Everything may have changed.
+    pub(super) fn evaluate_all(&mut self, now: Duration) {
+        for address in self.answers_and_claims() {
+            self.evaluate(now, address);
+        }
+    }
+
+    /// Every address there is something to decide about.
+    pub(super) fn answers_and_claims(&self) -> Vec<IpAddr> {
+        let own = self.book.addresses_of(self.id);
+        let mut all: Vec<IpAddr> =
+            self.vips.keys().copied().chain(own).chain(self.contending.keys().copied()).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    /// Who else could claim has changed.
+    pub(super) fn evaluate_contended(&mut self, now: Duration) {
+        for address in self.contending.keys().copied().collect::<Vec<_>>() {
+            self.evaluate(now, address);
+        }
+    }
+
+    /// A peer stands differently: decides anew about what it holds, and about what it might now claim.
+    pub(super) fn reassess(&mut self, now: Duration, id: NodeId) {
+        self.update_cover(now, id);
+        for address in self.book.addresses_of(id).collect::<Vec<_>>() {
+            self.evaluate(now, address);
+        }
+        self.evaluate_contended(now);
+    }
+
+    /// Decides about an address, and acts.
+    pub(super) fn evaluate(&mut self, now: Duration, address: IpAddr) {
+        match decide(&self.facts(now, address)) {
+            Verdict::Rest => self.settle_contention(address),
+            Verdict::Yield => self.yield_to_better(now, address),
+            Verdict::Withdraw(why) => {
+                self.settle_contention(address);
+                self.strike(address, Some(why));
+                self.tell(Event::Withdrawn { address, why });
+            }
+            Verdict::Renew => self.claim(now, address, Reason::Recreated),
+            Verdict::Contend(reason) => self.contend(now, address, reason),
+        }
+        self.refresh_answer(address);
+    }
+
+    fn facts(&mut self, now: Duration, address: IpAddr) -> Facts {
+        let best = self.best_claim(address);
+        let holder = match best {
+            Some((id, claim)) if id == self.id => Holder::Me(claim),
+            Some((id, claim)) => Holder::Peer(claim, self.standing(now, id, &claim)),
+            None => match self.presumed(address) {
+                Some(id) => {
+                    self.ask_unheard(now, id);
+                    Holder::Presumed
+                }
+                None => Holder::Nobody,
+            },
+        };
+        let vip = self.vips.get(&address).map(|vip| {
+            let class = |id| vip.candidates.iter().find(|c| c.node == id).map(|c| c.class);
+            let holders = best.and_then(|(id, _)| class(id));
+            VipFacts { birth: vip.birth, has_candidates: !vip.candidates.is_empty(), mine: class(self.id), holders }
+        });
+        let held_down = self.hold_down.until(now, address);
+        if let Some(until) = held_down {
+            self.turns.set(until, address, ());
+        }
+        let held_down = held_down.is_some() && !self.breaks(Mutation::RetakeWithoutHoldDown);
+        Facts {
+            own: self.book.of(self.id, address).copied(),
+            holder,
+            vip,
+            deleted: self.deleted_birth(address),
+            may_move: self.view_is_fresh(now) && !held_down,
+        }
+    }
+
+    fn standing(&self, now: Duration, id: NodeId, claim: &Claim) -> Standing {
+        let Some(peer) = self.peers.get(id) else { return Standing::Holding };
+        let Some(run) = &peer.run else { return Standing::Holding };
+        match peer.presence() {
+            _ if run.state == State::Leaving => Standing::Leaving,
+            Presence::Speaking if run.deaf && !self.breaks(Mutation::IgnoreDeafOwner) => Standing::Deaf,
+            Presence::Silent { .. }
+                if !claim.cover && peer.lost_at().is_some_and(|at| at <= now) && self.is_hearing() =>
+            {
+                Standing::Uncovered
+            }
+            // If nobody at all is heard, it is the network that drops the protocol, and not that speaker which failed.
+            Presence::Silent { since, .. } if now >= since + COVER_MAX && self.peers.speaking() > 0 => {
+                Standing::CoverExpired
+            }
+            _ => Standing::Holding,
+        }
+    }
+
+    /// The highest live claim on an address.
+    pub(super) fn best_claim(&self, address: IpAddr) -> Option<(NodeId, Claim)> {
+        self.book.best(address, |id, claim| self.order(id, claim))
+    }
+
+    fn order(&self, id: NodeId, claim: &Claim) -> (Precedence, Reverse<usize>) {
+        let (birth, epoch, key) = claim.precedence();
+        if self.breaks(Mutation::IgnoreEpoch) {
+            return ((birth, Epoch(0), key), Reverse(0));
+        }
+        if self.breaks(Mutation::BreakTiesByRank) {
+            let place = |vip: &Arc<Vip>| vip.candidates.iter().position(|candidate| candidate.node == id);
+            let rank = self.vips.get(&claim.address).and_then(place).unwrap_or(usize::MAX);
+            return ((birth, epoch, ClaimKey(0)), Reverse(rank));
+        }
+        ((birth, epoch, key), Reverse(0))
+    }
+
+    /// A node that is not heard, but is taken to own an address that nobody claims: the API or the wire says that it
+    /// announces it, and its kernel is not known to be silent.
+    fn presumed(&self, address: IpAddr) -> Option<NodeId> {
+        let vip = self.vips.get(&address)?;
+        let named = self.announced_unheard.get(&address).copied().or(vip.announced_by)?;
+        let there = self.peers.get(named).is_some_and(Peer::may_be_there);
+        (there && !self.breaks(Mutation::IgnoreUnheardPeers)).then_some(named)
+    }
+
+    /// The addresses a node is presumed to own.
+    pub(super) fn presumed_of(&self, id: NodeId) -> Vec<IpAddr> {
+        let named =
+            |address: &IpAddr, vip: &Vip| self.announced_unheard.get(address).copied().or(vip.announced_by) == Some(id);
+        let unclaimed = self.vips.iter().filter(|(address, vip)| named(address, vip));
+        unclaimed.map(|(address, _)| *address).filter(|address| self.best_claim(*address).is_none()).collect()
+    }
+
+    /// How many candidates that could claim come before this node; `None` if it is no candidate. The holder, which is to
+    /// be succeeded, does not count.
+    pub(super) fn place(&self, vip: &Vip, holder: Option<NodeId>) -> Option<usize> {
+        let mut before = 0;
+        for candidate in &vip.candidates {
+            if candidate.node == self.id {
+                return Some(before);
+            }
+            let counts = |peer: &Peer| peer.takes_part() || peer.may_be_there();
+            if Some(candidate.node) != holder && self.peers.get(candidate.node).is_some_and(counts) {
+                before += 1;
+            }
+        }
+        None
+    }
+
+    fn may_claim(&self) -> bool {
+        let hears = self.is_hearing() || self.breaks(Mutation::TakeOverWhileDeaf);
+        self.state == State::Active && self.stall.is_none() && self.carrier && hears
+    }
+
+    /// Claims an address in this node's turn.
+    fn contend(&mut self, now: Duration, address: IpAddr, reason: Reason) {
+        let may_claim = self.may_claim();
+        let contention = self.contending.entry(address).or_insert(Contention { reason, since: now });
+        if reason != Reason::Vacant {
+            contention.reason = reason;
+        }
+        if !may_claim {
+            // Its turn is counted from when it could.
+            contention.since = now;
+            return;
+        }
+        let Contention { reason, since } = *contention;
+        let Some(vip) = self.vips.get(&address).cloned() else { return };
+        let holder = self.best_claim(address).map(|(id, _)| id);
+        let Some(place) = self.place(&vip, holder) else { return };
+        let step = u32::try_from(place).unwrap_or(u32::MAX).saturating_mul(2);
+        let mut due = since + self.interval().saturating_mul(step);
+        let known = self.floors.contains_key(&address) || vip.ever_announced;
+        if holder.is_none() && known && self.has_restarted_candidate(&vip) {
+            // One of them may be about to resume it.
+            due = due.max(since + BARRIER.max(self.interval() * 10));
+        }
+        if due > now {
+            self.turns.set(due, address, ());
+            self.ask_unheard_candidates(now, &vip);
+            return;
+        }
+        if holder.is_none() && !known && !self.is_free(now, address) {
+            return;
+        }
+        self.claim(now, address, reason);
+    }
+
+    fn has_restarted_candidate(&self, vip: &Vip) -> bool {
+        let restarted = |id| self.peers.get(id).is_some_and(|peer| peer.speaks() && peer.listens());
+        vip.candidates.iter().any(|candidate| restarted(candidate.node))
+    }
+
+    /// Those that come first may be there, though they are not heard: their kernels are asked.
+    fn ask_unheard_candidates(&mut self, now: Duration, vip: &Vip) {
+        let me = self.id;
+        for candidate in vip.candidates.iter().take_while(|candidate| candidate.node != me) {
+            self.ask_unheard(now, candidate.node);
+        }
+    }
+
+    /// Before its first claim ever, everybody is asked for an address.
+    fn is_free(&mut self, now: Duration, address: IpAddr) -> bool {
+        match self.first_claims.verdict(now, address) {
+            first_claim::Verdict::Free => true,
+            first_claim::Verdict::Unknown => {
+                self.first_claims.begin(now, address);
+                self.turns.set(now + FIRST_CLAIM_PROBE_EVERY * (FIRST_CLAIM_PROBES + 1), address, ());
+                false
+            }
+            first_claim::Verdict::Probing
+            | first_claim::Verdict::Conflict { .. }
+            | first_claim::Verdict::AnsweredByCluster { .. } => false,
+        }
+    }
+
+    fn claim(&mut self, now: Duration, address: IpAddr, reason: Reason) {
+        let Some(vip) = self.vips.get(&address) else { return };
+        // Another node may know a younger object than this one's view shows; its birth is on the wire.
+        let (birth, epoch) = match self.floors.get(&address) {
+            Some((birth, epoch)) if *birth >= vip.birth => (*birth, epoch.next()),
+            _ => (vip.birth, Epoch(1)),
+        };
+        let key = ClaimKey::of(address, &vip.uid, &self.config.node);
+        let cover = vip.cover;
+        self.enter_claim(now, Claim { address, birth, epoch, key, reason, cover });
+        self.announce(now, address);
+    }
+
+    /// From now on this node owns an address.
+    pub(super) fn enter_claim(&mut self, now: Duration, claim: Claim) {
+        self.settle_contention(claim.address);
+        self.note_floor(&claim);
+        self.book.set(self.id, claim);
+        self.changes.insert(claim.address, Change::Claimed(claim));
+        self.state_changed = true;
+        self.announced_unheard.remove(&claim.address);
+        self.tell(Event::Owned(claim));
+        self.refresh_answer(claim.address);
+        self.peers_at = self.peers_at.min(now + self.interval());
+    }
+
+    /// Tells everybody where an address is, now and in the rounds that follow.
+    pub(super) fn announce(&mut self, now: Duration, address: IpAddr) {
+        if self.is_answering() {
+            self.outputs.push_back(Output::Announce { address, mac: self.config.mac });
+            self.announcer.gained(now, address);
+        }
+    }
+
+    fn yield_to_better(&mut self, now: Duration, address: IpAddr) {
+        self.settle_contention(address);
+        let Some((to, claim)) = self.best_claim(address) else { return };
+        if claim.reason == Reason::Class {
+            self.hold_down.deposed(now, address);
+        }
+        self.strike(address, None);
+        self.tell(Event::Lost { claim, to });
+    }
+
+    /// An unheard node announces what this one owns: one of the two has to stop, and it is the one that was first.
+    pub(super) fn yield_to_unheard(&mut self, address: IpAddr, to: NodeId) {
+        self.settle_contention(address);
+        self.strike(address, None);
+        self.tell(Event::Withdrawn { address, why: Withdrawal::TakenByUnheard(to) });
+        self.refresh_answer(address);
+    }
+
+    fn settle_contention(&mut self, address: IpAddr) {
+        if self.contending.remove(&address).is_some() {
+            self.first_claims.cancel(address);
+        }
+    }
+
+    /// The highest birth and epoch of an address ever seen.
+    pub(super) fn note_floor(&mut self, claim: &Claim) {
+        let floor = self.floors.entry(claim.address).or_insert((claim.birth, claim.epoch));
+        *floor = (*floor).max((claim.birth, claim.epoch));
+    }
+
+    /// Is one claim better than another, of whomever?
+    pub(super) fn beats(&self, better: &Claim, worse: &Claim) -> bool {
+        better.precedence() > worse.precedence()
+    }
+
+    pub(super) fn refresh_answers_of(&mut self, id: NodeId) {
+        let claimed: Vec<IpAddr> = self.book.addresses_of(id).collect();
+        for address in claimed.into_iter().chain(self.presumed_of(id)) {
+            self.refresh_answer(address);
+        }
+    }
+
+    /// What this node answers for an address with follows from who holds it.
+    pub(super) fn refresh_answer(&mut self, address: IpAddr) {
+        let covered = |id: NodeId| self.peers.get(id).filter(|_| self.covers.contains(&id)).and_then(Peer::mac);
+        let answer = match self.best_claim(address) {
+            Some((id, _)) if id == self.id => Some(self.config.mac),
+            Some((id, claim)) if claim.cover => covered(id),
+            Some(_) => None,
+            None if self.vips.contains_key(&address) => self.presumed(address).and_then(covered),
+            None => None,
+        };
+        let before = self.answers.get(&address).copied();
+        if answer == before
+            || answer.is_none() && before == Some(self.config.mac) && self.breaks(Mutation::KeepAnsweringAfterLoss)
+        {
+            return;
+        }
+        match answer {
+            Some(mac) => self.answers.insert(address, mac),
+            None => self.answers.remove(&address),
+        };
+        self.outputs.push_back(Output::Answers { address, mac: answer });
+    }
+}

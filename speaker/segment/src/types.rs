@@ -1,0 +1,209 @@
+//! What goes into a [`Segment`](crate::Segment) and what comes out.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    claim::{Birth, Claim, Epoch},
+    mac::MacAddr,
+    node::{Incarnation, NodeId, NodeName},
+    timers::Timers,
+    view::{Shutdown, Station, Vip},
+    wire::Keyring,
+};
+
+/// What a segment is made for.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// This node.
+    pub node: NodeName,
+    /// This run of its speaker: random.
+    pub incarnation: Incarnation,
+    /// Its link-layer address on the segment.
+    pub mac: MacAddr,
+    /// An address of its own on the segment.
+    pub address: Option<IpAddr>,
+    /// The timers.
+    pub timers: Timers,
+    /// Repeated announcements per second.
+    pub announce_rate: u32,
+    /// Where jitter comes from: the same seed and inputs give the same outputs.
+    pub seed: u64,
+    /// A rule to break.
+    #[cfg(feature = "mutations")]
+    pub mutation: Option<crate::mutation::Mutation>,
+}
+
+/// A host whose link-layer address this node's kernel knows (its neighbour table, the gateway): asked for a sign of
+/// life when nothing is heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Neighbour {
+    /// Its address.
+    pub address: IpAddr,
+    /// Its link-layer address.
+    pub mac: MacAddr,
+}
+
+/// A fact.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// What the API's view says about an address; `None`: its VirtualIP is gone or being deleted. (Not: unknown. An
+    /// empty or expired watch is no input.)
+    Vip(IpAddr, Option<Arc<Vip>>),
+    /// The API's view is as of now: every watch has made progress.
+    Fresh,
+    /// The nodes which the API lists on this segment, without this one.
+    Stations(Arc<[Station]>),
+    /// The keys, when the Secret changes.
+    Keys(Arc<Keyring>),
+    /// The link has, or has no, carrier. It is taken to be up at the start.
+    Carrier(bool),
+    /// The node's own addresses on the segment have changed.
+    Interface {
+        /// Link-layer address.
+        mac: MacAddr,
+        /// An address of the node.
+        address: Option<IpAddr>,
+    },
+    /// Hosts to ask for a sign of life.
+    Neighbours(Arc<[Neighbour]>),
+    /// A frame from another host (not to 01:80:c2:00:00:0x) which is neither the protocol's nor ARP or ND.
+    Evidence,
+    /// Stop. [`Event::Finished`] says when.
+    Shutdown(Shutdown),
+}
+
+/// Something to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Send a frame of the protocol to [`wire::GROUP`](crate::wire::GROUP).
+    Send(Vec<u8>),
+    /// Ask one host for its own address, by unicast ARP request or Neighbour Solicitation.
+    Probe {
+        /// The address asked for.
+        address: IpAddr,
+        /// The host.
+        mac: MacAddr,
+    },
+    /// Ask everybody who has an address before it is claimed for the first time: an ARP probe (sender 0.0.0.0) or a
+    /// Neighbour Solicitation from ::.
+    Enquire(IpAddr),
+    /// Ask all hosts for a sign of life: an ICMPv6 echo request to ff02::1.
+    EchoAll,
+    /// Announce an address to everybody: a gratuitous ARP request or an unsolicited Neighbour Advertisement.
+    Announce {
+        /// The address.
+        address: IpAddr,
+        /// Where it is: always this node.
+        mac: MacAddr,
+    },
+    /// From now on solicitations for this address are answered with this link-layer address (this node's, or that of
+    /// the silent node it covers), or no more. For filters and group memberships.
+    Answers {
+        /// The address.
+        address: IpAddr,
+        /// The answer.
+        mac: Option<MacAddr>,
+    },
+    /// Tell what happened.
+    Event(Event),
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// This node owns an address now.
+    Owned(Claim),
+    /// This node has lost an address to a better claim.
+    Lost {
+        /// The better claim.
+        claim: Claim,
+        /// Whose it is.
+        to: NodeId,
+    },
+    /// This node gave an address up, with nobody to follow.
+    Withdrawn {
+        /// The address.
+        address: IpAddr,
+        /// Why.
+        why: Withdrawal,
+    },
+    /// A peer is heard both ways.
+    PeerUp(NodeName),
+    /// A peer has fallen silent.
+    PeerSilent(NodeId),
+    /// A node which the API lists on the segment is not heard, though its kernel answers: the network may drop the
+    /// protocol's frames, or its speaker does not run.
+    PeerUnheard(NodeName),
+    /// A peer's node is dead.
+    PeerDead(NodeId),
+    /// This node answers for a silent one.
+    Covering(NodeId),
+    /// It has done so for a minute.
+    CoveringLong(NodeId),
+    /// It does so no more.
+    CoverEnded(NodeId),
+    /// Somebody outside the cluster holds an address: it is not claimed, or defended if it was.
+    Conflict {
+        /// The address.
+        address: IpAddr,
+        /// The stranger.
+        mac: MacAddr,
+    },
+    /// A node of the cluster answers for an address which it does not claim: another provider, or kube-proxy in IPVS
+    /// mode without strict ARP.
+    AnsweredByClusterNode {
+        /// The address.
+        address: IpAddr,
+        /// The node.
+        node: NodeId,
+    },
+    /// Two machines speak as one node.
+    DuplicateNode(NodeId),
+    /// This node's own frames come back: two of its interfaces are on one segment, or the segment has a loop.
+    SegmentLoop,
+    /// This process was not run for this long; it answers nothing until it has heard what it missed.
+    Stalled(Duration),
+    /// [`Segment::saved_state`](crate::Segment::saved_state) has changed.
+    StateChanged,
+    /// The shutdown is complete.
+    Finished,
+}
+
+/// Why an address was given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Withdrawal {
+    /// Its VirtualIP is gone.
+    Deleted,
+    /// No node may announce it.
+    NoCandidate,
+    /// A node that is not heard announces it.
+    TakenByUnheard(NodeId),
+}
+
+/// What outlives a restart of the process: written by the edge to memory, given back at the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedState {
+    /// What this node claimed.
+    pub claims: Vec<Claim>,
+    /// The highest birth and epoch seen of each address.
+    pub floors: Vec<(IpAddr, Birth, Epoch)>,
+}
+
+/// Frames that were dropped, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Frames of the protocol taken in.
+    pub accepted: u64,
+    /// Of another cluster: unknown key.
+    pub foreign: u64,
+    /// With a known key and a wrong authentication code.
+    pub forged: u64,
+    /// Older than one that was taken in, or of a run that has not proved that it is one.
+    pub replayed: u64,
+    /// Not understood.
+    pub malformed: u64,
+    /// Not sent, because nobody would understand them.
+    pub unsendable: u64,
+}

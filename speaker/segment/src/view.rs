@@ -1,0 +1,75 @@
+//! What the edge tells the machine about the world beyond the segment: the API's view, and the node's own interface.
+
+use std::{net::IpAddr, sync::Arc};
+
+use crate::{
+    claim::Birth,
+    mac::MacAddr,
+    node::{NodeId, NodeName},
+};
+
+/// How fit a node is to announce an address; lower is better. Made by the edge from what the API says: usable endpoint
+/// (for `externalTrafficPolicy: Local`), Ready, and, with `failback: Always`, preference. Nodes of one class are equal:
+/// nothing ever moves between them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Class(pub u8);
+
+/// A node that may announce an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// The node.
+    pub node: NodeId,
+    /// How fit it is.
+    pub class: Class,
+}
+
+/// A VirtualIP, as this node's API view has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vip {
+    /// When the object was created.
+    pub birth: Birth,
+    /// The object's UID.
+    pub uid: Arc<str>,
+    /// Who may announce it, first in rank first: by class, then by what breaks ties (weight, incumbent, home, hash).
+    pub candidates: Vec<Candidate>,
+    /// The node that announces it by VirtualIP.status.
+    pub announced_by: Option<NodeId>,
+    /// The node the controller chose.
+    pub home: Option<NodeId>,
+    /// Has anyone ever announced it? If not, it is probed for before the first claim.
+    pub ever_announced: bool,
+    /// May others answer for the owner while its speaker is silent?
+    pub cover: bool,
+}
+
+/// A node which the API lists on this segment (SpeakerStatus), whether or not it is heard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Station {
+    /// Its name.
+    pub node: NodeName,
+    /// Its link-layer address on the segment.
+    pub mac: MacAddr,
+    /// An address of the node itself on the segment, for which its kernel answers: what liveness probes ask for.
+    pub address: IpAddr,
+}
+
+/// How a speaker is told to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shutdown {
+    /// The node stays: a restart or an upgrade. Others cover; nothing moves.
+    Restarting,
+    /// The node is cordoned, deleted or drained: others take over while this one still answers.
+    Leaving,
+}
+
+/// An ARP or Neighbour Discovery packet, in the terms both share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Packet {
+    /// The Ethernet source.
+    pub source: MacAddr,
+    /// The binding it states: ARP's sender addresses (absent if the protocol address is 0.0.0.0); target and link-layer
+    /// option of a Neighbour Advertisement; source and link-layer option of a Neighbour Solicitation.
+    pub binding: Option<(IpAddr, MacAddr)>,
+    /// The address it asks for; `None` for answers. A gratuitous ARP request asks for what it states.
+    pub asks: Option<IpAddr>,
+}

@@ -1,0 +1,191 @@
+//! What is around every frame: header and authentication code.
+
+use super::{
+    Body, Frame, KeyId, Keyring, MAX_FRAME, Sender, VERSION,
+    bytes::{Flaw, Reader},
+    claims, hello,
+    key::TAG,
+};
+use crate::node::{Incarnation, NodeId};
+
+/// Version, type, length, key id: what is read of a frame before it is known to be from this cluster.
+const PREFIX: usize = 12;
+
+/// The prefix, and who sent the frame: node, incarnation, sequence.
+const HEADER: usize = PREFIX + 24;
+
+/// Bytes of a frame around its body.
+pub(super) const ENVELOPE: usize = HEADER + TAG;
+
+const HELLO: u8 = 1;
+const CLAIMS: u8 = 2;
+
+/// Why bytes are no frame for this speaker.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Rejected {
+    /// Less came than a frame has, or than this one says it has.
+    #[error("truncated: {has} bytes of {needs}")]
+    Truncated {
+        /// Bytes that came.
+        has: usize,
+        /// Bytes that there should be.
+        needs: usize,
+    },
+    /// Of a version this speaker cannot read.
+    #[error("of protocol version {0}; this speaker reads 1 to {VERSION}")]
+    Version(u8),
+    /// Signed with a key this speaker does not have: another cluster's, or one that it has not got yet.
+    #[error("signed with the unknown key {0}")]
+    Foreign(KeyId),
+    /// Signed with a known key, but wrongly.
+    #[error("wrong authentication code")]
+    Forged,
+    /// Not understood.
+    #[error("malformed: {field}: {what}")]
+    Malformed {
+        /// The field, as docs/protocol.md calls it.
+        field: &'static str,
+        /// What is wrong with it.
+        what: String,
+    },
+}
+
+impl From<Flaw> for Rejected {
+    fn from(Flaw { field, what }: Flaw) -> Self {
+        Self::Malformed { field, what }
+    }
+}
+
+/// Why a frame cannot be sent.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SealError {
+    /// This speaker does not have the key.
+    #[error("there is no key with the id {0}")]
+    UnknownKey(KeyId),
+    /// This speaker does not write this version.
+    #[error("this speaker writes protocol versions 1 to {VERSION}, not {0}")]
+    Version(u8),
+    /// It says more than fits into one frame.
+    #[error("{0} bytes do not fit into a frame of at most {MAX_FRAME}: say less, or split it")]
+    TooLong(usize),
+    /// No receiver would understand it.
+    #[error("{field}: {what}")]
+    Invalid {
+        /// The field.
+        field: &'static str,
+        /// What is wrong with it.
+        what: String,
+    },
+}
+
+impl From<Flaw> for SealError {
+    fn from(Flaw { field, what }: Flaw) -> Self {
+        Self::Invalid { field, what }
+    }
+}
+
+/// The version to write, so that all peers can read it: the highest that this speaker and each of them reads.
+///
+/// Peers are all whose Hellos can be read, *also those that have not echoed this node yet*: they can do so only once
+/// they can read it.
+pub fn version_for(peers_highest: impl Iterator<Item = u8>) -> u8 {
+    // A peer that says 0 is wrong: there is no such version.
+    peers_highest.min().map_or(VERSION, |lowest| lowest.clamp(1, VERSION))
+}
+
+impl Keyring {
+    /// A frame as bytes, written in this version and signed with this key. Times are cut to what their fields hold.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such key or version, or the frame is too long, or says what [`Keyring::open`] would refuse.
+    pub fn seal(&self, key: KeyId, version: u8, frame: &Frame) -> Result<Vec<u8>, SealError> {
+        let key = self.get(key).ok_or(SealError::UnknownKey(key))?;
+        if !(1..=VERSION).contains(&version) {
+            return Err(SealError::Version(version));
+        }
+        check(frame)?;
+        let Sender { node, incarnation, sequence } = frame.sender;
+        let kind = match frame.body {
+            Body::Hello(_) => HELLO,
+            Body::Claims(_) => CLAIMS,
+        };
+        let mut out = Vec::with_capacity(MAX_FRAME);
+        out.extend([version, kind, 0, 0]);
+        for number in [key.id().0, node.0, incarnation.0, sequence] {
+            out.extend(number.to_be_bytes());
+        }
+        match &frame.body {
+            Body::Hello(hello) => hello::put(&mut out, hello)?,
+            Body::Claims(claims) => claims::put(&mut out, claims)?,
+        }
+        let total = out.len() + TAG;
+        let length = u16::try_from(total).ok().filter(|_| total <= MAX_FRAME).ok_or(SealError::TooLong(total))?;
+        for (to, from) in out.iter_mut().skip(2).zip(length.to_be_bytes()) {
+            *to = from;
+        }
+        let tag = key.tag(&out);
+        out.extend(tag);
+        Ok(out)
+    }
+
+    /// Reads a frame, as it was received behind its Ethernet header. What follows the length it states is ignored:
+    /// Ethernet fills frames up to 46 bytes.
+    ///
+    /// # Errors
+    ///
+    /// If it is not for this speaker. The authentication code is checked before anything of the body is looked at.
+    pub fn open(&self, bytes: &[u8]) -> Result<Frame, Rejected> {
+        let version = *bytes.first().ok_or(Rejected::Truncated { has: 0, needs: ENVELOPE })?;
+        if !(1..=VERSION).contains(&version) {
+            return Err(Rejected::Version(version));
+        }
+        let truncated = |needs| Rejected::Truncated { has: bytes.len(), needs };
+        if bytes.len() < ENVELOPE {
+            return Err(truncated(ENVELOPE));
+        }
+        let mut reader = Reader(bytes);
+        reader.u8("version")?;
+        let kind = reader.u8("type")?;
+        let length = usize::from(reader.u16("length")?);
+        if !(ENVELOPE..=MAX_FRAME).contains(&length) {
+            let what = format!("{length} bytes; a frame has {ENVELOPE} to {MAX_FRAME}");
+            return Err(Rejected::Malformed { field: "length", what });
+        }
+        let (signed, tag) = bytes
+            .get(..length)
+            .and_then(|frame| frame.split_at_checked(length - TAG))
+            .ok_or_else(|| truncated(length))?;
+        let id = KeyId(reader.u64("key id")?);
+        let key = self.get(id).ok_or(Rejected::Foreign(id))?;
+        if !key.verifies(signed, tag) {
+            return Err(Rejected::Forged);
+        }
+        let mut reader = Reader(signed);
+        reader.bytes("header", PREFIX)?;
+        let sender = Sender {
+            node: NodeId(reader.u64("node id")?),
+            incarnation: Incarnation(reader.u64("incarnation")?),
+            sequence: reader.u64("sequence")?,
+        };
+        let body = match kind {
+            HELLO => Body::Hello(hello::read(&mut reader)?),
+            CLAIMS => Body::Claims(claims::read(&mut reader)?),
+            unknown => return Err(Flaw::new("type", format!("unknown type {unknown}")).into()),
+        };
+        let frame = Frame { sender, body };
+        check(&frame)?;
+        Ok(frame)
+    }
+}
+
+/// What every frame must keep to, whoever writes it: checked before it is sent and after it was read.
+fn check(frame: &Frame) -> Result<(), Flaw> {
+    if frame.sender.sequence == 0 {
+        return Err(Flaw::new("sequence", "it is 0; the first frame has 1"));
+    }
+    match &frame.body {
+        Body::Hello(hello) => hello::check(frame.sender, hello),
+        Body::Claims(claims) => claims::check(claims),
+    }
+}

@@ -1,0 +1,178 @@
+//! The cluster's key: authenticates frames, and keeps other clusters out.
+
+use std::{fmt, iter};
+
+use ring::{
+    digest::{Context, SHA256},
+    hmac,
+};
+use subtle::ConstantTimeEq;
+
+use crate::node::first_eight;
+
+/// What names a key in frames: the first eight bytes of SHA-256 over "herald key id" and the key, so nobody has to
+/// number keys.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyId(pub u64);
+
+impl fmt::Debug for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// What comes before the key in the hash that names it: so the name is no other hash of the key.
+const ID_CONTEXT: &[u8] = b"herald key id";
+
+/// Bytes of a frame's authentication code: HMAC-SHA256, cut to its first half, which is as short as RFC 2104 section 5
+/// recommends. A forger hits one in 2^128, and learns of a hit only by being obeyed.
+pub(super) const TAG: usize = 16;
+
+/// A key of the cluster. It shows its id, never itself.
+#[derive(Clone)]
+pub struct Key {
+    id: KeyId,
+    hmac: hmac::Key,
+}
+
+impl Key {
+    /// The shortest key, in bytes: as long as the hash, below which HMAC loses strength (RFC 2104 section 3).
+    pub const MIN_LEN: usize = 32;
+
+    /// The key with these secret bytes.
+    ///
+    /// # Errors
+    ///
+    /// If there are fewer than [`Key::MIN_LEN`].
+    pub fn new(secret: &[u8]) -> Result<Self, KeyError> {
+        if secret.len() < Self::MIN_LEN {
+            return Err(KeyError::TooShort(secret.len()));
+        }
+        let mut context = Context::new(&SHA256);
+        context.update(ID_CONTEXT);
+        context.update(secret);
+        let id = KeyId(first_eight(context.finish().as_ref()));
+        Ok(Self { id, hmac: hmac::Key::new(hmac::HMAC_SHA256, secret) })
+    }
+
+    /// What names it in frames.
+    pub fn id(&self) -> KeyId {
+        self.id
+    }
+
+    /// The authentication code of these bytes.
+    pub(super) fn tag(&self, bytes: &[u8]) -> [u8; TAG] {
+        let full = hmac::sign(&self.hmac, bytes);
+        let mut tag = [0; TAG];
+        for (to, from) in tag.iter_mut().zip(full.as_ref()) {
+            *to = *from;
+        }
+        tag
+    }
+
+    /// Is this their authentication code? Takes as long for a wrong one as for the right one: a comparison that stops
+    /// at the first difference tells a forger how far they got. (ring compares full codes only.)
+    pub(super) fn verifies(&self, bytes: &[u8], tag: &[u8]) -> bool {
+        self.tag(bytes).ct_eq(tag).into()
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Key({})", self.id)
+    }
+}
+
+/// Why something is no key, or no set of keys.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    /// Too few bytes.
+    #[error("a key has {0} bytes, but needs at least {min}: generate it anew", min = Key::MIN_LEN)]
+    TooShort(usize),
+    /// No key, or too many.
+    #[error(
+        "there are {0} keys, but there must be 1 to {max}: one in use, and during a rotation its successors",
+        max = Keyring::MAX_KEYS
+    )]
+    Count(usize),
+    /// The same key at two places.
+    #[error("the key with the id {0} is there twice: remove one of the two")]
+    Twice(KeyId),
+}
+
+/// The keys of the cluster, oldest first. All of them are accepted; [`Keyring::signing_key`] says which one signs.
+#[derive(Clone, Debug)]
+pub struct Keyring {
+    oldest: Key,
+    newer: Vec<Key>,
+    ids: Vec<KeyId>,
+}
+
+impl Keyring {
+    /// The most keys at once. A rotation needs two; two more are for one that was begun anew before it was over.
+    pub const MAX_KEYS: usize = 4;
+
+    /// The keys, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// If there is none, more than [`Keyring::MAX_KEYS`], or one of them twice.
+    pub fn new(mut keys: Vec<Key>) -> Result<Self, KeyError> {
+        let count = keys.len();
+        let ids: Vec<KeyId> = keys.iter().map(Key::id).collect();
+        if count == 0 || count > Self::MAX_KEYS {
+            return Err(KeyError::Count(count));
+        }
+        if let Some((_, id)) =
+            ids.iter().enumerate().find(|(index, id)| ids.iter().take(*index).any(|other| other == *id))
+        {
+            return Err(KeyError::Twice(*id));
+        }
+        let oldest = keys.remove(0);
+        Ok(Self { oldest, newer: keys, ids })
+    }
+
+    /// The ids of the keys, oldest first: what a Hello lists.
+    pub fn ids(&self) -> &[KeyId] {
+        &self.ids
+    }
+
+    /// The key with this id.
+    pub(super) fn get(&self, id: KeyId) -> Option<&Key> {
+        iter::once(&self.oldest).chain(&self.newer).find(|key| key.id == id)
+    }
+
+    /// The key to sign the next frame with, given the keys that each peer accepts:
+    ///
+    /// * the newest that every peer accepts;
+    /// * if there is no such key, the one that most peers accept, the newer of two;
+    /// * if there is no peer, each in turn (`turn` rises with every Hello): somebody who has only one of them hears a
+    ///   Hello before long, answers, and is a peer.
+    ///
+    /// Peers are all whose Hellos can be read, *also those that have not echoed this node yet*: a newcomer that lacks
+    /// the newest key could never hear, so never echo, a speaker that signs with it.
+    pub fn signing_key<'a>(&self, peers: impl Iterator<Item = &'a [KeyId]>, turn: u64) -> KeyId {
+        let mut votes = [0_usize; Self::MAX_KEYS];
+        let mut none = true;
+        for accepted in peers {
+            none = false;
+            for (votes, id) in votes.iter_mut().zip(&self.ids) {
+                *votes += usize::from(accepted.contains(id));
+            }
+        }
+        let chosen = if none {
+            let turn = usize::try_from(turn % self.ids.len() as u64).unwrap_or_default();
+            self.ids.get(turn)
+        } else {
+            // A key that every peer accepts has the most votes there can be; of several maxima this is the last.
+            self.ids.iter().zip(votes).max_by_key(|(_, votes)| *votes).map(|(id, _)| id)
+        };
+        chosen.copied().unwrap_or(self.oldest.id)
+    }
+}

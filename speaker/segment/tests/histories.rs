@@ -1,0 +1,221 @@
+//! Short histories of a few nodes: what the protocol promises, one fault at a time.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod bus;
+
+use bus::{Bus, address, mac, ms, name};
+use herald_segment::{Event, Input, claim::Reason, mac::MacAddr, view::Shutdown};
+
+#[test]
+fn the_first_candidate_announces_after_asking_whether_the_address_is_free() {
+    let mut bus = Bus::new(3);
+    bus.run(ms(1000));
+    let published = bus.now;
+    bus.publish(address(1), 1, &[(2, 0), (1, 0), (3, 0)]);
+    bus.run(ms(5000));
+    assert_eq!(bus.claims_since(published), [(2, Reason::Vacant)]);
+    let rounds: Vec<_> = bus.announced.iter().map(|(at, node, _)| (*node, (*at - published).as_millis())).collect();
+    assert_eq!(rounds, [200, 300, 500, 1200, 3200].map(|at| (2, at)));
+    assert_eq!(bus.answers(address(1)), [(2, mac(2))]);
+}
+
+#[test]
+fn a_killed_speaker_is_covered_and_comes_back_to_what_it_had() {
+    for restored in [true, false] {
+        let mut bus = Bus::with_addresses(3, &[1, 2]);
+        let killed = bus.now;
+        let saved = bus.kill(1);
+        let gap = bus.until(ms(200), |bus| bus.reached(address(1)) == Some(1));
+        assert!(gap <= ms(155), "covered after {gap:?}");
+        bus.run(ms(5000));
+        assert_eq!(bus.answers(address(1)).iter().map(|(_, mac)| *mac).collect::<Vec<_>>(), [mac(1); 2]);
+        bus.start(1, restored.then_some((saved, true)));
+        bus.until(ms(2000), |bus| bus.answers(address(1)) == [(1, mac(1))]);
+        bus.run(ms(2000));
+        assert_eq!(bus.answers(address(2)), [(1, mac(1))]);
+        let claims = bus.claims_since(killed);
+        assert_eq!(claims, [(1, Reason::Resumed); 2], "restored: {restored}");
+    }
+}
+
+#[test]
+fn a_dead_node_is_succeeded_within_half_a_second() {
+    for nodes in [2, 3, 10] {
+        let mut bus = Bus::with_addresses(nodes, &[1, 2, 3]);
+        let died = bus.now;
+        bus.power_off(1);
+        let gap = bus.until(ms(500), |bus| bus.reached(address(1)) == Some(2));
+        bus.run(ms(5000));
+        assert_eq!(bus.claims_since(died), [(2, Reason::Dead); 3], "{nodes} nodes, {gap:?}");
+        // It comes back, and gets nothing back.
+        let returned = bus.now;
+        bus.kernels.insert(1);
+        bus.start(1, None);
+        bus.run(ms(5000));
+        assert_eq!(bus.claims_since(returned), []);
+        assert_eq!(bus.answers(address(1)), [(2, mac(2))]);
+    }
+}
+
+#[test]
+fn a_node_that_dies_while_it_is_covered_is_succeeded_as_well() {
+    let mut bus = Bus::with_addresses(3, &[1]);
+    bus.kill(1);
+    bus.run(ms(3000));
+    bus.power_off_kernel(1);
+    bus.until(ms(500), |bus| bus.reached(address(1)) == Some(2));
+}
+
+#[test]
+fn a_deaf_node_takes_nothing_and_loses_what_it_held() {
+    let mut bus = Bus::with_addresses(3, &[1]);
+    let since = bus.now;
+    bus.deaf.insert(1);
+    bus.run(ms(3000));
+    assert_eq!(bus.claims_since(since), [(2, Reason::Deaf)]);
+    let since = bus.now;
+    bus.deaf.insert(3);
+    bus.run(ms(3000));
+    assert_eq!(bus.claims_since(since), []);
+    bus.deaf.clear();
+    bus.run(ms(3000));
+    assert_eq!(bus.answers(address(1)), [(2, mac(2))]);
+    assert_eq!(bus.claims_since(since), []);
+}
+
+#[test]
+fn a_mute_owner_is_succeeded_and_stops() {
+    let mut bus = Bus::with_addresses(3, &[1]);
+    bus.mute.insert(1);
+    bus.run(ms(1000));
+    assert_eq!(bus.answers(address(1)), [(2, mac(2))]);
+}
+
+#[test]
+fn who_leaves_is_succeeded_while_it_answers() {
+    let mut bus = Bus::with_addresses(3, &[1]);
+    let since = bus.now;
+    bus.tell(1, Input::Shutdown(Shutdown::Leaving));
+    bus.until(ms(500), |bus| {
+        assert!(!bus.answers(address(1)).is_empty());
+        bus.answers(address(1)) == [(2, mac(2))]
+    });
+    bus.run(ms(100));
+    assert_eq!(bus.claims_since(since), [(2, Reason::Leaving)]);
+    assert!(bus.events_since(since).iter().any(|(_, node, event)| (*node, event) == (1, &Event::Finished)));
+}
+
+#[test]
+fn who_restarts_is_covered_at_once() {
+    let mut bus = Bus::with_addresses(3, &[1]);
+    let since = bus.now;
+    bus.tell(1, Input::Shutdown(Shutdown::Restarting));
+    bus.run(ms(21));
+    assert!(bus.events_since(since).iter().any(|(_, node, event)| (*node, event) == (1, &Event::Finished)));
+    let saved = bus.kill(1);
+    assert_eq!(bus.reached(address(1)), Some(1));
+    bus.run(ms(500));
+    bus.start(1, Some((saved, true)));
+    bus.run(ms(2000));
+    assert_eq!(bus.claims_since(since), [(1, Reason::Resumed)]);
+}
+
+#[test]
+fn every_speaker_at_once_comes_back_to_what_it_had() {
+    let mut bus = Bus::with_addresses(3, &[1, 2]);
+    bus.publish(address(3), 1, &[(3, 0), (1, 0), (2, 0)]);
+    bus.run(ms(1000));
+    let saved: Vec<_> = (1..=3).map(|node| bus.kill(node)).collect();
+    bus.run(ms(700));
+    let since = bus.now;
+    for (node, saved) in (1..=3).zip(saved) {
+        bus.start(node, Some((saved, true)));
+    }
+    let gap = bus.until(ms(1000), |bus| bus.reached(address(1)) == Some(1) && bus.reached(address(3)) == Some(3));
+    assert!(gap <= ms(300), "{gap:?}");
+    bus.run(ms(2000));
+    let mut claims = bus.claims_since(since);
+    claims.sort();
+    assert_eq!(claims, [(1, Reason::Resumed), (1, Reason::Resumed), (3, Reason::Resumed)]);
+}
+
+#[test]
+fn a_better_class_takes_over_and_the_deposed_one_stays_down() {
+    let mut bus = Bus::with_addresses(3, &[1]);
+    let since = bus.now;
+    bus.publish(address(1), 1, &[(2, 0), (3, 0), (1, 1)]);
+    bus.run(ms(1000));
+    assert_eq!(bus.claims_since(since), [(2, Reason::Class)]);
+    // Now 2 is worse than 1 and 3: 1 is first in rank, but was deposed.
+    bus.publish(address(1), 1, &[(1, 0), (3, 0), (2, 1)]);
+    bus.run(ms(1000));
+    assert_eq!(bus.claims_since(since), [(2, Reason::Class), (3, Reason::Class)]);
+}
+
+#[test]
+fn nothing_moves_by_an_old_view() {
+    let mut bus = Bus::with_addresses(3, &[1]);
+    bus.run(ms(31_000));
+    let since = bus.now;
+    bus.publish(address(1), 1, &[(2, 0), (3, 0), (1, 1)]);
+    bus.run(ms(5000));
+    assert_eq!(bus.claims_since(since), []);
+    bus.refresh();
+    bus.run(ms(1000));
+    assert_eq!(bus.claims_since(since), [(2, Reason::Class)]);
+}
+
+#[test]
+fn a_strangers_address_is_not_claimed() {
+    let mut bus = Bus::new(3);
+    bus.run(ms(1000));
+    let stranger = MacAddr([2, 9, 9, 9, 9, 9]);
+    bus.stranger(address(1), stranger);
+    bus.publish(address(1), 1, &[(1, 0), (2, 0), (3, 0)]);
+    bus.run(ms(20_000));
+    assert_eq!(bus.announced, []);
+    let conflict = Event::Conflict { address: address(1), mac: stranger };
+    assert!(bus.events.iter().any(|(_, node, event)| (*node, event) == (1, &conflict)));
+}
+
+#[test]
+fn a_deleted_address_is_not_resurrected_by_those_who_have_not_heard() {
+    let mut bus = Bus::with_addresses(3, &[1]);
+    let since = bus.now;
+    bus.tell(1, Input::Vip(address(1), None));
+    bus.run(ms(5000));
+    assert_eq!(bus.answers(address(1)), []);
+    assert_eq!(bus.claims_since(since), []);
+    bus.publish(address(1), 2, &[(3, 0), (1, 0), (2, 0)]);
+    bus.run(ms(1000));
+    assert_eq!(bus.answers(address(1)), [(3, mac(3))]);
+}
+
+#[test]
+fn an_owner_that_missed_the_deletion_is_superseded_by_the_new_object() {
+    let mut bus = Bus::with_addresses(3, &[1]);
+    bus.speakers.remove(&1).map(|cut_off| {
+        bus.publish(address(1), 2, &[(3, 0), (1, 0), (2, 0)]);
+        bus.speakers.insert(1, cut_off)
+    });
+    bus.run(ms(1000));
+    assert_eq!(bus.answers(address(1)), [(3, mac(3))]);
+}
+
+#[test]
+fn a_stalled_owner_listens_before_it_answers() {
+    let mut bus = Bus::with_addresses(3, &[1]);
+    let stalled = bus.speakers.remove(&1).unwrap();
+    bus.power_off_kernel(1);
+    bus.run(ms(2000));
+    bus.kernels.insert(1);
+    bus.speakers.insert(1, stalled);
+    // It is run, and finds out.
+    bus.run(ms(1));
+    bus.until(ms(300), |bus| {
+        assert!(bus.answers(address(1)).iter().all(|(_, given)| *given == mac(2)), "{:?}", bus.answers(address(1)));
+        bus.events.iter().any(|(_, node, event)| *node == 1 && matches!(event, Event::Lost { .. }))
+    });
+    assert_eq!(bus.reached(address(1)), Some(2), "{}", name(2));
+}

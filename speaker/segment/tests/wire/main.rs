@@ -1,0 +1,10 @@
+//! The wire format, from outside: what docs/protocol.md promises about bytes.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod common;
+mod keys;
+mod refusals;
+mod round_trip;
+mod split;
+mod vectors;
