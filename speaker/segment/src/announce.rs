@@ -37,8 +37,8 @@ impl Announcer {
         self.repeats.set(now + REPEATS[0], address, REPEATS.len() - 1);
     }
 
-    /// Schedules one announcement of an address that was announced before, as by a speaker that restarts: neighbours
-    /// know it already, so it only waits its turn.
+    /// Schedules one announcement of an address that was announced before, as by a speaker that restarts: most
+    /// neighbours know it already, so it only waits its turn.
     pub fn resumed(&mut self, now: Duration, address: IpAddr) {
         self.repeats.set(now, address, 0);
     }

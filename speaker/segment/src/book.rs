@@ -75,6 +75,11 @@ impl ClaimBook {
         claims.iter().max_by_key(|(node, claim)| order(*node, claim)).copied()
     }
 
+    /// Every claim on an address.
+    pub(crate) fn on(&self, address: IpAddr) -> &[(NodeId, Claim)] {
+        self.by_address.get(&address).map(Vec::as_slice).unwrap_or_default()
+    }
+
     /// A node's claim on an address.
     pub(crate) fn of(&self, node: NodeId, address: IpAddr) -> Option<&Claim> {
         self.by_address.get(&address)?.iter().find(|(holder, _)| *holder == node).map(|(_, claim)| claim)

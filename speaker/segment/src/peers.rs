@@ -12,7 +12,7 @@ use crate::{
     node::{Incarnation, NodeId, NodeMap, NodeName},
     timers::{self, PROBE_CALM, PROBE_EVERY, PROBES},
     view::Station,
-    wire::{Heard, Hello, KeyId, State},
+    wire::{Heard, Hello, Kernel, KeyId, State},
 };
 
 /// How often a peer that is new to this node is echoed: three Hellos survive the loss of two.
@@ -32,7 +32,7 @@ pub(crate) struct Peer {
     presence: Presence,
     /// What its kernel says.
     pub(crate) kernel: KernelWatch,
-    /// What others say about its kernel.
+    /// What others say about it.
     pub(crate) reports: Reports,
     /// Hellos in which it is still to be echoed.
     pub(crate) echoes: u8,
@@ -65,10 +65,10 @@ pub(crate) struct Run {
     pub(crate) incarnation: Incarnation,
     /// Of its last frame.
     pub(crate) sequence: u64,
-    /// When its last Hello came.
+    /// When its last frame came.
     pub(crate) heard: Duration,
-    /// When a live peer last heard one, by its account.
-    pub(crate) heard_by_others: Duration,
+    /// When its last Hello came.
+    hello_at: Duration,
     /// From its last Hello.
     pub(crate) state: State,
     /// From its last Hello.
@@ -76,7 +76,7 @@ pub(crate) struct Run {
     /// When its next Hello was due.
     pub(crate) interval: Duration,
     /// From its last Hello.
-    pub(crate) uptime: Duration,
+    uptime: Duration,
     /// From its last Hello.
     pub(crate) digest: Digest,
     /// From its last Hello.
@@ -112,13 +112,23 @@ pub(crate) struct Pending {
     pub(crate) highest_version: u8,
 }
 
-/// What others say about a peer's kernel.
+/// What others say about a peer.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Reports {
-    /// When it last answered one of them.
+    /// When one of them last heard it.
+    pub(crate) heard: Option<Duration>,
+    /// When its kernel last answered one of them.
     pub(crate) answered: Option<Duration>,
-    /// When one of them last said that it is silent.
+    /// When one of them last said that its kernel is silent.
     pub(crate) silent: Option<Duration>,
+}
+
+impl Reports {
+    /// Others found it silent, and nobody had an answer during their three probes.
+    pub(crate) fn say_silent(&self) -> bool {
+        let probed = PROBE_EVERY * PROBES;
+        self.silent.is_some_and(|silent| self.answered.is_none_or(|answered| answered + probed < silent))
+    }
 }
 
 impl Peer {
@@ -156,7 +166,12 @@ impl Peer {
 
     /// Could it claim something now?
     pub(crate) fn takes_part(&self) -> bool {
-        self.speaks() && self.run.as_ref().is_some_and(|run| run.state == State::Active && !run.deaf)
+        self.speaks() && self.takes_part_when_heard()
+    }
+
+    /// Could it claim something when it was last heard?
+    pub(crate) fn takes_part_when_heard(&self) -> bool {
+        self.run.as_ref().is_some_and(|run| run.state == State::Active && !run.deaf)
     }
 
     /// Has its speaker restarted, and not yet got to the point where it answers?
@@ -207,7 +222,7 @@ impl Peer {
 
     /// The last sign of its speaker: heard here, or by somebody who is heard here.
     pub(crate) fn last_sign(&self) -> Option<Duration> {
-        self.run.as_ref().map(|run| run.heard.max(run.heard_by_others))
+        self.run.as_ref().map(|run| run.heard).max(self.reports.heard)
     }
 
     /// When it becomes silent unless it is heard.
@@ -215,15 +230,29 @@ impl Peer {
         self.run.as_ref().map(|run| run.heard + timers::silent_after(run.interval))
     }
 
-    /// When it counts as lost unless somebody hears it.
-    pub(crate) fn lost_at(&self) -> Option<Duration> {
-        Some(self.last_sign()? + timers::lost_after(self.run.as_ref()?.interval))
+    /// Has nobody heard it for three intervals? `interval`: this node's, if the peer's is not known.
+    pub(crate) fn is_lost(&self, now: Duration, interval: Duration) -> bool {
+        self.lost_at(interval).is_none_or(|at| at <= now)
     }
 
-    /// What to say about it in a Hello at `now`, if anything.
-    pub(crate) fn mention(&self, id: NodeId, now: Duration, wants_claims: bool) -> Option<Heard> {
+    /// When it counts as lost unless somebody hears it; `None` if nobody ever did.
+    pub(crate) fn lost_at(&self, interval: Duration) -> Option<Duration> {
+        let interval = self.run.as_ref().map_or(interval, |run| run.interval);
+        let known = self.last_sign().max(self.silent_since().filter(|_| self.run.is_none()));
+        Some(known? + timers::lost_after(interval))
+    }
+
+    /// What to say about it in a Hello at `now`, if anything. `evidence`: when this node last heard anything.
+    pub(crate) fn mention(
+        &self,
+        id: NodeId,
+        now: Duration,
+        wants_claims: bool,
+        evidence: Option<Duration>,
+    ) -> Option<Heard> {
         let pending = self.pending.as_ref().filter(|_| self.echoes > 0);
-        let silent = self.silent_since().is_some() && !self.listens();
+        let asked_for = self.presence == Presence::Unheard && self.kernel.is_watched();
+        let silent = self.silent_since().is_some() && !self.listens() || asked_for;
         if pending.is_none() && self.echoes == 0 && !self.vouch && !wants_claims && !silent {
             return None;
         }
@@ -231,14 +260,15 @@ impl Peer {
         let (incarnation, sequence, heard) = match (&pending, &self.run) {
             (Some(pending), _) => (pending.incarnation, pending.sequence, pending.heard),
             (None, Some(run)) => (run.incarnation, run.sequence, run.heard),
-            (None, None) => return None,
+            // Never heard: others may know its runs.
+            (None, None) => (Incarnation(0), 0, Duration::ZERO),
         };
         Some(Heard {
             node: id,
             incarnation,
             sequence,
             age: now.saturating_sub(heard),
-            kernel: self.kernel.report(now),
+            kernel: self.kernel.report(now, evidence),
             wants_echo: pending.is_some(),
             wants_claims,
             suspect: pending.is_none() && silent,
@@ -248,12 +278,18 @@ impl Peer {
 
 impl Run {
     /// A run as its first accepted Hello shows it.
-    pub(crate) fn new(now: Duration, incarnation: Incarnation, sequence: u64, hello: &Hello) -> Self {
+    pub(crate) fn new(
+        now: Duration,
+        incarnation: Incarnation,
+        sequence: u64,
+        hello: &Hello,
+        before: Option<Incarnation>,
+    ) -> Self {
         Self {
             incarnation,
             sequence,
             heard: now,
-            heard_by_others: Duration::ZERO,
+            hello_at: now,
             state: hello.state,
             deaf: hello.deaf,
             interval: hello.interval,
@@ -265,14 +301,22 @@ impl Run {
             highest_version: hello.highest_version,
             hears: hello.peers,
             counts_me: false,
-            before: None,
+            before,
         }
+    }
+
+    /// How much longer it took there than here since its last Hello: for so long this machine was paused, and its clock
+    /// with it.
+    pub(crate) fn paused_for(&self, now: Duration, hello: &Hello) -> Duration {
+        let there = hello.uptime.saturating_sub(self.uptime);
+        there.saturating_sub(now.saturating_sub(self.hello_at))
     }
 
     /// Takes in a later Hello of the same run.
     pub(crate) fn update(&mut self, now: Duration, sequence: u64, hello: &Hello) {
         self.sequence = sequence;
         self.heard = now;
+        self.hello_at = now;
         self.state = hello.state;
         self.deaf = hello.deaf;
         self.interval = hello.interval;
@@ -362,11 +406,10 @@ impl KernelWatch {
         self.answered.is_some_and(|answered| now.saturating_sub(answered) < Duration::from_secs(1))
     }
 
-    /// What to tell others.
-    pub(crate) fn report(&self, now: Duration) -> Option<crate::wire::Kernel> {
-        use crate::wire::Kernel;
-        if self.silent_since(None).is_some() {
-            return Some(Kernel::Silent);
+    /// What to tell others. `evidence`: when this node last heard anything; without it, silence says nothing.
+    pub(crate) fn report(&self, now: Duration, evidence: Option<Duration>) -> Option<Kernel> {
+        if let Some(since) = self.silent_since(None) {
+            return evidence.filter(|evidence| *evidence > since).map(|_| Kernel::Silent);
         }
         self.next.and(self.answered).map(|answered| Kernel::Answered(now.saturating_sub(answered)))
     }
@@ -396,12 +439,18 @@ impl Peers {
         self.by_id.get_mut(&id)
     }
 
-    /// A peer of this name, new if need be; `None` if there is no room.
-    pub(crate) fn entry(&mut self, id: NodeId, name: &NodeName) -> Option<&mut Peer> {
-        if self.by_id.len() >= Self::MAX && !self.by_id.contains_key(&id) {
-            return None;
+    /// Adds a peer, unless it is there; `false` if there is no room.
+    pub(crate) fn add(&mut self, id: NodeId, name: &NodeName) -> bool {
+        if self.by_id.len() >= Self::MAX {
+            return self.by_id.contains_key(&id);
         }
-        Some(self.by_id.entry(id).or_insert_with(|| Peer::new(name.clone())))
+        self.by_id.entry(id).or_insert_with(|| Peer::new(name.clone()));
+        true
+    }
+
+    /// Does every one of them speak?
+    pub(crate) fn all_speak(&self) -> bool {
+        self.speaking == self.by_id.len()
     }
 
     /// A peer stands differently from now on.
@@ -466,7 +515,7 @@ impl Peers {
             self.relist(id, station);
         }
         for (id, station) in listed {
-            if self.entry(id, &station.node).is_some() {
+            if self.add(id, &station.node) {
                 self.relist(id, Some((station.mac, station.address)));
             }
         }

@@ -5,7 +5,7 @@ use std::{net::IpAddr, sync::Arc};
 use crate::{
     claim::Birth,
     mac::MacAddr,
-    node::{NodeId, NodeName},
+    node::{NodeId, NodeMap, NodeName},
 };
 
 /// How fit a node is to announce an address; lower is better. Made by the edge from what the API says: usable endpoint
@@ -23,6 +23,47 @@ pub struct Candidate {
     pub class: Class,
 }
 
+/// The nodes that may announce an address, first in rank first: by class, then by what breaks ties (weight, incumbent,
+/// home, hash).
+#[derive(Clone, Debug, Default)]
+pub struct Candidates {
+    order: Vec<Candidate>,
+    classes: NodeMap<Class>,
+}
+
+impl Candidates {
+    /// The class of a node, if it is one of them.
+    pub fn class_of(&self, node: NodeId) -> Option<Class> {
+        self.classes.get(&node).copied()
+    }
+
+    /// Is there none?
+    pub fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
+
+    /// First in rank first.
+    pub fn iter(&self) -> impl Iterator<Item = &Candidate> {
+        self.order.iter()
+    }
+}
+
+impl FromIterator<Candidate> for Candidates {
+    fn from_iter<I: IntoIterator<Item = Candidate>>(candidates: I) -> Self {
+        let order: Vec<Candidate> = candidates.into_iter().collect();
+        let classes = order.iter().map(|candidate| (candidate.node, candidate.class)).collect();
+        Self { order, classes }
+    }
+}
+
+impl PartialEq for Candidates {
+    fn eq(&self, other: &Self) -> bool {
+        self.order == other.order
+    }
+}
+
+impl Eq for Candidates {}
+
 /// A VirtualIP, as this node's API view has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Vip {
@@ -30,8 +71,8 @@ pub struct Vip {
     pub birth: Birth,
     /// The object's UID.
     pub uid: Arc<str>,
-    /// Who may announce it, first in rank first: by class, then by what breaks ties (weight, incumbent, home, hash).
-    pub candidates: Vec<Candidate>,
+    /// Who may announce it.
+    pub candidates: Candidates,
     /// The node that announces it by VirtualIP.status.
     pub announced_by: Option<NodeId>,
     /// The node the controller chose.

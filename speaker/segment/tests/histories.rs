@@ -219,3 +219,61 @@ fn a_stalled_owner_listens_before_it_answers() {
     });
     assert_eq!(bus.reached(address(1)), Some(2), "{}", name(2));
 }
+
+#[test]
+fn without_a_single_hello_there_is_one_owner_and_failover_works() {
+    let mut bus = Bus::new(3);
+    bus.drops_protocol = true;
+    bus.run(ms(3000));
+    let since = bus.now;
+    // The API says that node 1 announces the first, and nobody the second.
+    bus.publish_announced(address(1), 1, &[(1, 0), (2, 0), (3, 0)], Some(1));
+    bus.publish(address(2), 1, &[(2, 0), (1, 0), (3, 0)]);
+    for _ in 0..100 {
+        bus.run(ms(100));
+        assert!(bus.answers(address(1)).iter().all(|(_, given)| *given == mac(1)), "{:?}", bus.answers(address(1)));
+        assert!(bus.answers(address(2)).iter().all(|(_, given)| *given == mac(2)), "{:?}", bus.answers(address(2)));
+    }
+    assert_eq!(bus.claims_since(since), [(1, Reason::Vacant), (2, Reason::Vacant)]);
+    assert!(bus.events.iter().any(|(_, node, event)| *node == 2 && *event == Event::PeerUnheard(name(1))));
+    // The speaker stops: covered. Then its node dies: succeeded.
+    bus.kill(1);
+    bus.run(ms(1000));
+    assert_eq!(bus.reached(address(1)), Some(1));
+    bus.power_off_kernel(1);
+    bus.until(ms(1500), |bus| bus.reached(address(1)) == Some(2));
+    bus.run(ms(10_000));
+    assert_eq!(bus.reached(address(1)), Some(2));
+}
+
+#[test]
+fn a_switch_that_begins_to_drop_the_protocol_moves_nothing() {
+    let mut bus = Bus::with_addresses(3, &[1, 2]);
+    let since = bus.now;
+    bus.drops_protocol = true;
+    for _ in 0..9000 {
+        bus.run(ms(100));
+        assert_eq!(bus.reached(address(1)), Some(1));
+    }
+    assert_eq!(bus.claims_since(since), []);
+    bus.power_off(1);
+    bus.until(ms(1000), |bus| bus.reached(address(1)) == Some(2));
+    bus.run(ms(2000));
+    assert_eq!(bus.reached(address(2)), Some(2));
+    bus.drops_protocol = false;
+    bus.run(ms(2000));
+    assert_eq!(bus.answers(address(1)), [(2, mac(2))]);
+}
+
+#[test]
+fn cover_ends_with_a_move_after_ten_minutes() {
+    let mut bus = Bus::with_addresses(3, &[1]);
+    bus.kill(1);
+    let since = bus.now;
+    bus.run(ms(599_000));
+    assert_eq!((bus.reached(address(1)), bus.claims_since(since)), (Some(1), vec![]));
+    bus.run(ms(3000));
+    assert_eq!(bus.answers(address(1)), [(2, mac(2))]);
+    assert_eq!(bus.claims_since(since), [(2, Reason::CoverExpired)]);
+    assert!(bus.events_since(since).iter().any(|(.., event)| *event == Event::CoveringLong(name(1).id())));
+}

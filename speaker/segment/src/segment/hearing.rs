@@ -1,10 +1,10 @@
 //! Does this node hear the segment at all? Who hears nothing takes nothing: otherwise the node whose receiver fails would
 //! find every other node silent, and steal every address.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use super::Segment;
-use crate::{timers, types::Output};
+use crate::{mac::MacAddr, timers, types::Output};
 
 /// Hosts asked for a sign of life at once, at most.
 const ASKED: usize = 8;
@@ -17,6 +17,10 @@ const SOLICIT_CALM: Duration = Duration::from_secs(1);
 pub(super) struct Hearing {
     /// The last frame from another host since the silence, or the carrier, began.
     evidence: Option<Duration>,
+    /// When somebody last showed that it hears this node: an answer to a probe, a mention in a Hello.
+    replied: Option<Duration>,
+    /// The last host seen that is no node: it can be asked for an answer.
+    witness: Option<(IpAddr, MacAddr)>,
     /// Since when none of them does; the start, if none ever did.
     silence_began: Duration,
     /// Was any peer ever heard?
@@ -27,7 +31,15 @@ pub(super) struct Hearing {
 
 impl Hearing {
     pub(super) fn new(now: Duration) -> Self {
-        Self { evidence: None, silence_began: now, had_peers: false, next_solicit: Some(now), solicited: 0 }
+        Self {
+            evidence: None,
+            replied: None,
+            witness: None,
+            silence_began: now,
+            had_peers: false,
+            next_solicit: Some(now),
+            solicited: 0,
+        }
     }
 
     /// When a solicitation is due.
@@ -38,6 +50,26 @@ impl Hearing {
     /// The last frame from another host.
     pub(super) fn evidence(&self) -> Option<Duration> {
         self.evidence
+    }
+
+    /// Has somebody shown since then that it hears this node?
+    pub(super) fn is_heard_since(&self, since: Duration) -> bool {
+        self.replied.is_some_and(|replied| replied > since)
+    }
+
+    /// Somebody hears this node.
+    pub(super) fn replied(&mut self, now: Duration) {
+        self.replied = Some(now);
+    }
+
+    /// Is this the host seen last?
+    pub(super) fn is_witness(&self, address: IpAddr, mac: MacAddr) -> bool {
+        self.witness == Some((address, mac))
+    }
+
+    /// A host has been seen.
+    pub(super) fn seen(&mut self, address: IpAddr, mac: MacAddr) {
+        self.witness = Some((address, mac));
     }
 
     /// Anything heard so far says nothing any more.
@@ -81,7 +113,19 @@ impl Segment {
                 peer.kernel.recount(now);
             }
             self.peers_at = now;
-            self.evaluate_contended(now);
+            self.restart_turns(now);
+        }
+    }
+
+    /// Asks others than the silent node itself for an answer: if nobody answers, it is this node that cannot be heard.
+    pub(super) fn ask_witnesses(&mut self) {
+        let neighbour = self.neighbours.first().map(|host| (host.address, host.mac));
+        let speaking = self.peers.iter().filter(|(_, peer)| peer.speaks());
+        let peer = speaking.min_by_key(|(id, _)| *id).and_then(|(_, peer)| peer.probe_target());
+        let mut asked: Vec<_> = [neighbour, peer, self.hearing.witness].into_iter().flatten().collect();
+        asked.dedup();
+        for (address, mac) in asked {
+            self.outputs.push_back(Output::Probe { address, mac });
         }
     }
 

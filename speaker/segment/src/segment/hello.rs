@@ -60,10 +60,11 @@ impl Segment {
     pub(super) fn send_hellos(&mut self, now: Duration) {
         let mut known = 0;
         let mut mentions = Vec::new();
+        let evidence = self.hearing.evidence();
         for (id, peer) in self.peers.iter() {
             known += usize::from(peer.speaks() || peer.pending.is_some());
             let wants_claims = peer.speaks() && !self.is_in_sync(id, peer);
-            mentions.extend(peer.mention(id, now, wants_claims).map(|heard| (Reverse(peer.echoes), heard)));
+            mentions.extend(peer.mention(id, now, wants_claims, evidence).map(|heard| (Reverse(peer.echoes), heard)));
         }
         // Suspicions and requests cannot wait; everybody is echoed once before anybody is a second time.
         mentions.sort_unstable_by_key(|(echoes, heard)| (!heard.suspect, !heard.wants_claims, *echoes, heard.node));
@@ -96,7 +97,7 @@ impl Segment {
 
     fn empty_hello(&self, now: Duration) -> Hello {
         Hello {
-            state: self.state,
+            state: self.state_to_tell(),
             highest_version: VERSION,
             deaf: self.is_deaf(now),
             interval: self.hello.interval,
@@ -109,6 +110,11 @@ impl Segment {
             keys: self.keys.ids().to_vec(),
             heard: Vec::new(),
         }
+    }
+
+    /// Who catches up after a stall says that it listens, so that others go on answering for it.
+    fn state_to_tell(&self) -> State {
+        if self.state == State::Active && self.stall.is_some() { State::Listening } else { self.state }
     }
 
     /// Sends a frame, signed with a key and written in a version that everybody reads.
@@ -154,10 +160,11 @@ impl Segment {
     pub(super) fn hello_received(&mut self, now: Duration, sender: Sender, hello: &Hello) {
         let id = sender.node;
         let echoed = self.is_echoed(hello) || self.breaks(Mutation::SkipTwoWayCheck);
-        let Some(peer) = self.peers.entry(id, &hello.name) else {
+        if self.peers.get(id).is_none() && !self.peers.add(id, &hello.name) {
             self.counters.replayed += 1;
             return;
-        };
+        }
+        let Some(peer) = self.peers.get_mut(id) else { return };
         let mac_before = peer.mac();
         let (was_state, was_deaf) = peer.run.as_ref().map_or((None, false), |run| (Some(run.state), run.deaf));
         match peer.run.as_mut().filter(|run| run.incarnation == sender.incarnation) {
@@ -166,11 +173,10 @@ impl Segment {
                 return;
             }
             Some(run) => {
-                // How much longer it took there than here: this machine was paused, and its clock with it.
-                let there = hello.uptime.saturating_sub(run.uptime);
-                let paused = there.saturating_sub(now.saturating_sub(run.heard));
+                let paused = run.paused_for(now, hello);
                 run.update(now, sender.sequence, hello);
-                if paused > timers::lost_after(self.hello.interval) && peer.speaks() {
+                // While it catches up with a stall, frames from before and after it come together.
+                if paused > timers::lost_after(self.hello.interval) && peer.speaks() && self.stall.is_none() {
                     self.stalled(now, paused);
                 }
             }
@@ -194,6 +200,11 @@ impl Segment {
         }
         if was_state != Some(hello.state) || was_deaf != hello.deaf {
             self.reassess(now, id);
+            // Who can claim now puts this node's turns off, which is seen when they come; who no longer can brings them
+            // forward.
+            if hello.deaf || hello.state != State::Active {
+                self.evaluate_contended(now);
+            }
         }
     }
 
@@ -225,7 +236,7 @@ impl Segment {
             self.report_once_a_minute(now, Event::DuplicateNode(sender.node));
             return false;
         }
-        peer.run = Some(Run { before, ..Run::new(now, sender.incarnation, sender.sequence, hello) });
+        peer.run = Some(Run::new(now, sender.incarnation, sender.sequence, hello, before));
         peer.pending = None;
         peers::echo(peer);
         self.hasten_hello_in_a_crowd(now);
@@ -233,7 +244,7 @@ impl Segment {
     }
 
     /// A peer was heard: it speaks.
-    fn heard_from(&mut self, now: Duration, id: NodeId) {
+    pub(super) fn heard_from(&mut self, now: Duration, id: NodeId) {
         let Some(peer) = self.peers.get_mut(id) else { return };
         let restarting = peer.run.as_ref().is_some_and(|run| run.state == State::Restarting);
         let before = peer.presence();
@@ -249,20 +260,39 @@ impl Segment {
         peer.reports = Default::default();
         let name = peer.name.clone();
         let due = peer.silent_at().unwrap_or(now);
+        let has_been_at_work = peer.takes_part_when_heard();
+        let presumed = if self.state == State::Active { self.presumed_of(id) } else { Vec::new() };
         self.peers.set_presence(id, Presence::Speaking);
         self.peers_at = self.peers_at.min(due);
         self.hearing.peer_speaks();
         if !matches!(before, Presence::Silent { .. }) {
             self.tell(Event::PeerUp(name));
+            if has_been_at_work {
+                self.announce_after_separation(now);
+            }
+        }
+        for address in presumed {
+            self.announced_unheard.remove(&address);
+            self.evaluate(now, address);
+        }
+        // What it claims still, though this node took it over in the meantime, it may have told others as well.
+        for losing in self.book.range(id, ..).copied().collect::<Vec<_>>() {
+            self.contradict(now, &losing);
         }
         self.reassess(now, id);
     }
 
     /// What a peer says about others, and about this node.
     fn entries_received(&mut self, now: Duration, from: NodeId, entries: &[Heard]) {
+        // At a start nobody has been missed yet, and everybody echoes everybody.
+        let misses_nobody = self.peers.all_speak() || self.barrier.is_some() && self.peers.silent().next().is_none();
         for heard in entries {
             if heard.node == self.id {
                 self.mentioned(now, from, heard);
+                continue;
+            }
+            // Echoes of others matter only while somebody is not heard here.
+            if misses_nobody && !heard.suspect {
                 continue;
             }
             let Some(peer) = self.peers.get_mut(heard.node) else { continue };
@@ -270,18 +300,19 @@ impl Segment {
             match heard.kernel {
                 Some(Kernel::Answered(age)) => {
                     let at = now.saturating_sub(age);
-                    peer.reports.answered = Some(peer.reports.answered.map_or(at, |known| known.max(at)));
+                    peer.reports.answered = peer.reports.answered.max(Some(at));
                 }
                 Some(Kernel::Silent) => peer.reports.silent = Some(now),
                 None => {}
             }
-            let Some(run) = peer.run.as_mut().filter(|run| run.incarnation == heard.incarnation) else { continue };
             let at = now.saturating_sub(heard.age);
-            if heard.suspect && speaks && at < run.heard {
+            let heard_here = peer.run.as_ref().filter(|_| speaks).map(|run| run.heard);
+            if heard.suspect && heard_here.is_some_and(|here| at < here || heard.sequence == 0) {
                 peer.vouch = true;
                 self.hasten_hello(now, Duration::ZERO);
-            } else {
-                run.heard_by_others = run.heard_by_others.max(at);
+            } else if !heard.wants_echo && heard.sequence > 0 {
+                // Of whichever run: it speaks to somebody.
+                peer.reports.heard = peer.reports.heard.max(Some(at));
             }
         }
     }
@@ -290,6 +321,9 @@ impl Segment {
     fn mentioned(&mut self, now: Duration, from: NodeId, heard: &Heard) {
         if heard.incarnation != self.config.incarnation {
             return;
+        }
+        if self.hello.is_recent(heard.sequence) {
+            self.hearing.replied(now);
         }
         let Some(peer) = self.peers.get_mut(from) else { return };
         let listens = peer.listens();

@@ -101,6 +101,7 @@ impl Segment {
     /// From now on this node takes part.
     pub(super) fn activate(&mut self, now: Duration) {
         self.barrier = None;
+        self.contending.clear();
         if self.state == State::Listening {
             self.state = State::Active;
         }
@@ -124,6 +125,8 @@ impl Segment {
             return;
         }
         self.enter_claim(now, Claim { reason: Reason::Resumed, ..claim });
+        // Nearly everybody knows; but while it was away it could not contradict those who said otherwise.
+        self.announcer.resumed(now, claim.address);
     }
 
     /// The link came or went.
@@ -181,7 +184,7 @@ impl Segment {
         }
         if now >= until || heard_all && self.peers.speaking() > 0 {
             self.stall = None;
-            self.evaluate_contended(now);
+            self.restart_turns(now);
         } else {
             let next = now + self.look_every();
             if let Some(stall) = self.stall.as_mut().filter(|stall| stall.next <= now) {

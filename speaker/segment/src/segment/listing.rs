@@ -7,7 +7,7 @@ use crate::{
     claim::{Birth, Claim},
     mutation::Mutation,
     node::NodeId,
-    peers::Peer,
+    peers::{Peer, Presence},
     types::Withdrawal,
     wire::{self, Body, Change, Claims, Sender, State},
 };
@@ -47,6 +47,11 @@ impl Segment {
 
     /// Sends this node's changed claims.
     pub(super) fn send_changes(&mut self, now: Duration) {
+        for (subject, changes) in std::mem::take(&mut self.covered_changes) {
+            for claims in wire::delta(subject, changes.into_values().collect()) {
+                self.send(Body::Claims(claims));
+            }
+        }
         if self.changes.is_empty() {
             return;
         }
@@ -70,7 +75,11 @@ impl Segment {
         }
         let claimed = self.book.range(self.id, ..).map(|claim| Change::Claimed(*claim));
         let gone = self.deleted.iter().map(|(address, birth)| withdrawn(address, *birth, true));
-        let frames = wire::full_list(self.id, gone.chain(claimed).collect()).into();
+        let mut frames: VecDeque<Claims> = wire::full_list(self.id, gone.chain(claimed).collect()).into();
+        // Who has just come does not know what silent nodes own.
+        for silent in &self.covers {
+            frames.extend(wire::delta(*silent, self.claims_of(*silent)));
+        }
         self.full_list = Some(FullList { frames, next: now });
     }
 
@@ -94,10 +103,13 @@ impl Segment {
         if self.state != State::Active || !self.is_coverer(id, false) {
             return;
         }
-        let remembered: Vec<Change> = self.book.range(id, ..).map(|claim| Change::Claimed(*claim)).collect();
-        for claims in wire::delta(id, remembered) {
+        for claims in wire::delta(id, self.claims_of(id)) {
             self.send(Body::Claims(claims));
         }
+    }
+
+    fn claims_of(&self, id: NodeId) -> Vec<Change> {
+        self.book.range(id, ..).map(|claim| Change::Claimed(*claim)).collect()
     }
 
     /// Takes in a part of somebody's claims.
@@ -109,12 +121,37 @@ impl Segment {
             return;
         };
         run.sequence = sender.sequence;
+        run.heard = now;
         self.counters.accepted += 1;
+        self.heard_from(now, sender.node);
         if claims.subject == self.id {
             self.reminded(claims);
         } else if claims.subject == sender.node {
             self.take_claims(now, sender.node, claims);
+        } else {
+            self.take_covered(now, claims);
         }
+    }
+
+    /// What a silent node claims, by the account of one that covers for it.
+    fn take_covered(&mut self, now: Duration, claims: &Claims) {
+        let subject = claims.subject;
+        // A node that is heard speaks for itself, and one that nobody has ever named cannot be looked after.
+        let Some(peer) = self.peers.get(subject).filter(|peer| !peer.speaks()) else { return };
+        if peer.silent_since().is_none() {
+            self.peers.set_presence(subject, Presence::Silent { since: now, reported: false });
+        }
+        for change in &claims.changes {
+            if let Change::Claimed(claim) = change {
+                self.note_floor(claim);
+                let known = self.book.of(subject, claim.address);
+                if known.is_none_or(|known| known.precedence() < claim.precedence()) {
+                    self.book.set(subject, *claim);
+                    self.evaluate(now, claim.address);
+                }
+            }
+        }
+        self.peers_at = now;
     }
 
     /// Peers remember what this node claimed before it restarted.
@@ -151,13 +188,20 @@ impl Segment {
                     if self.book.set(id, *claim) {
                         touched.push(claim.address);
                     }
-                    self.insist(now, claim);
+                    if self.book.on(claim.address).len() > 1 && self.disputes.get(claim.address).is_none() {
+                        self.disputes.set(now + self.interval() * 2, claim.address, ());
+                    }
+                    self.contradict(now, claim);
                 }
                 Change::Withdrawn { address, birth, deleted } => {
                     if *deleted && !self.breaks(Mutation::ForgetDeletions) {
                         self.note_deleted(now, *address, *birth);
                     }
                     self.book.remove(id, *address);
+                    if self.book.of(self.id, *address).is_some() {
+                        // Whoever has believed the other until now hears where the address is.
+                        self.announce(now, *address);
+                    }
                     touched.push(*address);
                 }
             }
@@ -171,13 +215,41 @@ impl Segment {
         }
     }
 
-    /// The owner that hears a losing claim says again that the address is its own, to the claimant and to everybody whom
-    /// the claimant may have told otherwise.
-    fn insist(&mut self, now: Duration, losing: &Claim) {
-        let own = self.book.of(self.id, losing.address).copied();
-        let Some(own) = own.filter(|own| own.precedence() > losing.precedence()) else { return };
-        self.changes.insert(own.address, Change::Claimed(own));
-        self.announce(now, own.address);
+    /// Contradicts a claim that is not the best: the owner says again that the address is its own, to the claimant and to
+    /// everybody whom the claimant may have told otherwise; who covers for the owner says it in its stead.
+    pub(super) fn contradict(&mut self, now: Duration, losing: &Claim) {
+        let Some((holder, best)) = self.best_claim(losing.address) else { return };
+        if best.precedence() <= losing.precedence() {
+            return;
+        }
+        if holder == self.id {
+            self.changes.insert(best.address, Change::Claimed(best));
+            self.announce(now, best.address);
+        } else if self.covers.contains(&holder) {
+            self.say_for(holder, best);
+        }
+    }
+
+    fn say_for(&mut self, holder: NodeId, claim: Claim) {
+        self.covered_changes.entry(holder).or_default().insert(claim.address, Change::Claimed(claim));
+    }
+
+    /// Two nodes that speak have claimed an address for two intervals: the claim of one does not get through to the
+    /// other. The owner repeats it; who would cover for the owner says it as well, for it may be that just these two do
+    /// not hear each other.
+    pub(super) fn judge_disputes(&mut self, now: Duration) {
+        while let Some((_, address, ())) = self.disputes.pop_due(now) {
+            let Some((holder, best)) = self.best_claim(address) else { continue };
+            let speaks = |id: NodeId| self.peers.get(id).is_some_and(Peer::speaks);
+            let losing = self.book.on(address).iter().find(|(id, _)| *id != holder && speaks(*id)).copied();
+            let Some((_, losing)) = losing else { continue };
+            self.disputes.set(now + self.interval() * 10, address, ());
+            if holder == self.id {
+                self.contradict(now, &losing);
+            } else if self.is_coverer(holder, false) {
+                self.say_for(holder, best);
+            }
+        }
     }
 
     /// This node claims an address no more.

@@ -59,7 +59,7 @@ impl Segment {
             let at = match peer.presence() {
                 Presence::Speaking => peer.silent_at(),
                 Presence::Silent { since, reported } => {
-                    let lost = peer.lost_at().filter(|at| *at > now);
+                    let lost = peer.lost_at(self.interval()).filter(|at| *at > now);
                     let warn = Some(since + if reported { COVER_MAX } else { COVER_WARN }).filter(|at| *at > now);
                     // Verdicts of others and an interval's new picture come with Hellos, not with a timer.
                     let look = Some(now + self.interval());
@@ -94,9 +94,9 @@ impl Segment {
     }
 
     fn attend_silent(&mut self, now: Duration, id: NodeId) {
-        let lost = self.peers.get(id).and_then(Peer::lost_at).is_some_and(|at| at <= now);
+        let lost = self.peers.get(id).is_some_and(|peer| peer.is_lost(now, self.interval()));
         self.probe_if_concerned(now, id);
-        if lost && self.is_dead(now, id) {
+        if lost && self.is_dead(id) {
             self.die(now, id);
             return;
         }
@@ -125,8 +125,8 @@ impl Segment {
         if !peer.kernel.is_watched() {
             let holds = self.book.addresses_of(id).next().is_some();
             let reported = peer.reports.answered.max(peer.reports.silent);
-            let patience = peer.last_sign().unwrap_or_default() + timers::lost_after(self.interval()) * 2;
-            let unattended = reported.is_none() && now >= patience;
+            let patience = timers::lost_after(self.interval()) * 2;
+            let unattended = reported.is_none() && peer.silent_since().is_some_and(|since| now >= since + patience);
             if !holds || !(unattended || self.is_coverer(id, false) || self.is_next_in_line(id)) {
                 return;
             }
@@ -138,8 +138,12 @@ impl Segment {
         let Some(peer) = self.peers.get_mut(id) else { return };
         let Some((address, mac)) = peer.probe_target() else { return };
         peer.kernel.watch(now);
+        let silent_since = peer.silent_since();
         if peer.kernel.due(now) {
             self.outputs.push_back(Output::Probe { address, mac });
+            if silent_since.is_none_or(|since| !self.hearing.is_heard_since(since)) {
+                self.ask_witnesses();
+            }
         }
     }
 
@@ -153,21 +157,31 @@ impl Segment {
 
     /// Nobody who is heard has heard it for three intervals, its kernel does not answer, and this node would hear it if
     /// it did.
-    fn is_dead(&self, now: Duration, id: NodeId) -> bool {
+    fn is_dead(&self, id: NodeId) -> bool {
         let Some(peer) = self.peers.get(id) else { return false };
         let Some(silent_since) = peer.silent_since() else { return false };
-        let hears = self.hearing.evidence().is_some_and(|evidence| evidence > silent_since);
+        // Heard, but not as one that hears this node: it is alive.
+        if peer.pending.is_some() {
+            return false;
+        }
+        let hears = self.hears_and_is_heard(silent_since);
         if self.stall.is_some() || !self.carrier || !(hears || self.breaks(Mutation::TakeOverWhileDeaf)) {
             return false;
         }
         if self.breaks(Mutation::TakeOverWithoutProbing) {
             return true;
         }
-        let reports = peer.reports;
-        let reported = reports.silent.filter(|silent| reports.answered.is_none_or(|answered| answered < *silent));
-        let asked = peer.kernel.silent_since(reports.answered);
-        let told = reported.filter(|_| !peer.kernel.is_watched() && !peer.kernel.is_alive(now));
-        asked.or(told).is_some()
+        // What this node finds out itself counts before what it is told.
+        match peer.kernel.is_watched() {
+            true => peer.kernel.silent_since(peer.reports.answered).is_some(),
+            false => peer.reports.say_silent(),
+        }
+    }
+
+    /// Since then, did anybody else show that this node hears, and that it is heard? What can only hear, or only speak,
+    /// would find every other node dead.
+    fn hears_and_is_heard(&self, since: Duration) -> bool {
+        self.hearing.evidence().is_some_and(|evidence| evidence > since) && self.hearing.is_heard_since(since)
     }
 
     /// A node is dead: its claims are no longer live.
@@ -199,8 +213,8 @@ impl Segment {
             return;
         }
         let asked = peer.kernel.silent_since(peer.reports.answered);
-        let evidence = self.hearing.evidence();
-        if asked.is_some_and(|since| evidence.is_some_and(|evidence| evidence > since)) && self.state == State::Active {
+        let silent = asked.is_some_and(|since| self.hears_and_is_heard(since)) && peer.pending.is_none();
+        if silent && peer.is_lost(now, self.interval()) && self.state == State::Active {
             self.die(now, id);
             return;
         }
@@ -214,11 +228,15 @@ impl Segment {
             return;
         }
         let Some(peer) = self.peers.get_mut(id) else { return };
-        if peer.presence() == Presence::Unheard && peer.station.is_some() && !peer.kernel.is_watched() {
+        let unheard = peer.presence() == Presence::Unheard;
+        let concerned = (unheard || peer.silent_since().is_some()) && peer.probe_target().is_some();
+        if concerned && !peer.kernel.is_watched() {
             peer.kernel.watch(now);
             let name = peer.name.clone();
             self.peers_at = now;
-            self.tell(Event::PeerUnheard(name));
+            if unheard {
+                self.tell(Event::PeerUnheard(name));
+            }
         }
     }
 
@@ -234,7 +252,7 @@ impl Segment {
     /// everywhere, whatever anybody knows of the API. `unheard`: those that the API lists, and that are not heard, count.
     pub(super) fn is_coverer(&self, id: NodeId, unheard: bool) -> bool {
         let mine = cover_rank(id, self.id);
-        let counts = |peer: &Peer| peer.takes_part() || unheard && peer.may_be_there();
+        let counts = |peer: &Peer| peer.takes_part() || unheard && self.may_act_unheard(peer);
         let before = self.peers.iter().filter(|(other, peer)| *other != id && counts(peer));
         before.filter(|(other, _)| cover_rank(id, *other) < mine).take(COVERERS).count() < COVERERS
     }
@@ -248,11 +266,12 @@ impl Segment {
         let alive = peer.kernel.silent_since(peer.reports.answered).is_none();
         let able = self.state == State::Active && self.stall.is_none() && self.carrier;
         let covering = self.covers.contains(&id);
-        let wanted = silent && alive && able && !self.breaks(Mutation::NoCover) && self.is_coverer(id, unheard);
+        let may = silent && alive && able && !self.breaks(Mutation::NoCover);
+        let holds = || self.book.addresses_of(id).next().is_some() || unheard && !self.presumed_of(id).is_empty();
+        let wanted = may && (covering || holds()) && self.is_coverer(id, unheard);
         if wanted && !covering {
-            let holds = self.book.addresses_of(id).next().is_some() || unheard && !self.presumed_of(id).is_empty();
             // Somebody may have taken an address of it, and this node may have missed the claim.
-            if holds && self.is_all_in_sync() {
+            if self.is_all_in_sync() {
                 self.covers.insert(id);
                 self.tell(Event::Covering(id));
                 self.refresh_answers_of(id);

@@ -86,11 +86,17 @@ pub struct Segment {
     answers: BTreeMap<IpAddr, MacAddr>,
     announcer: Announcer,
     first_claims: FirstClaims,
+    /// Nodes that answered for an address which they have not claimed, and when that is to be believed.
+    overheard: Agenda<NodeId>,
     hold_down: HoldDown,
     /// When an address was last defended against a stranger.
     defended: BTreeMap<IpAddr, Duration>,
     /// Changes of this node's claims that are to be sent.
     changes: BTreeMap<IpAddr, Change>,
+    /// Addresses that two nodes claim, and when that is to be looked into.
+    disputes: Agenda<()>,
+    /// Claims of other nodes that are to be sent, because somebody does not know them.
+    covered_changes: BTreeMap<NodeId, BTreeMap<IpAddr, Change>>,
     full_list: Option<FullList>,
     outputs: VecDeque<Output>,
     /// What was told within the last minute and would be told with every frame.
@@ -141,9 +147,12 @@ impl Segment {
             answers: BTreeMap::new(),
             announcer: Announcer::new(config.announce_rate),
             first_claims: FirstClaims::default(),
+            overheard: Agenda::default(),
             hold_down: HoldDown::default(),
             defended: BTreeMap::new(),
             changes: BTreeMap::new(),
+            disputes: Agenda::default(),
+            covered_changes: BTreeMap::new(),
             full_list: None,
             outputs: VecDeque::new(),
             told: VecDeque::new(),
@@ -234,12 +243,15 @@ impl Segment {
         self.wake(now);
         self.step_barrier(now);
         self.step_stall(now);
-        if self.peers_at <= now {
-            self.attend_peers(now);
-        }
         while let Some((_, address, ())) = self.turns.pop_due(now) {
             self.evaluate(now, address);
         }
+        // What is decided about one peer may make another's kernel worth asking, at once.
+        while self.peers_at <= now {
+            self.attend_peers(now);
+        }
+        self.judge_overheard(now);
+        self.judge_disputes(now);
         while let Some(step) = self.first_claims.poll(now) {
             match step {
                 Step::Enquire(address) => self.outputs.push_back(Output::Enquire(address)),
@@ -270,6 +282,8 @@ impl Segment {
             self.stall.as_ref().map(Stall::next),
             self.turns.next(),
             self.first_claims.poll_timeout(),
+            self.overheard.next(),
+            self.disputes.next(),
             self.hearing.solicit_at(),
             announcer,
             self.full_list.as_ref().map(FullList::next),

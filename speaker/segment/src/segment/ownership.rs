@@ -19,6 +19,10 @@ use crate::{
 /// Those whose view of the API lags behind it by more than this resurrect nothing: they are told again.
 const DELETED_FOR: Duration = Duration::from_secs(600);
 
+/// The candidates from the tenth on step in together: that nine live ones let their turns pass means that their views of
+/// the API are old, not that they are slow.
+const LAST_PLACE: usize = 9;
+
 impl Segment {
     /// The API's view of an address has changed.
     pub(super) fn view_changed(&mut self, now: Duration, address: IpAddr, vip: Option<Arc<Vip>>) {
@@ -26,6 +30,9 @@ impl Segment {
             Some(vip) => {
                 if self.deleted_birth(address).is_some_and(|birth| birth < vip.birth) {
                     self.deleted.remove(address);
+                }
+                if self.vips.get(&address).is_some_and(|before| before.birth != vip.birth) {
+                    self.first_claims.cancel(address);
                 }
                 self.vips.insert(address, vip);
             }
@@ -35,6 +42,7 @@ impl Segment {
                 if let Some(birth) = seen.or(own) {
                     self.note_deleted(now, address, birth);
                 }
+                self.first_claims.cancel(address);
                 self.hold_down.forget(address);
                 self.announced_unheard.remove(&address);
                 self.defended.remove(&address);
@@ -81,18 +89,28 @@ impl Segment {
 
     /// Who else could claim has changed.
     pub(super) fn evaluate_contended(&mut self, now: Duration) {
+        if !self.may_claim() {
+            return;
+        }
         for address in self.contending.keys().copied().collect::<Vec<_>>() {
             self.evaluate(now, address);
         }
     }
 
-    /// A peer stands differently: decides anew about what it holds, and about what it might now claim.
+    /// From now on this node could claim: its turns are counted from here.
+    pub(super) fn restart_turns(&mut self, now: Duration) {
+        for contention in self.contending.values_mut() {
+            contention.since = now;
+        }
+        self.evaluate_contended(now);
+    }
+
+    /// A peer stands differently: decides anew about what it holds.
     pub(super) fn reassess(&mut self, now: Duration, id: NodeId) {
         self.update_cover(now, id);
         for address in self.book.addresses_of(id).collect::<Vec<_>>() {
             self.evaluate(now, address);
         }
-        self.evaluate_contended(now);
     }
 
     /// Decides about an address, and acts.
@@ -105,7 +123,10 @@ impl Segment {
                 self.strike(address, Some(why));
                 self.tell(Event::Withdrawn { address, why });
             }
-            Verdict::Renew => self.claim(now, address, Reason::Recreated),
+            Verdict::Renew if self.may_claim() => self.claim(now, address, Reason::Recreated),
+            Verdict::Renew => {
+                self.contending.insert(address, Contention { reason: Reason::Recreated, since: now });
+            }
             Verdict::Contend(reason) => self.contend(now, address, reason),
         }
         self.refresh_answer(address);
@@ -125,9 +146,10 @@ impl Segment {
             },
         };
         let vip = self.vips.get(&address).map(|vip| {
-            let class = |id| vip.candidates.iter().find(|c| c.node == id).map(|c| c.class);
-            let holders = best.and_then(|(id, _)| class(id));
-            VipFacts { birth: vip.birth, has_candidates: !vip.candidates.is_empty(), mine: class(self.id), holders }
+            let candidates = &vip.candidates;
+            let holders = best.and_then(|(id, _)| candidates.class_of(id));
+            let mine = candidates.class_of(self.id);
+            VipFacts { birth: vip.birth, has_candidates: !candidates.is_empty(), mine, holders }
         });
         let held_down = self.hold_down.until(now, address);
         if let Some(until) = held_down {
@@ -145,13 +167,13 @@ impl Segment {
 
     fn standing(&self, now: Duration, id: NodeId, claim: &Claim) -> Standing {
         let Some(peer) = self.peers.get(id) else { return Standing::Holding };
-        let Some(run) = &peer.run else { return Standing::Holding };
+        let says = peer.run.as_ref().map(|run| (run.state, run.deaf));
         match peer.presence() {
-            _ if run.state == State::Leaving => Standing::Leaving,
-            Presence::Speaking if run.deaf && !self.breaks(Mutation::IgnoreDeafOwner) => Standing::Deaf,
-            Presence::Silent { .. }
-                if !claim.cover && peer.lost_at().is_some_and(|at| at <= now) && self.is_hearing() =>
-            {
+            _ if says.is_some_and(|(state, _)| state == State::Leaving) => Standing::Leaving,
+            Presence::Speaking if says.is_some_and(|(_, deaf)| deaf) && !self.breaks(Mutation::IgnoreDeafOwner) => {
+                Standing::Deaf
+            }
+            Presence::Silent { .. } if !claim.cover && peer.is_lost(now, self.interval()) && self.is_hearing() => {
                 Standing::Uncovered
             }
             // If nobody at all is heard, it is the network that drops the protocol, and not that speaker which failed.
@@ -183,10 +205,24 @@ impl Segment {
     /// A node that is not heard, but is taken to own an address that nobody claims: the API or the wire says that it
     /// announces it, and its kernel is not known to be silent.
     fn presumed(&self, address: IpAddr) -> Option<NodeId> {
-        let vip = self.vips.get(&address)?;
-        let named = self.announced_unheard.get(&address).copied().or(vip.announced_by)?;
-        let there = self.peers.get(named).is_some_and(Peer::may_be_there);
-        (there && !self.breaks(Mutation::IgnoreUnheardPeers)).then_some(named)
+        if self.breaks(Mutation::IgnoreUnheardPeers) {
+            return None;
+        }
+        // What was seen on the wire needs less to be believed than what the API once said.
+        let silent = |peer: &Peer| peer.kernel.silent_since(peer.reports.answered).is_some();
+        let there = |peer: &Peer| peer.pending.is_some() || peer.presence() != Presence::Dead && !silent(peer);
+        let alive = |peer: &Peer| !peer.speaks() && there(peer);
+        let seen = self.announced_unheard.get(&address).copied();
+        let seen = seen.filter(|id| self.peers.get(*id).is_some_and(alive));
+        let said = self.vips.get(&address)?.announced_by;
+        seen.or(said.filter(|id| self.peers.get(*id).is_some_and(|peer| self.may_act_unheard(peer))))
+    }
+
+    /// May this peer claim something without this node hearing of it? It was never heard, or nobody is heard at all: then
+    /// it is the network that drops the protocol, and they are all at work. Not if its kernel is silent.
+    pub(super) fn may_act_unheard(&self, peer: &Peer) -> bool {
+        let everybody = self.peers.speaking() == 0 && peer.silent_since().is_some();
+        peer.may_be_there() || everybody && peer.kernel.silent_since(peer.reports.answered).is_none()
     }
 
     /// The addresses a node is presumed to own.
@@ -200,14 +236,18 @@ impl Segment {
     /// How many candidates that could claim come before this node; `None` if it is no candidate. The holder, which is to
     /// be succeeded, does not count.
     pub(super) fn place(&self, vip: &Vip, holder: Option<NodeId>) -> Option<usize> {
+        vip.candidates.class_of(self.id)?;
         let mut before = 0;
-        for candidate in &vip.candidates {
+        for candidate in vip.candidates.iter() {
             if candidate.node == self.id {
                 return Some(before);
             }
-            let counts = |peer: &Peer| peer.takes_part() || peer.may_be_there();
+            let counts = |peer: &Peer| peer.takes_part() || self.may_act_unheard(peer);
             if Some(candidate.node) != holder && self.peers.get(candidate.node).is_some_and(counts) {
                 before += 1;
+                if before == LAST_PLACE {
+                    return Some(before);
+                }
             }
         }
         None
@@ -236,7 +276,8 @@ impl Segment {
         let Some(place) = self.place(&vip, holder) else { return };
         let step = u32::try_from(place).unwrap_or(u32::MAX).saturating_mul(2);
         let mut due = since + self.interval().saturating_mul(step);
-        let known = self.floors.contains_key(&address) || vip.ever_announced;
+        let seen = self.floors.get(&address).is_some_and(|(birth, _)| *birth >= vip.birth);
+        let known = seen || vip.ever_announced;
         if holder.is_none() && known && self.has_restarted_candidate(&vip) {
             // One of them may be about to resume it.
             due = due.max(since + BARRIER.max(self.interval() * 10));
@@ -268,7 +309,7 @@ impl Segment {
     /// Before its first claim ever, everybody is asked for an address.
     fn is_free(&mut self, now: Duration, address: IpAddr) -> bool {
         match self.first_claims.verdict(now, address) {
-            first_claim::Verdict::Free => true,
+            first_claim::Verdict::Free => self.overheard.get(address).is_none(),
             first_claim::Verdict::Unknown => {
                 self.first_claims.begin(now, address);
                 self.turns.set(now + FIRST_CLAIM_PROBE_EVERY * (FIRST_CLAIM_PROBES + 1), address, ());
@@ -314,6 +355,16 @@ impl Segment {
         }
     }
 
+    /// A peer that was not there is heard again, and has been at work elsewhere: it may have told others that addresses
+    /// of this node are its own. They hear better, once, in turn.
+    pub(super) fn announce_after_separation(&mut self, now: Duration) {
+        for address in self.book.addresses_of(self.id).collect::<Vec<_>>() {
+            if !self.announcer.is_pending(address) {
+                self.announcer.resumed(now, address);
+            }
+        }
+    }
+
     fn yield_to_better(&mut self, now: Duration, address: IpAddr) {
         self.settle_contention(address);
         let Some((to, claim)) = self.best_claim(address) else { return };
@@ -335,6 +386,7 @@ impl Segment {
     fn settle_contention(&mut self, address: IpAddr) {
         if self.contending.remove(&address).is_some() {
             self.first_claims.cancel(address);
+            self.overheard.remove(address);
         }
     }
 

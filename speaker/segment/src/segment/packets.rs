@@ -3,7 +3,19 @@
 use std::{net::IpAddr, time::Duration};
 
 use super::Segment;
-use crate::{first_claim::Answer, mac::MacAddr, node::NodeId, timers::DEFEND_EVERY, types::Event, view::Packet};
+use crate::{
+    claim::{Claim, ClaimKey},
+    first_claim::Answer,
+    mac::MacAddr,
+    node::NodeId,
+    peers::{Peer, Presence},
+    timers::DEFEND_EVERY,
+    types::{Event, Output},
+    view::Packet,
+};
+
+/// A node announces an address and claims it at once, by two sockets: the claim may come after the announcement.
+const CLAIM_MAY_FOLLOW: Duration = Duration::from_millis(100);
 
 impl Segment {
     /// Takes in an ARP or ND packet. Returns the link-layer address with which to answer it, if it asks for an address
@@ -15,12 +27,27 @@ impl Segment {
         }
         self.evidence(now);
         if let Some((address, mac)) = packet.binding {
+            if packet.asks.is_none() && self.is_answer(address, mac) {
+                self.hearing.replied(now);
+            }
+            if self.peers.by_mac(mac).is_none() && mac == packet.source {
+                self.hearing.seen(address, mac);
+            }
             self.binding_seen(now, packet.source, address, mac);
         }
         self.settle(now);
         // A gratuitous request tells, and asks nothing.
         let asked = packet.asks.filter(|asked| packet.binding.is_none_or(|(address, _)| address != *asked))?;
         self.answer(asked)
+    }
+
+    /// Is this what a host that was probed answers?
+    fn is_answer(&self, address: IpAddr, mac: MacAddr) -> bool {
+        let peer = self.peers.by_mac(mac).and_then(|id| self.peers.get(id));
+        let neighbour = self.neighbours.iter().any(|host| (host.address, host.mac) == (address, mac));
+        neighbour
+            || self.hearing.is_witness(address, mac)
+            || peer.is_some_and(|peer| peer.probe_target() == Some((address, mac)))
     }
 
     /// Somebody says where an address is.
@@ -34,9 +61,22 @@ impl Segment {
         if source == mac {
             self.node_seen(now, id, address);
         }
-        let claims = self.book.of(id, address).is_some();
-        if !claims && self.first_claims.heard(now, address, Answer::Cluster(id)) {
-            self.tell(Event::AnsweredByClusterNode { address, node: id });
+        if self.contending.contains_key(&address) && self.book.of(id, address).is_none() {
+            let speaks = self.peers.get(id).is_some_and(Peer::speaks);
+            let wait = if speaks { CLAIM_MAY_FOLLOW } else { Duration::ZERO };
+            if self.overheard.get(address).is_none() {
+                self.overheard.set(now + wait, address, id);
+            }
+        }
+    }
+
+    /// Nodes answered for addresses that this one is about to claim, and have still not claimed them.
+    pub(super) fn judge_overheard(&mut self, now: Duration) {
+        while let Some((_, address, id)) = self.overheard.pop_due(now) {
+            let pending = self.contending.contains_key(&address) && self.best_claim(address).is_none();
+            if pending && self.first_claims.heard(now, address, Answer::Cluster(id)) {
+                self.tell(Event::AnsweredByClusterNode { address, node: id });
+            }
         }
     }
 
@@ -51,13 +91,23 @@ impl Segment {
         if peer.speaks() || self.book.of(id, address).is_some() || !self.vips.contains_key(&address) {
             return;
         }
+        if peer.presence() == Presence::Dead {
+            let again =
+                if peer.run.is_some() { Presence::Silent { since: now, reported: false } } else { Presence::Unheard };
+            self.peers.set_presence(id, again);
+        }
         self.announced_unheard.insert(address, id);
-        // Its rounds take three seconds: if both have just begun to announce, the higher key stays.
-        let own = self.book.of(self.id, address);
-        if own.is_some() && !self.announcer.is_pending(address) {
+        if self.book.of(self.id, address).is_some_and(|own| !self.outlasts(own, id)) {
             self.yield_to_unheard(address, id);
         }
         self.evaluate(now, address);
+    }
+
+    /// Two nodes that do not hear each other both announce an address. Who has done so for longer than the rounds take
+    /// stops; of two that have just begun, the one with the lower key.
+    fn outlasts(&self, own: &Claim, other: NodeId) -> bool {
+        let (Some(vip), Some(peer)) = (self.vips.get(&own.address), self.peers.get(other)) else { return false };
+        self.announcer.is_pending(own.address) && own.key > ClaimKey::of(own.address, &vip.uid, &peer.name)
     }
 
     /// Somebody outside the cluster says that an address is its own.
@@ -77,6 +127,6 @@ impl Segment {
 
     /// One announcement, and no rounds: the other side may do the same.
     fn defend(&mut self, address: IpAddr) {
-        self.outputs.push_back(crate::types::Output::Announce { address, mac: self.config.mac });
+        self.outputs.push_back(Output::Announce { address, mac: self.config.mac });
     }
 }

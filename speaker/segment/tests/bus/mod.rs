@@ -61,6 +61,8 @@ pub struct Bus {
     pub deaf: BTreeSet<usize>,
     /// Nodes nobody hears.
     pub mute: BTreeSet<usize>,
+    /// The switch drops the protocol, and passes everything else.
+    pub drops_protocol: bool,
     /// Every event, with its time and node.
     pub events: Vec<(Duration, usize, Event)>,
     /// Announcements: time, node, address.
@@ -81,6 +83,7 @@ impl Bus {
             kernels: (1..=nodes).collect(),
             deaf: BTreeSet::new(),
             mute: BTreeSet::new(),
+            drops_protocol: false,
             events: Vec::new(),
             announced: Vec::new(),
             in_flight: Vec::new(),
@@ -156,15 +159,22 @@ impl Bus {
 
     /// Every node's view shows this: candidates with their classes, first in rank first.
     pub fn publish(&mut self, address: IpAddr, birth: u64, candidates: &[(usize, u8)]) {
+        self.publish_announced(address, birth, candidates, None);
+    }
+
+    /// The same, with the node that announces it by VirtualIP.status.
+    pub fn publish_announced(&mut self, address: IpAddr, birth: u64, candidates: &[(usize, u8)], by: Option<usize>) {
         let candidates =
             candidates.iter().map(|(node, class)| Candidate { node: name(*node).id(), class: Class(*class) }).collect();
         let uid = format!("uid-{birth}").into();
-        let ever_announced = self.views.get(&address).is_some_and(|vip| vip.birth == Birth(birth));
+        let announced_by = by.map(|node| name(node).id());
+        let seen = self.views.get(&address).is_some_and(|vip| vip.birth == Birth(birth));
+        let ever_announced = seen || by.is_some();
         let vip = Arc::new(Vip {
             birth: Birth(birth),
             uid,
             candidates,
-            announced_by: None,
+            announced_by,
             home: None,
             ever_announced,
             cover: true,
@@ -249,6 +259,7 @@ impl Bus {
             let packet = |asks, binding| Packet { source: mac(node), binding, asks };
             let mine = Some((own_address(node), mac(node)));
             let traffic = match output {
+                Output::Send(_) if self.drops_protocol => continue,
                 Output::Send(bytes) => Traffic::Frame(bytes),
                 Output::Probe { address, mac } => Traffic::Packet(packet(Some(address), mine), Some(mac)),
                 Output::Enquire(address) => {
