@@ -12,11 +12,12 @@ use crate::{
     node::{Incarnation, NodeId, NodeMap, NodeName},
     timers::{self, PROBE_CALM, PROBE_EVERY, PROBES},
     view::Station,
-    wire::{Heard, Hello, Kernel, KeyId, State},
+    wire::{Heard, Hello, Kernel, KeyId, Sender, State},
 };
 
-/// How often a peer that is new to this node is echoed: three Hellos survive the loss of two.
-const ECHOES: u8 = 3;
+/// How often a run that has just been found to hear this node is echoed: one may be lost. What is lost then costs it the
+/// end of its join barrier, no more. A run that has not got that far is echoed in answer to each of its Hellos.
+const ECHOES: u8 = 2;
 
 /// A node on the segment that is not this one.
 #[derive(Debug)]
@@ -146,6 +147,32 @@ impl Peer {
         }
     }
 
+    /// Takes in a Hello that says what the last one said, as nearly all of them do; `false` if it says more.
+    pub(crate) fn says_nothing_new(&mut self, now: Duration, sender: Sender, hello: &Hello) -> bool {
+        let speaks = self.speaks();
+        let Some(run) = self.run.as_mut().filter(|run| speaks && run.incarnation == sender.incarnation) else {
+            return false;
+        };
+        let same = run.sequence < sender.sequence
+            && (run.state, run.deaf, run.digest, run.mac) == (hello.state, hello.deaf, hello.claims, hello.mac)
+            && hello.heard.is_empty()
+            && run.paused_for(now, hello) <= timers::silent_after(run.interval);
+        if same {
+            run.update(now, sender.sequence, hello);
+        }
+        same
+    }
+
+    /// It is to be told that it is heard.
+    pub(crate) fn echo(&mut self) {
+        self.echoes = self.echoes.max(1);
+    }
+
+    /// It is to be told that it counts.
+    pub(crate) fn echo_well(&mut self) {
+        self.echoes = ECHOES;
+    }
+
     /// How it stands.
     pub(crate) fn presence(&self) -> Presence {
         self.presence
@@ -182,6 +209,11 @@ impl Peer {
     /// Was it never heard both ways, but the API lists it, or it is heard one way? Not if its kernel is silent.
     pub(crate) fn may_be_there(&self) -> bool {
         self.presence == Presence::Unheard && (self.station.is_some() || self.pending.is_some())
+    }
+
+    /// Was it never heard, and is its kernel asked for a sign of life?
+    pub(crate) fn is_asked_for(&self) -> bool {
+        self.presence == Presence::Unheard && self.kernel.is_watched()
     }
 
     /// Was it not heard for so long that it need not be remembered?
@@ -251,7 +283,7 @@ impl Peer {
         evidence: Option<Duration>,
     ) -> Option<Heard> {
         let pending = self.pending.as_ref().filter(|_| self.echoes > 0);
-        let asked_for = self.presence == Presence::Unheard && self.kernel.is_watched();
+        let asked_for = self.is_asked_for();
         let silent = self.silent_since().is_some() && !self.listens() || asked_for;
         if pending.is_none() && self.echoes == 0 && !self.vouch && !wants_claims && !silent {
             return None;
@@ -537,9 +569,4 @@ impl Peers {
             self.by_mac.remove(&mac);
         }
     }
-}
-
-/// Begins to echo a peer that does not count this node yet, or that is new to it.
-pub(crate) fn echo(peer: &mut Peer) {
-    peer.echoes = ECHOES;
 }

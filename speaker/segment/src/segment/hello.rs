@@ -6,14 +6,15 @@ use super::Segment;
 use crate::{
     mutation::Mutation,
     node::NodeId,
-    peers::{self, Pending, Presence, Run},
+    peers::{Pending, Presence, Run},
     timers::{self, JITTER_FROM_PERCENT, TRIGGERED_GAP_DIVISOR, Timers},
     types::{Event, Output},
     wire::{self, Body, Frame, Heard, Hello, Kernel, Sender, State, VERSION},
 };
 
-/// Hellos sent at once at most, when there is more to say about peers than fits into one. At 1,000 nodes a newcomer
-/// has echoed everybody after five intervals.
+/// Hellos sent at once at most, when there is more to say about peers than fits into one; a Hello that was brought
+/// forward is one. So there are nine in an interval at most, and among 1,000 nodes a newcomer has echoed everybody after
+/// three intervals.
 const BURST: usize = 5;
 
 /// An echo proves that a run hears this node now if it is of one of so many of the last Hellos.
@@ -25,6 +26,8 @@ pub(super) struct HelloClock {
     pub(super) next: Duration,
     /// What the last Hello promised.
     pub(super) interval: Duration,
+    /// When it would be due if nothing brought it forward.
+    regular: Duration,
     last: Duration,
     sequence: u64,
     sent: u64,
@@ -34,7 +37,15 @@ pub(super) struct HelloClock {
 
 impl HelloClock {
     pub(super) fn new(now: Duration, timers: Timers) -> Self {
-        Self { next: now, interval: timers.interval(0), last: now, sequence: 0, sent: 0, recent: VecDeque::new() }
+        Self {
+            next: now,
+            interval: timers.interval(0),
+            regular: now,
+            last: now,
+            sequence: 0,
+            sent: 0,
+            recent: VecDeque::new(),
+        }
     }
 
     /// Is this the sequence of a frame sent lately?
@@ -63,7 +74,7 @@ impl Segment {
         let evidence = self.hearing.evidence();
         for (id, peer) in self.peers.iter() {
             known += usize::from(peer.speaks() || peer.pending.is_some());
-            let wants_claims = peer.speaks() && !self.is_in_sync(id, peer);
+            let wants_claims = self.lacking.contains(&id);
             mentions.extend(peer.mention(id, now, wants_claims, evidence).map(|heard| (Reverse(peer.echoes), heard)));
         }
         // Suspicions and requests cannot wait; everybody is echoed once before anybody is a second time.
@@ -72,7 +83,8 @@ impl Segment {
         self.hello.interval = self.config.timers.interval(known);
         let mut hello = self.empty_hello(now);
         let capacity = wire::heard_capacity(&hello).max(1);
-        let mut said = mentions.chunks(capacity).take(BURST).peekable();
+        let burst = if now < self.hello.regular { 1 } else { BURST };
+        let mut said = mentions.chunks(capacity).take(burst).peekable();
         loop {
             let part = said.next().unwrap_or_default();
             hello.heard = part.to_vec();
@@ -92,7 +104,8 @@ impl Segment {
         self.hello.recent.drain(..surplus);
         self.hello.sent += 1;
         self.hello.last = now;
-        self.hello.next = now + self.hello.interval * self.rng.u32(JITTER_FROM_PERCENT..=100) / 100;
+        self.hello.regular = now + self.hello.interval * self.rng.u32(JITTER_FROM_PERCENT..=100) / 100;
+        self.hello.next = self.hello.regular;
     }
 
     fn empty_hello(&self, now: Duration) -> Hello {
@@ -160,7 +173,12 @@ impl Segment {
     pub(super) fn hello_received(&mut self, now: Duration, sender: Sender, hello: &Hello) {
         let id = sender.node;
         let echoed = self.is_echoed(hello) || self.breaks(Mutation::SkipTwoWayCheck);
-        if self.peers.get(id).is_none() && !self.peers.add(id, &hello.name) {
+        let known = self.peers.get_mut(id);
+        if known.is_some_and(|peer| peer.says_nothing_new(now, sender, hello)) && !self.lacking.contains(&id) {
+            self.counters.accepted += 1;
+            return;
+        }
+        if !self.peers.add(id, &hello.name) {
             self.counters.replayed += 1;
             return;
         }
@@ -194,8 +212,8 @@ impl Segment {
         self.peers.learn_mac(id, mac_before);
         self.heard_from(now, id);
         self.entries_received(now, id, &hello.heard);
-        let Some(peer) = self.peers.get(id) else { return };
-        if !self.is_in_sync(id, peer) {
+        self.compare_claims(id);
+        if self.lacking.contains(&id) {
             self.hasten_hello_in_a_crowd(now);
         }
         if was_state != Some(hello.state) || was_deaf != hello.deaf {
@@ -222,7 +240,7 @@ impl Segment {
         let keys = hello.keys.clone();
         let (interval, highest_version) = (hello.interval, hello.highest_version);
         peer.pending = Some(Pending { incarnation, sequence, heard: now, interval, keys, highest_version });
-        peers::echo(peer);
+        peer.echo();
         self.counters.accepted += 1;
         self.peers_at = self.peers_at.min(now + timers::lost_after(hello.interval));
         self.hasten_hello_in_a_crowd(now);
@@ -238,7 +256,7 @@ impl Segment {
         }
         peer.run = Some(Run::new(now, sender.incarnation, sender.sequence, hello, before));
         peer.pending = None;
-        peers::echo(peer);
+        peer.echo_well();
         self.hasten_hello_in_a_crowd(now);
         true
     }
@@ -328,12 +346,12 @@ impl Segment {
         let Some(peer) = self.peers.get_mut(from) else { return };
         let listens = peer.listens();
         if heard.wants_echo {
-            peers::echo(peer);
+            peer.echo();
             self.hasten_hello_in_a_crowd(now);
         } else if let Some(run) = peer.run.as_mut().filter(|run| !run.counts_me) {
             run.counts_me = true;
             if listens {
-                self.remind(from);
+                self.brief(from);
             }
         }
         if heard.wants_claims {

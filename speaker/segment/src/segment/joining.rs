@@ -74,6 +74,10 @@ impl Segment {
         if now >= first_evidence + BARRIER.max(self.interval() * 10) {
             return true;
         }
+        // What a silent node owns is for those to say that cover for it.
+        if self.peers.silent().next().is_some() {
+            return false;
+        }
         let mut heard = 0;
         let mut reported = 0;
         let mut missing = 0;
@@ -84,7 +88,7 @@ impl Segment {
             missing += usize::from(peer.station.is_some() && !peer.speaks());
             if let Some(run) = peer.run.as_ref().filter(|_| peer.speaks()) {
                 // Who counts this node has told it before what it remembers of its claims.
-                if !run.counts_me || !self.is_in_sync(id, peer) {
+                if !run.counts_me || self.lacking.contains(&id) {
                     return false;
                 }
                 heard += 1;
@@ -180,7 +184,7 @@ impl Segment {
         let Some((since, until)) = self.stall.as_ref().map(|stall| (stall.since, stall.until)) else { return };
         let mut heard_all = true;
         for (id, peer) in self.peers.iter().filter(|(_, peer)| peer.speaks()) {
-            heard_all &= self.is_in_sync(id, peer) && peer.run.as_ref().is_some_and(|run| run.heard > since);
+            heard_all &= !self.lacking.contains(&id) && peer.run.as_ref().is_some_and(|run| run.heard > since);
         }
         if now >= until || heard_all && self.peers.speaking() > 0 {
             self.stall = None;

@@ -8,6 +8,7 @@ use crate::{
     mutation::Mutation,
     node::NodeId,
     peers::{Peer, Presence},
+    timers::TRIGGERED_GAP_DIVISOR,
     types::Withdrawal,
     wire::{self, Body, Change, Claims, Sender, State},
 };
@@ -33,16 +34,16 @@ impl FullList {
 }
 
 impl Segment {
-    /// Does this node know all that a peer claims? A peer that listens claims nothing yet; what its last run claimed
-    /// stays as it is until then.
-    pub(super) fn is_in_sync(&self, id: NodeId, peer: &Peer) -> bool {
-        let claimed = peer.run.as_ref().filter(|run| run.state != State::Listening).map(|run| run.digest);
-        claimed.is_none_or(|claimed| claimed == self.book.digest(id)) || self.breaks(Mutation::IgnoreDigests)
-    }
-
-    /// Does it know all that anybody who is heard claims?
-    pub(super) fn is_all_in_sync(&self) -> bool {
-        self.peers.iter().all(|(id, peer)| !peer.speaks() || self.is_in_sync(id, peer))
+    /// Compares what this node knows of a peer's claims with the digest of its last Hello. A peer that listens claims
+    /// nothing yet; what its last run claimed stays as it is until then.
+    pub(super) fn compare_claims(&mut self, id: NodeId) {
+        let run = self.peers.get(id).filter(|peer| peer.speaks()).and_then(|peer| peer.run.as_ref());
+        let claimed = run.filter(|run| run.state != State::Listening).map(|run| run.digest);
+        if claimed.is_some_and(|claimed| claimed != self.book.digest(id)) && !self.breaks(Mutation::IgnoreDigests) {
+            self.lacking.insert(id);
+        } else {
+            self.lacking.remove(&id);
+        }
     }
 
     /// Sends this node's changed claims.
@@ -63,7 +64,7 @@ impl Segment {
             // What is left of it is out of date.
             self.begin_full_list(now);
             if let Some(renewed) = &mut self.full_list {
-                renewed.next = list.next;
+                renewed.next = list.next.max(now);
             }
         }
     }
@@ -73,6 +74,8 @@ impl Segment {
         if self.full_list.is_some() {
             return;
         }
+        // Many ask at the same time: one list is for all of them.
+        let next = now.max(self.full_list_sent + self.interval() / TRIGGERED_GAP_DIVISOR);
         let claimed = self.book.range(self.id, ..).map(|claim| Change::Claimed(*claim));
         let gone = self.deleted.iter().map(|(address, birth)| withdrawn(address, *birth, true));
         let mut frames: VecDeque<Claims> = wire::full_list(self.id, gone.chain(claimed).collect()).into();
@@ -80,7 +83,7 @@ impl Segment {
         for silent in &self.covers {
             frames.extend(wire::delta(*silent, self.claims_of(*silent)));
         }
-        self.full_list = Some(FullList { frames, next: now });
+        self.full_list = Some(FullList { frames, next });
     }
 
     /// Sends the next part of a full list that is on its way.
@@ -93,17 +96,27 @@ impl Segment {
         for claims in list.frames.drain(..part).collect::<Vec<_>>() {
             self.send(Body::Claims(claims));
         }
+        self.full_list_sent = now;
         if !list.frames.is_empty() {
             self.full_list = Some(FullList { next: now + PART_EVERY, ..list });
         }
     }
 
-    /// Tells a peer that has restarted what its last run claimed, if this node is one of those that cover for it.
-    pub(super) fn remind(&mut self, id: NodeId) {
-        if self.state != State::Active || !self.is_coverer(id, false) {
+    /// Tells a peer that has just come what silent nodes own, and what its own last run claimed: as far as this node is
+    /// one of those that cover for them.
+    pub(super) fn brief(&mut self, id: NodeId) {
+        if self.state != State::Active {
             return;
         }
-        for claims in wire::delta(id, self.claims_of(id)) {
+        let own = self.is_coverer(id, false).then_some(id);
+        for subject in self.covers.iter().copied().chain(own).collect::<Vec<_>>() {
+            self.say_all_for(subject);
+        }
+    }
+
+    /// Says what a node claims, in its stead.
+    pub(super) fn say_all_for(&mut self, subject: NodeId) {
+        for claims in wire::delta(subject, self.claims_of(subject)) {
             self.send(Body::Claims(claims));
         }
     }
@@ -206,6 +219,7 @@ impl Segment {
                 }
             }
         }
+        self.compare_claims(id);
         for address in touched {
             self.evaluate(now, address);
         }

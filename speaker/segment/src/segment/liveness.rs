@@ -16,6 +16,10 @@ use crate::{
 /// Who answers for a silent node: so many, in case one of them fails. Their answers are the same.
 const COVERERS: usize = 2;
 
+/// Unheard nodes whose kernels are asked at the same time, at most: 320 probes a second. The others are taken to be
+/// there until it is their turn.
+const ASKED_AT_ONCE: usize = 16;
+
 /// A peer that was not heard for this long, and that the API does not list, is forgotten.
 const FORGET_AFTER: Duration = Duration::from_secs(600);
 
@@ -81,6 +85,7 @@ impl Segment {
             return;
         }
         self.peers.set_presence(id, Presence::Silent { since: now, reported: false });
+        self.lacking.remove(&id);
         if self.peers.speaking() == 0 {
             self.hearing.restart(now);
         }
@@ -218,7 +223,14 @@ impl Segment {
             self.die(now, id);
             return;
         }
-        self.probe(now, id);
+        if peer.kernel.is_alive(now) && self.contending.is_empty() && self.presumed_of(id).is_empty() {
+            // It is there, and nothing depends on it any more.
+            if let Some(peer) = self.peers.get_mut(id) {
+                peer.kernel.stop();
+            }
+        } else {
+            self.probe(now, id);
+        }
         self.update_cover(now, id);
     }
 
@@ -227,16 +239,22 @@ impl Segment {
         if self.state != State::Active {
             return;
         }
-        let Some(peer) = self.peers.get_mut(id) else { return };
+        let Some(peer) = self.peers.get(id) else { return };
         let unheard = peer.presence() == Presence::Unheard;
         let concerned = (unheard || peer.silent_since().is_some()) && peer.probe_target().is_some();
-        if concerned && !peer.kernel.is_watched() {
-            peer.kernel.watch(now);
-            let name = peer.name.clone();
-            self.peers_at = now;
-            if unheard {
-                self.tell(Event::PeerUnheard(name));
-            }
+        if !concerned || peer.kernel.is_watched() {
+            return;
+        }
+        let asked = self.peers.iter().filter(|(_, peer)| peer.is_asked_for()).take(ASKED_AT_ONCE).count();
+        if unheard && asked == ASKED_AT_ONCE {
+            return;
+        }
+        let Some(peer) = self.peers.get_mut(id) else { return };
+        peer.kernel.watch(now);
+        let name = peer.name.clone();
+        self.peers_at = now;
+        if unheard {
+            self.tell(Event::PeerUnheard(name));
         }
     }
 
@@ -271,10 +289,13 @@ impl Segment {
         let wanted = may && (covering || holds()) && self.is_coverer(id, unheard);
         if wanted && !covering {
             // Somebody may have taken an address of it, and this node may have missed the claim.
-            if self.is_all_in_sync() {
+            if self.lacking.is_empty() {
                 self.covers.insert(id);
                 self.tell(Event::Covering(id));
                 self.refresh_answers_of(id);
+                if self.peers.iter().any(|(other, peer)| other != id && peer.speaks() && peer.listens()) {
+                    self.say_all_for(id);
+                }
             }
         } else if !wanted && covering {
             self.end_cover(id);

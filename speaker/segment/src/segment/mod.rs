@@ -57,6 +57,8 @@ pub struct Segment {
 
     peers: Peers,
     book: ClaimBook,
+    /// Peers some of whose claims this node does not know.
+    lacking: BTreeSet<NodeId>,
     vips: BTreeMap<IpAddr, Arc<Vip>>,
     /// Has the API (or the saved state) said which nodes are on the segment?
     stations_known: bool,
@@ -98,6 +100,8 @@ pub struct Segment {
     /// Claims of other nodes that are to be sent, because somebody does not know them.
     covered_changes: BTreeMap<NodeId, BTreeMap<IpAddr, Change>>,
     full_list: Option<FullList>,
+    /// When a part of the last one was sent.
+    full_list_sent: Duration,
     outputs: VecDeque<Output>,
     /// What was told within the last minute and would be told with every frame.
     told: VecDeque<(Duration, Event)>,
@@ -127,6 +131,7 @@ impl Segment {
             carrier: true,
             peers: Peers::default(),
             book: ClaimBook::default(),
+            lacking: BTreeSet::new(),
             vips: BTreeMap::new(),
             stations_known: false,
             neighbours: Arc::from([]),
@@ -154,6 +159,7 @@ impl Segment {
             disputes: Agenda::default(),
             covered_changes: BTreeMap::new(),
             full_list: None,
+            full_list_sent: Duration::ZERO,
             outputs: VecDeque::new(),
             told: VecDeque::new(),
             state_changed: false,

@@ -260,6 +260,10 @@ impl Segment {
 
     /// Claims an address in this node's turn.
     fn contend(&mut self, now: Duration, address: IpAddr, reason: Reason) {
+        if self.peers.speaking() == 0 && !self.contending.contains_key(&address) {
+            // With no peer to hear, what was heard before this was noticed says little: somebody has to answer first.
+            self.hearing.restart(now);
+        }
         let may_claim = self.may_claim();
         let contention = self.contending.entry(address).or_insert(Contention { reason, since: now });
         if reason != Reason::Vacant {
@@ -278,7 +282,7 @@ impl Segment {
         let mut due = since + self.interval().saturating_mul(step);
         let seen = self.floors.get(&address).is_some_and(|(birth, _)| *birth >= vip.birth);
         let known = seen || vip.ever_announced;
-        if holder.is_none() && known && self.has_restarted_candidate(&vip) {
+        if reason == Reason::Vacant && holder.is_none() && known && self.has_restarted_candidate(&vip) {
             // One of them may be about to resume it.
             due = due.max(since + BARRIER.max(self.interval() * 10));
         }
@@ -301,7 +305,7 @@ impl Segment {
     /// Those that come first may be there, though they are not heard: their kernels are asked.
     fn ask_unheard_candidates(&mut self, now: Duration, vip: &Vip) {
         let me = self.id;
-        for candidate in vip.candidates.iter().take_while(|candidate| candidate.node != me) {
+        for candidate in vip.candidates.iter().take_while(|candidate| candidate.node != me).take(LAST_PLACE) {
             self.ask_unheard(now, candidate.node);
         }
     }
@@ -352,6 +356,8 @@ impl Segment {
         if self.is_answering() {
             self.outputs.push_back(Output::Announce { address, mac: self.config.mac });
             self.announcer.gained(now, address);
+        } else {
+            self.announcer.resumed(now, address);
         }
     }
 
