@@ -20,7 +20,7 @@ demo: setup lab ## A real cluster on this machine: EXTERNAL-IP, who announces it
 	$(LAB) demo $(if $(KEEP),--keep)
 
 .PHONY: test
-test: setup fmt lint deny unit doc e2e ## Everything: format, lints, licences, unit, property, doc and CRD tests, then the scenarios on a cluster
+test: setup fmt lint deny unit doc sim e2e ## Everything: format, lints, licences, unit, property, doc and CRD tests, the simulation, then the scenarios on a cluster
 
 .PHONY: check
 check: fmt lint unit ## The inner loop: format, lints, unit tests; no root, no cluster
@@ -63,6 +63,12 @@ e2e: setup lab ## The scenarios, each once, on a real cluster (ONLY=word runs th
 bench: setup lab ## The figures of docs/benchmarks.md: apply to EXTERNAL-IP, create to ingress, ingress to announcement, memory
 	target/debug/herald-lab build
 	$(LAB) bench
+
+# An option of herald-sim, if the variable is set.
+option = $(if $($(1)),--$(2) $($(1)))
+.PHONY: sim
+sim: ## Histories of faults on simulated segments (SEEDS=n NODES=n ADDRESSES=n; SEED=s tells one again; LOSS=share measures fail-over)
+	cargo run -q --release -p herald-sim --locked -- --json target/bench/sim.json $(call option,SEEDS,seeds) $(call option,NODES,nodes) $(call option,ADDRESSES,addresses) $(call option,SEED,seed) $(call option,LOSS,measure)
 
 .PHONY: crds
 crds: ## Generate deploy/crds from the types in crds/

@@ -1,0 +1,239 @@
+//! The API: what is true of nodes, addresses and endpoints, and how it is told.
+
+use std::{sync::Arc, time::Duration};
+
+use herald_segment::{
+    claim::Birth,
+    node::{NodeId, NodeName},
+    view::{Candidate, Class, Vip},
+};
+
+use crate::names::{AddrIx, NodeIx};
+
+/// The class of a node that is no candidate: worse than all.
+pub const NO_CANDIDATE: Class = Class(u8::MAX);
+
+/// Watch delays: a node belongs to one of these for good, so its events stay in order.
+pub const WATCH_DELAYS: [Duration; 3] =
+    [Duration::from_millis(3), Duration::from_millis(20), Duration::from_millis(60)];
+
+/// The edge renews the freshness of its view this often while its watches make progress.
+pub const FRESH_EVERY: Duration = Duration::from_secs(10);
+
+/// A VirtualIP object, with what its candidates follow from.
+#[derive(Clone, Debug)]
+pub struct Object {
+    /// Creation time.
+    pub birth: Birth,
+    /// UID.
+    pub uid: Arc<str>,
+    /// Controller's choice.
+    pub home: NodeIx,
+    /// VirtualIP.status.
+    pub announced_by: Option<NodeIx>,
+    /// Was it ever announced?
+    pub ever_announced: bool,
+}
+
+/// One address.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// The object, while it exists.
+    pub object: Option<Object>,
+    /// How many conditions keep it deleted.
+    pub absent: u32,
+    /// `externalTrafficPolicy: Local`: for each node, how many conditions keep it without endpoint.
+    pub endpoints: Option<Vec<u32>>,
+    /// What was published, latest last, with the time: what some node's view may still be.
+    pub published: Vec<(Duration, Option<Arc<Vip>>)>,
+}
+
+/// The truth.
+#[derive(Clone, Debug)]
+pub struct Api {
+    /// By address.
+    pub entries: Vec<Entry>,
+    /// By node: conditions that make it NotReady.
+    pub not_ready: Vec<u32>,
+    /// By node: conditions that exclude it.
+    pub excluded: Vec<u32>,
+    ids: Vec<NodeId>,
+}
+
+/// Versions of an object that are remembered: a view may be 30 s old.
+const REMEMBERED: usize = 24;
+
+impl Api {
+    /// Nodes and addresses; `local` says which addresses are Local and where their endpoints are (`None`: Cluster).
+    pub fn new(names: &[NodeName], homes: &[NodeIx], local: &[Option<Vec<bool>>]) -> Self {
+        let entries = homes
+            .iter()
+            .zip(local)
+            .enumerate()
+            .map(|(index, (home, local))| Entry {
+                object: Some(Object::new(index, Birth(1_700_000_000), *home)),
+                absent: 0,
+                endpoints: local.as_ref().map(|nodes| nodes.iter().map(|has| u32::from(!has)).collect()),
+                published: Vec::new(),
+            })
+            .collect();
+        Self {
+            entries,
+            not_ready: vec![0; names.len()],
+            excluded: vec![0; names.len()],
+            ids: names.iter().map(NodeName::id).collect(),
+        }
+    }
+
+    /// The index of a node.
+    pub fn node(&self, id: NodeId) -> Option<NodeIx> {
+        self.ids.iter().position(|other| *other == id)
+    }
+
+    /// How fit a node is for an address by the truth.
+    pub fn class(&self, address: AddrIx, node: NodeIx) -> Class {
+        let entry = &self.entries[address];
+        if entry.object.is_none() || self.excluded[node] > 0 {
+            return NO_CANDIDATE;
+        }
+        if entry.endpoints.as_ref().is_some_and(|without| without[node] > 0) {
+            return NO_CANDIDATE;
+        }
+        Class(u8::from(self.not_ready[node] > 0))
+    }
+
+    /// The object as a view that is up to date has it, candidates in rank.
+    pub fn view(&self, address: AddrIx) -> Option<Arc<Vip>> {
+        let object = self.entries[address].object.as_ref()?;
+        let mut ranked: Vec<_> = (0..self.ids.len())
+            .filter_map(|node| {
+                let class = self.class(address, node);
+                let order =
+                    (class, object.announced_by != Some(node), object.home != node, weight(address, node), node);
+                (class != NO_CANDIDATE).then_some(order)
+            })
+            .collect();
+        ranked.sort_unstable();
+        Some(Arc::new(Vip {
+            birth: object.birth,
+            uid: object.uid.clone(),
+            candidates: ranked
+                .into_iter()
+                .map(|(class, _, _, _, node)| Candidate { node: self.ids[node], class })
+                .collect(),
+            announced_by: object.announced_by.map(|node| self.ids[node]),
+            home: Some(self.ids[object.home]),
+            ever_announced: object.ever_announced,
+            cover: true,
+        }))
+    }
+
+    /// Writes down what is published now.
+    pub fn publish(&mut self, now: Duration, address: AddrIx) -> Option<Arc<Vip>> {
+        let view = self.view(address);
+        let published = &mut self.entries[address].published;
+        if published.len() == REMEMBERED {
+            published.remove(0);
+        }
+        published.push((now, view.clone()));
+        view
+    }
+
+    /// Was `better` of a better class than `worse` at some time in the last `within`, by what was published?
+    pub fn was_better(&self, now: Duration, within: Duration, address: AddrIx, better: NodeIx, worse: NodeIx) -> bool {
+        let published = &self.entries[address].published;
+        let from = now.saturating_sub(within);
+        // What was in force at `from`, and all that came after it.
+        let first = published.iter().rposition(|(at, _)| *at <= from).unwrap_or(0);
+        published[first..].iter().any(|(_, vip)| {
+            let class = |node: NodeIx| {
+                let found = vip.as_ref()?.candidates.iter().find(|c| c.node == self.ids[node])?;
+                Some(found.class)
+            };
+            class(better).is_some_and(|class_better| class(worse).is_none_or(|class_worse| class_better < class_worse))
+        })
+    }
+
+    /// The object is gone.
+    pub fn delete(&mut self, address: AddrIx) {
+        self.entries[address].object = None;
+    }
+
+    /// A younger object for the address.
+    pub fn create(&mut self, now: Duration, address: AddrIx) {
+        let home = (address + now.as_millis() as usize) % self.ids.len();
+        // Births are whole seconds; the controller creates a name anew only after the old object is gone, which takes
+        // more than one.
+        let birth = Birth(1_700_000_001 + now.as_secs());
+        self.entries[address].object = Some(Object::new(address, birth, home));
+    }
+}
+
+impl Object {
+    fn new(address: AddrIx, birth: Birth, home: NodeIx) -> Self {
+        let uid = format!("uid-{address}-{}", birth.0).into();
+        Self { birth, uid, home, announced_by: None, ever_announced: false }
+    }
+}
+
+/// Rendezvous hash (splitmix64's finaliser over both indices).
+fn weight(address: AddrIx, node: NodeIx) -> u64 {
+    let mut z =
+        (address as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (node as u64).wrapping_mul(0xd1b5_4a32_d192_ed03);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn api() -> Api {
+        let names: Vec<_> = (0..3).map(|i| NodeName::new(&format!("n{i}"))).collect();
+        Api::new(&names, &[1, 2], &[None, Some(vec![true, false, true])])
+    }
+
+    fn order(api: &Api, address: AddrIx) -> Vec<(usize, u8)> {
+        let vip = api.view(address).unwrap();
+        vip.candidates.iter().map(|c| (api.node(c.node).unwrap(), c.class.0)).collect()
+    }
+
+    #[test]
+    fn class_then_incumbent_then_home() {
+        let mut api = api();
+        assert_eq!(order(&api, 0)[0], (1, 0), "home");
+        api.entries[0].object.as_mut().unwrap().announced_by = Some(0);
+        assert_eq!(order(&api, 0)[..2], [(0, 0), (1, 0)], "incumbent before home");
+        api.not_ready[0] = 1;
+        assert_eq!(order(&api, 0)[0], (1, 0));
+        assert_eq!(order(&api, 0)[2], (0, 1), "NotReady is last");
+        api.excluded[0] = 1;
+        assert_eq!(order(&api, 0).len(), 2, "excluded is no candidate");
+        assert!(order(&api, 1).iter().all(|(node, _)| *node != 1), "nor is one without endpoint");
+    }
+
+    #[test]
+    fn a_younger_object_has_a_later_birth() {
+        let mut api = api();
+        let before = api.entries[0].object.as_ref().unwrap().birth;
+        api.delete(0);
+        assert!(api.view(0).is_none());
+        api.create(Duration::from_secs(2), 0);
+        assert!(api.entries[0].object.as_ref().unwrap().birth > before);
+    }
+
+    #[test]
+    fn what_was_published_is_remembered() {
+        let mut api = api();
+        let s = Duration::from_secs;
+        api.publish(s(0), 0);
+        api.not_ready[0] = 1;
+        api.publish(s(10), 0);
+        api.not_ready[0] = 0;
+        api.publish(s(20), 0);
+        assert!(api.was_better(s(25), s(30), 0, 1, 0));
+        assert!(api.was_better(s(49), s(30), 0, 1, 0), "in force until 20 s");
+        assert!(!api.was_better(s(51), s(30), 0, 1, 0));
+    }
+}

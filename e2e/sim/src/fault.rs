@@ -1,0 +1,303 @@
+//! What goes wrong: faults as values, and the conditions they put the world in.
+
+use std::time::Duration;
+
+use herald_segment::view::Shutdown;
+
+use crate::names::{AddrIx, NodeIx};
+
+/// One fault of a history.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fault {
+    /// When it begins.
+    pub at: Duration,
+    /// How long it lasts (or until its last part has ended, for those made of several).
+    pub lasts: Duration,
+    /// What it is.
+    pub kind: Kind,
+}
+
+/// How a node's speaker stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// SIGKILL or a crash.
+    Killed,
+    /// Killed, and its pod deleted: the state file is gone.
+    Deleted,
+    /// SIGTERM.
+    Asked(Shutdown),
+}
+
+/// What a forger puts on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forgery {
+    /// Random bytes.
+    Noise,
+    /// Frames of another cluster.
+    Foreign,
+    /// Good frames with a bit changed.
+    Flipped,
+    /// Frames sent before, of this and earlier runs.
+    Replay,
+}
+
+/// The kinds of faults.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Kind {
+    /// Frames are lost, each with this probability.
+    Loss(f64),
+    /// Frames take this long, and up to as much again.
+    Delay(Duration),
+    /// Frames arrive twice, each with this probability.
+    Duplicate(f64),
+    /// Frames are held back for up to 30 ms, each with this probability.
+    Reorder(f64),
+    /// Nothing gets from the first node to the second.
+    OneWay(NodeIx, NodeIx),
+    /// These nodes are cut off from the other nodes and the clients.
+    Partition(Vec<NodeIx>),
+    /// SIGSTOP.
+    StallSpeaker(NodeIx),
+    /// The hypervisor does not run the node. Does its monotonic clock go on?
+    PauseNode {
+        /// Which.
+        node: NodeIx,
+        /// Does the clock show the pause afterwards?
+        clock: bool,
+    },
+    /// The speaker is down.
+    Speaker(NodeIx, Stop),
+    /// One node's speaker after the other is stopped by SIGTERM and started again.
+    RollingUpgrade {
+        /// How long each is down.
+        down: Duration,
+        /// From one node to the next.
+        step: Duration,
+    },
+    /// Power off, and on again. Its speaker starts this long after the kernel.
+    PowerOff {
+        /// Which.
+        node: NodeIx,
+        /// From power-on to the speaker's start.
+        boot: Duration,
+    },
+    /// All nodes lose power and come back with the state they had, one `step` after the other.
+    SitePowerCycle {
+        /// From one node to the next.
+        step: Duration,
+    },
+    /// The link loses carrier; after its return the switch forwards nothing for `silent`.
+    Cable {
+        /// Which node's.
+        node: NodeIx,
+        /// Spanning tree's listening and learning.
+        silent: Duration,
+    },
+    /// The node receives nothing.
+    Deaf(NodeIx),
+    /// The node sends nothing.
+    Mute(NodeIx),
+    /// The node is cut from the API: no events, no writes.
+    ApiLost(NodeIx),
+    /// The API server is away for everybody.
+    ApiDown,
+    /// The VirtualIP is deleted at the beginning and created anew at the end.
+    Recreate(AddrIx),
+    /// The node is NotReady.
+    NotReady(NodeIx),
+    /// The node is excluded.
+    Excluded(NodeIx),
+    /// The node changes between Ready and NotReady with this period.
+    Flapping {
+        /// Which.
+        node: NodeIx,
+        /// Half of it Ready, half NotReady.
+        period: Duration,
+    },
+    /// The Local address has no endpoint on this node.
+    NoEndpoint(AddrIx, NodeIx),
+    /// The switch answers ARP for hosts that do not.
+    ProxyArp,
+    /// The switch drops the protocol's EtherType on all ports, or at one node's.
+    EtherTypeDropped(Option<NodeIx>),
+    /// Somebody forges frames, 50 in a second.
+    Forged(Forgery),
+}
+
+/// A state of the world that lasts for a while.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Condition {
+    /// See [`Kind::Loss`].
+    Loss(f64),
+    /// See [`Kind::Delay`].
+    Delay(Duration),
+    /// See [`Kind::Duplicate`].
+    Duplicate(f64),
+    /// See [`Kind::Reorder`].
+    Reorder(f64),
+    /// See [`Kind::OneWay`].
+    OneWay(NodeIx, NodeIx),
+    /// See [`Kind::Partition`].
+    Partition(Vec<NodeIx>),
+    /// See [`Kind::StallSpeaker`].
+    Stalled(NodeIx),
+    /// See [`Kind::PauseNode`].
+    Paused(NodeIx, bool),
+    /// The speaker does not run.
+    Down(NodeIx, Stop),
+    /// No power.
+    Off(NodeIx),
+    /// No carrier.
+    NoCarrier(NodeIx),
+    /// Carrier, but the switch does not forward.
+    PortSilent(NodeIx),
+    /// See [`Kind::Deaf`].
+    Deaf(NodeIx),
+    /// See [`Kind::Mute`].
+    Mute(NodeIx),
+    /// See [`Kind::ApiLost`]; `None`: for all.
+    ApiLost(Option<NodeIx>),
+    /// The object does not exist.
+    Absent(AddrIx),
+    /// See [`Kind::NotReady`].
+    NotReady(NodeIx),
+    /// See [`Kind::Excluded`].
+    Excluded(NodeIx),
+    /// See [`Kind::NoEndpoint`].
+    NoEndpoint(AddrIx, NodeIx),
+    /// See [`Kind::ProxyArp`].
+    ProxyArp,
+    /// See [`Kind::EtherTypeDropped`].
+    EtherTypeDropped(Option<NodeIx>),
+    /// See [`Kind::Forged`].
+    Forged(Forgery),
+}
+
+/// A condition begins or ends.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    /// When.
+    pub at: Duration,
+    /// Does it begin?
+    pub begins: bool,
+    /// What.
+    pub condition: Condition,
+}
+
+impl Fault {
+    /// The steps of this fault on a segment of so many nodes. Faults of nodes and addresses beyond have none.
+    pub fn steps(&self, nodes: usize, addresses: usize) -> Vec<Step> {
+        if self.node().is_some_and(|node| node >= nodes) || self.address().is_some_and(|a| a >= addresses) {
+            return Vec::new();
+        }
+        let mut steps = Vec::new();
+        let mut during = |from: Duration, lasts: Duration, condition: Condition| {
+            steps.push(Step { at: self.at + from, begins: true, condition: condition.clone() });
+            steps.push(Step { at: self.at + from + lasts, begins: false, condition });
+        };
+        let none = Duration::ZERO;
+        let whole = self.lasts;
+        match &self.kind {
+            Kind::Loss(p) => during(none, whole, Condition::Loss(*p)),
+            Kind::Delay(delay) => during(none, whole, Condition::Delay(*delay)),
+            Kind::Duplicate(p) => during(none, whole, Condition::Duplicate(*p)),
+            Kind::Reorder(p) => during(none, whole, Condition::Reorder(*p)),
+            Kind::OneWay(from, to) if *to < nodes => during(none, whole, Condition::OneWay(*from, *to)),
+            Kind::OneWay(..) => {}
+            Kind::Partition(cut) => {
+                let cut: Vec<_> = cut.iter().copied().filter(|node| *node < nodes).collect();
+                during(none, whole, Condition::Partition(cut));
+            }
+            Kind::StallSpeaker(node) => during(none, whole, Condition::Stalled(*node)),
+            Kind::PauseNode { node, clock } => during(none, whole, Condition::Paused(*node, *clock)),
+            Kind::Speaker(node, stop) => during(none, whole, Condition::Down(*node, *stop)),
+            Kind::RollingUpgrade { down, step } => {
+                for node in 0..nodes {
+                    during(*step * node as u32, *down, Condition::Down(node, Stop::Asked(Shutdown::Restarting)));
+                }
+            }
+            Kind::PowerOff { node, boot } => {
+                during(none, whole, Condition::Off(*node));
+                during(none, whole + *boot, Condition::Down(*node, Stop::Deleted));
+            }
+            Kind::SitePowerCycle { step } => {
+                for node in 0..nodes {
+                    let off = whole + *step * node as u32;
+                    during(none, off, Condition::Off(node));
+                    during(none, off + Duration::from_millis(300), Condition::Down(node, Stop::Killed));
+                }
+            }
+            Kind::Cable { node, silent } => {
+                during(none, whole, Condition::NoCarrier(*node));
+                if !silent.is_zero() {
+                    during(none, whole + *silent, Condition::PortSilent(*node));
+                }
+            }
+            Kind::Deaf(node) => during(none, whole, Condition::Deaf(*node)),
+            Kind::Mute(node) => during(none, whole, Condition::Mute(*node)),
+            Kind::ApiLost(node) => during(none, whole, Condition::ApiLost(Some(*node))),
+            Kind::ApiDown => during(none, whole, Condition::ApiLost(None)),
+            Kind::Recreate(address) => during(none, whole, Condition::Absent(*address)),
+            Kind::NotReady(node) => during(none, whole, Condition::NotReady(*node)),
+            Kind::Excluded(node) => during(none, whole, Condition::Excluded(*node)),
+            Kind::Flapping { node, period } => {
+                let mut from = none;
+                while from < whole {
+                    during(from, *period / 2, Condition::NotReady(*node));
+                    from += *period;
+                }
+            }
+            Kind::NoEndpoint(address, node) => during(none, whole, Condition::NoEndpoint(*address, *node)),
+            Kind::ProxyArp => during(none, whole, Condition::ProxyArp),
+            Kind::EtherTypeDropped(node) => during(none, whole, Condition::EtherTypeDropped(*node)),
+            Kind::Forged(forgery) => during(none, whole, Condition::Forged(*forgery)),
+        }
+        steps
+    }
+
+    /// The node it is about, if one.
+    pub fn node(&self) -> Option<NodeIx> {
+        match &self.kind {
+            Kind::OneWay(node, _)
+            | Kind::StallSpeaker(node)
+            | Kind::PauseNode { node, .. }
+            | Kind::Speaker(node, _)
+            | Kind::PowerOff { node, .. }
+            | Kind::Cable { node, .. }
+            | Kind::Deaf(node)
+            | Kind::Mute(node)
+            | Kind::ApiLost(node)
+            | Kind::NotReady(node)
+            | Kind::Excluded(node)
+            | Kind::Flapping { node, .. }
+            | Kind::NoEndpoint(_, node)
+            | Kind::EtherTypeDropped(Some(node)) => Some(*node),
+            Kind::Loss(_)
+            | Kind::Delay(_)
+            | Kind::Duplicate(_)
+            | Kind::Reorder(_)
+            | Kind::Partition(_)
+            | Kind::RollingUpgrade { .. }
+            | Kind::SitePowerCycle { .. }
+            | Kind::ApiDown
+            | Kind::Recreate(_)
+            | Kind::ProxyArp
+            | Kind::EtherTypeDropped(None)
+            | Kind::Forged(_) => None,
+        }
+    }
+
+    /// The address it is about, if one.
+    pub fn address(&self) -> Option<AddrIx> {
+        match self.kind {
+            Kind::Recreate(address) | Kind::NoEndpoint(address, _) => Some(address),
+            _ => None,
+        }
+    }
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:8.3} s, for {:.3} s: {:?}", self.at.as_secs_f64(), self.lasts.as_secs_f64(), self.kind)
+    }
+}

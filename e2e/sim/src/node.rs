@@ -1,0 +1,208 @@
+//! A node: power, kernel, NIC, clock, and the process of its speaker.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use herald_segment::{
+    SavedState, Segment,
+    mac::MacAddr,
+    node::{NodeId, NodeName},
+    view::{Packet, Vip},
+};
+
+use crate::{
+    names::{self, AddrIx, HostIx},
+    world::Carried,
+};
+
+/// What a stopped speaker's sockets hold (a PACKET socket's default of 208 KiB holds about as many small frames).
+pub const INBOX: usize = 256;
+
+/// Something that waits in a socket.
+#[derive(Clone, Debug)]
+pub enum Received {
+    /// A frame of the protocol.
+    Frame(Arc<Carried>),
+    /// An ARP packet, and who sent it.
+    Packet(HostIx, Packet),
+    /// Some other frame.
+    Evidence,
+}
+
+/// The process.
+#[derive(Debug)]
+pub struct Speaker {
+    /// The machine.
+    pub segment: Segment,
+    /// What waits while the process does not run.
+    pub inbox: Vec<Received>,
+    /// The wake-up that is in the queue (simulation time).
+    pub wake: Option<Duration>,
+    /// Did it answer when last asked?
+    pub answering: bool,
+    /// What it answers for: address and MAC.
+    pub answers: BTreeMap<AddrIx, MacAddr>,
+    /// The addresses it says it owns.
+    pub owns: BTreeSet<AddrIx>,
+    /// Was stopped for long, goes on since then, and has heard no peer yet.
+    pub listens_since: Option<Duration>,
+    /// When it started.
+    pub started: Duration,
+    /// It was told to stop for good.
+    pub leaving: bool,
+}
+
+/// A node.
+#[derive(Debug)]
+pub struct Node {
+    /// Its name.
+    pub name: NodeName,
+    /// Its name in frames.
+    pub id: NodeId,
+    /// Its NIC's address.
+    pub mac: MacAddr,
+    /// Conditions that hold it without power.
+    pub off: u32,
+    /// Conditions that keep it from running.
+    pub paused: u32,
+    /// Conditions that keep its speaker from running.
+    pub stalled: u32,
+    /// Conditions that keep its speaker from being started.
+    pub down: u32,
+    /// Conditions that cut it from the API.
+    pub cut: u32,
+    /// Since when its process does not run.
+    pub stopped_at: Option<Duration>,
+    /// Its monotonic clock is the simulation's time plus this.
+    pub clock: Duration,
+    /// The simulation's time at which it was paused without its clock going on.
+    pub frozen_at: Option<Duration>,
+    /// Counts power-ups.
+    pub boot: u64,
+    /// Counts starts of its speaker.
+    pub starts: u64,
+    /// The state file, and the boot in which it was written.
+    pub saved: Option<(SavedState, u64)>,
+    /// The process, if there is one.
+    pub speaker: Option<Speaker>,
+    /// What its watches last told it, by address.
+    pub view: Vec<Option<Arc<Vip>>>,
+    /// The class of its watches' delay.
+    pub watch: usize,
+    /// The interval which it last promised.
+    pub interval: Duration,
+}
+
+impl Node {
+    /// A node that runs, without a speaker.
+    pub fn new(index: usize, addresses: usize, clock: Duration, watch: usize) -> Self {
+        let name = NodeName::new(&format!("node-{index:04}"));
+        Self {
+            id: name.id(),
+            name,
+            mac: names::mac(index),
+            off: 0,
+            paused: 0,
+            stalled: 0,
+            down: 0,
+            cut: 0,
+            stopped_at: None,
+            clock,
+            frozen_at: None,
+            boot: 0,
+            starts: 0,
+            saved: None,
+            speaker: None,
+            view: vec![None; addresses],
+            watch,
+            interval: Duration::from_millis(100),
+        }
+    }
+
+    /// Does its kernel run?
+    pub fn runs(&self) -> bool {
+        self.off == 0 && self.paused == 0
+    }
+
+    /// Does its speaker run?
+    pub fn speaks(&self) -> bool {
+        self.runs() && self.stalled == 0 && self.speaker.is_some()
+    }
+
+    /// Its monotonic clock.
+    pub fn local(&self, now: Duration) -> Duration {
+        now + self.clock
+    }
+
+    /// The simulation's time when its clock will show this.
+    pub fn global(&self, local: Duration) -> Duration {
+        local.saturating_sub(self.clock)
+    }
+
+    /// The hypervisor stops running it.
+    pub fn freeze(&mut self, now: Duration, clock_goes_on: bool) {
+        if !clock_goes_on && self.frozen_at.is_none() {
+            self.frozen_at = Some(now);
+        }
+    }
+
+    /// It runs again.
+    pub fn thaw(&mut self, now: Duration) {
+        if let Some(since) = self.frozen_at.take() {
+            // The clock shows now what it showed then. It started far from zero: it cannot fall below.
+            self.clock = self.clock.saturating_sub(now.saturating_sub(since));
+        }
+    }
+}
+
+impl Speaker {
+    /// A process with this machine.
+    pub fn new(now: Duration, segment: Segment) -> Self {
+        Self {
+            segment,
+            inbox: Vec::new(),
+            wake: None,
+            answering: false,
+            answers: BTreeMap::new(),
+            owns: BTreeSet::new(),
+            listens_since: None,
+            started: now,
+            leaving: false,
+        }
+    }
+
+    /// Does the machine want to be woken earlier than planned, or has it begun or ceased to answer? Its clock is ahead of
+    /// the simulation's by `clock`.
+    pub fn has_news(&self, clock: Duration) -> bool {
+        let due = self.segment.poll_timeout().map(|due| due.saturating_sub(clock));
+        due.is_some_and(|due| self.wake.is_none_or(|wake| due < wake))
+            || self.segment.is_answering() != self.answering
+    }
+
+    /// Something arrived while the process does not run.
+    pub fn store(&mut self, received: Received) {
+        if self.inbox.len() < INBOX {
+            self.inbox.push(received);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_shows_on_the_clock_or_not() {
+        let s = Duration::from_secs;
+        for (goes_on, shown) in [(true, s(1020)), (false, s(1013))] {
+            let mut node = Node::new(0, 1, s(1000), 0);
+            node.freeze(s(10), goes_on);
+            node.thaw(s(17));
+            assert_eq!(node.local(s(20)), shown);
+            assert_eq!(node.global(shown), s(20));
+        }
+    }
+}

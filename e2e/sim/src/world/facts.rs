@@ -1,0 +1,225 @@
+//! What is true, for the invariants.
+
+use std::time::Duration;
+
+use super::{Event, World};
+use crate::{
+    api::{Api, NO_CANDIDATE},
+    check::{owners::Facts, retries},
+    names::{self, AddrIx, NodeIx},
+    net::{Kind, Network},
+    node::Node,
+};
+
+/// A verdict may rest on what was seen this long before.
+const A_MOMENT: Duration = Duration::from_secs(6);
+
+/// A view may be this old when a move is made by it: 30 s, the watch's delay, and the steps from one to the other.
+const VIEW_AGE: Duration = Duration::from_secs(36);
+
+/// The facts, borrowed beside the checks.
+pub(super) struct Truth<'a> {
+    now: Duration,
+    net: &'a Network,
+    nodes: &'a [Node],
+    api: &'a Api,
+    unreachable: &'a [Duration],
+    paths_broken: Duration,
+    unheard: Option<Duration>,
+    told_to_leave: &'a [Option<Duration>],
+    deaf_since: &'a [Option<Duration>],
+    last_sent: &'a [Duration],
+    interval: Duration,
+}
+
+/// An address that nobody could announce is announced this long after somebody can: watches, two probes 100 ms apart,
+/// and some who step in late.
+const CLAIM: Duration = Duration::from_millis(1500);
+
+impl Truth<'_> {
+    fn lately(&self, at: Duration) -> bool {
+        !at.is_zero() && self.now < at + A_MOMENT
+    }
+}
+
+impl Facts for Truth<'_> {
+    fn apart(&self, a: NodeIx, b: NodeIx) -> bool {
+        let lost = |node: NodeIx| !self.nodes[node].runs() || self.lately(self.unreachable[node]);
+        lost(a)
+            || lost(b)
+            || !self.net.connects(a, b, Kind::Other)
+            || self.lately(self.paths_broken)
+            || self.net.loss >= 0.05
+            || self.net.delay >= Duration::from_millis(20)
+    }
+
+    fn silent_for(&self, node: NodeIx) -> Duration {
+        self.now - self.last_sent[node]
+    }
+
+    fn leaving(&self, node: NodeIx) -> bool {
+        self.nodes[node].speaker.as_ref().is_some_and(|speaker| speaker.leaving)
+            || self.told_to_leave[node].is_some_and(|at| self.now < at + A_MOMENT)
+    }
+
+    fn deaf(&self, node: NodeIx) -> bool {
+        self.lately(self.unreachable[node])
+            || self.lately(self.paths_broken)
+            || !(0..self.nodes.len()).any(|other| other != node && self.net.carries(other, node, Kind::Other))
+    }
+
+    fn better(&self, address: AddrIx, first: NodeIx, second: NodeIx) -> bool {
+        self.api.was_better(self.now, VIEW_AGE, address, first, second)
+    }
+
+    fn unheard(&self, a: NodeIx, b: NodeIx) -> bool {
+        !self.net.connects(a, b, Kind::Protocol) || self.unheard.is_some_and(|at| self.now < at + A_MOMENT)
+    }
+
+    fn hears_nothing(&self, node: NodeIx) -> bool {
+        // What came just before is evidence until a silence shows: one and a half intervals after the last Hello.
+        let patience = self.interval * 2 + self.net.longest_delay();
+        self.deaf_since[node].is_some_and(|since| self.now > since + patience)
+    }
+
+    fn started(&self, node: NodeIx) -> Duration {
+        self.nodes[node].speaker.as_ref().map_or(self.now, |speaker| speaker.started)
+    }
+
+    fn flight(&self) -> Duration {
+        // A frame that overtakes another, or is lost, is made good by the digest of the next Hello but one.
+        let made_good = if self.net.is_uniform() { 0 } else { 2 } + 3 * retries(self.net.loss);
+        self.net.longest_delay() + Duration::from_millis(1) + self.interval * made_good
+    }
+}
+
+impl World<'_> {
+    /// The owners' checks need the facts while they are changed: the facts leave them out.
+    pub(super) fn judge_owned(
+        &mut self,
+        node: NodeIx,
+        address: AddrIx,
+        claim: herald_segment::claim::Claim,
+    ) -> Option<crate::check::Violation> {
+        let facts = Truth {
+            now: self.now,
+            net: &self.net,
+            nodes: &self.nodes,
+            api: &self.api,
+            unreachable: &self.unreachable,
+            paths_broken: self.paths_broken,
+            unheard: self.unheard,
+            told_to_leave: &self.told_to_leave,
+            deaf_since: &self.deaf_since,
+            last_sent: &self.last_sent,
+            interval: self.history.interval(),
+        };
+        self.owners.owned(self.now, address, node, claim, &facts)
+    }
+
+    /// Whoever answers, or can be reached, has changed: looks at the address again.
+    pub(super) fn recheck(&mut self, address: AddrIx) {
+        let mut contested = false;
+        if self.answers[address].windows(2).any(|pair| pair[0].1 != pair[1].1) {
+            let answers = self.answers[address].iter().copied();
+            let real: Vec<_> = answers.filter(|(node, _)| self.answers_now(*node)).collect();
+            contested = true;
+            let net = &self.net;
+            self.two_macs.update(self.now, address, &real, |a, b| net.connects(a, b, Kind::Protocol));
+        }
+        if !contested && !self.two_macs.is_empty() {
+            self.two_macs.update(self.now, address, &[], |_, _| false);
+        }
+        let vantage = self.nodes.len();
+        let answered = self.answers[address].iter().any(|(node, mac)| {
+            let owner = names::host_of_mac(*mac);
+            self.answers_now(*node)
+                && self.reachable(vantage, *node)
+                && owner.is_some_and(|owner| self.reachable(vantage, owner))
+        });
+        let eligible = self.is_eligible(address);
+        match (&mut self.eligible[address], eligible) {
+            (since @ None, true) => *since = Some(self.now),
+            (since @ Some(_), false) => *since = None,
+            _ => {}
+        }
+        if self.answered.update(self.now, address, answered || !eligible)
+            && let Some(bound) = self.gap()
+        {
+            let event = Event::Answered { address, since: self.now };
+            self.queue.push(self.now + bound, event);
+        }
+    }
+
+    /// A step has changed who can be heard.
+    pub(super) fn note_who_hears(&mut self) {
+        let hosts = self.nodes.len() + self.clients.len();
+        for node in 0..self.nodes.len() {
+            let hears = (0..hosts).any(|host| {
+                let runs = self.nodes.get(host).is_none_or(Node::runs);
+                host != node && runs && self.net.carries(host, node, Kind::Other)
+            });
+            let hears = hears || self.net.proxy_arp && self.net.delivers(node);
+            let since = self.deaf_since[node].unwrap_or(self.now);
+            self.deaf_since[node] = (!hears).then_some(since);
+        }
+    }
+
+    /// Does the node's speaker run and answer?
+    fn answers_now(&self, index: NodeIx) -> bool {
+        let node = &self.nodes[index];
+        node.speaks() && node.speaker.as_ref().is_some_and(|speaker| speaker.answering)
+    }
+
+    /// The node with whose MAC an address is answered.
+    pub(super) fn answered_with(&self, address: AddrIx) -> Option<NodeIx> {
+        let (_, mac) = self.answers[address].iter().find(|(node, _)| self.answers_now(*node))?;
+        names::host_of_mac(*mac)
+    }
+
+    /// Looks at all addresses that a node answers for.
+    pub(super) fn recheck_node(&mut self, index: NodeIx) {
+        let answers: Vec<_> =
+            self.nodes[index].speaker.iter().flat_map(|speaker| speaker.answers.keys().copied()).collect();
+        for address in answers {
+            self.recheck(address);
+        }
+    }
+
+    /// How long an address may be unanswered from now on; `None`: as long as it takes.
+    pub(super) fn gap(&self) -> Option<Duration> {
+        if self.settled.is_some() {
+            return Some(Duration::from_millis(50));
+        }
+        // Before the first step it is the first claims that take their time.
+        self.history.gap.filter(|_| self.step_count > 0)
+    }
+
+    /// Is there a node that can, and by the truth may, announce the address?
+    pub(super) fn is_eligible(&self, address: AddrIx) -> bool {
+        let vantage = self.nodes.len();
+        (0..self.nodes.len()).any(|node| {
+            self.nodes[node].speaks()
+                && self.api.class(address, node) != NO_CANDIDATE
+                && self.nodes[node].view[address].is_some()
+                && self.reachable(vantage, node)
+        })
+    }
+
+    pub(super) fn check_answered(&mut self, address: AddrIx, since: Duration) {
+        if self.answered.missing_since(address) != Some(since) {
+            return;
+        }
+        let Some(bound) = self.gap() else { return };
+        // Was nobody eligible a moment ago, then watches are late, and it is claimed as a new one is.
+        let Some(eligible) = self.eligible[address] else { return };
+        let claimed_by = eligible + CLAIM;
+        if self.now < claimed_by {
+            self.queue.push(claimed_by, Event::Answered { address, since });
+            return;
+        }
+        if let Some(violation) = self.answered.overdue(self.now, address, bound) {
+            self.violate(violation);
+        }
+    }
+}

@@ -1,0 +1,373 @@
+//! The world: nodes, wire, API and clients in one queue of events.
+
+mod facts;
+mod forge;
+mod outputs;
+mod process;
+mod steps;
+mod talk;
+mod traffic;
+mod views;
+
+use std::{sync::Arc, time::Duration};
+
+use fastrand::Rng;
+use herald_segment::{
+    claim::Claim,
+    view::{Packet, Station, Vip},
+    wire::{Frame, Key, Keyring},
+};
+
+use crate::{
+    api::Api,
+    check::{Violation, answered::Answered, load::Limits, load::Load, owners::Owners, two_macs::TwoMacs},
+    client::Flow,
+    fault::{Condition, Step},
+    history::History,
+    measure::Samples,
+    names::{self, AddrIx, HostIx, NodeIx},
+    net::Network,
+    node::Node,
+};
+
+/// A frame of the protocol on its way.
+#[derive(Debug)]
+pub struct Carried {
+    /// Who sent it.
+    pub from: NodeIx,
+    /// What the cluster's keys make of it: opened once for all receivers.
+    pub frame: Frame,
+    /// Is it a Hello?
+    pub hello: bool,
+}
+
+/// Who is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum To {
+    /// Everybody but the sender.
+    All,
+    /// One host.
+    Host(HostIx),
+}
+
+/// What is to happen.
+#[derive(Debug)]
+enum Event {
+    /// A node's timer.
+    Wake(NodeIx),
+    /// A frame of the protocol arrives.
+    Frame(To, Arc<Carried>),
+    /// An ARP packet arrives.
+    Packet { from: HostIx, to: To, packet: Packet },
+    /// Answers to an echo request to all arrive.
+    EchoReplies(NodeIx),
+    /// The watches of these nodes tell of an address.
+    View { watch: usize, address: AddrIx, vip: Option<Arc<Vip>> },
+    /// A node's watches have listed everything.
+    Listed(NodeIx),
+    /// The edges note that their watches make progress.
+    Fresh,
+    /// A speaker's status write arrives: it owns the address, or does not any more.
+    Status { node: NodeIx, address: AddrIx },
+    /// A flow's next packet.
+    Talk { client: usize, flow: usize },
+    /// The next step of the history.
+    Step(usize),
+    /// A speaker starts, unless something keeps it down.
+    Start(NodeIx),
+    /// A speaker that was asked to stop and has not is killed.
+    Kill { node: NodeIx, started: u64 },
+    /// A forged frame.
+    Forge(usize),
+    /// All has had its time to settle since the step that this counts.
+    Settled(u64),
+    /// An address may have been unanswered for too long.
+    Answered { address: AddrIx, since: Duration },
+    /// Time to look whether all is well, if all should be.
+    Look,
+    /// The end.
+    End,
+}
+
+/// What came of a history.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    /// The first invariant that did not hold.
+    pub violation: Option<Violation>,
+    /// Simulated time.
+    pub simulated: Duration,
+    /// From a node's power-off to the verdict at the node that then claims.
+    pub detect: Samples,
+    /// From a node's power-off to the first answer or announcement of another.
+    pub takeover: Samples,
+    /// Frames of the protocol sent by all.
+    pub frames: u64,
+    /// Nodes times seconds.
+    pub node_seconds: f64,
+    /// The most frames that one node sent in one second.
+    pub peak: u32,
+    /// What happened, if it was asked for.
+    pub trace: Vec<String>,
+}
+
+/// What is measured around power-offs.
+#[derive(Debug)]
+struct Measured {
+    /// The node without power, and since when; measured is only a fault that is alone.
+    off: Option<(NodeIx, Duration)>,
+    /// By node: when it found the other dead.
+    found_dead: Vec<Option<Duration>>,
+    /// By node: is its detection counted?
+    counted: Vec<bool>,
+    /// By address: is its take-over counted?
+    taken: Vec<bool>,
+}
+
+/// The world.
+struct World<'h> {
+    history: &'h History,
+    now: Duration,
+    queue: crate::queue::Queue<Event>,
+    rng: Rng,
+    steps: Vec<Step>,
+    conditions: Vec<Condition>,
+    net: Network,
+    nodes: Vec<Node>,
+    api: Api,
+    /// By client, its flows.
+    clients: Vec<Vec<Flow>>,
+    keys: Arc<Keyring>,
+    foreign_keys: Keyring,
+    stations: Vec<Arc<[Station]>>,
+    /// Bytes of frames that a forger has recorded.
+    recorded: Vec<(NodeIx, Vec<u8>)>,
+    records: bool,
+    forging: u32,
+    /// By node: when something last kept others from reaching it, or it from reaching others.
+    unreachable: Vec<Duration>,
+    /// When a path between some nodes was last broken.
+    paths_broken: Duration,
+    /// When the protocol's EtherType was last dropped somewhere.
+    unheard: Option<Duration>,
+    /// By node: when it was last told to leave for good.
+    told_to_leave: Vec<Option<Duration>>,
+    /// By node: since when nothing of any other host reaches it.
+    deaf_since: Vec<Option<Duration>>,
+    /// By node: when clients last lost sight of it, or it of them, while it went on (it was deaf or mute).
+    impaired: Vec<Duration>,
+    /// By node: when its last frame went out.
+    last_sent: Vec<Duration>,
+    /// Counts steps.
+    step_count: u64,
+    /// Since when all should be well.
+    settled: Option<Duration>,
+    limits: Limits,
+    two_macs: TwoMacs,
+    answered: Answered,
+    /// By address: since when some node can and may announce it.
+    eligible: Vec<Option<Duration>>,
+    owners: Owners,
+    load: Load,
+    /// By address: who says that it answers, and with what.
+    answers: Vec<Vec<crate::check::two_macs::Answer>>,
+    measured: Measured,
+    outcome: Outcome,
+    detail: Detail,
+}
+
+/// How much is told of what happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Detail {
+    /// Nothing.
+    Nothing,
+    /// What the machines tell.
+    Events,
+    /// Frames as well.
+    Frames,
+}
+
+/// Runs a history to its end or to the first violation.
+pub fn run(history: &History, detail: Detail) -> Outcome {
+    let mut world = World::new(history, detail);
+    world.begin();
+    while let Some((at, event)) = world.queue.pop() {
+        world.now = at;
+        if matches!(event, Event::End) {
+            break;
+        }
+        world.dispatch(event);
+        if !world.two_macs.is_empty()
+            && let Some(violation) = world.two_macs.overdue(at)
+        {
+            world.violate(violation);
+        }
+        if world.outcome.violation.is_some() {
+            break;
+        }
+    }
+    world.finish()
+}
+
+impl<'h> World<'h> {
+    fn new(history: &'h History, detail: Detail) -> Self {
+        let mut rng = Rng::with_seed(history.seed);
+        let (count, addresses) = (history.nodes, history.addresses);
+        // Clocks started at some time before the simulation; all pauses together are shorter.
+        let nodes: Vec<_> = (0..count)
+            .map(|index| {
+                let clock = Duration::from_secs(10_000) + Duration::from_secs(1_000_000).mul_f64(rng.f64());
+                Node::new(index, addresses, clock, rng.usize(0..crate::api::WATCH_DELAYS.len()))
+            })
+            .collect();
+        let names: Vec<_> = nodes.iter().map(|node| node.name.clone()).collect();
+        let homes: Vec<_> = (0..addresses).map(|address| address % count).collect();
+        let local: Vec<_> = (0..addresses).map(|address| history.endpoints(address)).collect();
+        let mut steps: Vec<_> = history.faults.iter().flat_map(|fault| fault.steps(count, addresses)).collect();
+        steps.sort_by_key(|step| step.at);
+        let stations: Vec<_> = nodes
+            .iter()
+            .enumerate()
+            .map(|(index, node)| Station {
+                node: node.name.clone(),
+                mac: node.mac,
+                address: names::host_address(index),
+            })
+            .collect();
+        let without = |index: usize| {
+            let (before, after) = stations.split_at(index);
+            before.iter().chain(&after[1..]).cloned().collect::<Arc<[_]>>()
+        };
+        let clients = (0..history.clients)
+            .map(|client| {
+                (0..history.flows)
+                    .map(|flow| {
+                        let address = (client + flow * history.addresses.div_ceil(history.flows.max(1))) % addresses;
+                        Flow::new(Duration::ZERO, address, Duration::from_secs(10 + rng.u64(0..10)))
+                    })
+                    .collect()
+            })
+            .collect();
+        let records = steps.iter().any(|step| matches!(step.condition, Condition::Forged(_)));
+        Self {
+            history,
+            now: Duration::ZERO,
+            queue: crate::queue::Queue::default(),
+            net: Network::new(count + history.clients),
+            api: Api::new(&names, &homes, &local),
+            stations: (0..count).map(without).collect(),
+            steps,
+            conditions: Vec::new(),
+            clients,
+            keys: Arc::new(keyring(b"the key of the simulated cluster")),
+            foreign_keys: keyring(b"the key of another such cluster."),
+            recorded: Vec::new(),
+            records,
+            forging: 0,
+            unreachable: vec![Duration::ZERO; count],
+            paths_broken: Duration::ZERO,
+            unheard: None,
+            told_to_leave: vec![None; count],
+            deaf_since: vec![None; count],
+            impaired: vec![Duration::ZERO; count],
+            last_sent: vec![Duration::ZERO; count],
+            step_count: 0,
+            settled: None,
+            limits: Limits::of(history.timers.interval(0), count, addresses),
+            two_macs: TwoMacs::default(),
+            answered: Answered::new(addresses),
+            eligible: vec![None; addresses],
+            owners: Owners::new(addresses),
+            load: Load::new(count),
+            answers: vec![Vec::new(); addresses],
+            measured: Measured {
+                off: None,
+                found_dead: vec![None; count],
+                counted: vec![false; count],
+                taken: vec![false; addresses],
+            },
+            outcome: Outcome::default(),
+            detail,
+            nodes,
+            rng,
+        }
+    }
+
+    /// What happens from the start.
+    fn begin(&mut self) {
+        for address in 0..self.history.addresses {
+            let view = self.api.publish(Duration::ZERO, address);
+            for node in &mut self.nodes {
+                node.view[address].clone_from(&view);
+            }
+        }
+        for node in 0..self.nodes.len() {
+            let at = Duration::from_millis(300).mul_f64(self.rng.f64());
+            self.queue.push(at, Event::Start(node));
+        }
+        for client in 0..self.clients.len() {
+            for flow in 0..self.clients[client].len() {
+                let at = Duration::from_secs(1) + Duration::from_millis(50).mul_f64(self.rng.f64());
+                self.queue.push(at, Event::Talk { client, flow });
+            }
+        }
+        for (index, step) in self.steps.iter().enumerate() {
+            self.queue.push(step.at, Event::Step(index));
+        }
+        self.queue.push(self.history.settle(), Event::Settled(0));
+        self.queue.push(Duration::from_secs(1), Event::Fresh);
+        self.queue.push(Duration::from_secs(1), Event::Look);
+        self.queue.push(self.history.end, Event::End);
+    }
+
+    fn dispatch(&mut self, event: Event) {
+        match event {
+            Event::Wake(node) => self.wake(node),
+            Event::Frame(to, carried) => self.frame_arrives(to, &carried),
+            Event::Packet { from, to, packet } => self.packet_arrives(from, to, &packet),
+            Event::EchoReplies(node) => self.echo_replies(node),
+            Event::View { watch, address, vip } => self.view_arrives(watch, address, &vip),
+            Event::Listed(node) => self.listed(node),
+            Event::Fresh => self.fresh(),
+            Event::Status { node, address } => self.status_arrives(node, address),
+            Event::Talk { client, flow } => self.talk(client, flow),
+            Event::Step(index) => self.step(index),
+            Event::Start(node) => self.start(node),
+            Event::Kill { node, started } => self.kill_if_still(node, started),
+            Event::Forge(kind) => self.forge(kind),
+            Event::Settled(step) => self.settles(step),
+            Event::Answered { address, since } => self.check_answered(address, since),
+            Event::Look => self.look(),
+            Event::End => {}
+        }
+    }
+
+    fn violate(&mut self, violation: Violation) {
+        self.trace(|| format!("VIOLATION {violation}"));
+        self.outcome.violation.get_or_insert(violation);
+    }
+
+    fn trace(&mut self, line: impl FnOnce() -> String) {
+        if self.detail >= Detail::Events {
+            self.outcome.trace.push(format!("{:10.4} {}", self.now.as_secs_f64(), line()));
+        }
+    }
+
+    fn finish(mut self) -> Outcome {
+        self.outcome.simulated = self.now;
+        self.outcome.frames = self.load.frames;
+        self.outcome.peak = self.load.peak;
+        self.outcome.node_seconds = self.now.as_secs_f64() * self.nodes.len() as f64;
+        self.outcome
+    }
+
+    fn claim_text(claim: &Claim) -> String {
+        let address = names::vip_index(claim.address).map_or_else(|| claim.address.to_string(), |a| a.to_string());
+        format!("address {address}, birth {}, epoch {}, {:?}", claim.birth.0, claim.epoch.0, claim.reason)
+    }
+}
+
+#[allow(clippy::expect_used, reason = "the secrets are literals of the right length")]
+fn keyring(secret: &[u8; 32]) -> Keyring {
+    let key = Key::new(secret).expect("32 bytes");
+    Keyring::new(vec![key]).expect("one key")
+}

@@ -1,0 +1,188 @@
+//! What the machines want done.
+
+use std::time::Duration;
+
+use herald_segment::{Event as Told, Output, Withdrawal, claim::Reason, view::Packet};
+
+use super::{Event, To, World};
+use crate::{
+    check::{Invariant, Violation},
+    names::{self, NodeIx},
+    net::{BASE_DELAY, Kind},
+};
+
+/// A speaker writes status this long after it came to own an address, at the latest.
+const STATUS_DELAY: Duration = Duration::from_millis(50);
+
+impl World<'_> {
+    pub(super) fn output(&mut self, index: NodeIx, output: Output) {
+        let source = self.nodes[index].mac;
+        match output {
+            Output::Send(bytes) => self.transmit(index, bytes),
+            Output::Probe { address, mac } => {
+                let binding = Some((names::host_address(index), source));
+                let packet = Packet { source, binding, asks: Some(address) };
+                self.probe(index, mac, packet);
+            }
+            Output::Enquire(address) => {
+                self.trace(|| format!("node {index}: enquires about {address}"));
+                self.send_packet(index, To::All, Packet { source, binding: None, asks: Some(address) });
+            }
+            Output::EchoAll => self.queue.push(self.now + BASE_DELAY * 2, Event::EchoReplies(index)),
+            Output::Announce { address, mac } => {
+                if mac == source {
+                    self.took_over(index, address);
+                }
+                let packet = Packet { source, binding: Some((address, mac)), asks: Some(address) };
+                self.send_packet(index, To::All, packet);
+            }
+            Output::Answers { address, mac } => self.answers_change(index, address, mac),
+            Output::Event(told) => self.told(index, told),
+        }
+    }
+
+    fn answers_change(&mut self, index: NodeIx, address: std::net::IpAddr, mac: Option<herald_segment::mac::MacAddr>) {
+        let Some(vip) = names::vip_index(address) else { return };
+        let Some(speaker) = &mut self.nodes[index].speaker else { return };
+        let answers = &mut self.answers[vip];
+        answers.retain(|(node, _)| *node != index);
+        match mac {
+            Some(mac) => {
+                speaker.answers.insert(vip, mac);
+                answers.push((index, mac));
+                if mac == self.nodes[index].mac {
+                    self.took_over(index, address);
+                }
+            }
+            None => {
+                speaker.answers.remove(&vip);
+            }
+        }
+        self.recheck(vip);
+    }
+
+    fn told(&mut self, index: NodeIx, told: Told) {
+        match &told {
+            Told::Owned(claim) => {
+                let claim = *claim;
+                self.trace(|| format!("node {index}: owns {}", Self::claim_text(&claim)));
+                let Some(address) = names::vip_index(claim.address) else { return };
+                let mut listens = false;
+                if let Some(speaker) = &mut self.nodes[index].speaker {
+                    speaker.owns.insert(address);
+                    listens = !speaker.segment.is_answering();
+                }
+                let mut violation = self.judge_owned(index, address, claim);
+                let justified = matches!(claim.reason, Reason::Class | Reason::CoverExpired);
+                if violation.is_none()
+                    && !justified
+                    && let Some(since) = self.settled
+                {
+                    violation = Some(Violation {
+                        invariant: Invariant::QuietChange,
+                        at: self.now,
+                        seen: format!(
+                            "node {index} claims {}; all is settled since {:.3} s",
+                            Self::claim_text(&claim),
+                            since.as_secs_f64()
+                        ),
+                    });
+                }
+                if violation.is_none() && listens {
+                    let seen = format!("node {index} claims {}, but it still listens", Self::claim_text(&claim));
+                    violation = Some(Violation { invariant: Invariant::Reason, at: self.now, seen });
+                }
+                if let Some(violation) = violation {
+                    self.violate(violation);
+                }
+                self.detected(index, claim.reason);
+                self.queue.push(self.now + STATUS_DELAY, Event::Status { node: index, address });
+            }
+            Told::Lost { claim, to } => {
+                let (claim, to) = (*claim, self.api.node(*to));
+                self.trace(|| format!("node {index}: loses to node {to:?}: {}", Self::claim_text(&claim)));
+                self.gives_up(index, claim.address);
+                if let Some(address) = names::vip_index(claim.address) {
+                    self.owners.lost(self.now, address, index, &claim);
+                }
+            }
+            Told::Withdrawn { address, why } => {
+                let (address, why) = (*address, *why);
+                self.trace(|| format!("node {index}: withdraws {address}, {why:?}"));
+                if let (Withdrawal::Deleted, Some(address)) = (why, names::vip_index(address)) {
+                    let hears = |node: &NodeIx| {
+                        let safe = self.net.is_uniform() && self.net.loss == 0.0;
+                        safe && self.nodes[*node].speaks() && self.net.carries(index, *node, Kind::Protocol)
+                    };
+                    let told = (0..self.nodes.len()).filter(hears).collect();
+                    self.owners.deleted(self.now, address, index, told);
+                }
+                self.gives_up(index, address);
+                if let Some(address) = names::vip_index(address) {
+                    self.queue.push(self.now + STATUS_DELAY, Event::Status { node: index, address });
+                }
+            }
+            Told::PeerDead(id) => {
+                let dead = self.api.node(*id);
+                self.trace(|| format!("node {index}: node {dead:?} is dead"));
+                if self.measured.off.is_some_and(|(off, _)| Some(off) == dead) {
+                    self.measured.found_dead[index].get_or_insert(self.now);
+                }
+            }
+            Told::Finished => {
+                self.trace(|| format!("node {index}: has finished"));
+                self.kill(index);
+            }
+            Told::StateChanged => {
+                let node = &mut self.nodes[index];
+                if let Some(speaker) = &node.speaker {
+                    node.saved = Some((speaker.segment.saved_state(), node.boot));
+                }
+            }
+            Told::PeerSilent(id) | Told::Covering(id) | Told::CoverEnded(id) | Told::CoveringLong(id) => {
+                let about = self.api.node(*id);
+                let what = match &told {
+                    Told::PeerSilent(_) => "does not hear",
+                    Told::Covering(_) => "covers",
+                    Told::CoveringLong(_) => "has covered for long",
+                    _ => "no longer covers",
+                };
+                self.trace(|| format!("node {index}: {what} node {about:?}"));
+            }
+            Told::PeerUp(_)
+            | Told::PeerUnheard(_)
+            | Told::Conflict { .. }
+            | Told::AnsweredByClusterNode { .. }
+            | Told::DuplicateNode(_)
+            | Told::SegmentLoop
+            | Told::Stalled(_) => self.trace(|| format!("node {index}: {told:?}")),
+        }
+    }
+
+    fn gives_up(&mut self, index: NodeIx, address: std::net::IpAddr) {
+        let Some(address) = names::vip_index(address) else { return };
+        if let Some(speaker) = &mut self.nodes[index].speaker {
+            speaker.owns.remove(&address);
+        }
+        self.owners.gave_up(address, index);
+    }
+
+    /// Measures detection.
+    fn detected(&mut self, index: NodeIx, reason: Reason) {
+        let Some((_, off)) = self.measured.off.filter(|_| reason == Reason::Dead) else { return };
+        if let Some(found) = self.measured.found_dead[index].filter(|_| !self.measured.counted[index]) {
+            self.measured.counted[index] = true;
+            self.outcome.detect.push(found - off);
+        }
+    }
+
+    /// Measures take-over: a node answers for or announces an address of the dead with its own MAC.
+    fn took_over(&mut self, index: NodeIx, address: std::net::IpAddr) {
+        let Some((dead, off)) = self.measured.off.filter(|(dead, _)| *dead != index) else { return };
+        let Some(address) = names::vip_index(address).filter(|address| !self.measured.taken[*address]) else { return };
+        if self.owners.holders(address).any(|holder| holder == dead) {
+            self.measured.taken[address] = true;
+            self.outcome.takeover.push(self.now - off);
+        }
+    }
+}

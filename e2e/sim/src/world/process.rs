@@ -1,0 +1,213 @@
+//! Speakers as processes: started, stopped, woken.
+
+use std::time::Duration;
+
+use herald_segment::{Config, Input, Neighbour, Segment, node::Incarnation, timers::lost_after, view::Shutdown};
+
+use super::{Event, To, World};
+use crate::{
+    api::WATCH_DELAYS,
+    fault::Stop,
+    names::{self, NodeIx},
+    node::{Received, Speaker},
+};
+
+/// After SIGTERM a speaker that is not done is killed (terminationGracePeriodSeconds of the manifests).
+const GRACE: Duration = Duration::from_secs(5);
+
+impl World<'_> {
+    /// A speaker starts.
+    pub(super) fn start(&mut self, index: NodeIx) {
+        let node = &self.nodes[index];
+        if node.off > 0 || node.down > 0 || node.speaker.is_some() {
+            return;
+        }
+        if node.paused > 0 {
+            self.queue.push(self.now + Duration::from_millis(100), Event::Start(index));
+            return;
+        }
+        let now = node.local(self.now);
+        let restored = node.saved.clone().map(|(state, boot)| (state, boot == node.boot));
+        let config = Config {
+            node: node.name.clone(),
+            incarnation: Incarnation(self.rng.u64(1..)),
+            mac: node.mac,
+            address: Some(names::host_address(index)),
+            timers: self.history.timers,
+            announce_rate: herald_segment::announce::DEFAULT_RATE,
+            seed: self.rng.u64(..),
+            mutation: self.history.mutation,
+        };
+        let resumes = restored.as_ref().is_some_and(|(_, same_boot)| *same_boot);
+        self.trace(|| {
+            format!("node {index}: speaker starts, {}", if resumes { "with its state" } else { "without state" })
+        });
+        let segment = Segment::new(now, config, self.keys.clone(), restored);
+        self.nodes[index].speaker = Some(Speaker::new(self.now, segment));
+        self.nodes[index].starts += 1;
+        if !resumes {
+            // It knows nothing of what it owned: only its peers can tell it.
+            for address in 0..self.history.addresses {
+                self.owners.gave_up(address, index);
+            }
+        }
+        self.speaker_handles(index, Input::Carrier(self.net.carrier(index)));
+        let gateway = self.history.nodes;
+        if self.history.clients > 0 {
+            let gateway = Neighbour { address: names::host_address(gateway), mac: names::mac(gateway) };
+            self.speaker_handles(index, Input::Neighbours([gateway].into()));
+        }
+        let delay = WATCH_DELAYS[self.nodes[index].watch];
+        self.queue.push(self.now + delay, Event::Listed(index));
+    }
+
+    /// Gives a fact to a node's speaker, if it runs.
+    pub(super) fn speaker_handles(&mut self, index: NodeIx, input: Input) {
+        let node = &mut self.nodes[index];
+        if !node.speaks() {
+            return;
+        }
+        let now = node.local(self.now);
+        if let Some(speaker) = &mut node.speaker {
+            speaker.segment.handle(now, input);
+        }
+        self.after(index);
+    }
+
+    /// A node's timer fires.
+    pub(super) fn wake(&mut self, index: NodeIx) {
+        let node = &mut self.nodes[index];
+        let Some(speaker) = node.speaker.as_mut().filter(|speaker| speaker.wake == Some(self.now)) else { return };
+        speaker.wake = None;
+        if !node.speaks() {
+            return;
+        }
+        self.timeout(index);
+    }
+
+    fn timeout(&mut self, index: NodeIx) {
+        let node = &mut self.nodes[index];
+        let now = node.local(self.now);
+        let Some(speaker) = &mut node.speaker else { return };
+        if speaker.segment.poll_timeout().is_some_and(|due| due <= now) {
+            speaker.segment.handle_timeout(now);
+            if let Some(violation) = self.load.wake(self.now, index, self.limits) {
+                self.violate(violation);
+                return;
+            }
+        }
+        self.after(index);
+    }
+
+    /// What follows each time the machine was given something: its outputs are done, its timer is set.
+    pub(super) fn after(&mut self, index: NodeIx) {
+        while let Some(output) = self.nodes[index].speaker.as_mut().and_then(|s| s.segment.poll_output()) {
+            self.output(index, output);
+        }
+        let now = self.now;
+        let node = &mut self.nodes[index];
+        let clock = node.clock;
+        let Some(speaker) = &mut node.speaker else { return };
+        if let Some(due) = speaker.segment.poll_timeout() {
+            let due = due.saturating_sub(clock).max(now);
+            if speaker.wake.is_none_or(|wake| due < wake) {
+                speaker.wake = Some(due);
+                self.queue.push(due, Event::Wake(index));
+            }
+        }
+        let answering = speaker.segment.is_answering();
+        if answering != speaker.answering {
+            speaker.answering = answering;
+            self.trace(|| format!("node {index}: {}", if answering { "answers" } else { "answers nothing" }));
+            self.recheck_node(index);
+        }
+    }
+
+    /// A process that was stopped goes on.
+    pub(super) fn resume(&mut self, index: NodeIx) {
+        let node = &mut self.nodes[index];
+        if !node.speaks() {
+            return;
+        }
+        let Some(speaker) = &mut node.speaker else { return };
+        let inbox = std::mem::take(&mut speaker.inbox);
+        let stopped = node.stopped_at.take().map_or(Duration::ZERO, |at| self.now - at);
+        // A timer may just have been set when it stopped: one interval more than what a stall is.
+        if stopped > lost_after(node.interval) + node.interval && inbox.is_empty() {
+            speaker.listens_since = Some(self.now);
+            self.ask_for_all();
+        }
+        // Which of its sources an event loop sees first is chance.
+        if self.rng.bool() {
+            self.timeout(index);
+        }
+        for received in inbox {
+            match received {
+                Received::Frame(carried) => self.hear(index, &carried),
+                Received::Packet(from, packet) => self.hear_packet(index, from, &packet),
+                Received::Evidence => self.speaker_handles(index, Input::Evidence),
+            }
+        }
+        let carrier = self.net.carrier(index);
+        self.speaker_handles(index, Input::Carrier(carrier));
+        self.timeout(index);
+        let delay = WATCH_DELAYS[self.nodes[index].watch];
+        self.queue.push(self.now + delay, Event::Listed(index));
+        self.recheck_node(index);
+    }
+
+    /// Somebody asks for every address, at the worst moment.
+    fn ask_for_all(&mut self) {
+        let (client, nodes) = (0, self.nodes.len());
+        if client < self.clients.len() {
+            for address in 0..self.history.addresses {
+                self.solicit(nodes + client, To::All, address);
+            }
+        }
+    }
+
+    /// Something stops a speaker.
+    pub(super) fn stop(&mut self, index: NodeIx, stop: Stop) {
+        match stop {
+            Stop::Killed => self.kill(index),
+            Stop::Deleted => {
+                self.kill(index);
+                self.nodes[index].saved = None;
+            }
+            Stop::Asked(how) => {
+                if how == Shutdown::Leaving {
+                    self.told_to_leave[index] = Some(self.now);
+                    if let Some(speaker) = &mut self.nodes[index].speaker {
+                        speaker.leaving = true;
+                    }
+                }
+                self.speaker_handles(index, Input::Shutdown(how));
+                let started = self.nodes[index].starts;
+                self.queue.push(self.now + GRACE, Event::Kill { node: index, started });
+            }
+        }
+    }
+
+    pub(super) fn kill_if_still(&mut self, index: NodeIx, started: u64) {
+        let node = &self.nodes[index];
+        if node.down > 0 && node.starts == started {
+            self.kill(index);
+        }
+    }
+
+    /// The process ends.
+    pub(super) fn kill(&mut self, index: NodeIx) {
+        let node = &mut self.nodes[index];
+        let Some(speaker) = node.speaker.take() else { return };
+        if speaker.leaving {
+            // It gave its addresses away, or nobody wanted them.
+            self.told_to_leave[index] = Some(self.now);
+        }
+        self.trace(|| format!("node {index}: speaker is gone"));
+        let answered: Vec<_> = speaker.answers.keys().copied().collect();
+        for address in answered {
+            self.answers[address].retain(|(node, _)| *node != index);
+            self.recheck(address);
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! Conditions begin and end.
+
+use std::time::Duration;
+
+use herald_segment::Input;
+
+use super::{Event, World};
+use crate::{
+    fault::{Condition, Step, Stop},
+    names::{HostIx, NodeIx},
+    net::Network,
+};
+
+/// A delay from which three probes 50 ms apart may all seem unanswered when the verdict falls.
+const LONG_DELAY: Duration = Duration::from_millis(20);
+
+/// A loss from which verdicts by three probes are wrong often enough to be met: at 3 % three round trips in a row fail
+/// with a probability of 2e-4, three Hellos of one node with 3e-5; both at once with 6e-9.
+const HIGH_LOSS: f64 = 0.05;
+
+impl World<'_> {
+    pub(super) fn step(&mut self, index: usize) {
+        let Step { begins, condition, .. } = self.steps[index].clone();
+        self.trace(|| format!("{} {condition:?}", if begins { "begins" } else { "ends" }));
+        self.step_count += 1;
+        self.settled = None;
+        if begins {
+            self.conditions.push(condition.clone());
+        } else if let Some(position) = self.conditions.iter().position(|active| *active == condition) {
+            self.conditions.remove(position);
+        }
+        self.note(&condition);
+        let hosts = self.nodes.len() + self.clients.len();
+        self.net = Network::under(hosts, self.conditions.iter());
+        self.change(begins, &condition);
+        self.note(&condition);
+        self.note_who_hears();
+        for address in 0..self.history.addresses {
+            self.recheck(address);
+        }
+        if !self.conditions.iter().any(keeps_unsettled) {
+            self.queue.push(self.now + self.history.settle(), Event::Settled(self.step_count));
+        }
+    }
+
+    /// Writes down what a verdict of the next seconds may rest on.
+    fn note(&mut self, condition: &Condition) {
+        if let Condition::Deaf(node) | Condition::Mute(node) = condition {
+            self.impaired[*node] = self.now;
+        }
+        match condition {
+            Condition::Off(node)
+            | Condition::Paused(node, _)
+            | Condition::NoCarrier(node)
+            | Condition::PortSilent(node)
+            | Condition::Deaf(node)
+            | Condition::Mute(node) => self.unreachable[*node] = self.now,
+            Condition::OneWay(..) | Condition::Partition(_) => self.paths_broken = self.now,
+            Condition::Loss(p) if *p >= HIGH_LOSS => self.paths_broken = self.now,
+            Condition::Delay(delay) if *delay >= LONG_DELAY => self.paths_broken = self.now,
+            Condition::EtherTypeDropped(_) => self.unheard = Some(self.now),
+            _ => {}
+        }
+    }
+
+    fn change(&mut self, begins: bool, condition: &Condition) {
+        let one = |count: &mut u32| if begins { *count += 1 } else { *count -= 1 };
+        match condition {
+            Condition::Off(node) => {
+                one(&mut self.nodes[*node].off);
+                self.power(*node, begins);
+            }
+            Condition::Paused(node, clock) => {
+                let now = self.now;
+                let node_ref = &mut self.nodes[*node];
+                one(&mut node_ref.paused);
+                if begins {
+                    node_ref.freeze(now, *clock);
+                    // What does not show on its clock it cannot know.
+                    if *clock {
+                        node_ref.stopped_at.get_or_insert(now);
+                    }
+                } else if node_ref.paused == 0 {
+                    node_ref.thaw(now);
+                    if !*clock {
+                        node_ref.stopped_at = None;
+                    }
+                    self.resume(*node);
+                }
+            }
+            Condition::Stalled(node) => {
+                one(&mut self.nodes[*node].stalled);
+                if begins {
+                    self.nodes[*node].stopped_at.get_or_insert(self.now);
+                } else {
+                    self.resume(*node);
+                }
+            }
+            Condition::Down(node, stop) => {
+                one(&mut self.nodes[*node].down);
+                if begins {
+                    self.stop(*node, *stop);
+                } else {
+                    self.restart(*node);
+                }
+            }
+            Condition::NoCarrier(node) => {
+                let carrier = self.net.carrier(*node);
+                self.speaker_handles(*node, Input::Carrier(carrier));
+            }
+            Condition::ApiLost(lost) => {
+                let nodes = lost.map_or(0..self.nodes.len(), |node| node..node + 1);
+                for node in nodes {
+                    one(&mut self.nodes[node].cut);
+                    if self.nodes[node].cut == 0 {
+                        self.reconnected(node);
+                    }
+                }
+            }
+            Condition::Absent(address) => {
+                one(&mut self.api.entries[*address].absent);
+                match (begins, self.api.entries[*address].absent) {
+                    (true, 1) => self.api.delete(*address),
+                    (false, 0) => self.api.create(self.now, *address),
+                    _ => return,
+                }
+                self.publish(*address);
+            }
+            Condition::NotReady(node) => {
+                one(&mut self.api.not_ready[*node]);
+                self.publish_all();
+            }
+            Condition::Excluded(node) => {
+                one(&mut self.api.excluded[*node]);
+                self.publish_all();
+            }
+            Condition::NoEndpoint(address, node) => {
+                if let Some(without) = &mut self.api.entries[*address].endpoints {
+                    one(&mut without[*node]);
+                    self.publish(*address);
+                }
+            }
+            Condition::Forged(_) => {
+                one(&mut self.forging);
+                if begins {
+                    self.queue.push(self.now, Event::Forge(0));
+                }
+            }
+            Condition::Loss(_)
+            | Condition::Delay(_)
+            | Condition::Duplicate(_)
+            | Condition::Reorder(_)
+            | Condition::OneWay(..)
+            | Condition::Partition(_)
+            | Condition::PortSilent(_)
+            | Condition::Deaf(_)
+            | Condition::Mute(_)
+            | Condition::ProxyArp
+            | Condition::EtherTypeDropped(_) => {}
+        }
+    }
+
+    fn power(&mut self, index: NodeIx, off: bool) {
+        if off {
+            self.kill(index);
+            // Clients and speakers cannot tell why; only a fault that is alone is measured.
+            if self.history.faults.iter().filter(|fault| fault.node().is_some()).count() == 1 {
+                self.measured.off = Some((index, self.now));
+            }
+        } else if self.nodes[index].off == 0 {
+            self.nodes[index].boot += 1;
+            self.measured.off = None;
+            self.queue.push(self.now, Event::Start(index));
+        }
+    }
+
+    fn restart(&mut self, index: NodeIx) {
+        if self.nodes[index].down > 0 {
+            return;
+        }
+        // What was asked to stop and has not is killed before its successor starts.
+        self.kill(index);
+        if self.nodes[index].saved.is_none() {
+            self.nodes[index].view.iter_mut().for_each(|vip| *vip = None);
+        }
+        self.queue.push(self.now, Event::Start(index));
+    }
+
+    /// All has had its time to settle since the step.
+    pub(super) fn settles(&mut self, step: u64) {
+        if step == self.step_count && !self.conditions.iter().any(keeps_unsettled) {
+            self.trace(|| "all should be settled".to_owned());
+            self.settled = Some(self.now);
+            self.look_at_addresses();
+        }
+    }
+
+    /// Can packets get from one host to the other and back, and is there somebody to answer?
+    pub(super) fn reachable(&self, from: HostIx, to: HostIx) -> bool {
+        let runs = |host: HostIx| self.nodes.get(host).is_none_or(|node| node.runs());
+        runs(from) && runs(to) && (from == to || self.net.connects(from, to, crate::net::Kind::Other))
+    }
+}
+
+/// While this goes on, nothing need be as it should: who hears whom is chance, or differs from node to node.
+fn keeps_unsettled(condition: &Condition) -> bool {
+    match condition {
+        Condition::Loss(_)
+        | Condition::Delay(_)
+        | Condition::Reorder(_)
+        | Condition::OneWay(..)
+        | Condition::Partition(_)
+        | Condition::Deaf(_)
+        | Condition::Mute(_)
+        | Condition::PortSilent(_)
+        | Condition::NoCarrier(_)
+        | Condition::Paused(..)
+        | Condition::EtherTypeDropped(_) => true,
+        Condition::Down(_, stop) => matches!(stop, Stop::Asked(_)),
+        Condition::Duplicate(_)
+        | Condition::Stalled(_)
+        | Condition::Off(_)
+        | Condition::ApiLost(_)
+        | Condition::Absent(_)
+        | Condition::NotReady(_)
+        | Condition::Excluded(_)
+        | Condition::NoEndpoint(..)
+        | Condition::ProxyArp
+        | Condition::Forged(_) => false,
+    }
+}

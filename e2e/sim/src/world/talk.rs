@@ -1,0 +1,170 @@
+//! Clients talk, and from time to time all is looked at.
+
+use std::time::Duration;
+
+use herald_segment::view::Packet;
+
+use super::{Event, To, World};
+use crate::{
+    check::{
+        Invariant, Violation,
+        flows::{self, Moved, Settled},
+    },
+    client::{Ask, Reached},
+    names::{self, HostIx},
+};
+
+/// After all has settled, clients have this long until their caches must be right: three unicast solicitations a
+/// second apart, a doubt of a second before, and a broadcast.
+const CACHES_SETTLE: Duration = Duration::from_secs(6);
+
+/// From one look to the next.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// What broke a path is an excuse for a reset this long: announcements come in rounds over 3 s, and an entry may be
+/// asked again only then.
+const EXCUSED: Duration = Duration::from_secs(30);
+
+impl World<'_> {
+    /// A flow's packet is due.
+    pub(super) fn talk(&mut self, client: usize, index: usize) {
+        let host = self.nodes.len() + client;
+        let now = self.now;
+        let flow = &mut self.clients[client][index];
+        let address = flow.address;
+        let ask = flow.ask(now);
+        let mac = flow.mac();
+        match ask {
+            Some(Ask::Broadcast) => self.solicit(host, To::All, address),
+            Some(Ask::Unicast(mac)) => {
+                if let Some(to) = names::host_of_mac(mac) {
+                    self.solicit(host, To::Host(to), address);
+                }
+            }
+            None => {}
+        }
+        if let Some(node) = mac.and_then(names::host_of_mac).filter(|node| *node < self.nodes.len())
+            && self.reachable(host, node)
+            && !self.net.loses(&mut self.rng)
+            && !self.net.loses(&mut self.rng)
+        {
+            let flow = &mut self.clients[client][index];
+            let established = flow.established;
+            if let Reached::Moved { from, since } = flow.reached(now, node) {
+                self.trace(|| format!("client {host}: address {address} moves from node {from} to node {node}"));
+                let lately = |at: Duration| !at.is_zero() && now < at + EXCUSED;
+                let moved = Moved {
+                    client: host,
+                    address,
+                    from,
+                    to: node,
+                    node_failed: !self.reachable(host, from) || self.unreachable[from] >= since,
+                    owner_changed: self.owners.changed_since(address, established)
+                        || self.owners.highest(address) == Some(node)
+                        || lately(self.paths_broken)
+                        || self.unheard.is_some_and(lately)
+                        || lately(self.impaired[node])
+                        || lately(self.unreachable[from]),
+                };
+                if let Some(violation) = flows::moved(now, moved) {
+                    self.violate(violation);
+                }
+            }
+        }
+        let pause = Duration::from_millis(20) + Duration::from_millis(30).mul_f64(self.rng.f64());
+        self.queue.push(now + pause, Event::Talk { client, flow: index });
+    }
+
+    /// A client asks for an address.
+    pub(super) fn solicit(&mut self, host: HostIx, to: To, address: usize) {
+        let binding = Some((names::host_address(host), names::mac(host)));
+        let packet = Packet { source: names::mac(host), binding, asks: Some(names::vip(address)) };
+        self.send_packet(host, to, packet);
+    }
+
+    /// A packet arrives at a client.
+    pub(super) fn client_hears(&mut self, host: HostIx, from: HostIx, packet: &Packet) {
+        if packet.asks == Some(names::host_address(host)) {
+            self.answer(host, from, names::host_address(host), names::mac(host));
+        }
+        let Some((stated, mac)) = packet.binding else { return };
+        let Some(address) = names::vip_index(stated) else { return };
+        let gratuitous = packet.asks == Some(stated);
+        let now = self.now;
+        for flow in self.clients[host - self.nodes.len()].iter_mut().filter(|flow| flow.address == address) {
+            flow.heard(now, mac, gratuitous);
+        }
+    }
+
+    /// All should be well: is it?
+    pub(super) fn look(&mut self) {
+        self.queue.push(self.now + LOOK_EVERY, Event::Look);
+        let Some(since) = self.settled else { return };
+        self.look_at_addresses();
+        if self.now < since + CACHES_SETTLE {
+            return;
+        }
+        for client in 0..self.clients.len() {
+            for index in 0..self.clients[client].len() {
+                let flow = &self.clients[client][index];
+                let address = flow.address;
+                if self.api.entries[address].object.is_none() || !self.is_eligible(address) {
+                    continue;
+                }
+                // A change a moment ago has still to reach the clients.
+                if self.owners.changed_since(address, self.now.saturating_sub(CACHES_SETTLE)) {
+                    continue;
+                }
+                let settled = Settled {
+                    client: self.nodes.len() + client,
+                    address,
+                    progress: flow.progress,
+                    cached: flow.mac().and_then(names::host_of_mac),
+                    owner: self.answered_with(address),
+                };
+                if let Some(violation) = flows::settled(self.now, settled) {
+                    self.violate(violation);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Each address that somebody may announce is answered, with one MAC.
+    pub(super) fn look_at_addresses(&mut self) {
+        for address in 0..self.history.addresses {
+            // Conditions under which it need be answered may have come about without a step.
+            self.recheck(address);
+            let patience = Duration::from_millis(200);
+            let missing = self.answered.missing_since(address);
+            if let Some(since) = missing.filter(|since| self.now >= *since + patience) {
+                self.check_answered(address, since);
+            }
+            if self.outcome.violation.is_some() {
+                return;
+            }
+        }
+        self.look_for_ghosts();
+        if let Some((address, a, b)) = self.two_macs.any() {
+            let seen = format!(
+                "all should be settled, but address {address} is answered by node {} with {} and by node {} with {}",
+                a.0, a.1, b.0, b.1
+            );
+            self.violate(Violation { invariant: Invariant::TwoMacs, at: self.now, seen });
+        }
+    }
+
+    /// No address is answered whose object is gone.
+    fn look_for_ghosts(&mut self) {
+        if self.nodes.iter().any(|node| node.cut > 0) {
+            return;
+        }
+        for address in 0..self.history.addresses {
+            let Some(node) = self.answered_with(address).filter(|_| self.api.entries[address].object.is_none()) else {
+                continue;
+            };
+            let seen = format!("address {address} is answered with node {node}'s MAC, but its object is gone");
+            self.violate(Violation { invariant: Invariant::Ghost, at: self.now, seen });
+        }
+    }
+}

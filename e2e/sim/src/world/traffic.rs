@@ -1,0 +1,282 @@
+//! Frames and packets on their way.
+
+use std::{iter, net::IpAddr, num::NonZero, sync::Arc, thread};
+
+use herald_segment::{Input, mac::MacAddr, view::Packet, wire::Body};
+
+use super::{Carried, Detail, Event, To, World};
+use crate::{
+    check::{Invariant, Violation, two_macs},
+    names::{self, HostIx, NodeIx},
+    net::{BASE_DELAY, Kind},
+    node::{Node, Received},
+};
+
+/// From so many nodes on, the cores share the work of one frame.
+const MANY: usize = 400;
+
+/// Frames a forger records, and replays at random.
+const RECORDED: usize = 400;
+
+impl World<'_> {
+    /// A speaker sends a frame of the protocol.
+    pub(super) fn transmit(&mut self, from: NodeIx, bytes: Vec<u8>) {
+        if let Some(violation) = self.load.frame(self.now, from, self.limits) {
+            self.violate(violation);
+            return;
+        }
+        self.last_sent[from] = self.now;
+        let frame = match self.keys.open(&bytes) {
+            Ok(frame) => frame,
+            Err(error) => {
+                self.violate(Violation {
+                    invariant: Invariant::Unbounded,
+                    at: self.now,
+                    seen: format!("node {from} sends a frame which nobody can read: {error}"),
+                });
+                return;
+            }
+        };
+        if self.detail >= Detail::Frames {
+            self.trace(|| format!("node {from}: sends {} {:?}", frame.sender.sequence, frame.body));
+        }
+        let hello = match &frame.body {
+            Body::Hello(hello) => {
+                self.nodes[from].interval = hello.interval;
+                true
+            }
+            Body::Claims(_) => false,
+        };
+        if self.records {
+            if self.recorded.len() == RECORDED {
+                let forgotten = self.rng.usize(0..RECORDED);
+                self.recorded.swap_remove(forgotten);
+            }
+            self.recorded.push((from, bytes));
+        }
+        if !self.net.transmits(from) {
+            return;
+        }
+        let carried = Arc::new(Carried { from, frame, hello });
+        if self.net.is_uniform() {
+            self.queue.push(self.now + BASE_DELAY, Event::Frame(To::All, carried));
+            return;
+        }
+        for to in (0..self.nodes.len()).filter(|to| *to != from) {
+            for delay in self.net.delays(&mut self.rng).into_iter().flatten() {
+                self.queue.push(self.now + delay, Event::Frame(To::Host(to), carried.clone()));
+            }
+        }
+    }
+
+    pub(super) fn frame_arrives(&mut self, to: To, carried: &Arc<Carried>) {
+        match to {
+            To::All if self.nodes.len() >= MANY && self.net.loss == 0.0 && self.two_macs.is_empty() => {
+                self.many_hear(carried);
+            }
+            To::All => {
+                for index in 0..self.nodes.len() {
+                    self.frame_arrives_at(index, carried);
+                }
+            }
+            To::Host(index) => self.frame_arrives_at(index, carried),
+        }
+    }
+
+    /// The same frame for many nodes at the same moment: the machines take it in on all cores, and what follows from it
+    /// is done in the order of the nodes, as ever.
+    fn many_hear(&mut self, carried: &Arc<Carried>) {
+        let (net, from, now, frame) = (&self.net, carried.from, self.now, &carried.frame);
+        let share = self.nodes.len().div_ceil(thread::available_parallelism().map_or(1, NonZero::get));
+        let take_in = |first: NodeIx, nodes: &mut [Node]| {
+            let mut rest = Vec::new();
+            for (index, node) in (first..).zip(nodes) {
+                if index == from || !node.runs() || !net.carries(from, index, Kind::Protocol) {
+                    continue;
+                }
+                let local = node.local(now);
+                let stalled = node.stalled > 0;
+                let Some(speaker) = &mut node.speaker else { continue };
+                if stalled {
+                    speaker.store(Received::Frame(carried.clone()));
+                    continue;
+                }
+                speaker.listens_since = None;
+                speaker.segment.handle_opened(local, frame);
+                let outputs: Vec<_> = iter::from_fn(|| speaker.segment.poll_output()).collect();
+                if !outputs.is_empty() || speaker.has_news(local.saturating_sub(now)) {
+                    rest.push((index, outputs));
+                }
+            }
+            rest
+        };
+        let rest: Vec<_> = thread::scope(|scope| {
+            let mut shares = self.nodes.chunks_mut(share).enumerate();
+            let own = shares.next();
+            let take_in = &take_in;
+            let others: Vec<_> =
+                shares.map(|(share_ix, nodes)| scope.spawn(move || take_in(share_ix * share, nodes))).collect();
+            let mut rest = own.map(|(_, nodes)| take_in(0, nodes)).unwrap_or_default();
+            for other in others {
+                match other.join() {
+                    Ok(more) => rest.extend(more),
+                    Err(panic) => std::panic::resume_unwind(panic),
+                }
+            }
+            rest
+        });
+        for (index, outputs) in rest {
+            outputs.into_iter().for_each(|output| self.output(index, output));
+            self.after(index);
+        }
+    }
+
+    fn frame_arrives_at(&mut self, index: NodeIx, carried: &Arc<Carried>) {
+        if index == carried.from || !self.net.carries(carried.from, index, Kind::Protocol) {
+            return;
+        }
+        let node = &mut self.nodes[index];
+        if !node.runs() || self.net.loses(&mut self.rng) {
+            return;
+        }
+        let stalled = node.stalled > 0;
+        match &mut node.speaker {
+            Some(speaker) if stalled => speaker.store(Received::Frame(carried.clone())),
+            Some(_) => self.hear(index, carried),
+            None => {}
+        }
+    }
+
+    /// A speaker takes a frame from its socket.
+    pub(super) fn hear(&mut self, index: NodeIx, carried: &Arc<Carried>) {
+        let node = &mut self.nodes[index];
+        let now = node.local(self.now);
+        let Some(speaker) = &mut node.speaker else { return };
+        speaker.listens_since = None;
+        if carried.hello && !self.two_macs.is_empty() {
+            let interval = node.interval.max(self.nodes[carried.from].interval);
+            let bound = two_macs::bound(interval, self.net.loss, self.net.longest_delay());
+            self.two_macs.hello(self.now, carried.from, index, bound);
+            self.nodes[index].speaker.as_mut().into_iter().for_each(|s| s.segment.handle_opened(now, &carried.frame));
+        } else {
+            speaker.segment.handle_opened(now, &carried.frame);
+        }
+        self.after(index);
+    }
+
+    /// An ARP packet leaves a host.
+    pub(super) fn send_packet(&mut self, from: HostIx, to: To, packet: Packet) {
+        if !self.net.transmits(from) {
+            return;
+        }
+        if self.net.is_uniform() {
+            self.queue.push(self.now + BASE_DELAY, Event::Packet { from, to, packet });
+            return;
+        }
+        let hosts = match to {
+            To::All => 0..self.nodes.len() + self.clients.len(),
+            To::Host(host) => host..host + 1,
+        };
+        for host in hosts.filter(|host| *host != from) {
+            for delay in self.net.delays(&mut self.rng).into_iter().flatten() {
+                self.queue.push(self.now + delay, Event::Packet { from, to: To::Host(host), packet });
+            }
+        }
+    }
+
+    /// A liveness probe leaves a node.
+    pub(super) fn probe(&mut self, from: NodeIx, mac: MacAddr, packet: Packet) {
+        let Some(to) = names::host_of_mac(mac) else { return };
+        if self.net.proxy_arp && !self.reachable(from, to) && self.net.transmits(from) {
+            // Two ways in which switches and routers answer for the dead: with their own MAC, or with the right one.
+            let Some(asked) = packet.asks else { return };
+            let stated = if self.rng.bool() { names::SWITCH_MAC } else { mac };
+            let answer = Packet { source: names::SWITCH_MAC, binding: Some((asked, stated)), asks: None };
+            let event = Event::Packet { from, to: To::Host(from), packet: answer };
+            self.queue.push(self.now + BASE_DELAY * 2, event);
+        }
+        self.send_packet(from, To::Host(to), packet);
+    }
+
+    pub(super) fn packet_arrives(&mut self, from: HostIx, to: To, packet: &Packet) {
+        match to {
+            To::All => {
+                for host in 0..self.nodes.len() + self.clients.len() {
+                    if host != from {
+                        self.packet_arrives_at(host, from, packet);
+                    }
+                }
+            }
+            To::Host(host) => self.packet_arrives_at(host, from, packet),
+        }
+    }
+
+    fn packet_arrives_at(&mut self, host: HostIx, from: HostIx, packet: &Packet) {
+        // A host's own number as the sender: the switch speaks.
+        let carried = if host == from { self.net.delivers(host) } else { self.net.carries(from, host, Kind::Other) };
+        if !carried || self.net.loses(&mut self.rng) {
+            return;
+        }
+        if host >= self.nodes.len() {
+            self.client_hears(host, from, packet);
+            return;
+        }
+        let node = &mut self.nodes[host];
+        if !node.runs() {
+            return;
+        }
+        if packet.asks == Some(names::host_address(host)) {
+            self.answer(host, from, names::host_address(host), names::mac(host));
+        }
+        let node = &mut self.nodes[host];
+        let stalled = node.stalled > 0;
+        match &mut node.speaker {
+            Some(speaker) if stalled => speaker.store(Received::Packet(from, *packet)),
+            Some(_) => self.hear_packet(host, from, packet),
+            None => {}
+        }
+    }
+
+    /// A speaker takes an ARP packet from its socket.
+    pub(super) fn hear_packet(&mut self, index: NodeIx, from: HostIx, packet: &Packet) {
+        let node = &mut self.nodes[index];
+        let now = node.local(self.now);
+        let Some(speaker) = &mut node.speaker else { return };
+        let answer = speaker.segment.handle_packet(now, packet);
+        let listens = speaker.listens_since.filter(|since| self.now < *since + node.interval);
+        self.after(index);
+        if let (Some(since), Some(mac)) = (listens, answer) {
+            let stopped = since.as_secs_f64();
+            let seen =
+                format!("node {index} was stopped until {stopped:.3} s, has heard nobody yet, and answers {mac}");
+            self.violate(Violation { invariant: Invariant::AnsweredUnheard, at: self.now, seen });
+        }
+        if let (Some(mac), Some(asked)) = (answer, packet.asks) {
+            self.answer(index, from, asked, mac);
+        }
+    }
+
+    /// A host answers a request.
+    pub(super) fn answer(&mut self, host: HostIx, to: HostIx, address: IpAddr, mac: MacAddr) {
+        let packet = Packet { source: names::mac(host), binding: Some((address, mac)), asks: None };
+        self.send_packet(host, To::Host(to), packet);
+    }
+
+    pub(super) fn echo_replies(&mut self, index: NodeIx) {
+        let hosts = self.nodes.len() + self.clients.len();
+        let heard = (0..hosts).any(|host| host != index && self.reachable(index, host));
+        if heard && !self.net.loses(&mut self.rng) {
+            self.evidence(index);
+        }
+    }
+
+    fn evidence(&mut self, index: NodeIx) {
+        let node = &mut self.nodes[index];
+        let stalled = node.stalled > 0;
+        match &mut node.speaker {
+            Some(speaker) if stalled => speaker.store(Received::Evidence),
+            Some(_) => self.speaker_handles(index, Input::Evidence),
+            None => {}
+        }
+    }
+}

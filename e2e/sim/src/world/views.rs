@@ -1,0 +1,109 @@
+//! The API's watches, and what the speakers write.
+
+use std::sync::Arc;
+
+use herald_segment::{Input, view::Vip};
+
+use super::{Event, World};
+use crate::{
+    api::{FRESH_EVERY, WATCH_DELAYS},
+    names::{self, AddrIx, NodeIx},
+};
+
+impl World<'_> {
+    /// Something about an address has changed: all watches will tell.
+    pub(super) fn publish(&mut self, address: AddrIx) {
+        let vip = self.api.publish(self.now, address);
+        for (watch, delay) in WATCH_DELAYS.into_iter().enumerate() {
+            self.queue.push(self.now + delay, Event::View { watch, address, vip: vip.clone() });
+        }
+        self.recheck(address);
+    }
+
+    /// Something about a node has changed.
+    pub(super) fn publish_all(&mut self) {
+        for address in 0..self.history.addresses {
+            self.publish(address);
+        }
+    }
+
+    pub(super) fn view_arrives(&mut self, watch: usize, address: AddrIx, vip: &Option<Arc<Vip>>) {
+        for index in 0..self.nodes.len() {
+            let node = &mut self.nodes[index];
+            if node.watch != watch || node.cut > 0 || !node.runs() {
+                continue;
+            }
+            node.view[address].clone_from(vip);
+            if node.speaks() {
+                self.speaker_handles(index, Input::Vip(names::vip(address), vip.clone()));
+            }
+        }
+    }
+
+    /// A node's watches list everything: after a start, or when the API can be reached again. A speaker that starts
+    /// without the API has what it wrote down before.
+    pub(super) fn listed(&mut self, index: NodeIx) {
+        let connected = self.nodes[index].cut == 0;
+        if connected && self.nodes[index].runs() {
+            for address in 0..self.history.addresses {
+                let published = self.api.entries[address].published.last();
+                self.nodes[index].view[address] = published.and_then(|(_, vip)| vip.clone());
+            }
+        }
+        if !self.nodes[index].speaks() {
+            return;
+        }
+        if !connected && self.nodes[index].saved.is_none() {
+            return;
+        }
+        self.speaker_handles(index, Input::Stations(self.stations[index].clone()));
+        for address in 0..self.history.addresses {
+            let vip = self.nodes[index].view[address].clone();
+            self.speaker_handles(index, Input::Vip(names::vip(address), vip));
+        }
+        if connected {
+            self.speaker_handles(index, Input::Fresh);
+        }
+    }
+
+    pub(super) fn fresh(&mut self) {
+        for index in 0..self.nodes.len() {
+            if self.nodes[index].cut == 0 {
+                self.speaker_handles(index, Input::Fresh);
+            }
+        }
+        self.queue.push(self.now + FRESH_EVERY, Event::Fresh);
+    }
+
+    /// A speaker writes whether it owns an address.
+    pub(super) fn status_arrives(&mut self, index: NodeIx, address: AddrIx) {
+        let node = &self.nodes[index];
+        let Some(speaker) = node.speaker.as_ref().filter(|_| node.cut == 0 && node.speaks()) else { return };
+        let owns = speaker.owns.contains(&address);
+        let Some(object) = &mut self.api.entries[address].object else { return };
+        let before = (object.announced_by, object.ever_announced);
+        // A writer whose view is of an older object addresses that by its UID, and is refused.
+        let same = node.view[address].as_ref().is_some_and(|vip| vip.uid == object.uid);
+        if owns && same {
+            object.announced_by = Some(index);
+            object.ever_announced = true;
+        } else if !owns && object.announced_by == Some(index) {
+            object.announced_by = None;
+        }
+        if (object.announced_by, object.ever_announced) != before {
+            self.publish(address);
+        } else if owns && !same {
+            self.queue.push(self.now + FRESH_EVERY, Event::Status { node: index, address });
+        }
+    }
+
+    /// The API can be reached again: what could not be written is written.
+    pub(super) fn reconnected(&mut self, index: NodeIx) {
+        let delay = WATCH_DELAYS[self.nodes[index].watch];
+        self.queue.push(self.now + delay, Event::Listed(index));
+        let owned: Vec<_> = self.nodes[index].speaker.iter().flat_map(|speaker| speaker.owns.iter().copied()).collect();
+        for address in owned {
+            self.queue.push(self.now + delay * 2, Event::Status { node: index, address });
+        }
+    }
+}
