@@ -433,6 +433,11 @@ impl KernelWatch {
         self.first_unanswered.filter(|first| self.unanswered >= PROBES && report.is_none_or(|report| report < *first))
     }
 
+    /// When the first of the probes went out that were not answered, however few.
+    pub(crate) fn unanswered_since(&self) -> Option<Duration> {
+        self.first_unanswered
+    }
+
     /// Has it answered within the last second?
     pub(crate) fn is_alive(&self, now: Duration) -> bool {
         self.answered.is_some_and(|answered| now.saturating_sub(answered) < Duration::from_secs(1))

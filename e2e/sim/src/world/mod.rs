@@ -173,6 +173,8 @@ struct World<'h> {
     measured: Measured,
     outcome: Outcome,
     detail: Detail,
+    /// From so many nodes on, the cores share the work of one frame.
+    shared_from: usize,
 }
 
 /// How much is told of what happens.
@@ -188,7 +190,15 @@ pub enum Detail {
 
 /// Runs a history to its end or to the first violation.
 pub fn run(history: &History, detail: Detail) -> Outcome {
+    run_shared(history, detail, MANY)
+}
+
+/// From so many nodes on, the cores share the work of one frame.
+const MANY: usize = 400;
+
+fn run_shared(history: &History, detail: Detail, shared_from: usize) -> Outcome {
     let mut world = World::new(history, detail);
+    world.shared_from = shared_from;
     world.begin();
     while let Some((at, event)) = world.queue.pop() {
         world.now = at;
@@ -287,6 +297,7 @@ impl<'h> World<'h> {
             },
             outcome: Outcome::default(),
             detail,
+            shared_from: MANY,
             nodes,
             rng,
         }
@@ -370,4 +381,23 @@ impl<'h> World<'h> {
 fn keyring(secret: &[u8; 32]) -> Keyring {
     let key = Key::new(secret).expect("32 bytes");
     Keyring::new(vec![key]).expect("one key")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::Shape;
+
+    #[test]
+    fn a_history_runs_the_same_each_time_and_on_any_number_of_cores() {
+        for seed in 0..12 {
+            let history = History::generate(seed, Shape::default());
+            let alone = run_shared(&history, Detail::Frames, usize::MAX);
+            assert!(!alone.trace.is_empty());
+            for shared_from in [usize::MAX, 0] {
+                let again = run_shared(&history, Detail::Frames, shared_from);
+                assert_eq!((again.trace, again.frames), (alone.trace.clone(), alone.frames), "seed {seed}");
+            }
+        }
+    }
 }

@@ -12,9 +12,6 @@ use crate::{
     node::{Node, Received},
 };
 
-/// From so many nodes on, the cores share the work of one frame.
-const MANY: usize = 400;
-
 /// Frames a forger records, and replays at random.
 const RECORDED: usize = 400;
 
@@ -71,7 +68,7 @@ impl World<'_> {
 
     pub(super) fn frame_arrives(&mut self, to: To, carried: &Arc<Carried>) {
         match to {
-            To::All if self.nodes.len() >= MANY && self.net.loss == 0.0 && self.two_macs.is_empty() => {
+            To::All if self.nodes.len() >= self.shared_from && self.net.loss == 0.0 && self.two_macs.is_empty() => {
                 self.many_hear(carried);
             }
             To::All => {

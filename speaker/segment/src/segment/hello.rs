@@ -285,9 +285,13 @@ impl Segment {
         self.hearing.peer_speaks();
         if !matches!(before, Presence::Silent { .. }) {
             self.tell(Event::PeerUp(name));
-            if has_been_at_work {
-                self.announce_after_separation(now);
-            }
+        }
+        if has_been_at_work {
+            let since = match before {
+                Presence::Silent { since, .. } => since,
+                Presence::Unheard | Presence::Speaking | Presence::Dead => Duration::ZERO,
+            };
+            self.announce_after_separation(now, since);
         }
         for address in presumed {
             self.announced_unheard.remove(&address);

@@ -272,6 +272,7 @@ impl Segment {
             let deleted = why == Some(Withdrawal::Deleted);
             self.changes.insert(address, withdrawn(address, claim.birth, deleted));
             self.announcer.cancel(address);
+            self.gained.remove(&address);
             self.state_changed = true;
         }
     }

@@ -146,7 +146,8 @@ impl Segment {
         let silent_since = peer.silent_since();
         if peer.kernel.due(now) {
             self.outputs.push_back(Output::Probe { address, mac });
-            if silent_since.is_none_or(|since| !self.hearing.is_heard_since(since)) {
+            let since = silent_since.max(peer.kernel.unanswered_since());
+            if since.is_none_or(|since| !self.hearing.is_heard_since(since)) {
                 self.ask_witnesses();
             }
         }
@@ -169,7 +170,9 @@ impl Segment {
         if peer.pending.is_some() {
             return false;
         }
-        let hears = self.hears_and_is_heard(silent_since);
+        // What was heard before the kernel fell silent says nothing about now.
+        let asked = peer.kernel.silent_since(peer.reports.answered);
+        let hears = self.hears_and_is_heard(asked.map_or(silent_since, |asked| asked.max(silent_since)));
         if self.stall.is_some() || !self.carrier || !(hears || self.breaks(Mutation::TakeOverWhileDeaf)) {
             return false;
         }
@@ -178,7 +181,7 @@ impl Segment {
         }
         // What this node finds out itself counts before what it is told.
         match peer.kernel.is_watched() {
-            true => peer.kernel.silent_since(peer.reports.answered).is_some(),
+            true => asked.is_some(),
             false => peer.reports.say_silent(),
         }
     }

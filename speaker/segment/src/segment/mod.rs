@@ -86,6 +86,8 @@ pub struct Segment {
     /// When contended addresses are to be looked at again.
     turns: Agenda<()>,
     answers: BTreeMap<IpAddr, MacAddr>,
+    /// When this node came to own what it owns.
+    gained: BTreeMap<IpAddr, Duration>,
     announcer: Announcer,
     first_claims: FirstClaims,
     /// Nodes that answered for an address which they have not claimed, and when that is to be believed.
@@ -150,6 +152,7 @@ impl Segment {
             contending: BTreeMap::new(),
             turns: Agenda::default(),
             answers: BTreeMap::new(),
+            gained: BTreeMap::new(),
             announcer: Announcer::new(config.announce_rate),
             first_claims: FirstClaims::default(),
             overheard: Agenda::default(),

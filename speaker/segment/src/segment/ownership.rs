@@ -343,6 +343,7 @@ impl Segment {
         self.settle_contention(claim.address);
         self.note_floor(&claim);
         self.book.set(self.id, claim);
+        self.gained.insert(claim.address, now);
         self.changes.insert(claim.address, Change::Claimed(claim));
         self.state_changed = true;
         self.announced_unheard.remove(&claim.address);
@@ -361,10 +362,12 @@ impl Segment {
         }
     }
 
-    /// A peer that was not there is heard again, and has been at work elsewhere: it may have told others that addresses
-    /// of this node are its own. They hear better, once, in turn.
-    pub(super) fn announce_after_separation(&mut self, now: Duration) {
-        for address in self.book.addresses_of(self.id).collect::<Vec<_>>() {
+    /// A peer is heard again that was not, and has been at work: it may have told others that what this node has come to
+    /// own since is its own. They hear better, once, in turn. `since`: when it fell silent, if that is known.
+    pub(super) fn announce_after_separation(&mut self, now: Duration, since: Duration) {
+        let gained: Vec<IpAddr> =
+            self.gained.iter().filter(|(_, at)| **at >= since).map(|(address, _)| *address).collect();
+        for address in gained {
             if !self.announcer.is_pending(address) {
                 self.announcer.resumed(now, address);
             }

@@ -91,6 +91,7 @@ impl Segment {
         if peer.speaks() || self.book.of(id, address).is_some() || !self.vips.contains_key(&address) {
             return;
         }
+        peer.kernel.answered(now);
         if peer.presence() == Presence::Dead {
             let again =
                 if peer.run.is_some() { Presence::Silent { since: now, reported: false } } else { Presence::Unheard };
