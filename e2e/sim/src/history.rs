@@ -101,6 +101,9 @@ impl History {
                 let at = if from_start { Duration::ZERO } else { history.start() + span.mul_f64(rng.f64()) };
                 history.faults.push(Fault { at, lasts, kind });
             }
+            if rng.u32(0..4) == 0 {
+                history.cut_off_while_recreated(&mut rng);
+            }
             history.faults.sort_by_key(|fault| fault.at);
         }
         history.end = history.settled_end();
@@ -151,6 +154,18 @@ impl History {
             self.faults.push(Fault { at: Duration::ZERO, lasts: FOREVER, kind: Kind::Loss(loss) });
         }
         self.local_share = 0.0;
+    }
+
+    /// A node (perhaps the owner) is cut from the API while addresses are deleted and created anew.
+    fn cut_off_while_recreated(&mut self, rng: &mut Rng) {
+        let at = self.start() + Duration::from_secs(20).mul_f64(rng.f64());
+        let node = rng.usize(0..self.nodes);
+        self.faults.push(Fault { at, lasts: Duration::from_secs(rng.u64(5..60)), kind: Kind::ApiLost(node) });
+        for address in 0..self.addresses.min(5) {
+            let lasts = Duration::from_millis(rng.u64(1100..8000));
+            let at = at + Duration::from_secs(4).mul_f64(rng.f64());
+            self.faults.push(Fault { at, lasts, kind: Kind::Recreate(address) });
+        }
     }
 
     /// The interval of its speakers while all are there.

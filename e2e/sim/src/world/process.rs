@@ -45,6 +45,7 @@ impl World<'_> {
         let segment = Segment::new(now, config, self.keys.clone(), restored);
         self.nodes[index].speaker = Some(Speaker::new(self.now, segment));
         self.nodes[index].starts += 1;
+        self.nodes[index].stopped_at = None;
         if !resumes {
             // It knows nothing of what it owned: only its peers can tell it.
             for address in 0..self.history.addresses {

@@ -63,6 +63,8 @@ impl Segment {
         let Some(barrier) = self.barrier.as_mut().filter(|barrier| barrier.next <= now) else { return };
         barrier.next = next;
         if let Some(first) = barrier.first_evidence
+            && self.stall.is_none()
+            && self.is_hearing()
             && self.has_joined(now, first)
         {
             self.activate(now);

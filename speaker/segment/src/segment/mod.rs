@@ -39,6 +39,7 @@ use hearing::Hearing;
 use hello::HelloClock;
 use joining::{Barrier, Stall};
 use listing::FullList;
+use packets::Overheard;
 use stopping::Stopping;
 
 /// One layer-2 segment, as one node's speaker sees it.
@@ -90,8 +91,8 @@ pub struct Segment {
     gained: BTreeMap<IpAddr, Duration>,
     announcer: Announcer,
     first_claims: FirstClaims,
-    /// Nodes that answered for an address which they have not claimed, and when that is to be believed.
-    overheard: Agenda<NodeId>,
+    /// Nodes that hold addresses which they have not claimed, by what was overheard, and when that is to be believed.
+    overheard: Agenda<Overheard>,
     hold_down: HoldDown,
     /// When an address was last defended against a stranger.
     defended: BTreeMap<IpAddr, Duration>,

@@ -275,6 +275,10 @@ impl Segment {
             return;
         }
         let Contention { reason, since } = *contention;
+        if let Some((decided, _)) = self.overheard.get(address) {
+            self.turns.set(decided, address, ());
+            return;
+        }
         let Some(vip) = self.vips.get(&address).cloned() else { return };
         let holder = self.best_claim(address).map(|(id, _)| id);
         let Some(place) = self.place(&vip, holder) else { return };
@@ -313,7 +317,7 @@ impl Segment {
     /// Before its first claim ever, everybody is asked for an address.
     fn is_free(&mut self, now: Duration, address: IpAddr) -> bool {
         match self.first_claims.verdict(now, address) {
-            first_claim::Verdict::Free => self.overheard.get(address).is_none(),
+            first_claim::Verdict::Free => true,
             first_claim::Verdict::Unknown => {
                 self.first_claims.begin(now, address);
                 self.turns.set(now + FIRST_CLAIM_PROBE_EVERY * (FIRST_CLAIM_PROBES + 1), address, ());

@@ -8,7 +8,7 @@ use crate::{
     first_claim::Answer,
     mac::MacAddr,
     node::NodeId,
-    peers::{Peer, Presence},
+    peers::Presence,
     timers::DEFEND_EVERY,
     types::{Event, Output},
     view::Packet,
@@ -16,6 +16,14 @@ use crate::{
 
 /// A node announces an address and claims it at once, by two sockets: the claim may come after the announcement.
 const CLAIM_MAY_FOLLOW: Duration = Duration::from_millis(100);
+
+/// Somebody says that an address is at a node which has not claimed it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Overheard {
+    node: NodeId,
+    /// Does the node say so itself?
+    itself: bool,
+}
 
 impl Segment {
     /// Takes in an ARP or ND packet. Returns the link-layer address with which to answer it, if it asks for an address
@@ -57,51 +65,56 @@ impl Segment {
             return;
         }
         let Some(id) = self.peers.by_mac(mac) else { return self.stranger_seen(now, address, mac) };
-        // Only what comes from the node itself: switches and routers answer for the dead.
-        if source == mac {
-            self.node_seen(now, id, address);
+        // Switches and routers answer for the dead.
+        let itself = source == mac;
+        if itself && self.kernel_seen(now, id, address) {
+            return;
         }
-        if self.contending.contains_key(&address) && self.book.of(id, address).is_none() {
-            let speaks = self.peers.get(id).is_some_and(Peer::speaks);
-            let wait = if speaks { CLAIM_MAY_FOLLOW } else { Duration::ZERO };
-            if self.overheard.get(address).is_none() {
-                self.overheard.set(now + wait, address, id);
-            }
+        let claimed = self.book.of(id, address).is_some();
+        if !claimed && self.vips.contains_key(&address) && self.overheard.get(address).is_none() {
+            self.overheard.set(now + CLAIM_MAY_FOLLOW, address, Overheard { node: id, itself });
         }
     }
 
-    /// Nodes answered for addresses that this one is about to claim, and have still not claimed them.
-    pub(super) fn judge_overheard(&mut self, now: Duration) {
-        while let Some((_, address, id)) = self.overheard.pop_due(now) {
-            let pending = self.contending.contains_key(&address) && self.best_claim(address).is_none();
-            if pending && self.first_claims.heard(now, address, Answer::Cluster(id)) {
-                self.tell(Event::AnsweredByClusterNode { address, node: id });
-            }
-        }
-    }
-
-    /// A packet of a peer's kernel, or of its speaker if that cannot be heard otherwise.
-    fn node_seen(&mut self, now: Duration, id: NodeId, address: IpAddr) {
-        let Some(peer) = self.peers.get_mut(id) else { return };
-        if peer.probe_target().is_some_and(|(target, _)| target == address) {
+    /// Is this a packet of a peer's kernel, about its own address?
+    fn kernel_seen(&mut self, now: Duration, id: NodeId, address: IpAddr) -> bool {
+        let Some(peer) = self.peers.get_mut(id) else { return false };
+        let own = peer.probe_target().is_some_and(|(target, _)| target == address);
+        if own {
             peer.kernel.answered(now);
             self.peers_at = self.peers_at.min(now);
-            return;
         }
-        if peer.speaks() || self.book.of(id, address).is_some() || !self.vips.contains_key(&address) {
-            return;
+        own
+    }
+
+    /// Nodes said that addresses are their own, and have still not claimed them.
+    pub(super) fn judge_overheard(&mut self, now: Duration) {
+        while let Some((_, address, Overheard { node, itself })) = self.overheard.pop_due(now) {
+            if self.book.of(node, address).is_some() {
+                continue;
+            }
+            let contended = self.contending.contains_key(&address) && self.best_claim(address).is_none();
+            if itself && self.peers.get(node).is_some_and(|peer| !peer.speaks()) {
+                self.announced_by_unheard(now, node, address);
+            } else if contended && self.first_claims.heard(now, address, Answer::Cluster(node)) {
+                self.tell(Event::AnsweredByClusterNode { address, node });
+            }
+            self.evaluate(now, address);
         }
+    }
+
+    /// A node that is not heard announces an address: it has taken it.
+    fn announced_by_unheard(&mut self, now: Duration, id: NodeId, address: IpAddr) {
+        let Some(peer) = self.peers.get_mut(id) else { return };
         peer.kernel.answered(now);
         if peer.presence() == Presence::Dead {
-            let again =
-                if peer.run.is_some() { Presence::Silent { since: now, reported: false } } else { Presence::Unheard };
-            self.peers.set_presence(id, again);
+            let silent = peer.run.as_ref().map(|run| Presence::Silent { since: run.heard, reported: false });
+            self.peers.set_presence(id, silent.unwrap_or(Presence::Unheard));
         }
         self.announced_unheard.insert(address, id);
         if self.book.of(self.id, address).is_some_and(|own| !self.outlasts(own, id)) {
             self.yield_to_unheard(address, id);
         }
-        self.evaluate(now, address);
     }
 
     /// Two nodes that do not hear each other both announce an address. Who has done so for longer than the rounds take
