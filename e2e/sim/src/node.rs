@@ -178,8 +178,7 @@ impl Speaker {
     /// the simulation's by `clock`.
     pub fn has_news(&self, clock: Duration) -> bool {
         let due = self.segment.poll_timeout().map(|due| due.saturating_sub(clock));
-        due.is_some_and(|due| self.wake.is_none_or(|wake| due < wake))
-            || self.segment.is_answering() != self.answering
+        due.is_some_and(|due| self.wake.is_none_or(|wake| due < wake)) || self.segment.is_answering() != self.answering
     }
 
     /// Something arrived while the process does not run.

@@ -97,6 +97,11 @@ impl FirstClaims {
         self.addresses.clear();
     }
 
+    /// Is this address asked for, or was it a short while ago?
+    pub(crate) fn is_asked_for(&self, address: IpAddr) -> bool {
+        self.addresses.get(address).is_some()
+    }
+
     /// What is known about an address.
     pub(crate) fn verdict(&self, now: Duration, address: IpAddr) -> Verdict {
         match self.addresses.get(address) {

@@ -218,7 +218,7 @@ impl Peer {
 
     /// Was it not heard for so long that it need not be remembered?
     pub(crate) fn is_forgettable(&self, now: Duration, after: Duration) -> bool {
-        self.station.is_none() && self.last_sign().is_none_or(|sign| now >= sign + after)
+        self.station.is_none() && self.pending.is_none() && self.last_sign().is_none_or(|sign| now >= sign + after)
     }
 
     /// Time during which this node could not hear is no silence of the peer.

@@ -153,6 +153,14 @@ impl World<'_> {
 
     /// A step has changed who can be heard.
     pub(super) fn note_who_hears(&mut self) {
+        for node in 0..self.nodes.len() {
+            let covers = |other: NodeIx| {
+                other != node && self.nodes[other].speaks() && self.net.connects(node, other, Kind::Protocol)
+            };
+            if !self.nodes[node].speaks() && !(0..self.nodes.len()).any(covers) {
+                self.uncovered[node] = self.now;
+            }
+        }
         let hosts = self.nodes.len() + self.clients.len();
         for node in 0..self.nodes.len() {
             let hears = (0..hosts).any(|host| {
@@ -198,10 +206,12 @@ impl World<'_> {
     /// Is there a node that can, and by the truth may, announce the address?
     pub(super) fn is_eligible(&self, address: AddrIx) -> bool {
         let vantage = self.nodes.len();
+        let Some(object) = &self.api.entries[address].object else { return false };
         (0..self.nodes.len()).any(|node| {
+            let viewed = self.nodes[node].view[address].as_ref();
             self.nodes[node].speaks()
                 && self.api.class(address, node) != NO_CANDIDATE
-                && self.nodes[node].view[address].is_some()
+                && viewed.is_some_and(|vip| vip.uid == object.uid)
                 && self.reachable(vantage, node)
         })
     }

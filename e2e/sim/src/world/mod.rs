@@ -155,6 +155,8 @@ struct World<'h> {
     deaf_since: Vec<Option<Duration>>,
     /// By node: when clients last lost sight of it, or it of them, while it went on (it was deaf or mute).
     impaired: Vec<Duration>,
+    /// By node: when its speaker was last down with no second one on the segment to cover it.
+    uncovered: Vec<Duration>,
     /// By node: when its last frame went out.
     last_sent: Vec<Duration>,
     /// Counts steps.
@@ -279,6 +281,7 @@ impl<'h> World<'h> {
             told_to_leave: vec![None; count],
             deaf_since: vec![None; count],
             impaired: vec![Duration::ZERO; count],
+            uncovered: vec![Duration::ZERO; count],
             last_sent: vec![Duration::ZERO; count],
             step_count: 0,
             settled: None,

@@ -58,7 +58,9 @@ impl World<'_> {
                     address,
                     from,
                     to: node,
-                    node_failed: !self.reachable(host, from) || self.unreachable[from] >= since,
+                    node_failed: !self.reachable(host, from)
+                        || self.unreachable[from] >= since
+                        || self.uncovered[from] >= established,
                     owner_changed: self.owners.changed_since(address, established)
                         || self.owners.highest(address) == Some(node)
                         || lately(self.paths_broken)

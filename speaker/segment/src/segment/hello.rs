@@ -173,8 +173,9 @@ impl Segment {
     pub(super) fn hello_received(&mut self, now: Duration, sender: Sender, hello: &Hello) {
         let id = sender.node;
         let echoed = self.is_echoed(hello) || self.breaks(Mutation::SkipTwoWayCheck);
-        let known = self.peers.get_mut(id);
-        if known.is_some_and(|peer| peer.says_nothing_new(now, sender, hello)) && !self.lacking.contains(&id) {
+        let lacking = self.lacking.contains(&id);
+        let known = self.peers.get_mut(id).filter(|_| !lacking);
+        if known.is_some_and(|peer| peer.says_nothing_new(now, sender, hello)) {
             self.counters.accepted += 1;
             return;
         }
@@ -218,6 +219,11 @@ impl Segment {
         }
         if was_state != Some(hello.state) || was_deaf != hello.deaf {
             self.reassess(now, id);
+            let counted = self.peers.get(id).and_then(|peer| peer.run.as_ref()).is_some_and(|run| run.counts_me);
+            if hello.state == State::Listening && was_state.is_some() && counted {
+                // The same run listens again, after its link was lost or it stood still.
+                self.brief(id);
+            }
             // Who can claim now puts this node's turns off, which is seen when they come; who no longer can brings them
             // forward.
             if hello.deaf || hello.state != State::Active {

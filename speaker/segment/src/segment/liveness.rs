@@ -20,6 +20,10 @@ const COVERERS: usize = 2;
 /// there until it is their turn.
 const ASKED_AT_ONCE: usize = 16;
 
+/// For so many intervals of its silence a run that does not echo this node counts as a sign of life: ten times what a
+/// restarted speaker needs to be heard both ways.
+const PENDING_IS_ALIVE: u32 = 20;
+
 /// A peer that was not heard for this long, and that the API does not list, is forgotten.
 const FORGET_AFTER: Duration = Duration::from_secs(600);
 
@@ -101,7 +105,7 @@ impl Segment {
     fn attend_silent(&mut self, now: Duration, id: NodeId) {
         let lost = self.peers.get(id).is_some_and(|peer| peer.is_lost(now, self.interval()));
         self.probe_if_concerned(now, id);
-        if lost && self.is_dead(id) {
+        if lost && self.is_dead(now, id) {
             self.die(now, id);
             return;
         }
@@ -163,11 +167,11 @@ impl Segment {
 
     /// Nobody who is heard has heard it for three intervals, its kernel does not answer, and this node would hear it if
     /// it did.
-    fn is_dead(&self, id: NodeId) -> bool {
+    fn is_dead(&self, now: Duration, id: NodeId) -> bool {
         let Some(peer) = self.peers.get(id) else { return false };
         let Some(silent_since) = peer.silent_since() else { return false };
-        // Heard, but not as one that hears this node: it is alive.
-        if peer.pending.is_some() {
+        // A run of it is heard, but does not hear this node: it is alive. Not for ever: it may be an old run, replayed.
+        if peer.pending.is_some() && now < silent_since + self.interval() * PENDING_IS_ALIVE {
             return false;
         }
         // What was heard before the kernel fell silent says nothing about now.

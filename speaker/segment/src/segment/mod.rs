@@ -253,6 +253,8 @@ impl Segment {
         self.wake(now);
         self.step_barrier(now);
         self.step_stall(now);
+        // Before the turns that wait for it.
+        self.judge_overheard(now);
         while let Some((_, address, ())) = self.turns.pop_due(now) {
             self.evaluate(now, address);
         }
@@ -260,7 +262,6 @@ impl Segment {
         while self.peers_at <= now {
             self.attend_peers(now);
         }
-        self.judge_overheard(now);
         self.judge_disputes(now);
         while let Some(step) = self.first_claims.poll(now) {
             match step {

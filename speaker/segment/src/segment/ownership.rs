@@ -275,7 +275,7 @@ impl Segment {
             return;
         }
         let Contention { reason, since } = *contention;
-        if let Some((decided, _)) = self.overheard.get(address) {
+        if let Some((decided, _)) = self.overheard.get(address).filter(|(decided, _)| *decided > now) {
             self.turns.set(decided, address, ());
             return;
         }

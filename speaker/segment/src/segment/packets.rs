@@ -71,7 +71,9 @@ impl Segment {
             return;
         }
         let claimed = self.book.of(id, address).is_some();
-        if !claimed && self.vips.contains_key(&address) && self.overheard.get(address).is_none() {
+        // What others say of it matters only before a first claim: else the words of a switch would put off a succession.
+        let matters = if itself { self.vips.contains_key(&address) } else { self.first_claims.is_asked_for(address) };
+        if !claimed && matters && self.overheard.get(address).is_none() {
             self.overheard.set(now + CLAIM_MAY_FOLLOW, address, Overheard { node: id, itself });
         }
     }

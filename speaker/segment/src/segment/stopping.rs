@@ -11,7 +11,7 @@ const HELLOS: u32 = 3;
 /// Between them.
 const HELLO_EVERY: Duration = Duration::from_millis(10);
 
-/// A node that leaves waits this long for successors: six times the slowest step-in of three candidates at the default
+/// A node that leaves waits this long for successors: five times the slowest step-in of three candidates at the default
 /// interval, and well within the grace period of a pod (30 s).
 const LEAVE_WITHIN: Duration = Duration::from_secs(2);
 

@@ -1,0 +1,77 @@
+//! Histories with a name: those the design was made for, and those in which the simulator once found the machine wrong.
+
+use std::time::Duration;
+
+use herald_segment::view::Shutdown;
+use herald_sim::{
+    fault::{Fault, Forgery, Kind, Stop},
+    history::{FOREVER, History},
+    world::{self, Detail},
+};
+use test_case::test_case;
+
+fn fault(at: f64, lasts: f64, kind: Kind) -> Fault {
+    Fault { at: Duration::from_secs_f64(at), lasts: Duration::from_secs_f64(lasts), kind }
+}
+
+fn for_ever(at: f64, kind: Kind) -> Fault {
+    Fault { at: Duration::from_secs_f64(at), lasts: FOREVER, kind }
+}
+
+fn power_off(node: usize) -> Kind {
+    Kind::PowerOff { node, boot: Duration::from_secs(1) }
+}
+
+fn cable(node: usize, silent_s: u64) -> Kind {
+    Kind::Cable { node, silent: Duration::from_secs(silent_s) }
+}
+
+fn pause(node: usize, clock: bool) -> Kind {
+    Kind::PauseNode { node, clock }
+}
+
+fn upgrade() -> Kind {
+    Kind::RollingUpgrade { down: Duration::from_millis(800), step: Duration::from_secs(3) }
+}
+
+const RESTART: Stop = Stop::Asked(Shutdown::Restarting);
+
+/// Runs it with a few seeds: delays, jitter and who starts first differ.
+fn holds(nodes: usize, addresses: usize, faults: &[Fault]) {
+    for seed in 0..5 {
+        let history = History::quiet(seed, nodes, addresses).with_faults(faults.to_vec());
+        let violation = world::run(&history, Detail::Nothing).violation;
+        assert!(violation.is_none(), "{history}{}", violation.map(|v| v.to_string()).unwrap_or_default());
+    }
+}
+
+#[test_case(3, 6, &[] ; "nothing happens")]
+#[test_case(2, 6, &[fault(9.0, 20.0, power_off(0))]; "the first of two loses power and comes back")]
+#[test_case(3, 6, &[fault(9.0, 20.0, cable(0, 30))]; "a cable is pulled and put back, the port is silent for 30 s")]
+#[test_case(3, 6, &[fault(9.0, 20.0, upgrade())]; "a rolling upgrade")]
+#[test_case(5, 10, &[fault(9.0, 3.0, Kind::SitePowerCycle { step: Duration::from_millis(700) })]; "the site loses power")]
+#[test_case(5, 10, &[fault(9.0, 30.0, Kind::Partition(vec![0, 3]))]; "a partition")]
+#[test_case(3, 6, &[fault(9.0, 640.0, Kind::StallSpeaker(0))]; "cover comes to its end")]
+#[test_case(3, 6, &[fault(0.0, 60.0, Kind::EtherTypeDropped(None)), for_ever(20.0, power_off(0))]; "unheard peers")]
+#[test_case(3, 6, &[fault(9.0, 40.0, Kind::ApiLost(0)), fault(12.0, 5.0, Kind::Recreate(0))]; "an owner cut off from news")]
+#[test_case(3, 6, &[fault(9.0, 300.0, Kind::ApiDown), fault(20.0, 1.0, Kind::Speaker(0, Stop::Killed))]; "the API is away")]
+#[test_case(5, 6, &[fault(9.0, 4.0, Kind::ProxyArp), fault(10.0, 5.0, power_off(0))]; "the switch answers for the dead")]
+#[test_case(4, 6, &[fault(9.0, 20.0, Kind::Forged(Forgery::Replay)), fault(12.0, 1.0, Kind::Speaker(0, RESTART))]; "replays")]
+fn of_the_design(nodes: usize, addresses: usize, faults: &[Fault]) {
+    holds(nodes, addresses, faults);
+}
+
+#[test_case(5, 1, &[fault(9.0, 16.0, Kind::StallSpeaker(0))]; "coverers stop before the owner answers again")]
+#[test_case(5, 1, &[fault(9.0, 8.7, Kind::Partition(vec![0]))]; "the winner does not announce after a heal")]
+#[test_case(19, 1, &[fault(9.0, 5.5, Kind::Deaf(14)), fault(12.8, 0.3, Kind::Speaker(0, Stop::Killed))]; "a deaf node's reports")]
+#[test_case(4, 2, &[fault(9.0, 15.6, Kind::Partition(vec![1])), fault(24.3, 0.57, Kind::Speaker(3, RESTART))]; "a claim that only coverers know")]
+#[test_case(3, 24, &[fault(9.0, 13.0, pause(2, true)), fault(15.0, 1.1, Kind::Recreate(23))]; "claims during a stall")]
+#[test_case(3, 1, &[fault(9.0, 0.0, upgrade()), fault(9.81, 0.33, Kind::StallSpeaker(2))]; "a joiner and a silent owner")]
+#[test_case(5, 2, &[fault(9.0, 9.0, power_off(3)), fault(34.3, 0.8, pause(4, true)), fault(19.0, 15.6, Kind::Speaker(1, Stop::Deleted))]; "a joiner and a dead owner")]
+#[test_case(2, 1, &[fault(9.0, 0.25, power_off(1)), fault(12.2, 0.08, cable(0, 30)), fault(20.8, 0.08, power_off(1))]; "the winner was listening")]
+#[test_case(2, 1, &[fault(9.0, 5.0, Kind::StallSpeaker(1)), fault(12.9, 0.24, Kind::Partition(vec![0]))]; "cut off while it covers")]
+#[test_case(6, 4, &[fault(9.0, 7.4, Kind::Partition(vec![1, 4])), fault(15.9, 0.65, Kind::OneWay(1, 3))]; "heard one way after a heal")]
+#[test_case(2, 1, &[fault(9.0, 0.0, upgrade()), fault(10.04, 5.3, Kind::Partition(vec![0])), fault(13.4, 0.5, pause(1, true))]; "a barrier that ends in a stall")]
+fn where_the_machine_was_wrong(nodes: usize, addresses: usize, faults: &[Fault]) {
+    holds(nodes, addresses, faults);
+}
