@@ -49,6 +49,8 @@ pub struct Speaker {
     pub owns: BTreeSet<AddrIx>,
     /// Was stopped for long, goes on since then, and has heard no peer yet.
     pub listens_since: Option<Duration>,
+    /// From when to when it last did not run.
+    pub waited: Option<(Duration, Duration)>,
     /// When it started.
     pub started: Duration,
     /// It was told to stop for good.
@@ -169,6 +171,7 @@ impl Speaker {
             answers: BTreeMap::new(),
             owns: BTreeSet::new(),
             listens_since: None,
+            waited: None,
             started: now,
             leaving: false,
         }

@@ -28,6 +28,8 @@ pub(crate) struct Peer {
     pub(crate) station: Option<(MacAddr, IpAddr)>,
     /// The run that is heard both ways.
     pub(crate) run: Option<Run>,
+    /// Since when it has not been heard, however it has stood since; `None`: it is heard, or never was.
+    pub(crate) absent_since: Option<Duration>,
     /// A run that has not yet shown that it hears this node.
     pub(crate) pending: Option<Pending>,
     presence: Presence,
@@ -138,6 +140,7 @@ impl Peer {
             name,
             station: None,
             run: None,
+            absent_since: None,
             pending: None,
             presence: Presence::Unheard,
             kernel: KernelWatch::default(),

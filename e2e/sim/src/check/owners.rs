@@ -28,8 +28,8 @@ pub trait Facts {
     fn hears_nothing(&self, node: NodeIx) -> bool;
     /// When did its speaker start?
     fn started(&self, node: NodeIx) -> Duration;
-    /// How long a frame may take: what was said more recently than that need not be known.
-    fn flight(&self) -> Duration;
+    /// How long a frame to this node may take: what was said more recently than that it need not know.
+    fn flight(&self, to: NodeIx) -> Duration;
 }
 
 /// One change of owner.
@@ -150,7 +150,7 @@ impl Owners {
 impl History {
     /// What contradicts the reason of a claim.
     fn judge(&self, now: Duration, address: AddrIx, node: NodeIx, claim: &Claim, facts: &impl Facts) -> Option<String> {
-        let known = |change: &&Change| change.node != node && now > change.at + facts.flight();
+        let known = |change: &&Change| change.node != node && now > change.at + facts.flight(node);
         let others = || self.holders.iter().filter(known);
         let lower = || others().filter(|holder| holder.claim.precedence() < claim.precedence());
         // Those it can know of: one of them must be why it claims.
@@ -262,7 +262,7 @@ mod tests {
         fn started(&self, _: NodeIx) -> Duration {
             Duration::ZERO
         }
-        fn flight(&self) -> Duration {
+        fn flight(&self, _: NodeIx) -> Duration {
             Duration::from_millis(1)
         }
     }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use herald_segment::timers::lost_after;
+
 use super::{Event, World};
 use crate::{
     api::{Api, NO_CANDIDATE},
@@ -86,10 +88,16 @@ impl Facts for Truth<'_> {
         self.nodes[node].speaker.as_ref().map_or(self.now, |speaker| speaker.started)
     }
 
-    fn flight(&self) -> Duration {
+    fn flight(&self, to: NodeIx) -> Duration {
         // A frame that overtakes another, or is lost, is made good by the digest of the next Hello but one.
         let made_good = if self.net.is_uniform() { 0 } else { 2 } + 3 * retries(self.net.loss);
-        self.net.longest_delay() + Duration::from_millis(1) + self.interval * made_good
+        // What waits in the sockets of a process that was stopped for too short a time to notice is read in its order.
+        let waited = self.nodes[to].speaker.as_ref().and_then(|speaker| speaker.waited).filter(|waited| {
+            let (from, until) = *waited;
+            until - from <= lost_after(self.interval) + self.interval && self.now <= until
+        });
+        let waited = waited.map_or(Duration::ZERO, |(from, until)| until - from);
+        self.net.longest_delay() + Duration::from_millis(1) + self.interval * made_good + waited
     }
 }
 

@@ -153,7 +153,8 @@ struct World<'h> {
     told_to_leave: Vec<Option<Duration>>,
     /// By node: since when nothing of any other host reaches it.
     deaf_since: Vec<Option<Duration>>,
-    /// By node: when clients last lost sight of it, or it of them, while it went on (it was deaf or mute).
+    /// By node: when it last was cut from clients without being able to tell: deaf, mute, or paused while its clock
+    /// stood still.
     impaired: Vec<Duration>,
     /// By node: when its speaker was last down with no second one on the segment to cover it.
     uncovered: Vec<Duration>,

@@ -132,7 +132,8 @@ impl World<'_> {
         }
         let Some(speaker) = &mut node.speaker else { return };
         let inbox = std::mem::take(&mut speaker.inbox);
-        let stopped = node.stopped_at.take().map_or(Duration::ZERO, |at| self.now - at);
+        speaker.waited = node.stopped_at.take().map(|at| (at, self.now));
+        let stopped = speaker.waited.map_or(Duration::ZERO, |(from, until)| until - from);
         // A timer may just have been set when it stopped: one interval more than what a stall is.
         if stopped > lost_after(node.interval) + node.interval && inbox.is_empty() {
             speaker.listens_since = Some(self.now);

@@ -45,7 +45,7 @@ impl World<'_> {
 
     /// Writes down what a verdict of the next seconds may rest on.
     fn note(&mut self, condition: &Condition) {
-        if let Condition::Deaf(node) | Condition::Mute(node) = condition {
+        if let Condition::Deaf(node) | Condition::Mute(node) | Condition::Paused(node, false) = condition {
             self.impaired[*node] = self.now;
         }
         match condition {

@@ -285,6 +285,7 @@ impl Segment {
         let name = peer.name.clone();
         let due = peer.silent_at().unwrap_or(now);
         let has_been_at_work = peer.takes_part_when_heard();
+        let absent_since = peer.absent_since.take();
         let presumed = if self.state == State::Active { self.presumed_of(id) } else { Vec::new() };
         self.peers.set_presence(id, Presence::Speaking);
         self.peers_at = self.peers_at.min(due);
@@ -293,11 +294,7 @@ impl Segment {
             self.tell(Event::PeerUp(name));
         }
         if has_been_at_work {
-            let since = match before {
-                Presence::Silent { since, .. } => since,
-                Presence::Unheard | Presence::Speaking | Presence::Dead => Duration::ZERO,
-            };
-            self.announce_after_separation(now, since);
+            self.announce_after_separation(now, absent_since.unwrap_or_default());
         }
         for address in presumed {
             self.announced_unheard.remove(&address);

@@ -89,6 +89,9 @@ impl Segment {
             return;
         }
         self.peers.set_presence(id, Presence::Silent { since: now, reported: false });
+        if let Some(peer) = self.peers.get_mut(id) {
+            peer.absent_since.get_or_insert(now);
+        }
         self.lacking.remove(&id);
         if self.peers.speaking() == 0 {
             self.hearing.restart(now);

@@ -53,6 +53,8 @@ pub struct Segment {
     keys: Arc<Keyring>,
     rng: fastrand::Rng,
     started: Duration,
+    /// When this was called last.
+    called: Duration,
     state: State,
     carrier: bool,
 
@@ -130,6 +132,7 @@ impl Segment {
             keys,
             rng: fastrand::Rng::with_seed(config.seed),
             started: now,
+            called: now,
             state: State::Listening,
             carrier: true,
             peers: Peers::default(),
@@ -348,7 +351,9 @@ impl Segment {
 
     /// Each call begins here: was this process run in time?
     fn wake(&mut self, now: Duration) {
-        let late = self.poll_timeout().map(|due| now.saturating_sub(due)).unwrap_or_default();
+        // Of what has come in the meantime only the first can be late.
+        let late = self.poll_timeout().map(|due| now.saturating_sub(due.max(self.called))).unwrap_or_default();
+        self.called = now;
         if late > timers::lost_after(self.interval()) {
             self.stalled(now, late);
         }
