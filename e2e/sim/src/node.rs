@@ -151,12 +151,12 @@ impl Node {
         }
     }
 
-    /// It runs again.
-    pub fn thaw(&mut self, now: Duration) {
-        if let Some(since) = self.frozen_at.take() {
-            // The clock shows now what it showed then. It started far from zero: it cannot fall below.
-            self.clock = self.clock.saturating_sub(now.saturating_sub(since));
-        }
+    /// It runs again. Has its clock stood still?
+    pub fn thaw(&mut self, now: Duration) -> bool {
+        let Some(since) = self.frozen_at.take() else { return false };
+        // The clock shows now what it showed then. It started far from zero: it cannot fall below.
+        self.clock = self.clock.saturating_sub(now.saturating_sub(since));
+        true
     }
 }
 
@@ -202,7 +202,7 @@ mod tests {
         for (goes_on, shown) in [(true, s(1020)), (false, s(1013))] {
             let mut node = Node::new(0, 1, s(1000), 0);
             node.freeze(s(10), goes_on);
-            node.thaw(s(17));
+            assert_eq!(node.thaw(s(17)), !goes_on);
             assert_eq!(node.local(s(20)), shown);
             assert_eq!(node.global(shown), s(20));
         }

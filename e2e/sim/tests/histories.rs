@@ -72,6 +72,8 @@ fn of_the_design(nodes: usize, addresses: usize, faults: &[Fault]) {
 #[test_case(2, 1, &[fault(9.0, 5.0, Kind::StallSpeaker(1)), fault(12.9, 0.24, Kind::Partition(vec![0]))]; "cut off while it covers")]
 #[test_case(6, 4, &[fault(9.0, 7.4, Kind::Partition(vec![1, 4])), fault(15.9, 0.65, Kind::OneWay(1, 3))]; "heard one way after a heal")]
 #[test_case(2, 1, &[fault(9.0, 0.0, upgrade()), fault(10.04, 5.3, Kind::Partition(vec![0])), fault(13.4, 0.5, pause(1, true))]; "a barrier that ends in a stall")]
+#[test_case(3, 4, &[fault(9.0, 6.8, Kind::Deaf(0)), fault(10.7, 5.3, Kind::StallSpeaker(1))]; "a deaf owner hears again, its successor is covered")]
+#[test_case(3, 6, &[fault(0.0, 60.0, Kind::EtherTypeDropped(None)), fault(20.0, 2.0, power_off(0))]; "a turn that came round for ever")]
 fn where_the_machine_was_wrong(nodes: usize, addresses: usize, faults: &[Fault]) {
     holds(nodes, addresses, faults);
 }

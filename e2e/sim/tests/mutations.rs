@@ -26,14 +26,13 @@ fn random(seed: u64) -> History {
     History::generate(seed, Shape::default())
 }
 
-/// Two nodes each cut off from the other take over from a dead third with equal epochs; one of them has had no news of
-/// the API since.
+/// The two parts of a segment take over from a dead node with equal epochs; one of them has no news of the API.
 fn equal_epochs(seed: u64) -> History {
-    let cut = vec![1];
-    History::quiet(seed, 4, 40).with_faults(vec![
+    History::quiet(seed, 5, 40).with_faults(vec![
         fault(9.0, 60.0, Kind::ApiLost(1)),
-        fault(10.0, 4.0, Kind::Partition(cut)),
-        Fault { at: s(10.5), lasts: FOREVER, kind: Kind::PowerOff { node: 0, boot: s(1.0) } },
+        fault(9.0, 60.0, Kind::ApiLost(3)),
+        Fault { at: s(10.0), lasts: FOREVER, kind: Kind::PowerOff { node: 0, boot: s(1.0) } },
+        fault(10.01, 4.0, Kind::Partition(vec![1, 3])),
     ])
 }
 

@@ -81,8 +81,7 @@ impl World<'_> {
                         node_ref.stopped_at.get_or_insert(now);
                     }
                 } else if node_ref.paused == 0 {
-                    node_ref.thaw(now);
-                    if !*clock {
+                    if node_ref.thaw(now) {
                         node_ref.stopped_at = None;
                     }
                     self.resume(*node);

@@ -149,9 +149,11 @@ impl Segment {
     /// What a silent node claims, by the account of one that covers for it.
     fn take_covered(&mut self, now: Duration, claims: &Claims) {
         let subject = claims.subject;
-        // A node that is heard speaks for itself, and one that nobody has ever named cannot be looked after.
-        let Some(peer) = self.peers.get(subject).filter(|peer| !peer.speaks()) else { return };
-        if peer.silent_since().is_none() {
+        // A node that is heard speaks for itself (after a stall that is not yet known), and one that nobody has ever named
+        // cannot be looked after.
+        let believed = |peer: &&Peer| !peer.speaks() || self.stall.is_some();
+        let Some(peer) = self.peers.get(subject).filter(believed) else { return };
+        if !peer.speaks() && peer.silent_since().is_none() {
             self.peers.set_presence(subject, Presence::Silent { since: now, reported: false });
         }
         for change in &claims.changes {
