@@ -127,6 +127,10 @@ impl Owners {
         facts: &impl Facts,
     ) -> Option<Violation> {
         let history = &mut self.addresses[address];
+        if history.changes.last().is_some_and(|last| last.claim.birth < claim.birth) {
+            // Another object has the address now: nobody was ever deposed from it.
+            history.deposed.clear();
+        }
         let wrong = history.judge(now, address, node, &claim, facts);
         let ping_pong = history.ping_pong(now, node, &claim, facts);
         let change = Change { at: now, node, claim };

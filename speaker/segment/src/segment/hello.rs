@@ -218,6 +218,10 @@ impl Segment {
             self.hasten_hello_in_a_crowd(now);
         }
         if was_state != Some(hello.state) || was_deaf != hello.deaf {
+            if was_deaf && !hello.deaf {
+                // It has not heard who took what it claims still.
+                self.contradict_all(now, id);
+            }
             self.reassess(now, id);
             let counted = self.peers.get(id).and_then(|peer| peer.run.as_ref()).is_some_and(|run| run.counts_me);
             if hello.state == State::Listening && was_state.is_some() && counted {
@@ -301,9 +305,7 @@ impl Segment {
             self.evaluate(now, address);
         }
         // What it claims still, though this node took it over in the meantime, it may have told others as well.
-        for losing in self.book.range(id, ..).copied().collect::<Vec<_>>() {
-            self.contradict(now, &losing);
-        }
+        self.contradict_all(now, id);
         self.reassess(now, id);
     }
 

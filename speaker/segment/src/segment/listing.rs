@@ -246,6 +246,13 @@ impl Segment {
         }
     }
 
+    /// Contradicts what a peer claims and does not own.
+    pub(super) fn contradict_all(&mut self, now: Duration, id: NodeId) {
+        for losing in self.book.range(id, ..).copied().collect::<Vec<_>>() {
+            self.contradict(now, &losing);
+        }
+    }
+
     fn say_for(&mut self, holder: NodeId, claim: Claim) {
         self.covered_changes.entry(holder).or_default().insert(claim.address, Change::Claimed(claim));
     }
