@@ -142,14 +142,14 @@ fn many(arguments: &Arguments, shape: Shape) -> Totals {
     if terminal {
         eprintln!();
     }
-    summary(&totals);
+    summary(&totals, shape);
     totals
 }
 
 /// Seeds that are shown of each invariant.
 const SHOWN: usize = 8;
 
-fn summary(totals: &Totals) {
+fn summary(totals: &Totals, shape: Shape) {
     let (simulated, wall) = (totals.simulated.as_secs_f64(), totals.wall.as_secs_f64());
     println!(
         "{} histories, {simulated:.0} s simulated in {wall:.1} s ({:.0} times as fast)",
@@ -179,7 +179,9 @@ fn summary(totals: &Totals) {
         }
     }
     if let Some((seed, _)) = totals.violations.first() {
-        println!("replay with: make sim SEED={seed}");
+        let also = |name: &str, value: Option<usize>| value.map(|value| format!(" {name}={value}")).unwrap_or_default();
+        let (nodes, addresses) = (also("NODES", shape.nodes), also("ADDRESSES", shape.addresses));
+        println!("replay with: make sim SEED={seed}{nodes}{addresses}");
     }
 }
 
