@@ -23,6 +23,7 @@ mod book;
 mod decide;
 mod first_claim;
 mod hold_down;
+mod kernel;
 mod peers;
 mod segment;
 mod types;
