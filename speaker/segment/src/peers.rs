@@ -445,21 +445,26 @@ impl Peers {
         let mut listed: BTreeMap<NodeId, &Station> = stations.iter().map(|s| (s.node.id(), s)).collect();
         let ids: Vec<NodeId> = self.by_id.keys().copied().collect();
         for id in ids {
-            let station = listed.remove(&id).map(|s| (s.mac, s.address));
-            self.relist(id, station);
+            self.relist(id, listed.remove(&id));
         }
         for (id, station) in listed {
             if self.add(id, &station.node) {
-                self.relist(id, Some((station.mac, station.address)));
+                self.relist(id, Some(station));
             }
         }
-        self.by_id.retain(|_, peer| peer.station.is_some() || peer.run.is_some() || peer.pending.is_some());
+        let silent = &self.silent;
+        self.by_id.retain(|id, peer| {
+            peer.station.is_some() || peer.run.is_some() || peer.pending.is_some() || silent.contains(id)
+        });
     }
 
-    fn relist(&mut self, id: NodeId, station: Option<(MacAddr, IpAddr)>) {
+    fn relist(&mut self, id: NodeId, station: Option<&Station>) {
         if let Some(peer) = self.by_id.get_mut(&id) {
             let before = peer.mac();
-            peer.station = station;
+            peer.station = station.map(|station| (station.mac, station.address));
+            if let Some(station) = station {
+                peer.name = station.node.clone();
+            }
             self.learn_mac(id, before);
         }
     }

@@ -266,6 +266,7 @@ impl Segment {
         }
         peer.run = Some(Run::new(now, sender.incarnation, sender.sequence, hello, before));
         peer.pending = None;
+        peer.name = hello.name.clone();
         peer.echo_well();
         self.hasten_hello_in_a_crowd(now);
         true

@@ -6,7 +6,7 @@ use super::Segment;
 use crate::{
     claim::{Birth, Claim},
     mutation::Mutation,
-    node::NodeId,
+    node::{NodeId, NodeName},
     peers::{Peer, Presence},
     timers::TRIGGERED_GAP_DIVISOR,
     types::Withdrawal,
@@ -149,8 +149,11 @@ impl Segment {
     /// What a silent node claims, by the account of one that covers for it.
     fn take_covered(&mut self, now: Duration, claims: &Claims) {
         let subject = claims.subject;
-        // A node that is heard speaks for itself (after a stall that is not yet known), and one that nobody has ever named
-        // cannot be looked after.
+        // Who has just come may hear of a node before the API, or a Hello, has named it.
+        if !self.peers.add(subject, &NodeName::new(&format!("{subject:?}"))) {
+            return;
+        }
+        // A node that is heard speaks for itself (after a stall that is not yet known).
         let believed = |peer: &&Peer| !peer.speaks() || self.stall.is_some();
         let Some(peer) = self.peers.get(subject).filter(believed) else { return };
         if !peer.speaks() && peer.silent_since().is_none() {
