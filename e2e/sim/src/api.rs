@@ -122,7 +122,6 @@ impl Api {
                 .map(|(class, _, _, _, node)| Candidate { node: self.ids[node], class })
                 .collect(),
             announced_by: object.announced_by.map(|node| self.ids[node]),
-            home: Some(self.ids[object.home]),
             ever_announced: object.ever_announced,
             cover: true,
         }))

@@ -53,11 +53,6 @@ impl Announcer {
         self.repeats.remove(address);
     }
 
-    /// Forgets all that is pending, as when the link is lost.
-    pub fn clear(&mut self) {
-        self.repeats.clear();
-    }
-
     /// The next address to announce again now.
     pub fn poll(&mut self, now: Duration) -> Option<IpAddr> {
         if self.repeats.next()? > now || !self.bucket.take(now) {
@@ -156,10 +151,6 @@ mod tests {
         announcer.cancel(A);
         let sent = run(&mut announcer, ms(0));
         assert_eq!(sent, [100, 300, 1000, 3000].map(|t| (ms(t), B)));
-        announcer.gained(ms(0), A);
-        announcer.gained(ms(0), B);
-        announcer.clear();
-        assert_eq!(run(&mut announcer, ms(0)), []);
     }
 
     #[test]

@@ -75,8 +75,6 @@ pub struct Vip {
     pub candidates: Candidates,
     /// The node that announces it by VirtualIP.status.
     pub announced_by: Option<NodeId>,
-    /// The node the controller chose.
-    pub home: Option<NodeId>,
     /// Has anyone ever announced it? If not, it is probed for before the first claim.
     pub ever_announced: bool,
     /// May others answer for the owner while its speaker is silent?

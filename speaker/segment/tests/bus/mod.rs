@@ -170,15 +170,7 @@ impl Bus {
         let announced_by = by.map(|node| name(node).id());
         let seen = self.views.get(&address).is_some_and(|vip| vip.birth == Birth(birth));
         let ever_announced = seen || by.is_some();
-        let vip = Arc::new(Vip {
-            birth: Birth(birth),
-            uid,
-            candidates,
-            announced_by,
-            home: None,
-            ever_announced,
-            cover: true,
-        });
+        let vip = Arc::new(Vip { birth: Birth(birth), uid, candidates, announced_by, ever_announced, cover: true });
         self.views.insert(address, Arc::clone(&vip));
         for node in self.speakers.keys().copied().collect::<Vec<_>>() {
             self.tell(node, Input::Vip(address, Some(Arc::clone(&vip))));
