@@ -126,7 +126,7 @@ impl Segment {
 
     /// What this node claimed before it restarted is its own still, if nobody has taken it since.
     fn resume_claim(&mut self, now: Duration, claim: Claim) {
-        let taken = self.best_claim(claim.address).is_some_and(|(_, best)| self.beats(&best, &claim));
+        let taken = self.best_claim(claim.address).is_some_and(|(_, best)| best.precedence() > claim.precedence());
         if taken || self.deleted_birth(claim.address) >= Some(claim.birth) {
             return;
         }

@@ -409,11 +409,6 @@ impl Segment {
         *floor = (*floor).max((claim.birth, claim.epoch));
     }
 
-    /// Is one claim better than another, of whomever?
-    pub(super) fn beats(&self, better: &Claim, worse: &Claim) -> bool {
-        better.precedence() > worse.precedence()
-    }
-
     pub(super) fn refresh_answers_of(&mut self, id: NodeId) {
         let claimed: Vec<IpAddr> = self.book.addresses_of(id).collect();
         for address in claimed.into_iter().chain(self.presumed_of(id)) {
