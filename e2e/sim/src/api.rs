@@ -140,17 +140,27 @@ impl Api {
 
     /// Was `better` of a better class than `worse` at some time in the last `within`, by what was published?
     pub fn was_better(&self, now: Duration, within: Duration, address: AddrIx, better: NodeIx, worse: NodeIx) -> bool {
-        let published = &self.entries[address].published;
-        let from = now.saturating_sub(within);
-        // What was in force at `from`, and all that came after it.
-        let first = published.iter().rposition(|(at, _)| *at <= from).unwrap_or(0);
-        published[first..].iter().any(|(_, vip)| {
+        self.published_within(now, within, address).any(|vip| {
             let class = |node: NodeIx| {
-                let found = vip.as_ref()?.candidates.iter().find(|c| c.node == self.ids[node])?;
+                let found = vip?.candidates.iter().find(|c| c.node == self.ids[node])?;
                 Some(found.class)
             };
             class(better).is_some_and(|class_better| class(worse).is_none_or(|class_worse| class_better < class_worse))
         })
+    }
+
+    /// Was a node no candidate for the address at some time in the last `within`, by what was published?
+    pub fn was_excluded(&self, now: Duration, within: Duration, address: AddrIx, node: NodeIx) -> bool {
+        let candidate = |vip: &Vip| vip.candidates.iter().any(|c| c.node == self.ids[node]);
+        self.published_within(now, within, address).any(|vip| vip.is_some_and(|vip| !candidate(vip)))
+    }
+
+    /// What was in force `within` ago, and all that came after it.
+    fn published_within(&self, now: Duration, within: Duration, address: AddrIx) -> impl Iterator<Item = Option<&Vip>> {
+        let published = &self.entries[address].published;
+        let from = now.saturating_sub(within);
+        let first = published.iter().rposition(|(at, _)| *at <= from).unwrap_or(0);
+        published[first..].iter().map(|(_, vip)| vip.as_deref())
     }
 
     /// The object is gone.

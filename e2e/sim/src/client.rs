@@ -1,9 +1,10 @@
 //! A client: its neighbour cache, and the flows it keeps up.
 //!
-//! The cache behaves as Linux's: an entry that exists is updated by a gratuitous ARP request (net/ipv4/arp.c,
-//! `arp_process`, is_garp); a solicited answer counts while the entry is incomplete or being probed, the first of
-//! several wins. An entry is asked again by unicast (3 times, a second apart: `ucast_solicit`, `retrans_time`) when
-//! traffic makes no progress or nothing confirmed it for long, then by broadcast each second, until answered.
+//! For IPv4 the cache behaves as Linux's ARP: an entry that exists is updated by a gratuitous ARP request
+//! (net/ipv4/arp.c, `arp_process`, is_garp); a solicited answer counts while the entry is incomplete or being probed,
+//! the first of several wins. For IPv6 it behaves as RFC 4861 section 7.2.5 has it. An entry is asked again by unicast
+//! (3 times, a second apart: `ucast_solicit`, `retrans_time`) when traffic makes no progress or nothing confirmed it for
+//! long, then by broadcast each second, until answered.
 
 use std::time::Duration;
 
@@ -16,6 +17,10 @@ pub const DOUBT: Duration = Duration::from_secs(1);
 
 /// Between two solicitations.
 pub const RETRANSMIT: Duration = Duration::from_secs(1);
+
+/// A stale entry of Neighbour Discovery that is used is asked for again after this (RFC 4861 section 10,
+/// DELAY_FIRST_PROBE_TIME).
+pub const DELAY_FIRST_PROBE: Duration = Duration::from_secs(5);
 
 /// Unicast solicitations before the entry is dropped.
 pub const UNICAST: u32 = 3;
@@ -44,6 +49,18 @@ pub enum Cached {
         /// When next.
         next: Duration,
     },
+}
+
+/// How somebody stated where an address is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// An ARP reply, or a request that asks for something else.
+    InAnswer,
+    /// A gratuitous ARP request.
+    Gratuitously,
+    /// A Neighbour Advertisement with the Override flag, which all senders here set (RFC 4861 section 7.2.5): it fills
+    /// an entry that is incomplete and replaces any other.
+    ByAdvertisement,
 }
 
 /// A solicitation.
@@ -138,17 +155,22 @@ impl Flow {
     }
 
     /// Somebody stated where the address is, in an answer to the client or gratuitously.
-    pub fn heard(&mut self, now: Duration, mac: MacAddr, gratuitous: bool) {
+    pub fn heard(&mut self, now: Duration, mac: MacAddr, said: Said) {
         let counts = match self.cached {
-            Cached::Incomplete { .. } => !gratuitous,
+            Cached::Incomplete { .. } => said != Said::Gratuitously,
             Cached::Probing { .. } => true,
-            Cached::Valid { .. } => gratuitous,
+            Cached::Valid { .. } => said != Said::InAnswer,
         };
         if counts {
-            if self.mac() != Some(mac) {
+            let changed = self.mac() != Some(mac);
+            if changed {
                 self.changed = now;
             }
-            self.cached = Cached::Valid { mac, ask: now + self.revalidate };
+            // What an advertisement has changed is stale, and asked for again after DELAY_FIRST_PROBE_TIME, unless
+            // it was solicited; which of the two is not modelled, and it is taken to be the first.
+            let stale = changed && said == Said::ByAdvertisement;
+            let good_for = if stale { DELAY_FIRST_PROBE } else { self.revalidate };
+            self.cached = Cached::Valid { mac, ask: now + good_for };
         }
     }
 
@@ -190,19 +212,19 @@ mod tests {
     #[test]
     fn the_first_answer_wins_and_a_gratuitous_one_moves() {
         let mut flow = flow();
-        flow.heard(ms(0), B, true);
+        flow.heard(ms(0), B, Said::Gratuitously);
         assert_eq!(flow.mac(), None, "a gratuitous packet creates no entry");
-        flow.heard(ms(1), A, false);
-        flow.heard(ms(2), B, false);
+        flow.heard(ms(1), A, Said::InAnswer);
+        flow.heard(ms(2), B, Said::InAnswer);
         assert_eq!(flow.mac(), Some(A));
-        flow.heard(ms(3), B, true);
+        flow.heard(ms(3), B, Said::Gratuitously);
         assert_eq!(flow.mac(), Some(B));
     }
 
     #[test]
     fn without_progress_it_asks_by_unicast_and_then_by_broadcast() {
         let mut flow = flow();
-        flow.heard(ms(0), A, false);
+        flow.heard(ms(0), A, Said::InAnswer);
         assert_eq!(flow.reached(ms(10), 1), Reached::Established);
         let asked: Vec<_> = (1..60).filter_map(|i| Some((i * 100, flow.ask(ms(i * 100))?))).collect();
         let unicast = Ask::Unicast(A);
@@ -214,12 +236,26 @@ mod tests {
     }
 
     #[test]
+    fn an_advertisement_fills_and_replaces_and_is_asked_for_soon() {
+        let mut flow = flow();
+        flow.heard(ms(0), A, Said::ByAdvertisement);
+        assert_eq!(flow.mac(), Some(A));
+        flow.heard(ms(1), B, Said::ByAdvertisement);
+        assert_eq!(flow.mac(), Some(B));
+        flow.reached(ms(4999), 1);
+        assert_eq!((flow.ask(ms(5000)), flow.ask(ms(5001))), (None, Some(Ask::Unicast(B))));
+        flow.heard(ms(5002), B, Said::ByAdvertisement);
+        flow.reached(ms(35_000), 1);
+        assert_eq!((flow.ask(ms(35_001)), flow.ask(ms(35_002))), (None, Some(Ask::Unicast(B))));
+    }
+
+    #[test]
     fn an_answer_confirms_an_entry() {
         let mut flow = flow();
-        flow.heard(ms(0), A, false);
+        flow.heard(ms(0), A, Said::InAnswer);
         flow.reached(ms(30_000), 1);
         assert_eq!(flow.ask(ms(30_000)), Some(Ask::Unicast(A)));
-        flow.heard(ms(30_001), A, false);
+        flow.heard(ms(30_001), A, Said::InAnswer);
         assert_eq!(flow.ask(ms(30_500)), None);
     }
 

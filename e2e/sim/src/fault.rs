@@ -120,6 +120,17 @@ pub enum Kind {
     ProxyArp,
     /// The switch drops the protocol's EtherType on all ports, or at one node's.
     EtherTypeDropped(Option<NodeIx>),
+    /// A host outside the cluster announces the address and answers for it.
+    Stranger(AddrIx),
+    /// The node's kernel answers for the address: another provider's, or IPVS with arp_ignore=0.
+    KernelAnswers(AddrIx, NodeIx),
+    /// The cluster's key is replaced. One node after the other accepts a second one; when all have done so for the time
+    /// of the fault, one after the other drops the first. (What the API tells a node that is cut off from it, the
+    /// operator waits for: here it is told at once.)
+    KeyRotation {
+        /// From one node to the next.
+        step: Duration,
+    },
     /// Somebody forges frames, 50 in a second.
     Forged(Forgery),
 }
@@ -169,6 +180,12 @@ pub enum Condition {
     ProxyArp,
     /// See [`Kind::EtherTypeDropped`].
     EtherTypeDropped(Option<NodeIx>),
+    /// See [`Kind::Stranger`].
+    Stranger(AddrIx),
+    /// See [`Kind::KernelAnswers`].
+    KernelAnswers(AddrIx, NodeIx),
+    /// The node accepts the next key besides the one it had; afterwards only the next. See [`Kind::KeyRotation`].
+    TwoKeys(NodeIx),
     /// See [`Kind::Forged`].
     Forged(Forgery),
 }
@@ -250,6 +267,13 @@ impl Fault {
             Kind::NoEndpoint(address, node) => during(none, whole, Condition::NoEndpoint(*address, *node)),
             Kind::ProxyArp => during(none, whole, Condition::ProxyArp),
             Kind::EtherTypeDropped(node) => during(none, whole, Condition::EtherTypeDropped(*node)),
+            Kind::Stranger(address) => during(none, whole, Condition::Stranger(*address)),
+            Kind::KernelAnswers(address, node) => during(none, whole, Condition::KernelAnswers(*address, *node)),
+            Kind::KeyRotation { step } => {
+                for node in 0..nodes {
+                    during(*step * node as u32, *step * nodes as u32 + whole, Condition::TwoKeys(node));
+                }
+            }
             Kind::Forged(forgery) => during(none, whole, Condition::Forged(*forgery)),
         }
         steps
@@ -271,6 +295,7 @@ impl Fault {
             | Kind::Excluded(node)
             | Kind::Flapping { node, .. }
             | Kind::NoEndpoint(_, node)
+            | Kind::KernelAnswers(_, node)
             | Kind::EtherTypeDropped(Some(node)) => Some(*node),
             Kind::Loss(_)
             | Kind::Delay(_)
@@ -279,8 +304,10 @@ impl Fault {
             | Kind::Partition(_)
             | Kind::RollingUpgrade { .. }
             | Kind::SitePowerCycle { .. }
+            | Kind::KeyRotation { .. }
             | Kind::ApiDown
             | Kind::Recreate(_)
+            | Kind::Stranger(_)
             | Kind::ProxyArp
             | Kind::EtherTypeDropped(None)
             | Kind::Forged(_) => None,
@@ -290,7 +317,10 @@ impl Fault {
     /// The address it is about, if one.
     pub fn address(&self) -> Option<AddrIx> {
         match self.kind {
-            Kind::Recreate(address) | Kind::NoEndpoint(address, _) => Some(address),
+            Kind::Recreate(address)
+            | Kind::NoEndpoint(address, _)
+            | Kind::Stranger(address)
+            | Kind::KernelAnswers(address, _) => Some(address),
             _ => None,
         }
     }

@@ -3,7 +3,11 @@
 use std::{fmt, time::Duration};
 
 use fastrand::Rng;
-use herald_segment::{mutation::Mutation, timers::Timers, view::Shutdown};
+use herald_segment::{
+    mutation::Mutation,
+    timers::{CONFLICT_RETRY, Timers},
+    view::Shutdown,
+};
 
 use crate::{
     fault::{Fault, Forgery, Kind, Stop},
@@ -67,6 +71,10 @@ pub fn settle(interval: Duration) -> Duration {
     Duration::from_secs(3) + interval * 24
 }
 
+/// An address that a stranger held is claimed this long after the stranger has gone, at the latest: the enquiry is
+/// repeated after [`CONFLICT_RETRY`], takes 0.3 s, and each candidate asks in its turn.
+pub const RETRY: Duration = CONFLICT_RETRY.saturating_add(Duration::from_secs(3));
+
 /// After it has settled, a history goes on this long: clients re-solicit, and nothing may change any more.
 const QUIET: Duration = Duration::from_secs(12);
 
@@ -75,7 +83,8 @@ impl History {
     pub fn generate(seed: u64, shape: Shape) -> Self {
         let mut rng = Rng::with_seed(seed ^ 0x4865_7261_6c64);
         let nodes = shape.nodes.unwrap_or_else(|| match rng.u32(0..100) {
-            0..6 => 2,
+            0..3 => 1,
+            3..6 => 2,
             6..10 => 20,
             10 => 50,
             _ => rng.usize(3..=12),
@@ -97,7 +106,13 @@ impl History {
             for _ in 0..count {
                 let kind = kind(&mut rng, nodes, addresses);
                 let lasts = lasts(&mut rng, &kind);
-                let from_start = matches!(kind, Kind::EtherTypeDropped(_)) && rng.bool();
+                // An operator replaces one key at a time.
+                if matches!(kind, Kind::KeyRotation { .. }) && history.rotations() > 0 {
+                    continue;
+                }
+                let from_start =
+                    matches!(kind, Kind::EtherTypeDropped(_) | Kind::Stranger(_) | Kind::KernelAnswers(..))
+                        && rng.bool();
                 let at = if from_start { Duration::ZERO } else { history.start() + span.mul_f64(rng.f64()) };
                 history.faults.push(Fault { at, lasts, kind });
             }
@@ -192,7 +207,15 @@ impl History {
         let longest = self.start() + Duration::from_secs(120);
         let last =
             if self.faults.iter().any(|f| f.lasts > Duration::from_secs(500)) { last.min(longest) } else { last };
-        last.max(self.start()) + self.settle() + QUIET
+        // What somebody held is asked for again only when the retry comes.
+        let held = |fault: &Fault| matches!(fault.kind, Kind::Stranger(_) | Kind::KernelAnswers(..));
+        let retry = if self.faults.iter().any(held) { RETRY } else { Duration::ZERO };
+        last.max(self.start()) + self.settle() + retry + QUIET
+    }
+
+    /// How often the key is replaced.
+    pub fn rotations(&self) -> usize {
+        self.faults.iter().filter(|fault| matches!(fault.kind, Kind::KeyRotation { .. })).count()
     }
 
     /// Is the address Local, and if so, has it an endpoint on each node?
@@ -235,12 +258,13 @@ fn kind(rng: &mut Rng, nodes: usize, addresses: usize) -> Kind {
         3 | 4 => Stop::Asked(Shutdown::Restarting),
         _ => Stop::Asked(Shutdown::Leaving),
     };
-    match rng.u32(0..40) {
+    match rng.u32(0..45) {
         0 => Kind::Loss([0.01, 0.03, 0.1, 0.3][rng.usize(0..4)]),
         1 => Kind::Delay(Duration::from_millis([1, 5, 20, 80][rng.usize(0..4)])),
         2 => Kind::Duplicate(0.3),
         3 => Kind::Reorder(0.3),
-        4 | 5 => Kind::OneWay(node, (node + rng.usize(1..nodes)) % nodes),
+        4 | 5 if nodes > 1 => Kind::OneWay(node, (node + rng.usize(1..nodes)) % nodes),
+        4 | 5 => Kind::Mute(node),
         6..9 => Kind::Partition(part(rng, nodes)),
         9..12 => Kind::StallSpeaker(node),
         12 | 13 => Kind::PauseNode { node, clock: rng.bool() },
@@ -259,6 +283,9 @@ fn kind(rng: &mut Rng, nodes: usize, addresses: usize) -> Kind {
         34 => Kind::Flapping { node, period: Duration::from_millis(rng.u64(500..5000)) },
         35 => Kind::NoEndpoint(address, node),
         36 => Kind::ProxyArp,
+        40 | 41 => Kind::Stranger(address),
+        42 => Kind::KernelAnswers(address, node),
+        43 | 44 => Kind::KeyRotation { step: Duration::from_millis(rng.u64(0..500)) },
         37 => Kind::EtherTypeDropped(rng.bool().then_some(node)),
         _ => Kind::Forged([Forgery::Noise, Forgery::Foreign, Forgery::Flipped, Forgery::Replay][rng.usize(0..4)]),
     }
@@ -285,7 +312,10 @@ fn lasts(rng: &mut Rng, kind: &Kind) -> Duration {
         Kind::RollingUpgrade { .. } => Duration::ZERO,
         Kind::PowerOff { .. } | Kind::SitePowerCycle { .. } => ms(rng, 500, 30_000),
         Kind::ApiLost(_) | Kind::ApiDown => ms(rng, 1000, 60_000),
+        // Every speaker has to hear that every other accepts the key, at a loss of 30 % too.
+        Kind::KeyRotation { .. } => ms(rng, 3000, 20_000),
         Kind::Recreate(_) => ms(rng, 1100, 10_000),
+        Kind::Stranger(_) | Kind::KernelAnswers(..) => ms(rng, 500, 40_000),
         Kind::NotReady(_) | Kind::Excluded(_) | Kind::NoEndpoint(..) => ms(rng, 500, 30_000),
         Kind::Flapping { .. } => Duration::from_secs(20),
         _ => ms(rng, 100, 20_000),
@@ -302,6 +332,19 @@ pub fn gap(kind: &Kind, interval: Duration, nodes: usize) -> Option<Duration> {
     let takeover =
         if nodes <= 100 { Duration::from_millis(500) } else { interval * 3 + Duration::from_millis(150) + margin };
     match kind {
+        // With nobody to cover or to succeed, an address is answered again when its node is.
+        Kind::StallSpeaker(_)
+        | Kind::Speaker(..)
+        | Kind::RollingUpgrade { .. }
+        | Kind::PauseNode { .. }
+        | Kind::PowerOff { .. }
+        | Kind::Cable { .. }
+        | Kind::Mute(_)
+        | Kind::Deaf(_)
+            if nodes == 1 =>
+        {
+            None
+        }
         Kind::StallSpeaker(_) | Kind::Speaker(_, Stop::Killed | Stop::Deleted) => Some(cover),
         Kind::Speaker(_, Stop::Asked(_)) | Kind::RollingUpgrade { .. } => Some(margin),
         Kind::PauseNode { .. } | Kind::PowerOff { .. } | Kind::Cable { .. } | Kind::Mute(_) => Some(takeover),
@@ -316,6 +359,9 @@ pub fn gap(kind: &Kind, interval: Duration, nodes: usize) -> Option<Duration> {
         | Kind::Excluded(_)
         | Kind::Flapping { .. }
         | Kind::ProxyArp
+        | Kind::Stranger(_)
+        | Kind::KernelAnswers(..)
+        | Kind::KeyRotation { .. }
         | Kind::Forged(_) => Some(margin),
         // The endpoint is gone at once, and the watch is late.
         Kind::NoEndpoint(..) => None,
@@ -350,7 +396,7 @@ mod tests {
             .collect();
         kinds.sort_by_key(|kind| format!("{kind:?}"));
         kinds.dedup();
-        assert_eq!(kinds.len(), 25);
+        assert_eq!(kinds.len(), 28);
     }
 
     #[test]

@@ -35,7 +35,7 @@ struct Arguments {
     /// The first of them.
     #[arg(long, default_value_t = 0)]
     first: u64,
-    /// Number of nodes; if absent, each seed has its own, 2 to 50, mostly 3 to 12.
+    /// Number of nodes; if absent, each seed has its own, 1 to 50, mostly 3 to 12.
     #[arg(long)]
     nodes: Option<usize>,
     /// Number of addresses; if absent, each seed has its own, 1 to 50.
@@ -69,7 +69,7 @@ fn main() -> anyhow::Result<ExitCode> {
         power_off_at_loss: arguments.measure,
         mutation: arguments.mutation,
     };
-    anyhow::ensure!(shape.nodes.is_none_or(|n| (2..=2000).contains(&n)), "--nodes: 2 to 2000");
+    anyhow::ensure!(shape.nodes.is_none_or(|n| (1..=2000).contains(&n)), "--nodes: 1 to 2000");
     anyhow::ensure!(shape.addresses.is_none_or(|n| (1..=20_000).contains(&n)), "--addresses: 1 to 20000");
     let totals = match arguments.seed {
         Some(seed) => replay(seed, shape, &arguments),

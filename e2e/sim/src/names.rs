@@ -1,6 +1,6 @@
 //! Who is who: everything in the simulation is known by a dense index; names, addresses and MACs follow from it.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use herald_segment::mac::MacAddr;
 
@@ -16,36 +16,79 @@ pub type AddrIx = usize;
 /// The switch that answers ARP for others.
 pub const SWITCH_MAC: MacAddr = MacAddr([0x02, 0xff, 0, 0, 0, 1]);
 
-/// 10.`net`.high.low
-fn address(net: u8, index: usize) -> IpAddr {
-    let [high, low] = (index as u16).to_be_bytes();
-    Ipv4Addr::new(10, net, high, low).into()
+/// A host's own addresses, and those that are announced.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Net {
+    Hosts,
+    Announced,
 }
 
-/// A host's own address: 10.0.0.0/16.
-pub fn host_address(host: HostIx) -> IpAddr {
-    address(0, host)
+/// The families of addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// ARP.
+    V4,
+    /// Neighbour Discovery.
+    V6,
+}
+
+impl Family {
+    /// The family of an address.
+    pub fn of(address: IpAddr) -> Self {
+        if address.is_ipv4() { Self::V4 } else { Self::V6 }
+    }
+
+    /// Every other one is IPv6.
+    fn in_turn(index: usize) -> Self {
+        if index.is_multiple_of(2) { Self::V4 } else { Self::V6 }
+    }
+}
+
+/// 10.net.high.low, or fd00:net::index
+fn address(net: Net, family: Family, index: usize) -> IpAddr {
+    let [high, low] = (index as u16).to_be_bytes();
+    match family {
+        Family::V4 => Ipv4Addr::new(10, net as u8, high, low).into(),
+        Family::V6 => Ipv6Addr::new(0xfd00, net as u16, 0, 0, 0, 0, 0, index as u16).into(),
+    }
+}
+
+/// A host's own address of a family: 10.0.0.0/16 and fd00::/64. Each host has both.
+pub fn host_address(host: HostIx, family: Family) -> IpAddr {
+    address(Net::Hosts, family, host)
+}
+
+/// The address by which a host is known to the others: every other host's is IPv6.
+pub fn known_address(host: HostIx) -> IpAddr {
+    host_address(host, Family::in_turn(host))
 }
 
 /// The host with this own address.
 pub fn host_of_address(address: IpAddr) -> Option<HostIx> {
-    index(0, address)
+    index(Net::Hosts, address)
 }
 
-/// An announced address: 10.1.0.0/16.
+/// An announced address: 10.1.0.0/16 and fd00:1::/64. Every other one is IPv6.
 pub fn vip(index: AddrIx) -> IpAddr {
-    address(1, index)
+    address(Net::Announced, Family::in_turn(index), index)
 }
 
 /// The index of an announced address.
 pub fn vip_index(address: IpAddr) -> Option<AddrIx> {
-    index(1, address)
+    index(Net::Announced, address).filter(|found| vip(*found) == address)
 }
 
-fn index(net: u8, address: IpAddr) -> Option<usize> {
-    let IpAddr::V4(v4) = address else { return None };
-    let [10, found, high, low] = v4.octets() else { return None };
-    (found == net).then(|| usize::from(u16::from_be_bytes([high, low])))
+fn index(net: Net, address: IpAddr) -> Option<usize> {
+    match address {
+        IpAddr::V4(v4) => {
+            let [10, found, high, low] = v4.octets() else { return None };
+            (found == net as u8).then(|| usize::from(u16::from_be_bytes([high, low])))
+        }
+        IpAddr::V6(v6) => {
+            let [0xfd00, found, 0, 0, 0, 0, 0, index] = v6.segments() else { return None };
+            (found == net as u16).then_some(usize::from(index))
+        }
+    }
 }
 
 /// A host's link-layer address.
@@ -69,9 +112,13 @@ mod tests {
         for index in [0, 1, 255, 256, 9999] {
             assert_eq!(host_of_mac(mac(index)), Some(index));
             assert_eq!(vip_index(vip(index)), Some(index));
-            assert_eq!(host_of_address(host_address(index)), Some(index));
-            assert_eq!(vip_index(host_address(index)), None);
+            for family in [Family::V4, Family::V6] {
+                assert_eq!(host_of_address(host_address(index, family)), Some(index));
+                assert_eq!(vip_index(host_address(index, family)), None);
+                assert_eq!(Family::of(host_address(index, family)), family);
+            }
         }
         assert_eq!(host_of_mac(SWITCH_MAC), None);
+        assert!(vip(0).is_ipv4() && vip(1).is_ipv6() && known_address(1).is_ipv6());
     }
 }

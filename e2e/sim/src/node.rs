@@ -90,6 +90,10 @@ pub struct Node {
     pub saved: Option<(SavedState, u64)>,
     /// The process, if there is one.
     pub speaker: Option<Speaker>,
+    /// How many keys it has dropped: what it signs and accepts follows from it.
+    pub dropped_keys: usize,
+    /// Conditions that make it accept the next key too.
+    pub next_keys: usize,
     /// What its watches last told it, by address.
     pub view: Vec<Option<Arc<Vip>>>,
     /// The class of its watches' delay.
@@ -118,6 +122,8 @@ impl Node {
             starts: 0,
             saved: None,
             speaker: None,
+            dropped_keys: 0,
+            next_keys: 0,
             view: vec![None; addresses],
             watch,
             interval: Duration::from_millis(100),

@@ -47,8 +47,8 @@ fn candidates(history: &History) -> Vec<History> {
     }
     add(&|candidate| candidate.addresses = (candidate.addresses / 2).max(1));
     add(&|candidate| candidate.addresses = (candidate.addresses - 1).max(1));
-    add(&|candidate| candidate.nodes = (candidate.nodes / 2).max(2));
-    add(&|candidate| candidate.nodes = (candidate.nodes - 1).max(2));
+    add(&|candidate| candidate.nodes = (candidate.nodes / 2).max(1));
+    add(&|candidate| candidate.nodes = (candidate.nodes - 1).max(1));
     add(&|candidate| candidate.local_share = 0.0);
     add(&|candidate| candidate.clients = (candidate.clients - 1).max(1));
     for index in 0..history.faults.len() {

@@ -54,7 +54,9 @@ impl<T> Agenda<T> {
 
     /// The earliest moment.
     pub(crate) fn next(&self) -> Option<Duration> {
-        self.order.first().map(|(at, _)| *at)
+        // An agenda that has become empty keeps a node of its tree, which lies elsewhere in memory; this is asked at
+        // each event.
+        if self.order.is_empty() { None } else { self.order.first().map(|(at, _)| *at) }
     }
 
     /// Takes the earliest off, if its moment has come: moment, address, what is to be done.

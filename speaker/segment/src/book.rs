@@ -80,6 +80,11 @@ impl ClaimBook {
         self.by_address.get(&address).map(Vec::as_slice).unwrap_or_default()
     }
 
+    /// Every address that somebody claims, in ascending order.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.by_address.keys().copied()
+    }
+
     /// A node's claim on an address.
     pub(crate) fn of(&self, node: NodeId, address: IpAddr) -> Option<&Claim> {
         self.by_address.get(&address)?.iter().find(|(holder, _)| *holder == node).map(|(_, claim)| claim)

@@ -45,8 +45,10 @@ pub(crate) struct Facts {
     pub(crate) vip: Option<VipFacts>,
     /// An object of this birth is known to be deleted.
     pub(crate) deleted: Option<Birth>,
-    /// Is the API's view fresh, and no hold-down in force: may addresses move for a better class?
-    pub(crate) may_move: bool,
+    /// Is the API's view fresh: may addresses move for what it says?
+    pub(crate) fresh: bool,
+    /// Is this node to wait before it takes the address from one that serves it, though worse: held down, or just come?
+    pub(crate) waits: bool,
 }
 
 /// What the API's view says.
@@ -103,13 +105,22 @@ pub(crate) fn decide(facts: &Facts) -> Verdict {
         Holder::Peer(_, Standing::Deaf) => Verdict::Contend(Reason::Deaf),
         Holder::Peer(_, Standing::Uncovered) => Verdict::Contend(Reason::Dead),
         Holder::Peer(_, Standing::CoverExpired) => Verdict::Contend(Reason::CoverExpired),
-        // A holder that is no candidate at all is worse than any that is one.
-        Holder::Peer(_, Standing::Holding)
-            if facts.may_move && vip.holders.is_none_or(|theirs| vip.mine.is_some_and(|mine| mine < theirs)) =>
-        {
+        Holder::Peer(_, Standing::Holding) if facts.fresh && vip.takes_from_holder(facts.waits) => {
             Verdict::Contend(Reason::Class)
         }
         Holder::Peer(_, Standing::Holding) => Verdict::Rest,
+    }
+}
+
+impl VipFacts {
+    /// Is this node fitter than the holder? One that is no candidate at all serves nobody (it is excluded, or has no
+    /// endpoint): nothing is gained by waiting.
+    fn takes_from_holder(&self, waits: bool) -> bool {
+        match (self.mine, self.holders) {
+            (Some(mine), Some(theirs)) => mine < theirs && !waits,
+            (Some(_), None) => true,
+            (None, _) => false,
+        }
     }
 }
 
@@ -140,7 +151,7 @@ mod tests {
             _ => None,
         };
         let vip = VipFacts { birth: Birth(5), has_candidates: true, mine: Some(Class(1)), holders: Some(Class(1)) };
-        Facts { own, holder, vip: Some(vip), deleted: None, may_move: true }
+        Facts { own, holder, vip: Some(vip), deleted: None, fresh: true, waits: false }
     }
 
     fn peer(standing: Standing) -> Holder {
@@ -162,16 +173,18 @@ mod tests {
         assert_eq!(decide(&facts(holder)), expected);
     }
 
-    #[test_case(Some(Class(0)), Some(Class(1)), true, Verdict::Contend(Reason::Class); "better")]
-    #[test_case(Some(Class(0)), Some(Class(1)), false, Verdict::Rest; "better by an old view")]
-    #[test_case(Some(Class(1)), Some(Class(0)), true, Verdict::Rest; "worse")]
-    #[test_case(Some(Class(3)), None, true, Verdict::Contend(Reason::Class); "the holder is excluded")]
-    #[test_case(None, None, true, Verdict::Rest; "so am I")]
-    fn by_class(mine: Option<Class>, holders: Option<Class>, may_move: bool, expected: Verdict) {
-        let mut facts = facts(peer(Standing::Holding));
-        facts.may_move = may_move;
-        facts.vip = facts.vip.map(|vip| VipFacts { mine, holders, ..vip });
-        assert_eq!(decide(&facts), expected);
+    #[test_case(Some(Class(0)), Some(Class(1)), true, false, Verdict::Contend(Reason::Class); "better")]
+    #[test_case(Some(Class(0)), Some(Class(1)), false, false, Verdict::Rest; "better by an old view")]
+    #[test_case(Some(Class(0)), Some(Class(1)), true, true, Verdict::Rest; "better, and held down")]
+    #[test_case(Some(Class(1)), Some(Class(0)), true, false, Verdict::Rest; "worse")]
+    #[test_case(Some(Class(3)), None, true, false, Verdict::Contend(Reason::Class); "the holder is excluded")]
+    #[test_case(Some(Class(3)), None, true, true, Verdict::Contend(Reason::Class); "the holder serves nobody, held down or not")]
+    #[test_case(Some(Class(3)), None, false, false, Verdict::Rest; "excluded by an old view")]
+    #[test_case(None, None, true, false, Verdict::Rest; "so am I")]
+    fn by_class(mine: Option<Class>, holders: Option<Class>, fresh: bool, waits: bool, expected: Verdict) {
+        let facts = facts(peer(Standing::Holding));
+        let vip = facts.vip.map(|vip| VipFacts { mine, holders, ..vip });
+        assert_eq!(decide(&Facts { vip, fresh, waits, ..facts }), expected);
     }
 
     #[test]

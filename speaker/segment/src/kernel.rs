@@ -95,11 +95,9 @@ impl KernelWatch {
     }
 }
 
-/// What others say about a peer.
+/// What others say about a peer's kernel.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Reports {
-    /// When one of them last heard it.
-    pub(crate) heard: Option<Duration>,
     /// When its kernel last answered one of them.
     pub(crate) answered: Option<Duration>,
     /// When one of them last said that its kernel is silent.

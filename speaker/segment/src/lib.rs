@@ -14,6 +14,7 @@ pub mod mutation;
 #[cfg(not(feature = "mutations"))]
 mod mutation;
 pub mod node;
+pub mod snapshot;
 pub mod timers;
 pub mod view;
 pub mod wire;
@@ -24,7 +25,9 @@ mod decide;
 mod first_claim;
 mod hold_down;
 mod kernel;
+mod peer;
 mod peers;
+mod run;
 mod segment;
 mod types;
 

@@ -8,6 +8,7 @@ use std::{
 };
 
 use ring::digest::{SHA256, digest};
+use serde::{Deserialize, Serialize};
 
 /// The name of a node, as in its Node object: at most 253 bytes (RFC 1123).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -41,7 +42,7 @@ impl fmt::Display for NodeName {
 
 /// The first eight bytes of the SHA-256 of a node's name: names in frames have one length. Among 1,000 nodes two share
 /// an id with a probability of 3e-14.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct NodeId(pub u64);
 
 impl fmt::Debug for NodeId {

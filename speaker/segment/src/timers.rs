@@ -3,15 +3,15 @@
 //! An *interval* is the time between two Hellos of a speaker. Everything that waits for peers is a multiple of it, so
 //! the whole protocol slows down with the number of nodes and no timer has to be tuned against another.
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
 /// The timers an operator may set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timers {
-    /// The shortest interval between two Hellos. Bounds: 50 ms to 10 s.
+    /// The shortest interval between two Hellos, within [`Timers::HELLO`].
     pub hello: Duration,
     /// The interval is at least this much for each peer, so that a segment carries no more than about
-    /// 1 / `hello_per_peer` Hellos a second, however many speak.
+    /// 1 / `hello_per_peer` Hellos a second, however many speak. Within [`Timers::HELLO_PER_PEER`].
     pub hello_per_peer: Duration,
 }
 
@@ -24,6 +24,12 @@ impl Default for Timers {
 }
 
 impl Timers {
+    /// Bounds of [`Timers::hello`]: below 50 ms an ordinary delay of a busy machine is a silence; above 10 s a
+    /// fail-over takes most of a minute.
+    pub const HELLO: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(10);
+    /// Bounds of [`Timers::hello_per_peer`].
+    pub const HELLO_PER_PEER: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_millis(100);
+
     /// The interval of a speaker that hears this many peers.
     pub fn interval(&self, peers: usize) -> Duration {
         self.hello.max(self.hello_per_peer * u32::try_from(peers).unwrap_or(u32::MAX))
@@ -61,6 +67,12 @@ pub const PROBES: u32 = 3;
 /// An API view is fresh this long after the watch has made progress (bookmarks come every minute, events and the
 /// progress requests of the edge more often).
 pub const VIEW_FRESH: Duration = Duration::from_secs(30);
+
+/// Who has just joined takes nothing from a live owner for a class reason before this. Its kernel lost its neighbours with
+/// the link, and asks for those it still wants every second, three times (RFC 4861 section 10, RETRANS_TIMER and
+/// MAX_MULTICAST_SOLICIT; Linux does the same in ARP): what a client sends it until then waits. A better place is no
+/// emergency.
+pub const SETTLED: Duration = Duration::from_secs(3);
 
 /// A node deposed for its class does not take the address back for a class reason for this long, doubling per repeat.
 pub const HOLD_DOWN: Duration = Duration::from_secs(60);

@@ -5,6 +5,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    announce::DEFAULT_RATE,
     claim::{Birth, Claim, Epoch},
     mac::MacAddr,
     node::{Incarnation, NodeId, NodeName},
@@ -35,6 +36,23 @@ pub struct Config {
     pub mutation: Option<crate::mutation::Mutation>,
 }
 
+impl Config {
+    /// A node with default timers, the default rate of announcements, no address of its own, and the seed 0.
+    pub fn new(node: NodeName, incarnation: Incarnation, mac: MacAddr) -> Self {
+        Self {
+            node,
+            incarnation,
+            mac,
+            address: None,
+            timers: Timers::default(),
+            announce_rate: DEFAULT_RATE,
+            seed: 0,
+            #[cfg(feature = "mutations")]
+            mutation: None,
+        }
+    }
+}
+
 /// A host whose link-layer address this node's kernel knows (its neighbour table, the gateway): asked for a sign of
 /// life when nothing is heard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,8 +69,8 @@ pub enum Input {
     /// What the API's view says about an address; `None`: its VirtualIP is gone or being deleted. (Not: unknown. An
     /// empty or expired watch is no input.)
     Vip(IpAddr, Option<Arc<Vip>>),
-    /// The API's view is as of now: every watch has made progress.
-    Fresh,
+    /// The API's view is as of this moment: every watch had made progress by then.
+    Fresh(Duration),
     /// The nodes which the API lists on this segment, without this one.
     Stations(Arc<[Station]>),
     /// The keys, when the Secret changes.
@@ -114,7 +132,14 @@ pub enum Output {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// This node owns an address now.
-    Owned(Claim),
+    Owned {
+        /// Its claim.
+        claim: Claim,
+        /// Whose it was, if it was another's.
+        from: Option<NodeId>,
+        /// How long ago that node's speaker was last heard, by this node or another; absent while it is heard.
+        silent_for: Option<Duration>,
+    },
     /// This node has lost an address to a better claim.
     Lost {
         /// The better claim.
@@ -129,7 +154,7 @@ pub enum Event {
         /// Why.
         why: Withdrawal,
     },
-    /// A peer is heard both ways.
+    /// A peer is heard both ways: for the first time, or again after a silence.
     PeerUp(NodeName),
     /// A peer has fallen silent.
     PeerSilent(NodeId),
@@ -191,11 +216,15 @@ pub struct SavedState {
     pub floors: Vec<(IpAddr, Birth, Epoch)>,
 }
 
-/// Frames that were dropped, by reason.
+/// Frames that were sent, taken in and dropped, by reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
+    /// Hellos sent.
+    pub hellos_sent: u64,
     /// Frames of the protocol taken in.
     pub accepted: u64,
+    /// Those of them that are Hellos.
+    pub hellos_accepted: u64,
     /// Of another cluster: unknown key.
     pub foreign: u64,
     /// With a known key and a wrong authentication code.

@@ -4,7 +4,7 @@
 
 mod bus;
 
-use bus::{Bus, address, mac, ms, name};
+use bus::{Bus, Losses, address, mac, ms, name};
 use herald_segment::{Event, Input, claim::Reason, mac::MacAddr, view::Shutdown};
 
 #[test]
@@ -68,6 +68,18 @@ fn a_node_that_dies_while_it_is_covered_is_succeeded_as_well() {
 }
 
 #[test]
+fn a_successor_whose_first_claim_is_lost_is_not_claimed_against() {
+    let mut bus = Bus::with_addresses(3, &[1]);
+    let died = bus.now;
+    // Nothing else tells of the claim before the next candidate's turn, two intervals later.
+    bus.loses = Some(Losses::new(2, ms(210)));
+    bus.power_off(1);
+    bus.run(ms(2000));
+    assert_eq!(bus.claims_since(died), [(2, Reason::Dead)]);
+    assert_eq!(bus.answers(address(1)), [(2, mac(2))]);
+}
+
+#[test]
 fn a_deaf_node_takes_nothing_and_loses_what_it_held() {
     let mut bus = Bus::with_addresses(3, &[1]);
     let since = bus.now;
@@ -82,6 +94,46 @@ fn a_deaf_node_takes_nothing_and_loses_what_it_held() {
     bus.run(ms(3000));
     assert_eq!(bus.answers(address(1)), [(2, mac(2))]);
     assert_eq!(bus.claims_since(since), []);
+}
+
+#[test]
+fn a_node_that_falls_deaf_leaves_its_last_rounds_to_its_successor() {
+    let mut bus = Bus::new(3);
+    bus.publish(address(1), 1, &[(1, 0), (2, 0), (3, 0)]);
+    bus.until(ms(1000), |bus| bus.answers(address(1)) == [(1, mac(1))]);
+    bus.deaf.insert(1);
+    let since = bus.now;
+    bus.run(ms(5000));
+    let taken = bus.announced.iter().find(|(at, node, _)| *at > since && *node == 2).unwrap().0;
+    let late = bus.announced.iter().filter(|(at, node, _)| *at > taken && *node == 1).count();
+    assert_eq!(late, 0, "{:?}", bus.announced);
+}
+
+#[test]
+fn an_owner_that_hears_nothing_does_not_claim_for_a_new_object() {
+    let mut bus = Bus::with_addresses(1, &[1]);
+    let since = bus.now;
+    bus.deaf.insert(1);
+    bus.publish(address(1), 2, &[(1, 0)]);
+    bus.run(ms(5000));
+    assert_eq!(bus.claims_since(since), []);
+    bus.deaf.clear();
+    bus.run(ms(2000));
+    assert_eq!(bus.claims_since(since), [(1, Reason::Recreated)]);
+}
+
+#[test]
+fn what_was_deleted_while_a_lone_node_restarted_is_not_resumed() {
+    let mut bus = Bus::with_addresses(1, &[1, 2]);
+    let saved = bus.kill(1);
+    bus.unpublish(address(1));
+    bus.run(ms(500));
+    let since = bus.now;
+    bus.start(1, Some((saved, true)));
+    bus.tell(1, Input::Vip(address(1), None));
+    bus.run(ms(3000));
+    assert_eq!(bus.claims_since(since), [(1, Reason::Resumed)]);
+    assert_eq!((bus.reached(address(1)), bus.reached(address(2))), (None, Some(1)));
 }
 
 #[test]
@@ -276,4 +328,51 @@ fn cover_ends_with_a_move_after_ten_minutes() {
     assert_eq!(bus.answers(address(1)), [(2, mac(2))]);
     assert_eq!(bus.claims_since(since), [(2, Reason::CoverExpired)]);
     assert!(bus.events_since(since).iter().any(|(.., event)| *event == Event::CoveringLong(name(1).id())));
+}
+
+#[test]
+fn a_better_node_that_returns_takes_its_place_only_when_it_has_settled() {
+    let mut bus = Bus::new(3);
+    bus.publish(address(1), 1, &[(1, 0), (2, 1), (3, 1)]);
+    bus.run(ms(2000));
+    assert_eq!(bus.answers(address(1)), [(1, mac(1))]);
+    bus.tell(1, Input::Carrier(false));
+    bus.deaf.insert(1);
+    bus.mute.insert(1);
+    bus.run(ms(2000));
+    assert_eq!(bus.answers(address(1)), [(2, mac(2))]);
+    bus.deaf.clear();
+    bus.mute.clear();
+    bus.refresh();
+    bus.tell(1, Input::Carrier(true));
+    let taken = bus.until(ms(10_000), |bus| bus.answers(address(1)) == [(1, mac(1))]);
+    assert!(taken >= herald_segment::timers::SETTLED, "after {taken:?}");
+}
+
+#[test]
+fn who_lost_its_endpoint_is_succeeded_by_one_that_is_held_down() {
+    let mut bus = Bus::with_addresses(3, &[1]);
+    bus.run(ms(5000));
+    // An endpoint on one node after the other, as in a rolling update: each move deposes the one before.
+    for node in [2, 3, 1] {
+        bus.publish(address(1), 1, &[(node, 0)]);
+        bus.refresh();
+        bus.run(ms(1000));
+        assert_eq!(bus.answers(address(1)), [(node, mac(node))]);
+    }
+}
+
+#[test]
+fn of_two_runs_of_a_node_the_one_that_goes_on_speaking_is_heard_again() {
+    let mut bus = Bus::with_addresses(3, &[1]);
+    let earlier = bus.speakers.remove(&1).unwrap();
+    // As if a second interface of the node had been plugged into the segment, and pulled out again.
+    bus.start(1, None);
+    bus.run(ms(2000));
+    bus.speakers.insert(1, earlier);
+    bus.run(ms(5000));
+    assert_eq!(bus.answers(address(1)).len(), 1);
+    bus.publish(address(2), 1, &[(1, 0), (2, 0), (3, 0)]);
+    bus.run(ms(2000));
+    assert_eq!(bus.answers(address(2)), [(1, mac(1))], "it takes part again");
 }

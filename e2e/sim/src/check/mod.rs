@@ -33,6 +33,8 @@ pub enum Invariant {
     Unbounded,
     /// I5: forged input changes nothing.
     Forgery,
+    /// I6: an address that a stranger holds is not claimed, one that is owned is defended, seldom.
+    Stranger,
 }
 
 impl fmt::Display for Invariant {
@@ -49,6 +51,7 @@ impl fmt::Display for Invariant {
             Self::StaleCache => "I4 stale cache",
             Self::Unbounded => "I5 unbounded",
             Self::Forgery => "I5 forgery believed",
+            Self::Stranger => "I6 stranger",
         })
     }
 }

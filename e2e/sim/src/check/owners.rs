@@ -22,6 +22,8 @@ pub trait Facts {
     fn deaf(&self, node: NodeIx) -> bool;
     /// Was the first of a better class for the address than the second, by a view not older than the design allows?
     fn better(&self, address: AddrIx, first: NodeIx, second: NodeIx) -> bool;
+    /// Was it no candidate for the address, by a view not older than the design allows? Then it serves nobody.
+    fn excluded(&self, address: AddrIx, node: NodeIx) -> bool;
     /// Is the protocol's EtherType dropped between them, or was within the last seconds?
     fn unheard(&self, a: NodeIx, b: NodeIx) -> bool;
     /// Has nothing of any other host reached it for so long that it must know?
@@ -88,6 +90,11 @@ impl Owners {
         self.addresses[address].holders.iter().max_by_key(|holder| holder.claim.precedence()).map(|holder| holder.node)
     }
 
+    /// Was the address ever claimed for the object of this birth, or a younger one?
+    pub fn has_claimed(&self, address: AddrIx, birth: Birth) -> bool {
+        self.addresses[address].changes.iter().any(|change| change.claim.birth >= birth)
+    }
+
     /// Has the owner of an address changed since then?
     pub fn changed_since(&self, address: AddrIx, since: Duration) -> bool {
         self.addresses[address].changes.last().is_some_and(|change| change.at >= since)
@@ -132,7 +139,7 @@ impl Owners {
             history.deposed.clear();
         }
         let wrong = history.judge(now, address, node, &claim, facts);
-        let ping_pong = history.ping_pong(now, node, &claim, facts);
+        let ping_pong = history.ping_pong(now, address, node, &claim, facts);
         let change = Change { at: now, node, claim };
         history.holders.retain(|holder| holder.node != node);
         history.holders.push(change);
@@ -213,8 +220,20 @@ impl History {
         }
     }
 
-    /// Does an address come back to a node which lost it for its class a moment ago? (A restart forgets it.)
-    fn ping_pong(&self, now: Duration, node: NodeIx, claim: &Claim, facts: &impl Facts) -> Option<String> {
+    /// Does an address come back to a node which lost it for its class a moment ago? (A restart forgets it.) Not from an
+    /// owner that serves nobody.
+    fn ping_pong(
+        &self,
+        now: Duration,
+        address: AddrIx,
+        node: NodeIx,
+        claim: &Claim,
+        facts: &impl Facts,
+    ) -> Option<String> {
+        let others = self.changes.iter().rev().filter(|change| change.node != node);
+        if others.take(2).any(|change| facts.excluded(address, change.node)) {
+            return None;
+        }
         let (_, at) = self.deposed.iter().rev().find(|(deposed, _)| *deposed == node)?;
         let returns = claim.reason == Reason::Class && now < *at + NO_RETURN && facts.started(node) < *at;
         returns.then(|| format!("it was deposed for its class at {:.3} s", at.as_secs_f64()))
@@ -238,6 +257,7 @@ mod tests {
         leaving: bool,
         deaf: bool,
         better: bool,
+        excluded: bool,
         hears_nothing: bool,
     }
 
@@ -257,6 +277,9 @@ mod tests {
         fn better(&self, _: AddrIx, _: NodeIx, _: NodeIx) -> bool {
             self.better
         }
+        fn excluded(&self, _: AddrIx, _: NodeIx) -> bool {
+            self.excluded
+        }
         fn unheard(&self, _: NodeIx, _: NodeIx) -> bool {
             false
         }
@@ -271,8 +294,15 @@ mod tests {
         }
     }
 
-    const SOUND: Truth =
-        Truth { apart: false, silent_s: 0, leaving: false, deaf: false, better: false, hears_nothing: false };
+    const SOUND: Truth = Truth {
+        apart: false,
+        silent_s: 0,
+        leaving: false,
+        deaf: false,
+        better: false,
+        excluded: false,
+        hears_nothing: false,
+    };
 
     fn claim(birth: u64, epoch: u32, reason: Reason) -> Claim {
         let address = IpAddr::V4(Ipv4Addr::new(10, 1, 0, 0));

@@ -74,6 +74,10 @@ impl Facts for Truth<'_> {
         self.api.was_better(self.now, VIEW_AGE, address, first, second)
     }
 
+    fn excluded(&self, address: AddrIx, node: NodeIx) -> bool {
+        self.api.was_excluded(self.now, VIEW_AGE, address, node)
+    }
+
     fn unheard(&self, a: NodeIx, b: NodeIx) -> bool {
         !self.net.connects(a, b, Kind::Protocol) || self.unheard.is_some_and(|at| self.now < at + A_MOMENT)
     }
@@ -145,7 +149,7 @@ impl World<'_> {
                 && self.reachable(vantage, *node)
                 && owner.is_some_and(|owner| self.reachable(vantage, owner))
         });
-        let eligible = self.is_eligible(address);
+        let eligible = self.is_eligible(address) && !self.is_refused(address);
         match (&mut self.eligible[address], eligible) {
             (since @ None, true) => *since = Some(self.now),
             (since @ Some(_), false) => *since = None,
@@ -219,7 +223,10 @@ impl World<'_> {
             let viewed = self.nodes[node].view[address].as_ref();
             self.nodes[node].speaks()
                 && self.api.class(address, node) != NO_CANDIDATE
-                && viewed.is_some_and(|vip| vip.uid == object.uid)
+                && viewed.is_some_and(|vip| {
+                    let named = vip.candidates.iter().any(|candidate| candidate.node == self.nodes[node].id);
+                    vip.uid == object.uid && named
+                })
                 && self.reachable(vantage, node)
         })
     }

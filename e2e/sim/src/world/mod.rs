@@ -2,9 +2,11 @@
 
 mod facts;
 mod forge;
+mod keys;
 mod outputs;
 mod process;
 mod steps;
+mod strangers;
 mod talk;
 mod traffic;
 mod views;
@@ -15,7 +17,7 @@ use fastrand::Rng;
 use herald_segment::{
     claim::Claim,
     view::{Packet, Station, Vip},
-    wire::{Frame, Key, Keyring},
+    wire::{Frame, Keyring},
 };
 
 use crate::{
@@ -29,6 +31,8 @@ use crate::{
     net::Network,
     node::Node,
 };
+use keys::{foreign_keyring, keyring};
+use strangers::Strangers;
 
 /// A frame of the protocol on its way.
 #[derive(Debug)]
@@ -39,6 +43,8 @@ pub struct Carried {
     pub frame: Frame,
     /// Is it a Hello?
     pub hello: bool,
+    /// What was sent, if receivers have different keys: each opens it for itself.
+    pub bytes: Option<Vec<u8>>,
 }
 
 /// Who is meant.
@@ -77,6 +83,8 @@ enum Event {
     Start(NodeIx),
     /// A speaker that was asked to stop and has not is killed.
     Kill { node: NodeIx, started: u64 },
+    /// A stranger announces an address.
+    Stranger(AddrIx),
     /// A forged frame.
     Forge(usize),
     /// All has had its time to settle since the step that this counts.
@@ -136,13 +144,16 @@ struct World<'h> {
     api: Api,
     /// By client, its flows.
     clients: Vec<Vec<Flow>>,
+    /// All keys that are used in the history.
     keys: Arc<Keyring>,
+    rotates: bool,
     foreign_keys: Keyring,
     stations: Vec<Arc<[Station]>>,
     /// Bytes of frames that a forger has recorded.
     recorded: Vec<(NodeIx, Vec<u8>)>,
     records: bool,
     forging: u32,
+    strangers: Strangers,
     /// By node: when something last kept others from reaching it, or it from reaching others.
     unreachable: Vec<Duration>,
     /// When a path between some nodes was last broken.
@@ -176,8 +187,6 @@ struct World<'h> {
     measured: Measured,
     outcome: Outcome,
     detail: Detail,
-    /// From so many nodes on, the cores share the work of one frame.
-    shared_from: usize,
 }
 
 /// How much is told of what happens.
@@ -193,15 +202,7 @@ pub enum Detail {
 
 /// Runs a history to its end or to the first violation.
 pub fn run(history: &History, detail: Detail) -> Outcome {
-    run_shared(history, detail, MANY)
-}
-
-/// From so many nodes on, the cores share the work of one frame.
-const MANY: usize = 400;
-
-fn run_shared(history: &History, detail: Detail, shared_from: usize) -> Outcome {
     let mut world = World::new(history, detail);
-    world.shared_from = shared_from;
     world.begin();
     while let Some((at, event)) = world.queue.pop() {
         world.now = at;
@@ -243,7 +244,7 @@ impl<'h> World<'h> {
             .map(|(index, node)| Station {
                 node: node.name.clone(),
                 mac: node.mac,
-                address: names::host_address(index),
+                address: names::known_address(index),
             })
             .collect();
         let without = |index: usize| {
@@ -265,17 +266,19 @@ impl<'h> World<'h> {
             history,
             now: Duration::ZERO,
             queue: crate::queue::Queue::default(),
-            net: Network::new(count + history.clients),
+            net: Network::new(count + history.clients + 1),
             api: Api::new(&names, &homes, &local),
             stations: (0..count).map(without).collect(),
             steps,
             conditions: Vec::new(),
             clients,
-            keys: Arc::new(keyring(b"the key of the simulated cluster")),
-            foreign_keys: keyring(b"the key of another such cluster."),
+            keys: Arc::new(keyring(0..=history.rotations())),
+            rotates: history.rotations() > 0,
+            foreign_keys: foreign_keyring(),
             recorded: Vec::new(),
             records,
             forging: 0,
+            strangers: Strangers::new(addresses),
             unreachable: vec![Duration::ZERO; count],
             paths_broken: Duration::ZERO,
             unheard: None,
@@ -301,7 +304,6 @@ impl<'h> World<'h> {
             },
             outcome: Outcome::default(),
             detail,
-            shared_from: MANY,
             nodes,
             rng,
         }
@@ -348,6 +350,7 @@ impl<'h> World<'h> {
             Event::Step(index) => self.step(index),
             Event::Start(node) => self.start(node),
             Event::Kill { node, started } => self.kill_if_still(node, started),
+            Event::Stranger(address) => self.stranger_announces(address),
             Event::Forge(kind) => self.forge(kind),
             Event::Settled(step) => self.settles(step),
             Event::Answered { address, since } => self.check_answered(address, since),
@@ -381,27 +384,19 @@ impl<'h> World<'h> {
     }
 }
 
-#[allow(clippy::expect_used, reason = "the secrets are literals of the right length")]
-fn keyring(secret: &[u8; 32]) -> Keyring {
-    let key = Key::new(secret).expect("32 bytes");
-    Keyring::new(vec![key]).expect("one key")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::history::Shape;
 
     #[test]
-    fn a_history_runs_the_same_each_time_and_on_any_number_of_cores() {
+    fn a_history_runs_the_same_each_time() {
         for seed in 0..12 {
             let history = History::generate(seed, Shape::default());
-            let alone = run_shared(&history, Detail::Frames, usize::MAX);
-            assert!(!alone.trace.is_empty());
-            for shared_from in [usize::MAX, 0] {
-                let again = run_shared(&history, Detail::Frames, shared_from);
-                assert_eq!((again.trace, again.frames), (alone.trace.clone(), alone.frames), "seed {seed}");
-            }
+            let once = run(&history, Detail::Frames);
+            assert!(!once.trace.is_empty());
+            let again = run(&history, Detail::Frames);
+            assert_eq!((again.trace, again.frames), (once.trace, once.frames), "seed {seed}");
         }
     }
 }

@@ -1,13 +1,13 @@
 //! What the machines want done.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use herald_segment::{Event as Told, Output, Withdrawal, claim::Reason, view::Packet};
 
 use super::{Event, To, World};
 use crate::{
     check::{Invariant, Violation},
-    names::{self, NodeIx},
+    names::{self, Family, NodeIx},
     net::{BASE_DELAY, Kind},
 };
 
@@ -20,7 +20,7 @@ impl World<'_> {
         match output {
             Output::Send(bytes) => self.transmit(index, bytes),
             Output::Probe { address, mac } => {
-                let binding = Some((names::host_address(index), source));
+                let binding = Some((names::host_address(index, Family::of(address)), source));
                 let packet = Packet { source, binding, asks: Some(address) };
                 self.probe(index, mac, packet);
             }
@@ -33,7 +33,9 @@ impl World<'_> {
                 if mac == source {
                     self.took_over(index, address);
                 }
-                let packet = Packet { source, binding: Some((address, mac)), asks: Some(address) };
+                // A gratuitous ARP request asks; an unsolicited Neighbour Advertisement does not.
+                let asks = Some(address).filter(IpAddr::is_ipv4);
+                let packet = Packet { source, binding: Some((address, mac)), asks };
                 self.send_packet(index, To::All, packet);
             }
             Output::Answers { address, mac } => self.answers_change(index, address, mac),
@@ -63,7 +65,7 @@ impl World<'_> {
 
     fn told(&mut self, index: NodeIx, told: Told) {
         match &told {
-            Told::Owned(claim) => {
+            Told::Owned { claim, .. } => {
                 let claim = *claim;
                 self.trace(|| format!("node {index}: owns {}", Self::claim_text(&claim)));
                 let Some(address) = names::vip_index(claim.address) else { return };
@@ -72,8 +74,11 @@ impl World<'_> {
                     speaker.owns.insert(address);
                     listens = !speaker.segment.is_answering();
                 }
+                let first = self.judge_first_claim(index, address, &claim);
                 let mut violation = self.judge_owned(index, address, claim);
-                let justified = matches!(claim.reason, Reason::Class | Reason::CoverExpired);
+                violation = violation.or(first);
+                let late = claim.reason == Reason::Vacant && self.may_be_claimed_late(address);
+                let justified = late || matches!(claim.reason, Reason::Class | Reason::CoverExpired);
                 if violation.is_none()
                     && !justified
                     && let Some(since) = self.settled
@@ -149,9 +154,15 @@ impl World<'_> {
                 };
                 self.trace(|| format!("node {index}: {what} node {about:?}"));
             }
+            Told::Conflict { address, .. } => {
+                self.trace(|| format!("node {index}: {told:?}"));
+                let address = names::vip_index(*address);
+                if let Some(violation) = address.and_then(|address| self.judge_conflict(index, address)) {
+                    self.violate(violation);
+                }
+            }
             Told::PeerUp(_)
             | Told::PeerUnheard(_)
-            | Told::Conflict { .. }
             | Told::AnsweredByClusterNode { .. }
             | Told::DuplicateNode(_)
             | Told::SegmentLoop

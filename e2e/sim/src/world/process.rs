@@ -32,7 +32,7 @@ impl World<'_> {
             node: node.name.clone(),
             incarnation: Incarnation(self.rng.u64(1..)),
             mac: node.mac,
-            address: Some(names::host_address(index)),
+            address: Some(names::known_address(index)),
             timers: self.history.timers,
             announce_rate: herald_segment::announce::DEFAULT_RATE,
             seed: self.rng.u64(..),
@@ -42,7 +42,7 @@ impl World<'_> {
         self.trace(|| {
             format!("node {index}: speaker starts, {}", if resumes { "with its state" } else { "without state" })
         });
-        let segment = Segment::new(now, config, self.keys.clone(), restored);
+        let segment = Segment::new(now, config, self.keys_of(index), restored);
         self.nodes[index].speaker = Some(Speaker::new(self.now, segment));
         self.nodes[index].starts += 1;
         self.nodes[index].stopped_at = None;
@@ -55,7 +55,7 @@ impl World<'_> {
         self.speaker_handles(index, Input::Carrier(self.net.carrier(index)));
         let gateway = self.history.nodes;
         if self.history.clients > 0 {
-            let gateway = Neighbour { address: names::host_address(gateway), mac: names::mac(gateway) };
+            let gateway = Neighbour { address: names::known_address(gateway), mac: names::mac(gateway) };
             self.speaker_handles(index, Input::Neighbours([gateway].into()));
         }
         let delay = WATCH_DELAYS[self.nodes[index].watch];
@@ -149,6 +149,9 @@ impl World<'_> {
                 Received::Packet(from, packet) => self.hear_packet(index, from, &packet),
                 Received::Evidence => self.speaker_handles(index, Input::Evidence),
             }
+        }
+        if self.rotates {
+            self.tell_keys(index);
         }
         let carrier = self.net.carrier(index);
         self.speaker_handles(index, Input::Carrier(carrier));

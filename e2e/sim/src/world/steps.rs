@@ -30,7 +30,7 @@ impl World<'_> {
             self.conditions.remove(position);
         }
         self.note(&condition);
-        let hosts = self.nodes.len() + self.clients.len();
+        let hosts = self.nodes.len() + self.clients.len() + 1;
         self.net = Network::under(hosts, self.conditions.iter());
         self.change(begins, &condition);
         self.note(&condition);
@@ -139,6 +139,9 @@ impl World<'_> {
                     self.publish(*address);
                 }
             }
+            Condition::Stranger(address) => self.stranger_changes(begins, *address),
+            Condition::KernelAnswers(address, node) => self.kernel_changes(begins, *address, *node),
+            Condition::TwoKeys(node) => self.keys_change(begins, *node),
             Condition::Forged(_) => {
                 one(&mut self.forging);
                 if begins {
@@ -225,6 +228,9 @@ fn keeps_unsettled(condition: &Condition) -> bool {
         | Condition::Excluded(_)
         | Condition::NoEndpoint(..)
         | Condition::ProxyArp
+        | Condition::Stranger(_)
+        | Condition::KernelAnswers(..)
+        | Condition::TwoKeys(_)
         | Condition::Forged(_) => false,
     }
 }

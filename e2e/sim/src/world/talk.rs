@@ -10,8 +10,8 @@ use crate::{
         Invariant, Violation,
         flows::{self, Moved, Settled},
     },
-    client::{Ask, Reached},
-    names::{self, HostIx},
+    client::{Ask, Reached, Said},
+    names::{self, Family, HostIx},
 };
 
 /// After all has settled, clients have this long until their caches must be right: three unicast solicitations a
@@ -66,6 +66,7 @@ impl World<'_> {
                         || lately(self.paths_broken)
                         || self.unheard.is_some_and(lately)
                         || lately(self.impaired[node])
+                        || self.may_lead_elsewhere(address)
                         || lately(self.unreachable[from]),
                 };
                 if let Some(violation) = flows::moved(now, moved) {
@@ -79,22 +80,25 @@ impl World<'_> {
 
     /// A client asks for an address.
     pub(super) fn solicit(&mut self, host: HostIx, to: To, address: usize) {
-        let binding = Some((names::host_address(host), names::mac(host)));
-        let packet = Packet { source: names::mac(host), binding, asks: Some(names::vip(address)) };
+        let asked = names::vip(address);
+        let binding = Some((names::host_address(host, Family::of(asked)), names::mac(host)));
+        let packet = Packet { source: names::mac(host), binding, asks: Some(asked) };
         self.send_packet(host, to, packet);
     }
 
     /// A packet arrives at a client.
     pub(super) fn client_hears(&mut self, host: HostIx, from: HostIx, packet: &Packet) {
-        if packet.asks == Some(names::host_address(host)) {
-            self.answer(host, from, names::host_address(host), names::mac(host));
-        }
+        self.kernel_answers(host, from, packet);
         let Some((stated, mac)) = packet.binding else { return };
         let Some(address) = names::vip_index(stated) else { return };
-        let gratuitous = packet.asks == Some(stated);
+        let said = match Family::of(stated) {
+            Family::V4 if packet.asks == Some(stated) => Said::Gratuitously,
+            Family::V4 => Said::InAnswer,
+            Family::V6 => Said::ByAdvertisement,
+        };
         let now = self.now;
         for flow in self.clients[host - self.nodes.len()].iter_mut().filter(|flow| flow.address == address) {
-            flow.heard(now, mac, gratuitous);
+            flow.heard(now, mac, said);
         }
     }
 
@@ -110,7 +114,11 @@ impl World<'_> {
             for index in 0..self.clients[client].len() {
                 let flow = &self.clients[client][index];
                 let address = flow.address;
-                if self.api.entries[address].object.is_none() || !self.is_eligible(address) {
+                if self.api.entries[address].object.is_none()
+                    || !self.is_eligible(address)
+                    || self.is_refused(address)
+                    || self.may_lead_elsewhere(address)
+                {
                     continue;
                 }
                 // A change a moment ago has still to reach the clients.

@@ -44,7 +44,7 @@ impl World<'_> {
     /// without the API has what it wrote down before.
     pub(super) fn listed(&mut self, index: NodeIx) {
         let connected = self.nodes[index].cut == 0;
-        if connected && self.nodes[index].runs() {
+        if connected && self.nodes[index].speaks() {
             for address in 0..self.history.addresses {
                 let published = self.api.entries[address].published.last();
                 self.nodes[index].view[address] = published.and_then(|(_, vip)| vip.clone());
@@ -53,23 +53,32 @@ impl World<'_> {
         if !self.nodes[index].speaks() {
             return;
         }
-        if !connected && self.nodes[index].saved.is_none() {
-            return;
+        let knows_all = connected || self.nodes[index].saved.is_some();
+        if knows_all {
+            self.speaker_handles(index, Input::Stations(self.stations[index].clone()));
         }
-        self.speaker_handles(index, Input::Stations(self.stations[index].clone()));
         for address in 0..self.history.addresses {
             let vip = self.nodes[index].view[address].clone();
+            // Without the API, what never came is unknown, not gone.
+            if !connected && vip.is_none() {
+                continue;
+            }
             self.speaker_handles(index, Input::Vip(names::vip(address), vip));
         }
         if connected {
-            self.speaker_handles(index, Input::Fresh);
+            self.view_is_fresh(index);
         }
+    }
+
+    fn view_is_fresh(&mut self, index: NodeIx) {
+        let now = self.nodes[index].local(self.now);
+        self.speaker_handles(index, Input::Fresh(now));
     }
 
     pub(super) fn fresh(&mut self) {
         for index in 0..self.nodes.len() {
             if self.nodes[index].cut == 0 {
-                self.speaker_handles(index, Input::Fresh);
+                self.view_is_fresh(index);
             }
         }
         self.queue.push(self.now + FRESH_EVERY, Event::Fresh);

@@ -80,6 +80,11 @@ impl Hearing {
         self.solicited = 0;
     }
 
+    /// Was any peer ever heard?
+    pub(super) fn had_peers(&self) -> bool {
+        self.had_peers
+    }
+
     /// A peer was heard.
     pub(super) fn peer_speaks(&mut self) {
         self.had_peers = true;
@@ -110,7 +115,7 @@ impl Segment {
         if !was_hearing {
             // What nobody answered while this node may have been deaf says nothing.
             for (_, peer) in self.peers.iter_mut() {
-                peer.kernel.recount(now);
+                peer.rest.kernel.recount(now);
             }
             self.peers_at = now;
             self.restart_turns(now);

@@ -6,10 +6,11 @@ use super::Segment;
 use crate::{
     mutation::Mutation,
     node::NodeId,
-    peers::{Pending, Presence, Run},
+    peer::{Peer, Presence},
+    run::{Pending, Run},
     timers::{self, JITTER_FROM_PERCENT, TRIGGERED_GAP_DIVISOR, Timers},
     types::{Event, Output},
-    wire::{self, Body, Frame, Heard, Hello, Kernel, Sender, State, VERSION},
+    wire::{self, Body, Frame, Heard, Hello, Kernel, KeyId, Sender, State, VERSION},
 };
 
 /// Hellos sent at once at most, when there is more to say about peers than fits into one; a Hello that was brought
@@ -33,6 +34,13 @@ pub(super) struct HelloClock {
     sent: u64,
     /// The sequences of the last Hellos.
     recent: VecDeque<u64>,
+}
+
+/// How this node's frames are written.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Voice {
+    key: KeyId,
+    version: u8,
 }
 
 impl HelloClock {
@@ -126,7 +134,7 @@ impl Segment {
     }
 
     /// Who catches up after a stall says that it listens, so that others go on answering for it.
-    fn state_to_tell(&self) -> State {
+    pub(super) fn state_to_tell(&self) -> State {
         if self.state == State::Active && self.stall.is_some() { State::Listening } else { self.state }
     }
 
@@ -135,17 +143,36 @@ impl Segment {
         if !self.carrier {
             return;
         }
-        let accepted = self.peers.iter().filter_map(|(_, peer)| peer.accepted_keys());
-        let key = self.keys.signing_key(accepted, self.hello.sent);
-        // Newcomers count as well, for keys and versions: who cannot read this node cannot echo it.
-        let version = wire::version_for(self.peers.iter().filter_map(|(_, peer)| peer.reads_version()));
+        let Voice { key, version } = self.voice();
         self.hello.sequence += 1;
         let sender = Sender { node: self.id, incarnation: self.config.incarnation, sequence: self.hello.sequence };
+        let is_hello = matches!(body, Body::Hello(_));
         match self.keys.seal(key, version, &Frame { sender, body }) {
-            Ok(bytes) => self.outputs.push_back(Output::Send(bytes)),
+            Ok(bytes) => {
+                self.counters.hellos_sent += u64::from(is_hello);
+                self.outputs.push_back(Output::Send(bytes));
+            }
             // A node name or address that no peer would accept: the edge shows the counter.
             Err(_) => self.counters.unsendable += 1,
         }
+    }
+
+    /// What everybody can read. That takes a look at every peer, and changes seldom.
+    fn voice(&mut self) -> Voice {
+        if self.peers.take_changed() {
+            self.voice = None;
+        }
+        if let Some(voice) = self.voice {
+            return voice;
+        }
+        let accepted = || self.peers.iter().filter_map(|(_, peer)| peer.accepted_keys());
+        let key = self.keys.signing_key(accepted(), self.hello.sent);
+        // Newcomers count as well, for keys and versions: who cannot read this node cannot echo it.
+        let version = wire::version_for(self.peers.iter().filter_map(|(_, peer)| peer.reads_version()));
+        let voice = Voice { key, version };
+        // While nobody is heard, the keys take turns.
+        self.voice = accepted().next().map(|_| voice);
+        voice
     }
 
     /// A frame in this node's own name has come.
@@ -172,22 +199,32 @@ impl Segment {
     /// Takes in a peer's Hello.
     pub(super) fn hello_received(&mut self, now: Duration, sender: Sender, hello: &Hello) {
         let id = sender.node;
-        let echoed = self.is_echoed(hello) || self.breaks(Mutation::SkipTwoWayCheck);
-        let lacking = self.lacking.contains(&id);
-        let known = self.peers.get_mut(id).filter(|_| !lacking);
-        if known.is_some_and(|peer| peer.says_nothing_new(now, sender, hello)) {
-            self.counters.accepted += 1;
+        // A set that has become empty keeps a node of its tree, which lies elsewhere in memory.
+        let lacking = !self.lacking.is_empty() && self.lacking.contains(&id);
+        if self.peers.hears_again(now, sender, hello) {
+            self.count_hello();
+            if lacking || !hello.heard.is_empty() {
+                self.claims_and_entries_received(now, id, hello);
+            }
+            return;
+        }
+        if !lacking && self.says_nothing_new(now, sender, hello) {
+            self.count_hello();
             return;
         }
         if !self.peers.add(id, &hello.name) {
             self.counters.replayed += 1;
             return;
         }
+        let run = self.peers.get(id).and_then(|peer| peer.run.as_ref());
+        let known = run.is_some_and(|run| run.incarnation == sender.incarnation);
+        // It is a new run that has to echo this one.
+        let echoed = !known && (self.is_echoed(hello) || self.breaks(Mutation::SkipTwoWayCheck));
         let Some(peer) = self.peers.get_mut(id) else { return };
         let mac_before = peer.mac();
         let (was_state, was_deaf) = peer.run.as_ref().map_or((None, false), |run| (Some(run.state), run.deaf));
         match peer.run.as_mut().filter(|run| run.incarnation == sender.incarnation) {
-            Some(run) if sender.sequence <= run.sequence => {
+            Some(run) if sender.sequence <= run.sequence() => {
                 self.counters.replayed += 1;
                 return;
             }
@@ -209,14 +246,10 @@ impl Segment {
                 return;
             }
         }
-        self.counters.accepted += 1;
+        self.count_hello();
         self.peers.learn_mac(id, mac_before);
         self.heard_from(now, id);
-        self.entries_received(now, id, &hello.heard);
-        self.compare_claims(id);
-        if self.lacking.contains(&id) {
-            self.hasten_hello_in_a_crowd(now);
-        }
+        self.claims_and_entries_received(now, id, hello);
         if was_state != Some(hello.state) || was_deaf != hello.deaf {
             if was_deaf && !hello.deaf {
                 // It has not heard who took what it claims still.
@@ -236,12 +269,32 @@ impl Segment {
         }
     }
 
+    /// What the Hello of a peer says of others, and of its claims.
+    fn claims_and_entries_received(&mut self, now: Duration, id: NodeId, hello: &Hello) {
+        self.entries_received(now, id, &hello.heard);
+        self.compare_claims(id, hello.state, hello.claims);
+        if self.lacking.contains(&id) {
+            self.hasten_hello_in_a_crowd(now);
+        }
+    }
+
+    /// Takes in a Hello from which nothing follows; `false` if something does.
+    fn says_nothing_new(&mut self, now: Duration, sender: Sender, hello: &Hello) -> bool {
+        let run = self.peers.get_mut(sender.node).and_then(Peer::speaking_run);
+        run.is_some_and(|run| run.says_nothing_new(now, sender, hello))
+    }
+
+    fn count_hello(&mut self) {
+        self.counters.accepted += 1;
+        self.counters.hellos_accepted += 1;
+    }
+
     /// A run that has not shown that it hears this node: it does not count, but is told that it is heard.
     fn note_pending(&mut self, now: Duration, sender: Sender, hello: &Hello) {
         let Some(peer) = self.peers.get_mut(sender.node) else { return };
         let known = peer.pending.as_ref().filter(|pending| pending.incarnation == sender.incarnation);
         if known.is_some_and(|pending| sender.sequence <= pending.sequence)
-            || peer.run.as_ref().is_some_and(|run| run.before == Some(sender.incarnation))
+            || peer.speaks() && peer.run.as_ref().is_some_and(|run| run.said().before == Some(sender.incarnation))
         {
             self.counters.replayed += 1;
             return;
@@ -249,9 +302,10 @@ impl Segment {
         let (incarnation, sequence) = (sender.incarnation, sender.sequence);
         let keys = hello.keys.clone();
         let (interval, highest_version) = (hello.interval, hello.highest_version);
-        peer.pending = Some(Pending { incarnation, sequence, heard: now, interval, keys, highest_version });
+        let pending = Pending { incarnation, sequence, heard: now, interval, keys, highest_version };
+        peer.pending = Some(Box::new(pending));
         peer.echo();
-        self.counters.accepted += 1;
+        self.count_hello();
         self.peers_at = self.peers_at.min(now + timers::lost_after(hello.interval));
         self.hasten_hello_in_a_crowd(now);
     }
@@ -260,13 +314,14 @@ impl Segment {
     fn adopt_run(&mut self, now: Duration, sender: Sender, hello: &Hello) -> bool {
         let Some(peer) = self.peers.get_mut(sender.node) else { return false };
         let before = peer.run.as_ref().map(|run| run.incarnation);
-        if peer.run.as_ref().is_some_and(|run| run.before == Some(sender.incarnation)) {
+        // Once the later one is silent, the earlier one is all there is: two interfaces of the node were on this segment.
+        if peer.speaks() && peer.run.as_ref().is_some_and(|run| run.said().before == Some(sender.incarnation)) {
             self.report_once_a_minute(now, Event::DuplicateNode(sender.node));
             return false;
         }
-        peer.run = Some(Run::new(now, sender.incarnation, sender.sequence, hello, before));
+        peer.run = Some(Run::new(now, sender, hello, before));
         peer.pending = None;
-        peer.name = hello.name.clone();
+        peer.rest.name = hello.name.clone();
         peer.echo_well();
         self.hasten_hello_in_a_crowd(now);
         true
@@ -285,19 +340,17 @@ impl Segment {
         if before == Presence::Speaking {
             return;
         }
-        peer.kernel.stop();
-        peer.reports = Default::default();
-        let name = peer.name.clone();
+        peer.rest.kernel.stop();
+        peer.forget_reports();
+        let name = peer.rest.name.clone();
         let due = peer.silent_at().unwrap_or(now);
         let has_been_at_work = peer.takes_part_when_heard();
-        let absent_since = peer.absent_since.take();
+        let absent_since = peer.rest.absent_since.take();
         let presumed = if self.state == State::Active { self.presumed_of(id) } else { Vec::new() };
         self.peers.set_presence(id, Presence::Speaking);
         self.peers_at = self.peers_at.min(due);
         self.hearing.peer_speaks();
-        if !matches!(before, Presence::Silent { .. }) {
-            self.tell(Event::PeerUp(name));
-        }
+        self.tell(Event::PeerUp(name));
         if has_been_at_work {
             self.announce_after_separation(now, absent_since.unwrap_or_default());
         }
@@ -328,19 +381,19 @@ impl Segment {
             match heard.kernel {
                 Some(Kernel::Answered(age)) => {
                     let at = now.saturating_sub(age);
-                    peer.reports.answered = peer.reports.answered.max(Some(at));
+                    peer.rest.reports.answered = peer.rest.reports.answered.max(Some(at));
                 }
-                Some(Kernel::Silent) => peer.reports.silent = Some(now),
+                Some(Kernel::Silent) => peer.rest.reports.silent = Some(now),
                 None => {}
             }
             let at = now.saturating_sub(heard.age);
-            let heard_here = peer.run.as_ref().filter(|_| speaks).map(|run| run.heard);
+            let heard_here = peer.run.as_ref().filter(|_| speaks).map(|run| run.heard());
             if heard.suspect && heard_here.is_some_and(|here| at < here || heard.sequence == 0) {
                 peer.vouch = true;
                 self.hasten_hello(now, Duration::ZERO);
             } else if !heard.wants_echo && heard.sequence > 0 {
                 // Of whichever run: it speaks to somebody.
-                peer.reports.heard = peer.reports.heard.max(Some(at));
+                peer.heard_elsewhere(at);
             }
         }
     }

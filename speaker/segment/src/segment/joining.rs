@@ -87,14 +87,14 @@ impl Segment {
             if peer.pending.is_some() {
                 return false;
             }
-            missing += usize::from(peer.station.is_some() && !peer.speaks());
+            missing += usize::from(peer.rest.station.is_some() && !peer.speaks());
             if let Some(run) = peer.run.as_ref().filter(|_| peer.speaks()) {
                 // Who counts this node has told it before what it remembers of its claims.
                 if !run.counts_me || self.lacking.contains(&id) {
                     return false;
                 }
                 heard += 1;
-                reported = reported.max(usize::from(run.hears));
+                reported = reported.max(usize::from(run.said().hears));
             }
         }
         if self.stations_known && missing == 0 {
@@ -107,6 +107,7 @@ impl Segment {
     /// From now on this node takes part.
     pub(super) fn activate(&mut self, now: Duration) {
         self.barrier = None;
+        self.joined = now;
         self.contending.clear();
         if self.state == State::Listening {
             self.state = State::Active;
@@ -130,7 +131,7 @@ impl Segment {
         if taken || self.deleted_birth(claim.address) >= Some(claim.birth) {
             return;
         }
-        self.enter_claim(now, Claim { reason: Reason::Resumed, ..claim });
+        self.enter_claim(now, Claim { reason: Reason::Resumed, ..claim }, None);
         // Nearly everybody knows; but while it was away it could not contradict those who said otherwise.
         self.announcer.resumed(now, claim.address);
     }
@@ -186,7 +187,7 @@ impl Segment {
         let Some((since, until)) = self.stall.as_ref().map(|stall| (stall.since, stall.until)) else { return };
         let mut heard_all = true;
         for (id, peer) in self.peers.iter().filter(|(_, peer)| peer.speaks()) {
-            heard_all &= !self.lacking.contains(&id) && peer.run.as_ref().is_some_and(|run| run.heard > since);
+            heard_all &= !self.lacking.contains(&id) && peer.run.as_ref().is_some_and(|run| run.heard() > since);
         }
         if now >= until || heard_all && self.peers.speaking() > 0 {
             self.stall = None;

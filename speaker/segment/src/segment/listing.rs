@@ -4,10 +4,10 @@ use std::{collections::VecDeque, net::IpAddr, ops::Bound, time::Duration};
 
 use super::Segment;
 use crate::{
-    claim::{Birth, Claim},
+    claim::{Birth, Claim, Digest},
     mutation::Mutation,
     node::{NodeId, NodeName},
-    peers::{Peer, Presence},
+    peer::{Peer, Presence},
     timers::TRIGGERED_GAP_DIVISOR,
     types::Withdrawal,
     wire::{self, Body, Change, Claims, Sender, State},
@@ -19,6 +19,10 @@ const PART: usize = 32;
 
 /// Between two parts: 3,200 frames/s at most, 10,000 addresses in a tenth of a second.
 const PART_EVERY: Duration = Duration::from_millis(10);
+
+/// A new claim is repeated after an interval divided by this: well before the next candidate steps in, two intervals
+/// after it (docs/protocol.md, section 15), and so late that what lost the first frame may be over.
+const REPEAT_DIVISOR: u32 = 2;
 
 /// A full list on its way out.
 #[derive(Debug)]
@@ -34,12 +38,11 @@ impl FullList {
 }
 
 impl Segment {
-    /// Compares what this node knows of a peer's claims with the digest of its last Hello. A peer that listens claims
-    /// nothing yet; what its last run claimed stays as it is until then.
-    pub(super) fn compare_claims(&mut self, id: NodeId) {
-        let run = self.peers.get(id).filter(|peer| peer.speaks()).and_then(|peer| peer.run.as_ref());
-        let claimed = run.filter(|run| run.state != State::Listening).map(|run| run.digest);
-        if claimed.is_some_and(|claimed| claimed != self.book.digest(id)) && !self.breaks(Mutation::IgnoreDigests) {
+    /// Compares what this node knows of a peer's claims with the state and the digest of its last Hello. A peer that
+    /// listens claims nothing yet; what its last run claimed stays as it is until then.
+    pub(super) fn compare_claims(&mut self, id: NodeId, state: State, claimed: Digest) {
+        let claims = state != State::Listening && self.peers.get(id).is_some_and(Peer::speaks);
+        if claims && claimed != self.book.digest(id) && !self.breaks(Mutation::IgnoreDigests) {
             self.lacking.insert(id);
         } else {
             self.lacking.remove(&id);
@@ -69,6 +72,29 @@ impl Segment {
         }
     }
 
+    /// This node has claimed an address anew, and says so now. It will say it once more: the next candidate does not wait
+    /// for a Hello, which may be lost as well.
+    pub(super) fn repeat_later(&mut self, now: Duration, address: IpAddr) {
+        self.repeats.set(now + self.interval() / REPEAT_DIVISOR, address, ());
+    }
+
+    /// Says new claims again that still hold. Withdrawals are not repeated: to know of one late does no harm, and each
+    /// makes the owner announce.
+    pub(super) fn repeat_claims(&mut self, now: Duration) {
+        let mut changes = Vec::new();
+        while let Some((_, address, ())) = self.repeats.pop_due(now) {
+            changes.extend(self.book.of(self.id, address).map(|claim| Change::Claimed(*claim)));
+        }
+        if changes.len() > PART * wire::changes_per_frame() {
+            // So many go out in parts.
+            self.begin_full_list(now);
+            return;
+        }
+        for claims in wire::delta(self.id, changes) {
+            self.send(Body::Claims(claims));
+        }
+    }
+
     /// Begins to send all claims, unless that is under way.
     pub(super) fn begin_full_list(&mut self, now: Duration) {
         if self.full_list.is_some() {
@@ -84,6 +110,8 @@ impl Segment {
             frames.extend(wire::delta(*silent, self.claims_of(*silent)));
         }
         self.full_list = Some(FullList { frames, next });
+        // It says them all once more.
+        self.repeats.clear();
     }
 
     /// Sends the next part of a full list that is on its way.
@@ -128,13 +156,12 @@ impl Segment {
     /// Takes in a part of somebody's claims.
     pub(super) fn claims_received(&mut self, now: Duration, sender: Sender, claims: &Claims) {
         let known = self.peers.get_mut(sender.node).and_then(|peer| peer.run.as_mut());
-        let Some(run) = known.filter(|run| run.incarnation == sender.incarnation && run.sequence < sender.sequence)
+        let Some(run) = known.filter(|run| run.incarnation == sender.incarnation && run.sequence() < sender.sequence)
         else {
             self.counters.replayed += 1;
             return;
         };
-        run.sequence = sender.sequence;
-        run.heard = now;
+        run.frame_heard(now, sender.sequence);
         self.counters.accepted += 1;
         self.heard_from(now, sender.node);
         if claims.subject == self.id {
@@ -166,6 +193,10 @@ impl Segment {
                 if known.is_none_or(|known| known.precedence() < claim.precedence()) {
                     self.book.set(subject, *claim);
                     self.evaluate(now, claim.address);
+                    if self.book.of(self.id, claim.address).is_some() {
+                        // The other has lost it, is silent and cannot withdraw: nobody answers for it who believed it.
+                        self.announce(now, claim.address);
+                    }
                 }
             }
         }
@@ -188,6 +219,15 @@ impl Segment {
         }
     }
 
+    /// A peer does not claim an address any more.
+    fn other_withdrew(&mut self, now: Duration, id: NodeId, address: IpAddr) {
+        self.book.remove(id, address);
+        if self.book.of(self.id, address).is_some() {
+            // Whoever has believed the other until now hears where the address is.
+            self.announce(now, address);
+        }
+    }
+
     fn take_claims(&mut self, now: Duration, id: NodeId, claims: &Claims) {
         let mut touched: Vec<IpAddr> = Vec::new();
         if let Some((first, last)) = claims.range {
@@ -195,8 +235,9 @@ impl Segment {
             let range = (Bound::Included(first), Bound::Included(last));
             let gone = self.book.range(id, range).map(|claim| claim.address).filter(|address| !said.contains(address));
             touched.extend(gone);
+            // Their withdrawal was lost.
             for address in &touched {
-                self.book.remove(id, *address);
+                self.other_withdrew(now, id, *address);
             }
         }
         for change in &claims.changes {
@@ -215,16 +256,17 @@ impl Segment {
                     if *deleted && !self.breaks(Mutation::ForgetDeletions) {
                         self.note_deleted(now, *address, *birth);
                     }
-                    self.book.remove(id, *address);
-                    if self.book.of(self.id, *address).is_some() {
-                        // Whoever has believed the other until now hears where the address is.
-                        self.announce(now, *address);
-                    }
+                    self.other_withdrew(now, id, *address);
                     touched.push(*address);
                 }
             }
         }
-        self.compare_claims(id);
+        let run = self.peers.get(id).and_then(|peer| peer.run.as_ref());
+        if let Some((state, claimed)) = run.map(|run| (run.state, run.said().digest)) {
+            self.compare_claims(id, state, claimed);
+        } else {
+            self.lacking.remove(&id);
+        }
         for address in touched {
             self.evaluate(now, address);
         }

@@ -1,13 +1,13 @@
 //! Silence, cover and death of peers.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use super::{Contention, Segment};
 use crate::{
     claim::Reason,
     mutation::Mutation,
     node::NodeId,
-    peers::{Peer, Presence},
+    peer::{Peer, Presence},
     timers::{self, COVER_MAX, COVER_WARN},
     types::{Event, Output},
     wire::State,
@@ -30,17 +30,25 @@ const FORGET_AFTER: Duration = Duration::from_secs(600);
 impl Segment {
     /// Looks after those that are silent or about to be, and says when to look again.
     pub(super) fn attend_peers(&mut self, now: Duration) {
-        let mut due = Vec::new();
-        for (id, peer) in self.peers.iter_mut() {
-            if peer.pending.as_ref().is_some_and(|pending| pending.heard + timers::lost_after(pending.interval) <= now)
-            {
-                peer.pending = None;
+        let needs_it = |id: NodeId, peer: &Peer, covers: &BTreeSet<NodeId>| match peer.presence() {
+            Presence::Speaking => peer.silent_at().is_none_or(|at| at <= now) || covers.contains(&id),
+            Presence::Dead => peer.is_forgettable(now, FORGET_AFTER),
+            Presence::Unheard => peer.rest.station.is_some() || peer.is_forgettable(now, FORGET_AFTER),
+            Presence::Silent { .. } => true,
+        };
+        let (mut due, mut outdated) = (Vec::new(), Vec::new());
+        for (id, peer) in self.peers.iter() {
+            if peer.pending_until().is_some_and(|until| until <= now) {
+                outdated.push(id);
+            } else if needs_it(id, peer, &self.covers) {
+                due.push(id);
             }
-            match peer.presence() {
-                Presence::Speaking if peer.silent_at().is_some_and(|at| at > now) && !self.covers.contains(&id) => {}
-                Presence::Dead if !peer.is_forgettable(now, FORGET_AFTER) => {}
-                Presence::Unheard if peer.station.is_none() && !peer.is_forgettable(now, FORGET_AFTER) => {}
-                _ => due.push(id),
+        }
+        for id in outdated {
+            let Some(peer) = self.peers.get_mut(id) else { continue };
+            peer.pending = None;
+            if needs_it(id, peer, &self.covers) {
+                due.push(id);
             }
         }
         due.sort_unstable();
@@ -56,7 +64,7 @@ impl Segment {
             Presence::Speaking if peer.silent_at().is_some_and(|at| at <= now) => self.peer_falls_silent(now, id),
             Presence::Speaking => self.update_cover(now, id),
             Presence::Silent { .. } => self.attend_silent(now, id),
-            Presence::Unheard if peer.station.is_some() => self.attend_unheard(now, id),
+            Presence::Unheard if peer.rest.station.is_some() => self.attend_unheard(now, id),
             Presence::Unheard | Presence::Dead => self.forget(id),
         }
     }
@@ -71,13 +79,12 @@ impl Segment {
                     let warn = Some(since + if reported { COVER_MAX } else { COVER_WARN }).filter(|at| *at > now);
                     // Verdicts of others and an interval's new picture come with Hellos, not with a timer.
                     let look = Some(now + self.interval());
-                    [lost, warn, look, peer.kernel.next()].into_iter().flatten().min()
+                    [lost, warn, look, peer.rest.kernel.next()].into_iter().flatten().min()
                 }
-                Presence::Unheard => peer.kernel.next(),
+                Presence::Unheard => peer.rest.kernel.next(),
                 Presence::Dead => None,
             };
-            let pending = peer.pending.as_ref().map(|pending| pending.heard + timers::lost_after(pending.interval));
-            next = [at, pending].into_iter().flatten().fold(next, Duration::min);
+            next = [at, peer.pending_until()].into_iter().flatten().fold(next, Duration::min);
         }
         next
     }
@@ -90,7 +97,7 @@ impl Segment {
         }
         self.peers.set_presence(id, Presence::Silent { since: now, reported: false });
         if let Some(peer) = self.peers.get_mut(id) {
-            peer.absent_since.get_or_insert(now);
+            peer.rest.absent_since.get_or_insert(now);
         }
         self.lacking.remove(&id);
         if self.peers.speaking() == 0 {
@@ -134,9 +141,9 @@ impl Segment {
     /// Asks a silent node's kernel, if this node covers for it or may succeed it, or if nobody else does.
     fn probe_if_concerned(&mut self, now: Duration, id: NodeId) {
         let Some(peer) = self.peers.get(id) else { return };
-        if !peer.kernel.is_watched() {
+        if !peer.rest.kernel.is_watched() {
             let holds = self.book.addresses_of(id).next().is_some();
-            let reported = peer.reports.answered.max(peer.reports.silent);
+            let reported = peer.rest.reports.answered.max(peer.rest.reports.silent);
             let patience = timers::lost_after(self.interval()) * 2;
             let unattended = reported.is_none() && peer.silent_since().is_some_and(|since| now >= since + patience);
             if !holds || !(unattended || self.is_coverer(id, false) || self.is_next_in_line(id)) {
@@ -149,11 +156,11 @@ impl Segment {
     fn probe(&mut self, now: Duration, id: NodeId) {
         let Some(peer) = self.peers.get_mut(id) else { return };
         let Some((address, mac)) = peer.probe_target() else { return };
-        peer.kernel.watch(now);
+        peer.rest.kernel.watch(now);
         let silent_since = peer.silent_since();
-        if peer.kernel.due(now) {
+        if peer.rest.kernel.due(now) {
             self.outputs.push_back(Output::Probe { address, mac });
-            let since = silent_since.max(peer.kernel.unanswered_since());
+            let since = silent_since.max(peer.rest.kernel.unanswered_since());
             if since.is_none_or(|since| !self.hearing.is_heard_since(since)) {
                 self.ask_witnesses();
             }
@@ -178,7 +185,7 @@ impl Segment {
             return false;
         }
         // What was heard before the kernel fell silent says nothing about now.
-        let asked = peer.kernel.silent_since(peer.reports.answered);
+        let asked = peer.rest.kernel.silent_since(peer.rest.reports.answered);
         let hears = self.hears_and_is_heard(asked.map_or(silent_since, |asked| asked.max(silent_since)));
         if self.stall.is_some() || !self.carrier || !(hears || self.breaks(Mutation::TakeOverWhileDeaf)) {
             return false;
@@ -187,9 +194,9 @@ impl Segment {
             return true;
         }
         // What this node finds out itself counts before what it is told.
-        match peer.kernel.is_watched() {
+        match peer.rest.kernel.is_watched() {
             true => asked.is_some(),
-            false => peer.reports.say_silent(),
+            false => peer.rest.reports.say_silent(),
         }
     }
 
@@ -203,19 +210,20 @@ impl Segment {
     fn die(&mut self, now: Duration, id: NodeId) {
         self.peers.set_presence(id, Presence::Dead);
         if let Some(peer) = self.peers.get_mut(id) {
-            peer.kernel.stop();
+            peer.rest.kernel.stop();
         }
         self.tell(Event::PeerDead(id));
         let left = self.book.remove_node(id);
         self.end_cover(id);
         for claim in left {
             if self.best_claim(claim.address).is_none() {
-                self.contending.insert(claim.address, Contention { reason: Reason::Dead, since: now });
+                self.contending
+                    .insert(claim.address, Contention { reason: Reason::Dead, since: now, left_by: Some(id) });
             }
             self.evaluate(now, claim.address);
         }
         for address in self.presumed_of(id) {
-            self.contending.insert(address, Contention { reason: Reason::Dead, since: now });
+            self.contending.insert(address, Contention { reason: Reason::Dead, since: now, left_by: Some(id) });
             self.evaluate(now, address);
         }
         self.evaluate_contended(now);
@@ -224,19 +232,19 @@ impl Segment {
     /// A node which the API lists, and which was never heard: its kernel says whether it is there.
     fn attend_unheard(&mut self, now: Duration, id: NodeId) {
         let Some(peer) = self.peers.get(id) else { return };
-        if !peer.kernel.is_watched() {
+        if !peer.rest.kernel.is_watched() {
             return;
         }
-        let asked = peer.kernel.silent_since(peer.reports.answered);
+        let asked = peer.rest.kernel.silent_since(peer.rest.reports.answered);
         let silent = asked.is_some_and(|since| self.hears_and_is_heard(since)) && peer.pending.is_none();
         if silent && peer.is_lost(now, self.interval()) && self.state == State::Active {
             self.die(now, id);
             return;
         }
-        if peer.kernel.is_alive(now) && self.contending.is_empty() && self.presumed_of(id).is_empty() {
+        if peer.rest.kernel.is_alive(now) && self.contending.is_empty() && self.presumed_of(id).is_empty() {
             // It is there, and nothing depends on it any more.
             if let Some(peer) = self.peers.get_mut(id) {
-                peer.kernel.stop();
+                peer.rest.kernel.stop();
             }
         } else {
             self.probe(now, id);
@@ -252,7 +260,7 @@ impl Segment {
         let Some(peer) = self.peers.get(id) else { return };
         let unheard = peer.presence() == Presence::Unheard;
         let concerned = (unheard || peer.silent_since().is_some()) && peer.probe_target().is_some();
-        if !concerned || peer.kernel.is_watched() {
+        if !concerned || peer.rest.kernel.is_watched() {
             return;
         }
         let asked = self.peers.iter().filter(|(_, peer)| peer.is_asked_for()).take(ASKED_AT_ONCE).count();
@@ -260,8 +268,8 @@ impl Segment {
             return;
         }
         let Some(peer) = self.peers.get_mut(id) else { return };
-        peer.kernel.watch(now);
-        let name = peer.name.clone();
+        peer.rest.kernel.watch(now);
+        let name = peer.rest.name.clone();
         self.peers_at = now;
         if unheard {
             self.tell(Event::PeerUnheard(name));
@@ -270,7 +278,7 @@ impl Segment {
 
     fn forget(&mut self, id: NodeId) {
         self.end_cover(id);
-        let listed = self.peers.get(id).is_some_and(|peer| peer.station.is_some());
+        let listed = self.peers.get(id).is_some_and(|peer| peer.rest.station.is_some());
         if !listed {
             self.peers.forget(id);
         }
@@ -285,18 +293,36 @@ impl Segment {
         before.filter(|(other, _)| cover_rank(id, *other) < mine).take(COVERERS).count() < COVERERS
     }
 
+    /// Is this node to be covered: is its speaker silent and its kernel alive, and does it hold anything? And: is it one
+    /// that was never heard?
+    pub(super) fn needs_cover(&self, now: Duration, id: NodeId, peer: &Peer) -> (bool, bool) {
+        let restarted = peer.listens() && peer.speaks();
+        let unheard = peer.may_be_there() && peer.rest.kernel.is_alive(now);
+        let silent = restarted || peer.silent_since().is_some() || unheard;
+        let alive = peer.rest.kernel.silent_since(peer.rest.reports.answered).is_none();
+        let covering = self.covers.contains(&id);
+        let holds = || self.book.addresses_of(id).next().is_some() || unheard && !self.presumed_of(id).is_empty();
+        (silent && alive && (covering || holds()), unheard)
+    }
+
+    /// Those that answer for a silent node, by this node's account.
+    pub(super) fn coverers(&self, id: NodeId, unheard: bool) -> Vec<NodeId> {
+        let counts = |peer: &Peer| peer.takes_part() || unheard && self.may_act_unheard(peer);
+        let others = self.peers.iter().filter(|(other, peer)| *other != id && counts(peer)).map(|(other, _)| other);
+        let me = (self.state == State::Active).then_some(self.id);
+        let mut able: Vec<NodeId> = others.chain(me).collect();
+        able.sort_unstable_by_key(|node| cover_rank(id, *node));
+        able.truncate(COVERERS);
+        able
+    }
+
     /// Begins or ends to answer for a node.
     pub(super) fn update_cover(&mut self, now: Duration, id: NodeId) {
         let Some(peer) = self.peers.get(id) else { return };
-        let restarted = peer.listens() && peer.speaks();
-        let unheard = peer.may_be_there() && peer.kernel.is_alive(now);
-        let silent = restarted || peer.silent_since().is_some() || unheard;
-        let alive = peer.kernel.silent_since(peer.reports.answered).is_none();
-        let able = self.state == State::Active && self.stall.is_none() && self.carrier;
         let covering = self.covers.contains(&id);
-        let may = silent && alive && able && !self.breaks(Mutation::NoCover);
-        let holds = || self.book.addresses_of(id).next().is_some() || unheard && !self.presumed_of(id).is_empty();
-        let wanted = may && (covering || holds()) && self.is_coverer(id, unheard);
+        let able = self.state == State::Active && self.stall.is_none() && self.carrier;
+        let (needed, unheard) = self.needs_cover(now, id, peer);
+        let wanted = needed && able && !self.breaks(Mutation::NoCover) && self.is_coverer(id, unheard);
         if wanted && !covering {
             // Somebody may have taken an address of it, and this node may have missed the claim.
             if self.lacking.is_empty() {

@@ -10,6 +10,7 @@ mod listing;
 mod liveness;
 mod ownership;
 mod packets;
+mod snapshot;
 mod stopping;
 
 use std::{
@@ -30,13 +31,14 @@ use crate::{
     mutation::Mutation,
     node::NodeId,
     peers::Peers,
+    run::Run,
     timers::{self, VIEW_FRESH},
     types::{Config, Counters, Event, Input, Neighbour, Output, SavedState},
     view::Vip,
     wire::{Body, Change, Frame, Keyring, Rejected, State},
 };
 use hearing::Hearing;
-use hello::HelloClock;
+use hello::{HelloClock, Voice};
 use joining::{Barrier, Stall};
 use listing::FullList;
 use packets::Overheard;
@@ -53,6 +55,8 @@ pub struct Segment {
     keys: Arc<Keyring>,
     rng: fastrand::Rng,
     started: Duration,
+    /// When it last joined the segment: at the end of a barrier.
+    joined: Duration,
     /// When this was called last.
     called: Duration,
     state: State,
@@ -75,6 +79,8 @@ pub struct Segment {
     announced_unheard: BTreeMap<IpAddr, NodeId>,
 
     hello: HelloClock,
+    /// What its last frame was written in, until a peer or the keys change.
+    voice: Option<Voice>,
     hearing: Hearing,
     barrier: Option<Barrier>,
     stall: Option<Stall>,
@@ -100,6 +106,8 @@ pub struct Segment {
     defended: BTreeMap<IpAddr, Duration>,
     /// Changes of this node's claims that are to be sent.
     changes: BTreeMap<IpAddr, Change>,
+    /// New claims that are to be said once more, and when.
+    repeats: Agenda<()>,
     /// Addresses that two nodes claim, and when that is to be looked into.
     disputes: Agenda<()>,
     /// Claims of other nodes that are to be sent, because somebody does not know them.
@@ -120,6 +128,8 @@ struct Contention {
     reason: Reason,
     /// Since when nobody holds it as it should be held, and this node could claim.
     since: Duration,
+    /// The node that held it and is dead.
+    left_by: Option<NodeId>,
 }
 
 impl Segment {
@@ -132,6 +142,7 @@ impl Segment {
             keys,
             rng: fastrand::Rng::with_seed(config.seed),
             started: now,
+            joined: now,
             called: now,
             state: State::Listening,
             carrier: true,
@@ -146,6 +157,7 @@ impl Segment {
             deleted: Agenda::default(),
             announced_unheard: BTreeMap::new(),
             hello: HelloClock::new(now, config.timers),
+            voice: None,
             hearing: Hearing::new(now),
             barrier: Some(Barrier::new(now)),
             stall: None,
@@ -163,6 +175,7 @@ impl Segment {
             hold_down: HoldDown::default(),
             defended: BTreeMap::new(),
             changes: BTreeMap::new(),
+            repeats: Agenda::default(),
             disputes: Agenda::default(),
             covered_changes: BTreeMap::new(),
             full_list: None,
@@ -192,9 +205,9 @@ impl Segment {
         self.wake(now);
         match input {
             Input::Vip(address, vip) => self.view_changed(now, address, vip),
-            Input::Fresh => {
+            Input::Fresh(at) => {
                 let was_fresh = self.view_is_fresh(now);
-                self.view_fresh_at = Some(now);
+                self.view_fresh_at = self.view_fresh_at.max(Some(at.min(now)));
                 if !was_fresh {
                     self.evaluate_all(now);
                 }
@@ -205,7 +218,10 @@ impl Segment {
                 self.peers_at = now;
                 self.evaluate_contended(now);
             }
-            Input::Keys(keys) => self.keys = keys,
+            Input::Keys(keys) => {
+                self.keys = keys;
+                self.voice = None;
+            }
             Input::Carrier(carrier) => self.carrier_changed(now, carrier),
             Input::Interface { mac, address } => self.interface_changed(now, mac, address),
             Input::Neighbours(neighbours) => self.neighbours = neighbours,
@@ -266,6 +282,7 @@ impl Segment {
             self.attend_peers(now);
         }
         self.judge_disputes(now);
+        self.repeat_claims(now);
         while let Some(step) = self.first_claims.poll(now) {
             match step {
                 Step::Enquire(address) => self.outputs.push_back(Output::Enquire(address)),
@@ -273,7 +290,7 @@ impl Segment {
             }
         }
         self.solicit(now);
-        if self.is_answering() {
+        if self.may_announce() {
             while let Some(address) = self.announcer.poll(now) {
                 self.outputs.push_back(Output::Announce { address, mac: self.config.mac });
             }
@@ -288,7 +305,7 @@ impl Segment {
 
     /// When [`Segment::handle_timeout`] has something to do.
     pub fn poll_timeout(&self) -> Option<Duration> {
-        let announcer = self.announcer.poll_timeout().filter(|_| self.is_answering());
+        let announcer = self.announcer.poll_timeout().filter(|_| self.may_announce());
         [
             Some(self.hello.next),
             Some(self.peers_at),
@@ -297,6 +314,7 @@ impl Segment {
             self.turns.next(),
             self.first_claims.poll_timeout(),
             self.overheard.next(),
+            self.repeats.next(),
             self.disputes.next(),
             self.hearing.solicit_at(),
             announcer,
@@ -326,6 +344,12 @@ impl Segment {
             && (self.stall.is_none() || self.breaks(Mutation::AnswerAfterStall))
     }
 
+    /// May it announce again what it owns? Not while it hears nobody any more: it would not hear of a successor either,
+    /// and its last rounds would lead clients back to it.
+    fn may_announce(&self) -> bool {
+        self.is_answering() && (self.is_hearing() || !self.hearing.had_peers())
+    }
+
     /// What a later run should know.
     pub fn saved_state(&self) -> SavedState {
         SavedState {
@@ -334,9 +358,15 @@ impl Segment {
         }
     }
 
-    /// Frames taken in and dropped.
+    /// Frames sent, taken in and dropped.
     pub fn counters(&self) -> Counters {
         self.counters
+    }
+
+    /// When a peer was last heard; `None` if it is not heard.
+    pub fn last_heard(&self, node: NodeId) -> Option<Duration> {
+        let peer = self.peers.get(node).filter(|peer| peer.speaks())?;
+        peer.run.as_ref().map(Run::heard)
     }
 
     /// The time between two Hellos, as last promised.

@@ -9,8 +9,8 @@ use crate::{
     first_claim,
     mutation::Mutation,
     node::NodeId,
-    peers::{Peer, Presence},
-    timers::{BARRIER, COVER_MAX, FIRST_CLAIM_PROBE_EVERY, FIRST_CLAIM_PROBES},
+    peer::{Peer, Presence},
+    timers::{BARRIER, COVER_MAX, FIRST_CLAIM_PROBE_EVERY, FIRST_CLAIM_PROBES, SETTLED},
     types::{Event, Output, Withdrawal},
     view::Vip,
     wire::{Change, State},
@@ -38,7 +38,8 @@ impl Segment {
             }
             None => {
                 let seen = self.vips.remove(&address).map(|vip| vip.birth);
-                let own = self.book.of(self.id, address).map(|claim| claim.birth);
+                // What an earlier run claimed is not to be resumed either.
+                let own = self.book.of(self.id, address).or(self.resume.get(&address)).map(|claim| claim.birth);
                 if let Some(birth) = seen.or(own) {
                     self.note_deleted(now, address, birth);
                 }
@@ -123,10 +124,7 @@ impl Segment {
                 self.strike(address, Some(why));
                 self.tell(Event::Withdrawn { address, why });
             }
-            Verdict::Renew if self.may_claim() => self.claim(now, address, Reason::Recreated),
-            Verdict::Renew => {
-                self.contending.insert(address, Contention { reason: Reason::Recreated, since: now });
-            }
+            Verdict::Renew => self.renew(now, address),
             Verdict::Contend(reason) => self.contend(now, address, reason),
         }
         self.refresh_answer(address);
@@ -151,17 +149,19 @@ impl Segment {
             let mine = candidates.class_of(self.id);
             VipFacts { birth: vip.birth, has_candidates: !candidates.is_empty(), mine, holders }
         });
-        let held_down = self.hold_down.until(now, address);
-        if let Some(until) = held_down {
+        let held_down = self.hold_down.until(now, address).filter(|_| !self.breaks(Mutation::RetakeWithoutHoldDown));
+        let unsettled = Some(self.joined + SETTLED).filter(|settled| *settled > now);
+        let waits = held_down.max(unsettled);
+        if let Some(until) = waits {
             self.turns.set(until, address, ());
         }
-        let held_down = held_down.is_some() && !self.breaks(Mutation::RetakeWithoutHoldDown);
         Facts {
             own: self.book.of(self.id, address).copied(),
             holder,
             vip,
             deleted: self.deleted_birth(address),
-            may_move: self.view_is_fresh(now) && !held_down,
+            fresh: self.view_is_fresh(now),
+            waits: waits.is_some(),
         }
     }
 
@@ -204,12 +204,12 @@ impl Segment {
 
     /// A node that is not heard, but is taken to own an address that nobody claims: the API or the wire says that it
     /// announces it, and its kernel is not known to be silent.
-    fn presumed(&self, address: IpAddr) -> Option<NodeId> {
+    pub(super) fn presumed(&self, address: IpAddr) -> Option<NodeId> {
         if self.breaks(Mutation::IgnoreUnheardPeers) {
             return None;
         }
         // What was seen on the wire needs less to be believed than what the API once said.
-        let silent = |peer: &Peer| peer.kernel.silent_since(peer.reports.answered).is_some();
+        let silent = |peer: &Peer| peer.rest.kernel.silent_since(peer.rest.reports.answered).is_some();
         let there = |peer: &Peer| peer.pending.is_some() || peer.presence() != Presence::Dead && !silent(peer);
         let alive = |peer: &Peer| !peer.speaks() && there(peer);
         let seen = self.announced_unheard.get(&address).copied();
@@ -222,7 +222,7 @@ impl Segment {
     /// it is the network that drops the protocol, and they are all at work. Not if its kernel is silent.
     pub(super) fn may_act_unheard(&self, peer: &Peer) -> bool {
         let everybody = self.peers.speaking() == 0 && peer.silent_since().is_some();
-        peer.may_be_there() || everybody && peer.kernel.silent_since(peer.reports.answered).is_none()
+        peer.may_be_there() || everybody && peer.rest.kernel.silent_since(peer.rest.reports.answered).is_none()
     }
 
     /// The addresses a node is presumed to own.
@@ -253,19 +253,40 @@ impl Segment {
         None
     }
 
-    fn may_claim(&self) -> bool {
+    pub(super) fn may_claim(&self) -> bool {
         let hears = self.is_hearing() || self.breaks(Mutation::TakeOverWhileDeaf);
         self.state == State::Active && self.stall.is_none() && self.carrier && hears
     }
 
-    /// Claims an address in this node's turn.
-    fn contend(&mut self, now: Duration, address: IpAddr, reason: Reason) {
+    /// There is something to claim. With no peer to hear, what was heard before that was noticed says little: somebody
+    /// has to answer first.
+    fn notice(&mut self, now: Duration, address: IpAddr) {
         if self.peers.speaking() == 0 && !self.contending.contains_key(&address) {
-            // With no peer to hear, what was heard before this was noticed says little: somebody has to answer first.
             self.hearing.restart(now);
         }
+    }
+
+    /// No peer is heard, and since then nobody else was either.
+    fn heard_nothing_since(&self, since: Duration) -> bool {
+        self.peers.speaking() == 0
+            && self.hearing.evidence().is_none_or(|evidence| evidence < since)
+            && !self.breaks(Mutation::TakeOverWhileDeaf)
+    }
+
+    /// Claims an address of this node's for a new object, as soon as it may.
+    fn renew(&mut self, now: Duration, address: IpAddr) {
+        self.notice(now, address);
+        self.contending.insert(address, Contention { reason: Reason::Recreated, since: now, left_by: None });
+        if self.may_claim() {
+            self.claim(now, address, Reason::Recreated);
+        }
+    }
+
+    /// Claims an address in this node's turn.
+    fn contend(&mut self, now: Duration, address: IpAddr, reason: Reason) {
+        self.notice(now, address);
         let may_claim = self.may_claim();
-        let contention = self.contending.entry(address).or_insert(Contention { reason, since: now });
+        let contention = self.contending.entry(address).or_insert(Contention { reason, since: now, left_by: None });
         if reason != Reason::Vacant {
             contention.reason = reason;
         }
@@ -274,7 +295,7 @@ impl Segment {
             contention.since = now;
             return;
         }
-        let Contention { reason, since } = *contention;
+        let Contention { reason, since, .. } = *contention;
         if let Some((decided, _)) = self.overheard.get(address).filter(|(decided, _)| *decided > now) {
             self.turns.set(decided, address, ());
             return;
@@ -293,6 +314,11 @@ impl Segment {
         if due > now {
             self.turns.set(due, address, ());
             self.ask_unheard_candidates(now, &vip);
+            return;
+        }
+        if place > 0 && self.heard_nothing_since(since) {
+            // It may have ceased to hear, or those before it may have claimed unheard: somebody has to answer first.
+            self.hearing.restart(now);
             return;
         }
         if holder.is_none() && !known && !self.is_free(now, address) {
@@ -338,20 +364,26 @@ impl Segment {
         };
         let key = ClaimKey::of(address, &vip.uid, &self.config.node);
         let cover = vip.cover;
-        self.enter_claim(now, Claim { address, birth, epoch, key, reason, cover });
+        let holder = self.best_claim(address).map(|(id, _)| id);
+        let left_by = self.contending.get(&address).and_then(|contention| contention.left_by);
+        let from = holder.or(left_by).filter(|id| *id != self.id);
+        self.enter_claim(now, Claim { address, birth, epoch, key, reason, cover }, from);
         self.announce(now, address);
     }
 
-    /// From now on this node owns an address.
-    pub(super) fn enter_claim(&mut self, now: Duration, claim: Claim) {
+    /// From now on this node owns an address, which was another's or nobody's.
+    pub(super) fn enter_claim(&mut self, now: Duration, claim: Claim, from: Option<NodeId>) {
         self.settle_contention(claim.address);
         self.note_floor(&claim);
         self.book.set(self.id, claim);
         self.gained.insert(claim.address, now);
         self.changes.insert(claim.address, Change::Claimed(claim));
+        self.repeat_later(now, claim.address);
         self.state_changed = true;
         self.announced_unheard.remove(&claim.address);
-        self.tell(Event::Owned(claim));
+        let before = from.and_then(|id| self.peers.get(id)).filter(|peer| !peer.speaks());
+        let silent_for = before.and_then(Peer::last_sign).map(|sign| now.saturating_sub(sign));
+        self.tell(Event::Owned { claim, from, silent_for });
         self.refresh_answer(claim.address);
         self.peers_at = self.peers_at.min(now + self.interval());
     }

@@ -8,7 +8,7 @@ use crate::{
     first_claim::Answer,
     mac::MacAddr,
     node::NodeId,
-    peers::Presence,
+    peer::Presence,
     timers::DEFEND_EVERY,
     types::{Event, Output},
     view::Packet,
@@ -83,7 +83,7 @@ impl Segment {
         let Some(peer) = self.peers.get_mut(id) else { return false };
         let own = peer.probe_target().is_some_and(|(target, _)| target == address);
         if own {
-            peer.kernel.answered(now);
+            peer.rest.kernel.answered(now);
             self.peers_at = self.peers_at.min(now);
         }
         own
@@ -108,9 +108,9 @@ impl Segment {
     /// A node that is not heard announces an address: it has taken it.
     fn announced_by_unheard(&mut self, now: Duration, id: NodeId, address: IpAddr) {
         let Some(peer) = self.peers.get_mut(id) else { return };
-        peer.kernel.answered(now);
+        peer.rest.kernel.answered(now);
         if peer.presence() == Presence::Dead {
-            let silent = peer.run.as_ref().map(|run| Presence::Silent { since: run.heard, reported: false });
+            let silent = peer.run.as_ref().map(|run| Presence::Silent { since: run.heard(), reported: false });
             self.peers.set_presence(id, silent.unwrap_or(Presence::Unheard));
         }
         self.announced_unheard.insert(address, id);
@@ -123,7 +123,7 @@ impl Segment {
     /// stops; of two that have just begun, the one with the lower key.
     fn outlasts(&self, own: &Claim, other: NodeId) -> bool {
         let (Some(vip), Some(peer)) = (self.vips.get(&own.address), self.peers.get(other)) else { return false };
-        self.announcer.is_pending(own.address) && own.key > ClaimKey::of(own.address, &vip.uid, &peer.name)
+        self.announcer.is_pending(own.address) && own.key > ClaimKey::of(own.address, &vip.uid, &peer.rest.name)
     }
 
     /// Somebody outside the cluster says that an address is its own.

@@ -51,6 +51,36 @@ enum Traffic {
     Packet(Packet, Option<MacAddr>),
 }
 
+/// A node's next Claims frame is lost, and for a while its Hellos and announcements are.
+#[derive(Clone, Copy, Debug)]
+pub struct Losses {
+    node: usize,
+    lasts: Duration,
+    /// When the first announcement was lost: it goes out just before the claim.
+    begun: Option<Duration>,
+    claims_lost: bool,
+}
+
+impl Losses {
+    pub fn new(node: usize, lasts: Duration) -> Self {
+        Self { node, lasts, begun: None, claims_lost: false }
+    }
+
+    /// Is this lost?
+    fn takes(&mut self, now: Duration, from: usize, output: &Output) -> bool {
+        if from != self.node {
+            return false;
+        }
+        match output {
+            // The type is the second byte of a frame; 2 is Claims.
+            Output::Send(bytes) if bytes[1] == 2 => !std::mem::replace(&mut self.claims_lost, true),
+            Output::Send(_) => self.begun.is_some_and(|begun| now < begun + self.lasts),
+            Output::Announce { .. } => now < *self.begun.get_or_insert(now) + self.lasts,
+            _ => false,
+        }
+    }
+}
+
 /// Some nodes on one wire.
 pub struct Bus {
     pub now: Duration,
@@ -61,6 +91,8 @@ pub struct Bus {
     pub deaf: BTreeSet<usize>,
     /// Nodes nobody hears.
     pub mute: BTreeSet<usize>,
+    /// Frames that are lost.
+    pub loses: Option<Losses>,
     /// The switch drops the protocol, and passes everything else.
     pub drops_protocol: bool,
     /// Every event, with its time and node.
@@ -83,6 +115,7 @@ impl Bus {
             kernels: (1..=nodes).collect(),
             deaf: BTreeSet::new(),
             mute: BTreeSet::new(),
+            loses: None,
             drops_protocol: false,
             events: Vec::new(),
             announced: Vec::new(),
@@ -132,7 +165,7 @@ impl Bus {
         for (address, vip) in &self.views {
             segment.handle(self.now, Input::Vip(*address, Some(Arc::clone(vip))));
         }
-        segment.handle(self.now, Input::Fresh);
+        segment.handle(self.now, Input::Fresh(self.now));
         self.speakers.insert(node, segment);
     }
 
@@ -177,6 +210,14 @@ impl Bus {
         }
     }
 
+    /// The object of an address is gone, and every node that runs is told.
+    pub fn unpublish(&mut self, address: IpAddr) {
+        self.views.remove(&address);
+        for node in self.speakers.keys().copied().collect::<Vec<_>>() {
+            self.tell(node, Input::Vip(address, None));
+        }
+    }
+
     /// A fact for one node.
     pub fn tell(&mut self, node: usize, input: Input) {
         let now = self.now;
@@ -187,7 +228,7 @@ impl Bus {
     /// Every view is fresh.
     pub fn refresh(&mut self) {
         for node in self.speakers.keys().copied().collect::<Vec<_>>() {
-            self.tell(node, Input::Fresh);
+            self.tell(node, Input::Fresh(self.now));
         }
     }
 
@@ -248,6 +289,10 @@ impl Bus {
 
     fn collect(&mut self, node: usize) {
         while let Some(output) = self.speakers.get_mut(&node).unwrap().poll_output() {
+            let now = self.now;
+            if self.loses.as_mut().is_some_and(|losses| losses.takes(now, node, &output)) {
+                continue;
+            }
             let packet = |asks, binding| Packet { source: mac(node), binding, asks };
             let mine = Some((own_address(node), mac(node)));
             let traffic = match output {
@@ -311,7 +356,7 @@ impl Bus {
     /// Changes of owners since a moment: node and reason.
     pub fn claims_since(&self, since: Duration) -> Vec<(usize, Reason)> {
         let claim = |(at, node, event): &(Duration, usize, Event)| match event {
-            Event::Owned(claim) if *at >= since => Some((*node, claim.reason)),
+            Event::Owned { claim, .. } if *at >= since => Some((*node, claim.reason)),
             _ => None,
         };
         self.events.iter().filter_map(claim).collect()

@@ -1,0 +1,259 @@
+//! One other speaker of the segment: who it is, when it was heard, what its kernel says.
+
+use std::{net::IpAddr, time::Duration};
+
+use crate::{
+    kernel::{KernelWatch, Reports},
+    mac::MacAddr,
+    node::{Incarnation, NodeId, NodeName},
+    run::{Pending, Run},
+    timers,
+    wire::{Heard, KeyId, State},
+};
+
+/// How often a run that has just been found to hear this node is echoed: one may be lost. What is lost then costs it the
+/// end of its join barrier, no more. A run that has not got that far is echoed in answer to each of its Hellos.
+const ECHOES: u8 = 2;
+
+/// A node on the segment that is not this one.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    /// The run that is heard both ways.
+    pub(crate) run: Option<Run>,
+    /// A run that has not yet shown that it hears this node.
+    pub(crate) pending: Option<Box<Pending>>,
+    presence: Presence,
+    /// When somebody else last heard it: at a start all echo all, and this is written as often as `run`.
+    reported: Option<Duration>,
+    /// Hellos in which it is still to be echoed.
+    pub(crate) echoes: u8,
+    /// Somebody suspects it, and this node hears it: to be said in the next Hello.
+    pub(crate) vouch: bool,
+    /// What a Hello that says nothing new does not touch.
+    pub(crate) rest: Box<Rest>,
+}
+
+/// What matters while a peer comes, is silent or goes.
+#[derive(Debug)]
+pub(crate) struct Rest {
+    /// Its name, once a Hello or the API has said it.
+    pub(crate) name: NodeName,
+    /// Where the API says that it is.
+    pub(crate) station: Option<(MacAddr, IpAddr)>,
+    /// Since when it has not been heard, however it has stood since; `None`: it is heard, or never was.
+    pub(crate) absent_since: Option<Duration>,
+    /// What its kernel says.
+    pub(crate) kernel: KernelWatch,
+    /// What others say about it.
+    pub(crate) reports: Reports,
+}
+
+/// How a peer stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Presence {
+    /// Never heard both ways, or dead and forgotten.
+    Unheard,
+    /// Heard.
+    Speaking,
+    /// Not heard for one and a half intervals, or it said that it restarts.
+    Silent {
+        /// Since when.
+        since: Duration,
+        /// Has it been reported that the cover lasts long?
+        reported: bool,
+    },
+    /// Silent, and so is its kernel.
+    Dead,
+}
+
+impl Peer {
+    /// A peer that was never heard.
+    pub(crate) fn new(name: NodeName) -> Self {
+        let rest = Rest {
+            name,
+            station: None,
+            absent_since: None,
+            kernel: KernelWatch::default(),
+            reports: Reports::default(),
+        };
+        Self {
+            run: None,
+            pending: None,
+            presence: Presence::Unheard,
+            reported: None,
+            echoes: 0,
+            vouch: false,
+            rest: Box::new(rest),
+        }
+    }
+
+    /// Somebody else heard it.
+    pub(crate) fn heard_elsewhere(&mut self, at: Duration) {
+        self.reported = self.reported.max(Some(at));
+    }
+
+    /// What others said of it counts no more: it is heard here.
+    pub(crate) fn forget_reports(&mut self) {
+        self.reported = None;
+        self.rest.reports = Reports::default();
+    }
+
+    /// Its run, if it is heard.
+    pub(crate) fn speaking_run(&mut self) -> Option<&mut Run> {
+        if self.speaks() { self.run.as_mut() } else { None }
+    }
+
+    /// It stands differently from now on. Only [`Peers`](crate::peers::Peers), which counts, may say so.
+    pub(crate) fn stand(&mut self, presence: Presence) {
+        self.presence = presence;
+    }
+
+    /// When its run that has not shown that it hears this node is no sign of it any more.
+    pub(crate) fn pending_until(&self) -> Option<Duration> {
+        self.pending.as_ref().map(|pending| pending.heard + timers::lost_after(pending.interval))
+    }
+
+    /// It is to be told that it is heard.
+    pub(crate) fn echo(&mut self) {
+        self.echoes = self.echoes.max(1);
+    }
+
+    /// It is to be told that it counts.
+    pub(crate) fn echo_well(&mut self) {
+        self.echoes = ECHOES;
+    }
+
+    /// How it stands.
+    pub(crate) fn presence(&self) -> Presence {
+        self.presence
+    }
+
+    /// Is it heard?
+    pub(crate) fn speaks(&self) -> bool {
+        self.presence == Presence::Speaking
+    }
+
+    /// Since when it is silent.
+    pub(crate) fn silent_since(&self) -> Option<Duration> {
+        match self.presence {
+            Presence::Silent { since, .. } => Some(since),
+            _ => None,
+        }
+    }
+
+    /// Could it claim something now?
+    pub(crate) fn takes_part(&self) -> bool {
+        self.speaks() && self.takes_part_when_heard()
+    }
+
+    /// Could it claim something when it was last heard?
+    pub(crate) fn takes_part_when_heard(&self) -> bool {
+        self.run.as_ref().is_some_and(|run| run.state == State::Active && !run.deaf)
+    }
+
+    /// Has its speaker restarted, and not yet got to the point where it answers?
+    pub(crate) fn listens(&self) -> bool {
+        self.run.as_ref().is_some_and(|run| run.state == State::Listening)
+    }
+
+    /// Was it never heard both ways, but the API lists it, or it is heard one way? Not if its kernel is silent.
+    pub(crate) fn may_be_there(&self) -> bool {
+        self.presence == Presence::Unheard && (self.rest.station.is_some() || self.pending.is_some())
+    }
+
+    /// Was it never heard, and is its kernel asked for a sign of life?
+    pub(crate) fn is_asked_for(&self) -> bool {
+        self.presence == Presence::Unheard && self.rest.kernel.is_watched()
+    }
+
+    /// Was it not heard for so long that it need not be remembered?
+    pub(crate) fn is_forgettable(&self, now: Duration, after: Duration) -> bool {
+        self.rest.station.is_none() && self.pending.is_none() && self.last_sign().is_none_or(|sign| now >= sign + after)
+    }
+
+    /// Time during which this node could not hear is no silence of the peer.
+    pub(crate) fn postpone(&mut self, now: Duration, gap: Duration) {
+        if let Some(run) = self.speaking_run() {
+            run.postpone(now, gap);
+        }
+        self.rest.kernel.recount(now);
+    }
+
+    /// Its link-layer address, by its own account or else the API's.
+    pub(crate) fn mac(&self) -> Option<MacAddr> {
+        self.run.as_ref().map(|run| run.said().mac).or(self.rest.station.map(|(mac, _)| mac))
+    }
+
+    /// The keys it accepts, if it is heard at all.
+    pub(crate) fn accepted_keys(&self) -> Option<&[KeyId]> {
+        let pending = self.pending.as_ref().map(|pending| pending.keys.as_slice());
+        pending.or_else(|| self.run.as_ref().filter(|_| self.speaks()).map(|run| run.said().keys.as_slice()))
+    }
+
+    /// The highest protocol version it reads, if it is heard at all.
+    pub(crate) fn reads_version(&self) -> Option<u8> {
+        let pending = self.pending.as_ref().map(|pending| pending.highest_version);
+        pending.or_else(|| self.run.as_ref().filter(|_| self.speaks()).map(|run| run.said().highest_version))
+    }
+
+    /// Where its kernel can be asked for a sign of life.
+    pub(crate) fn probe_target(&self) -> Option<(IpAddr, MacAddr)> {
+        let said = self.run.as_ref().and_then(|run| Some((run.said().address?, run.said().mac)));
+        said.or(self.rest.station.map(|(mac, address)| (address, mac)))
+    }
+
+    /// The last sign of its speaker: heard here, or by somebody who is heard here.
+    pub(crate) fn last_sign(&self) -> Option<Duration> {
+        self.run.as_ref().map(Run::heard).max(self.reported)
+    }
+
+    /// When it becomes silent unless it is heard.
+    pub(crate) fn silent_at(&self) -> Option<Duration> {
+        self.run.as_ref().map(|run| run.heard() + timers::silent_after(run.interval()))
+    }
+
+    /// Has nobody heard it for three intervals? `interval`: this node's, if the peer's is not known.
+    pub(crate) fn is_lost(&self, now: Duration, interval: Duration) -> bool {
+        self.lost_at(interval).is_none_or(|at| at <= now)
+    }
+
+    /// When it counts as lost unless somebody hears it; `None` if nobody ever did.
+    pub(crate) fn lost_at(&self, interval: Duration) -> Option<Duration> {
+        let interval = self.run.as_ref().map_or(interval, Run::interval);
+        let known = self.last_sign().max(self.silent_since().filter(|_| self.run.is_none()));
+        Some(known? + timers::lost_after(interval))
+    }
+
+    /// What to say about it in a Hello at `now`, if anything. `evidence`: when this node last heard anything.
+    pub(crate) fn mention(
+        &self,
+        id: NodeId,
+        now: Duration,
+        wants_claims: bool,
+        evidence: Option<Duration>,
+    ) -> Option<Heard> {
+        let pending = self.pending.as_ref().filter(|_| self.echoes > 0);
+        let asked_for = self.is_asked_for();
+        let silent = self.silent_since().is_some() && !self.listens() || asked_for;
+        if pending.is_none() && self.echoes == 0 && !self.vouch && !wants_claims && !silent {
+            return None;
+        }
+        // What is pending is what matters: it is the run that speaks now.
+        let (incarnation, sequence, heard) = match (&pending, &self.run) {
+            (Some(pending), _) => (pending.incarnation, pending.sequence, pending.heard),
+            (None, Some(run)) => (run.incarnation, run.sequence(), run.heard()),
+            // Never heard: others may know its runs.
+            (None, None) => (Incarnation(0), 0, Duration::ZERO),
+        };
+        Some(Heard {
+            node: id,
+            incarnation,
+            sequence,
+            age: now.saturating_sub(heard),
+            kernel: self.rest.kernel.report(now, evidence),
+            wants_echo: pending.is_some(),
+            wants_claims,
+            suspect: pending.is_none() && silent,
+        })
+    }
+}
