@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use herald_crds::{
-    AddressPool, VirtualIP, VirtualIPSpec,
-    pool::FamilyUsage,
+    AddressPool, L2Advertisement, VirtualIP, VirtualIPSpec,
+    pool::{FamilyUsage, QuarantinedAddress},
     virtual_ip::{AnnouncedReason, ServiceReference},
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -20,6 +20,10 @@ pub enum Subject {
     Service(ServiceKey),
     /// A pool.
     Pool(String),
+    /// An advertisement.
+    Advertisement(String),
+    /// A VirtualIP that is named after another address than its own, by its name.
+    StrayVirtualIp(String),
 }
 
 /// A condition without its time, which the writer adds: decisions know no clock.
@@ -126,12 +130,14 @@ pub struct EventValue {
 }
 
 /// What a pool's status is to say.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct PoolReport {
     /// Counts of IPv4.
     pub ipv4: Option<FamilyUsage>,
     /// Counts of IPv6.
     pub ipv6: Option<FamilyUsage>,
+    /// Its quarantine.
+    pub quarantined: Vec<QuarantinedAddress>,
     /// Both conditions.
     pub conditions: Vec<ConditionValue>,
 }
@@ -186,6 +192,8 @@ pub enum Action {
         reason: AnnouncedReason,
         /// The condition.
         condition: ConditionValue,
+        /// The conditions of other types, which stay.
+        others: Vec<Condition>,
     },
     /// Patches a Service's status, condition and finalizer at once.
     PatchServiceStatus {
@@ -207,6 +215,35 @@ pub enum Action {
         /// The status.
         report: PoolReport,
     },
+    /// Writes an advertisement's status.
+    PatchAdvertisementStatus {
+        /// The advertisement.
+        advertisement: String,
+        /// Resource version decided upon.
+        resource_version: String,
+        /// The condition.
+        condition: ConditionValue,
+    },
+    /// Says what is wrong with a VirtualIP whose name is not that of its address.
+    DescribeStrayVirtualIp {
+        /// Its name.
+        name: String,
+        /// Resource version decided upon.
+        resource_version: String,
+        /// The condition.
+        condition: ConditionValue,
+        /// The conditions of other types, which stay.
+        others: Vec<Condition>,
+    },
+    /// Lets such a VirtualIP go.
+    ReleaseStrayVirtualIp {
+        /// Its name.
+        name: String,
+        /// Resource version decided upon.
+        resource_version: String,
+        /// The finalizers that stay.
+        remaining: Vec<String>,
+    },
     /// Posts an event.
     Event(EventValue),
 }
@@ -224,6 +261,10 @@ impl Action {
                 Some(Subject::Service(ServiceKey { namespace: service.namespace.clone(), name: service.name.clone() }))
             }
             Self::PatchPoolStatus { pool, .. } => Some(Subject::Pool(pool.clone())),
+            Self::PatchAdvertisementStatus { advertisement, .. } => Some(Subject::Advertisement(advertisement.clone())),
+            Self::DescribeStrayVirtualIp { name, .. } | Self::ReleaseStrayVirtualIp { name, .. } => {
+                Some(Subject::StrayVirtualIp(name.clone()))
+            }
             Self::Event(_) => None,
         }
     }
@@ -238,11 +279,15 @@ pub enum Outcome {
     Service(Box<ServiceView>),
     /// A pool was written.
     Pool(Box<AddressPool>),
+    /// An advertisement was written.
+    Advertisement(Box<L2Advertisement>),
     /// The object is gone (404): what was to be taken away from it has gone with it.
     Gone,
     /// Written; there is nothing to show.
     Done,
-    /// Not written (conflict, there already, throttled, server error, refused): decide again, after a pause that grows.
-    /// What is in the way comes by the watch.
+    /// Not written, for a reason of this object (conflict, there already, server error, refused): decide again, after a
+    /// pause that grows. What is in the way comes by the watch.
     Failed,
+    /// Not written, since the API server takes no writes: decide again. The breaker says when.
+    Unavailable,
 }

@@ -1,8 +1,12 @@
-//! Which advertisements apply to an address.
+//! Which advertisements apply to an address, and what is to be said of one.
 
 use std::collections::BTreeMap;
 
-use herald_crds::{L2AdvertisementSpec, selector, virtual_ip::AdvertisementRule};
+use herald_crds::{
+    L2AdvertisementSpec,
+    selector::{self, SelectorError},
+    virtual_ip::AdvertisementRule,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 /// A VirtualIP holds at most this many rules (its schema); the first by name count.
@@ -55,6 +59,78 @@ fn rule(name: &str, spec: &L2AdvertisementSpec) -> AdvertisementRule {
         failback: spec.failback,
         cover: spec.cover,
     }
+}
+
+/// What is to be said of an advertisement.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Verdict {
+    /// Nothing.
+    #[error("every selector can be read, and every pool exists")]
+    Valid,
+    /// A selector that cannot be read: it selects nothing.
+    #[error("spec.{field}[{index}]: {source}. It selects nothing")]
+    InvalidSelector {
+        /// The list.
+        field: &'static str,
+        /// Position in it.
+        index: usize,
+        /// What is wrong.
+        source: SelectorError,
+    },
+    /// A pool that does not exist.
+    #[error("spec.addressPools names AddressPool {0}, which does not exist: create it, or take the name away")]
+    UnknownPool(String),
+    /// No node is selected.
+    #[error(
+        "spec.nodeSelectors selects none of the cluster's nodes, so what this advertisement selects is not announced by \
+         it: label a node, or change the selector"
+    )]
+    NoNodeSelected,
+}
+
+impl Verdict {
+    /// `status` of the condition `Accepted`: is it usable as written?
+    pub fn status(&self) -> &'static str {
+        if matches!(self, Self::InvalidSelector { .. }) { "False" } else { "True" }
+    }
+
+    /// Its reason.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Valid => "Valid",
+            Self::InvalidSelector { .. } => "InvalidSelector",
+            Self::UnknownPool(_) => "UnknownPool",
+            Self::NoNodeSelected => "NoNodeSelected",
+        }
+    }
+}
+
+/// What is to be said of an advertisement, among these pools and nodes. `node_labels` is asked once.
+pub fn verdict<'a, N: Iterator<Item = &'a BTreeMap<String, String>>>(
+    spec: &L2AdvertisementSpec,
+    pool_exists: impl Fn(&str) -> bool,
+    node_labels: impl FnOnce() -> N,
+) -> Verdict {
+    let preferences: Vec<_> = spec.preferred_node_selectors.iter().map(|p| p.preference.clone()).collect();
+    let lists = [
+        ("addressPoolSelectors", &spec.address_pool_selectors),
+        ("serviceSelectors", &spec.service_selectors),
+        ("nodeSelectors", &spec.node_selectors),
+        ("preferredNodeSelectors", &preferences),
+    ];
+    let empty = BTreeMap::new();
+    for (field, selectors) in lists {
+        for (index, selector) in selectors.iter().enumerate() {
+            if let Err(source) = selector::matches(selector, &empty) {
+                return Verdict::InvalidSelector { field, index, source };
+            }
+        }
+    }
+    if let Some(pool) = spec.address_pools.iter().find(|pool| !pool_exists(pool)) {
+        return Verdict::UnknownPool(pool.clone());
+    }
+    let selected = |labels| selector::any_matches(&spec.node_selectors, labels).unwrap_or(false);
+    if spec.node_selectors.is_empty() || node_labels().any(selected) { Verdict::Valid } else { Verdict::NoNodeSelected }
 }
 
 #[cfg(test)]

@@ -1,6 +1,10 @@
 //! Flags and environment.
 
 use clap::{Parser, Subcommand};
+use herald_observe::{log::LogArgs, server::Listen};
+
+/// Where metrics and health are served unless configured: next to the speaker's 7475, so that both fit on one host.
+const DEFAULT_LISTEN: &str = "[::]:7476";
 
 /// Assigns addresses to Services of type LoadBalancer.
 #[derive(Clone, Debug, Parser)]
@@ -15,7 +19,7 @@ pub struct Args {
           num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub default_provider: bool,
 
-    /// Namespace of the Lease: the one Herald runs in.
+    /// Namespace of the Lease and of the cluster's key: the one Herald runs in.
     #[arg(long, env = "HERALD_NAMESPACE", default_value = "herald-system")]
     pub namespace: String,
 
@@ -27,14 +31,13 @@ pub struct Args {
     #[arg(long, env = "HERALD_IDENTITY")]
     pub identity: Option<String>,
 
-    /// Log filter, as `tracing_subscriber::EnvFilter` reads it.
-    #[arg(long, env = "HERALD_LOG", default_value = "info")]
-    pub log: String,
+    /// Where metrics, health and the log's filter are served, as address:port; empty: nowhere.
+    #[arg(long, env = "HERALD_METRICS_LISTEN", default_value = DEFAULT_LISTEN)]
+    pub metrics_listen: Listen,
 
-    /// Log lines of JSON.
-    #[arg(long, env = "HERALD_LOG_JSON", default_value_t = false, action = clap::ArgAction::Set,
-          num_args = 0..=1, default_missing_value = "true", require_equals = true)]
-    pub log_json: bool,
+    /// The log.
+    #[command(flatten)]
+    pub log: LogArgs,
 }
 
 /// What the program does once, instead of running.

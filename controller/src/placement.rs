@@ -146,7 +146,12 @@ mod tests {
     use super::*;
 
     fn node(zone: &str) -> NodeView {
-        NodeView { labels: BTreeMap::from([("zone".to_owned(), zone.to_owned())]), ready: true, eligible: true }
+        NodeView {
+            labels: BTreeMap::from([("zone".to_owned(), zone.to_owned())]),
+            ready: true,
+            eligible: true,
+            ..NodeView::default()
+        }
     }
 
     fn segment(interface: &str, prefix: &str, default_route: bool) -> SegmentView {

@@ -1,27 +1,33 @@
 //! Ties watches, index, writer and lease together: one task owns the index, so nothing is locked.
 
-use std::time::Duration;
+use std::{io, net::SocketAddr, time::Duration};
 
 use futures::{StreamExt, stream::FuturesUnordered};
+use herald_observe::{
+    ask::{self, Asked},
+    log::LogError,
+    server::{self, Listen, Readiness, Telling},
+};
+use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use tokio::{
     sync::{mpsc, watch as signal},
+    task::JoinSet,
     time::{Instant, sleep_until},
 };
 
 use crate::{
-    action::{Action, Outcome},
+    action::Action,
     args::{Args, Command},
+    cluster_key,
     index::{Index, Kind},
     lease::Candidate,
+    metrics::{Metrics, Now},
+    outbox::Outbox,
     uninstall::{UninstallError, uninstall},
     watch::{self, Input},
-    writer::Writer,
+    writer::{Writer, Written},
 };
-
-/// Writes under way at once. 1,000 Services in a second are 3,000 writes of about 5 ms each: 15 at once would do; twice
-/// that leaves room for a slow API server, and stays below the share its priority levels give one client.
-const CONCURRENT_WRITES: usize = 32;
 
 /// Watch inputs waiting for the index. A burst of 1,000 Services fits; a full channel only makes the watches wait.
 const WAITING_INPUTS: usize = 1024;
@@ -36,13 +42,16 @@ pub enum RunError {
     #[error("the Kubernetes client could not be made")]
     Client(#[source] kube::Error),
     /// A log filter that cannot be read.
-    #[error("--log: {value:?} is no log filter: write a level (info) or target=level pairs")]
-    Log {
+    #[error("--log")]
+    Log(#[from] LogError),
+    /// The port is taken.
+    #[error("cannot listen on {address}: choose another with --metrics-listen, or none")]
+    Listen {
         /// As given.
-        value: String,
-        /// What is wrong with it.
+        address: SocketAddr,
+        /// What the kernel says.
         #[source]
-        source: tracing_subscriber::filter::ParseError,
+        source: io::Error,
     },
     /// A watch task ended.
     #[error("the watch of {0:?} has ended")]
@@ -70,9 +79,13 @@ impl Args {
     /// # Errors
     /// What keeps it from starting, or a part that ended by itself.
     pub async fn run(self) -> Result<(), RunError> {
-        let Self { command, default_provider, namespace, lease_name, identity, log, log_json } = self;
-        start_log(&log, log_json)?;
-        let config = kube::Config::infer().await.map_err(|e| RunError::Config(Box::new(e)))?;
+        // Destructured, so that a flag that is not used does not compile.
+        let Self { command, default_provider, namespace, lease_name, identity, metrics_listen, log } = self;
+        let log = log.start()?;
+        let mut config = kube::Config::infer().await.map_err(|e| RunError::Config(Box::new(e)))?;
+        // The client would try again by itself, unseen and each request alone; here the breaker and the queue do it.
+        // What runs once has neither.
+        config.default_retry = command.is_some();
         let client = Client::try_from(config).map_err(RunError::Client)?;
         if let Some(Command::Uninstall) = command {
             return Ok(uninstall(client, &namespace).await?);
@@ -85,9 +98,19 @@ impl Args {
         let (elected, leading) = signal::channel(false);
         let election =
             tokio::spawn(Candidate::new(client.clone(), &namespace, lease_name, identity.clone()).run(elected));
+        // Dropped, and with it stopped, when this returns.
+        let mut side_tasks = JoinSet::new();
+        side_tasks.spawn(cluster_key::keep_filled(client.clone(), namespace, leading.clone()));
+        let (ask, asked) = ask::channel();
+        if let Listen::On(address) = metrics_listen {
+            // Its probes would fail all the same, and say less.
+            let listener = server::bind(address).await.map_err(|source| RunError::Listen { address, source })?;
+            side_tasks.spawn(server::serve(listener, ask, log));
+        }
         let writer = Writer::new(client, identity, default_provider);
-        let result = serve(&writer, watches, received, leading).await;
-        // `leading` is dropped: the election gives the lease back and ends.
+        let result = serve(&writer, watches, received, leading, asked).await;
+        // With the last receiver of `elected` the election gives the lease back and ends: side tasks hold some.
+        drop(side_tasks);
         if let Err(error) = election.await {
             tracing::warn!(%error, "the election did not end cleanly");
         }
@@ -95,41 +118,35 @@ impl Args {
     }
 }
 
-fn start_log(filter: &str, json: bool) -> Result<(), RunError> {
-    let parsed = tracing_subscriber::EnvFilter::try_new(filter);
-    let filter = parsed.map_err(|source| RunError::Log { value: filter.to_owned(), source })?;
-    let terminal = std::io::IsTerminal::is_terminal(&std::io::stdout());
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(terminal);
-    if json {
-        log.json().init()
-    } else {
-        log.init()
-    }
-    Ok(())
-}
-
 async fn serve(
     writer: &Writer,
-    mut watches: tokio::task::JoinSet<Kind>,
+    mut watches: JoinSet<Kind>,
     mut received: mpsc::Receiver<Input>,
     mut leading: signal::Receiver<bool>,
+    mut asked: Asked<Telling>,
 ) -> Result<(), RunError> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signal)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signal)?;
     let started = Instant::now();
     let now = || started.elapsed();
-    let mut index = Index::new();
+    let mut index = Index::new(Timestamp::now());
+    let mut outbox = Outbox::default();
+    let metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
     let mut writes = FuturesUnordered::new();
     let mut synced = false;
     loop {
-        while writes.len() < CONCURRENT_WRITES
-            && let Some(action) = index.poll_action(now())
+        while writes.len() < outbox.limit(now())
+            && let Some(action) = outbox.next(|| index.poll_action(now()))
         {
-            writes.push(carry_out(writer, action));
+            writes.push(carry_out(writer, action, now()));
         }
-        // With every writer busy nothing can be decided: a timer that has run out must not spin.
-        let timeout = index.poll_timeout().filter(|_| writes.len() < CONCURRENT_WRITES);
+        let timeout = if writes.len() < outbox.limit(now()) {
+            index.poll_timeout()
+        } else {
+            // Nothing can be decided: a timer of the index that has run out must not spin.
+            outbox.timeout(now())
+        };
         tokio::select! {
             Some(input) = received.recv() => {
                 take(&mut index, input);
@@ -141,8 +158,10 @@ async fn serve(
                     tracing::info!(after = ?now(), "every kind is listed");
                 }
             }
-            Some((action, outcome)) = writes.next(), if !writes.is_empty() => {
-                index.handle_outcome(now(), &action, outcome);
+            Some(Ended { action, begun, written }) = writes.next(), if !writes.is_empty() => {
+                metrics.written(&action, now() - begun, written.failure.as_ref().map(|(failure, _)| *failure));
+                outbox.ended(now(), begun, &action, written.failure);
+                index.handle_outcome(now(), &action, written.outcome);
             }
             changed = leading.changed() => {
                 changed.map_err(|_| RunError::ElectionEnded)?;
@@ -151,6 +170,14 @@ async fn serve(
                     writes.clear(); // what is under way may arrive; it carries versions that make it fail if stale
                 }
                 index.set_leading(leads);
+            }
+            Some(reply) = asked.recv() => {
+                let now = Now { leading: *leading.borrow(), under_way: writes.len() };
+                match metrics.encode(&index.tally(), now) {
+                    // Who asked may have gone.
+                    Ok(metrics) => drop(reply.send(Telling { metrics, readiness: readiness(&index) })),
+                    Err(error) => tracing::error!(%error, "the metrics cannot be written"),
+                }
             }
             () = sleep_until(started + timeout.unwrap_or(Duration::ZERO)), if timeout.is_some() => {}
             ended = watches.join_next() => {
@@ -168,6 +195,15 @@ async fn serve(
     Ok(())
 }
 
+/// A standby is ready as well: it has listed what a leader needs.
+fn readiness(index: &Index) -> Readiness {
+    let missing: Vec<_> = index.unlisted().map(|kind| format!("{kind:?}")).collect();
+    if missing.is_empty() {
+        return Readiness::Ready;
+    }
+    Readiness::Waiting(format!("waits for the first list of {}", missing.join(", ")))
+}
+
 fn take(index: &mut Index, input: Input) {
     match input {
         Input::Apply(object) => index.apply(object),
@@ -176,8 +212,15 @@ fn take(index: &mut Index, input: Input) {
     }
 }
 
-async fn carry_out(writer: &Writer, action: Action) -> (Action, Outcome) {
+/// A write that has ended.
+struct Ended {
+    action: Action,
+    begun: Duration,
+    written: Written,
+}
+
+async fn carry_out(writer: &Writer, action: Action, begun: Duration) -> Ended {
     tracing::debug!(?action, "writes");
-    let outcome = writer.write(&action).await;
-    (action, outcome)
+    let written = writer.write(&action).await;
+    Ended { action, begun, written }
 }

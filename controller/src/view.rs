@@ -18,8 +18,13 @@ use herald_crds::{
 };
 use ipnet::IpNet;
 use k8s_openapi::{
-    api::core::v1::{Node, Service},
+    api::core::v1::{Node, Service, ServicePort},
     apimachinery::pkg::apis::meta::v1::{Condition, ManagedFieldsEntry, ObjectMeta},
+};
+
+use crate::{
+    allocator::{Port, Sharing},
+    caveat::{self, Caveat},
 };
 
 /// Namespace and name of a Service.
@@ -83,6 +88,10 @@ pub struct ServiceView {
     pub family_policy: FamilyPolicy,
     /// What it asks for.
     pub request: Result<Request, RequestError>,
+    /// With whom it may share an address; `None`: it carries no sharing key.
+    pub sharing: Option<Sharing>,
+    /// What its owner should know, whatever its address.
+    pub caveats: Vec<Caveat>,
     /// Labels.
     pub labels: BTreeMap<String, String>,
     /// External traffic policy.
@@ -110,6 +119,20 @@ impl ServiceView {
         let finalizers = meta.finalizers.as_deref().unwrap_or_default();
         let has = |finalizer: &str| finalizers.iter().any(|f| f == finalizer);
         let no_annotations = BTreeMap::new();
+        let request = if claim.is_some() {
+            Request::read(meta.annotations.as_ref().unwrap_or(&no_annotations), spec.load_balancer_ip.as_deref())
+        } else {
+            Ok(Request::default())
+        };
+        let local = spec.external_traffic_policy.as_deref() == Some("Local");
+        let key = request.as_ref().ok().and_then(|r| r.sharing_key.clone());
+        let port = |p: &ServicePort| Port { protocol: p.protocol.clone().unwrap_or("TCP".to_owned()), port: p.port };
+        let sharing = key.map(|key| Sharing {
+            key,
+            ports: spec.ports.iter().flatten().map(port).collect(),
+            local,
+            selector: spec.selector.clone().unwrap_or_default(),
+        });
         Some(Self {
             reference: ServiceReference {
                 namespace: meta.namespace.clone()?,
@@ -135,16 +158,11 @@ impl ServiceView {
                 Some("PreferDualStack") => FamilyPolicy::Prefer,
                 _ => FamilyPolicy::Single,
             },
-            request: if claim.is_some() {
-                Request::read(meta.annotations.as_ref().unwrap_or(&no_annotations), spec.load_balancer_ip.as_deref())
-            } else {
-                Ok(Request::default())
-            },
+            caveats: claim.map(|claim| caveat::of(service, claim, request.as_ref().ok())).unwrap_or_default(),
+            request,
+            sharing,
             labels: if claim.is_some() { meta.labels.clone().unwrap_or_default() } else { BTreeMap::new() },
-            external_traffic_policy: match spec.external_traffic_policy.as_deref() {
-                Some("Local") => TrafficPolicy::Local,
-                _ => TrafficPolicy::Cluster,
-            },
+            external_traffic_policy: if local { TrafficPolicy::Local } else { TrafficPolicy::Cluster },
             health_check_node_port: spec.health_check_node_port.filter(|port| *port != 0),
             external_ips: spec.external_ips.iter().flatten().filter_map(|ip| ip.parse().ok()).collect(),
             ingress: ingress
@@ -189,15 +207,18 @@ fn family(text: &str) -> Option<IpFamily> {
     }
 }
 
-/// Did Herald put upstream's finalizer there? The API server's own record says who owns the list entry; nothing else
-/// outlives a change of type, which wipes status and class.
+/// Did Herald put upstream's finalizer there? Nothing else outlives a change of type, which wipes status and class.
 fn put_by_us(meta: &ObjectMeta) -> bool {
+    default_finalizer_by(meta).any(|manager| manager == MANAGER_CONTROLLER)
+}
+
+/// Who put upstream's finalizer there, by the API server's own record of who owns the list entry.
+pub(crate) fn default_finalizer_by(meta: &ObjectMeta) -> impl Iterator<Item = &str> {
     let entry = format!("v:\"{FINALIZER_SERVICE_DEFAULT}\"");
-    let owns = |fields: &ManagedFieldsEntry| {
-        fields.manager.as_deref() == Some(MANAGER_CONTROLLER)
-            && fields.fields_v1.as_ref().and_then(|f| f.0.get("f:metadata")?.get("f:finalizers")?.get(&entry)).is_some()
+    let owns = move |fields: &&ManagedFieldsEntry| {
+        fields.fields_v1.as_ref().and_then(|f| f.0.get("f:metadata")?.get("f:finalizers")?.get(&entry)).is_some()
     };
-    meta.managed_fields.iter().flatten().any(owns)
+    meta.managed_fields.iter().flatten().filter(owns).filter_map(|fields| fields.manager.as_deref())
 }
 
 /// A Node.
@@ -209,6 +230,10 @@ pub struct NodeView {
     pub ready: bool,
     /// It may announce: neither excluded by label nor by a taint, nor being deleted.
     pub eligible: bool,
+    /// Its own addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Its part of the pod network.
+    pub pod_networks: Vec<IpNet>,
 }
 
 impl NodeView {
@@ -220,7 +245,16 @@ impl NodeView {
         let excluded = excludes_node(labels.get(LABEL_EXCLUDE_NODE).map(String::as_str))
             || taints.iter().any(|t| t.key == TAINT_AUTOSCALER_DELETES || t.key == TAINT_DRAIN)
             || node.metadata.deletion_timestamp.is_some();
-        Self { ready: conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True"), eligible: !excluded, labels }
+        let addresses = node.status.as_ref().and_then(|s| s.addresses.as_deref()).unwrap_or_default();
+        let pod_networks = node.spec.as_ref().and_then(|s| s.pod_cidrs.as_deref()).unwrap_or_default();
+        Self {
+            ready: conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True"),
+            eligible: !excluded,
+            // Host names stand in the same list.
+            addresses: addresses.iter().filter_map(|a| a.address.parse().ok()).collect(),
+            pod_networks: pod_networks.iter().filter_map(|cidr| cidr.parse().ok()).collect(),
+            labels,
+        }
     }
 }
 

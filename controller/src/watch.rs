@@ -2,7 +2,11 @@
 
 use futures::{Stream, StreamExt, pin_mut};
 use herald_crds::{AddressPool, L2Advertisement, SpeakerStatus, VirtualIP};
-use k8s_openapi::api::core::v1::{Namespace, Node, Service};
+use herald_observe::complaint::Complaint;
+use k8s_openapi::api::{
+    core::v1::{Namespace, Node, Service},
+    networking::v1::ServiceCIDR,
+};
 use kube::{
     Api, Client, ResourceExt,
     core::PartialObjectMeta,
@@ -11,6 +15,7 @@ use kube::{
 use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::{
+    backoff::WatchBackoff,
     index::{Kind, Object},
     view::{NodeView, ServiceView, segments},
 };
@@ -32,40 +37,50 @@ pub fn start(client: &Client, default_provider: bool, inputs: &mpsc::Sender<Inpu
     let mut tasks = JoinSet::new();
     let all = watcher::Config::default;
     let services = watcher(Api::<Service>::all(client.clone()), all());
-    tasks.spawn(feed(services.default_backoff(), Kind::Service, inputs.clone(), move |service| {
+    tasks.spawn(feed(services.backoff(WatchBackoff::default()), Kind::Service, inputs.clone(), move |service| {
         ServiceView::of(&service, default_provider).map(|view| Object::Service(Box::new(view)))
     }));
     let namespaces = watcher(Api::<PartialObjectMeta<Namespace>>::all(client.clone()), all());
-    tasks.spawn(feed(namespaces.default_backoff(), Kind::Namespace, inputs.clone(), |namespace| {
+    tasks.spawn(feed(namespaces.backoff(WatchBackoff::default()), Kind::Namespace, inputs.clone(), |namespace| {
         Some(Object::Namespace(namespace.name_any(), namespace.metadata.labels.unwrap_or_default()))
     }));
     let pools = watcher(Api::<AddressPool>::all(client.clone()), all());
-    tasks.spawn(feed(pools.default_backoff(), Kind::Pool, inputs.clone(), |mut pool| {
+    tasks.spawn(feed(pools.backoff(WatchBackoff::default()), Kind::Pool, inputs.clone(), |mut pool| {
         pool.metadata.managed_fields = None;
         Some(Object::Pool(Box::new(pool)))
     }));
     let advertisements = watcher(Api::<L2Advertisement>::all(client.clone()), all());
-    tasks.spawn(feed(advertisements.default_backoff(), Kind::Advertisement, inputs.clone(), |advertisement| {
-        Some(Object::Advertisement(advertisement.name_any(), Box::new(advertisement.spec)))
-    }));
+    tasks.spawn(feed(
+        advertisements.backoff(WatchBackoff::default()),
+        Kind::Advertisement,
+        inputs.clone(),
+        |mut advertisement| {
+            advertisement.metadata.managed_fields = None;
+            Some(Object::Advertisement(Box::new(advertisement)))
+        },
+    ));
     let vips = watcher(Api::<VirtualIP>::all(client.clone()), all());
-    tasks.spawn(feed(vips.default_backoff(), Kind::VirtualIp, inputs.clone(), |mut vip| {
+    tasks.spawn(feed(vips.backoff(WatchBackoff::default()), Kind::VirtualIp, inputs.clone(), |mut vip| {
         vip.metadata.managed_fields = None;
         Some(Object::VirtualIp(Box::new(vip)))
     }));
     let nodes = watcher(Api::<Node>::all(client.clone()), all());
-    tasks.spawn(feed(nodes.default_backoff(), Kind::Node, inputs.clone(), |node| {
+    tasks.spawn(feed(nodes.backoff(WatchBackoff::default()), Kind::Node, inputs.clone(), |node| {
         Some(Object::Node(node.name_any(), NodeView::of(&node)))
     }));
     let speakers = watcher(Api::<SpeakerStatus>::all(client.clone()), all());
-    tasks.spawn(feed(speakers.default_backoff(), Kind::Speaker, inputs.clone(), |status| {
+    tasks.spawn(feed(speakers.backoff(WatchBackoff::default()), Kind::Speaker, inputs.clone(), |status| {
         Some(Object::Speaker(status.name_any(), segments(&status)))
+    }));
+    let networks = watcher(Api::<ServiceCIDR>::all(client.clone()), all());
+    tasks.spawn(feed(networks.backoff(WatchBackoff::default()), Kind::ServiceNetwork, inputs.clone(), |network| {
+        let cidrs = network.spec.iter().flat_map(|s| s.cidrs.iter().flatten());
+        Some(Object::ServiceNetwork(network.name_any(), cidrs.filter_map(|cidr| cidr.parse().ok()).collect()))
     }));
     tasks
 }
 
-/// Carries one watch into the channel. Errors are retried with the stream's backoff (kube-rs: 0.8 s to 30 s, with
-/// jitter).
+/// Carries one watch into the channel. Errors are retried with the stream's backoff, and told once while they last.
 async fn feed<K>(
     stream: impl Stream<Item = watcher::Result<watcher::Event<K>>> + Send,
     kind: Kind,
@@ -74,7 +89,12 @@ async fn feed<K>(
 ) -> Kind {
     pin_mut!(stream);
     let mut listed = Vec::new();
+    let mut complaint = Complaint::default();
     while let Some(event) = stream.next().await {
+        // That it begins to list is no sign of the API server.
+        if !matches!(event, Ok(watcher::Event::Init) | Err(_)) && complaint.is_over() {
+            tracing::info!(?kind, "the watch goes on");
+        }
         let input = match event {
             Ok(watcher::Event::Init) => {
                 listed.clear();
@@ -87,8 +107,15 @@ async fn feed<K>(
             Ok(watcher::Event::InitDone) => Some(Input::Replace(kind, std::mem::take(&mut listed))),
             Ok(watcher::Event::Apply(object)) => reduce(object).map(Input::Apply),
             Ok(watcher::Event::Delete(object)) => reduce(object).map(Input::Delete),
+            // API servers have ServiceCIDR since 1.33; without it there is none to wait for.
+            Err(error) if kind == Kind::ServiceNetwork && is_not_found(&error) => {
+                tracing::debug!(%error, "the API server does not know ServiceCIDR");
+                Some(Input::Replace(kind, Vec::new()))
+            }
             Err(error) => {
-                tracing::warn!(?kind, %error, "the watch broke off and is started again; nothing is forgotten meanwhile");
+                if complaint.is_new(&error.to_string()) {
+                    tracing::warn!(?kind, %error, "the watch broke off and is started again; nothing is forgotten meanwhile");
+                }
                 None
             }
         };
@@ -99,6 +126,10 @@ async fn feed<K>(
         }
     }
     kind
+}
+
+fn is_not_found(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404)
 }
 
 #[cfg(test)]

@@ -21,10 +21,22 @@ pub const METALLB_POOL: &str = "metallb.io/address-pool";
 /// MetalLB's counterpart of [`ANNOTATION_SHARED`], read where ours is absent.
 pub const METALLB_SHARED: &str = "metallb.io/allow-shared-ip";
 
+/// On a pool: the addresses, comma-separated, or `all`, that stay out of quarantine while it stands.
+pub const ANNOTATION_RELEASE_QUARANTINE: &str = "heraldlb.io/release-quarantine";
+
+/// On a VirtualIP, "true": a Service already showed the address when it was created, so it is never replaced.
+pub const LABEL_ADOPTED: &str = "heraldlb.io/adopted";
 /// Namespace of the Service a VirtualIP serves (label on the VirtualIP; the first one where several share it).
 pub const LABEL_SERVICE_NAMESPACE: &str = "heraldlb.io/service-namespace";
 /// Name of the Service a VirtualIP serves (label on the VirtualIP; the first one where several share it).
 pub const LABEL_SERVICE_NAME: &str = "heraldlb.io/service-name";
+
+/// Upstream's annotation for source ranges (`k8s.io/cloud-provider/service/helpers`). kube-proxy reads only the field.
+pub const ANNOTATION_SOURCE_RANGES: &str = "service.beta.kubernetes.io/load-balancer-source-ranges";
+/// Label that makes kube-proxy skip a Service (`pkg/proxy/apis/well_known_labels.go`).
+pub const LABEL_SERVICE_PROXY_NAME: &str = "service.kubernetes.io/service-proxy-name";
+/// Label of headless Services: kube-proxy skips what carries it (`pkg/proxy/config`, `v1.IsHeadlessService`).
+pub const LABEL_HEADLESS: &str = "service.kubernetes.io/headless";
 
 /// Finalizer on a Service that has no class, i.e. where Herald is the cluster's default provider. Upstream's
 /// conformance tests expect this one (`k8s.io/cloud-provider/service/helpers`).
@@ -39,6 +51,8 @@ pub const FINALIZER_WITHDRAWAL: &str = "heraldlb.io/withdrawal";
 pub const CONDITION_ADDRESS_ASSIGNED: &str = "heraldlb.io/AddressAssigned";
 /// Condition on a VirtualIP: does a node answer for it?
 pub const CONDITION_ANNOUNCED: &str = "Announced";
+/// Condition on a VirtualIP: has a host outside the cluster claimed the address while it was announced?
+pub const CONDITION_CONFLICT: &str = "Conflict";
 /// Condition on a pool or an advertisement: is the object usable as written?
 pub const CONDITION_ACCEPTED: &str = "Accepted";
 /// Condition on a pool: does every assigned address still lie in it?
@@ -50,6 +64,12 @@ pub const LABEL_EXCLUDE_NODE: &str = "node.kubernetes.io/exclude-from-external-l
 pub const TAINT_AUTOSCALER_DELETES: &str = "ToBeDeletedByClusterAutoscaler";
 /// Taint by which an operator asks Herald to move every address off a node.
 pub const TAINT_DRAIN: &str = "heraldlb.io/drain";
+
+/// The Secret, in Herald's namespace, that holds the cluster's keys: each of its values is one, of at least 32 random
+/// bytes, and the names of the values order them, oldest first.
+pub const SECRET_CLUSTER_KEY: &str = "herald-cluster-key";
+/// The name of the first key in the Secret.
+pub const FIRST_CLUSTER_KEY: &str = "key-1";
 
 /// Field manager of the controller's writes.
 pub const MANAGER_CONTROLLER: &str = "herald-controller";

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::address::{AddressBlock, AddressSet, BlockError, IpFamily};
+use crate::virtual_ip::ServiceReference;
 
 /// CEL: one address block. `self` is the text. CEL has no order on addresses, so a range that ends before it starts is
 /// found by the controller and reported in the condition `Accepted`.
@@ -74,6 +75,11 @@ pub struct AddressPoolSpec {
     /// Assign nothing more from this pool; what is assigned stays.
     #[serde(default)]
     pub drain: bool,
+
+    /// Services of different namespaces may share an address of this pool, if they carry one sharing key (annotation
+    /// `heraldlb.io/allow-shared-ip`). Within a namespace they always may.
+    #[serde(default)]
+    pub share_across_namespaces: bool,
 }
 
 /// Which Services may have addresses of a pool. A Service qualifies if its namespace is named or selected (or neither
@@ -109,7 +115,7 @@ pub struct AddressPoolStatus {
     /// The IPv6 part; absent where the pool has no IPv6 address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ipv6: Option<FamilyUsage>,
-    /// Addresses not given out because a stranger was seen to use them.
+    /// Addresses kept back because a host outside the cluster uses them. Who asks for one by name gets it all the same.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub quarantined: Vec<QuarantinedAddress>,
     /// `Accepted` and `ContainsAssigned`.
@@ -129,16 +135,18 @@ pub struct FamilyUsage {
     pub available: String,
 }
 
-/// An address a stranger uses.
+/// An address that is not given out, because a host outside the cluster answered for it before it was ever announced.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct QuarantinedAddress {
     /// The address.
     pub address: String,
-    /// The stranger's link-layer address.
+    /// That host's link-layer address.
     pub mac_address: String,
-    /// When it was seen.
+    /// When it was put here. It stays for an hour.
     pub since: Time,
+    /// The Service that was to have it, and got another.
+    pub service: ServiceReference,
 }
 
 fn yes() -> bool {

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
     derive = "Default",
     doc = "What the speaker of one node can announce, and what is wrong there. Written by Herald; read it, do not edit it.",
     printcolumn(name = "Interfaces", type_ = "string", json_path = ".status.segments[*].interface"),
+    printcolumn(name = "Peers", type_ = "string", json_path = ".status.segments[*].peers"),
     printcolumn(name = "Prefixes", type_ = "string", json_path = ".status.segments[*].prefixes"),
     printcolumn(name = "Warnings", type_ = "string", json_path = ".status.warnings[*].type"),
     printcolumn(name = "Version", type_ = "string", json_path = ".status.version", priority = 1),
@@ -52,12 +53,19 @@ pub struct SegmentStatus {
     pub interface: String,
     /// Its link-layer address.
     pub mac_address: String,
+    /// An address of the node's own on it, IPv4 where there is one: peers ask for it to learn whether the node's kernel
+    /// lives while its speaker is silent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
     /// Its on-link prefixes: an address in one of them is announced here.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub prefixes: Vec<String>,
     /// Whether the default route leaves here: addresses in no local prefix are announced on such an interface.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub default_route: bool,
+    /// The nodes whose speakers are heard on it, both ways.
+    #[serde(default)]
+    pub peers: i64,
 }
 
 /// Something wrong, with a sentence a person can act on.
@@ -81,4 +89,15 @@ pub enum WarningKind {
     ArpIgnore,
     /// Strict reverse-path filtering drops traffic whose reply would leave elsewhere.
     RpFilter,
+    /// A segment's interface has no carrier.
+    NoCarrier,
+    /// Nodes which the API lists on a segment are not heard there, though their kernels answer: the network may drop
+    /// Herald's frames (EtherType 0x88b5), or their speakers do not run.
+    PeersUnheard,
+    /// This node's own frames come back: two of its interfaces are on one segment, or the segment has a loop.
+    SegmentLoop,
+    /// Two machines speak as one node.
+    DuplicateNode,
+    /// The cluster's key is missing or cannot be used, so nothing is announced, or the old key stays in use.
+    ClusterKey,
 }

@@ -141,10 +141,14 @@ pub struct VirtualIPStatus {
     /// Since when this node announces it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Time>,
+    /// When the address was announced for the first time. From then on it is never replaced by another, whatever
+    /// happens to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_announced: Option<Time>,
     /// How often the announcing node has changed.
     #[serde(default)]
     pub transitions: i64,
-    /// `Announced`.
+    /// `Announced`; and `Conflict`, once a host outside the cluster has claimed the address while it was announced.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
 }
@@ -162,6 +166,13 @@ pub enum AnnouncedReason {
     NodeLost,
     /// False: no node may announce the address; the message says why (controller).
     NoEligibleNode,
+    /// False: a host outside the cluster held the address before it was ever announced (speaker).
+    Conflict,
+    /// False: a node of the cluster answers for the address without having claimed it: another provider, or kube-proxy
+    /// in IPVS mode with arp_ignore = 0 (speaker).
+    AnsweredByClusterNode,
+    /// False: the object is named after another address than its own, so nobody announces it (controller).
+    NameMismatch,
 }
 
 impl AnnouncedReason {
@@ -173,6 +184,9 @@ impl AnnouncedReason {
             Self::Ineligible => "Ineligible",
             Self::NodeLost => "NodeLost",
             Self::NoEligibleNode => "NoEligibleNode",
+            Self::Conflict => "Conflict",
+            Self::AnsweredByClusterNode => "AnsweredByClusterNode",
+            Self::NameMismatch => "NameMismatch",
         }
     }
 

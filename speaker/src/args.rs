@@ -1,7 +1,15 @@
 //! Flags and environment.
 
+use std::{path::PathBuf, time::Duration};
+
 use clap::Parser;
-use herald_segment::announce::DEFAULT_RATE;
+use herald_observe::{log::LogArgs, server::Listen};
+use herald_segment::{announce::DEFAULT_RATE, timers::Timers};
+
+use crate::inspect::DEFAULT_STATE_DIR;
+
+/// Where metrics and health are served unless configured. MetalLB's speaker has 7472, its FRR 7473.
+const DEFAULT_LISTEN: &str = "[::]:7475";
 
 /// Answers on the wire for the addresses of its node.
 ///
@@ -9,9 +17,25 @@ use herald_segment::announce::DEFAULT_RATE;
 #[derive(Clone, Debug, Parser)]
 #[command(name = "herald-speaker", version, about)]
 pub struct Args {
+    /// How to run.
+    #[command(flatten)]
+    pub run: RunArgs,
+
+    /// The log.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// How to run.
+#[derive(Clone, Debug, clap::Args)]
+pub struct RunArgs {
     /// The node it runs on, as the API knows it.
     #[arg(long, env = "NODE_NAME")]
     pub node_name: String,
+
+    /// The namespace it runs in: where the Secret with the cluster's keys is.
+    #[arg(long, env = "POD_NAMESPACE", default_value = "herald-system")]
+    pub namespace: String,
 
     /// Announce from nodes with the label node.kubernetes.io/exclude-from-external-load-balancers too. Set it on all
     /// speakers or on none.
@@ -23,14 +47,39 @@ pub struct Args {
     #[arg(long, env = "HERALD_ANNOUNCE_RATE", default_value_t = DEFAULT_RATE, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub announce_rate: u32,
 
-    /// Log filter, as `tracing_subscriber::EnvFilter` reads it.
-    #[arg(long, env = "HERALD_LOG", default_value = "info")]
-    pub log: String,
+    /// The time between two Hellos on a segment, 50ms to 10s. A silent speaker is covered after one and a half of
+    /// them, a dead node succeeded after about four. Speakers tell each other theirs, so they may differ.
+    #[arg(long = "hello-interval", env = "HERALD_HELLO_INTERVAL", default_value = "100ms", value_parser = hello_interval)]
+    pub hello: Duration,
 
-    /// Log lines of JSON.
-    #[arg(long, env = "HERALD_LOG_JSON", default_value_t = false, action = clap::ArgAction::Set,
-          num_args = 0..=1, default_missing_value = "true", require_equals = true)]
-    pub log_json: bool,
+    /// The interval is at least this much for each peer, 0s to 100ms: 1ms bounds a segment to 1,000 Hellos a second.
+    #[arg(long, env = "HERALD_HELLO_PER_PEER", default_value = "1ms", value_parser = hello_per_peer)]
+    pub hello_per_peer: Duration,
+
+    /// Where the state that outlives a restart of the container is kept: a directory in memory.
+    #[arg(long, env = "HERALD_STATE_DIR", default_value = DEFAULT_STATE_DIR)]
+    pub state_dir: PathBuf,
+
+    /// Where metrics, health and the log's filter are served, as address:port; empty: nowhere.
+    #[arg(long, env = "HERALD_METRICS_LISTEN", default_value = DEFAULT_LISTEN)]
+    pub metrics_listen: Listen,
+}
+
+fn hello_interval(text: &str) -> Result<Duration, String> {
+    between(text, Timers::HELLO)
+}
+
+fn hello_per_peer(text: &str) -> Result<Duration, String> {
+    between(text, Timers::HELLO_PER_PEER)
+}
+
+fn between(text: &str, bounds: std::ops::RangeInclusive<Duration>) -> Result<Duration, String> {
+    let value = humantime::parse_duration(text).map_err(|error| format!("{error}; write it as 100ms or 1s"))?;
+    if bounds.contains(&value) {
+        return Ok(value);
+    }
+    let [from, to] = [bounds.start(), bounds.end()].map(|bound| humantime::format_duration(*bound));
+    Err(format!("it must be {from} to {to}"))
 }
 
 #[cfg(test)]
@@ -45,12 +94,26 @@ mod tests {
         Args::command().debug_assert();
     }
 
+    fn parse(flags: &[&str]) -> Option<RunArgs> {
+        Args::try_parse_from(["herald-speaker", "--node-name", "a"].iter().chain(flags)).ok().map(|args| args.run)
+    }
+
     #[test_case(&[], Some((false, 500)))]
     #[test_case(&["--include-excluded-nodes"], Some((true, 500)))]
     #[test_case(&["--include-excluded-nodes=false", "--announce-rate=15"], Some((false, 15)))]
     #[test_case(&["--announce-rate=0"], None)]
     fn are_read(flags: &[&str], expected: Option<(bool, u32)>) {
-        let args = Args::try_parse_from(["herald-speaker", "--node-name", "a"].iter().chain(flags));
-        assert_eq!(args.ok().map(|a| (a.include_excluded_nodes, a.announce_rate)), expected);
+        assert_eq!(parse(flags).map(|a| (a.include_excluded_nodes, a.announce_rate)), expected);
+    }
+
+    #[test_case(&[], Some((100, 1)))]
+    #[test_case(&["--hello-interval=50ms", "--hello-per-peer=0s"], Some((50, 0)))]
+    #[test_case(&["--hello-interval=10s"], Some((10_000, 1)))]
+    #[test_case(&["--hello-interval=49ms"], None; "too fast")]
+    #[test_case(&["--hello-interval=11s"], None; "too slow")]
+    #[test_case(&["--hello-interval=100"], None; "without a unit")]
+    #[test_case(&["--hello-per-peer=1s"], None; "too slow for many")]
+    fn timers_have_bounds(flags: &[&str], expected: Option<(u128, u128)>) {
+        assert_eq!(parse(flags).map(|a| (a.hello.as_millis(), a.hello_per_peer.as_millis())), expected);
     }
 }

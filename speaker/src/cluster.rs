@@ -8,20 +8,26 @@ use std::{
 
 use herald_crds::{
     SpeakerStatus, VirtualIP,
+    address::name_of_address,
     names::{LABEL_EXCLUDE_NODE, TAINT_AUTOSCALER_DELETES, TAINT_DRAIN},
     service::excludes_node,
     speaker_status::SpeakerStatusStatus,
-    virtual_ip::{AdvertisementRule, TrafficPolicy, VirtualIPStatus},
+    virtual_ip::{AdvertisementRule, ServiceReference, TrafficPolicy, VirtualIPStatus},
 };
 use k8s_openapi::{
     api::{
-        core::v1::{NodeCondition, Taint},
+        core::v1::{NodeAddress, NodeCondition, Taint},
         discovery::v1::EndpointSlice,
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::core::Object;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+
+use herald_segment::{
+    claim::Birth,
+    node::{NodeId, NodeName},
+};
 
 use crate::interfaces::Segment;
 
@@ -44,6 +50,8 @@ pub enum Change<T: Keyed> {
     Deleted(T::Key),
     /// The listing is complete.
     Listed,
+    /// All that was told before is as of now: the watch has made progress.
+    Current,
 }
 
 /// The objects of one kind, as far as they are known.
@@ -62,6 +70,11 @@ impl<T: Keyed> Default for Collection<T> {
 }
 
 impl<T: Keyed + PartialEq> Collection<T> {
+    /// As an earlier run knew it: complete then.
+    pub fn restored(items: Vec<T>) -> Self {
+        Self { items: items.into_iter().map(|item| (item.key(), item)).collect(), seen: None, listed: true }
+    }
+
     /// Takes one step. Returns the objects as they were and are, for each that changed.
     pub fn apply(&mut self, change: Change<T>) -> Vec<(T::Key, Option<T>)> {
         match change {
@@ -79,6 +92,7 @@ impl<T: Keyed + PartialEq> Collection<T> {
             Change::Deleted(key) => {
                 return self.items.remove(&key).map(|before| (key, Some(before))).into_iter().collect();
             }
+            Change::Current => {}
             Change::Listed => {
                 self.listed = true;
                 if let Some(seen) = self.seen.take() {
@@ -112,7 +126,7 @@ impl<T: Keyed + PartialEq> Collection<T> {
 }
 
 /// A Service, by namespace and name.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ServiceName {
     /// Namespace.
     pub namespace: String,
@@ -121,7 +135,7 @@ pub struct ServiceName {
 }
 
 /// A VirtualIP.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Vip {
     /// The address; the object is named after it.
     pub address: IpAddr,
@@ -129,14 +143,18 @@ pub struct Vip {
     pub name: String,
     /// Object UID.
     pub uid: String,
+    /// When the object was created.
+    pub birth: Birth,
     /// Object version.
     pub resource_version: String,
     /// Version of the spec.
     pub generation: Option<i64>,
     /// Is it being deleted?
     pub deleting: bool,
-    /// The Services, where one of them wants only nodes with a local endpoint.
-    pub local_to: Option<Vec<ServiceName>>,
+    /// The Services that use it.
+    pub services: Vec<ServiceReference>,
+    /// Where only nodes with a local endpoint may announce it.
+    pub local: Option<Local>,
     /// Which nodes and interfaces may announce it.
     pub rules: Vec<AdvertisementRule>,
     /// Its home.
@@ -145,9 +163,25 @@ pub struct Vip {
     pub status: VirtualIPStatus,
 }
 
-/// A VirtualIP that cannot be read.
+impl From<&ServiceReference> for ServiceName {
+    fn from(service: &ServiceReference) -> Self {
+        Self { namespace: service.namespace.clone(), name: service.name.clone() }
+    }
+}
+
+/// `externalTrafficPolicy: Local`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Local {
+    /// kube-proxy's health check port of the Service, where the controller has named it.
+    pub health_check_node_port: Option<u16>,
+}
+
+/// A VirtualIP that is ignored.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("VirtualIP {name}: spec.address: {address:?} is not an IP address; the object is ignored: delete it")]
+#[error(
+    "VirtualIP {name}: spec.address: {address:?} is not the address the object is named after; the object is ignored: \
+     delete it"
+)]
 pub struct VipError {
     name: String,
     address: String,
@@ -157,26 +191,41 @@ impl Vip {
     /// Reduces an API object.
     ///
     /// # Errors
-    /// `spec.address` is no address. CEL refuses such an object.
+    /// `spec.address` is no address (CEL refuses such an object), or not that of its name: two objects could speak of
+    /// one address, and the name is what the API server keeps unique.
     pub fn reduce(object: VirtualIP) -> Result<Self, VipError> {
-        let ObjectMeta { name, uid, resource_version, generation, deletion_timestamp, .. } = object.metadata;
+        let ObjectMeta { name, uid, resource_version, generation, deletion_timestamp, creation_timestamp, .. } =
+            object.metadata;
         let name = name.unwrap_or_default();
         let spec = object.spec;
-        let Ok(address) = spec.address.parse() else { return Err(VipError { name, address: spec.address }) };
-        let services =
-            spec.services.into_iter().map(|s| ServiceName { namespace: s.namespace, name: s.name }).collect();
+        // Before 1970 nothing was created.
+        let created = creation_timestamp.and_then(|at| u64::try_from(at.0.as_second()).ok()).unwrap_or_default();
+        let port = spec.health_check_node_port.and_then(|port| u16::try_from(port).ok());
+        let Some(address) = spec.address.parse().ok().filter(|address| name_of_address(*address) == name) else {
+            return Err(VipError { name, address: spec.address });
+        };
         Ok(Self {
             address,
             name,
             uid: uid.unwrap_or_default(),
+            birth: Birth(created),
             resource_version: resource_version.unwrap_or_default(),
             generation,
             deleting: deletion_timestamp.is_some(),
-            local_to: (spec.external_traffic_policy == TrafficPolicy::Local).then_some(services),
+            services: spec.services,
+            local: (spec.external_traffic_policy == TrafficPolicy::Local)
+                .then_some(Local { health_check_node_port: port }),
             rules: spec.advertisements,
             home_node: spec.home_node,
             status: object.status.unwrap_or_default(),
         })
+    }
+}
+
+impl Vip {
+    /// The Services whose endpoints decide where it may be announced: none unless the policy is Local.
+    pub fn local_services(&self) -> &[ServiceReference] {
+        if self.local.is_some() { &self.services } else { &[] }
     }
 }
 
@@ -193,6 +242,9 @@ pub struct NodeSpecPart {
     /// Taints.
     #[serde(default)]
     pub taints: Vec<Taint>,
+    /// Cordoned.
+    #[serde(default)]
+    pub unschedulable: bool,
 }
 
 /// The part of a Node's status that is read.
@@ -201,13 +253,16 @@ pub struct NodeStatusPart {
     /// Conditions.
     #[serde(default)]
     pub conditions: Vec<NodeCondition>,
+    /// Addresses.
+    #[serde(default)]
+    pub addresses: Vec<NodeAddress>,
 }
 
 /// A Node as it is watched.
 pub type NodeObject = Object<NodeSpecPart, NodeStatusPart>;
 
 /// Why a node must not announce, whatever the address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Exclusion {
     /// By `node.kubernetes.io/exclude-from-external-load-balancers`.
     Label,
@@ -220,18 +275,24 @@ pub enum Exclusion {
 }
 
 /// A Node.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Node {
     /// Name.
     pub name: String,
+    /// What the protocol calls it.
+    pub id: NodeId,
     /// UID.
     pub uid: String,
+    /// Its first address of type InternalIP: where kube-proxy's health checks are answered.
+    pub internal_ip: Option<IpAddr>,
     /// Labels.
     pub labels: BTreeMap<String, String>,
     /// Is it Ready? `Unknown` is not.
     pub ready: bool,
     /// Must it not announce? (Cordon alone is no reason.)
     pub excluded: Option<Exclusion>,
+    /// Is it cordoned? Then what stops its speaker is a departure, and no restart.
+    pub cordoned: bool,
 }
 
 impl Node {
@@ -251,14 +312,26 @@ impl Node {
         } else {
             None
         };
-        let conditions = object.status.map(|s| s.conditions).unwrap_or_default();
+        let NodeStatusPart { conditions, addresses } = object.status.unwrap_or_default();
+        let internal = addresses.iter().find(|address| address.type_ == "InternalIP");
+        let name = name.unwrap_or_default();
         Self {
-            name: name.unwrap_or_default(),
+            id: NodeName::new(&name).id(),
+            name,
             uid: uid.unwrap_or_default(),
+            internal_ip: internal.and_then(|address| address.address.parse().ok()),
             labels,
             ready: conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True"),
             excluded,
+            cordoned: object.spec.unschedulable,
         }
+    }
+
+    /// Will this node be gone for a while once its speaker stops?
+    pub fn is_leaving(&self) -> bool {
+        let going =
+            matches!(self.excluded, Some(Exclusion::Deleted | Exclusion::AutoscalerTaint | Exclusion::DrainTaint));
+        self.cordoned || going
     }
 }
 
@@ -270,7 +343,7 @@ impl Keyed for Node {
 }
 
 /// A SpeakerStatus.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Speaker {
     /// The node.
     pub node: String,
@@ -306,7 +379,7 @@ impl Keyed for Speaker {
 
 /// Can a node serve a Service with `externalTrafficPolicy: Local`? The last is the best. As kube-proxy has it
 /// (KEP-1669): ready endpoints, else serving ones that terminate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Endpoint {
     /// No: kube-proxy there drops the traffic.
     None,
@@ -317,7 +390,7 @@ pub enum Endpoint {
 }
 
 /// An EndpointSlice: the best endpoint of each node.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Slice {
     /// The Service.
     pub service: ServiceName,
@@ -371,11 +444,12 @@ pub const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 impl Collection<Slice> {
     /// The best endpoint a node has for any of the Services. Services that share an address and differ in their
     /// endpoints cannot all be served by one node: better one than none.
-    pub fn best(&self, services: &[ServiceName], node: &str) -> Endpoint {
+    pub fn best(&self, services: &[ServiceReference], node: &str) -> Endpoint {
         services
             .iter()
+            .map(ServiceName::from)
             .flat_map(|service| {
-                self.from((service.clone(), String::new())).take_while(move |slice| slice.service == *service)
+                self.from((service.clone(), String::new())).take_while(move |slice| slice.service == service)
             })
             .filter_map(|slice| slice.nodes.get(node).copied())
             .max()
@@ -384,102 +458,4 @@ impl Collection<Slice> {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-    use test_case::test_case;
-
-    use super::*;
-
-    #[derive(Clone, Debug, PartialEq)]
-    struct Item(&'static str, u32);
-
-    impl Keyed for Item {
-        type Key = &'static str;
-        fn key(&self) -> &'static str {
-            self.0
-        }
-    }
-
-    #[test]
-    fn a_second_listing_removes_what_it_lacks_and_only_at_its_end() {
-        let mut items = Collection::default();
-        for change in [Change::Listing, Change::Applied(Item("a", 1)), Change::Applied(Item("b", 1))] {
-            items.apply(change);
-        }
-        assert!(!items.is_listed());
-        assert_eq!(items.apply(Change::Listed), []);
-        assert!(items.is_listed());
-        items.apply(Change::Listing);
-        assert_eq!(items.apply(Change::Applied(Item("b", 1))), [], "the same version is no change");
-        assert!(items.get(&"a").is_some(), "not known to be gone yet");
-        assert_eq!(items.apply(Change::Listed), [("a", Some(Item("a", 1)))]);
-        assert_eq!(items.apply(Change::Applied(Item("b", 2))), [("b", Some(Item("b", 1)))]);
-        assert_eq!(items.apply(Change::Deleted("b")), [("b", Some(Item("b", 2)))]);
-        assert_eq!(items.apply(Change::Deleted("b")), []);
-    }
-
-    fn node(extra: serde_json::Value) -> NodeObject {
-        let mut object = json!({
-            "apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1", "uid": "u1"}, "spec": {},
-            "status": {"conditions": [{"type": "Ready", "status": "True"}], "images": [{"names": ["x"]}]},
-        });
-        for (key, value) in extra.as_object().unwrap() {
-            object[key] = value.clone();
-        }
-        serde_json::from_value(object).unwrap()
-    }
-
-    #[test_case(json!({}), None)]
-    #[test_case(json!({"spec": {"unschedulable": true}}), None; "cordon alone excludes nothing")]
-    #[test_case(json!({"spec": {"taints": [{"key": "heraldlb.io/drain", "effect": "NoSchedule"}]}}), Some(Exclusion::DrainTaint))]
-    #[test_case(json!({"spec": {"taints": [{"key": "ToBeDeletedByClusterAutoscaler", "effect": "NoSchedule"}]}}), Some(Exclusion::AutoscalerTaint))]
-    #[test_case(json!({"metadata": {"name": "n1", "deletionTimestamp": "2026-01-01T00:00:00Z"}}), Some(Exclusion::Deleted))]
-    #[test_case(json!({"metadata": {"name": "n1", "labels": {"node.kubernetes.io/exclude-from-external-load-balancers": ""}}}), Some(Exclusion::Label))]
-    #[test_case(json!({"metadata": {"name": "n1", "labels": {"node.kubernetes.io/exclude-from-external-load-balancers": "false"}}}), None)]
-    fn excluded(extra: serde_json::Value, expected: Option<Exclusion>) {
-        let overridden = expected.filter(|e| *e != Exclusion::Label);
-        assert_eq!(Node::reduce(node(extra.clone()), false).excluded, expected);
-        assert_eq!(Node::reduce(node(extra), true).excluded, overridden);
-    }
-
-    #[test_case(json!([{"type": "Ready", "status": "True"}]), true)]
-    #[test_case(json!([{"type": "Ready", "status": "Unknown"}]), false)]
-    #[test_case(json!([{"type": "DiskPressure", "status": "True"}]), false)]
-    #[test_case(json!([]), false)]
-    fn ready(conditions: serde_json::Value, expected: bool) {
-        let object = node(json!({"status": {"conditions": conditions}}));
-        assert_eq!(Node::reduce(object, false).ready, expected);
-    }
-
-    fn slice(endpoints: serde_json::Value) -> Slice {
-        let object = json!({
-            "metadata": {"name": "web-1", "namespace": "default", "labels": {(SERVICE_NAME_LABEL): "web"}},
-            "addressType": "IPv4", "endpoints": endpoints,
-        });
-        Slice::reduce(serde_json::from_value(object).unwrap()).unwrap()
-    }
-
-    #[test_case(json!({}), Endpoint::Ready; "absent means ready")]
-    #[test_case(json!({"ready": true, "serving": true, "terminating": false}), Endpoint::Ready)]
-    #[test_case(json!({"ready": false, "serving": true, "terminating": true}), Endpoint::ServingTerminating)]
-    #[test_case(json!({"ready": false, "serving": false, "terminating": true}), Endpoint::None)]
-    #[test_case(json!({"ready": false, "serving": true, "terminating": false}), Endpoint::None)]
-    #[test_case(json!({"ready": false}), Endpoint::None)]
-    fn endpoint(conditions: serde_json::Value, expected: Endpoint) {
-        let slice = slice(json!([{"addresses": ["10.0.0.1"], "nodeName": "n1", "conditions": conditions}]));
-        let service = slice.service.clone();
-        let mut slices = Collection::default();
-        slices.apply(Change::Applied(slice));
-        assert_eq!(slices.best(&[service], "n1"), expected);
-    }
-
-    #[test]
-    fn the_best_endpoint_counts_and_one_without_a_node_does_not() {
-        let slice = slice(json!([
-            {"addresses": ["10.0.0.1"], "nodeName": "n1", "conditions": {"ready": false, "serving": true, "terminating": true}},
-            {"addresses": ["10.0.0.2"], "nodeName": "n1"},
-            {"addresses": ["10.0.0.3"]},
-        ]));
-        assert_eq!(slice.nodes, BTreeMap::from([("n1".to_owned(), Endpoint::Ready)]));
-    }
-}
+mod tests;

@@ -4,11 +4,12 @@
 //! ambiguous about them. [`choose`] picks the one segment for an address. Speakers publish their segments in
 //! SpeakerStatus, so each can say of every node whether the node can announce an address.
 //!
-//! A link is a segment if it is an Ethernet link that is up with carrier, is not enslaved to another, has an on-link
-//! prefix (global scope, and not a single address), and is not one of the links container networks make
-//! ([`SKIPPED`]). A veth with an on-link prefix is an ordinary network card: that is what it is in kind.
+//! A link is a segment if it is an Ethernet link that is up, is not enslaved to another, has an on-link prefix (global
+//! scope, and not a single address), and is not one of the links container networks make ([`SKIPPED`]). A veth with an
+//! on-link prefix is an ordinary network card: that is what it is in kind. A segment that has lost its carrier is still
+//! one: the node keeps what it owns there until it hears a better claim (docs/protocol.md).
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use herald_crds::{
     advertisement::{InterfacePattern, chooses_interface},
@@ -16,6 +17,7 @@ use herald_crds::{
 };
 use herald_segment::mac::MacAddr;
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 
 /// Links that container networks make. Enslaved links need no name here.
 pub const SKIPPED: [&str; 13] = [
@@ -43,23 +45,31 @@ pub struct Link {
     pub name: String,
     /// Its address, where it is an Ethernet link.
     pub mac: Option<MacAddr>,
-    /// Administratively up, with carrier.
-    pub running: bool,
+    /// Administratively up.
+    pub up: bool,
+    /// With carrier.
+    pub carrier: bool,
     /// Is it enslaved to a bridge, bond, team or VRF?
     pub enslaved: bool,
     /// The networks of its addresses of global scope.
     pub prefixes: Vec<IpNet>,
+    /// These addresses, with the length of the prefix that is on link; lasting ones first.
+    pub addresses: Vec<IpNet>,
+    /// An IPv6 address of link-local scope.
+    pub link_local: Option<Ipv6Addr>,
     /// Does a default route of the main table leave here?
     pub default_route: bool,
 }
 
 /// One interface on which addresses can be announced.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Segment {
     /// Interface name.
     pub interface: String,
     /// Its link-layer address.
     pub mac: MacAddr,
+    /// An address of the node's own on it, IPv4 where there is one: its kernel answers for it, whatever its speaker does.
+    pub address: Option<IpAddr>,
     /// Its on-link prefixes, sorted.
     pub prefixes: Vec<IpNet>,
     /// Whether a default route leaves here.
@@ -71,30 +81,45 @@ pub struct Segment {
 pub struct LocalSegment {
     /// Interface index.
     pub index: u32,
+    /// Has it carrier?
+    pub carrier: bool,
+    /// The node's addresses on it of global scope, with their prefix lengths; lasting ones first.
+    pub addresses: Vec<IpNet>,
+    /// The node's IPv6 link-local address on it.
+    pub link_local: Option<Ipv6Addr>,
     /// The segment as others see it.
     pub segment: Segment,
 }
 
 impl Segment {
-    /// The segment as SpeakerStatus shows it.
-    pub fn to_status(&self) -> SegmentStatus {
+    /// The segment as SpeakerStatus shows it, with the count of the nodes whose speakers are heard on it.
+    pub fn to_status(&self, peers: usize) -> SegmentStatus {
         SegmentStatus {
             interface: self.interface.clone(),
             mac_address: self.mac.to_string(),
+            address: self.address.map(|address| address.to_string()),
             prefixes: self.prefixes.iter().map(ToString::to_string).collect(),
             default_route: self.default_route,
+            peers: i64::try_from(peers).unwrap_or(i64::MAX),
         }
     }
 
-    /// Reads what another speaker published. A prefix or MAC that cannot be read makes the segment useless to others:
-    /// `None`, or the segment without that prefix.
+    /// Reads what another speaker published. Without its MAC a segment is useless to others: `None`. A prefix or an
+    /// address that cannot be read is left out.
     pub fn from_status(status: &SegmentStatus) -> Option<Self> {
         Some(Self {
             interface: status.interface.clone(),
             mac: status.mac_address.parse().ok()?,
+            address: status.address.as_ref().and_then(|address| address.parse().ok()),
             prefixes: status.prefixes.iter().filter_map(|p| p.parse().ok()).collect(),
             default_route: status.default_route,
         })
+    }
+
+    /// Do the two share a prefix? Then they are on one segment, as far as configuration can tell.
+    pub fn meets(&self, other: &Self) -> bool {
+        let shared = |p: &IpNet| other.prefixes.iter().any(|q| p.contains(q) || q.contains(p));
+        self.prefixes.iter().any(shared)
     }
 
     /// The longest on-link prefix that holds the address.
@@ -108,14 +133,27 @@ pub fn usable(links: &[Link]) -> Vec<LocalSegment> {
     let skipped = SKIPPED.map(|pattern| InterfacePattern(pattern.to_owned()));
     let mut segments: Vec<_> = links
         .iter()
-        .filter(|link| link.running && !link.enslaved && !chooses_interface(&skipped, &link.name))
+        .filter(|link| link.up && !link.enslaved && !chooses_interface(&skipped, &link.name))
         .filter_map(|link| {
             let mac = link.mac.filter(|mac| mac.is_unicast())?;
             let mut prefixes: Vec<_> = link.prefixes.iter().filter(|p| is_on_link(p)).map(IpNet::trunc).collect();
             prefixes.sort();
             prefixes.dedup();
-            let segment = Segment { interface: link.name.clone(), mac, prefixes, default_route: link.default_route };
-            (!segment.prefixes.is_empty()).then_some(LocalSegment { index: link.index, segment })
+            let addresses: Vec<_> = link.addresses.iter().filter(|a| !is_link_local(a.addr())).copied().collect();
+            let segment = Segment {
+                interface: link.name.clone(),
+                mac,
+                address: representative(&addresses),
+                prefixes,
+                default_route: link.default_route,
+            };
+            (!segment.prefixes.is_empty()).then_some(LocalSegment {
+                index: link.index,
+                carrier: link.carrier,
+                addresses,
+                link_local: link.link_local,
+                segment,
+            })
         })
         .collect();
     segments.sort_by(|a, b| a.segment.interface.cmp(&b.segment.interface));
@@ -124,11 +162,21 @@ pub fn usable(links: &[Link]) -> Vec<LocalSegment> {
 
 /// A single address says nothing about its neighbours, and a link-local prefix is on every link.
 fn is_on_link(prefix: &IpNet) -> bool {
-    let link_local = match prefix.addr() {
+    prefix.prefix_len() < prefix.max_prefix_len() && !is_link_local(prefix.addr())
+}
+
+fn is_link_local(address: IpAddr) -> bool {
+    match address {
         IpAddr::V4(a) => a.is_link_local() || a.is_loopback(),
         IpAddr::V6(a) => a.is_unicast_link_local() || a.is_loopback(),
-    };
-    prefix.prefix_len() < prefix.max_prefix_len() && !link_local
+    }
+}
+
+/// The address by which others ask whether the node's kernel lives: one with neighbours on link before a single one
+/// (which may be a virtual address of somebody's), IPv4 before IPv6, then the first.
+fn representative(addresses: &[IpNet]) -> Option<IpAddr> {
+    let single = |address: &IpNet| address.prefix_len() == address.max_prefix_len();
+    addresses.iter().min_by_key(|address| (single(address), address.addr().is_ipv6())).map(IpNet::addr)
 }
 
 /// The pairs of segments an address can fit both of, with the prefix they share: the narrower of the two.
@@ -192,19 +240,27 @@ enum Fit {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use test_case::test_case;
 
     use super::*;
+
+    /// With carrier, and no addresses to send from.
+    pub(crate) fn local(index: u32, segment: Segment) -> LocalSegment {
+        LocalSegment { index, carrier: true, addresses: vec![], link_local: None, segment }
+    }
 
     fn link(index: u32, name: &str, prefixes: &[&str]) -> Link {
         Link {
             index,
             name: name.to_owned(),
             mac: Some(MacAddr([2, 0, 0, 0, 0, u8::try_from(index).unwrap()])),
-            running: true,
+            up: true,
+            carrier: true,
             enslaved: false,
             prefixes: prefixes.iter().map(|p| p.parse().unwrap()).collect(),
+            addresses: prefixes.iter().map(|p| p.parse().unwrap()).collect(),
+            link_local: None,
             default_route: false,
         }
     }
@@ -238,7 +294,7 @@ mod tests {
     fn links_that_cannot_announce_are_skipped() {
         let good = link(2, "eth0", &["192.0.2.1/24"]);
         let cases = [
-            Link { running: false, ..good.clone() },
+            Link { up: false, ..good.clone() },
             Link { enslaved: true, ..good.clone() },
             Link { mac: None, ..good.clone() },
             Link { mac: Some(MacAddr::ZERO), ..good.clone() },
@@ -253,6 +309,33 @@ mod tests {
     }
 
     #[test]
+    fn a_segment_without_carrier_is_still_one() {
+        let link = Link { carrier: false, ..link(2, "eth0", &["192.0.2.1/24"]) };
+        let segments = usable(&[link]);
+        assert_eq!(names(&segments), ["eth0"]);
+        assert!(!segments[0].carrier);
+    }
+
+    #[test_case(&["192.0.2.1/24"] => Some("192.0.2.1"))]
+    #[test_case(&["2001:db8::1/64", "192.0.2.1/24"] => Some("192.0.2.1"); "IPv4 first")]
+    #[test_case(&["192.0.2.9/24", "192.0.2.1/24"] => Some("192.0.2.9"); "the kernel's order")]
+    #[test_case(&["192.0.2.9/32", "2001:db8::1/64"] => Some("2001:db8::1"); "single addresses last")]
+    #[test_case(&["169.254.1.1/16", "2001:db8::1/64"] => Some("2001:db8::1"); "link-local is no own address")]
+    fn represented_by(addresses: &[&str]) -> Option<&'static str> {
+        let address = usable(&[link(2, "eth0", addresses)]).remove(0).segment.address?;
+        ["192.0.2.1", "192.0.2.9", "2001:db8::1"].into_iter().find(|a| a.parse() == Ok(address))
+    }
+
+    #[test]
+    fn own_addresses_keep_their_host_part() {
+        let link =
+            Link { link_local: Some("fe80::1".parse().unwrap()), ..link(2, "eth0", &["192.0.2.9/24", "fe80::1/64"]) };
+        let segment = usable(&[link]).remove(0);
+        assert_eq!(segment.addresses, ["192.0.2.9/24".parse().unwrap()]);
+        assert_eq!(segment.link_local, Some("fe80::1".parse().unwrap()));
+    }
+
+    #[test]
     fn prefixes_are_networks_sorted_and_once() {
         let segments = usable(&[link(2, "eth0", &["192.0.2.9/24", "192.0.2.1/24", "10.0.0.1/8", "10.0.0.2/32"])]);
         let prefixes: Vec<_> = segments[0].segment.prefixes.iter().map(ToString::to_string).collect();
@@ -262,7 +345,10 @@ mod tests {
     #[test]
     fn a_segment_survives_the_way_through_the_api() {
         let segment = usable(&[link(2, "eth0", &["192.0.2.1/24", "2001:db8::1/64"])]).remove(0).segment;
-        assert_eq!(Segment::from_status(&segment.to_status()), Some(segment));
+        assert_eq!(Segment::from_status(&segment.to_status(3)), Some(segment.clone()));
+        assert_eq!(segment.to_status(3).peers, 3);
+        let unreadable = SegmentStatus { address: Some("nowhere".to_owned()), ..segment.to_status(0) };
+        assert_eq!(Segment::from_status(&unreadable), Some(Segment { address: None, ..segment }));
     }
 
     #[test_case("192.0.2.10", &[] => Some("eth0"); "by prefix")]

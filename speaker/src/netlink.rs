@@ -1,37 +1,44 @@
 //! The interfaces of this node, from the kernel: everything once at the start, then again whenever the kernel tells of
-//! a change (rtnetlink(7) multicast groups). Nothing is polled.
+//! a change (rtnetlink(7) multicast groups). Nothing about them is polled.
 //!
 //! Changes are answered by a new dump rather than by applying them: a dump is consistent, and it also heals what an
 //! overrun of the notification socket lost. Routes are dumped again only if a default route changed, since a node may
-//! hold a whole routing table.
+//! hold a whole routing table. (A lost carrier the kernel itself tells of once a second at most, if carriers change more
+//! often than that: net/core/link_watch.c.)
+//!
+//! The neighbour table is different: its entries change all the time, and it only says whom to ask for a sign of life.
+//! It is read when the interfaces change, and every 30 s.
+
+mod neighbours;
+mod read;
 
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
 use futures::{StreamExt, TryStreamExt, channel::mpsc::UnboundedReceiver};
-use herald_segment::mac::MacAddr;
-use ipnet::IpNet;
-use netlink_packet_route::{
-    RouteNetlinkMessage,
-    address::{AddressAttribute, AddressMessage, AddressScope},
-    link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage},
-    route::{RouteAttribute, RouteHeader, RouteMessage, RouteType},
-};
+use herald_segment::Neighbour;
+use netlink_packet_route::{RouteNetlinkMessage, neighbour::NeighbourAttribute};
 use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder, new_multicast_connection, packet_core::NetlinkPayload};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
-    interfaces::{self, Link},
+    interfaces::{self, Link, LocalSegment},
     machine::{Input, Interfaces},
     warnings::{InterfaceSettings, KernelSettings, warnings},
 };
+use read::{Addresses, Defaults};
 
 /// Changes come in bunches: one `ip link add` makes several messages, a pod a dozen. The first of a bunch waits this
 /// long for the others.
 const SETTLE: Duration = Duration::from_millis(20);
+
+/// How often the neighbour table is read while nothing else changes: a host that nobody talks to leaves it after 60 s
+/// (net.ipv4.neigh.default.gc_stale_time).
+const NEIGHBOURS_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Why the interfaces are unknown.
 #[derive(Debug, thiserror::Error)]
@@ -53,7 +60,7 @@ pub enum NetlinkError {
     Ended,
 }
 
-/// Tells of the interfaces, now and whenever they change, until nobody listens.
+/// Tells of the interfaces and of the neighbours on them, now and whenever they change, until nobody listens.
 ///
 /// # Errors
 /// The kernel refuses a socket or a dump.
@@ -68,21 +75,41 @@ pub async fn run(inputs: mpsc::Sender<Input>) -> Result<(), NetlinkError> {
     ])
     .map_err(NetlinkError::Open)?;
     let _connection = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(connection));
-    let mut told = None;
-    let mut default_routes = default_routes(&handle).await?;
+    let mut told: Option<Interfaces> = None;
+    let mut told_neighbours = BTreeMap::new();
+    let mut defaults = defaults(&handle).await?;
+    let mut concerns = Concerns::Routes;
+    let mut next_neighbours = Instant::now();
     loop {
-        let links = links(&handle, &default_routes).await?;
-        let segments = interfaces::usable(&links);
-        let kernel = read_settings(Path::new("/proc/sys/net/ipv4/conf"), &links);
-        let interfaces = Interfaces { warnings: warnings(&segments, &kernel), segments };
-        if told.as_ref() != Some(&interfaces) {
-            if inputs.send(Input::Interfaces(interfaces.clone())).await.is_err() {
-                return Ok(());
+        if concerns >= Concerns::Links {
+            let interfaces = interfaces(&handle, &defaults).await?;
+            if told.as_ref() != Some(&interfaces) {
+                if inputs.send(Input::Interfaces(interfaces.clone())).await.is_err() {
+                    return Ok(());
+                }
+                told = Some(interfaces);
+                next_neighbours = Instant::now();
             }
-            told = Some(interfaces);
         }
-        if next_change(&mut messages).await? == Concerns::Routes {
-            default_routes = self::default_routes(&handle).await?;
+        if Instant::now() >= next_neighbours {
+            let segments = told.as_ref().map_or(&[][..], |interfaces| &interfaces.segments);
+            told_neighbours.retain(|index, _| segments.iter().any(|segment| segment.index == *index));
+            for segment in segments {
+                let neighbours = neighbours(&handle, segment, &defaults).await?;
+                // Nothing told and nothing there is the same.
+                if told_neighbours.get(&segment.index).map_or(&[][..], |told: &Arc<[_]>| told) == &*neighbours {
+                    continue;
+                }
+                told_neighbours.insert(segment.index, Arc::clone(&neighbours));
+                if inputs.send(Input::Neighbours(segment.index, neighbours)).await.is_err() {
+                    return Ok(());
+                }
+            }
+            next_neighbours = Instant::now() + NEIGHBOURS_INTERVAL;
+        }
+        concerns = next_change(&mut messages, next_neighbours).await?;
+        if concerns == Concerns::Routes {
+            defaults = self::defaults(&handle).await?;
         }
     }
 }
@@ -90,6 +117,9 @@ pub async fn run(inputs: mpsc::Sender<Input>) -> Result<(), NetlinkError> {
 /// What has to be listed anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Concerns {
+    /// Neighbours: it is time.
+    Neighbours,
+    /// Links and addresses.
     Links,
     /// Default routes, and links too.
     Routes,
@@ -114,10 +144,17 @@ fn concerns(message: &Message) -> Option<Concerns> {
     }
 }
 
-/// Waits for a change, and for the rest of its bunch.
-async fn next_change<A>(messages: &mut UnboundedReceiver<(Message, A)>) -> Result<Concerns, NetlinkError> {
+/// Waits for a change, and for the rest of its bunch; or for it to be time for the neighbours.
+async fn next_change<A>(
+    messages: &mut UnboundedReceiver<(Message, A)>,
+    neighbours: Instant,
+) -> Result<Concerns, NetlinkError> {
     let mut first = loop {
-        let (message, _) = messages.next().await.ok_or(NetlinkError::Ended)?;
+        let message = tokio::select! {
+            message = messages.next() => message,
+            () = tokio::time::sleep_until(neighbours) => return Ok(Concerns::Neighbours),
+        };
+        let (message, _) = message.ok_or(NetlinkError::Ended)?;
         if let Some(concerns) = concerns(&message) {
             break concerns;
         }
@@ -135,96 +172,64 @@ async fn next_change<A>(messages: &mut UnboundedReceiver<(Message, A)>) -> Resul
     }
 }
 
-async fn links(handle: &Handle, default_routes: &[u32]) -> Result<Vec<Link>, NetlinkError> {
+async fn interfaces(handle: &Handle, defaults: &Defaults) -> Result<Interfaces, NetlinkError> {
+    let links = links(handle, defaults).await?;
+    let segments = interfaces::usable(&links);
+    let kernel = read_settings(Path::new("/proc/sys/net/ipv4/conf"), &links);
+    Ok(Interfaces { warnings: warnings(&segments, &kernel), segments })
+}
+
+async fn links(handle: &Handle, defaults: &Defaults) -> Result<Vec<Link>, NetlinkError> {
     let dump = |what| move |source| NetlinkError::Dump { what, source };
     let links: Vec<_> = handle.link().get().execute().try_collect().await.map_err(dump("links"))?;
     let addresses: Vec<_> = handle.address().get().execute().try_collect().await.map_err(dump("addresses"))?;
-    let mut prefixes: BTreeMap<u32, Vec<IpNet>> = BTreeMap::new();
+    let mut by_link: BTreeMap<u32, Addresses> = BTreeMap::new();
     for address in &addresses {
-        if let Some(prefix) = prefix(address) {
-            prefixes.entry(address.header.index).or_default().push(prefix);
-        }
+        by_link.entry(address.header.index).or_default().add(address);
     }
-    let link = |message: &LinkMessage| {
-        let index = message.header.index;
-        read_link(message, prefixes.remove(&index).unwrap_or_default(), default_routes.contains(&index))
+    let link = |message| {
+        let mut link = read::link(message)?;
+        by_link.remove(&link.index).unwrap_or_default().give(&mut link);
+        link.default_route = defaults.interfaces.contains(&link.index);
+        Some(link)
     };
     Ok(links.iter().filter_map(link).collect())
 }
 
-/// Reads a link. One without a name cannot be.
-fn read_link(message: &LinkMessage, prefixes: Vec<IpNet>, default_route: bool) -> Option<Link> {
-    let (mut name, mut address, mut enslaved) = (None, None, false);
-    for attribute in &message.attributes {
-        match attribute {
-            LinkAttribute::IfName(value) => name = Some(value.clone()),
-            LinkAttribute::Address(bytes) => address = <[u8; 6]>::try_from(bytes.as_slice()).ok().map(MacAddr),
-            LinkAttribute::Controller(master) => enslaved = *master != 0,
-            _ => {}
-        }
-    }
-    Some(Link {
-        index: message.header.index,
-        name: name?,
-        mac: address.filter(|_| message.header.link_layer_type == LinkLayerType::Ether),
-        // IFF_RUNNING: with carrier, and not dormant as before 802.1X has let it in (RFC 2863 operational state).
-        running: message.header.flags.contains(LinkFlags::Up | LinkFlags::Running),
-        enslaved,
-        prefixes,
-        default_route,
-    })
-}
-
-/// The on-link prefix of an address of global scope. On a point-to-point link IFA_ADDRESS is the peer's, and the
-/// prefix is the peer's too.
-fn prefix(message: &AddressMessage) -> Option<IpNet> {
-    if message.header.scope != AddressScope::Universe {
-        return None;
-    }
-    let find = |want: fn(&AddressAttribute) -> Option<std::net::IpAddr>| message.attributes.iter().find_map(want);
-    let address = find(|a| if let AddressAttribute::Address(a) = a { Some(*a) } else { None })
-        .or_else(|| find(|a| if let AddressAttribute::Local(a) = a { Some(*a) } else { None }))?;
-    IpNet::new(address, message.header.prefix_len).ok()
-}
-
-/// The interfaces by which default routes leave: of each family, those of the lowest metric.
-async fn default_routes(handle: &Handle) -> Result<Vec<u32>, NetlinkError> {
-    let mut found = Vec::new();
+/// The default routes: of each family, those of the lowest metric.
+async fn defaults(handle: &Handle) -> Result<Defaults, NetlinkError> {
+    let mut found = Defaults::default();
     for query in [
         RouteMessageBuilder::<std::net::Ipv4Addr>::new().build(),
         RouteMessageBuilder::<std::net::Ipv6Addr>::new().build(),
     ] {
         let routes = handle.route().get(query).execute();
-        let mut defaults = Vec::new();
         let mut routes = std::pin::pin!(routes);
+        let mut defaults = Vec::new();
         while let Some(route) =
             routes.try_next().await.map_err(|source| NetlinkError::Dump { what: "routes", source })?
         {
-            defaults.extend(read_default_route(&route));
+            defaults.extend(read::default_route(&route));
         }
-        let lowest = defaults.iter().map(|(metric, _)| *metric).min();
-        found.extend(defaults.into_iter().filter(|(metric, _)| Some(*metric) == lowest).flat_map(|(_, via)| via));
+        found.add_lowest(defaults);
     }
     Ok(found)
 }
 
-/// Metric and interfaces of a route, if it is a default route of the main table.
-fn read_default_route(route: &RouteMessage) -> Option<(u32, Vec<u32>)> {
-    let header = &route.header;
-    let main = header.table == RouteHeader::RT_TABLE_MAIN;
-    if header.destination_prefix_length != 0 || !main || header.kind != RouteType::Unicast {
-        return None;
-    }
-    let (mut metric, mut interfaces) = (0, Vec::new());
-    for attribute in &route.attributes {
-        match attribute {
-            RouteAttribute::Priority(value) => metric = *value,
-            RouteAttribute::Oif(index) => interfaces.push(*index),
-            RouteAttribute::MultiPath(hops) => interfaces.extend(hops.iter().map(|hop| hop.interface_index)),
-            _ => {}
-        }
-    }
-    Some((metric, interfaces))
+/// The neighbours on a segment.
+async fn neighbours(
+    handle: &Handle,
+    segment: &LocalSegment,
+    defaults: &Defaults,
+) -> Result<Arc<[Neighbour]>, NetlinkError> {
+    let mut query = handle.neighbours().get();
+    // The kernel sends those of one interface only: there may be thousands on those of pods.
+    query.message_mut().attributes.push(NeighbourAttribute::IfIndex(segment.index));
+    let entries: Vec<_> =
+        query.execute().try_collect().await.map_err(|source| NetlinkError::Dump { what: "neighbours", source })?;
+    let entries = entries.iter().filter(|entry| entry.header.ifindex == segment.index);
+    let is_gateway = |address| defaults.gateways.contains(&(segment.index, address));
+    Ok(neighbours::choose(entries.filter_map(neighbours::read), segment.segment.mac, is_gateway).into())
 }
 
 /// Reads what bears on announcing. A file that cannot be read counts as 0, the kernel's default: warnings are not
@@ -244,112 +249,5 @@ fn read_settings(conf: &Path, links: &[Link]) -> KernelSettings {
     KernelSettings {
         kube_ipvs0: links.iter().any(|link| link.name == "kube-ipvs0"),
         interfaces: names.map(|name| (name.to_owned(), settings(name))).collect(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use netlink_packet_route::route::RouteNextHop;
-    use test_case::test_case;
-
-    use super::*;
-
-    fn link_message(flags: LinkFlags, kind: LinkLayerType, attributes: Vec<LinkAttribute>) -> LinkMessage {
-        let mut message = LinkMessage::default();
-        message.header.index = 2;
-        message.header.flags = flags;
-        message.header.link_layer_type = kind;
-        message.attributes = attributes;
-        message
-    }
-
-    fn name() -> LinkAttribute {
-        LinkAttribute::IfName("eth0".to_owned())
-    }
-
-    #[test]
-    fn a_link_is_read() {
-        let attributes = vec![name(), LinkAttribute::Address(vec![2, 0, 0, 0, 0, 1]), LinkAttribute::Controller(7)];
-        let message = link_message(LinkFlags::Up | LinkFlags::Running, LinkLayerType::Ether, attributes);
-        let expected = Link {
-            index: 2,
-            name: "eth0".to_owned(),
-            mac: Some(MacAddr([2, 0, 0, 0, 0, 1])),
-            running: true,
-            enslaved: true,
-            prefixes: vec![],
-            default_route: true,
-        };
-        assert_eq!(read_link(&message, vec![], true), Some(expected));
-    }
-
-    #[test_case(LinkFlags::Up, false; "no carrier")]
-    #[test_case(LinkFlags::Running, false; "down")]
-    #[test_case(LinkFlags::Up | LinkFlags::Running, true)]
-    fn running(flags: LinkFlags, expected: bool) {
-        let link = read_link(&link_message(flags, LinkLayerType::Ether, vec![name()]), vec![], false);
-        assert_eq!(link.unwrap().running, expected);
-    }
-
-    #[test_case(LinkLayerType::Loopback, vec![0; 6])]
-    #[test_case(LinkLayerType::Tunnel, vec![10, 0, 0, 1])]
-    #[test_case(LinkLayerType::Ether, vec![])]
-    fn no_ethernet_address(kind: LinkLayerType, address: Vec<u8>) {
-        let attributes = vec![name(), LinkAttribute::Address(address)];
-        assert_eq!(read_link(&link_message(LinkFlags::Up, kind, attributes), vec![], false).unwrap().mac, None);
-    }
-
-    fn address_message(scope: AddressScope, attributes: Vec<AddressAttribute>) -> AddressMessage {
-        let mut message = AddressMessage::default();
-        message.header.prefix_len = 24;
-        message.header.scope = scope;
-        message.attributes = attributes;
-        message
-    }
-
-    #[test_case(AddressScope::Universe, Some("192.0.2.1/24"))]
-    #[test_case(AddressScope::Link, None)]
-    #[test_case(AddressScope::Host, None)]
-    fn addresses_of_global_scope_have_a_prefix(scope: AddressScope, expected: Option<&str>) {
-        let message = address_message(scope, vec![AddressAttribute::Local("192.0.2.1".parse().unwrap())]);
-        assert_eq!(prefix(&message), expected.map(|p| p.parse().unwrap()));
-    }
-
-    #[test]
-    fn the_prefix_of_a_point_to_point_link_is_the_peers() {
-        let [local, peer] = ["192.0.2.1", "198.51.100.1"].map(|a| a.parse().unwrap());
-        let attributes = vec![AddressAttribute::Local(local), AddressAttribute::Address(peer)];
-        assert_eq!(prefix(&address_message(AddressScope::Universe, attributes)).unwrap().addr(), peer);
-    }
-
-    fn route(length: u8, table: u8, kind: RouteType, attributes: Vec<RouteAttribute>) -> RouteMessage {
-        let mut message = RouteMessage::default();
-        message.header.destination_prefix_length = length;
-        message.header.table = table;
-        message.header.kind = kind;
-        message.attributes = attributes;
-        message
-    }
-
-    #[test]
-    fn default_routes_are_read() {
-        let hops = [3, 4].map(|index| {
-            let mut hop = RouteNextHop::default();
-            hop.interface_index = index;
-            hop
-        });
-        let main = RouteHeader::RT_TABLE_MAIN;
-        let single = vec![RouteAttribute::Oif(2), RouteAttribute::Priority(100)];
-        let several = vec![RouteAttribute::MultiPath(hops.to_vec())];
-        let cases = [
-            (route(0, main, RouteType::Unicast, single.clone()), Some((100, vec![2]))),
-            (route(0, main, RouteType::Unicast, several), Some((0, vec![3, 4]))),
-            (route(24, main, RouteType::Unicast, single.clone()), None),
-            (route(0, 7, RouteType::Unicast, single.clone()), None),
-            (route(0, main, RouteType::BlackHole, single), None),
-        ];
-        for (message, expected) in cases {
-            assert_eq!(read_default_route(&message), expected, "{message:?}");
-        }
     }
 }

@@ -6,38 +6,47 @@
 //! with `externalTrafficPolicy: Local`, it has a usable endpoint.
 //!
 //! Those are ordered by, in this sequence:
-//! 1. endpoint: ready before serving-while-terminating (Local only);
-//! 2. Ready before NotReady;
-//! 3. the incumbent (`VirtualIP.status.node`), where no rule says `failback: Always`;
-//! 4. the weight of the preferred-node selectors it matches;
-//! 5. the incumbent;
-//! 6. the home node;
-//! 7. a rendezvous hash of address, object and node: it spreads what nothing else decides, and when a node goes, only
+//! 1. their **class**, better first: endpoint (ready before serving-while-terminating, Local only), then Ready before
+//!    NotReady, then, where a rule says `failback: Always`, the weight of the preferred-node selectors;
+//! 2. the incumbent (`VirtualIP.status.node`);
+//! 3. the weight of the preferred-node selectors;
+//! 4. the home node;
+//! 5. a rendezvous hash of address, object and node: it spreads what nothing else decides, and when a node goes, only
 //!    that node's addresses move.
 //!
-//! Where no node that otherwise could is Ready, nothing moves: the incumbent stays first, with or without an endpoint
-//! (the pods of a NotReady node are marked unready with it).
+//! The segment protocol moves an address from a live node for a better *class* alone. The rest of the order says who
+//! claims first what nobody holds.
+//!
+//! Where no node that otherwise could is Ready, nothing moves: all are of one class, with or without an endpoint (the
+//! pods of a NotReady node are marked unready with it).
+//!
+//! All candidates are on one segment: nodes on others, which could announce the address to other hosts by way of their
+//! default route, may not while the first in the order can.
 
 use std::{cmp::Reverse, collections::BTreeMap};
 
 use herald_crds::{
     advertisement::Failback,
     selector::{self, SelectorError},
+    virtual_ip::AdvertisementRule,
 };
+use herald_segment::view::Class;
 use sha2::{Digest, Sha256};
 
 use crate::{
     cluster::{Collection, Endpoint, Exclusion, Node, Slice, Speaker, Vip},
-    interfaces,
+    interfaces::{self, Segment},
 };
 
 /// A node that may announce an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate<'a> {
     /// The node.
-    pub node: &'a str,
-    /// The interface it would announce on, by its own account.
-    pub interface: &'a str,
+    pub node: &'a Node,
+    /// The segment it would announce on, by its own account.
+    pub segment: &'a Segment,
+    /// How fit it is.
+    pub class: Class,
 }
 
 /// Why a node may not announce an address.
@@ -75,6 +84,9 @@ pub enum Refusal {
     /// No interface fits.
     #[error("no interface of the node has the address in its subnet or is otherwise chosen for it")]
     NoInterface,
+    /// The candidates are elsewhere.
+    #[error("the node is on another segment than the nodes that announce the address")]
+    OtherSegment,
     /// Local, and no endpoint.
     #[error("the node has no usable endpoint of the Service (externalTrafficPolicy: Local)")]
     NoEndpoint,
@@ -89,6 +101,8 @@ pub struct View<'a> {
     pub speakers: &'a Collection<Speaker>,
     /// EndpointSlices of the Services with `externalTrafficPolicy: Local`.
     pub slices: &'a Collection<Slice>,
+    /// The node whose endpoints of this address do not count yet: its kube-proxy has no rule for them.
+    pub unsynced: Option<&'a str>,
 }
 
 /// The nodes that may announce, best first, and why the others may not.
@@ -111,8 +125,7 @@ impl Ranking<'_> {
 pub fn rank<'a>(vip: &'a Vip, view: View<'a>) -> Ranking<'a> {
     let mut ranking = Ranking::default();
     let mut able = Vec::new();
-    let on_link = |speaker: &Speaker| speaker.segments.iter().any(|s| s.longest_match(vip.address).is_some());
-    let has_subnet = view.speakers.iter().any(on_link);
+    let has_subnet = is_in_a_subnet(vip, view);
     for node in view.nodes.iter() {
         match ability(vip, node, view, has_subnet) {
             Ok(ability) => able.push((node, ability)),
@@ -121,41 +134,92 @@ pub fn rank<'a>(vip: &'a Vip, view: View<'a>) -> Ranking<'a> {
             }
         }
     }
-    let incumbent = vip.status.node.as_deref();
     let frozen = !able.iter().any(|(node, _)| node.ready);
+    if !frozen {
+        let (usable, without): (Vec<_>, Vec<_>) = able.into_iter().partition(|(_, a)| a.endpoint != Endpoint::None);
+        ranking.refused.extend(without.into_iter().map(|(node, _)| (node.name.as_str(), Refusal::NoEndpoint)));
+        able = usable;
+    }
     let failback = vip.rules.iter().any(|rule| rule.failback == Failback::Always);
+    let mut weights: Vec<i64> = able.iter().map(|(_, ability)| ability.weight).collect();
+    weights.sort_unstable();
+    weights.dedup();
     let mut candidates = Vec::new();
     for (node, ability) in able {
-        let incumbent = incumbent == Some(node.name.as_str());
-        let stays = frozen && incumbent;
-        if ability.endpoint == Endpoint::None && !stays {
-            ranking.refused.insert(&node.name, Refusal::NoEndpoint);
-            continue;
-        }
+        let heavier = weights.iter().filter(|weight| failback && **weight > ability.weight).count();
+        let class = if frozen { Class(0) } else { class(ability.endpoint, node.ready, heavier) };
+        let incumbent = vip.status.node.as_ref() == Some(&node.name);
         let home = vip.home_node.as_ref() == Some(&node.name);
-        let place = (
-            stays,
-            (ability.endpoint, node.ready),
-            (incumbent && !failback, ability.weight, incumbent, home),
-            (rendezvous(vip, &node.name), &node.name),
-        );
-        candidates.push((Reverse(place), Candidate { node: &node.name, interface: ability.interface }));
+        let tie = (rendezvous(vip, &node.name), &node.name);
+        let place = (class, Reverse((incumbent, ability.weight, home, tie)));
+        candidates.push((place, Candidate { node, segment: ability.segment, class }));
     }
     candidates.sort_by_key(|(place, _)| *place);
     ranking.order = candidates.into_iter().map(|(_, candidate)| candidate).collect();
+    let first = ranking.order.first().map(|candidate| candidate.segment);
+    let (order, elsewhere) =
+        ranking.order.into_iter().partition(|candidate| first.is_some_and(|first| first.meets(candidate.segment)));
+    ranking.order = order;
+    let elsewhere: Vec<Candidate> = elsewhere;
+    ranking.refused.extend(elsewhere.into_iter().map(|c| (c.node.name.as_str(), Refusal::OtherSegment)));
     ranking
+}
+
+/// Weights that make a class of their own, at most; lighter ones share the last.
+const WEIGHT_CLASSES: u8 = 50;
+
+/// Lower is better: four kinds of nodes, and in each the heavier before the lighter. `heavier`: how many weights are.
+fn class(endpoint: Endpoint, ready: bool, heavier: usize) -> Class {
+    let kind = 2 * u8::from(endpoint != Endpoint::Ready) + u8::from(!ready);
+    Class(kind * WEIGHT_CLASSES + u8::try_from(heavier).unwrap_or(u8::MAX).min(WEIGHT_CLASSES - 1))
+}
+
+/// Does the address lie in the subnet of some node? Then a node outside it, which could only announce to the wrong
+/// segment by way of its default route, may not, unless a rule names its interface.
+fn is_in_a_subnet(vip: &Vip, view: View<'_>) -> bool {
+    let on_link = |speaker: &Speaker| speaker.segments.iter().any(|s| s.longest_match(vip.address).is_some());
+    view.speakers.iter().any(on_link)
+}
+
+/// The segment of a node, given its own, on which an address lies, whether or not the node may announce it: where it
+/// hears of the address and covers for others.
+pub fn segment_of<'a>(
+    vip: &Vip,
+    view: View<'_>,
+    node: Option<&Node>,
+    segments: impl Iterator<Item = &'a Segment> + Clone,
+) -> Option<&'a Segment> {
+    let has_subnet = is_in_a_subnet(vip, view);
+    let selects = |rule: &AdvertisementRule| {
+        node.is_some_and(|node| selector::any_matches(&rule.node_selectors, &node.labels) == Ok(true))
+    };
+    let by_rule = vip.rules.iter().filter(|rule| selects(rule));
+    by_rule
+        .flat_map(|rule| choose(vip, segments.clone(), rule, has_subnet))
+        .next()
+        .or_else(|| segments.clone().find(|segment| segment.longest_match(vip.address).is_some()))
+}
+
+/// The segment of these on which a rule has an address announced.
+fn choose<'a>(
+    vip: &Vip,
+    segments: impl Iterator<Item = &'a Segment>,
+    rule: &AdvertisementRule,
+    has_subnet: bool,
+) -> Option<&'a Segment> {
+    interfaces::choose(vip.address, segments, &rule.interfaces).filter(|segment| {
+        !has_subnet || interfaces::names_any(&rule.interfaces) || segment.longest_match(vip.address).is_some()
+    })
 }
 
 /// What a node that may announce has to offer.
 struct Ability<'a> {
-    interface: &'a str,
+    segment: &'a Segment,
     weight: i64,
     endpoint: Endpoint,
 }
 
-/// All conditions but the endpoint, which is judged in the light of the other nodes. `has_subnet`: the address lies in
-/// the subnet of some node, so that a node outside it, which could only announce to the wrong segment by way of its
-/// default route, may not, unless a rule names its interface.
+/// All conditions but the endpoint, which is judged in the light of the other nodes.
 fn ability<'a>(vip: &Vip, node: &Node, view: View<'a>, has_subnet: bool) -> Result<Ability<'a>, Refusal> {
     if let Some(exclusion) = node.excluded {
         return Err(Refusal::Excluded(exclusion));
@@ -164,7 +228,7 @@ fn ability<'a>(vip: &Vip, node: &Node, view: View<'a>, has_subnet: bool) -> Resu
         return Err(Refusal::NoAdvertisement);
     }
     let speaker = view.speakers.get(&node.name).ok_or(Refusal::NoSpeaker)?;
-    let (mut interface, mut weight) = (None, 0_i64);
+    let (mut segment, mut weight) = (None, 0_i64);
     let mut refusal = Refusal::NotSelected;
     for rule in &vip.rules {
         let named = |source| Refusal::Selector { advertisement: rule.name.clone().unwrap_or_default(), source };
@@ -177,11 +241,8 @@ fn ability<'a>(vip: &Vip, node: &Node, view: View<'a>, has_subnet: bool) -> Resu
             }
         }
         // The first rule with an interface that fits decides; the weights of all add up.
-        let chosen = interfaces::choose(vip.address, &speaker.segments, &rule.interfaces).filter(|segment| {
-            !has_subnet || interfaces::names_any(&rule.interfaces) || segment.longest_match(vip.address).is_some()
-        });
-        match (interface, chosen) {
-            (None, Some(segment)) => interface = Some(segment.interface.as_str()),
+        match (segment, choose(vip, speaker.segments.iter(), rule, has_subnet)) {
+            (None, Some(chosen)) => segment = Some(chosen),
             (None, None) => refusal = Refusal::NoInterface,
             (Some(_), _) => {}
         }
@@ -190,11 +251,12 @@ fn ability<'a>(vip: &Vip, node: &Node, view: View<'a>, has_subnet: bool) -> Resu
         let preferred = preferred.filter(|p| selector::matches(&p.preference, &node.labels) == Ok(true));
         weight += preferred.map(|p| i64::from(p.weight)).sum::<i64>();
     }
-    let endpoint = match &vip.local_to {
-        Some(services) => view.slices.best(services, &node.name),
-        None => Endpoint::Ready,
+    let endpoint = match vip.local_services() {
+        [] => Endpoint::Ready,
+        _ if view.unsynced == Some(node.name.as_str()) => Endpoint::None,
+        services => view.slices.best(services, &node.name),
     };
-    Ok(Ability { interface: interface.ok_or(refusal)?, weight, endpoint })
+    Ok(Ability { segment: segment.ok_or(refusal)?, weight, endpoint })
 }
 
 /// Highest random weight (Thaler and Ravishankar 1998).

@@ -4,32 +4,56 @@
 use std::{
     collections::BTreeSet,
     io,
+    net::SocketAddr,
+    path::Path,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
+use herald_observe::{
+    ask::{self, Asked},
+    log::Log,
+    server::{self, Listen, Readiness, Telling},
+};
+use herald_segment::timers::Timers;
 use jiff::Timestamp;
 use kube::Client;
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::mpsc,
+    sync::{mpsc, oneshot, watch as latest},
     task::JoinSet,
 };
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
-    args::Args,
+    args::RunArgs,
     cluster::{Change, ServiceName},
-    machine::{Config, Event, Input, Machine, Now, Output},
+    events::{self, writer::Post},
+    health,
+    inspect::{self, Report, SegmentReport},
+    keys,
+    machine::{ApiFact, Config, Family, Input, Machine, Now, Output, Purpose, Restored},
+    metrics::{Metrics, Reading},
     netlink,
     queue::Write,
-    segment::Segments,
-    watch, writer,
+    state::{Claims, StateDir, View},
+    tell, watch,
+    wire::{Arrival, Body, Segments},
+    writer,
 };
 
 /// Facts that wait: a burst beyond this waits in the watches.
 const INPUTS: usize = 256;
-/// Requests that wait for an answer: beyond this they wait in the socket's buffer.
+/// Frames that wait: beyond this they wait in the sockets' buffers.
 const ARRIVALS: usize = 256;
+/// After a change of the claims, or of the view, this long passes before it is written: a take-over of 1,000 addresses
+/// changes them 1,000 times.
+const CLAIMS_SETTLE: Duration = Duration::from_millis(20);
+/// The view is read after a restart only, and may be of a second ago.
+const VIEW_SETTLE: Duration = Duration::from_secs(1);
+/// A shutdown takes 20 ms, or, where addresses are handed over, 2 s (`herald_segment`, stopping): after this something
+/// is wrong, and the kubelet would kill the container at 5 s.
+const STOP_WITHIN: Duration = Duration::from_secs(4);
 
 /// Why the speaker stopped.
 #[derive(Debug, thiserror::Error)]
@@ -48,25 +72,40 @@ pub enum RunError {
     Ended(String),
 }
 
-impl Args {
-    /// Runs the speaker until SIGTERM or SIGINT. It clears nothing then: a restart moves nothing.
+impl RunArgs {
+    /// Runs the speaker until SIGTERM or SIGINT. A restart moves nothing; on a node that is cordoned, deleted or
+    /// drained, everything is handed over first.
     ///
     /// # Errors
     /// What it needs is missing, or a part of it failed. Without a part it would answer for what it no longer knows,
     /// so it stops as a whole.
-    pub async fn run(self) -> Result<(), RunError> {
+    pub async fn run(self, log: Log) -> Result<(), RunError> {
         // Destructured, so that a flag that is not used does not compile.
-        let Self { node_name, include_excluded_nodes, announce_rate, log: _, log_json: _ } = self;
+        let Self {
+            node_name,
+            namespace,
+            include_excluded_nodes,
+            announce_rate,
+            hello,
+            hello_per_peer,
+            state_dir,
+            metrics_listen,
+        } = self;
         Segments::check_permission().map_err(RunError::PacketSocket)?;
-        let client = Client::try_default().await.map_err(|error| RunError::Client(Box::new(error)))?;
+        let client = client().await.map_err(|error| RunError::Client(Box::new(error)))?;
         let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signal)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signal)?;
 
         let (inputs, mut facts) = mpsc::channel(INPUTS);
-        let (arrivals, mut requests) = mpsc::channel(ARRIVALS);
+        let (arrivals, mut frames) = mpsc::channel(ARRIVALS);
         let (writes, to_write) = mpsc::unbounded_channel();
         let mut tasks = JoinSet::new();
         watch::start(&mut tasks, &client, &node_name, include_excluded_nodes, &inputs);
+        let reading_keys = keys::watch(client.clone(), namespace, inputs.clone());
+        tasks.spawn(async move {
+            reading_keys.await;
+            "the watch on the Secret"
+        });
         let from_kernel = netlink::run(inputs.clone());
         tasks.spawn(async move {
             if let Err(error) = from_kernel.await {
@@ -79,39 +118,131 @@ impl Args {
             writer::run(writing, to_write).await;
             "the writer"
         });
+        let (post, to_post) = events::writer::queue();
+        let posting = events::writer::run(client.clone(), node_name.clone(), to_post);
+        tasks.spawn(async move {
+            posting.await;
+            "the writer of events"
+        });
+        let mut scrapes = serve_metrics(&mut tasks, metrics_listen, log).await;
+        let mut inspections = serve_inspection(&mut tasks, &state_dir);
+        let state = StateDir::open(&state_dir);
+        let restored = state.as_ref().map(restore).unwrap_or_default();
+        let (claims, kept_claims) = latest::channel(Arc::new(Claims::new()));
+        let (view, kept_view) = latest::channel(Arc::new(View::default()));
+        if let Some(state) = state {
+            tasks.spawn({
+                let state = state.clone();
+                async move {
+                    state.keep_claims(kept_claims).await;
+                    "the state of the claims"
+                }
+            });
+            tasks.spawn(async move {
+                state.keep_view(kept_view).await;
+                "the state of the view"
+            });
+        }
 
-        let config = Config { node: node_name, version: env!("CARGO_PKG_VERSION").to_owned(), announce_rate };
+        let timers = Timers { hello, hello_per_peer };
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        let seed = fastrand::u64(..);
+        let config = Config { node: node_name, version, announce_rate, timers, seed };
         let mut speaker = Running {
             start: Instant::now(),
-            machine: Machine::new(config),
+            machine: Machine::new(config, restored),
             segments: Segments::new(arrivals),
             writes,
             inputs,
             client,
             slices: None,
+            claims: Kept::new(claims, CLAIMS_SETTLE),
+            view: Kept::new(view, VIEW_SETTLE),
+            metrics: Metrics::new(env!("CARGO_PKG_VERSION")),
+            post,
+            finished: false,
         };
         tracing::info!("started");
+        let mut stop_by = None;
         loop {
             speaker.work();
+            if speaker.finished {
+                break;
+            }
             let timeout = speaker.machine.poll_timeout();
             tokio::select! {
-                Some(request) = requests.recv() => {
-                    let answer = speaker.machine.handle_frame(request.segment, request.packet_type, &request.frame);
-                    if let Some(answer) = answer {
-                        speaker.transmit(request.segment, &answer);
-                    }
+                // In this order: an answer is never late because facts pour in.
+                biased;
+                Some(arrival) = frames.recv() => speaker.receive(&arrival),
+                () = sleep_until(speaker.start, timeout) => speaker.machine.handle_timeout(speaker.now()),
+                Some(fact) = facts.recv() => speaker.machine.handle(speaker.now(), fact),
+                Some(reply) = scrapes.recv() => speaker.reply_metrics(reply),
+                Some(reply) = inspections.recv() => speaker.reply_report(reply),
+                () = sleep_until(speaker.start, speaker.claims.due) => speaker.keep_claims(),
+                () = sleep_until(speaker.start, speaker.view.due) => speaker.keep_view(),
+                _ = terminate.recv(), if stop_by.is_none() => stop_by = Some(speaker.terminate()),
+                _ = interrupt.recv(), if stop_by.is_none() => stop_by = Some(speaker.terminate()),
+                () = sleep_until(speaker.start, stop_by) => {
+                    tracing::warn!(after = ?STOP_WITHIN, "not all segments have stopped in time");
+                    break;
                 }
-                Some(fact) = facts.recv() => speaker.take_in(fact),
-                () = sleep_until(speaker.start, timeout) => speaker.machine.handle_timeout(speaker.start.elapsed()),
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
                 Some(ended) = tasks.join_next() => {
                     return Err(RunError::Ended(ended.map_or_else(|error| error.to_string(), str::to_owned)));
                 }
             }
         }
-        tracing::info!("stopping; the status of addresses stays as it is");
+        speaker.keep_claims();
+        tracing::info!("stopped; the status of addresses stays as it is");
         Ok(())
+    }
+}
+
+/// Serves metrics and health. Without them the speaker still does what it is for.
+async fn serve_metrics(tasks: &mut JoinSet<&'static str>, listen: Listen, log: Log) -> Asked<Telling> {
+    let (ask, asked) = ask::channel();
+    if let Listen::On(address) = listen {
+        match server::bind(address).await {
+            Ok(listener) => {
+                tasks.spawn(async move {
+                    server::serve(listener, ask, log).await;
+                    "the metrics server"
+                });
+            }
+            Err(error) => tracing::error!(%address, %error, "no metrics are served: choose --metrics-listen"),
+        }
+    }
+    asked
+}
+
+/// Answers `herald-speaker inspect`. Without it the speaker still does what it is for.
+fn serve_inspection(tasks: &mut JoinSet<&'static str>, state_dir: &Path) -> Asked<Report> {
+    let (ask, asked) = ask::channel();
+    match inspect::socket::listen(state_dir) {
+        Ok(listener) => {
+            tasks.spawn(async move {
+                inspect::socket::serve(listener, ask).await;
+                "the inspection socket"
+            });
+        }
+        Err(error) => tracing::warn!(dir = %state_dir.display(), %error, "this speaker cannot be inspected"),
+    }
+    asked
+}
+
+/// A client that leaves retries to its users, which bound them and tell of them.
+async fn client() -> kube::Result<Client> {
+    let mut config = kube::Config::infer().await.map_err(kube::Error::InferConfig)?;
+    config.default_retry = false;
+    Client::try_from(config)
+}
+
+/// What an earlier run left.
+fn restore(state: &StateDir) -> Restored {
+    let claims = state.claims();
+    Restored {
+        same_boot: claims.as_ref().is_some_and(|claims| claims.same_boot),
+        claims: claims.map(|claims| claims.content).unwrap_or_default(),
+        view: state.view().map(|view| view.content),
     }
 }
 
@@ -119,6 +250,29 @@ async fn sleep_until(start: Instant, at: Option<Duration>) {
     match at {
         Some(at) => tokio::time::sleep(at.saturating_sub(start.elapsed())).await,
         None => std::future::pending().await,
+    }
+}
+
+/// Something that is kept in a file, and when the next version of it is due.
+struct Kept<T> {
+    sender: latest::Sender<T>,
+    settle: Duration,
+    due: Option<Duration>,
+}
+
+impl<T> Kept<T> {
+    fn new(sender: latest::Sender<T>, settle: Duration) -> Self {
+        Self { sender, settle, due: None }
+    }
+
+    fn changed(&mut self, now: Duration) {
+        self.due.get_or_insert(now + self.settle);
+    }
+
+    fn keep(&mut self, value: T) {
+        self.due = None;
+        // Where nothing is kept nobody receives.
+        self.sender.send_replace(value);
     }
 }
 
@@ -132,6 +286,11 @@ struct Running {
     client: Client,
     /// The watch on EndpointSlices, while any address depends on them.
     slices: Option<AbortOnDropHandle<()>>,
+    claims: Kept<Arc<Claims>>,
+    view: Kept<Arc<View>>,
+    metrics: Metrics,
+    post: Post,
+    finished: bool,
 }
 
 impl Running {
@@ -139,40 +298,113 @@ impl Running {
         Now { monotonic: self.start.elapsed(), wall: Timestamp::now() }
     }
 
-    fn take_in(&mut self, fact: Input) {
-        if let Input::Interfaces(interfaces) = &fact {
-            let indices: BTreeSet<u32> = interfaces.segments.iter().map(|s| s.index).collect();
-            self.segments.retain(|segment| indices.contains(&segment));
-            for warning in &interfaces.warnings {
-                tracing::warn!(kind = ?warning.kind, "{}", warning.message);
-            }
-        }
+    fn receive(&mut self, Arrival { segment, kind, body }: &Arrival) {
         let now = self.now();
-        self.machine.handle(now, fact);
+        match body {
+            Body::Hello(bytes) => self.machine.handle_hello(now, *segment, bytes),
+            Body::Arp(frame) => self.machine.handle_frame(now, *segment, *kind, frame, Family::Ipv4),
+            Body::Ipv6(frame) => self.machine.handle_frame(now, *segment, *kind, frame, Family::Ipv6),
+        }
+    }
+
+    fn reply_metrics(&mut self, reply: oneshot::Sender<Telling>) {
+        let readings: Vec<Reading> = self
+            .machine
+            .segments()
+            .map(|(interface, segment)| Reading {
+                interface: interface.to_owned(),
+                totals: segment.totals(),
+                counters: segment.counters(),
+            })
+            .collect();
+        self.metrics.read(&readings);
+        match self.metrics.encode() {
+            // It has nothing to wait for: until it has listed, it guards what it kept. Who asked may have gone.
+            Ok(metrics) => drop(reply.send(Telling { metrics, readiness: Readiness::Ready })),
+            Err(error) => tracing::error!(%error, "the metrics cannot be written"),
+        }
+    }
+
+    fn reply_report(&self, reply: oneshot::Sender<Report>) {
+        let now = self.start.elapsed();
+        let segments = self.machine.segments().map(|(interface, segment)| SegmentReport {
+            interface: interface.to_owned(),
+            snapshot: segment.snapshot(now),
+        });
+        let report = Report {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            node: self.machine.node().to_owned(),
+            uptime_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
+            segments: segments.collect(),
+        };
+        // Who asked may have gone.
+        drop(reply.send(report));
+    }
+
+    fn terminate(&mut self) -> Duration {
+        let now = self.now();
+        self.machine.handle(now, Input::Terminate);
+        now.monotonic + STOP_WITHIN
+    }
+
+    fn keep_claims(&mut self) {
+        let claims = self.machine.saved_claims();
+        self.claims.keep(Arc::new(claims));
+    }
+
+    fn keep_view(&mut self) {
+        match self.machine.saved_view() {
+            Some(view) => self.view.keep(Arc::new(view)),
+            None => self.view.due = None,
+        }
     }
 
     /// Does what the machine wants done.
     fn work(&mut self) {
         while let Some(output) = self.machine.poll_output() {
             match output {
+                Output::Segments(indices) => self.open(&indices),
                 Output::Listen { segment, addresses } => {
                     if let Err(error) = self.segments.listen(segment, &addresses) {
-                        tracing::error!(%error, addresses = addresses.len(), "requests are not heard");
+                        tracing::error!(%error, addresses = addresses.len(), "solicitations are not heard");
                     }
                 }
-                Output::Transmit { segment, frame } => self.transmit(segment, &frame),
+                Output::Hello { segment, from, bytes } => {
+                    if let Err(error) = self.segments.hello(segment, from, &bytes) {
+                        tracing::debug!(%error, "a Hello was not sent");
+                    }
+                }
+                Output::Transmit { segment, frame, purpose } => {
+                    // A lost frame is asked for or announced again.
+                    match (self.segments.transmit(segment, &frame), purpose) {
+                        (Err(error), _) => tracing::debug!(%error, ?purpose, "a frame was not sent"),
+                        (Ok(()), Purpose::Answer(address)) => self.metrics.answered(address),
+                        (Ok(()), Purpose::Announcement(address)) => self.metrics.announced(address),
+                        (Ok(()), Purpose::Question) => {}
+                    }
+                }
                 Output::WriteVip(write) => self.write(Write::Vip(write)),
                 Output::WriteSpeaker(write) => self.write(Write::Speaker(write)),
                 Output::WatchSlices(services) => self.watch_slices(services),
-                Output::Event(event) => tell(&event),
+                Output::AskProxy { address, service, target } => self.ask_proxy(address, service, target),
+                Output::ClaimsChanged => self.claims.changed(self.start.elapsed()),
+                Output::ViewChanged => self.view.changed(self.start.elapsed()),
+                Output::Event(event) => {
+                    self.metrics.event(&event.interface, &event.what);
+                    tell::tell(&event, |id| self.machine.name_of(id));
+                }
+                Output::Post(event) => self.post.post(event),
+                Output::Finished => self.finished = true,
             }
         }
     }
 
-    fn transmit(&self, segment: u32, frame: &crate::arp::Frame) {
-        // A lost frame is asked for or announced again.
-        if let Err(error) = self.segments.transmit(segment, frame) {
-            tracing::warn!(%error, "a frame was not sent");
+    fn open(&mut self, indices: &BTreeSet<u32>) {
+        self.segments.retain(|segment| indices.contains(&segment));
+        for segment in indices {
+            if let Err(error) = self.segments.open(*segment) {
+                tracing::error!(%error, "a segment is neither heard nor spoken to");
+            }
         }
     }
 
@@ -183,26 +415,27 @@ impl Running {
         }
     }
 
+    /// Ends by itself, within the time the machine waits.
+    fn ask_proxy(&self, address: std::net::IpAddr, service: ServiceName, target: SocketAddr) {
+        let inputs = self.inputs.clone();
+        tokio::spawn(async move {
+            if health::synced(target, &service).await && inputs.send(Input::ProxySynced(address)).await.is_err() {
+                tracing::debug!("nobody waits for kube-proxy any more");
+            }
+        });
+    }
+
     /// Replaces the watch on EndpointSlices.
     fn watch_slices(&mut self, services: BTreeSet<ServiceName>) {
         self.slices = None;
         if services.is_empty() {
             let now = self.now();
-            for fact in [Input::Slice(Change::Listing), Input::Slice(Change::Listed), Input::SlicesCover(services)] {
-                self.machine.handle(now, fact);
-            }
+            let none =
+                [ApiFact::Slice(Change::Listing), ApiFact::Slice(Change::Listed), ApiFact::SlicesCover(services)];
+            none.into_iter().for_each(|fact| self.machine.handle(now, Input::Api(fact)));
             return;
         }
         let watching = tokio::spawn(watch::slices(self.client.clone(), services, self.inputs.clone()));
         self.slices = Some(AbortOnDropHandle::new(watching));
-    }
-}
-
-fn tell(event: &Event) {
-    match event {
-        Event::Gained { address, interface, resumed } => {
-            tracing::info!(%address, interface, resumed, "announcing");
-        }
-        Event::Lost { address, why } => tracing::info!(%address, %why, "no longer announcing"),
     }
 }

@@ -103,6 +103,15 @@ impl PacketSocket {
         attach(&self.socket, filter)
     }
 
+    /// Asks for room for `bytes` of received frames. The kernel doubles it for its own structures, and cuts it to
+    /// net.core.rmem_max before (socket(7)); that is no error.
+    ///
+    /// # Errors
+    /// Of the system.
+    pub fn set_receive_buffer(&self, bytes: usize) -> io::Result<()> {
+        self.socket.set_recv_buffer_size(bytes)
+    }
+
     /// Receives one frame.
     ///
     /// # Errors
@@ -135,7 +144,13 @@ impl PacketSocket {
     /// `WouldBlock` or ENOBUFS where the queue is full, ENETDOWN while the interface is down, EMSGSIZE beyond its MTU.
     pub fn send(&self, frame: &[u8]) -> io::Result<()> {
         // A packet socket sends a frame whole or not at all.
-        self.socket.send(frame).map(|_| ())
+        match self.socket.send(frame) {
+            // That the interface went down is left with the socket, until the next call takes it along, be the interface
+            // up again or not (`packet_notifier`, net/packet/af_packet.c). Told once: the second answer is of now.
+            Err(error) if error.raw_os_error() == Some(libc::ENETDOWN) => self.socket.send(frame),
+            sent => sent,
+        }
+        .map(|_| ())
     }
 
     /// Receives frames sent to a group too, until the socket is closed.

@@ -44,12 +44,22 @@ pub fn warnings(segments: &[LocalSegment], kernel: &KernelSettings) -> Vec<Speak
     if segments.is_empty() {
         warn(
             WarningKind::NoUsableInterface,
-            "no interface can announce addresses: none is an Ethernet link that is up with carrier, not enslaved to \
-             another and has an on-link prefix; give one an address with its subnet's prefix length"
+            "no interface can announce addresses: none is an Ethernet link that is up, not enslaved to another \
+             and has an on-link prefix; give one an address with its subnet's prefix length"
                 .to_owned(),
         );
     }
-    for LocalSegment { segment, .. } in segments {
+    for LocalSegment { segment, carrier, .. } in segments {
+        if !carrier {
+            warn(
+                WarningKind::NoCarrier,
+                format!(
+                    "{0}: no carrier, so nothing is announced there and other nodes take over: check cable, switch port \
+                     and 802.1X",
+                    segment.interface
+                ),
+            );
+        }
         let (name, settings) = (&segment.interface, kernel.in_force(&segment.interface));
         if kernel.kube_ipvs0 && settings.arp_ignore == 0 {
             warn(
@@ -90,12 +100,12 @@ mod tests {
     use test_case::test_case;
 
     use super::*;
-    use crate::rank::tests::segment;
+    use crate::{interfaces::tests::local, rank::tests::segment};
 
     fn eth0(default_route: bool) -> LocalSegment {
         let mut segment = segment("eth0", 1, "192.0.2.0/24");
         segment.default_route = default_route;
-        LocalSegment { index: 2, segment }
+        local(2, segment)
     }
 
     fn kernel(kube_ipvs0: bool, all: (u8, u8), own: (u8, u8)) -> KernelSettings {
@@ -121,10 +131,17 @@ mod tests {
     #[test]
     fn of_the_interfaces() {
         assert_eq!(warnings(&[], &KernelSettings::default())[0].kind, WarningKind::NoUsableInterface);
-        let eth1 = LocalSegment { index: 3, segment: segment("eth1", 2, "192.0.2.0/25") };
+        let eth1 = local(3, segment("eth1", 2, "192.0.2.0/25"));
         let found = warnings(&[eth0(true), eth1], &KernelSettings::default());
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].kind, WarningKind::AmbiguousInterface);
         assert!(found[0].message.contains("eth0 and eth1 both have addresses of 192.0.2.0/25"), "{}", found[0].message);
+    }
+
+    #[test]
+    fn of_the_carrier() {
+        let found = warnings(&[LocalSegment { carrier: false, ..eth0(true) }], &KernelSettings::default());
+        assert_eq!(found.iter().map(|w| w.kind).collect::<Vec<_>>(), [WarningKind::NoCarrier]);
+        assert!(found[0].message.starts_with("eth0: no carrier"), "{}", found[0].message);
     }
 }

@@ -54,10 +54,18 @@ impl Pool {
         self.free.remove(&AddressBlock::single(address));
     }
 
+    pub(super) fn reserve(&mut self, block: &AddressBlock) {
+        self.free.remove(block);
+    }
+
     pub(super) fn give_back(&mut self, address: IpAddr) {
         if self.usable.contains(address) {
             self.free.insert(&AddressBlock::single(address));
         }
+    }
+
+    pub(super) fn is_free(&self, address: IpAddr) -> bool {
+        self.free.contains(address) && !self.avoids(address)
     }
 
     /// Pools of a smaller number first, those without one last, then by name (the map's order).

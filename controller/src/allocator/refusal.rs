@@ -2,22 +2,30 @@
 
 use std::net::IpAddr;
 
-use herald_crds::{address::IpFamily, pool::PoolError, service::RequestError, virtual_ip::ServiceReference};
+use herald_crds::{
+    address::IpFamily,
+    names::{ANNOTATION_POOL, ANNOTATION_SHARED},
+    pool::PoolError,
+    service::RequestError,
+    virtual_ip::ServiceReference,
+};
+
+use super::{Reservation, SharingObstacle};
 
 /// One reason a pool gives a Service nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Obstacle {
     /// `spec.autoAssign` is false.
-    #[error("spec.autoAssign is false")]
+    #[error("spec.autoAssign is false: ask for the pool by annotation {ANNOTATION_POOL}")]
     NotAutomatic,
     /// `spec.drain` is true.
-    #[error("spec.drain is true")]
+    #[error("spec.drain is true: set it to false")]
     Draining,
     /// `spec.serviceAllocation` leaves the Service out.
-    #[error("spec.serviceAllocation does not select the Service")]
+    #[error("spec.serviceAllocation does not select the Service: label it or its namespace, or change the selectors")]
     NotSelected,
     /// It has no address of the family.
-    #[error("it has no {0} address")]
+    #[error("spec.addresses holds no {0} address: add some")]
     NoSuchFamily(IpFamily),
     /// Its spec cannot be read.
     #[error("it is not usable: {0}")]
@@ -31,7 +39,11 @@ pub enum Refusal {
     #[error("there is no AddressPool: create one with addresses of this network")]
     NoPool,
     /// Pools qualify, and all their addresses are taken.
-    #[error("every {family} address of {} is taken: delete a Service that has one, or add addresses to the pool", Pools(.pools))]
+    #[error(
+        "every {family} address of {} is taken, reserved or in quarantine: delete a Service that has one, or add \
+         addresses to spec.addresses",
+        Pools(.pools)
+    )]
     PoolFull {
         /// The family.
         family: IpFamily,
@@ -71,12 +83,26 @@ pub enum Refusal {
         family: IpFamily,
     },
     /// The address asked for is another Service's.
-    #[error("the Service asks for {address}, which {} has: ask for another, or wait until it is free", Holder(.by))]
+    #[error(
+        "the Service asks for {address}, which {} has: ask for another, wait until it is free, or let them share it \
+         (annotation {ANNOTATION_SHARED})",
+        Holder(.by)
+    )]
     AddressInUse {
         /// The address.
         address: IpAddr,
         /// Who has it; nobody any more while it is being withdrawn.
         by: Option<ServiceReference>,
+    },
+    /// The address asked for is that of Services with which it may not share it.
+    #[error("the Service asks for {address}, which Service {}/{} has, and they cannot share it: {why}", .by.namespace, .by.name)]
+    SharingRefused {
+        /// The address.
+        address: IpAddr,
+        /// One of those that have it.
+        by: ServiceReference,
+        /// Why.
+        why: Box<SharingObstacle>,
     },
     /// A Service lists the address in `spec.externalIPs`.
     #[error("{address} stands in spec.externalIPs of Service {by}: take it out there, or ask for another")]
@@ -85,6 +111,16 @@ pub enum Refusal {
         address: IpAddr,
         /// Namespace and name of that Service.
         by: String,
+    },
+    /// The address asked for is a node's, or of the cluster's networks.
+    #[error(
+        "the Service asks for {address}, which stands in {by}: ask for another, and exclude it from the AddressPool"
+    )]
+    AddressReserved {
+        /// The address.
+        address: IpAddr,
+        /// What it is.
+        by: Reservation,
     },
     /// `avoidBuggyIPs` keeps the address back.
     #[error("AddressPool {pool} keeps {address} back (spec.avoidBuggyIPs): ask for another, or set it to false")]
@@ -119,7 +155,9 @@ impl Refusal {
             Self::AddressNotInPool { .. } => "AddressNotInPool",
             Self::FamilyNotServed { .. } => "FamilyNotServed",
             Self::AddressInUse { .. } => "AddressInUse",
+            Self::SharingRefused { .. } => "SharingRefused",
             Self::AddressInExternalIps { .. } => "AddressInExternalIPs",
+            Self::AddressReserved { .. } => "AddressReserved",
             Self::AddressAvoided { .. } => "AddressAvoided",
             Self::BadRequest(_) => "BadRequest",
             Self::ForeignIngress { .. } => "ForeignIngress",

@@ -30,6 +30,7 @@ fn ask(allocator: &mut Allocator, name: &str, address: Option<&str>, pool: Optio
         namespace_labels: &namespace_labels,
         family: IpFamily::V4,
         pool,
+        contested: &BTreeSet::new(),
     };
     allocator.assign(&asker, address.map(|a| a.parse().unwrap())).map(|a| a.to_string())
 }
@@ -160,6 +161,46 @@ fn a_slash_64_counts_in_full() {
     assert_eq!(a.usage("six", IpFamily::V4), None);
 }
 
+/// Across namespaces by the pool's leave only, and only into an address of that pool.
+#[test_case(json!({"addresses": ["192.0.2.1-192.0.2.3"]}), "192.0.2.2"; "an address of its own")]
+#[test_case(json!({"addresses": ["192.0.2.1-192.0.2.3"], "shareAcrossNamespaces": true}), "192.0.2.1"; "the pool allows it")]
+fn two_namespaces(spec: Value, expected: &str) {
+    let mut a = allocator(&[("lan", spec)]);
+    let elsewhere = ServiceReference { namespace: "other".to_owned(), ..service("y") };
+    for (service, port) in [(service("x"), 80), (elsewhere.clone(), 81)] {
+        let ports = vec![Port { protocol: "TCP".to_owned(), port }];
+        a.set_sharing(&service, Some(&Sharing { key: "k".to_owned(), ports, ..Sharing::default() }));
+    }
+    ask(&mut a, "x", None, None).unwrap();
+    let none = BTreeMap::new();
+    let (family, pool) = (IpFamily::V4, None);
+    let contested = &BTreeSet::new();
+    let asker = Asker { service: &elsewhere, service_labels: &none, namespace_labels: &none, family, pool, contested };
+    assert_eq!(a.assign(&asker, None).unwrap().to_string(), expected);
+}
+
+/// What is reserved is given to nobody, whenever that comes to be known, and is given out once it is not.
+#[test]
+fn reserved_addresses_are_passed_over_until_they_are_given_up() {
+    let block = |a: &str| vec![a.parse::<AddressBlock>().unwrap()];
+    let node = |name: &str| Reservation::Node(name.to_owned());
+    let mut a = Allocator::default();
+    a.set_reserved(node("before"), block("192.0.2.1"));
+    a.set_pool("lan", &pool(lan().1));
+    ask(&mut a, "x", None, None).unwrap();
+    assert!(a.set_reserved(node("after"), block("192.0.2.2-192.0.2.3")));
+    assert_eq!(a.held(&service("x")), ["192.0.2.2".parse::<IpAddr>().unwrap()], "what is assigned stays");
+    assert_eq!(ask(&mut a, "y", None, None).unwrap_err().reason(), "PoolFull");
+    assert_eq!(ask(&mut a, "y", Some("192.0.2.3"), None).unwrap_err().reason(), "AddressReserved");
+    a.vacate(&service("x"), "192.0.2.2".parse().unwrap());
+    a.free("192.0.2.2".parse().unwrap());
+    assert_eq!(ask(&mut a, "y", None, None).unwrap_err().reason(), "PoolFull", "freed, and reserved still");
+    assert!(!a.set_reserved(node("after"), block("192.0.2.2-192.0.2.3")), "nothing new");
+    assert!(a.set_reserved(node("after"), Vec::new()));
+    assert_eq!(ask(&mut a, "y", None, None).unwrap(), "192.0.2.2");
+    assert_eq!(a.usage("lan", IpFamily::V4).unwrap().available, "1");
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Assign(u8, Option<u8>),
@@ -177,8 +218,20 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// What Service `s` of the model shares: every third nothing, the others one key, on one of two ports.
+fn model_sharing(s: u8) -> Option<Sharing> {
+    let port = Port { protocol: "TCP".to_owned(), port: i32::from(s % 2) };
+    (!s.is_multiple_of(3)).then(|| Sharing { key: "k".to_owned(), ports: vec![port], ..Sharing::default() })
+}
+
+/// May two Services of the model share?
+fn model_shares(s: u8, other: u8) -> bool {
+    !s.is_multiple_of(3) && !other.is_multiple_of(3) && s % 2 != other % 2
+}
+
 proptest! {
-    /// Against a naive model: a map of addresses to Services, two overlapping pools as sets of numbers.
+    /// Against a naive model: a map of addresses to Services (which has it, which is leaving), two overlapping pools as
+    /// sets of numbers.
     #[test]
     fn behaves_like_a_naive_model(steps in prop::collection::vec(step(), 0..60)) {
         let address = |n: u8| -> IpAddr { format!("192.0.2.{n}").parse().unwrap() };
@@ -188,28 +241,51 @@ proptest! {
         for (name, range) in &pools {
             a.set_pool(name, &spec(*range.start(), range.end() - range.start()));
         }
-        let mut model: BTreeMap<u8, (String, bool)> = BTreeMap::new();
+        for s in 0..12 {
+            a.set_sharing(&service(&format!("s{s}")), model_sharing(s).as_ref());
+        }
+        let mut model: BTreeMap<u8, BTreeMap<u8, bool>> = BTreeMap::new();
         for step in steps {
             match step {
                 Step::Assign(s, wanted) => {
-                    let name = format!("s{s}");
                     let usable = |n: &u8| pools.values().any(|p| p.contains(n));
+                    let may_join = |n: &u8| model.get(n).is_none_or(|by| {
+                        by.get(&s) == Some(&true)
+                            || (by.values().any(|held| *held) && model_sharing(s).is_some()
+                                && by.keys().all(|other| *other == s || model_shares(s, *other)))
+                    });
                     let expected = match wanted {
-                        Some(n) => (usable(&n) && model.get(&n).is_none_or(|(by, held)| *held && *by == name)).then_some(n),
-                        None => pools.values().find_map(|p| p.clone().find(|n| !model.contains_key(n))),
+                        Some(n) => (usable(&n) && may_join(&n)).then_some(n),
+                        None => {
+                            let shared = |n: &u8| {
+                                let others = model.get(n).into_iter().flatten().any(|(o, held)| *held && *o != s && !o.is_multiple_of(3));
+                                model_sharing(s).is_some() && others && may_join(n)
+                            };
+                            let by_pool = |wanted: &dyn Fn(&u8) -> bool| pools.values().find_map(|p| p.clone().find(wanted));
+                            by_pool(&shared).or_else(|| by_pool(&|n| !model.contains_key(n)))
+                        }
                     };
                     let wanted = wanted.map(|n| address(n).to_string());
-                    let got = ask(&mut a, &name, wanted.as_deref(), None).ok();
+                    let got = ask(&mut a, &format!("s{s}"), wanted.as_deref(), None).ok();
                     prop_assert_eq!(&got, &expected.map(|n| address(n).to_string()));
-                    if let Some(n) = expected { model.insert(n, (name, true)); }
+                    if let Some(n) = expected { model.entry(n).or_default().insert(s, true); }
                 }
                 Step::Vacate(s) => {
-                    let name = format!("s{s}");
-                    for held in a.held(&service(&name)) { a.vacate(&service(&name), held); }
-                    for (by, held) in model.values_mut() { if *by == name { *held = false; } }
+                    let reference = service(&format!("s{s}"));
+                    for held in a.held(&reference) { a.vacate(&reference, held); }
+                    for by in model.values_mut() { if let Some(held) = by.get_mut(&s) { *held = false; } }
                 }
                 Step::Free(n) => {
-                    if model.get(&n).is_none_or(|(_, held)| !held) { a.free(address(n)); model.remove(&n); }
+                    // As the index does: an address nobody has is free; of one that others keep the leavers part.
+                    let kept = model.get(&n).is_some_and(|by| by.values().any(|held| *held));
+                    if kept {
+                        let leavers: Vec<u8> = model[&n].iter().filter(|(_, held)| !**held).map(|(s, _)| *s).collect();
+                        for s in leavers { a.forget_leaving(&service(&format!("s{s}")), address(n)); }
+                        model.entry(n).and_modify(|by| by.retain(|_, held| *held));
+                    } else {
+                        a.free(address(n));
+                        model.remove(&n);
+                    }
                 }
                 Step::Resize(second, first, n) => {
                     let name = if second { "b" } else { "a" };
@@ -218,7 +294,7 @@ proptest! {
                 }
             }
             let occupied: Vec<_> = a.occupants().map(|(a, o)| (a, !o.services.is_empty())).collect();
-            let expected: Vec<_> = model.iter().map(|(n, (_, held))| (address(*n), *held)).collect();
+            let expected: Vec<_> = model.iter().map(|(n, by)| (address(*n), by.values().any(|held| *held))).collect();
             prop_assert_eq!(occupied, expected);
             for (name, range) in &pools {
                 let free = range.clone().filter(|n| !model.contains_key(n)).count();
@@ -226,11 +302,11 @@ proptest! {
                 prop_assert_eq!(usage.available, free.to_string());
             }
             for s in 0..12 {
-                let name = format!("s{s}");
-                let held = model.iter().filter(|(_, (by, held))| *by == name && *held).map(|(n, _)| address(*n));
-                prop_assert_eq!(a.held(&service(&name)), held.collect::<Vec<_>>());
-                let leaving = model.iter().filter(|(_, (by, held))| *by == name && !held).map(|(n, _)| address(*n));
-                prop_assert_eq!(a.leaving(&service(&name)), leaving.collect::<Vec<_>>());
+                let reference = service(&format!("s{s}"));
+                let of = |state: bool| model.iter().filter(move |(_, by)| by.get(&s) == Some(&state)).map(|(n, _)| address(*n));
+                prop_assert_eq!(a.held(&reference), of(true).collect::<Vec<_>>());
+                prop_assert_eq!(a.leaving(&reference), of(false).collect::<Vec<_>>());
+                prop_assert!(of(true).all(|n| a.clash(&reference, n).is_none()), "nobody joined whom it may not join");
             }
         }
     }

@@ -7,13 +7,28 @@
 //! Assumptions: [`Index::replace`] gets complete lists; each action from [`Index::poll_action`] comes back once through
 //! [`Index::handle_outcome`].
 
+mod advertisement;
+mod contested;
+mod object;
 mod pool;
 mod queue;
 mod service;
+mod stray;
+mod tally;
 mod virtual_ip;
 
 #[cfg(test)]
+mod conflicts;
+#[cfg(test)]
+mod explanations;
+#[cfg(test)]
 mod histories;
+#[cfg(test)]
+mod leaders;
+#[cfg(test)]
+mod outages;
+#[cfg(test)]
+mod sharing;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -26,61 +41,24 @@ use std::{
 };
 
 use herald_crds::{
-    AddressPool, L2AdvertisementSpec, VirtualIP, address::address_of_name, virtual_ip::ServiceReference,
+    L2Advertisement, VirtualIP,
+    address::{AddressBlock, address_of_name},
+    virtual_ip::ServiceReference,
 };
+use ipnet::IpNet;
+use k8s_openapi::jiff::Timestamp;
 
 use crate::{
     action::{Action, EventValue, Outcome, Subject},
-    allocator::Allocator,
+    allocator::{Allocator, Reservation, Sharing},
     view::{NodeView, SegmentView, ServiceKey, ServiceView, is_older},
 };
+use object::missing;
+pub use object::{Kind, Object};
 use pool::PoolEntry;
 use queue::Queue;
+pub use tally::{PoolTally, Tally};
 use virtual_ip::VirtualIpEntry;
-
-/// The kinds the index needs to know.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
-    /// Services.
-    Service,
-    /// Namespaces.
-    Namespace,
-    /// Pools.
-    Pool,
-    /// Advertisements.
-    Advertisement,
-    /// VirtualIPs.
-    VirtualIp,
-    /// Nodes.
-    Node,
-    /// Speakers.
-    Speaker,
-}
-
-impl Kind {
-    /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::Service, Self::Namespace, Self::Pool, Self::Advertisement, Self::VirtualIp, Self::Node, Self::Speaker];
-}
-
-/// A watched object, reduced.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Object {
-    /// A Service.
-    Service(Box<ServiceView>),
-    /// A namespace and its labels.
-    Namespace(String, BTreeMap<String, String>),
-    /// A pool.
-    Pool(Box<AddressPool>),
-    /// An advertisement.
-    Advertisement(String, Box<L2AdvertisementSpec>),
-    /// A VirtualIP.
-    VirtualIp(Box<VirtualIP>),
-    /// A node.
-    Node(String, NodeView),
-    /// The segments a node's speaker reports.
-    Speaker(String, Vec<SegmentView>),
-}
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -90,10 +68,15 @@ pub struct Index {
     services: BTreeMap<ServiceKey, ServiceView>,
     namespaces: BTreeMap<String, BTreeMap<String, String>>,
     pools: BTreeMap<String, PoolEntry>,
-    advertisements: BTreeMap<String, L2AdvertisementSpec>,
+    advertisements: BTreeMap<String, L2Advertisement>,
     vips: BTreeMap<IpAddr, VirtualIpEntry>,
+    /// VirtualIPs that are named after another address than theirs, by name.
+    strays: BTreeMap<String, VirtualIP>,
+    /// Those of the VirtualIPs that somebody else answers for.
+    contested: BTreeSet<IpAddr>,
     nodes: BTreeMap<String, NodeView>,
     speakers: BTreeMap<String, Vec<SegmentView>>,
+    service_networks: BTreeMap<String, Vec<IpNet>>,
     allocator: Allocator,
     /// Services that lack an address: whatever may cure that wakes them.
     waiting: BTreeSet<ServiceKey>,
@@ -101,17 +84,24 @@ pub struct Index {
     homes_under_way: BTreeMap<IpAddr, String>,
     queue: Queue,
     events: VecDeque<EventValue>,
+    /// The time of day at time zero: for what outlives a process.
+    clock: Timestamp,
 }
 
 impl Index {
-    /// An index that knows nothing.
-    pub fn new() -> Self {
-        Self::default()
+    /// An index that knows nothing; `clock` is the time of day at time zero.
+    pub fn new(clock: Timestamp) -> Self {
+        Self { clock, ..Self::default() }
     }
 
     /// Has every kind been listed?
     pub fn is_synced(&self) -> bool {
         self.listed.len() == Kind::ALL.len()
+    }
+
+    /// The kinds that have not been listed yet.
+    pub fn unlisted(&self) -> impl Iterator<Item = Kind> {
+        Kind::ALL.into_iter().filter(|kind| !self.listed.contains(kind))
     }
 
     /// The lease was won or lost. A new leader starts from what is observed, not from what it once planned.
@@ -136,15 +126,21 @@ impl Index {
                 gone.map(|(_, entry)| Object::Pool(Box::new(entry.pool.clone()))).collect()
             }
             Kind::Advertisement => {
-                missing(&self.advertisements, &objects, |n| Object::Advertisement(n, Box::default()))
+                let listed: BTreeSet<_> = objects.iter().filter_map(Object::name).collect();
+                let gone = self.advertisements.iter().filter(|(name, _)| !listed.contains(name.as_str()));
+                gone.map(|(_, held)| Object::Advertisement(Box::new(held.clone()))).collect()
             }
             Kind::VirtualIp => {
                 let listed: BTreeSet<_> = objects.iter().filter_map(Object::name).collect();
-                let gone = self.vips.values().filter(|e| !listed.contains(e.name()));
-                gone.map(|e| Object::VirtualIp(Box::new(e.vip.clone()))).collect::<Vec<_>>()
+                let held = self.vips.values().map(|e| &e.vip).chain(self.strays.values());
+                let gone = held.filter(|vip| !vip.metadata.name.as_deref().is_some_and(|name| listed.contains(name)));
+                gone.map(|vip| Object::VirtualIp(Box::new(vip.clone()))).collect::<Vec<_>>()
             }
             Kind::Node => missing(&self.nodes, &objects, |n| Object::Node(n, NodeView::default())),
             Kind::Speaker => missing(&self.speakers, &objects, |n| Object::Speaker(n, Vec::new())),
+            Kind::ServiceNetwork => {
+                missing(&self.service_networks, &objects, |n| Object::ServiceNetwork(n, Vec::new()))
+            }
         };
         for object in &gone {
             self.delete(object);
@@ -168,15 +164,15 @@ impl Index {
                 }
             }
             Object::Pool(pool) => self.apply_pool(*pool),
-            Object::Advertisement(name, spec) => {
-                if self.advertisements.get(&name) != Some(&*spec) {
-                    self.advertisements.insert(name, *spec);
-                    self.mark_vips();
-                }
-            }
+            Object::Advertisement(advertisement) => self.apply_advertisement(*advertisement),
             Object::VirtualIp(vip) => self.apply_vip(*vip),
             Object::Node(name, node) => {
-                if self.nodes.get(&name) != Some(&node) {
+                let old = self.nodes.get(&name);
+                if old != Some(&node) {
+                    if old.map(|old| &old.labels) != Some(&node.labels) {
+                        self.mark_advertisements();
+                    }
+                    self.reserve_for_node(&name, &node);
                     self.nodes.insert(name, node);
                     self.mark_vips();
                 }
@@ -186,6 +182,10 @@ impl Index {
                     self.speakers.insert(name, segments);
                     self.mark_vips();
                 }
+            }
+            Object::ServiceNetwork(name, cidrs) => {
+                self.reserve(Reservation::Services(name.clone()), cidrs.iter().copied().map(AddressBlock::from));
+                self.service_networks.insert(name, cidrs);
             }
         }
     }
@@ -198,19 +198,40 @@ impl Index {
                 self.namespaces.remove(name);
             }
             Object::Pool(pool) => self.delete_pool(pool),
-            Object::Advertisement(name, _) => {
-                self.advertisements.remove(name);
+            Object::Advertisement(advertisement) => {
+                self.advertisements.remove(advertisement.metadata.name.as_deref().unwrap_or_default());
                 self.mark_vips();
             }
             Object::VirtualIp(vip) => self.delete_vip(vip),
             Object::Node(name, _) => {
                 self.nodes.remove(name);
+                self.reserve_for_node(name, &NodeView::default());
                 self.mark_vips();
+                self.mark_advertisements();
             }
             Object::Speaker(name, _) => {
                 self.speakers.remove(name);
                 self.mark_vips();
             }
+            Object::ServiceNetwork(name, _) => {
+                self.service_networks.remove(name);
+                self.reserve(Reservation::Services(name.clone()), []);
+            }
+        }
+    }
+
+    fn reserve_for_node(&mut self, name: &str, node: &NodeView) {
+        let own = node.addresses.iter().copied().map(AddressBlock::single);
+        self.reserve(Reservation::Node(name.to_owned()), own);
+        let pods = node.pod_networks.iter().copied().map(AddressBlock::from);
+        self.reserve(Reservation::Pods(name.to_owned()), pods);
+    }
+
+    /// What these addresses are already, which pools say and who waits may depend on.
+    fn reserve(&mut self, by: Reservation, blocks: impl IntoIterator<Item = AddressBlock>) {
+        if self.allocator.set_reserved(by, blocks.into_iter().collect()) {
+            self.mark_pools();
+            self.mark_waiting();
         }
     }
 
@@ -231,6 +252,8 @@ impl Index {
                 Subject::VirtualIp(address) => self.decide_vip(*address, now),
                 Subject::Service(key) => self.decide_service(key),
                 Subject::Pool(name) => self.decide_pool(name, now),
+                Subject::Advertisement(name) => self.decide_advertisement(name),
+                Subject::StrayVirtualIp(name) => self.decide_stray(name),
             };
             if let Some(action) = action {
                 self.queue.started(subject);
@@ -247,14 +270,20 @@ impl Index {
     /// What became of a write.
     pub fn handle_outcome(&mut self, now: Duration, action: &Action, outcome: Outcome) {
         let Some(subject) = action.subject() else { return };
-        let failed = matches!(outcome, Outcome::Failed);
+        let (failed, pauses) = match outcome {
+            Outcome::Failed => (true, true),
+            Outcome::Unavailable => (true, false),
+            _ => (false, false),
+        };
         if let Action::CreateVirtualIp { address, .. } = action {
             self.homes_under_way.remove(address);
         }
         match outcome {
             Outcome::VirtualIp(vip) => {
                 // The answer to a create brings the object; any other may come after the object has gone.
-                let known = address_of(&vip).and_then(|a| self.vips.get(&a)).is_some_and(|e| e.uid() == uid(&vip));
+                let name = vip.metadata.name.as_deref().unwrap_or_default();
+                let held = address_of(&vip).and_then(|a| self.vips.get(&a)).map(|entry| &entry.vip);
+                let known = held.or_else(|| self.strays.get(name)).is_some_and(|held| uid(held) == uid(&vip));
                 if known || matches!(action, Action::CreateVirtualIp { .. }) {
                     self.apply_vip(*vip);
                 }
@@ -269,8 +298,13 @@ impl Index {
                     self.apply_pool(*pool);
                 }
             }
+            Outcome::Advertisement(advertisement) => {
+                if advertisement.metadata.name.as_ref().is_some_and(|n| self.advertisements.contains_key(n)) {
+                    self.apply_advertisement(*advertisement);
+                }
+            }
             Outcome::Gone => self.handle_gone(action),
-            Outcome::Done | Outcome::Failed => {}
+            Outcome::Done | Outcome::Failed | Outcome::Unavailable => {}
         }
         if !failed && let Action::PatchServiceStatus { events, .. } = action {
             self.events.extend(events.iter().cloned());
@@ -278,7 +312,7 @@ impl Index {
         if !failed && let Action::PatchPoolStatus { pool, .. } = action {
             self.pool_written(pool, now);
         }
-        self.queue.ended(&subject, failed, now);
+        self.queue.ended(&subject, pauses, now);
         self.mark(subject);
     }
 
@@ -290,6 +324,13 @@ impl Index {
                     let gone = entry.pool.clone();
                     self.delete_pool(&gone);
                 }
+            }
+            Action::PatchAdvertisementStatus { advertisement, .. } => {
+                self.advertisements.remove(advertisement);
+                self.mark_vips();
+            }
+            Action::DescribeStrayVirtualIp { name, .. } | Action::ReleaseStrayVirtualIp { name, .. } => {
+                self.forget_stray(name);
             }
             _ => {
                 if let Some(Subject::VirtualIp(address)) = action.subject()
@@ -316,6 +357,12 @@ impl Index {
         }
         for (address, entry) in &self.vips {
             self.allocator.seize(*address, &entry.vip.spec.pool, &entry.vip.spec.services);
+            if entry.deleting() {
+                // It is nobody's any more, and nobody else's until it is gone. Who still shows it adopts it below.
+                for service in &entry.vip.spec.services {
+                    self.allocator.vacate(service, *address);
+                }
+            }
         }
         let mut carriers: Vec<&ServiceView> = self.services.values().filter(|s| s.wants_address()).collect();
         carriers.sort_by_key(|s| s.created);
@@ -323,6 +370,14 @@ impl Index {
             for address in service.addresses() {
                 // What cannot be adopted is said when the Service is decided upon.
                 drop(self.allocator.adopt(&service.reference, address));
+            }
+        }
+        // What a deleted Service still shows is nobody else's, also where its VirtualIP has gone before it.
+        for service in self.services.values().filter(|s| s.deleting && s.claim.is_some() && s.finalizer.is_some()) {
+            for address in service.addresses() {
+                if self.allocator.adopt(&service.reference, address).is_ok() {
+                    self.allocator.vacate(&service.reference, address);
+                }
             }
         }
         let addresses: Vec<IpAddr> = self.allocator.occupants().map(|(a, _)| a).collect();
@@ -335,12 +390,16 @@ impl Index {
         }
         self.mark_vips();
         self.mark_pools();
+        self.mark_advertisements();
+        for name in self.strays.keys().cloned().collect::<Vec<_>>() {
+            self.mark(Subject::StrayVirtualIp(name));
+        }
     }
 
     fn mark(&mut self, subject: Subject) {
         let created = match &subject {
             Subject::Service(key) => self.services.get(key).map_or(i64::MAX, |s| s.created),
-            Subject::VirtualIp(_) | Subject::Pool(_) => 0,
+            _ => 0,
         };
         self.queue.mark(subject, created);
     }
@@ -367,6 +426,12 @@ impl Index {
         }
     }
 
+    fn mark_advertisements(&mut self) {
+        for name in self.advertisements.keys().cloned().collect::<Vec<_>>() {
+            self.mark(Subject::Advertisement(name));
+        }
+    }
+
     fn apply_service(&mut self, mut view: ServiceView) {
         let key = view.key();
         let held = self.services.get(&key).map(|s| s.reference.clone());
@@ -387,7 +452,9 @@ impl Index {
         if external_changed {
             self.allocator.set_external(&key.to_string(), &view.external_ips);
             self.mark_waiting();
+            self.mark_pools();
         }
+        self.note_sharing(&view.reference, view.sharing.as_ref());
         let leaving = self.allocator.leaving(&view.reference);
         for address in self.allocator.held(&view.reference).into_iter().chain(leaving) {
             self.mark(Subject::VirtualIp(address));
@@ -396,15 +463,32 @@ impl Index {
         self.mark(Subject::Service(key));
     }
 
+    /// With whom a Service shares may have changed: for those it shares with, and for those that wait.
+    fn note_sharing(&mut self, reference: &ServiceReference, sharing: Option<&Sharing>) {
+        if !self.allocator.set_sharing(reference, sharing) {
+            return;
+        }
+        let occupants = self.allocator.held(reference).into_iter().filter_map(|a| self.allocator.occupant(a));
+        let others: BTreeSet<_> = occupants.flat_map(|o| o.services.iter().cloned()).collect();
+        for service in others {
+            self.mark_service(&service);
+        }
+        self.mark_waiting();
+    }
+
     fn delete_service(&mut self, reference: &ServiceReference) {
         let key = ServiceKey { namespace: reference.namespace.clone(), name: reference.name.clone() };
         if self.services.get(&key).is_none_or(|s| s.reference != *reference) {
             return;
         }
-        self.services.remove(&key);
+        let gone = self.services.remove(&key);
         self.waiting.remove(&key);
         self.allocator.set_external(&key.to_string(), &BTreeSet::new());
+        if gone.is_some_and(|view| !view.external_ips.is_empty()) {
+            self.mark_pools();
+        }
         self.mark_waiting();
+        self.note_sharing(reference, None);
         self.vacate_all(reference);
         for address in self.allocator.leaving(reference) {
             self.mark(Subject::VirtualIp(address));
@@ -424,38 +508,6 @@ impl ServiceView {
     pub(crate) fn wants_address(&self) -> bool {
         self.claim.is_some() && !self.deleting
     }
-}
-
-impl From<ServiceView> for Object {
-    fn from(view: ServiceView) -> Self {
-        Self::Service(Box::new(view))
-    }
-}
-
-impl Object {
-    fn service_key(&self) -> Option<ServiceKey> {
-        match self {
-            Self::Service(view) => Some(view.key()),
-            _ => None,
-        }
-    }
-
-    fn name(&self) -> Option<&str> {
-        match self {
-            Self::Service(view) => Some(&view.reference.name),
-            Self::Namespace(name, _) | Self::Advertisement(name, _) | Self::Node(name, _) | Self::Speaker(name, _) => {
-                Some(name)
-            }
-            Self::Pool(pool) => pool.metadata.name.as_deref(),
-            Self::VirtualIp(vip) => vip.metadata.name.as_deref(),
-        }
-    }
-}
-
-/// What is held and not listed, as objects to delete.
-fn missing<V>(held: &BTreeMap<String, V>, listed: &[Object], object: impl Fn(String) -> Object) -> Vec<Object> {
-    let listed: BTreeSet<_> = listed.iter().filter_map(Object::name).collect();
-    held.keys().filter(|name| !listed.contains(name.as_str())).cloned().map(object).collect()
 }
 
 /// The address of a VirtualIP whose name says the same as its spec; anything else is none of ours.

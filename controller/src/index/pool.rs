@@ -5,13 +5,13 @@ use std::time::Duration;
 use herald_crds::{
     AddressPool,
     address::{AddressSet, IpFamily},
-    names::{CONDITION_ACCEPTED, CONDITION_CONTAINS_ASSIGNED},
+    names::{ANNOTATION_RELEASE_QUARANTINE, CONDITION_ACCEPTED, CONDITION_CONTAINS_ASSIGNED},
 };
 
 use super::Index;
 use crate::{
     action::{Action, ConditionValue, PoolReport, Subject},
-    allocator::PoolFault,
+    allocator::{PoolFault, Reservation},
     view::is_older,
 };
 
@@ -36,9 +36,19 @@ impl Index {
             return;
         }
         let same_spec = old.is_some_and(|o| o.pool.spec == pool.spec && o.pool.metadata.labels == pool.metadata.labels);
+        let same_annotations = old.is_some_and(|o| o.pool.metadata.annotations == pool.metadata.annotations);
         let written = old.and_then(|o| o.written);
         self.allocator.set_pool(&name, &pool.spec);
-        self.pools.insert(name.clone(), PoolEntry { pool, written });
+        let entry = PoolEntry { pool, written };
+        let quarantined = entry.quarantine().map(|e| e.address).collect();
+        let quarantine_changed = self.allocator.set_quarantined(&name, quarantined);
+        self.pools.insert(name.clone(), entry);
+        if quarantine_changed {
+            self.mark_waiting();
+        }
+        if quarantine_changed || !same_spec || !same_annotations {
+            self.reconsider_contested();
+        }
         if same_spec {
             self.mark(Subject::Pool(name));
         } else {
@@ -53,12 +63,14 @@ impl Index {
             self.pools.remove(name);
             self.allocator.remove_pool(name);
             self.pool_edited(name);
+            self.reconsider_contested();
         }
     }
 
     /// An edit may overlap other pools, cure who waits, orphan who has an address, and change who advertises.
     fn pool_edited(&mut self, name: &str) {
         self.mark_pools();
+        self.mark_advertisements();
         self.mark_waiting();
         let of_pool = self.allocator.occupants().filter(|(_, o)| o.pool == name);
         let (mut addresses, mut services) = (Vec::new(), Vec::new());
@@ -81,16 +93,23 @@ impl Index {
     }
 
     pub(super) fn decide_pool(&mut self, name: &str, now: Duration) -> Option<Action> {
+        let (quarantined, ends) = self.quarantined(name, now);
         let entry = self.pools.get(name)?;
-        if let Some(next) = entry.written.map(|at| at + STATUS_INTERVAL).filter(|next| *next > now) {
+        let observed = entry.pool.status.clone().unwrap_or_default();
+        // A Service waits for its address to be in quarantine; counts can wait.
+        let urgent = observed.quarantined != quarantined;
+        if let Some(next) = entry.written.map(|at| at + STATUS_INTERVAL).filter(|next| *next > now && !urgent) {
             self.queue.mark_at(next, Subject::Pool(name.to_owned()));
             return None;
         }
-        let report = self.report(name, &entry.pool);
-        let observed = entry.pool.status.clone().unwrap_or_default();
+        if let Some(ends) = ends {
+            self.queue.mark_at(ends, Subject::Pool(name.to_owned()));
+        }
+        let report = PoolReport { quarantined, ..self.report(name, entry) };
         let condition = |type_: &str| observed.conditions.iter().find(|c| c.type_ == type_);
         let same = observed.ipv4 == report.ipv4
             && observed.ipv6 == report.ipv6
+            && !urgent
             && report.conditions.iter().all(|c| c.is(condition(c.type_)));
         if same {
             return None;
@@ -107,17 +126,46 @@ impl Index {
         })
     }
 
-    fn report(&self, name: &str, pool: &AddressPool) -> PoolReport {
+    /// What of the pool is elsewhere too, in a sentence each.
+    fn overlaps(&self, name: &str) -> Option<String> {
+        let mut sentences = Vec::new();
+        let pools = self.allocator.overlaps(name);
+        if !pools.is_empty() {
+            let parts: Vec<_> =
+                pools.iter().map(|(other, set)| format!("{} also in AddressPool {other}", runs(set))).collect();
+            let parts = list(parts.into_iter());
+            sentences.push(format!("{parts}. Each address is given out once; give every block to one pool."));
+        }
+        let is_stray = |by: &Reservation| matches!(by, Reservation::StrayVirtualIp(_));
+        let (strays, reserved): (Vec<_>, Vec<_>) =
+            self.allocator.reserved(name).into_iter().partition(|(by, _)| is_stray(by));
+        if !strays.is_empty() {
+            let parts: Vec<_> = strays.iter().map(|(by, set)| format!("{} in {by}", runs(set))).collect();
+            let parts = list(parts.into_iter());
+            sentences.push(format!("{parts}. None of these is given out; delete those VirtualIPs."));
+        }
+        let reserved = reserved.into_iter().map(|(by, set)| format!("{} in {by}", runs(&set)));
+        let external = self.allocator.external(name).into_iter();
+        let external = external.map(|(address, by)| format!("{address} in spec.externalIPs of Service {by}"));
+        let elsewhere: Vec<_> = reserved.chain(external).collect();
+        if !elsewhere.is_empty() {
+            let parts = list(elsewhere.into_iter());
+            sentences.push(format!("{parts}. None of these is given out; take them out of the pool (spec.exclude)."));
+        }
+        (!sentences.is_empty()).then(|| sentences.join(" "))
+    }
+
+    fn report(&self, name: &str, entry: &PoolEntry) -> PoolReport {
         let condition = |type_, status, reason: &str, message| ConditionValue {
             type_,
             status,
             reason: reason.to_owned(),
             message,
-            generation: pool.metadata.generation,
+            generation: entry.pool.metadata.generation,
             since: None,
         };
-        let accepted = match (self.allocator.fault(name), self.allocator.overlaps(name)) {
-            (Some(fault), _) => {
+        let accepted = match (self.allocator.fault(name), entry.release(), self.overlaps(name)) {
+            (Some(fault), _, _) => {
                 let reason = match fault {
                     PoolFault::Addresses(_) => "InvalidAddresses",
                     PoolFault::Selector { .. } => "InvalidSelector",
@@ -125,11 +173,14 @@ impl Index {
                 let message = format!("{fault}. Nothing is assigned from this pool; what is assigned stays.");
                 condition(CONDITION_ACCEPTED, "False", reason, message)
             }
-            (None, overlaps) if !overlaps.is_empty() => {
-                // Usable as written, so True: each address is given out once, whichever pool it comes from.
-                condition(CONDITION_ACCEPTED, "True", "Overlaps", overlap_message(&overlaps))
+            (None, Err(error), _) => {
+                let message =
+                    format!("metadata.annotations {ANNOTATION_RELEASE_QUARANTINE}: {error}. Nothing is released.");
+                condition(CONDITION_ACCEPTED, "True", "InvalidAnnotation", message)
             }
-            (None, _) => condition(CONDITION_ACCEPTED, "True", "Valid", "every entry is usable".to_owned()),
+            // Usable as written, so True: no address is given out twice, and none that is something else.
+            (None, Ok(_), Some(message)) => condition(CONDITION_ACCEPTED, "True", "Overlaps", message),
+            (None, Ok(_), None) => condition(CONDITION_ACCEPTED, "True", "Valid", "every entry is usable".to_owned()),
         };
         let orphans = self.allocator.orphans(name);
         let contains = if orphans.is_empty() {
@@ -146,19 +197,16 @@ impl Index {
         PoolReport {
             ipv4: self.allocator.usage(name, IpFamily::V4),
             ipv6: self.allocator.usage(name, IpFamily::V6),
+            quarantined: Vec::new(),
             conditions: vec![accepted, contains],
         }
     }
 }
 
-fn overlap_message(overlaps: &[(String, AddressSet)]) -> String {
+fn runs(set: &AddressSet) -> String {
     let run = |(first, last)| if first == last { format!("{first}") } else { format!("{first}-{last}") };
-    let runs = |set: &AddressSet| {
-        let all: Vec<String> = IpFamily::ALL.iter().flat_map(|f| set.blocks(*f)).map(run).collect();
-        list(all.into_iter())
-    };
-    let parts = overlaps.iter().map(|(other, set)| format!("{} also in AddressPool {other}", runs(set)));
-    format!("{}. Each address is given out once; give every block to one pool.", list(parts))
+    let all: Vec<String> = IpFamily::ALL.iter().flat_map(|f| set.blocks(*f)).map(run).collect();
+    list(all.into_iter())
 }
 
 fn list(items: impl ExactSizeIterator<Item = String>) -> String {

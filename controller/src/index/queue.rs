@@ -35,7 +35,7 @@ impl Queue {
         let order = match subject {
             Subject::VirtualIp(_) => i64::MIN,
             Subject::Service(_) => created,
-            Subject::Pool(_) => i64::MAX,
+            Subject::Pool(_) | Subject::Advertisement(_) | Subject::StrayVirtualIp(_) => i64::MAX,
         };
         self.ready.insert((order, subject));
     }
@@ -57,6 +57,12 @@ impl Queue {
                 _ => return Some(subject),
             };
         }
+    }
+
+    /// How many subjects wait for a decision, those that pause after a failure among them.
+    pub(super) fn depth(&self) -> usize {
+        let pausing = self.failures.keys().filter(|s| self.timers.iter().any(|(_, t)| t == *s)).count();
+        self.ready.len() + pausing
     }
 
     /// A write of the subject is under way.

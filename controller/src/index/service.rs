@@ -9,10 +9,14 @@ use herald_crds::{
     virtual_ip::ServiceReference,
 };
 
-use super::Index;
+use super::{
+    Index,
+    contested::{ADDRESS_CONFLICT, ANSWERED_BY_CLUSTER_NODE, Standing},
+};
 use crate::{
     action::{Action, Change, ConditionValue, EventValue, Regarding, ServicePatch, Subject},
     allocator::{Asker, Refusal},
+    caveat::Caveat,
     view::{FamilyPolicy, Ingress, ServiceKey, ServiceView},
 };
 
@@ -20,6 +24,8 @@ use crate::{
 const ASSIGNED: &str = "Assigned";
 /// Reason of the condition where an address has left its pool by an edit.
 const OUTSIDE_POOL: &str = "OutsidePool";
+/// Stands in the condition's message before each caveat.
+const CAVEAT_MARK: &str = "; note: ";
 
 /// What a Service is to have.
 #[derive(Debug, Default)]
@@ -50,6 +56,12 @@ impl Index {
         if plan.targets.values().any(|address| !self.vip_serves(*address, &view.reference)) {
             return None; // the VirtualIP comes first; its arrival asks again
         }
+        let awaited = plan.targets.values().find(|address| self.standing(**address, view) == Standing::Awaited);
+        if let Some(occupant) = awaited.and_then(|address| self.allocator.occupant(*address)) {
+            self.mark(Subject::Pool(occupant.pool.clone()));
+            return None; // the pool's status comes first; its arrival asks again
+        }
+        let burned = self.burned(view, &plan);
         let desired: Vec<IpAddr> = view.families.iter().filter_map(|f| plan.targets.get(f)).copied().collect();
         let observed: Vec<IpAddr> = view.addresses().collect();
         for address in self.allocator.held(&view.reference) {
@@ -66,7 +78,9 @@ impl Index {
         let finalizer = claim.finalizer();
         let has_finalizer =
             view.finalizer == Some(finalizer) || (finalizer == FINALIZER_SERVICE_DEFAULT && view.default_finalizer);
-        let condition = self.condition(view, &plan, &desired);
+        let verdict = self.condition(view, &plan, &desired);
+        let caveats = self.caveats(view, &desired);
+        let condition = with_caveats(verdict.clone(), &caveats);
         let changed = !condition.is(view.condition.as_ref());
         let patch = ServicePatch {
             condition: if changed {
@@ -85,7 +99,12 @@ impl Index {
         if patch == ServicePatch::default() {
             return None;
         }
-        let events = self.events_of(view, &condition, patch.ingress != Change::Keep);
+        let ingress_changes = patch.ingress != Change::Keep;
+        let mut events = events_of(view, &verdict, ingress_changes);
+        events.extend(caveats.iter().filter(|caveat| !is_told(view, caveat)).map(|caveat| {
+            warning(view, caveat.reason(), "Serve", caveat.to_string()) // its sentence stands in the condition from now on
+        }));
+        events.extend(burned.into_iter().filter(|_| ingress_changes));
         Some(patch_of(view, patch, events))
     }
 
@@ -132,7 +151,8 @@ impl Index {
         for family in &view.families {
             let kept = current.get(family).copied();
             let wanted = request.addresses.get(family).copied();
-            if let Some(address) = kept.filter(|address| self.may_stay(*address, wanted, request.pool.as_deref())) {
+            if let Some(address) = kept.filter(|address| self.may_stay(view, *address, wanted, request.pool.as_deref()))
+            {
                 plan.targets.insert(*family, address);
                 continue;
             }
@@ -152,33 +172,66 @@ impl Index {
         if view.family_policy == FamilyPolicy::Require && !complete && !published {
             // Both or none: nobody has seen these yet.
             for address in fresh {
-                self.allocator.free(address);
+                self.allocator.retract(reference, address);
             }
             plan.targets.clear();
         } else if !fresh.is_empty() {
             for address in fresh {
                 self.mark(Subject::VirtualIp(address));
+                self.wake_for_other_reasons(address);
             }
             self.mark_pools();
         }
         plan
     }
 
-    /// The address it has of each family: the one asked for, else the one in its status, else the lowest. (It has two
-    /// while one replaces the other.)
+    /// An address was given out: who waits may wait for another reason from now on, and is to say so before a restart
+    /// does.
+    fn wake_for_other_reasons(&mut self, address: IpAddr) {
+        let joined = self.allocator.occupant(address).is_some_and(|o| o.services.len() > 1);
+        if joined || self.allocator.was_last(address) {
+            return self.mark_waiting();
+        }
+        let asks = |key: &&ServiceKey| {
+            let request = self.services.get(*key).and_then(|view| view.request.as_ref().ok());
+            request.is_some_and(|r| r.addresses.values().any(|a| *a == address))
+        };
+        for key in self.waiting.iter().filter(asks).cloned().collect::<Vec<_>>() {
+            self.mark(Subject::Service(key));
+        }
+    }
+
+    /// The addresses that others of this plan replace because strangers hold them, each in a Warning of its own.
+    fn burned(&self, view: &ServiceView, plan: &Plan) -> Vec<EventValue> {
+        let event = |address: IpAddr| {
+            let other = plan.targets.get(&IpFamily::of(address)).filter(|other| **other != address)?;
+            let Standing::Replaced(says) = self.standing(address, view) else { return None };
+            let note = format!("{says}. The Service gets {other}; {address} is in quarantine for an hour");
+            Some(warning(view, "AddressQuarantined", "Replace", note))
+        };
+        self.allocator.held(&view.reference).into_iter().filter_map(event).collect()
+    }
+
+    /// The address it has of each family: the one asked for, else the one in its status, else the lowest; one that may
+    /// stay before one that may not. (It has two while one replaces the other.)
     fn current(&self, view: &ServiceView, held: &[IpAddr], request: &Request) -> BTreeMap<IpFamily, IpAddr> {
-        let of_family = |family: &IpFamily| {
+        let address_of = |family: &IpFamily| {
             let wanted = request.addresses.get(family).copied();
             let published = view.addresses().find(|a| IpFamily::of(*a) == *family);
             let has = |address: &IpAddr| held.contains(address);
-            let lowest = held.iter().copied().find(|a| IpFamily::of(*a) == *family);
-            let address = wanted.filter(has).or(published.filter(has)).or(lowest)?;
+            let of_family = || held.iter().copied().filter(|a| IpFamily::of(*a) == *family);
+            let by_choice = || published.filter(has).into_iter().chain(of_family());
+            let stays = |address: &IpAddr| self.may_stay(view, *address, wanted, request.pool.as_deref());
+            let address = wanted.filter(has).or_else(|| by_choice().find(stays)).or_else(|| by_choice().next())?;
             Some((*family, address))
         };
-        view.families.iter().filter_map(of_family).collect()
+        view.families.iter().filter_map(address_of).collect()
     }
 
-    fn may_stay(&self, address: IpAddr, wanted: Option<IpAddr>, pool: Option<&str>) -> bool {
+    fn may_stay(&self, view: &ServiceView, address: IpAddr, wanted: Option<IpAddr>, pool: Option<&str>) -> bool {
+        if matches!(self.standing(address, view), Standing::Replaced(_)) {
+            return false;
+        }
         let from = |pool: &str| self.allocator.occupant(address).is_some_and(|o| o.pool == pool);
         match (wanted, pool) {
             (Some(wanted), _) => wanted == address,
@@ -196,7 +249,14 @@ impl Index {
     ) -> Result<IpAddr, Refusal> {
         let unlabelled = BTreeMap::new();
         let namespace_labels = self.namespaces.get(&view.reference.namespace).unwrap_or(&unlabelled);
-        let asker = Asker { service: &view.reference, service_labels: &view.labels, namespace_labels, family, pool };
+        let asker = Asker {
+            service: &view.reference,
+            service_labels: &view.labels,
+            namespace_labels,
+            family,
+            pool,
+            contested: &self.contested,
+        };
         self.allocator.assign(&asker, wanted)
     }
 
@@ -211,12 +271,6 @@ impl Index {
             let occupant = self.allocator.occupant(**address);
             occupant.is_some_and(|o| !self.allocator.pool_contains(&o.pool, **address))
         };
-        let overruled = match &view.request {
-            Ok(Request { overruled_load_balancer_ip: Some(ip), .. }) => {
-                format!("; spec.loadBalancerIP {ip} is overruled by the annotation")
-            }
-            _ => String::new(),
-        };
         let preferred = view.family_policy == FamilyPolicy::Prefer && !desired.is_empty() && !plan.foreign;
         let (status, reason, message) = match plan.refusals.first() {
             None => match desired.iter().find(outside) {
@@ -230,40 +284,34 @@ impl Index {
             Some(first) if desired.is_empty() => ("False", first.reason(), refused),
             Some(first) => ("False", first.reason(), format!("{refused}; until then the Service keeps {has}")),
         };
+        let contested = desired.iter().find_map(|address| match self.standing(*address, view) {
+            Standing::Kept { reason, message } => Some((reason, message)),
+            Standing::Replaced(message) => Some((reason, message)), // and there is no other
+            Standing::Uncontested | Standing::Awaited => None,
+        });
+        let (reason, message) = match contested {
+            Some((why, says)) if status == "True" => (why, format!("{message}; {says}")),
+            Some((_, says)) => (reason, format!("{message}; {says}")),
+            None => (reason, message),
+        };
         ConditionValue {
             type_: CONDITION_ADDRESS_ASSIGNED,
             status,
             reason: reason.to_owned(),
-            message: message + &overruled,
+            message,
             generation: None, // the API server keeps none for Services
             since: None,
         }
     }
 
-    /// Events follow the condition, which outlives a restart: the same fact is told once.
-    fn events_of(&self, view: &ServiceView, condition: &ConditionValue, ingress_changes: bool) -> Vec<EventValue> {
-        let observed = view.condition.as_ref();
-        let event = |warning, reason, action, note| EventValue {
-            regarding: Regarding::Service(view.reference.clone()),
-            warning,
-            reason,
-            action,
-            note,
+    /// What its owner should know beside that.
+    fn caveats(&self, view: &ServiceView, desired: &[IpAddr]) -> Vec<Caveat> {
+        let clash = |address: &IpAddr| {
+            let (other, why) = self.allocator.clash(&view.reference, *address)?;
+            let other = format!("{}/{}", other.namespace, other.name);
+            Some(Caveat::SharingConflict { address: *address, other, why })
         };
-        let was = |status: &str| observed.is_some_and(|c| c.status == status);
-        if condition.status == "False" {
-            let note = format!("{}: {}", condition.reason, condition.message);
-            let told = condition.is(observed);
-            return if told { Vec::new() } else { vec![event(true, "SyncLoadBalancerFailed", "Assign", note)] };
-        }
-        let mut events = Vec::new();
-        if ingress_changes || !was("True") {
-            events.push(event(false, "EnsuredLoadBalancer", "Assign", condition.message.clone()));
-        }
-        if condition.reason == OUTSIDE_POOL && observed.is_none_or(|c| c.reason != OUTSIDE_POOL) {
-            events.push(event(true, "AddressOutsidePool", "Keep", condition.message.clone()));
-        }
-        events
+        view.caveats.iter().cloned().chain(desired.iter().filter_map(clash)).collect()
     }
 
     /// Gives back what a Service has that is not, or no longer, to have an address. A Service that never had one of
@@ -287,7 +335,7 @@ impl Index {
         self.vacate_all(&view.reference);
         let leaving = self.allocator.leaving(&view.reference);
         let answered_for = |address: &IpAddr| {
-            self.vips.contains_key(address) || self.queue.is_in_flight(&Subject::VirtualIp(*address))
+            self.vip_serves(*address, &view.reference) || self.queue.is_in_flight(&Subject::VirtualIp(*address))
         };
         if leaving.iter().any(answered_for) {
             return None; // the last address that falls silent asks again
@@ -320,7 +368,7 @@ impl Index {
             && view.ingress.iter().all(|i| matches!(i, Ingress::Vip(a) if leaving.contains(a)))
     }
 
-    fn vip_serves(&self, address: IpAddr, service: &ServiceReference) -> bool {
+    pub(super) fn vip_serves(&self, address: IpAddr, service: &ServiceReference) -> bool {
         self.vips.get(&address).is_some_and(|entry| entry.vip.spec.services.contains(service))
     }
 }
@@ -332,4 +380,51 @@ fn patch_of(view: &ServiceView, patch: ServicePatch, events: Vec<EventValue>) ->
         patch,
         events,
     }
+}
+
+fn warning(view: &ServiceView, reason: &'static str, action: &'static str, note: String) -> EventValue {
+    EventValue { regarding: Regarding::Service(view.reference.clone()), warning: true, reason, action, note }
+}
+
+/// The condition with a sentence for each caveat.
+fn with_caveats(mut condition: ConditionValue, caveats: &[Caveat]) -> ConditionValue {
+    for caveat in caveats {
+        condition.message.push_str(CAVEAT_MARK);
+        condition.message.push_str(&caveat.to_string());
+    }
+    condition
+}
+
+fn is_told(view: &ServiceView, caveat: &Caveat) -> bool {
+    view.condition.as_ref().is_some_and(|c| c.message.contains(&caveat.to_string()))
+}
+
+/// Events follow the condition, which outlives a restart: the same fact is told once.
+fn events_of(view: &ServiceView, verdict: &ConditionValue, ingress_changes: bool) -> Vec<EventValue> {
+    let observed = view.condition.as_ref();
+    let without_caveats = observed.cloned().map(|mut condition| {
+        let end = condition.message.find(CAVEAT_MARK).unwrap_or(condition.message.len());
+        condition.message.truncate(end);
+        condition
+    });
+    let told = verdict.is(without_caveats.as_ref());
+    let was = |status: &str| observed.is_some_and(|c| c.status == status);
+    if verdict.status == "False" {
+        let note = format!("{}: {}", verdict.reason, verdict.message);
+        return if told { Vec::new() } else { vec![warning(view, "SyncLoadBalancerFailed", "Assign", note)] };
+    }
+    let mut events = Vec::new();
+    if ingress_changes || !was("True") {
+        events.push(EventValue {
+            warning: false,
+            ..warning(view, "EnsuredLoadBalancer", "Assign", verdict.message.clone())
+        });
+    }
+    if verdict.reason == OUTSIDE_POOL && observed.is_none_or(|c| c.reason != OUTSIDE_POOL) {
+        events.push(warning(view, "AddressOutsidePool", "Keep", verdict.message.clone()));
+    }
+    let contested = [ADDRESS_CONFLICT, ANSWERED_BY_CLUSTER_NODE].into_iter().find(|r| verdict.reason == *r);
+    let contested = contested.filter(|_| !told);
+    events.extend(contested.map(|reason| warning(view, reason, "Announce", verdict.message.clone())));
+    events
 }

@@ -53,7 +53,7 @@ fn nothing_is_decided_before_every_kind_is_listed() {
     let mut world = World::empty();
     world.pool("lan", json!({"addresses": ["192.0.2.1"]}));
     world.create("web", json!({}));
-    world.index = Index::new();
+    world.index = Index::new(Timestamp::UNIX_EPOCH);
     world.index.set_leading(true);
     for kind in Kind::ALL {
         world.settle();
@@ -202,6 +202,31 @@ fn recreated_under_its_name_the_old_one_is_released_first() {
         world.vips[&address("192.0.2.2")].spec.services[0].uid,
         world.services[&key("web")].metadata.uid.clone().unwrap()
     );
+}
+
+/// A deleted Service has two addresses, of which one still has an announcer. What its status shows is nobody else's,
+/// also for a new leader.
+#[test]
+fn what_a_deleted_service_shows_is_not_given_out_after_a_restart() {
+    let mut world = World::new();
+    world.create("web", json!({}));
+    world.settle();
+    world.speakers_act();
+    world.change("web", json!({"spec": {"loadBalancerIP": "192.0.2.2"}}));
+    while world.ingress("web") != ["192.0.2.2"] {
+        let action = world.index.poll_action(world.now).unwrap();
+        world.carry_out(&action);
+    }
+    world.delete("web");
+    world.settle();
+    assert_eq!((world.ingress("web"), world.vips.len()), (vec!["192.0.2.2".into()], 1));
+    world.restart();
+    world.create("other", json!({"spec": {"loadBalancerIP": "192.0.2.2"}}));
+    world.settle();
+    assert!(world.ingress("other").is_empty());
+    world.live();
+    assert_eq!(world.ingress("other"), ["192.0.2.2"]);
+    assert!(!world.services.contains_key(&key("web")));
 }
 
 #[test]
@@ -460,9 +485,7 @@ fn spec_follows_service_and_advertisements() {
     let spec = |world: &World| world.vips[&address("192.0.2.1")].spec.clone();
     assert_eq!(spec(&world).advertisements, [herald_crds::virtual_ip::AdvertisementRule::everywhere()]);
     world.change("web", json!({"spec": {"externalTrafficPolicy": "Local", "healthCheckNodePort": 30123}}));
-    let adv: L2AdvertisementSpec = serde_json::from_value(json!({"addressPools": ["dmz"]})).unwrap();
-    world.advertisements.insert("adv".to_owned(), adv);
-    world.relist(Kind::Advertisement);
+    world.advertisement("adv", json!({"addressPools": ["dmz"]}));
     world.live();
     assert_eq!(spec(&world).health_check_node_port, Some(30123));
     assert!(spec(&world).advertisements.is_empty());
@@ -514,4 +537,48 @@ fn an_address_no_node_can_announce_says_why() {
     assert_eq!(announced.reason, AnnouncedReason::NoEligibleNode.as_str());
     assert!(announced.message.contains("no node is Ready"), "{}", announced.message);
     assert_eq!(world.ingress("web"), ["192.0.2.1"]);
+}
+
+/// Dual stack comes and goes, and the first address stays; the second is free for others.
+#[test_case("RequireDualStack")]
+#[test_case("PreferDualStack")]
+fn a_second_family_comes_and_goes(policy: &str) {
+    let mut world = World::new();
+    world.pool("six", json!({"addresses": ["2001:db8::7"]}));
+    world.create("web", json!({}));
+    world.live();
+    for _ in 0..2 {
+        world.change("web", json!({"spec": {"ipFamilies": ["IPv4", "IPv6"], "ipFamilyPolicy": policy}}));
+        world.live();
+        assert_eq!(world.ingress("web"), ["192.0.2.1", "2001:db8::7"]);
+        world.change("web", json!({"spec": {"ipFamilies": ["IPv4"], "ipFamilyPolicy": "SingleStack"}}));
+        world.live();
+        assert_eq!(world.ingress("web"), ["192.0.2.1"]);
+        assert_eq!(world.vips.len(), 1);
+    }
+    // An upgrade that cannot be had takes nothing away.
+    world.delete_pool("six");
+    world.change("web", json!({"spec": {"ipFamilies": ["IPv4", "IPv6"], "ipFamilyPolicy": policy}}));
+    world.live();
+    assert_eq!(world.ingress("web"), ["192.0.2.1"]);
+}
+
+/// A requested pool that is full moves nobody; once there is room the Service moves, the new address before the old.
+#[test]
+fn a_requested_pool_without_room_takes_nothing_away() {
+    let mut world = World::new();
+    world.pool("dmz", json!({"addresses": ["192.0.2.9"]}));
+    let asks = json!({"metadata": {"annotations": {"heraldlb.io/address-pool": "dmz"}}});
+    world.create("first", asks.clone());
+    world.create("web", json!({}));
+    world.live();
+    world.change("web", asks);
+    world.live();
+    assert_eq!((world.ingress("web"), &*world.condition("web")), (vec!["192.0.2.1".to_owned()], "False PoolFull"));
+    world.log.clear();
+    world.delete("first");
+    world.live();
+    assert_eq!(world.ingress("web"), ["192.0.2.9"]);
+    let emptied = |a: &Action| matches!(a, Action::PatchServiceStatus { service, patch, .. } if service.name == "web" && patch.ingress == crate::action::Change::Remove);
+    assert!(!world.log.iter().any(emptied));
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use herald_crds::{
     VirtualIP, VirtualIPSpec,
-    names::{CONDITION_ANNOUNCED, FINALIZER_WITHDRAWAL, LABEL_SERVICE_NAME, LABEL_SERVICE_NAMESPACE},
+    names::{CONDITION_ANNOUNCED, FINALIZER_WITHDRAWAL, LABEL_ADOPTED, LABEL_SERVICE_NAME, LABEL_SERVICE_NAMESPACE},
     virtual_ip::{AdvertisementRule, AnnouncedReason, ServiceReference, TrafficPolicy},
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -54,7 +54,7 @@ impl VirtualIpEntry {
         uid(&self.vip)
     }
 
-    fn deleting(&self) -> bool {
+    pub(super) fn deleting(&self) -> bool {
         self.vip.metadata.deletion_timestamp.is_some()
     }
 
@@ -62,7 +62,7 @@ impl VirtualIpEntry {
         self.vip.metadata.finalizers.as_deref().unwrap_or_default()
     }
 
-    fn announcer(&self) -> Option<&str> {
+    pub(super) fn announcer(&self) -> Option<&str> {
         self.vip.status.as_ref()?.node.as_deref()
     }
 
@@ -73,22 +73,25 @@ impl VirtualIpEntry {
 
 impl Index {
     pub(super) fn apply_vip(&mut self, vip: VirtualIP) {
-        let Some(address) = address_of(&vip) else { return };
+        let Some(address) = address_of(&vip) else { return self.apply_stray(vip) };
         let old = self.vips.get(&address).filter(|e| e.uid() == uid(&vip));
         let version = |v: &VirtualIP| v.metadata.resource_version.clone();
         if old.is_some_and(|o| is_older(version(&vip).as_deref(), version(&o.vip).as_deref())) {
             return;
         }
         let (concern, corrected) = old.map(|o| (o.concern.clone(), o.corrected.clone())).unwrap_or_default();
-        let known = old.is_some_and(|o| o.vip.spec.services == vip.spec.services);
-        if !known {
+        let before = old.map(|o| o.vip.spec.services.clone());
+        if before.as_ref() != Some(&vip.spec.services) {
             let displaced = self.allocator.seize(address, &vip.spec.pool, &vip.spec.services);
-            for service in displaced.iter().chain(&vip.spec.services) {
+            // Who is named no more may wait for that.
+            let left = before.iter().flatten().filter(|s| !vip.spec.services.contains(s));
+            for service in displaced.iter().chain(&vip.spec.services).chain(left) {
                 self.mark_service(service);
             }
             self.mark_pools();
         }
         self.vips.insert(address, VirtualIpEntry { vip, concern, corrected });
+        self.note_holder(address);
         self.mark(Subject::VirtualIp(address));
     }
 
@@ -97,16 +100,24 @@ impl Index {
             && self.vips.get(&address).is_some_and(|e| e.uid() == uid(vip))
         {
             self.vips.remove(&address);
+            self.contested.remove(&address);
             self.mark(Subject::VirtualIp(address));
+        } else if address_of(vip).is_none() {
+            self.forget_stray(vip.metadata.name.as_deref().unwrap_or_default());
         }
     }
 
     pub(super) fn decide_vip(&mut self, address: IpAddr, now: Duration) -> Option<Action> {
         self.vacate_for_the_dead(address);
+        self.part(address);
         let wanted = self.allocator.occupant(address).is_some_and(|o| !o.services.is_empty());
         let Some(entry) = self.vips.get(&address) else {
             if wanted {
-                let (labels, spec) = self.desired(address, None)?;
+                let (mut labels, spec) = self.desired(address, None)?;
+                let shows = |s| self.service(s).is_some_and(|view| view.addresses().any(|a| a == address));
+                if spec.services.iter().any(shows) {
+                    labels.insert(LABEL_ADOPTED.to_owned(), "true".to_owned());
+                }
                 self.homes_under_way.extend(spec.home_node.clone().map(|home| (address, home)));
                 return Some(Action::CreateVirtualIp { address, labels, spec: Box::new(spec) });
             }
@@ -138,7 +149,21 @@ impl Index {
         }
     }
 
-    fn service(&self, reference: &ServiceReference) -> Option<&ServiceView> {
+    /// Who gave up an address that others keep has done so once the VirtualIP does not name it and its own status does
+    /// not show the address.
+    fn part(&mut self, address: IpAddr) {
+        let Some(occupant) = self.allocator.occupant(address).filter(|o| !o.services.is_empty()) else { return };
+        let unnamed: Vec<_> = occupant.leaving.iter().filter(|s| !self.vip_serves(address, s)).cloned().collect();
+        for service in unnamed {
+            self.mark_service(&service);
+            if self.service(&service).is_none_or(|view| !self.still_shows(view)) {
+                self.allocator.forget_leaving(&service, address);
+                self.mark_waiting();
+            }
+        }
+    }
+
+    pub(super) fn service(&self, reference: &ServiceReference) -> Option<&ServiceView> {
         let key = ServiceKey { namespace: reference.namespace.clone(), name: reference.name.clone() };
         self.services.get(&key).filter(|view| view.reference == *reference)
     }
@@ -183,7 +208,7 @@ impl Index {
             pool_labels: pool.and_then(|p| p.pool.metadata.labels.as_ref()).unwrap_or(&unlabelled),
             service_labels: &service_labels,
         };
-        let advertisements = advertisements::rules(&self.advertisements, of);
+        let advertisements = advertisements::rules(self.advertisements.iter().map(|(name, a)| (name, &a.spec)), of);
         let home_node = match entry {
             // Set once. It changes only when the node has left the cluster.
             Some(entry) => match &entry.vip.spec.home_node {
@@ -321,11 +346,13 @@ impl Index {
             since: None,
         };
         let observed = entry.vip.announced();
+        let all = entry.vip.status.iter().flat_map(|s| &s.conditions);
         (!condition.is(observed)).then(|| Action::CorrectVirtualIpStatus {
             address,
             resource_version: entry.resource_version(),
             reason,
             condition: condition.following(observed),
+            others: all.filter(|c| c.type_ != CONDITION_ANNOUNCED).cloned().collect(),
         })
     }
 

@@ -3,11 +3,12 @@
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use herald_crds::{
-    AddressPool, VirtualIP,
+    AddressPool, L2Advertisement, VirtualIP,
     address::name_of_address,
     names::{CONDITION_ADDRESS_ASSIGNED, FINALIZER_WITHDRAWAL},
     virtual_ip::AnnouncedReason,
 };
+use ipnet::IpNet;
 use k8s_openapi::{
     api::core::v1::{LoadBalancerIngress, Service},
     apimachinery::pkg::apis::meta::v1::{Condition, Time},
@@ -25,15 +26,23 @@ pub(super) struct World {
     pub(super) now: Duration,
     pub(super) services: BTreeMap<ServiceKey, Service>,
     pub(super) vips: BTreeMap<IpAddr, VirtualIP>,
+    /// VirtualIPs named after another address than theirs.
+    pub(super) strays: BTreeMap<String, VirtualIP>,
     pub(super) pools: BTreeMap<String, AddressPool>,
-    pub(super) advertisements: BTreeMap<String, L2AdvertisementSpec>,
+    pub(super) advertisements: BTreeMap<String, L2Advertisement>,
+    pub(super) service_networks: BTreeMap<String, Vec<IpNet>>,
     pub(super) nodes: BTreeMap<String, NodeView>,
     pub(super) speakers: BTreeMap<String, Vec<SegmentView>>,
+    /// Addresses that somebody else answers for: the reason speakers give, and their sentence.
+    pub(super) held_by_others: BTreeMap<IpAddr, (AnnouncedReason, String)>,
     /// What was written, events among it, and what the API server refused.
     pub(super) log: Vec<Action>,
     pub(super) conflicts: usize,
     version: u64,
 }
+
+/// The link-layer address of every stranger.
+pub(super) const STRANGER: &str = "02:00:00:00:00:99";
 
 pub(super) fn key(name: &str) -> ServiceKey {
     ServiceKey { namespace: "ns".to_owned(), name: name.to_owned() }
@@ -56,36 +65,39 @@ impl World {
     }
 
     pub(super) fn empty() -> Self {
-        let node = NodeView { labels: BTreeMap::new(), ready: true, eligible: true };
+        let node = NodeView { labels: BTreeMap::new(), ready: true, eligible: true, ..NodeView::default() };
         let segment = SegmentView {
             interface: "eth0".to_owned(),
             prefixes: ["192.0.2.0/24", "2001:db8::/64"].map(|p| p.parse().unwrap()).into(),
             default_route: true,
         };
         Self {
-            index: Index::new(),
+            index: Index::new(Timestamp::UNIX_EPOCH),
             default_provider: false,
             now: Duration::ZERO,
             services: BTreeMap::new(),
             vips: BTreeMap::new(),
+            strays: BTreeMap::new(),
             pools: BTreeMap::new(),
             advertisements: BTreeMap::new(),
+            service_networks: BTreeMap::new(),
             nodes: ["a", "b"].map(|n| (n.to_owned(), node.clone())).into(),
             speakers: ["a", "b"].map(|n| (n.to_owned(), vec![segment.clone()])).into(),
+            held_by_others: BTreeMap::new(),
             log: Vec::new(),
             conflicts: 0,
             version: 1,
         }
     }
 
-    fn next_version(&mut self) -> String {
+    pub(super) fn next_version(&mut self) -> String {
         self.version += 1;
         self.version.to_string()
     }
 
     /// A new process: it knows what a list says, and no more.
     pub(super) fn restart(&mut self) {
-        self.index = Index::new();
+        self.index = Index::new(Timestamp::UNIX_EPOCH);
         self.index.set_leading(true);
         for kind in Kind::ALL {
             self.relist(kind);
@@ -101,10 +113,19 @@ impl World {
             Kind::Namespace => Vec::new(),
             Kind::Pool => self.pools.values().cloned().map(|p| Object::Pool(Box::new(p))).collect(),
             Kind::Advertisement => {
-                let all = self.advertisements.iter();
-                all.map(|(n, s)| Object::Advertisement(n.clone(), Box::new(s.clone()))).collect()
+                self.advertisements.values().cloned().map(|a| Object::Advertisement(Box::new(a))).collect()
             }
-            Kind::VirtualIp => self.vips.values().cloned().map(|v| Object::VirtualIp(Box::new(v))).collect(),
+            Kind::ServiceNetwork => {
+                let all = self.service_networks.iter();
+                all.map(|(n, cidrs)| Object::ServiceNetwork(n.clone(), cidrs.clone())).collect()
+            }
+            Kind::VirtualIp => self
+                .vips
+                .values()
+                .chain(self.strays.values())
+                .cloned()
+                .map(|v| Object::VirtualIp(Box::new(v)))
+                .collect(),
             Kind::Node => self.nodes.iter().map(|(n, v)| Object::Node(n.clone(), v.clone())).collect(),
             Kind::Speaker => self.speakers.iter().map(|(n, s)| Object::Speaker(n.clone(), s.clone())).collect(),
         };
@@ -118,6 +139,14 @@ impl World {
         pool.status = self.pools.get(name).and_then(|p| p.status.clone());
         self.pools.insert(name.to_owned(), pool.clone());
         self.index.apply(Object::Pool(Box::new(pool)));
+    }
+
+    pub(super) fn advertisement(&mut self, name: &str, spec: Value) {
+        let mut advertisement = L2Advertisement::new(name, serde_json::from_value(spec).unwrap());
+        advertisement.metadata.resource_version = Some(self.next_version());
+        advertisement.status = self.advertisements.get(name).and_then(|a| a.status.clone());
+        self.advertisements.insert(name.to_owned(), advertisement.clone());
+        self.index.apply(Object::Advertisement(Box::new(advertisement)));
     }
 
     pub(super) fn delete_pool(&mut self, name: &str) {
@@ -174,7 +203,7 @@ impl World {
         }
     }
 
-    fn store_vip(&mut self, mut vip: VirtualIP) {
+    pub(super) fn store_vip(&mut self, mut vip: VirtualIP) {
         vip.metadata.resource_version = Some(self.next_version());
         let finalizers = vip.metadata.finalizers.as_deref().unwrap_or_default();
         let at = address(&vip.spec.address);
@@ -214,13 +243,33 @@ impl World {
         self.vips.insert(address(at), vip);
     }
 
+    /// A host outside the cluster has the address.
+    pub(super) fn stranger(&mut self, at: &str) {
+        let sentence = format!("a host with the link-layer address {STRANGER} answered node a's probe for it");
+        self.held_by_others.insert(address(at), (AnnouncedReason::Conflict, sentence));
+    }
+
+    /// What is in a pool's quarantine.
+    pub(super) fn quarantined(&self, pool: &str) -> Vec<String> {
+        let status = self.pools[pool].status.clone().unwrap_or_default();
+        status.quarantined.into_iter().map(|q| q.address).collect()
+    }
+
+    /// Has it ever been announced?
+    pub(super) fn was_announced(&self, at: &IpAddr) -> bool {
+        self.vips.get(at).is_some_and(|v| v.status.as_ref().is_some_and(|s| s.first_announced.is_some()))
+    }
+
     /// The speakers announce what they may and withdraw what is deleted.
     pub(super) fn speakers_act(&mut self) {
         for mut vip in self.vips.values().cloned().collect::<Vec<_>>() {
             let mut status = vip.status.clone().unwrap_or_default();
-            let reason = match vip.metadata.deletion_timestamp {
-                Some(_) => AnnouncedReason::Withdrawn,
-                None => AnnouncedReason::Announcing,
+            let at = address(&vip.spec.address);
+            let held = self.held_by_others.get(&at).filter(|_| status.first_announced.is_none());
+            let (reason, message) = match (vip.metadata.deletion_timestamp.is_some(), held) {
+                (true, _) => (AnnouncedReason::Withdrawn, String::new()),
+                (false, Some((reason, sentence))) => (*reason, sentence.clone()),
+                (false, None) => (AnnouncedReason::Announcing, String::new()),
             };
             if status.conditions.iter().any(|c| c.reason == reason.as_str())
                 || (status.node.is_none() && vip.metadata.deletion_timestamp.is_some())
@@ -228,7 +277,10 @@ impl World {
                 continue;
             }
             status.node = (reason == AnnouncedReason::Announcing).then(|| "a".to_owned());
-            status.conditions = vec![reason.condition(String::new(), None, Time(Timestamp::UNIX_EPOCH))];
+            if reason == AnnouncedReason::Announcing {
+                status.first_announced.get_or_insert(Time(Timestamp::UNIX_EPOCH));
+            }
+            status.conditions = vec![reason.condition(message, None, Time(Timestamp::UNIX_EPOCH))];
             vip.status = Some(status);
             self.store_vip(vip);
         }
@@ -280,12 +332,13 @@ impl World {
         self.index.handle_outcome(self.now, action, outcome);
     }
 
-    fn request(&mut self, action: &Action) -> Outcome {
+    /// What the API server makes of a write, whosever.
+    pub(super) fn request(&mut self, action: &Action) -> Outcome {
         let current =
             |version: &str, metadata: &kube::api::ObjectMeta| metadata.resource_version.as_deref() == Some(version);
         match action {
             Action::CreateVirtualIp { address, labels, spec } => {
-                if self.vips.contains_key(address) {
+                if self.vips.contains_key(address) || self.strays.contains_key(&name_of_address(*address)) {
                     return Outcome::Failed;
                 }
                 let mut vip = VirtualIP::new(&name_of_address(*address), (**spec).clone());
@@ -313,15 +366,16 @@ impl World {
                 match action {
                     Action::UpdateVirtualIpSpec { labels, spec, .. } => {
                         vip.spec = (**spec).clone();
-                        vip.metadata.labels = Some(labels.clone());
+                        vip.metadata.labels.get_or_insert_default().extend(labels.clone());
                     }
                     Action::RemoveVirtualIpFinalizer { remaining, .. } => {
                         vip.metadata.finalizers = Some(remaining.clone());
                     }
-                    Action::CorrectVirtualIpStatus { condition, .. } => {
+                    Action::CorrectVirtualIpStatus { condition, others, .. } => {
                         let status = vip.status.get_or_insert_default();
                         status.node = None;
-                        status.conditions = vec![condition.at(&Time(Timestamp::UNIX_EPOCH))];
+                        status.conditions = others.clone();
+                        status.conditions.push(condition.at(&Time(Timestamp::UNIX_EPOCH)));
                     }
                     _ => {}
                 }
@@ -363,11 +417,37 @@ impl World {
                 let status = object.status.get_or_insert_default();
                 status.ipv4 = report.ipv4.clone();
                 status.ipv6 = report.ipv6.clone();
+                status.quarantined = report.quarantined.clone();
                 status.conditions = report.conditions.iter().map(|c| c.at(&Time(Timestamp::UNIX_EPOCH))).collect();
                 object.metadata.resource_version = Some(self.next_version());
                 self.pools.insert(pool.clone(), object.clone());
                 self.index.apply(Object::Pool(Box::new(object.clone())));
                 Outcome::Pool(Box::new(object))
+            }
+            Action::PatchAdvertisementStatus { advertisement, resource_version, condition } => {
+                let Some(mut object) = self.advertisements.get(advertisement).cloned() else { return Outcome::Gone };
+                if !current(resource_version, &object.metadata) {
+                    return Outcome::Failed;
+                }
+                object.status.get_or_insert_default().conditions = vec![condition.at(&Time(Timestamp::UNIX_EPOCH))];
+                object.metadata.resource_version = Some(self.next_version());
+                self.advertisements.insert(advertisement.clone(), object.clone());
+                Outcome::Advertisement(Box::new(object))
+            }
+            Action::DescribeStrayVirtualIp { name, resource_version, condition, .. } => {
+                let Some(mut vip) = self.strays.get(name).cloned() else { return Outcome::Gone };
+                if !current(resource_version, &vip.metadata) {
+                    return Outcome::Failed;
+                }
+                vip.status.get_or_insert_default().conditions = vec![condition.at(&Time(Timestamp::UNIX_EPOCH))];
+                vip.metadata.resource_version = Some(self.next_version());
+                self.strays.insert(name.clone(), vip.clone());
+                Outcome::VirtualIp(Box::new(vip))
+            }
+            Action::ReleaseStrayVirtualIp { name, .. } => {
+                let vip = self.strays.remove(name).unwrap();
+                self.index.delete(&Object::VirtualIp(Box::new(vip)));
+                Outcome::Done
             }
             Action::Event(_) => Outcome::Done,
         }
@@ -418,7 +498,7 @@ impl World {
 }
 
 /// A JSON merge patch (RFC 7386).
-fn merge(target: &mut Value, patch: Value) {
+pub(super) fn merge(target: &mut Value, patch: Value) {
     match (target, patch) {
         (Value::Object(target), Value::Object(patch)) => {
             for (key, value) in patch {

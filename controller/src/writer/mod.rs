@@ -4,7 +4,7 @@ pub(crate) mod patch;
 
 use std::time::Duration;
 
-use herald_crds::{AddressPool, VirtualIP, address::name_of_address, names::MANAGER_CONTROLLER};
+use herald_crds::{AddressPool, L2Advertisement, VirtualIP, address::name_of_address, names::MANAGER_CONTROLLER};
 use k8s_openapi::{
     api::{core::v1::Service, events::v1::Event},
     apimachinery::pkg::apis::meta::v1::{MicroTime, Time},
@@ -14,9 +14,11 @@ use kube::{
     Api, Client,
     api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
 };
+use tokio::time::timeout;
 
 use crate::{
     action::{Action, EventValue, Outcome},
+    breaker::Signal,
     view::ServiceView,
 };
 
@@ -26,7 +28,7 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(10);
 
 /// Why a write did not happen.
 #[derive(Debug, thiserror::Error)]
-pub enum WriteError {
+enum WriteError {
     /// The API server refused, or could not be reached.
     #[error(transparent)]
     Request(#[from] kube::Error),
@@ -38,13 +40,95 @@ pub enum WriteError {
     Body(#[from] serde_json::Error),
 }
 
-impl WriteError {
-    fn code(&self) -> Option<u16> {
+/// What kind of failure it is: what to do follows from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// Decided on an old version, or another has the address (409). The watch brings what there is.
+    Conflict,
+    /// Too many requests (429).
+    Throttled {
+        /// How long to wait, if the API server says.
+        retry_after: Option<Duration>,
+    },
+    /// The API server, or what is before it, is starting, stopping or without its store (502, 503, 504).
+    Unavailable {
+        /// How long to wait, if it says.
+        retry_after: Option<Duration>,
+    },
+    /// It did not answer in time.
+    TimedOut,
+    /// It could not be reached, or broke off.
+    Unreachable,
+    /// It failed at this object (500): a webhook, or its store at this moment.
+    Server,
+    /// It refuses this object (any other code).
+    Refused,
+}
+
+impl Failure {
+    /// As a label.
+    pub fn as_str(self) -> &'static str {
         match self {
-            Self::Request(kube::Error::Api(status)) => Some(status.code),
-            _ => None,
+            Self::Conflict => "conflict",
+            Self::Throttled { .. } => "throttled",
+            Self::Unavailable { .. } => "unavailable",
+            Self::TimedOut => "timeout",
+            Self::Unreachable => "unreachable",
+            Self::Server => "server_error",
+            Self::Refused => "refused",
         }
     }
+
+    /// What it says of the API server. A code that is about one object says that it answers.
+    pub fn signal(self) -> Signal {
+        match self {
+            Self::Throttled { retry_after } | Self::Unavailable { retry_after } => Signal::Unavailable { retry_after },
+            Self::TimedOut | Self::Unreachable => Signal::Unavailable { retry_after: None },
+            Self::Conflict | Self::Server | Self::Refused => Signal::Answers,
+        }
+    }
+
+    /// For the index.
+    pub fn outcome(self) -> Outcome {
+        match self.signal() {
+            Signal::Answers => Outcome::Failed,
+            Signal::Unavailable { .. } => Outcome::Unavailable,
+        }
+    }
+}
+
+impl WriteError {
+    fn failure(&self) -> Failure {
+        let status = match self {
+            Self::Request(kube::Error::Api(status)) => status,
+            Self::Request(_) => return Failure::Unreachable,
+            Self::TimedOut => return Failure::TimedOut,
+            Self::Body(_) => return Failure::Refused,
+        };
+        // The Retry-After header, as the API server repeats it in the body.
+        let retry_after = status.details.as_ref().map(|d| d.retry_after_seconds).filter(|seconds| *seconds > 0);
+        let retry_after = retry_after.map(|seconds| Duration::from_secs(seconds.into()));
+        match status.code {
+            409 => Failure::Conflict,
+            429 => Failure::Throttled { retry_after },
+            502..=504 => Failure::Unavailable { retry_after },
+            500.. => Failure::Server,
+            _ => Failure::Refused,
+        }
+    }
+
+    fn is_not_found(&self) -> bool {
+        matches!(self, Self::Request(kube::Error::Api(status)) if status.code == 404)
+    }
+}
+
+/// What became of a write.
+#[derive(Clone, Debug)]
+pub struct Written {
+    /// For the index.
+    pub outcome: Outcome,
+    /// What failed, and its sentence.
+    pub failure: Option<(Failure, String)>,
 }
 
 /// Writes to one API server.
@@ -62,25 +146,19 @@ impl Writer {
     }
 
     /// Carries one action out.
-    pub async fn write(&self, action: &Action) -> Outcome {
-        let result = tokio::time::timeout(REQUEST_LIMIT, self.request(action)).await;
+    pub async fn write(&self, action: &Action) -> Written {
+        let result = timeout(REQUEST_LIMIT, self.request(action)).await;
         let error = match result.unwrap_or(Err(WriteError::TimedOut)) {
-            Ok(outcome) => return outcome,
+            Ok(outcome) => return Written { outcome, failure: None },
             Err(error) => error,
         };
-        match (error.code(), action) {
-            (Some(404), Action::CreateVirtualIp { .. } | Action::Event(_)) => {}
-            (Some(404), _) => return Outcome::Gone,
-            // Decided on an old version, or another has the address: the watch brings what there is.
-            (Some(409), _) => tracing::debug!(?action, %error, "decided on what is no more; decided again"),
-            _ => {}
+        // What was to be taken away from an object has gone with it.
+        let gone = error.is_not_found() && !matches!(action, Action::CreateVirtualIp { .. } | Action::Event(_));
+        if gone {
+            return Written { outcome: Outcome::Gone, failure: None };
         }
-        match action.subject() {
-            None => tracing::warn!(?action, %error, "an event is lost"),
-            Some(_) if error.code() == Some(409) => {}
-            Some(subject) => tracing::warn!(?subject, %error, "a write failed and is tried again"),
-        }
-        Outcome::Failed
+        let failure = error.failure();
+        Written { outcome: failure.outcome(), failure: Some((failure, error.to_string())) }
     }
 
     async fn request(&self, action: &Action) -> Result<Outcome, WriteError> {
@@ -108,8 +186,8 @@ impl Writer {
                 let body = patch::virtual_ip_finalizers(remaining, resource_version);
                 Ok(written(vips().patch(&name_of_address(*address), &params, &Patch::Merge(body)).await?))
             }
-            Action::CorrectVirtualIpStatus { address, resource_version, condition, .. } => {
-                let body = patch::virtual_ip_status(condition, resource_version, &now);
+            Action::CorrectVirtualIpStatus { address, resource_version, condition, others, .. } => {
+                let body = patch::virtual_ip_status(condition, others, resource_version, &now);
                 Ok(written(vips().patch_status(&name_of_address(*address), &params, &Patch::Merge(body)).await?))
             }
             Action::PatchServiceStatus { service, resource_version, patch, .. } => {
@@ -124,6 +202,20 @@ impl Writer {
                 let body = patch::pool_status(report, resource_version, &now);
                 Ok(Outcome::Pool(Box::new(pools.patch_status(pool, &params, &Patch::Merge(body)).await?)))
             }
+            Action::PatchAdvertisementStatus { advertisement, resource_version, condition } => {
+                let advertisements = Api::<L2Advertisement>::all(self.client.clone());
+                let body = patch::advertisement_status(condition, resource_version, &now);
+                let written = advertisements.patch_status(advertisement, &params, &Patch::Merge(body)).await?;
+                Ok(Outcome::Advertisement(Box::new(written)))
+            }
+            Action::DescribeStrayVirtualIp { name, resource_version, condition, others } => {
+                let body = patch::virtual_ip_status(condition, others, resource_version, &now);
+                Ok(written(vips().patch_status(name, &params, &Patch::Merge(body)).await?))
+            }
+            Action::ReleaseStrayVirtualIp { name, resource_version, remaining } => {
+                let body = patch::virtual_ip_finalizers(remaining, resource_version);
+                Ok(written(vips().patch(name, &params, &Patch::Merge(body)).await?))
+            }
             Action::Event(value) => {
                 self.post(value, &post).await?;
                 Ok(Outcome::Done)
@@ -131,7 +223,6 @@ impl Writer {
         }
     }
 
-    /// An event is told once; one the API server does not take is lost, as with every recorder, and logged.
     async fn post(&self, value: &EventValue, post: &PostParams) -> Result<(), kube::Error> {
         let event = patch::event(value, &self.instance, MicroTime(Timestamp::now()));
         let namespace = event.metadata.namespace.clone().unwrap_or_default();
@@ -139,3 +230,6 @@ impl Writer {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

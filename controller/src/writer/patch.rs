@@ -7,7 +7,7 @@ use herald_crds::{
 };
 use k8s_openapi::{
     api::{core::v1::ObjectReference, events::v1::Event},
-    apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, Time},
+    apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, ObjectMeta, Time},
 };
 use serde_json::{Map, Value, json};
 
@@ -87,12 +87,18 @@ pub(super) fn virtual_ip_finalizers(remaining: &[String], resource_version: &str
     json!({"metadata": {"resourceVersion": resource_version, "finalizers": remaining}})
 }
 
-/// A JSON merge patch of a VirtualIP's status: nobody announces it.
-pub(super) fn virtual_ip_status(condition: &ConditionValue, resource_version: &str, now: &Time) -> Value {
+/// A JSON merge patch of a VirtualIP's status: nobody announces it. Such a patch replaces lists, so `others` go with it.
+pub(super) fn virtual_ip_status(
+    condition: &ConditionValue,
+    others: &[Condition],
+    resource_version: &str,
+    now: &Time,
+) -> Value {
+    let conditions: Vec<_> = others.iter().cloned().chain([condition.at(now)]).collect();
     json!({
         "metadata": {"resourceVersion": resource_version},
         "status": {"node": null, "interface": null, "macAddress": null, "since": null,
-            "conditions": [condition.at(now)]}
+            "conditions": conditions}
     })
 }
 
@@ -101,8 +107,13 @@ pub(super) fn pool_status(report: &PoolReport, resource_version: &str, now: &Tim
     let conditions: Vec<_> = report.conditions.iter().map(|c| c.at(now)).collect();
     json!({
         "metadata": {"resourceVersion": resource_version},
-        "status": {"ipv4": report.ipv4, "ipv6": report.ipv6, "conditions": conditions}
+        "status": {"ipv4": report.ipv4, "ipv6": report.ipv6, "quarantined": report.quarantined, "conditions": conditions}
     })
+}
+
+/// A JSON merge patch of an advertisement's status. Its one condition is ours.
+pub(super) fn advertisement_status(condition: &ConditionValue, resource_version: &str, now: &Time) -> Value {
+    json!({"metadata": {"resourceVersion": resource_version}, "status": {"conditions": [condition.at(now)]}})
 }
 
 /// An event.

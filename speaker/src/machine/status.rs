@@ -1,25 +1,15 @@
 //! What this node writes into the status of a VirtualIP.
 
 use herald_crds::{
-    names::CONDITION_ANNOUNCED,
+    names::{CONDITION_ANNOUNCED, CONDITION_CONFLICT},
     virtual_ip::{AnnouncedReason, VirtualIPStatus},
 };
-use herald_segment::mac::MacAddr;
+use herald_segment::{mac::MacAddr, node::NodeId};
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use super::Duty;
-use crate::{cluster::Vip, rank::Refusal};
-
-/// What there is to say about an address.
-pub(super) enum Report {
-    /// This node answers for it.
-    Announcing,
-    /// It is being deleted, and this node is silent.
-    Withdrawn,
-    /// This node may not answer for it, and none follows.
-    Ineligible(Refusal),
-}
+use super::duty::{Conflict, Duty, Obstacle};
+use crate::cluster::Vip;
 
 /// What two statuses must agree in to be the same: times and wording do not count.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,27 +18,32 @@ pub(super) struct Essence {
     interface: Option<String>,
     mac: Option<String>,
     reason: Option<String>,
+    conflict: Option<String>,
+}
+
+fn condition<'a>(status: &'a VirtualIPStatus, kind: &str) -> Option<&'a Condition> {
+    status.conditions.iter().find(|condition| condition.type_ == kind)
 }
 
 pub(super) fn essence(status: &VirtualIPStatus) -> Essence {
-    let announced = status.conditions.iter().find(|c| c.type_ == CONDITION_ANNOUNCED);
+    let conflict = condition(status, CONDITION_CONFLICT).filter(|condition| condition.status == "True");
     Essence {
         node: status.node.clone(),
         interface: status.interface.clone(),
         mac: status.mac_address.clone(),
-        reason: announced.map(|c| c.reason.clone()),
+        reason: condition(status, CONDITION_ANNOUNCED).map(|c| c.reason.clone()),
+        // The message names the stranger.
+        conflict: conflict.map(|condition| condition.message.clone()),
     }
 }
 
 /// Does the status say that this node announces the address, there and with that MAC?
 pub(super) fn announces(status: &VirtualIPStatus, node: &str, interface: &str, mac: MacAddr) -> bool {
-    essence(status)
-        == Essence {
-            node: Some(node.to_owned()),
-            interface: Some(interface.to_owned()),
-            mac: Some(mac.to_string()),
-            reason: Some(AnnouncedReason::Announcing.as_str().to_owned()),
-        }
+    let Essence { node: by, interface: on, mac: at, reason, conflict: _ } = essence(status);
+    by.as_deref() == Some(node)
+        && on.as_deref() == Some(interface)
+        && at == Some(mac.to_string())
+        && reason.as_deref() == Some(AnnouncedReason::Announcing.as_str())
 }
 
 /// Has the controller said that the announcing node is gone or NotReady?
@@ -56,41 +51,102 @@ pub(super) fn is_node_lost(status: &VirtualIPStatus) -> bool {
     essence(status).reason.as_deref() == Some(AnnouncedReason::NodeLost.as_str())
 }
 
-/// The status the report makes of the one that is there; `None` where it is not this node's to write.
-pub(super) fn desired(vip: &Vip, me: &str, duty: &Duty, report: &Report, now: Timestamp) -> Option<VirtualIPStatus> {
+/// Has the address ever been announced, as far as the API tells?
+pub(super) fn ever_announced(status: &VirtualIPStatus) -> bool {
+    status.first_announced.is_some() || status.node.is_some()
+}
+
+/// The status this node makes of the one that is there; `None` where it has nothing to say. `name` gives the name of a
+/// node by its id.
+pub(super) fn desired(
+    vip: &Vip,
+    me: &str,
+    duty: &Duty,
+    conflict: Option<&Conflict>,
+    name: impl Fn(NodeId) -> String,
+    now: Timestamp,
+) -> Option<VirtualIPStatus> {
     let was = &vip.status;
     let mine = was.node.as_deref() == Some(me);
-    // An announcement whose status was never written is withdrawn by the one who made it.
-    let unwritten = was.node.is_none() && duty.answered;
-    let (reason, message, owned) = match report {
-        Report::Announcing => {
-            let owned = duty.owned.as_ref()?;
-            let message = format!("node {me} answers for it on {} with {}", owned.interface, owned.mac);
-            (AnnouncedReason::Announcing, message, Some(owned))
+    let (reason, message) = if let Some(owned) = &duty.owned {
+        let message = format!("node {me} answers for it on {} with {}", owned.interface, owned.mac);
+        (AnnouncedReason::Announcing, message)
+    } else if vip.deleting {
+        // An announcement whose status was never written is withdrawn by the one who made it.
+        let unwritten = was.node.is_none() && duty.has_owned;
+        (mine || unwritten).then_some(())?;
+        (AnnouncedReason::Withdrawn, format!("node {me} has fallen silent: the address is being released"))
+    } else {
+        match duty.obstacle.as_ref()? {
+            Obstacle::Ineligible(refusal) if mine => {
+                let message = format!("node {me} has fallen silent: {refusal}; no other node may announce the address");
+                (AnnouncedReason::Ineligible, message)
+            }
+            // Of an address that was announced the last announcer has more to say.
+            Obstacle::Stranger(mac) if !ever_announced(was) => {
+                let message = format!(
+                    "a host outside the cluster with the link-layer address {mac} answered node {me}'s probe for it, so \
+                     nobody announces it: find that host, or exclude the address from its pool"
+                );
+                (AnnouncedReason::Conflict, message)
+            }
+            Obstacle::ClusterNode(node) if !mine => {
+                let node = name(*node);
+                let message = format!(
+                    "node {node} answers for it without having claimed it: stop the other load-balancer provider that \
+                     runs there, or, with kube-proxy in IPVS mode, set ipvs.strictARP: true"
+                );
+                (AnnouncedReason::AnsweredByClusterNode, message)
+            }
+            Obstacle::Ineligible(_) | Obstacle::Stranger(_) | Obstacle::ClusterNode(_) => return None,
         }
-        Report::Withdrawn if mine || unwritten => {
-            (AnnouncedReason::Withdrawn, format!("node {me} has fallen silent: the address is being released"), None)
-        }
-        Report::Ineligible(refusal) if mine => {
-            let message = format!("node {me} has fallen silent: {refusal}; no other node may announce the address");
-            (AnnouncedReason::Ineligible, message, None)
-        }
-        Report::Withdrawn | Report::Ineligible(_) => return None,
     };
-    let mut condition = reason.condition(message, vip.generation, Time(now));
-    let (others, before): (Vec<_>, Vec<_>) =
-        was.conditions.iter().cloned().partition(|c| c.type_ != CONDITION_ANNOUNCED);
-    // As metav1 has it: the time of the last change of `status`, not of the wording.
-    if let Some(before) = before.into_iter().find(|c| c.status == condition.status) {
-        condition.last_transition_time = before.last_transition_time;
-    }
+    let announced = reason.condition(message, vip.generation, Time(now));
+    let conflict = describe_conflict(vip, conflict, now);
+    let conditions = [Some(announced), conflict].into_iter().flatten().map(|new| keep_time(new, was));
+    let known = [CONDITION_ANNOUNCED, CONDITION_CONFLICT];
+    let others = was.conditions.iter().filter(|c| !known.contains(&c.type_.as_str())).cloned();
+    let owned = duty.owned.as_ref();
     let moved = owned.is_some() && was.node.as_deref().is_some_and(|node| node != me);
     Some(VirtualIPStatus {
         node: owned.map(|_| me.to_owned()),
         interface: owned.map(|o| o.interface.clone()),
         mac_address: owned.map(|o| o.mac.to_string()),
         since: owned.map(|o| Time(o.since)),
+        first_announced: was.first_announced.clone().or(owned.map(|o| Time(o.since))),
         transitions: was.transitions + i64::from(moved),
-        conditions: others.into_iter().chain([condition]).collect(),
+        conditions: others.chain(conditions).collect(),
     })
+}
+
+/// The condition `Conflict`, where there is or was one.
+fn describe_conflict(vip: &Vip, conflict: Option<&Conflict>, now: Timestamp) -> Option<Condition> {
+    let new = |status: &str, reason: &str, message: String| Condition {
+        type_: CONDITION_CONFLICT.to_owned(),
+        status: status.to_owned(),
+        reason: reason.to_owned(),
+        message,
+        observed_generation: vip.generation,
+        last_transition_time: Time(now),
+    };
+    match (conflict, condition(&vip.status, CONDITION_CONFLICT)) {
+        (Some(conflict), _) => {
+            let message = format!(
+                "a host outside the cluster with the link-layer address {} claims it too; it is defended, and stays \
+                 where it is: find that host",
+                conflict.mac
+            );
+            Some(new("True", "ClaimedByStranger", message))
+        }
+        (None, Some(_)) => Some(new("False", "NotSeen", "nobody outside the cluster claims it".to_owned())),
+        (None, None) => None,
+    }
+}
+
+/// As metav1 has it: the time of the last change of `status`, not of the wording.
+fn keep_time(mut new: Condition, was: &VirtualIPStatus) -> Condition {
+    if let Some(before) = condition(was, &new.type_).filter(|before| before.status == new.status) {
+        new.last_transition_time = before.last_transition_time.clone();
+    }
+    new
 }

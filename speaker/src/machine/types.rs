@@ -2,7 +2,8 @@
 
 use std::{
     collections::BTreeSet,
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
 
@@ -10,13 +11,15 @@ use herald_crds::{
     speaker_status::{SpeakerStatusStatus, SpeakerWarning},
     virtual_ip::VirtualIPStatus,
 };
+use herald_segment::{Neighbour, mac::MacAddr, timers::Timers};
 use jiff::Timestamp;
 
 use crate::{
-    arp::Frame,
     cluster::{Change, Node, ServiceName, Slice, Speaker, Vip},
+    events::EventValue,
     interfaces::LocalSegment,
-    rank::Refusal,
+    keys::{Keys, KeysError},
+    state::{Claims, View},
 };
 
 /// What a machine is made for.
@@ -28,6 +31,10 @@ pub struct Config {
     pub version: String,
     /// Repeated announcements per second and segment.
     pub announce_rate: u32,
+    /// The timers of the segment protocol.
+    pub timers: Timers,
+    /// Where incarnations and jitter come from: random, new at each start.
+    pub seed: u64,
 }
 
 /// A moment, on both clocks.
@@ -48,9 +55,20 @@ pub struct Interfaces {
     pub warnings: Vec<SpeakerWarning>,
 }
 
-/// A fact.
+/// What an earlier run of this speaker left.
+#[derive(Clone, Debug, Default)]
+pub struct Restored {
+    /// What it claimed.
+    pub claims: Claims,
+    /// Has the machine not been rebooted since?
+    pub same_boot: bool,
+    /// What it knew of the cluster: good until the API says otherwise.
+    pub view: Option<View>,
+}
+
+/// What the API says.
 #[derive(Clone, Debug)]
-pub enum Input {
+pub enum ApiFact {
     /// Of the watch on VirtualIPs.
     Vip(Change<Vip>),
     /// Of the watch on Nodes.
@@ -61,26 +79,55 @@ pub enum Input {
     Slice(Change<Slice>),
     /// The EndpointSlices of these Services are completely known from now on (after a [`Change::Listed`]).
     SlicesCover(BTreeSet<ServiceName>),
+}
+
+/// A fact.
+#[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all facts are the API's, and each is moved twice in its life")]
+pub enum Input {
+    /// Of the API's.
+    Api(ApiFact),
     /// The interfaces of this node, whenever they change.
     Interfaces(Interfaces),
+    /// Hosts on a segment (by interface index) that can be asked for a sign of life.
+    Neighbours(u32, Arc<[Neighbour]>),
+    /// The cluster's keys, whenever the Secret changes.
+    Keys(Result<Keys, KeysError>),
+    /// kube-proxy on this node has rules for the local endpoints of an address.
+    ProxySynced(IpAddr),
+    /// Stop: [`Output::Finished`] says when.
+    Terminate,
 }
 
 /// Something to be done.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Output {
-    /// Let through requests for these addresses on this segment (by interface index), and no others.
+    /// These segments (by interface index) are in use from now on, and no others.
+    Segments(BTreeSet<u32>),
+    /// Let through what concerns these addresses on this segment, and nothing else.
     Listen {
         /// Interface index.
         segment: u32,
-        /// All that is owned there.
-        addresses: Vec<Ipv4Addr>,
+        /// All that is announced there, by whomever.
+        addresses: BTreeSet<IpAddr>,
     },
-    /// Send a frame.
+    /// Send a frame of the segment protocol.
+    Hello {
+        /// Interface index.
+        segment: u32,
+        /// Its link-layer address.
+        from: MacAddr,
+        /// What follows the Ethernet header.
+        bytes: Vec<u8>,
+    },
+    /// Send a frame of ARP or IPv6.
     Transmit {
         /// Interface index.
         segment: u32,
-        /// The frame.
-        frame: Frame,
+        /// The whole frame.
+        frame: Vec<u8>,
+        /// What for.
+        purpose: Purpose,
     },
     /// Write the status of a VirtualIP.
     WriteVip(VipWrite),
@@ -88,8 +135,37 @@ pub enum Output {
     WriteSpeaker(SpeakerWrite),
     /// Watch the EndpointSlices of these Services, and no others.
     WatchSlices(BTreeSet<ServiceName>),
+    /// Ask kube-proxy's health check until it reports local endpoints, for [`PROXY_SYNC`](super::PROXY_SYNC) at most,
+    /// and answer with [`Input::ProxySynced`].
+    AskProxy {
+        /// The address that waits for it.
+        address: IpAddr,
+        /// The Service asked about.
+        service: ServiceName,
+        /// Where it answers.
+        target: SocketAddr,
+    },
+    /// What [`Machine::saved_claims`](super::Machine::saved_claims) gives has changed.
+    ClaimsChanged,
+    /// What [`Machine::saved_view`](super::Machine::saved_view) gives has changed.
+    ViewChanged,
     /// Tell what happened.
     Event(Event),
+    /// Post a Kubernetes Event.
+    Post(EventValue),
+    /// The shutdown is complete.
+    Finished,
+}
+
+/// What a frame is sent for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Somebody asked.
+    Answer(IpAddr),
+    /// To tell everybody.
+    Announcement(IpAddr),
+    /// To ask: for a sign of life, or who has an address.
+    Question,
 }
 
 /// A status for a VirtualIP.
@@ -114,46 +190,11 @@ pub struct SpeakerWrite {
     pub status: SpeakerStatusStatus,
 }
 
-/// What a person reading the log wants to know.
+/// Something that happened on a segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// This node announces an address now.
-    Gained {
-        /// The address.
-        address: IpAddr,
-        /// The interface.
-        interface: String,
-        /// It did so before it restarted.
-        resumed: bool,
-    },
-    /// This node fell silent about an address.
-    Lost {
-        /// The address.
-        address: IpAddr,
-        /// Why.
-        why: Silence,
-    },
-}
-
-/// Why this node does not announce an address.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Silence {
-    /// The VirtualIP is gone.
-    #[error("its VirtualIP is gone")]
-    Gone,
-    /// The VirtualIP is being deleted.
-    #[error("its VirtualIP is being deleted")]
-    Deleting,
-    /// Another node is first.
-    #[error("node {0} ranks first")]
-    Outranked(String),
-    /// This node is first by what it has published, but its interface is gone; publishing that makes another first.
-    #[error("interface {0} is gone")]
-    InterfaceGone(String),
-    /// This node may not announce it, and no other may.
-    #[error("{0}, and no other node may announce it")]
-    Ineligible(#[source] Refusal),
-    /// IPv6 is announced by Neighbour Discovery, which this speaker does not speak.
-    #[error("it is not an IPv4 address")]
-    NotIpv4,
+pub struct Event {
+    /// The interface.
+    pub interface: String,
+    /// What the segment protocol says.
+    pub what: herald_segment::Event,
 }

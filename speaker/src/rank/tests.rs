@@ -4,15 +4,15 @@ use std::net::IpAddr;
 
 use herald_crds::{
     advertisement::{InterfacePattern, NodePreference},
-    virtual_ip::{AdvertisementRule, VirtualIPStatus},
+    virtual_ip::{AdvertisementRule, ServiceReference, VirtualIPStatus},
 };
-use herald_segment::mac::MacAddr;
+use herald_segment::{claim::Birth, mac::MacAddr, node::NodeName};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    cluster::{Change, Keyed, ServiceName},
+    cluster::{Change, Keyed, Local, ServiceName},
     interfaces::Segment,
 };
 
@@ -21,10 +21,12 @@ pub(crate) fn vip(address: &str) -> Vip {
         address: address.parse().unwrap(),
         name: address.to_owned(),
         uid: format!("uid-{address}"),
+        birth: Birth(1),
         resource_version: "1".to_owned(),
         generation: Some(1),
         deleting: false,
-        local_to: None,
+        services: vec![web_reference()],
+        local: None,
         rules: vec![AdvertisementRule::everywhere()],
         home_node: None,
         status: VirtualIPStatus::default(),
@@ -34,10 +36,13 @@ pub(crate) fn vip(address: &str) -> Vip {
 pub(crate) fn node(name: &str) -> Node {
     Node {
         name: name.to_owned(),
+        id: NodeName::new(name).id(),
+        internal_ip: Some(IpAddr::from([192, 0, 2, 100 + name.bytes().last().unwrap() % 32])),
         uid: format!("uid-{name}"),
         labels: BTreeMap::from([("name".to_owned(), name.to_owned())]),
         ready: true,
         excluded: None,
+        cordoned: false,
     }
 }
 
@@ -45,6 +50,7 @@ pub(crate) fn segment(interface: &str, last: u8, prefix: &str) -> Segment {
     Segment {
         interface: interface.to_owned(),
         mac: MacAddr([2, 0, 0, 0, 0, last]),
+        address: None,
         prefixes: vec![prefix.parse().unwrap()],
         default_route: false,
     }
@@ -57,6 +63,14 @@ pub(crate) fn speaker(name: &str) -> Speaker {
         segments: vec![segment("eth0", name.bytes().last().unwrap(), "192.0.2.0/24")],
         own: None,
     }
+}
+
+/// `externalTrafficPolicy: Local`.
+pub(crate) const LOCAL: Option<Local> = Some(Local { health_check_node_port: Some(30_000) });
+
+fn web_reference() -> ServiceReference {
+    let ServiceName { namespace, name } = web();
+    ServiceReference { namespace, name, uid: "uid-web".to_owned() }
 }
 
 pub(crate) fn web() -> ServiceName {
@@ -85,6 +99,7 @@ struct World {
     nodes: Vec<Node>,
     speakers: Vec<Speaker>,
     slices: Vec<Slice>,
+    unsynced: Option<String>,
 }
 
 impl World {
@@ -96,15 +111,19 @@ impl World {
             nodes: ["a", "b", "c"].map(node).to_vec(),
             speakers: ["a", "b", "c"].map(speaker).to_vec(),
             slices: vec![],
+            unsynced: None,
         }
     }
 
     fn order(&self) -> (Vec<String>, BTreeMap<String, Refusal>) {
         let (nodes, speakers, slices) =
             (collection(self.nodes.clone()), collection(self.speakers.clone()), collection(self.slices.clone()));
-        let ranking = rank(&self.vip, View { nodes: &nodes, speakers: &speakers, slices: &slices });
+        let ranking = rank(
+            &self.vip,
+            View { nodes: &nodes, speakers: &speakers, slices: &slices, unsynced: self.unsynced.as_deref() },
+        );
         (
-            ranking.order.iter().map(|c| c.node.to_owned()).collect(),
+            ranking.order.iter().map(|c| c.node.name.clone()).collect(),
             ranking.refused.into_iter().map(|(n, r)| (n.to_owned(), r)).collect(),
         )
     }
@@ -229,7 +248,7 @@ fn who_is_first() {
         (
             "Local: with an endpoint",
             |w| {
-                w.vip.local_to = Some(vec![web()]);
+                w.vip.local = LOCAL;
                 w.slices.push(slice(&[("a", Endpoint::Ready)]));
             },
             Some("a"),
@@ -237,7 +256,7 @@ fn who_is_first() {
         (
             "Local: ready before terminating, before the incumbent and Ready",
             |w| {
-                w.vip.local_to = Some(vec![web()]);
+                w.vip.local = LOCAL;
                 w.incumbent("b");
                 w.slices.push(slice(&[("a", Endpoint::Ready), ("b", Endpoint::ServingTerminating)]));
                 w.nodes[0].ready = false;
@@ -247,7 +266,7 @@ fn who_is_first() {
         (
             "Local: terminating before none",
             |w| {
-                w.vip.local_to = Some(vec![web()]);
+                w.vip.local = LOCAL;
                 w.slices.push(slice(&[("b", Endpoint::ServingTerminating)]));
             },
             Some("b"),
@@ -255,15 +274,25 @@ fn who_is_first() {
         (
             "Local: no endpoint anywhere",
             |w| {
-                w.vip.local_to = Some(vec![web()]);
+                w.vip.local = LOCAL;
                 w.incumbent("b");
             },
             None,
         ),
         (
+            "Local: not before kube-proxy has a rule",
+            |w| {
+                w.vip.local = LOCAL;
+                w.slices.push(slice(&[("a", Endpoint::Ready), ("b", Endpoint::Ready)]));
+                w.incumbent("a");
+                w.unsynced = Some("a".to_owned());
+            },
+            Some("b"),
+        ),
+        (
             "Local: if none is Ready nothing moves",
             |w| {
-                w.vip.local_to = Some(vec![web()]);
+                w.vip.local = LOCAL;
                 w.incumbent("b");
                 w.nodes.iter_mut().for_each(|n| n.ready = false);
             },
@@ -277,12 +306,49 @@ fn who_is_first() {
     }
 }
 
+/// Classes of a, b and c.
+fn classes(world: &World) -> [Option<Class>; 3] {
+    let (nodes, speakers, slices) =
+        (collection(world.nodes.clone()), collection(world.speakers.clone()), collection(world.slices.clone()));
+    let ranking = rank(&world.vip, View { nodes: &nodes, speakers: &speakers, slices: &slices, unsynced: None });
+    ["a", "b", "c"].map(|name| ranking.order.iter().find(|c| c.node.name == name).map(|c| c.class))
+}
+
+#[test]
+fn an_address_moves_for_a_class_alone() {
+    let mut world = World::new();
+    let [a, b, c] = classes(&world);
+    assert!(a == b && b == c, "home and hash make no class");
+    world.prefer("a", 5);
+    world.incumbent("b");
+    let [a, b, c] = classes(&world);
+    assert!(a == b && b == c, "nor does preference");
+    world.vip.rules[0].failback = Failback::Always;
+    let [a, b, c] = classes(&world);
+    assert!(a < b && b == c, "unless it fails back");
+    world.nodes[0].ready = false;
+    let [a, b, c] = classes(&world);
+    assert!(b == c && b < a, "Ready comes before preference");
+    world.nodes.iter_mut().for_each(|node| node.ready = false);
+    let [a, b, c] = classes(&world);
+    assert!(a == b && b == c, "if none is Ready nothing moves");
+}
+
+#[test]
+fn classes_of_many_weights_do_not_run_into_each_other() {
+    let worst_ready = class(Endpoint::Ready, true, usize::MAX);
+    assert!(class(Endpoint::Ready, true, 48) < worst_ready);
+    assert!(worst_ready < class(Endpoint::Ready, false, 0));
+    assert!(class(Endpoint::Ready, false, 999) < class(Endpoint::ServingTerminating, true, 0));
+    assert!(class(Endpoint::ServingTerminating, true, 999) < class(Endpoint::ServingTerminating, false, 0));
+}
+
 #[test]
 fn every_refusal_is_told() {
     let mut world = World::new();
     world.nodes[0].excluded = Some(Exclusion::Label);
     world.speakers.remove(1);
-    world.vip.local_to = Some(vec![web()]);
+    world.vip.local = LOCAL;
     let (order, refused) = world.order();
     assert_eq!(order, [""; 0]);
     assert_eq!(refused["a"], Refusal::Excluded(Exclusion::Label));
@@ -341,7 +407,7 @@ proptest! {
             world.nodes[i].ready = ready[i];
             world.nodes[i].excluded = excluded[i].then_some(Exclusion::Label);
         }
-        world.vip.local_to = local.then(|| vec![web()]);
+        world.vip.local = LOCAL.filter(|_| local);
         let named: Vec<_> = ["a", "b", "c"].into_iter().enumerate().filter(|(i, _)| endpoints[*i]).map(|(_, n)| (n, Endpoint::Ready)).collect();
         world.slices = vec![slice(&named)];
         world.speakers = ["a", "b", "c"].into_iter().enumerate().filter(|(i, _)| heard[*i]).map(|(_, n)| speaker(n)).collect();
@@ -369,7 +435,9 @@ fn a_node_outside_the_subnet_announces_only_where_no_node_is_in_it() {
 
     // A rule that names the interface overrides; and in nobody's subnet, the default route serves.
     world.vip.rules[0].interfaces = vec![InterfacePattern("eth0".to_owned())];
-    assert!(world.order().0.contains(&"c".to_owned()));
+    let (order, refused) = world.order();
+    assert_eq!(order, ["c"], "all candidates are on one segment");
+    assert_eq!(refused["a"], Refusal::OtherSegment);
     world.vip.rules = vec![AdvertisementRule::everywhere()];
     world.speakers = vec![Speaker { segments: vec![outside], ..speaker("c") }];
     assert_eq!(world.order().0, ["c"]);

@@ -1,0 +1,142 @@
+//! What the owner of a Service should know although it does not keep an address from it.
+
+use herald_crds::{
+    names::{ANNOTATION_SOURCE_RANGES, CLASS, LABEL_HEADLESS, LABEL_SERVICE_PROXY_NAME, MANAGER_CONTROLLER},
+    service::{Claim, Request},
+};
+use k8s_openapi::api::core::v1::Service;
+
+use crate::{allocator::SharingObstacle, view::default_finalizer_by};
+
+/// One thing. Each is a sentence in the Service's condition for as long as it holds, and one Warning when it appears.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Caveat {
+    /// Field and annotation ask for two addresses.
+    #[error("spec.loadBalancerIP {ip} is overruled by the annotation: let both say the same, or empty the field")]
+    LoadBalancerIpOverruled {
+        /// The field's.
+        ip: String,
+    },
+    /// Source ranges stand in the annotation only.
+    #[error(
+        "metadata.annotations[{ANNOTATION_SOURCE_RANGES}] {ranges:?} is not enforced: kube-proxy reads only \
+         spec.loadBalancerSourceRanges; write the ranges there"
+    )]
+    SourceRangesNotEnforced {
+        /// As written.
+        ranges: String,
+    },
+    /// Without a selector, and Local.
+    #[error(
+        "spec.externalTrafficPolicy is Local and spec.selector is empty: only a node that an EndpointSlice of the \
+         Service names in nodeName announces the address; write nodeName, or use the policy Cluster"
+    )]
+    LocalWithoutSelector,
+    /// A label makes kube-proxy skip the Service.
+    #[error(
+        "metadata.labels[{label}] makes kube-proxy skip the Service: its address is announced and nothing answers \
+         behind it; take the label away, unless another proxy serves it"
+    )]
+    SkippedByKubeProxy {
+        /// The label.
+        label: &'static str,
+    },
+    /// Upstream's finalizer was put there by somebody else.
+    #[error(
+        "metadata.finalizers holds service.kubernetes.io/load-balancer-cleanup of {manager}: if that is another \
+         provider, both serve this Service; let one of them be the default, or set spec.loadBalancerClass to {CLASS}"
+    )]
+    AnotherProvider {
+        /// Its field manager.
+        manager: String,
+    },
+    /// An edit has made Services that share an address collide.
+    #[error("{address} is shared with Service {other}, and no longer can be: {why}. Both keep it")]
+    SharingConflict {
+        /// The address.
+        address: std::net::IpAddr,
+        /// Namespace and name of the other.
+        other: String,
+        /// Why.
+        why: SharingObstacle,
+    },
+}
+
+impl Caveat {
+    /// The reason of its Warning.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::LoadBalancerIpOverruled { .. } => "LoadBalancerIPOverruled",
+            Self::SourceRangesNotEnforced { .. } => "SourceRangesNotEnforced",
+            Self::LocalWithoutSelector => "LocalWithoutSelector",
+            Self::SkippedByKubeProxy { .. } => "SkippedByKubeProxy",
+            Self::AnotherProvider { .. } => "AnotherProvider",
+            Self::SharingConflict { .. } => "SharingConflict",
+        }
+    }
+}
+
+/// What a Service of ours shows by itself; `request` where it can be read.
+pub fn of(service: &Service, claim: Claim, request: Option<&Request>) -> Vec<Caveat> {
+    let (meta, spec) = (&service.metadata, service.spec.as_ref());
+    let overruled = request.and_then(|r| r.overruled_load_balancer_ip.clone());
+    let overruled = overruled.map(|ip| Caveat::LoadBalancerIpOverruled { ip });
+    let enforced = spec.and_then(|s| s.load_balancer_source_ranges.as_ref()).is_some_and(|ranges| !ranges.is_empty());
+    let ranges = meta.annotations.as_ref().and_then(|a| a.get(ANNOTATION_SOURCE_RANGES));
+    let ranges = ranges.filter(|ranges| !enforced && !ranges.trim().is_empty());
+    let ranges = ranges.map(|ranges| Caveat::SourceRangesNotEnforced { ranges: ranges.clone() });
+    let local = spec.is_some_and(|s| s.external_traffic_policy.as_deref() == Some("Local"));
+    let no_selector = spec.is_none_or(|s| s.selector.as_ref().is_none_or(|selector| selector.is_empty()));
+    let no_selector = (local && no_selector).then_some(Caveat::LocalWithoutSelector);
+    let has = |label: &&str| meta.labels.as_ref().is_some_and(|labels| labels.contains_key(*label));
+    let skipped = [LABEL_SERVICE_PROXY_NAME, LABEL_HEADLESS].into_iter().filter(has);
+    let skipped = skipped.map(|label| Caveat::SkippedByKubeProxy { label });
+    let managers: Vec<_> = default_finalizer_by(meta).filter(|_| claim == Claim::Default).collect();
+    let another = managers.first().filter(|_| !managers.contains(&MANAGER_CONTROLLER));
+    let another = another.map(|manager| Caveat::AnotherProvider { manager: (*manager).to_owned() });
+    overruled.into_iter().chain(ranges).chain(no_selector).chain(skipped).chain(another).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use herald_crds::names::FINALIZER_SERVICE_DEFAULT;
+    use serde_json::{Value, json};
+    use test_case::test_case;
+
+    use super::*;
+
+    fn finalizer_of(manager: &str) -> Value {
+        let owned = format!("v:\"{FINALIZER_SERVICE_DEFAULT}\"");
+        json!({"metadata": {"finalizers": [FINALIZER_SERVICE_DEFAULT], "managedFields": [{"manager": manager,
+            "operation": "Update", "fieldsV1": {"f:metadata": {"f:finalizers": {owned: {}}}}}]}})
+    }
+
+    #[test_case(json!({"spec": {"selector": {"app": "web"}}}) => Vec::<&str>::new(); "nothing to say")]
+    #[test_case(json!({"spec": {"loadBalancerIP": "192.0.2.2"}, "metadata": {"annotations": {"heraldlb.io/addresses": "192.0.2.1"}}})
+        => vec!["LoadBalancerIPOverruled"]; "field and annotation differ")]
+    #[test_case(json!({"spec": {"loadBalancerIP": "192.0.2.1"}, "metadata": {"annotations": {"heraldlb.io/addresses": "192.0.2.1"}}})
+        => Vec::<&str>::new(); "field and annotation agree")]
+    #[test_case(json!({"metadata": {"annotations": {ANNOTATION_SOURCE_RANGES: "10.0.0.0/8"}}})
+        => vec!["SourceRangesNotEnforced"]; "source ranges by annotation only")]
+    #[test_case(json!({"metadata": {"annotations": {ANNOTATION_SOURCE_RANGES: "10.0.0.0/8"}}, "spec": {"loadBalancerSourceRanges": ["10.0.0.0/8"]}})
+        => Vec::<&str>::new(); "source ranges in the field")]
+    #[test_case(json!({"spec": {"externalTrafficPolicy": "Local"}}) => vec!["LocalWithoutSelector"])]
+    #[test_case(json!({"spec": {"externalTrafficPolicy": "Local", "selector": {"app": "web"}}}) => Vec::<&str>::new(); "Local with a selector")]
+    #[test_case(json!({"metadata": {"labels": {LABEL_HEADLESS: ""}}}) => vec!["SkippedByKubeProxy"]; "headless label")]
+    #[test_case(json!({"metadata": {"labels": {LABEL_SERVICE_PROXY_NAME: "other"}}}) => vec!["SkippedByKubeProxy"]; "proxy name label")]
+    #[test_case(finalizer_of("cloud-controller-manager") => vec!["AnotherProvider"]; "two default providers")]
+    #[test_case(finalizer_of(MANAGER_CONTROLLER) => Vec::<&str>::new(); "our own finalizer")]
+    fn table(object: Value) -> Vec<&'static str> {
+        let service: Service = serde_json::from_value(object).unwrap();
+        let spec = service.spec.clone().unwrap_or_default();
+        let annotations = service.metadata.annotations.clone().unwrap_or_default();
+        let request = Request::read(&annotations, spec.load_balancer_ip.as_deref()).unwrap();
+        of(&service, Claim::Default, Some(&request)).iter().map(Caveat::reason).collect()
+    }
+
+    #[test]
+    fn with_a_class_no_other_provider_is_meant() {
+        let service: Service = serde_json::from_value(finalizer_of("cloud-controller-manager")).unwrap();
+        assert_eq!(of(&service, Claim::Class, None), []);
+    }
+}

@@ -1,0 +1,128 @@
+//! The cluster's key: the Secret ships empty, and the leader fills it once.
+//!
+//! It ships with the manifests because RBAC cannot narrow `create` to a name: so the controller may read and replace
+//! this one Secret, and no other. It ships without `data`, so that applying the manifests again, whether merged by
+//! kubectl or by the server, takes nothing away: both remove only what an earlier manifest had.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use herald_crds::names::{FIRST_CLUSTER_KEY, MANAGER_CONTROLLER, SECRET_CLUSTER_KEY};
+use k8s_openapi::{ByteString, api::core::v1::Secret};
+use kube::{Api, Client, api::PostParams};
+use ring::rand::{SecureRandom, SystemRandom};
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
+
+/// Length of a key in bytes: the output of SHA-256, for more adds nothing to HMAC and less is weaker (RFC 2104,
+/// section 3).
+const KEY_LENGTH: usize = 32;
+/// Between two looks of a leader: this long lasts a Secret that was deleted and applied again without a key. The
+/// speakers go on with the old one meanwhile.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
+/// The first pause after a failure; each further one is twice as long, up to [`LOOK_EVERY`].
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+/// One look, two requests: the API server answers each in milliseconds, or something is wrong.
+const LOOK_LIMIT: Duration = Duration::from_secs(10);
+
+/// Why the Secret could not be looked after.
+#[derive(Debug, thiserror::Error)]
+enum FillError {
+    /// Nobody may create it but who installs Herald.
+    #[error("it does not exist: apply Herald's manifests again")]
+    Missing,
+    /// The API server refused, or could not be reached.
+    #[error(transparent)]
+    Request(#[from] kube::Error),
+    /// It did not answer in time.
+    #[error("no answer within {} s", LOOK_LIMIT.as_secs())]
+    TimedOut,
+    /// The kernel gave no random bytes.
+    #[error("no random bytes")]
+    Random,
+}
+
+/// Fills the Secret of `namespace` whenever this replica leads and finds it without a value, until `leading` is closed.
+pub async fn keep_filled(client: Client, namespace: String, mut leading: watch::Receiver<bool>) {
+    let api = Api::namespaced(client, &namespace);
+    let mut pause = FIRST_PAUSE;
+    while leading.wait_for(|leads| *leads).await.is_ok() {
+        let next = match timeout(LOOK_LIMIT, fill(&api)).await.unwrap_or(Err(FillError::TimedOut)) {
+            Ok(filled) => {
+                if filled {
+                    tracing::info!("Secret {namespace}/{SECRET_CLUSTER_KEY} has its first key");
+                }
+                pause = FIRST_PAUSE;
+                LOOK_EVERY
+            }
+            Err(error) => {
+                tracing::warn!(%error, "Secret {namespace}/{SECRET_CLUSTER_KEY} is not looked after");
+                let next = pause;
+                pause = (pause * 2).min(LOOK_EVERY);
+                next
+            }
+        };
+        tokio::select! {
+            () = sleep(next) => {}
+            changed = leading.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// Looks once, and fills what is empty. Was it?
+async fn fill(api: &Api<Secret>) -> Result<bool, FillError> {
+    let secret = api.get_opt(SECRET_CLUSTER_KEY).await?.ok_or(FillError::Missing)?;
+    if has_value(&secret) {
+        return Ok(false);
+    }
+    let mut key = [0; KEY_LENGTH];
+    SystemRandom::new().fill(&mut key).map_err(|_| FillError::Random)?;
+    let params = PostParams { field_manager: Some(MANAGER_CONTROLLER.to_owned()), ..PostParams::default() };
+    match api.replace(SECRET_CLUSTER_KEY, &params, &filled(secret, key)).await {
+        Ok(_) => Ok(true),
+        // Another was first. What it wrote is looked at next time.
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Is there any value? Then the Secret is its owner's, even if the speakers cannot use it; they say so.
+fn has_value(secret: &Secret) -> bool {
+    secret.data.as_ref().is_some_and(|data| !data.is_empty())
+}
+
+/// The Secret with its first key. Its resource version goes back with it: a write in between makes this one fail.
+fn filled(secret: Secret, key: [u8; KEY_LENGTH]) -> Secret {
+    Secret { data: Some(BTreeMap::from([(FIRST_CLUSTER_KEY.to_owned(), ByteString(key.to_vec()))])), ..secret }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use test_case::test_case;
+
+    use super::*;
+
+    fn secret(mut fields: Value) -> Secret {
+        fields["metadata"] = json!({"name": SECRET_CLUSTER_KEY, "namespace": "ns", "resourceVersion": "7"});
+        serde_json::from_value(fields).unwrap()
+    }
+
+    #[test_case(json!({}), false; "as it ships")]
+    #[test_case(json!({"data": {}}), false; "no values")]
+    #[test_case(json!({"data": {"key-1": "AAAA"}}), true; "too short, but a value")]
+    #[test_case(json!({"data": {"key-1": ""}}), true; "somebody's mistake, not ours to mend")]
+    #[test_case(json!({"data": {"another": "AAAA"}}), true; "under another name")]
+    fn a_value_is_never_touched(fields: Value, expected: bool) {
+        assert_eq!(has_value(&secret(fields)), expected);
+    }
+
+    #[test]
+    fn the_rest_of_the_secret_stays() {
+        let shipped = secret(json!({"type": "Opaque"}));
+        let filled = filled(shipped.clone(), [7; KEY_LENGTH]);
+        assert_eq!(filled.data.as_ref().unwrap()[FIRST_CLUSTER_KEY].0, [7; KEY_LENGTH]);
+        assert_eq!(Secret { data: None, ..filled }, shipped, "with its resource version");
+    }
+}

@@ -1,0 +1,91 @@
+//! L2Advertisements: applying them, and what their status says.
+
+use herald_crds::{L2Advertisement, names::CONDITION_ACCEPTED};
+
+use super::Index;
+use crate::{
+    action::{Action, ConditionValue, Subject},
+    advertisements,
+    view::is_older,
+};
+
+impl Index {
+    pub(super) fn apply_advertisement(&mut self, advertisement: L2Advertisement) {
+        let Some(name) = advertisement.metadata.name.clone() else { return };
+        let old = self.advertisements.get(&name);
+        let version = |a: &L2Advertisement| a.metadata.resource_version.clone();
+        if old.is_some_and(|o| is_older(version(&advertisement).as_deref(), version(o).as_deref())) {
+            return;
+        }
+        let same_spec = old.is_some_and(|o| o.spec == advertisement.spec);
+        self.advertisements.insert(name.clone(), advertisement);
+        if !same_spec {
+            self.mark_vips();
+        }
+        self.mark(Subject::Advertisement(name));
+    }
+
+    pub(super) fn decide_advertisement(&self, name: &str) -> Option<Action> {
+        let advertisement = self.advertisements.get(name)?;
+        let pool_exists = |pool: &str| self.pools.contains_key(pool);
+        let node_labels = || self.nodes.values().map(|node| &node.labels);
+        let verdict = advertisements::verdict(&advertisement.spec, pool_exists, node_labels);
+        let condition = ConditionValue {
+            type_: CONDITION_ACCEPTED,
+            status: verdict.status(),
+            reason: verdict.reason().to_owned(),
+            message: verdict.to_string(),
+            generation: advertisement.metadata.generation,
+            since: None,
+        };
+        let mut conditions = advertisement.status.iter().flat_map(|s| &s.conditions);
+        let observed = conditions.find(|c| c.type_ == CONDITION_ACCEPTED);
+        (!condition.is(observed)).then(|| Action::PatchAdvertisementStatus {
+            advertisement: name.to_owned(),
+            resource_version: advertisement.metadata.resource_version.clone().unwrap_or_default(),
+            condition: condition.following(observed),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use test_case::test_case;
+
+    use crate::index::world::World;
+
+    /// What is wrong with it is said, costs nothing else, and is taken back when mended.
+    #[test_case(json!({"nodeSelectors": [{"matchExpressions": [{"key": "a", "operator": "Is"}]}]}), "False InvalidSelector", "spec.nodeSelectors[0]")]
+    #[test_case(json!({"preferredNodeSelectors": [{"weight": 1, "preference": {"matchExpressions": [{"key": "a", "operator": "In"}]}}]}),
+        "False InvalidSelector", "spec.preferredNodeSelectors[0]")]
+    #[test_case(json!({"addressPools": ["lan", "wan"]}), "True UnknownPool", "AddressPool wan")]
+    #[test_case(json!({"nodeSelectors": [{"matchLabels": {"rack": "9"}}]}), "True NoNodeSelected", "spec.nodeSelectors")]
+    #[test_case(json!({}), "True Valid", "")]
+    fn accepted(spec: Value, expected: &str, sentence: &str) {
+        let mut world = World::new();
+        world.advertisement("front", spec);
+        world.settle();
+        let condition = |world: &World| world.advertisements["front"].status.as_ref().unwrap().conditions[0].clone();
+        let said = condition(&world);
+        assert_eq!(format!("{} {}", said.status, said.reason), expected);
+        assert!(said.message.contains(sentence), "{}", said.message);
+        world.log.clear();
+        world.restart();
+        world.pass(60);
+        assert!(world.log.is_empty(), "{:?}", world.log);
+        world.advertisement("front", json!({"addressPools": ["lan"]}));
+        world.settle();
+        assert_eq!(condition(&world).reason, "Valid");
+    }
+
+    #[test]
+    fn an_unknown_pool_that_appears_is_known() {
+        let mut world = World::new();
+        world.advertisement("front", json!({"addressPools": ["wan"]}));
+        world.settle();
+        world.pool("wan", json!({"addresses": ["192.0.2.9"]}));
+        world.settle();
+        assert_eq!(world.advertisements["front"].status.as_ref().unwrap().conditions[0].reason, "Valid");
+    }
+}

@@ -1,0 +1,100 @@
+//! What Services and pools say, once, for as long as it holds.
+
+use std::collections::BTreeSet;
+
+use herald_crds::names::CONDITION_ACCEPTED;
+use serde_json::{Value, json};
+use test_case::test_case;
+
+use super::{
+    Kind,
+    world::{World, address},
+};
+use crate::view::NodeView;
+
+fn no_writes(world: &World) {
+    assert!(world.log.is_empty(), "{:?}", world.log);
+}
+
+/// Each caveat is a sentence while it holds and one Warning, whether the Service has an address or waits.
+#[test_case(json!({"metadata": {"annotations": {"service.beta.kubernetes.io/load-balancer-source-ranges": "10.0.0.0/8"}}}),
+    json!({"metadata": {"annotations": null}}), "SourceRangesNotEnforced")]
+#[test_case(json!({"spec": {"externalTrafficPolicy": "Local"}}), json!({"spec": {"externalTrafficPolicy": "Cluster"}}), "LocalWithoutSelector")]
+#[test_case(json!({"metadata": {"labels": {"service.kubernetes.io/headless": ""}}}), json!({"metadata": {"labels": null}}), "SkippedByKubeProxy")]
+#[test_case(json!({"metadata": {"annotations": {"heraldlb.io/addresses": "192.0.2.1"}}, "spec": {"loadBalancerIP": "192.0.2.2"}}),
+    json!({"spec": {"loadBalancerIP": null}}), "LoadBalancerIPOverruled")]
+fn a_caveat_is_told_once_and_taken_back(with: Value, mended: Value, reason: &str) {
+    let mut world = World::new();
+    world.create("web", json!({}));
+    world.live();
+    world.log.clear();
+    world.change("web", with.clone());
+    world.live();
+    assert_eq!((world.ingress("web"), &*world.condition("web")), (vec!["192.0.2.1".to_owned()], "True Assigned"));
+    assert_eq!(world.events().iter().map(|e| (e.warning, e.reason)).collect::<Vec<_>>(), [(true, reason)]);
+    world.log.clear();
+    world.restart();
+    world.pass(60);
+    no_writes(&world);
+    world.change("web", mended);
+    world.live();
+    assert_eq!(world.service_condition("web").unwrap().message, "192.0.2.1 from AddressPool lan");
+    assert!(world.events().is_empty());
+
+    let mut world = World::empty();
+    world.restart();
+    world.create("waits", with);
+    world.live();
+    let told: BTreeSet<_> = world.events().iter().map(|e| e.reason).collect();
+    assert_eq!(told, BTreeSet::from([reason, "SyncLoadBalancerFailed"]));
+    assert_eq!(world.events().len(), 2);
+}
+
+/// What nodes, pods and Services have already is given to nobody, said by the pool, and given back when it is gone.
+#[test]
+fn a_pool_over_the_clusters_networks() {
+    let mut world = World::new();
+    let node = NodeView {
+        addresses: vec![address("192.0.2.1")],
+        pod_networks: vec!["192.0.2.128/25".parse().unwrap()],
+        ..world.nodes["a"].clone()
+    };
+    world.nodes.insert("a".to_owned(), node);
+    world.service_networks.insert("kubernetes".to_owned(), vec!["192.0.2.64/26".parse().unwrap()]);
+    world.pool("lan", json!({"addresses": ["192.0.2.0/24"], "exclude": ["192.0.2.0"]}));
+    world.create("theirs", json!({"spec": {"loadBalancerClass": "x/y", "externalIPs": ["192.0.2.2"]}}));
+    world.restart();
+    world.create("web", json!({}));
+    world.live();
+    assert_eq!(world.ingress("web"), ["192.0.2.3"]);
+    let accepted = world.pool_condition("lan", CONDITION_ACCEPTED);
+    assert_eq!((&*accepted.status, &*accepted.reason), ("True", "Overlaps"));
+    for sentence in [
+        "192.0.2.1 in status.addresses of Node a",
+        "192.0.2.128-192.0.2.255 in spec.podCIDRs of Node a",
+        "192.0.2.64-192.0.2.127 in spec.cidrs of ServiceCIDR kubernetes",
+        "192.0.2.2 in spec.externalIPs of Service ns/theirs",
+    ] {
+        assert!(accepted.message.contains(sentence), "{}", accepted.message);
+    }
+    for wanted in ["192.0.2.1", "192.0.2.200", "192.0.2.100"] {
+        world.create(wanted, json!({"spec": {"loadBalancerIP": wanted}}));
+        world.live();
+        assert_eq!(world.condition(wanted), "False AddressReserved");
+    }
+    // One address of the pool is assigned, and it is not 192.0.2.2, which counts until its Service goes.
+    assert_eq!(world.pools["lan"].status.as_ref().unwrap().ipv4.as_ref().unwrap().available, "61");
+    world.log.clear();
+    world.restart();
+    world.pass(60);
+    no_writes(&world);
+    world.nodes.remove("a");
+    world.service_networks.clear();
+    world.delete("theirs");
+    world.relist(Kind::Node);
+    world.relist(Kind::ServiceNetwork);
+    world.live();
+    assert_eq!(world.pool_condition("lan", CONDITION_ACCEPTED).reason, "Valid");
+    assert_eq!(world.ingress("192.0.2.1"), ["192.0.2.1"], "who waits is woken");
+    assert_eq!(world.ingress("web"), ["192.0.2.3"]);
+}

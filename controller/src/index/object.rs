@@ -1,0 +1,101 @@
+//! What the index is told: watched objects, reduced.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use herald_crds::{AddressPool, L2Advertisement, VirtualIP};
+use ipnet::IpNet;
+
+use crate::view::{NodeView, SegmentView, ServiceKey, ServiceView};
+
+/// The kinds the index needs to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// Services.
+    Service,
+    /// Namespaces.
+    Namespace,
+    /// Pools.
+    Pool,
+    /// Advertisements.
+    Advertisement,
+    /// VirtualIPs.
+    VirtualIp,
+    /// Nodes.
+    Node,
+    /// Speakers.
+    Speaker,
+    /// The networks of the cluster's Services (ServiceCIDR; an API server before 1.33 has none).
+    ServiceNetwork,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Service,
+        Self::Namespace,
+        Self::Pool,
+        Self::Advertisement,
+        Self::VirtualIp,
+        Self::Node,
+        Self::Speaker,
+        Self::ServiceNetwork,
+    ];
+}
+
+/// A watched object, reduced.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Object {
+    /// A Service.
+    Service(Box<ServiceView>),
+    /// A namespace and its labels.
+    Namespace(String, BTreeMap<String, String>),
+    /// A pool.
+    Pool(Box<AddressPool>),
+    /// An advertisement.
+    Advertisement(Box<L2Advertisement>),
+    /// A VirtualIP.
+    VirtualIp(Box<VirtualIP>),
+    /// A node.
+    Node(String, NodeView),
+    /// The segments a node's speaker reports.
+    Speaker(String, Vec<SegmentView>),
+    /// A network of the cluster's Services.
+    ServiceNetwork(String, Vec<IpNet>),
+}
+
+impl From<ServiceView> for Object {
+    fn from(view: ServiceView) -> Self {
+        Self::Service(Box::new(view))
+    }
+}
+
+impl Object {
+    pub(super) fn service_key(&self) -> Option<ServiceKey> {
+        match self {
+            Self::Service(view) => Some(view.key()),
+            _ => None,
+        }
+    }
+
+    pub(super) fn name(&self) -> Option<&str> {
+        match self {
+            Self::Service(view) => Some(&view.reference.name),
+            Self::Namespace(name, _) | Self::Node(name, _) | Self::Speaker(name, _) | Self::ServiceNetwork(name, _) => {
+                Some(name)
+            }
+            Self::Advertisement(advertisement) => advertisement.metadata.name.as_deref(),
+            Self::Pool(pool) => pool.metadata.name.as_deref(),
+            Self::VirtualIp(vip) => vip.metadata.name.as_deref(),
+        }
+    }
+}
+
+/// What is held and not listed, as objects to delete.
+pub(super) fn missing<V>(
+    held: &BTreeMap<String, V>,
+    listed: &[Object],
+    object: impl Fn(String) -> Object,
+) -> Vec<Object> {
+    let listed: BTreeSet<_> = listed.iter().filter_map(Object::name).collect();
+    held.keys().filter(|name| !listed.contains(name.as_str())).cloned().map(object).collect()
+}

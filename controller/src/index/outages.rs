@@ -1,0 +1,138 @@
+//! An API server that fails: nothing is lost, nothing is tried without end. With the outbox that stands between, in
+//! simulated time.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use serde_json::json;
+use test_case::test_case;
+
+use super::world::World;
+use crate::{action::Action, outbox::Outbox, writer::Failure};
+
+/// An answer, or a failure, takes this long; a request that is not answered the writer's limit.
+const ROUND_TRIP: Duration = Duration::from_millis(5);
+const GIVEN_UP: Duration = Duration::from_secs(10);
+
+struct Outage {
+    world: World,
+    outbox: Outbox,
+    requests: usize,
+}
+
+impl Outage {
+    /// A burst of Services, none of them decided upon.
+    fn new(services: usize) -> Self {
+        let mut world = World::new();
+        world.pool("lan", json!({"addresses": ["192.0.2.1-192.0.2.254"]}));
+        for n in 0..services {
+            world.create(&format!("s{n}"), json!({}));
+        }
+        Self { world, outbox: Outbox::default(), requests: 0 }
+    }
+
+    /// As many writes at once as may be, until nothing is to be done before `end`. `fate` says what becomes of one.
+    fn run(&mut self, end: Duration, mut fate: impl FnMut(Duration, &Action) -> Option<Failure>) {
+        while self.world.now < end {
+            let begun = self.world.now;
+            let mut batch = Vec::new();
+            while batch.len() < self.outbox.limit(begun)
+                && let Some(action) = self.outbox.next(|| self.world.index.poll_action(begun))
+            {
+                batch.push(action);
+            }
+            if batch.is_empty() {
+                let timers = [self.outbox.timeout(begun), self.world.index.poll_timeout()];
+                let next = timers.into_iter().flatten().filter(|at| *at > begun).min();
+                self.world.now = next.unwrap_or(end).min(end);
+                continue;
+            }
+            self.requests += batch.len();
+            let fates: Vec<_> = batch.iter().map(|action| fate(begun, action)).collect();
+            let slow = fates.contains(&Some(Failure::TimedOut));
+            self.world.now += if slow { GIVEN_UP } else { ROUND_TRIP };
+            for (action, failure) in batch.iter().zip(fates) {
+                let failed = failure.map(|failure| (failure, String::new()));
+                self.outbox.ended(self.world.now, begun, action, failed);
+                match failure {
+                    None => self.world.carry_out(action),
+                    Some(failure) => self.world.index.handle_outcome(self.world.now, action, failure.outcome()),
+                }
+            }
+        }
+    }
+
+    fn assigned(&self) -> usize {
+        self.world.services.keys().filter(|key| !self.world.ingress(&key.name).is_empty()).count()
+    }
+
+    fn told(&self) -> usize {
+        self.world.events().iter().filter(|event| event.reason == "EnsuredLoadBalancer").count()
+    }
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test_case(Failure::Unreachable; "nobody listens")]
+#[test_case(Failure::Unavailable { retry_after: None }; "503 while it starts")]
+#[test_case(Failure::Throttled { retry_after: Some(SECOND) }; "429")]
+#[test_case(Failure::TimedOut; "it hangs")]
+fn an_api_server_restarts_in_the_middle_of_a_burst(failure: Failure) {
+    let mut outage = Outage::new(200);
+    let (gone, back) = (Duration::from_millis(20), 20 * SECOND);
+    let mut failed = 0;
+    outage.run(back, |now, _| {
+        let fails = (now >= gone).then_some(failure);
+        failed += usize::from(fails.is_some());
+        fails
+    });
+    let done = outage.assigned();
+    assert!((1..200).contains(&done), "in the middle: {done}");
+    // 32 that were under way, then one at a time, every 2 s at last.
+    assert!((33..32 + 25).contains(&failed), "{failed} requests in vain");
+    let before = outage.requests;
+    outage.run(back + 5 * SECOND, |_, _| None);
+    assert_eq!(outage.assigned(), 200, "5 s after it is back");
+    // What timed out may have been taken: a second event would tell it twice.
+    let lost = if failure == Failure::TimedOut { 32 } else { 0 };
+    assert!(outage.told() + lost >= 200 && outage.told() <= 200, "{} events", outage.told());
+    assert!(outage.requests - before < 3 * 200 + 10, "{} requests", outage.requests - before);
+}
+
+/// A webhook that refuses one namespace, or an object the API server cannot store.
+#[test]
+fn what_fails_at_one_object_holds_up_no_other() {
+    let mut outage = Outage::new(100);
+    let of_first =
+        |action: &Action| matches!(action, Action::PatchServiceStatus { service, .. } if service.name == "s0");
+    outage.run(60 * SECOND, |_, action| of_first(action).then_some(Failure::Server));
+    assert_eq!(outage.assigned(), 99);
+    // 50 ms, doubled up to 30 s: some eleven attempts in a minute.
+    assert!(outage.requests < 3 * 100 + 20, "{} requests", outage.requests);
+    outage.run(120 * SECOND, |_, _| None);
+    assert_eq!(outage.assigned(), 100);
+}
+
+fn fate() -> impl Strategy<Value = Option<Failure>> {
+    prop_oneof![
+        6 => Just(None),
+        1 => Just(Some(Failure::Conflict)),
+        1 => Just(Some(Failure::Server)),
+        1 => Just(Some(Failure::Throttled { retry_after: Some(SECOND) })),
+        1 => Just(Some(Failure::Unavailable { retry_after: None })),
+        1 => Just(Some(Failure::Unreachable)),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn no_failure_loses_a_service(fates in prop::collection::vec(fate(), 1..400)) {
+        let mut outage = Outage::new(60);
+        let mut fates = fates.into_iter();
+        outage.run(600 * SECOND, |_, _| fates.next().flatten());
+        prop_assert_eq!(outage.assigned(), 60);
+        prop_assert!(outage.requests < 3 * 60 + 400 + 20, "{} requests", outage.requests);
+    }
+}

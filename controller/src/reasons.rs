@@ -1,0 +1,206 @@
+//! The page `docs/reasons.md`: every reason and every note a Service can show, each with its sentence, from the types
+//! that make them. The lists cannot fall behind: each is a chain over all variants, which the compiler checks.
+
+use std::{
+    fmt::Display,
+    iter::successors,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
+
+use herald_crds::{
+    address::IpFamily,
+    names::{ANNOTATION_ADDRESSES, LABEL_HEADLESS},
+    service::RequestError,
+    virtual_ip::ServiceReference,
+};
+
+use crate::{
+    allocator::{Obstacle, Port, Refusal, Reservation, SharingObstacle},
+    caveat::Caveat,
+};
+
+const HEAD: &str = "\
+# Why a Service waits
+
+<!-- Generated from controller/src by `make reasons`; do not edit. -->
+
+The condition `heraldlb.io/AddressAssigned` of a Service is False while it lacks an address it asks for; its reason is
+one of these, its message a sentence for each address that is lacking. A Warning event says it once.
+
+| reason | sentence, for example |
+|---|---|
+";
+
+const OBSTACLES: &str = "
+Behind `NoPoolAllows` stands, for each pool, why it gives none:
+
+";
+
+const SHARING: &str = "
+Behind `SharingRefused` and `SharingConflict` stands why two Services cannot share an address:
+
+";
+
+const CAVEATS: &str = "
+## What is worth knowing all the same
+
+Each is a note in the message of the same condition while it holds, whether the Service has its address or waits, and
+one Warning event of this reason when it appears.
+
+| reason | sentence, for example |
+|---|---|
+";
+
+/// The page.
+pub fn page() -> String {
+    let mut page = HEAD.to_owned();
+    for refusal in successors(refusal_after(None), |r| refusal_after(Some(r))) {
+        row(&mut page, refusal.reason(), &refusal);
+    }
+    page.push_str(OBSTACLES);
+    for obstacle in successors(obstacle_after(None), |o| obstacle_after(Some(o))) {
+        item(&mut page, &obstacle);
+    }
+    page.push_str(SHARING);
+    for obstacle in successors(sharing_after(None), |o| sharing_after(Some(o))) {
+        item(&mut page, &obstacle);
+    }
+    page.push_str(CAVEATS);
+    for caveat in successors(caveat_after(None), |c| caveat_after(Some(c))) {
+        row(&mut page, caveat.reason(), &caveat);
+    }
+    page
+}
+
+fn row(page: &mut String, reason: &str, sentence: &impl Display) {
+    page.push_str(&format!("| `{reason}` | {sentence} |\n"));
+}
+
+fn item(page: &mut String, sentence: &impl Display) {
+    page.push_str(&format!("- {sentence}\n"));
+}
+
+const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 10));
+
+fn lan() -> String {
+    "lan".to_owned()
+}
+
+fn web() -> ServiceReference {
+    ServiceReference { namespace: "shop".to_owned(), name: "web".to_owned(), uid: String::new() }
+}
+
+fn refusal_after(refusal: Option<&Refusal>) -> Option<Refusal> {
+    let (family, address) = (IpFamily::V4, ADDRESS);
+    Some(match refusal {
+        None => Refusal::NoPool,
+        Some(Refusal::NoPool) => Refusal::PoolFull { family, pools: vec![lan()] },
+        Some(Refusal::PoolFull { .. }) => Refusal::NoPoolAllows {
+            family,
+            pools: vec![(lan(), Obstacle::Draining), ("dmz".to_owned(), Obstacle::NotAutomatic)],
+        },
+        Some(Refusal::NoPoolAllows { .. }) => Refusal::UnknownPool { pool: "dzm".to_owned() },
+        Some(Refusal::UnknownPool { .. }) => Refusal::AddressNotInPool { address, pool: Some(lan()) },
+        Some(Refusal::AddressNotInPool { .. }) => Refusal::FamilyNotServed {
+            address: IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 7)),
+            family: IpFamily::V6,
+        },
+        Some(Refusal::FamilyNotServed { .. }) => Refusal::AddressInUse { address, by: Some(web()) },
+        Some(Refusal::AddressInUse { .. }) => Refusal::SharingRefused {
+            address,
+            by: web(),
+            why: Box::new(SharingObstacle::Port(Port { protocol: "TCP".to_owned(), port: 443 })),
+        },
+        Some(Refusal::SharingRefused { .. }) => Refusal::AddressInExternalIps { address, by: "shop/old".to_owned() },
+        Some(Refusal::AddressInExternalIps { .. }) => {
+            Refusal::AddressReserved { address, by: Reservation::Node("node1".to_owned()) }
+        }
+        Some(Refusal::AddressReserved { .. }) => {
+            Refusal::AddressAvoided { address: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 255)), pool: lan() }
+        }
+        Some(Refusal::AddressAvoided { .. }) => Refusal::BadRequest(RequestError::NotAnAddress {
+            field: format!("metadata.annotations[{ANNOTATION_ADDRESSES}]"),
+            value: "192.0.2.300".to_owned(),
+        }),
+        Some(Refusal::BadRequest(_)) => Refusal::ForeignIngress { value: "lb.example.com".to_owned() },
+        Some(Refusal::ForeignIngress { .. }) => return None,
+    })
+}
+
+fn obstacle_after(obstacle: Option<&Obstacle>) -> Option<Obstacle> {
+    Some(match obstacle {
+        None => Obstacle::NotAutomatic,
+        Some(Obstacle::NotAutomatic) => Obstacle::Draining,
+        Some(Obstacle::Draining) => Obstacle::NotSelected,
+        Some(Obstacle::NotSelected) => Obstacle::NoSuchFamily(IpFamily::V6),
+        Some(Obstacle::NoSuchFamily(_)) => Obstacle::Unusable(
+            "spec.addresses[0]: \"192.0.2.9-192.0.2.4\" ends before it starts: write 192.0.2.4-192.0.2.9".to_owned(),
+        ),
+        Some(Obstacle::Unusable(_)) => return None,
+    })
+}
+
+fn sharing_after(obstacle: Option<&SharingObstacle>) -> Option<SharingObstacle> {
+    Some(match obstacle {
+        None => SharingObstacle::NoKey,
+        Some(SharingObstacle::NoKey) => SharingObstacle::OtherKey { mine: "dns".to_owned(), theirs: "mail".to_owned() },
+        Some(SharingObstacle::OtherKey { .. }) => SharingObstacle::Port(Port { protocol: "TCP".to_owned(), port: 443 }),
+        Some(SharingObstacle::Port(_)) => SharingObstacle::Selectors,
+        Some(SharingObstacle::Selectors) => SharingObstacle::Namespaces { pool: lan() },
+        Some(SharingObstacle::Namespaces { .. }) => SharingObstacle::Full,
+        Some(SharingObstacle::Full) => return None,
+    })
+}
+
+fn caveat_after(caveat: Option<&Caveat>) -> Option<Caveat> {
+    Some(match caveat {
+        None => Caveat::LoadBalancerIpOverruled { ip: "192.0.2.11".to_owned() },
+        Some(Caveat::LoadBalancerIpOverruled { .. }) => {
+            Caveat::SourceRangesNotEnforced { ranges: "10.0.0.0/8".to_owned() }
+        }
+        Some(Caveat::SourceRangesNotEnforced { .. }) => Caveat::LocalWithoutSelector,
+        Some(Caveat::LocalWithoutSelector) => Caveat::SkippedByKubeProxy { label: LABEL_HEADLESS },
+        Some(Caveat::SkippedByKubeProxy { .. }) => {
+            Caveat::AnotherProvider { manager: "cloud-controller-manager".to_owned() }
+        }
+        Some(Caveat::AnotherProvider { .. }) => Caveat::SharingConflict {
+            address: ADDRESS,
+            other: "shop/web".to_owned(),
+            why: SharingObstacle::Port(Port { protocol: "TCP".to_owned(), port: 443 }),
+        },
+        Some(Caveat::SharingConflict { .. }) => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, fs, path::Path};
+
+    use super::*;
+
+    #[test]
+    fn the_page_is_that_of_the_types() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/reasons.md");
+        let written = fs::read_to_string(path).unwrap();
+        assert!(
+            written == page(),
+            "docs/reasons.md differs from the types: run `make reasons` and read the difference"
+        );
+    }
+
+    /// Each reason is one word of its own, as `kubectl wait` and alerts need it, and each sentence says what to do.
+    #[test]
+    fn reasons_are_words_of_their_own() {
+        let refusals: Vec<_> = successors(refusal_after(None), |r| refusal_after(Some(r))).collect();
+        let caveats: Vec<_> = successors(caveat_after(None), |c| caveat_after(Some(c))).collect();
+        let reasons: Vec<_> = refusals.iter().map(Refusal::reason).chain(caveats.iter().map(Caveat::reason)).collect();
+        assert_eq!(reasons.iter().collect::<BTreeSet<_>>().len(), reasons.len());
+        assert!(reasons.iter().all(|r| r.chars().all(char::is_alphanumeric)));
+        let remedies =
+            ["create", "delete", "add", "ask", "take", "write", "give", "let", "set", "use", "change", "label", "name"];
+        for sentence in refusals.iter().map(ToString::to_string).chain(caveats.iter().map(ToString::to_string)) {
+            let words: BTreeSet<_> = sentence.split(|c: char| !c.is_alphanumeric()).collect();
+            assert!(remedies.iter().any(|remedy| words.contains(remedy)), "{sentence}");
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! The log's line for each decision, written once the API server has taken it.
+
+use std::net::IpAddr;
+
+use herald_crds::virtual_ip::ServiceReference;
+
+use crate::action::{Action, Change, Regarding};
+
+/// Tells of a decision that is carried out.
+pub fn decision(action: &Action) {
+    match action {
+        Action::CreateVirtualIp { address, spec, .. } => {
+            let (services, home) = (names(&spec.services), spec.home_node.as_deref().unwrap_or_default());
+            tracing::info!(%address, pool = spec.pool, services, home, "an address is assigned");
+        }
+        Action::UpdateVirtualIpSpec { address, spec, .. } => {
+            let (services, home) = (names(&spec.services), spec.home_node.as_deref().unwrap_or_default());
+            tracing::info!(%address, pool = spec.pool, services, home, rules = spec.advertisements.len(),
+                "an address follows its Services and L2Advertisements");
+        }
+        Action::DeleteVirtualIp { address, .. } => tracing::info!(%address, "an address is to be withdrawn"),
+        Action::RemoveVirtualIpFinalizer { address, .. } => tracing::info!(%address, "an address is free"),
+        Action::CorrectVirtualIpStatus { address, reason, .. } => {
+            tracing::info!(%address, reason = reason.as_str(), "nobody announces an address, and its status said so not");
+        }
+        Action::PatchServiceStatus { service, patch, .. } => {
+            let ServiceReference { namespace, name, .. } = service;
+            let ingress = match &patch.ingress {
+                Change::Keep => None,
+                Change::Set(addresses) => Some(list(addresses)),
+                Change::Remove => Some("none".to_owned()),
+            };
+            let (reason, message) = match &patch.condition {
+                Change::Set(condition) => (Some(condition.reason.as_str()), Some(condition.message.as_str())),
+                Change::Keep | Change::Remove => (None, None),
+            };
+            tracing::info!(service = %format_args!("{namespace}/{name}"), ingress, reason, message,
+                finalizer_added = patch.add_finalizer, finalizer_removed = patch.remove_finalizer,
+                "a Service's status is written");
+        }
+        // Once a second in a burst, and a consequence of what is told above.
+        Action::PatchPoolStatus { pool, .. } => tracing::debug!(pool, "a pool's status is written"),
+        Action::PatchAdvertisementStatus { advertisement, condition, .. } => {
+            tracing::info!(
+                advertisement,
+                status = condition.status,
+                reason = condition.reason,
+                message = condition.message,
+                "an L2Advertisement's status is written"
+            );
+        }
+        Action::DescribeStrayVirtualIp { name, .. } => {
+            tracing::warn!(name, "a VirtualIP is not named after its address, and its status says so");
+        }
+        Action::ReleaseStrayVirtualIp { name, .. } => {
+            tracing::info!(name, "a VirtualIP that was not named after its address is let go");
+        }
+        Action::Event(event) => {
+            let regarding = match &event.regarding {
+                Regarding::Service(service) => format!("{}/{}", service.namespace, service.name),
+                Regarding::VirtualIp { name, .. } => name.clone(),
+            };
+            tracing::debug!(regarding, reason = event.reason, note = event.note, "an event is posted");
+        }
+    }
+}
+
+fn names(services: &[ServiceReference]) -> String {
+    services.iter().map(|s| format!("{}/{}", s.namespace, s.name)).collect::<Vec<_>>().join(",")
+}
+
+fn list(addresses: &[IpAddr]) -> String {
+    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+}

@@ -1,0 +1,96 @@
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use http::{Request, Response};
+use http_body_util::Full;
+use kube::client::Body;
+use serde_json::{Value, json};
+use test_case::test_case;
+
+use super::*;
+use crate::action::Regarding;
+
+/// What the API server does with a request.
+enum Reply {
+    Status(u16, Value),
+    Breaks,
+    Hangs,
+}
+
+/// A writer, and how many requests it has made.
+fn writer(replies: impl IntoIterator<Item = Reply>) -> (Writer, Arc<AtomicUsize>) {
+    let replies = Arc::new(Mutex::new(replies.into_iter().collect::<VecDeque<_>>()));
+    let requests = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&requests);
+    let service = tower::service_fn(move |_: Request<Body>| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        let reply = replies.lock().unwrap().pop_front().unwrap();
+        async move {
+            match reply {
+                Reply::Status(code, body) => {
+                    Ok(Response::builder().status(code).body(Full::new(body.to_string().into_bytes().into())).unwrap())
+                }
+                Reply::Breaks => Err(std::io::Error::other("connection reset")),
+                Reply::Hangs => std::future::pending().await,
+            }
+        }
+    });
+    (Writer::new(Client::new(service, "default"), "pod".to_owned(), false), requests)
+}
+
+fn refusal(code: u16) -> Reply {
+    let details = json!({"retryAfterSeconds": 3});
+    let body = json!({"apiVersion": "v1", "kind": "Status", "metadata": {}, "status": "Failure", "message": "no",
+        "reason": "No", "code": code, "details": details});
+    Reply::Status(code, body)
+}
+
+fn delete() -> Action {
+    Action::DeleteVirtualIp { address: "192.0.2.1".parse().unwrap(), uid: "u".to_owned() }
+}
+
+const ASKED: Option<Duration> = Some(Duration::from_secs(3));
+
+#[test_case(refusal(409), Failure::Conflict)]
+#[test_case(refusal(410), Failure::Refused)]
+#[test_case(refusal(429), Failure::Throttled { retry_after: ASKED })]
+#[test_case(refusal(500), Failure::Server)]
+#[test_case(refusal(503), Failure::Unavailable { retry_after: ASKED })]
+#[test_case(Reply::Status(504, json!("a proxy's page")), Failure::Unavailable { retry_after: None })]
+#[test_case(refusal(403), Failure::Refused)]
+#[test_case(Reply::Breaks, Failure::Unreachable)]
+#[test_case(Reply::Hangs, Failure::TimedOut)]
+#[tokio::test(start_paused = true)]
+async fn a_failure_is_one_request_and_has_a_kind(reply: Reply, expected: Failure) {
+    let (writer, requests) = writer([reply]);
+    let written = writer.write(&delete()).await;
+    assert!(matches!(written.outcome, Outcome::Failed | Outcome::Unavailable));
+    assert_eq!(written.failure.map(|(failure, _)| failure), Some(expected));
+    assert_eq!(requests.load(Ordering::Relaxed), 1, "who tries again is the queue");
+}
+
+#[tokio::test]
+async fn what_is_gone_needs_no_deletion() {
+    let (writer, _) = writer([refusal(404)]);
+    let written = writer.write(&delete()).await;
+    assert!(matches!(written, Written { outcome: Outcome::Gone, failure: None }));
+}
+
+#[tokio::test]
+async fn an_event_of_a_namespace_that_is_gone_is_refused() {
+    let (writer, _) = writer([refusal(404)]);
+    let event = EventValue {
+        regarding: Regarding::VirtualIp { name: "192.0.2.1".to_owned(), uid: "u".to_owned() },
+        warning: false,
+        reason: "R",
+        action: "A",
+        note: String::new(),
+    };
+    let written = writer.write(&Action::Event(event)).await;
+    assert_eq!(written.failure.map(|(failure, _)| failure), Some(Failure::Refused));
+}

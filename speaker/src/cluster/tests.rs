@@ -1,0 +1,111 @@
+//! Objects reduced, and collections that survive a re-listing.
+
+use serde_json::json;
+use test_case::test_case;
+
+use super::*;
+
+/// The name is what the API server keeps unique, so it decides.
+#[test_case("192.0.2.1", "192.0.2.1", true)]
+#[test_case("2001-db8--7", "2001:db8::7", true)]
+#[test_case("192.0.2.1", "192.0.2.2", false; "another address")]
+#[test_case("web", "192.0.2.1", false; "no address")]
+fn a_virtual_ip_is_named_after_its_address(name: &str, address: &str, read: bool) {
+    let vip = json!({"apiVersion": "heraldlb.io/v1alpha1", "kind": "VirtualIP", "metadata": {"name": name, "uid": "u"},
+        "spec": {"address": address, "pool": "lan", "services": [], "advertisements": []}});
+    assert_eq!(Vip::reduce(serde_json::from_value(vip).unwrap()).is_ok(), read);
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Item(&'static str, u32);
+
+impl Keyed for Item {
+    type Key = &'static str;
+    fn key(&self) -> &'static str {
+        self.0
+    }
+}
+
+#[test]
+fn a_second_listing_removes_what_it_lacks_and_only_at_its_end() {
+    let mut items = Collection::default();
+    for change in [Change::Listing, Change::Applied(Item("a", 1)), Change::Applied(Item("b", 1))] {
+        items.apply(change);
+    }
+    assert!(!items.is_listed());
+    assert_eq!(items.apply(Change::Listed), []);
+    assert!(items.is_listed());
+    items.apply(Change::Listing);
+    assert_eq!(items.apply(Change::Applied(Item("b", 1))), [], "the same version is no change");
+    assert!(items.get(&"a").is_some(), "not known to be gone yet");
+    assert_eq!(items.apply(Change::Listed), [("a", Some(Item("a", 1)))]);
+    assert_eq!(items.apply(Change::Applied(Item("b", 2))), [("b", Some(Item("b", 1)))]);
+    assert_eq!(items.apply(Change::Deleted("b")), [("b", Some(Item("b", 2)))]);
+    assert_eq!(items.apply(Change::Deleted("b")), []);
+}
+
+fn node(extra: serde_json::Value) -> NodeObject {
+    let mut object = json!({
+        "apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1", "uid": "u1"}, "spec": {},
+        "status": {"conditions": [{"type": "Ready", "status": "True"}], "images": [{"names": ["x"]}]},
+    });
+    for (key, value) in extra.as_object().unwrap() {
+        object[key] = value.clone();
+    }
+    serde_json::from_value(object).unwrap()
+}
+
+#[test_case(json!({}), None)]
+#[test_case(json!({"spec": {"unschedulable": true}}), None; "cordon alone excludes nothing")]
+#[test_case(json!({"spec": {"taints": [{"key": "heraldlb.io/drain", "effect": "NoSchedule"}]}}), Some(Exclusion::DrainTaint))]
+#[test_case(json!({"spec": {"taints": [{"key": "ToBeDeletedByClusterAutoscaler", "effect": "NoSchedule"}]}}), Some(Exclusion::AutoscalerTaint))]
+#[test_case(json!({"metadata": {"name": "n1", "deletionTimestamp": "2026-01-01T00:00:00Z"}}), Some(Exclusion::Deleted))]
+#[test_case(json!({"metadata": {"name": "n1", "labels": {"node.kubernetes.io/exclude-from-external-load-balancers": ""}}}), Some(Exclusion::Label))]
+#[test_case(json!({"metadata": {"name": "n1", "labels": {"node.kubernetes.io/exclude-from-external-load-balancers": "false"}}}), None)]
+fn excluded(extra: serde_json::Value, expected: Option<Exclusion>) {
+    let overridden = expected.filter(|e| *e != Exclusion::Label);
+    assert_eq!(Node::reduce(node(extra.clone()), false).excluded, expected);
+    assert_eq!(Node::reduce(node(extra), true).excluded, overridden);
+}
+
+#[test_case(json!([{"type": "Ready", "status": "True"}]), true)]
+#[test_case(json!([{"type": "Ready", "status": "Unknown"}]), false)]
+#[test_case(json!([{"type": "DiskPressure", "status": "True"}]), false)]
+#[test_case(json!([]), false)]
+fn ready(conditions: serde_json::Value, expected: bool) {
+    let object = node(json!({"status": {"conditions": conditions}}));
+    assert_eq!(Node::reduce(object, false).ready, expected);
+}
+
+fn slice(endpoints: serde_json::Value) -> Slice {
+    let object = json!({
+        "metadata": {"name": "web-1", "namespace": "default", "labels": {(SERVICE_NAME_LABEL): "web"}},
+        "addressType": "IPv4", "endpoints": endpoints,
+    });
+    Slice::reduce(serde_json::from_value(object).unwrap()).unwrap()
+}
+
+#[test_case(json!({}), Endpoint::Ready; "absent means ready")]
+#[test_case(json!({"ready": true, "serving": true, "terminating": false}), Endpoint::Ready)]
+#[test_case(json!({"ready": false, "serving": true, "terminating": true}), Endpoint::ServingTerminating)]
+#[test_case(json!({"ready": false, "serving": false, "terminating": true}), Endpoint::None)]
+#[test_case(json!({"ready": false, "serving": true, "terminating": false}), Endpoint::None)]
+#[test_case(json!({"ready": false}), Endpoint::None)]
+fn endpoint(conditions: serde_json::Value, expected: Endpoint) {
+    let slice = slice(json!([{"addresses": ["10.0.0.1"], "nodeName": "n1", "conditions": conditions}]));
+    let ServiceName { namespace, name } = slice.service.clone();
+    let service = ServiceReference { namespace, name, uid: String::new() };
+    let mut slices = Collection::default();
+    slices.apply(Change::Applied(slice));
+    assert_eq!(slices.best(&[service], "n1"), expected);
+}
+
+#[test]
+fn the_best_endpoint_counts_and_one_without_a_node_does_not() {
+    let slice = slice(json!([
+        {"addresses": ["10.0.0.1"], "nodeName": "n1", "conditions": {"ready": false, "serving": true, "terminating": true}},
+        {"addresses": ["10.0.0.2"], "nodeName": "n1"},
+        {"addresses": ["10.0.0.3"]},
+    ]));
+    assert_eq!(slice.nodes, BTreeMap::from([("n1".to_owned(), Endpoint::Ready)]));
+}

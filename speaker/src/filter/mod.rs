@@ -1,0 +1,143 @@
+//! The classic BPF programs of the packet sockets: the kernel drops every frame that is none of ours, so that foreign
+//! ARP and ND, of which a busy segment has thousands a second, wake nobody. Pure.
+//!
+//! All drop frames for another host, our own, and tagged ones. Addresses are looked up in the ranges they form:
+//! sorted, and searched by halving, so that a frame costs about 3 log2(n) instructions. Where there are more runs of
+//! addresses than a program has room for, those with the smallest gaps are joined: the filter then passes a few frames
+//! too many, which the speaker reads and drops.
+
+#[cfg(test)]
+mod interpreter;
+mod program;
+mod ranges;
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+pub use program::Instruction;
+use program::{Block, Load};
+use ranges::Ranges;
+
+/// The kernel charges a filter to the socket as eBPF, at 8 bytes an instruction, and while one replaces another it
+/// charges both; before 6.7 a socket had 20 KiB for that (net.core.optmem_max). That is 1,280 instructions; the rest is
+/// for the two headers (`struct bpf_prog`) and for options.
+#[cfg(test)]
+const MAX_EBPF_INSTRUCTIONS: usize = 1250;
+
+/// Ranges in a program, in all its searches together. A range becomes 10 eBPF instructions at most: a branch of 4, two
+/// comparisons of 2 (above 127.255.255.255, where the kernel loads the operand first), a return of 2.
+pub const MAX_RANGES: usize = 100;
+
+/// Offsets from the Ethernet destination on: EtherType at 12; ARP (RFC 826) and IPv6 (RFC 8200) begin at 14, ICMPv6
+/// without extension headers at 54.
+const ETHERTYPE: Load = Load::half(12);
+const ARP_TYPES: Load = Load::word(14);
+const ARP_LENGTHS_AND_OPERATION: Load = Load::word(18);
+const ARP_SENDER: Load = Load::word(28);
+const ARP_TARGET: Load = Load::word(38);
+const IPV6_NEXT_HEADER: Load = Load::byte(20);
+const IPV6_HOP_LIMIT: Load = Load::byte(21);
+const ICMPV6_TYPE_AND_CODE: Load = Load::half(54);
+/// The last four bytes of the target of a solicitation or an advertisement (RFC 4861 section 4.3).
+const ND_TARGET_END: Load = Load::word(74);
+
+const ETHERTYPE_ARP: u32 = 0x0806;
+const ETHERTYPE_IPV6: u32 = 0x86dd;
+/// Hardware type Ethernet, protocol type IPv4.
+const ETHERNET_IPV4: u32 = 0x0001_0800;
+/// Hardware length 6, protocol length 4, and the operation.
+const ARP_REQUEST: u32 = 0x0604_0001;
+const ARP_REPLY: u32 = 0x0604_0002;
+const ICMPV6: u32 = 58;
+/// Types, each with code 0.
+const ECHO_REPLY: u32 = 129 << 8;
+const SOLICITATION: u32 = 135 << 8;
+const ADVERTISEMENT: u32 = 136 << 8;
+/// RFC 4861 section 7.1.
+const ND_HOP_LIMIT: u32 = 255;
+
+/// `sll_pkttype` (linux/if_packet.h).
+const PACKET_HOST: u32 = 0;
+const PACKET_OTHERHOST: u32 = 3;
+const PACKET_OUTGOING: u32 = 4;
+
+/// The program of the ARP socket. It passes, for IPv4 on Ethernet,
+///
+/// - requests for one of the addresses;
+/// - requests and replies whose sender says to have one of the addresses;
+/// - replies to this host, whoever sends them: they answer liveness probes.
+pub fn arp(addresses: impl IntoIterator<Item = Ipv4Addr>) -> Vec<Instruction> {
+    // They are searched twice.
+    let ranges = Ranges::of(addresses.into_iter().map(Ipv4Addr::to_bits), MAX_RANGES / 2);
+    arp_of(&[ARP_REQUEST, ARP_REPLY])
+        .when(ARP_REPLY, pass_if_to_this_host())
+        .load(ARP_LENGTHS_AND_OPERATION)
+        .when(ARP_REQUEST, Block::new().load(ARP_TARGET).pass_within(&ranges))
+        .load(ARP_SENDER)
+        .pass_within(&ranges)
+        .drop_rest()
+}
+
+/// The program of the IPv6 socket. It passes ICMPv6 that follows the IPv6 header directly, with code 0:
+///
+/// - Neighbour Solicitations and Advertisements whose target ends in the last 32 bits of one of the addresses;
+/// - Neighbour Advertisements and echo replies to this host, whoever sends them: they answer liveness probes.
+///
+/// Both kinds of Neighbour Discovery only with hop limit 255.
+pub fn ipv6(addresses: impl IntoIterator<Item = Ipv6Addr>) -> Vec<Instruction> {
+    let ends = addresses.into_iter().map(|address| {
+        let [.., a, b, c, d] = address.octets();
+        u32::from_be_bytes([a, b, c, d])
+    });
+    let ranges = Ranges::of(ends, MAX_RANGES);
+    from_another()
+        .load(ETHERTYPE)
+        .require(&[ETHERTYPE_IPV6])
+        .load(IPV6_NEXT_HEADER)
+        .require(&[ICMPV6])
+        .load(ICMPV6_TYPE_AND_CODE)
+        .when(ECHO_REPLY, pass_if_to_this_host())
+        .load(ICMPV6_TYPE_AND_CODE)
+        .require(&[SOLICITATION, ADVERTISEMENT])
+        .load(IPV6_HOP_LIMIT)
+        .require(&[ND_HOP_LIMIT])
+        .load(ICMPV6_TYPE_AND_CODE)
+        .when(ADVERTISEMENT, pass_if_to_this_host())
+        .load(ND_TARGET_END)
+        .pass_within(&ranges)
+        .drop_rest()
+}
+
+/// The program of the Hello socket, which is bound to the protocol's EtherType: all but frames for another host, our
+/// own, and tagged ones.
+pub fn hello() -> Vec<Instruction> {
+    from_another().pass_rest()
+}
+
+/// Goes on with ARP for IPv4 on Ethernet, of one of the operations, which is left in the accumulator.
+fn arp_of(operations: &[u32]) -> Block {
+    from_another()
+        .load(ETHERTYPE)
+        .require(&[ETHERTYPE_ARP])
+        .load(ARP_TYPES)
+        .require(&[ETHERNET_IPV4])
+        .load(ARP_LENGTHS_AND_OPERATION)
+        .require(operations)
+}
+
+/// Goes on with untagged frames that are not for another host and not our own.
+fn from_another() -> Block {
+    Block::new()
+        .load(Load::PACKET_TYPE)
+        .refuse(PACKET_OTHERHOST)
+        .refuse(PACKET_OUTGOING)
+        // The tag itself is out of the frame by now: the kernel keeps it beside.
+        .load(Load::VLAN_TAG_PRESENT)
+        .require(&[0])
+}
+
+fn pass_if_to_this_host() -> Block {
+    Block::new().load(Load::PACKET_TYPE).when(PACKET_HOST, Block::pass())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,160 @@
+//! Classic BPF, put together from blocks. All jumps are relative and forward, so a block means the same wherever it
+//! stands; it is left at its end, or by a return.
+
+use socket2::SockFilter;
+
+use super::ranges::Ranges;
+
+// Instruction codes (linux/bpf_common.h).
+pub(super) const LD_W_ABS: u16 = 0x20;
+pub(super) const LD_H_ABS: u16 = 0x28;
+pub(super) const LD_B_ABS: u16 = 0x30;
+pub(super) const JA: u16 = 0x05;
+pub(super) const JEQ_K: u16 = 0x15;
+pub(super) const JGT_K: u16 = 0x25;
+pub(super) const JGE_K: u16 = 0x35;
+pub(super) const RET_K: u16 = 0x06;
+
+/// Ancillary data, "loaded" from negative offsets (linux/filter.h): SKF_AD_OFF is -0x1000.
+const AD_OFF: u32 = (-0x1000_i32) as u32;
+pub(super) const AD_PKTTYPE: u32 = AD_OFF + 4;
+pub(super) const AD_VLAN_TAG_PRESENT: u32 = AD_OFF + 48;
+
+const DROP: Instruction = Instruction::new(RET_K, 0, 0, 0);
+/// Passes the frame whole: the value is a length to cut to.
+const PASS: Instruction = Instruction::new(RET_K, 0, 0, u32::MAX);
+
+/// One instruction of classic BPF (`struct sock_filter`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Instruction {
+    /// Operation.
+    pub code: u16,
+    /// Instructions to skip if the comparison holds.
+    pub jt: u8,
+    /// Instructions to skip if it does not.
+    pub jf: u8,
+    /// Operand.
+    pub k: u32,
+}
+
+impl Instruction {
+    const fn new(code: u16, jt: u8, jf: u8, k: u32) -> Self {
+        Self { code, jt, jf, k }
+    }
+
+    /// Skips a number of instructions. A conditional jump reaches 255 only; this one reaches all.
+    fn skip(instructions: usize) -> Self {
+        // A program has 4,096 at most.
+        Self::new(JA, 0, 0, u32::try_from(instructions).unwrap_or(u32::MAX))
+    }
+}
+
+impl From<Instruction> for SockFilter {
+    fn from(i: Instruction) -> Self {
+        Self::new(i.code, i.jt, i.jf, i.k)
+    }
+}
+
+/// What is loaded into the accumulator. A load beyond the end of the frame drops it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Load(Instruction);
+
+impl Load {
+    /// To whom the frame was sent (`sll_pkttype`).
+    pub(super) const PACKET_TYPE: Self = Self::word(AD_PKTTYPE);
+    /// 1 if the frame had a VLAN tag.
+    pub(super) const VLAN_TAG_PRESENT: Self = Self::word(AD_VLAN_TAG_PRESENT);
+
+    /// Four bytes of the frame, as a big-endian number.
+    pub(super) const fn word(offset: u32) -> Self {
+        Self(Instruction::new(LD_W_ABS, 0, 0, offset))
+    }
+
+    /// Two bytes.
+    pub(super) const fn half(offset: u32) -> Self {
+        Self(Instruction::new(LD_H_ABS, 0, 0, offset))
+    }
+
+    /// One byte.
+    pub(super) const fn byte(offset: u32) -> Self {
+        Self(Instruction::new(LD_B_ABS, 0, 0, offset))
+    }
+}
+
+/// Instructions that run from the first to the end, unless a return comes first.
+#[derive(Clone, Debug)]
+pub(super) struct Block(Vec<Instruction>);
+
+impl Block {
+    /// Goes on with every frame.
+    pub(super) fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    /// Passes every frame.
+    pub(super) fn pass() -> Self {
+        Self(vec![PASS])
+    }
+
+    /// Replaces the accumulator.
+    pub(super) fn load(self, Load(instruction): Load) -> Self {
+        self.then([instruction])
+    }
+
+    /// Drops the frame unless the accumulator has one of the values (a few).
+    pub(super) fn require(mut self, values: &[u32]) -> Self {
+        for (checks_left, value) in (1..=values.len()).rev().zip(values) {
+            // Over the other checks and the return behind them.
+            let skip = u8::try_from(checks_left).unwrap_or(u8::MAX);
+            self = self.then([Instruction::new(JEQ_K, skip, 0, *value)]);
+        }
+        self.then([DROP])
+    }
+
+    /// Drops the frame if the accumulator has the value.
+    pub(super) fn refuse(self, value: u32) -> Self {
+        self.then([Instruction::new(JEQ_K, 0, 1, value), DROP])
+    }
+
+    /// Runs the block if the accumulator has the value. What the block leaves in the accumulator stays there.
+    pub(super) fn when(self, value: u32, Self(block): Self) -> Self {
+        self.then([Instruction::new(JEQ_K, 1, 0, value), Instruction::skip(block.len())]).then(block)
+    }
+
+    /// Passes the frame if the accumulator is in one of the ranges.
+    pub(super) fn pass_within(self, ranges: &Ranges) -> Self {
+        self.then(search(ranges.as_slice()))
+    }
+
+    /// The program that drops what is left.
+    pub(super) fn drop_rest(self) -> Vec<Instruction> {
+        self.then([DROP]).0
+    }
+
+    /// The program that passes what is left.
+    pub(super) fn pass_rest(self) -> Vec<Instruction> {
+        self.then([PASS]).0
+    }
+
+    fn then(mut self, instructions: impl IntoIterator<Item = Instruction>) -> Self {
+        self.0.extend(instructions);
+        self
+    }
+}
+
+/// Passes if the accumulator is in one of the sorted ranges; else goes on behind the block.
+fn search(ranges: &[(u32, u32)]) -> Vec<Instruction> {
+    match ranges {
+        [] => Vec::new(),
+        [(first, last)] => vec![Instruction::new(JGE_K, 0, 2, *first), Instruction::new(JGT_K, 1, 0, *last), PASS],
+        _ => {
+            let (low, high) = ranges.split_at(ranges.len() / 2);
+            let (boundary, low, high) = (high[0].0, search(low), search(high));
+            let mut program = vec![Instruction::new(JGE_K, 0, 1, boundary), Instruction::skip(low.len() + 1)];
+            program.extend(low);
+            program.push(Instruction::skip(high.len()));
+            program.extend(high);
+            program
+        }
+    }
+}

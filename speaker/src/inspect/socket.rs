@@ -1,0 +1,206 @@
+//! The two ends of the socket by which a running speaker is inspected.
+
+use std::{
+    io,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{UnixListener, UnixStream},
+    time::timeout,
+};
+
+use herald_observe::ask::{Ask, Unanswered};
+
+use super::{Format, InspectArgs, ParseFormatError, Report};
+
+/// The socket's name in the state directory.
+const SOCKET: &str = "inspect.sock";
+
+/// The longest question, in bytes.
+const LONGEST_QUESTION: u64 = 16;
+
+/// Who asks does so within this, and takes the answer as fast: requests are answered one after the other.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why a running speaker cannot be inspected.
+#[derive(Debug, thiserror::Error)]
+pub enum InspectError {
+    /// Nobody listens.
+    #[error("no speaker can be asked at {path}: {error}; does it run here, with this --state-dir?")]
+    Connect {
+        /// The socket.
+        path: PathBuf,
+        /// What failed.
+        #[source]
+        error: io::Error,
+    },
+    /// It broke off.
+    #[error("the speaker broke off: {0}")]
+    Broken(#[source] io::Error),
+    /// It takes too long.
+    #[error("the speaker has not answered within {PATIENCE:?}: it is stuck or stopped")]
+    Slow,
+    /// Nothing came.
+    #[error("the speaker answered nothing; its log says why")]
+    Empty,
+}
+
+/// Why a request got no report.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("{0}")]
+    Format(#[from] ParseFormatError),
+    #[error("{0}")]
+    Unanswered(#[from] Unanswered),
+    #[error("{0}")]
+    Render(#[from] serde_json::Error),
+    #[error("it took longer than {PATIENCE:?}")]
+    Slow,
+}
+
+/// Opens the socket in a state directory, in the place of the one an earlier run left there. Only its owner may connect.
+///
+/// # Errors
+/// The directory is missing or cannot be written to.
+pub fn listen(state_dir: &Path) -> io::Result<UnixListener> {
+    let path = state_dir.join(SOCKET);
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&path)?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Answers until it is dropped. `ask` gives the report.
+pub async fn serve(listener: UnixListener, ask: Ask<Report>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let answered = timeout(PATIENCE, answer(stream, &ask)).await.unwrap_or(Err(Refused::Slow));
+                if let Err(error) = answered {
+                    tracing::warn!(%error, "a request to inspect this speaker was not answered");
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot take in a request to inspect this speaker");
+                // Out of file descriptors: accept fails again at once, and there is nothing to wait for.
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+    }
+}
+
+async fn answer(mut stream: UnixStream, ask: &Ask<Report>) -> Result<(), Refused> {
+    let mut question = String::new();
+    let (reading, mut writing) = stream.split();
+    reading.take(LONGEST_QUESTION).read_to_string(&mut question).await?;
+    let format: Format = question.trim_end().parse()?;
+    let text = ask.ask().await?.render(format)?;
+    writing.write_all(text.as_bytes()).await?;
+    Ok(writing.shutdown().await?)
+}
+
+impl InspectArgs {
+    /// Asks the running speaker.
+    ///
+    /// # Errors
+    /// There is none, or it does not answer.
+    pub async fn run(&self) -> Result<String, InspectError> {
+        let path = self.state_dir.join(SOCKET);
+        let connected = UnixStream::connect(&path).await;
+        let mut stream = connected.map_err(|error| InspectError::Connect { path, error })?;
+        let exchanged = timeout(PATIENCE, exchange(&mut stream, self.output)).await;
+        let report = exchanged.map_err(|_| InspectError::Slow)?.map_err(InspectError::Broken)?;
+        if report.is_empty() { Err(InspectError::Empty) } else { Ok(report) }
+    }
+}
+
+async fn exchange(stream: &mut UnixStream, format: Format) -> io::Result<String> {
+    stream.write_all(format.word().as_bytes()).await?;
+    // The end of the question.
+    stream.shutdown().await?;
+    let mut report = String::new();
+    stream.read_to_string(&mut report).await?;
+    Ok(report)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use herald_observe::ask;
+
+    fn report() -> Report {
+        Report { version: "0.1.0".to_owned(), node: "node1".to_owned(), uptime_ms: 5, segments: Vec::new() }
+    }
+
+    /// What `client` makes of a speaker that listens in a directory.
+    async fn with_speaker<T>(dir: &Path, client: impl Future<Output = T>) -> T {
+        let listener = listen(dir).unwrap();
+        let (ask, mut asked) = ask::channel();
+        let answering = async {
+            while let Some(reply) = asked.recv().await {
+                reply.send(report()).unwrap();
+            }
+        };
+        tokio::select! {
+            result = client => result,
+            () = serve(listener, ask) => unreachable!("it serves for ever"),
+            () = answering => unreachable!("the server asks for ever"),
+        }
+    }
+
+    fn args(dir: &Path, output: Format) -> InspectArgs {
+        InspectArgs { state_dir: dir.to_owned(), output }
+    }
+
+    #[tokio::test]
+    async fn a_running_speaker_reports_in_either_format() {
+        let dir = tempfile::tempdir().unwrap();
+        for format in [Format::Table, Format::Json] {
+            // The second time, the socket of the first is still there.
+            let text = with_speaker(dir.path(), args(dir.path(), format).run()).await.unwrap();
+            assert_eq!(text, report().render(format).unwrap());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_question_that_is_none_is_answered_with_nothing_and_the_next_one_is_answered() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(SOCKET);
+        let client = async {
+            for question in ["", "yaml", &"x".repeat(1000)] {
+                let mut stream = UnixStream::connect(&path).await.unwrap();
+                stream.write_all(question.as_bytes()).await.unwrap();
+                stream.shutdown().await.unwrap();
+                // A question that was not read to its end makes the kernel reset the connection.
+                let answered = stream.read_u8().await.map_err(|error| error.kind());
+                assert!(matches!(answered, Err(io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset)));
+            }
+            args(dir.path(), Format::Table).run().await
+        };
+        assert!(with_speaker(dir.path(), client).await.unwrap().starts_with("node1: "));
+    }
+
+    #[tokio::test]
+    async fn only_its_owner_may_connect() {
+        let dir = tempfile::tempdir().unwrap();
+        let _listener = listen(dir.path()).unwrap();
+        let mode = std::fs::metadata(dir.path().join(SOCKET)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[tokio::test]
+    async fn without_a_speaker_it_says_where_it_looked() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = args(dir.path(), Format::Table).run().await.unwrap_err();
+        assert!(error.to_string().contains(SOCKET), "{error}");
+    }
+}

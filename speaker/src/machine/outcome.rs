@@ -1,0 +1,256 @@
+//! What comes of it: the segments' outputs as frames, and what happened as statuses.
+
+use std::{net::IpAddr, time::Duration};
+
+use herald_segment::{Event as SegmentEvent, Output as SegmentOutput, Withdrawal, mac::MacAddr};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::{
+    Event, Machine, Now, Output, Purpose, VipWrite,
+    duty::{CONFLICT_OVER, Conflict, Obstacle, Owned},
+    speaker_report::WireFacts,
+    status,
+    wire_warnings::{self, Trouble},
+};
+use crate::packet;
+
+impl Machine {
+    /// Takes what the segments want done, until they want nothing more.
+    pub(super) fn drain_segments(&mut self, now: Now) {
+        let indices: Vec<u32> = self.segments.keys().copied().collect();
+        for index in indices {
+            while let Some(output) = self.segments.get_mut(&index).and_then(|local| local.machine.poll_output()) {
+                self.carry_out(now, index, output);
+            }
+        }
+    }
+
+    fn carry_out(&mut self, now: Now, segment: u32, output: SegmentOutput) {
+        let Some(local) = self.segments.get_mut(&segment) else { return };
+        let own = local.interface.segment.mac;
+        let (frame, purpose) = match output {
+            SegmentOutput::Send(bytes) => {
+                self.outputs.push_back(Output::Hello { segment, from: own, bytes });
+                return;
+            }
+            SegmentOutput::Answers { address, mac } => {
+                match mac {
+                    Some(_) => local.answered.insert(address),
+                    None => local.answered.remove(&address),
+                };
+                // What is of interest to the API's view is let through already.
+                local.relisten |= !local.told.contains_key(&address);
+                return;
+            }
+            SegmentOutput::Event(event) => return self.happened(now, segment, event),
+            SegmentOutput::Announce { address, mac } => {
+                (Some(packet::announcement(address, mac, own)), Purpose::Announcement(address))
+            }
+            SegmentOutput::Probe { address, mac } => (packet::probe(address, mac, &local.origin()), Purpose::Question),
+            SegmentOutput::Enquire(address) => (Some(packet::enquiry(address, &local.origin())), Purpose::Question),
+            SegmentOutput::EchoAll => (packet::echo_all(&local.origin()), Purpose::Question),
+        };
+        // Without an address to ask from there is no question; who else could be asked is.
+        if let Some(frame) = frame {
+            self.outputs.push_back(Output::Transmit { segment, frame, purpose });
+        }
+    }
+
+    fn happened(&mut self, now: Now, segment: u32, event: SegmentEvent) {
+        let Some(local) = self.segments.get_mut(&segment) else { return };
+        let interface = local.interface.segment.interface.clone();
+        match &event {
+            SegmentEvent::Owned { claim, .. } => {
+                let mac = local.interface.segment.mac;
+                self.owns(now, claim.address, Owned { segment, interface: interface.clone(), mac, since: now.wall });
+            }
+            SegmentEvent::Lost { claim, .. } => self.lost(segment, claim.address, None),
+            SegmentEvent::Withdrawn { address, why } => {
+                let refusal = self.duties.get(address).and_then(|duty| duty.refusal.clone());
+                let obstacle = match why {
+                    Withdrawal::NoCandidate => refusal.map(Obstacle::Ineligible),
+                    Withdrawal::Deleted | Withdrawal::TakenByUnheard(_) => None,
+                };
+                self.lost(segment, *address, obstacle);
+            }
+            SegmentEvent::PeerUp(name) => {
+                self.speaker_changed = true;
+                local.dead.remove(&name.id());
+                local.peers.insert(name.id(), name.clone());
+            }
+            SegmentEvent::PeerSilent(id) => {
+                self.speaker_changed = true;
+                local.peers.remove(id);
+            }
+            SegmentEvent::PeerDead(id) => {
+                self.speaker_changed = true;
+                local.peers.remove(id);
+                local.dead.insert(*id);
+            }
+            SegmentEvent::Conflict { address, mac } => self.conflict(now, *address, *mac),
+            SegmentEvent::AnsweredByClusterNode { address, node } => {
+                self.duties.entry(*address).or_default().obstacle = Some(Obstacle::ClusterNode(*node));
+                self.unreported.insert(*address);
+            }
+            SegmentEvent::DuplicateNode(id) => {
+                self.speaker_changed = true;
+                self.wire_warnings.saw(now.monotonic, &interface, Trouble::DuplicateNode(*id));
+            }
+            SegmentEvent::SegmentLoop => {
+                self.speaker_changed = true;
+                self.wire_warnings.saw(now.monotonic, &interface, Trouble::Loop);
+            }
+            SegmentEvent::StateChanged => {
+                self.outputs.push_back(Output::ClaimsChanged);
+                return;
+            }
+            SegmentEvent::Finished => {
+                local.finished = true;
+                return;
+            }
+            SegmentEvent::PeerUnheard(_)
+            | SegmentEvent::Covering(_)
+            | SegmentEvent::CoveringLong(_)
+            | SegmentEvent::CoverEnded(_)
+            | SegmentEvent::Stalled(_) => {}
+        }
+        if self.is_for_an_event(&event) {
+            self.coalescer.event(now.monotonic, now.wall, &interface, &event, &self.cluster);
+        }
+        self.outputs.push_back(Output::Event(Event { interface, what: event }));
+    }
+
+    /// A conflict about an address that was never announced is the controller's to tell: it gives the Service another.
+    fn is_for_an_event(&self, event: &SegmentEvent) -> bool {
+        match event {
+            SegmentEvent::Conflict { address, .. } => self.conflicts.contains_key(address),
+            _ => true,
+        }
+    }
+
+    fn owns(&mut self, now: Now, address: IpAddr, mut owned: Owned) {
+        let vip = self.cluster.vips.get(&address);
+        let status = vip.map(|vip| &vip.status);
+        // It announced it before it restarted, and nobody else has since.
+        let written = status.filter(|s| status::announces(s, &self.config.node, &owned.interface, owned.mac));
+        if let Some(Time(since)) = written.and_then(|status| status.since.clone()) {
+            owned.since = since;
+        }
+        let deleted = vip.is_none_or(|vip| vip.deleting) && self.cluster.vips.is_listed();
+        let duty = self.duties.entry(address).or_default();
+        duty.owned = Some(owned);
+        duty.has_owned = true;
+        duty.obstacle = None;
+        self.unreported.insert(address);
+        if deleted {
+            // It was deleted while this speaker was away: the claim was remembered, the object was not.
+            self.tell_gone(now, address);
+        }
+    }
+
+    fn lost(&mut self, segment: u32, address: IpAddr, obstacle: Option<Obstacle>) {
+        let Some(duty) = self.duties.get_mut(&address) else { return };
+        // By now it may be owned on another segment.
+        if duty.owned.as_ref().is_some_and(|owned| owned.segment == segment) {
+            duty.owned = None;
+            self.conflicts.remove(&address);
+            duty.obstacle = obstacle;
+        }
+        self.unreported.insert(address);
+    }
+
+    /// Somebody outside the cluster claims an address: one that was never announced is left to them.
+    fn conflict(&mut self, now: Now, address: IpAddr, mac: MacAddr) {
+        let duty = self.duties.entry(address).or_default();
+        if duty.owned.is_some() {
+            self.conflicts.insert(address, Conflict { mac, seen: now.monotonic });
+        } else {
+            duty.obstacle = Some(Obstacle::Stranger(mac));
+        }
+        self.unreported.insert(address);
+    }
+
+    /// When the next conflict is over, unless it is seen again.
+    pub(super) fn conflicts_end(&self) -> Option<Duration> {
+        self.conflicts.values().map(|conflict| conflict.seen + CONFLICT_OVER).min()
+    }
+
+    /// Forgets conflicts that are over.
+    pub(super) fn end_conflicts(&mut self, now: Now) {
+        let over = |_: &IpAddr, conflict: &mut Conflict| conflict.seen + CONFLICT_OVER <= now.monotonic;
+        self.unreported.extend(self.conflicts.extract_if(.., over).map(|(address, _)| address));
+    }
+
+    /// Emits the statuses that are due.
+    pub(super) fn report_vips(&mut self, now: Now) {
+        for address in std::mem::take(&mut self.unreported) {
+            self.report_vip(now, address);
+        }
+    }
+
+    fn report_vip(&mut self, now: Now, address: IpAddr) {
+        let Some(duty) = self.duties.get_mut(&address) else { return };
+        let Some(vip) = self.cluster.vips.get(&address) else {
+            if duty.owned.is_none() {
+                self.duties.remove(&address);
+            }
+            return;
+        };
+        // With another link-layer address it is still the same node that announces it.
+        if let Some(owned) = &mut duty.owned
+            && let Some(local) = self.segments.get(&owned.segment)
+        {
+            owned.mac = local.interface.segment.mac;
+        }
+        let Some(duty) = self.duties.get(&address) else { return };
+        let ready = self.cluster.nodes.get(&self.config.node).is_some_and(|node| node.ready);
+        if !ready && status::is_node_lost(&vip.status) {
+            // The controller has said what the API knows of this node. Two truths must not overwrite each other for
+            // ever: this node says so again when it is Ready.
+            return;
+        }
+        let conflict = self.conflicts.get(&address);
+        let name = |id| self.name_of(id);
+        let Some(status) = status::desired(vip, &self.config.node, duty, conflict, name, now.wall) else { return };
+        let emitted = (vip.resource_version.clone(), status::essence(&status));
+        if emitted.1 == status::essence(&vip.status) || duty.emitted.as_ref() == Some(&emitted) {
+            return;
+        }
+        let write = VipWrite { name: vip.name.clone(), resource_version: vip.resource_version.clone(), status };
+        if let Some(duty) = self.duties.get_mut(&address) {
+            duty.emitted = Some(emitted);
+        }
+        self.outputs.push_back(Output::WriteVip(write));
+    }
+
+    /// Emits this node's SpeakerStatus where the API has another or none.
+    pub(super) fn report_speaker(&mut self, now: Now) {
+        let due = self.report.poll_timeout().into_iter().chain(self.wire_warnings.expire_at());
+        let due = due.min().is_some_and(|at| at <= now.monotonic);
+        if !self.cluster.speakers.is_listed() || !(std::mem::take(&mut self.speaker_changed) || due) {
+            return;
+        }
+        self.wire_warnings.expire(now.monotonic);
+        let facts = self.wire_facts();
+        let (Some(interfaces), Some(node)) = (&self.interfaces, self.cluster.nodes.get(&self.config.node)) else {
+            // The Node owns the object, so it must be known.
+            return;
+        };
+        let written = self.cluster.speakers.get(&self.config.node);
+        self.report.observe(now.monotonic, written.and_then(|speaker| speaker.own.as_ref()), facts);
+        if let Some(write) = self.report.write(&self.config.version, node, interfaces, written) {
+            self.outputs.push_back(Output::WriteSpeaker(write));
+        }
+    }
+
+    fn wire_facts(&self) -> WireFacts {
+        let peers = self.segments.values();
+        let peers = peers.map(|local| (local.interface.segment.interface.clone(), local.peers.len()));
+        let is_ready = |name: &str| self.cluster.nodes.get(&name.to_owned()).is_some_and(|node| node.ready);
+        let carriers = self.segments.values().filter(|local| local.interface.carrier);
+        let unheard = carriers.filter_map(|local| wire_warnings::unheard(local, is_ready));
+        let keys = wire_warnings::keys(self.keys_error.as_ref(), self.keys.is_some());
+        let told = self.wire_warnings.list(|id| self.name_of(id));
+        WireFacts { peers: peers.collect(), warnings: keys.into_iter().chain(told).chain(unheard).collect() }
+    }
+}

@@ -1,0 +1,184 @@
+//! The segments of this node: which there are, and what each is told.
+
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
+
+use herald_segment::{
+    Config as SegmentConfig, Input as SegmentInput, Segment,
+    mac::MacAddr,
+    node::{Incarnation, NodeName},
+    view::{self, Station},
+};
+
+use super::{Local, Machine, Now, Output, status};
+use crate::{
+    cluster::Vip,
+    interfaces::{self, LocalSegment},
+    rank::{self, Ranking},
+};
+
+impl Machine {
+    /// The interfaces or the keys have changed.
+    pub(super) fn update_segments(&mut self, now: Now) {
+        let (Some(interfaces), Some(_)) = (&self.interfaces, &self.keys) else { return };
+        let present = interfaces.segments.clone();
+        let indices: BTreeSet<u32> = present.iter().map(|segment| segment.index).collect();
+        let before: BTreeSet<u32> = self.segments.keys().copied().collect();
+        if indices != before {
+            self.outputs.push_back(Output::Segments(indices.clone()));
+        }
+        for gone in before.difference(&indices) {
+            self.leave(*gone);
+        }
+        for segment in present {
+            match self.segments.get_mut(&segment.index) {
+                Some(local) => update(now, local, segment),
+                None => self.join(now, segment),
+            }
+        }
+        self.update_stations(now);
+        self.evaluate_all(now);
+    }
+
+    fn join(&mut self, now: Now, interface: LocalSegment) {
+        let Some(keys) = self.keys.as_ref().map(|keys| Arc::clone(keys.keyring())) else { return };
+        let node = NodeName::new(&self.config.node);
+        let incarnation = Incarnation(self.rng.u64(..));
+        let config = SegmentConfig {
+            address: interface.segment.address,
+            timers: self.config.timers,
+            announce_rate: self.config.announce_rate,
+            seed: self.rng.u64(..),
+            ..SegmentConfig::new(node, incarnation, interface.segment.mac)
+        };
+        let restored = self.claims.remove(&interface.segment.interface).map(|claims| (claims, self.same_boot));
+        let mut machine = Segment::new(now.monotonic, config, keys, restored);
+        if !interface.carrier {
+            machine.handle(now.monotonic, SegmentInput::Carrier(false));
+        }
+        if let Some(kind) = self.stopping {
+            machine.handle(now.monotonic, SegmentInput::Shutdown(kind));
+        }
+        self.segments.insert(interface.index, Local::new(interface, machine));
+    }
+
+    /// An interface is gone, and with it all that was announced there.
+    fn leave(&mut self, index: u32) {
+        self.segments.remove(&index);
+        let was_there = |duty: &super::Duty| duty.owned.as_ref().is_some_and(|owned| owned.segment == index);
+        for (address, duty) in &mut self.duties {
+            if was_there(duty) {
+                duty.owned = None;
+                self.unreported.insert(*address);
+            }
+        }
+    }
+
+    /// Tells each segment which nodes the API lists there.
+    pub(super) fn update_stations(&mut self, now: Now) {
+        if !self.cluster.speakers.is_listed() {
+            return;
+        }
+        for local in self.segments.values_mut() {
+            let here = &local.interface.segment;
+            let others = self.cluster.speakers.iter().filter(|speaker| speaker.node != self.config.node);
+            let station = |speaker: &crate::cluster::Speaker| {
+                let segment = speaker.segments.iter().find(|segment| segment.meets(here))?;
+                Some(Station { node: NodeName::new(&speaker.node), mac: segment.mac, address: segment.address? })
+            };
+            let stations: Arc<[Station]> = others.filter_map(station).collect();
+            if local.stations.as_ref() != Some(&stations) {
+                local.stations = Some(Arc::clone(&stations));
+                local.machine.handle(now.monotonic, SegmentInput::Stations(stations));
+            }
+        }
+    }
+
+    /// Tells the segments who may announce an address.
+    pub(super) fn tell_candidates(&mut self, now: Now, vip: &Vip) {
+        let unsynced = self.gate.is_waiting(vip.address).then_some(self.config.node.as_str());
+        let view = self.cluster.view(unsynced);
+        let ranking = rank::rank(vip, view);
+        let own = self.segments.values().map(|local| &local.interface.segment);
+        let mine = rank::segment_of(vip, view, self.cluster.nodes.get(&self.config.node), own);
+        let mine = mine.map(|segment| segment.interface.clone());
+        let announced_by = vip.status.node.as_ref().map(|name| match self.cluster.nodes.get(name) {
+            Some(node) => node.id,
+            None => NodeName::new(name).id(),
+        });
+        let first = ranking.order.first().map(|candidate| candidate.segment.clone());
+        let candidates = candidates(&ranking);
+        let refusal = candidates.is_empty().then(|| ranking.refusal(&self.config.node));
+        for local in self.segments.values_mut() {
+            let segment = &local.interface.segment;
+            let announced_here = first.as_ref().is_none_or(|first| first.meets(segment));
+            let lies_here = mine.as_ref() == Some(&segment.interface) && announced_here;
+            if !lies_here && !local.told.contains_key(&vip.address) {
+                continue;
+            }
+            // Where it lies no more, nobody may announce it.
+            let candidates = if lies_here { candidates.clone() } else { view::Candidates::default() };
+            let told = view::Vip {
+                birth: vip.birth,
+                uid: vip.uid.as_str().into(),
+                candidates,
+                announced_by,
+                ever_announced: status::ever_announced(&vip.status),
+                cover: vip.rules.iter().all(|rule| rule.cover),
+            };
+            if local.told.get(&vip.address).is_some_and(|before| **before == told) {
+                continue;
+            }
+            let told = Arc::new(told);
+            local.relisten |= !local.told.contains_key(&vip.address);
+            local.told.insert(vip.address, Arc::clone(&told));
+            local.machine.handle(now.monotonic, SegmentInput::Vip(vip.address, Some(told)));
+        }
+        self.duties.entry(vip.address).or_default().refusal = refusal;
+    }
+
+    /// Tells the segments that an address is gone.
+    pub(super) fn tell_gone(&mut self, now: Now, address: IpAddr) {
+        for local in self.segments.values_mut() {
+            let told = local.told.remove(&address).is_some();
+            local.relisten |= told;
+            let claims = || local.machine.saved_state().claims.iter().any(|claim| claim.address == address);
+            if told || claims() {
+                local.machine.handle(now.monotonic, SegmentInput::Vip(address, None));
+            }
+        }
+    }
+
+    /// Emits what the segments let through, where that has changed, before all else: whom an announcement reaches may
+    /// ask at once.
+    pub(super) fn listen(&mut self) {
+        for (index, local) in &mut self.segments {
+            if std::mem::take(&mut local.relisten) {
+                let addresses = local.of_interest();
+                // Behind the opening of the segment, if that is still to come.
+                let opening = self.outputs.iter().rposition(|output| matches!(output, Output::Segments(_)));
+                self.outputs.insert(opening.map_or(0, |at| at + 1), Output::Listen { segment: *index, addresses });
+            }
+        }
+    }
+}
+
+fn candidates(ranking: &Ranking<'_>) -> view::Candidates {
+    let order = ranking.order.iter();
+    order.map(|candidate| view::Candidate { node: candidate.node.id, class: candidate.class }).collect()
+}
+
+/// An interface has changed.
+fn update(now: Now, local: &mut Local, interface: LocalSegment) {
+    let of = |interface: &LocalSegment| -> (MacAddr, Option<IpAddr>) {
+        let interfaces::Segment { mac, address, .. } = &interface.segment;
+        (*mac, *address)
+    };
+    let (mac, address) = of(&interface);
+    if of(&local.interface) != (mac, address) {
+        local.machine.handle(now.monotonic, SegmentInput::Interface { mac, address });
+    }
+    if local.interface.carrier != interface.carrier {
+        local.machine.handle(now.monotonic, SegmentInput::Carrier(interface.carrier));
+    }
+    local.interface = interface;
+}

@@ -1,0 +1,434 @@
+//! Speakers on one segment, with an API server that stores what they write: real machines, no sockets and no clock.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
+
+use herald_crds::{
+    speaker_status::{SpeakerStatusStatus, WarningKind},
+    virtual_ip::{AnnouncedReason, VirtualIPStatus},
+};
+use herald_segment::{mac::MacAddr, timers::Timers};
+use jiff::Timestamp;
+use k8s_openapi::ByteString;
+
+use super::super::*;
+use crate::{
+    cluster::{Change, Collection, Keyed, Node, Slice, Speaker, Vip},
+    interfaces::LocalSegment,
+    keys::Keys,
+    packet::{Asker, Heard},
+    rank::tests::{node, segment, speaker},
+    socket::PacketType,
+};
+
+pub(super) const ETH0: u32 = 2;
+/// A host outside the cluster, whose kernel answers for itself.
+pub(super) const HOST: MacAddr = MacAddr([2, 0, 0, 0, 1, 9]);
+pub(super) const HOST_ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 9);
+const STARTED: i64 = 1_800_000_000;
+
+/// A node: its machine while its speaker runs.
+struct Host {
+    machine: Option<Machine>,
+    /// What its speaker keeps in memory.
+    kept: Restored,
+    powered: bool,
+    /// Does its watch bring what changes?
+    connected: bool,
+}
+
+/// The segment.
+pub(super) struct Lan {
+    pub now: u64,
+    hosts: BTreeMap<&'static str, Host>,
+    vips: Collection<Vip>,
+    nodes: Collection<Node>,
+    speakers: Collection<Speaker>,
+    slices: Collection<Slice>,
+    version: u64,
+    /// Addresses a stranger answers for.
+    pub strangers: BTreeSet<IpAddr>,
+    /// All that was announced: when, by whom, what.
+    pub announced: Vec<(u64, &'static str, IpAddr)>,
+    /// All that was written: when, by whom, of which address.
+    pub written: Vec<(u64, &'static str, IpAddr)>,
+    /// What was reported of nodes.
+    reports: Vec<(&'static str, SpeakerStatusStatus)>,
+    /// Other outputs that tests look at.
+    pub asked_proxy: Vec<(&'static str, IpAddr)>,
+    pub finished: BTreeSet<&'static str>,
+    starts: u64,
+}
+
+pub(super) fn mac(name: &str) -> MacAddr {
+    speaker(name).segments[0].mac
+}
+
+fn own_address(name: &str) -> Ipv4Addr {
+    match node(name).internal_ip {
+        Some(IpAddr::V4(address)) => address,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn keys() -> Keys {
+    Keys::new(vec![ByteString(vec![7; 32])]).unwrap()
+}
+
+fn interfaces(name: &str) -> Interfaces {
+    let own = own_address(name);
+    let mut segment = segment("eth0", name.bytes().last().unwrap(), "192.0.2.0/24");
+    segment.address = Some(own.into());
+    let addresses = vec![format!("{own}/24").parse().unwrap()];
+    let local = LocalSegment { index: ETH0, carrier: true, addresses, link_local: None, segment };
+    Interfaces { segments: vec![local], warnings: vec![] }
+}
+
+impl Lan {
+    /// Nodes with their speakers, all of them known to the API, for long enough to have joined.
+    pub(super) fn of(names: &[&'static str]) -> Self {
+        let mut lan = Self {
+            now: 0,
+            hosts: BTreeMap::new(),
+            vips: Collection::restored(vec![]),
+            nodes: Collection::restored(names.iter().map(|name| node(name)).collect()),
+            speakers: Collection::restored(names.iter().map(|name| speaker_at(name)).collect()),
+            slices: Collection::restored(vec![]),
+            version: 100,
+            strangers: BTreeSet::new(),
+            announced: vec![],
+            written: vec![],
+            reports: vec![],
+            asked_proxy: vec![],
+            finished: BTreeSet::new(),
+            starts: 0,
+        };
+        for name in names {
+            let host = Host { machine: None, kept: Restored::default(), powered: true, connected: true };
+            lan.hosts.insert(name, host);
+            lan.start(name);
+        }
+        lan.pass(3000);
+        lan
+    }
+
+    fn moment(&self) -> Now {
+        let wall = Timestamp::from_millisecond(STARTED * 1000 + i64::try_from(self.now).unwrap()).unwrap();
+        Now { monotonic: Duration::from_millis(self.now), wall }
+    }
+
+    /// Starts the speaker of a node, with what the one before it left.
+    pub(super) fn start(&mut self, name: &'static str) {
+        self.starts += 1;
+        let config = Config {
+            node: name.to_owned(),
+            version: "0".to_owned(),
+            announce_rate: 500,
+            timers: Timers::default(),
+            seed: self.starts,
+        };
+        let host = self.hosts.get_mut(name).unwrap();
+        host.machine = Some(Machine::new(config, Restored { same_boot: true, ..host.kept.clone() }));
+        let connected = host.connected;
+        self.tell(name, Input::Keys(Ok(keys())));
+        self.tell(name, Input::Interfaces(interfaces(name)));
+        let neighbour = herald_segment::Neighbour { address: HOST_ADDRESS.into(), mac: HOST };
+        self.tell(name, Input::Neighbours(ETH0, [neighbour].into()));
+        if connected {
+            self.list(name);
+        }
+    }
+
+    /// The watches of a node list everything.
+    fn list(&mut self, name: &'static str) {
+        fn steps<T: Keyed + Clone + PartialEq>(all: &Collection<T>, fact: fn(Change<T>) -> ApiFact) -> Vec<Input> {
+            let items = all.iter().cloned().map(Change::Applied);
+            let steps = std::iter::once(Change::Listing).chain(items).chain([Change::Listed, Change::Current]);
+            steps.map(|step| Input::Api(fact(step))).collect()
+        }
+        let mut facts = steps(&self.nodes, ApiFact::Node);
+        facts.extend(steps(&self.speakers, ApiFact::Speaker));
+        facts.extend(steps(&self.vips, ApiFact::Vip));
+        facts.into_iter().for_each(|fact| self.tell(name, fact));
+    }
+
+    /// The speaker of a node is killed.
+    pub(super) fn kill(&mut self, name: &str) {
+        self.hosts.get_mut(name).unwrap().machine = None;
+    }
+
+    /// A node loses power.
+    pub(super) fn power_off(&mut self, name: &str) {
+        self.kill(name);
+        self.hosts.get_mut(name).unwrap().powered = false;
+    }
+
+    /// Cuts a node's speaker off from the API, which goes on without it.
+    pub(super) fn disconnect(&mut self, name: &str) {
+        self.hosts.get_mut(name).unwrap().connected = false;
+    }
+
+    pub(super) fn tell(&mut self, name: &'static str, input: Input) {
+        let now = self.moment();
+        if let Some(machine) = self.hosts.get_mut(name).unwrap().machine.as_mut() {
+            machine.handle(now, input);
+        }
+        self.work();
+    }
+
+    fn broadcast(&mut self, fact: &ApiFact) {
+        let names: Vec<_> = self.hosts.iter().filter(|(_, host)| host.connected).map(|(name, _)| *name).collect();
+        names.into_iter().for_each(|name| self.tell(name, Input::Api(fact.clone())));
+    }
+
+    /// The API stores an object, in a new version.
+    pub(super) fn apply(&mut self, mut vip: Vip) {
+        self.version += 1;
+        vip.resource_version = self.version.to_string();
+        self.vips.apply(Change::Applied(vip.clone()));
+        self.broadcast(&ApiFact::Vip(Change::Applied(vip)));
+    }
+
+    pub(super) fn remove(&mut self, address: IpAddr) {
+        self.vips.apply(Change::Deleted(address));
+        self.broadcast(&ApiFact::Vip(Change::Deleted(address)));
+    }
+
+    pub(super) fn apply_node(&mut self, node: Node) {
+        self.nodes.apply(Change::Applied(node.clone()));
+        self.broadcast(&ApiFact::Node(Change::Applied(node)));
+    }
+
+    pub(super) fn apply_slice(&mut self, slice: Slice) {
+        self.slices.apply(Change::Applied(slice.clone()));
+        self.broadcast(&ApiFact::Slice(Change::Applied(slice)));
+    }
+
+    /// Every watch makes progress.
+    pub(super) fn refresh(&mut self) {
+        for fact in [
+            ApiFact::Vip(Change::Current),
+            ApiFact::Node(Change::Current),
+            ApiFact::Speaker(Change::Current),
+            ApiFact::Slice(Change::Current),
+        ] {
+            self.broadcast(&fact);
+        }
+    }
+
+    /// Lets time pass.
+    pub(super) fn pass(&mut self, ms: u64) {
+        let until = self.now + ms;
+        loop {
+            self.work();
+            let due = self.hosts.values().filter_map(|host| host.machine.as_ref()?.poll_timeout()).min();
+            // Rounded up: a timeout that is not due yet would be asked for again at once.
+            let due = due.map(|due| u64::try_from(due.as_micros().div_ceil(1000)).unwrap());
+            let Some(due) = due.filter(|due| *due <= until) else { break };
+            self.now = self.now.max(due);
+            let now = self.moment();
+            for host in self.hosts.values_mut() {
+                if let Some(machine) = host.machine.as_mut().filter(|m| m.poll_timeout() <= Some(now.monotonic)) {
+                    machine.handle_timeout(now);
+                }
+            }
+        }
+        self.now = until;
+    }
+
+    /// Carries out what the machines want done, until they want nothing.
+    fn work(&mut self) {
+        let names: Vec<&'static str> = self.hosts.keys().copied().collect();
+        loop {
+            let next = names.iter().find_map(|name| {
+                let machine = self.hosts.get_mut(name)?.machine.as_mut()?;
+                Some((*name, machine.poll_output()?))
+            });
+            let Some((name, output)) = next else { return };
+            self.carry_out(name, output);
+        }
+    }
+
+    fn carry_out(&mut self, name: &'static str, output: Output) {
+        let now = self.moment();
+        match output {
+            Output::Hello { bytes, .. } => self.hand_to_others(name, |machine| machine.handle_hello(now, ETH0, &bytes)),
+            Output::Transmit { frame, purpose, .. } => {
+                if let Purpose::Announcement(address) = purpose {
+                    self.announced.push((self.now, name, address));
+                }
+                self.deliver(name, &frame);
+            }
+            Output::WriteVip(write) => self.write(name, &write),
+            Output::WriteSpeaker(write) => self.report(name, write),
+            Output::Segments(_) | Output::Listen { .. } | Output::Event(_) | Output::Post(_) => {}
+            Output::WatchSlices(services) => {
+                let listed = [Change::Listing]
+                    .into_iter()
+                    .chain(self.slices.iter().cloned().map(Change::Applied))
+                    .chain([Change::Listed, Change::Current]);
+                let facts: Vec<_> = listed.map(|step| Input::Api(ApiFact::Slice(step))).collect();
+                facts.into_iter().for_each(|fact| self.tell(name, fact));
+                self.tell(name, Input::Api(ApiFact::SlicesCover(services)));
+            }
+            Output::AskProxy { address, .. } => self.asked_proxy.push((name, address)),
+            Output::ClaimsChanged | Output::ViewChanged => {
+                let host = self.hosts.get_mut(name).unwrap();
+                if let Some(machine) = &host.machine {
+                    host.kept.claims = machine.saved_claims();
+                    host.kept.view = machine.saved_view();
+                }
+            }
+            Output::Finished => {
+                self.finished.insert(name);
+                self.kill(name);
+            }
+        }
+    }
+
+    fn hand_to_others(&mut self, name: &str, mut hand: impl FnMut(&mut Machine)) {
+        for (other, host) in &mut self.hosts {
+            if *other != name
+                && let Some(machine) = &mut host.machine
+            {
+                hand(machine);
+            }
+        }
+    }
+
+    /// A frame of ARP goes to everybody or to one; kernels answer for their nodes, and strangers for what they hold.
+    fn deliver(&mut self, from: &'static str, frame: &[u8]) {
+        let now = self.moment();
+        let to = MacAddr(frame[..6].try_into().unwrap());
+        let all = to == MacAddr::BROADCAST;
+        for (other, host) in &mut self.hosts {
+            if *other == from || !(all || to == mac(other)) {
+                continue;
+            }
+            let kind = if all { PacketType::Broadcast } else { PacketType::Host };
+            if let Some(machine) = &mut host.machine {
+                machine.handle_frame(now, ETH0, kind, frame, Family::Ipv4);
+            }
+        }
+        let mut kernels: Vec<(MacAddr, IpAddr)> = self
+            .hosts
+            .iter()
+            .filter(|(_, host)| host.powered)
+            .map(|(name, _)| (mac(name), own_address(name).into()))
+            .collect();
+        kernels.push((HOST, HOST_ADDRESS.into()));
+        kernels.extend(self.strangers.iter().map(|address| (HOST, *address)));
+        for (own, address) in kernels {
+            if (all || to == own)
+                && let Some(answer) = ask(frame, own, address, own)
+            {
+                self.answer(from, &answer);
+            }
+        }
+    }
+
+    fn answer(&mut self, to: &str, frame: &[u8]) {
+        let now = self.moment();
+        if let Some(machine) = self.hosts.get_mut(to).and_then(|host| host.machine.as_mut()) {
+            machine.handle_frame(now, ETH0, PacketType::Host, frame, Family::Ipv4);
+        }
+    }
+
+    fn write(&mut self, name: &'static str, write: &VipWrite) {
+        if !self.hosts[name].connected {
+            return;
+        }
+        let Some(vip) = self.vips.iter().find(|vip| vip.name == write.name).cloned() else { return };
+        self.written.push((self.now, name, vip.address));
+        // The API server refuses what was decided from an old version; the watch brings the new one.
+        if vip.resource_version == write.resource_version {
+            self.apply(Vip { status: write.status.clone(), ..vip });
+        }
+    }
+
+    /// The API stores a SpeakerStatus.
+    fn report(&mut self, name: &'static str, write: SpeakerWrite) {
+        self.reports.push((name, write.status.clone()));
+        let Some(speaker) = self.speakers.get(&name.to_owned()).cloned() else { return };
+        self.speakers.apply(Change::Applied(speaker.clone()));
+        self.tell(name, Input::Api(ApiFact::Speaker(Change::Applied(Speaker { own: Some(write.status), ..speaker }))));
+    }
+
+    /// What a node last reported: how many peers, and which warnings.
+    pub(super) fn reported(&self, name: &str) -> (i64, Vec<WarningKind>) {
+        let (_, status) = self.reports.iter().rev().find(|(by, _)| *by == name).unwrap();
+        (status.segments[0].peers, status.warnings.iter().map(|warning| warning.kind).collect())
+    }
+
+    /// How often a node has reported that somebody is heard.
+    pub(super) fn reports(&self, name: &str) -> usize {
+        self.reports.iter().filter(|(by, status)| *by == name && status.segments[0].peers > 0).count()
+    }
+
+    /// A client asks for an address by broadcast: the link-layer addresses it is told.
+    pub(super) fn who_has(&mut self, address: &str) -> BTreeSet<MacAddr> {
+        let address: IpAddr = address.parse().unwrap();
+        let origin = crate::packet::Origin {
+            mac: HOST,
+            addresses: vec![format!("{HOST_ADDRESS}/24").parse().unwrap()],
+            link_local: None,
+        };
+        let question = crate::packet::probe(address, MacAddr::BROADCAST, &origin).unwrap();
+        let now = self.moment();
+        let mut told = BTreeSet::new();
+        for host in self.hosts.values_mut() {
+            let Some(machine) = &mut host.machine else { continue };
+            machine.handle_frame(now, ETH0, PacketType::Broadcast, &question, Family::Ipv4);
+            let outputs: Vec<Output> = std::iter::from_fn(|| machine.poll_output()).collect();
+            for output in outputs {
+                match output {
+                    Output::Transmit { frame, purpose: Purpose::Answer(_), .. } => {
+                        let heard = crate::packet::read_arp(&frame, PacketType::Host, HOST);
+                        let Some(Heard::Packet { packet, .. }) = heard else { panic!("{heard:?}") };
+                        told.insert(packet.binding.unwrap().1);
+                    }
+                    other => machine.outputs.push_back(other),
+                }
+            }
+        }
+        self.work();
+        told
+    }
+
+    pub(super) fn status(&self, address: &str) -> VirtualIPStatus {
+        self.vips.get(&address.parse().unwrap()).map(|vip| vip.status.clone()).unwrap_or_default()
+    }
+
+    pub(super) fn vip(&self, address: &str) -> Vip {
+        self.vips.get(&address.parse().unwrap()).cloned().unwrap()
+    }
+
+    /// `Announced`, as the status says it.
+    pub(super) fn reason(&self, address: &str) -> Option<String> {
+        self.status(address).conditions.iter().find(|c| c.type_ == "Announced").map(|c| c.reason.clone())
+    }
+
+    pub(super) fn announcer(&self, address: &str) -> Option<String> {
+        let announced = self.reason(address).as_deref() == Some(AnnouncedReason::Announcing.as_str());
+        self.status(address).node.filter(|_| announced)
+    }
+}
+
+fn speaker_at(name: &str) -> Speaker {
+    let mut speaker = speaker(name);
+    speaker.segments[0].address = Some(own_address(name).into());
+    speaker
+}
+
+/// What a host at `own` that holds `address` answers to a frame: that it is at `at`.
+fn ask(frame: &[u8], own: MacAddr, address: IpAddr, at: MacAddr) -> Option<Vec<u8>> {
+    let kind = if frame[..6] == own.0 { PacketType::Host } else { PacketType::Broadcast };
+    let Some(Heard::Packet { packet, asker: Some(asker) }) = crate::packet::read_arp(frame, kind, own) else {
+        return None;
+    };
+    let asker: Asker = asker;
+    (packet.asks == Some(address)).then(|| asker.answer(own, at))
+}

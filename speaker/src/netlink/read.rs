@@ -1,0 +1,357 @@
+//! What the kernel says of links, addresses and routes, as values. Pure.
+
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv6Addr},
+};
+
+use herald_segment::mac::MacAddr;
+use ipnet::IpNet;
+use netlink_packet_route::{
+    address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope},
+    link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage},
+    route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType, RouteVia},
+};
+
+use crate::interfaces::Link;
+
+/// Reads a link, without addresses and routes. One without a name cannot be.
+pub(super) fn link(message: &LinkMessage) -> Option<Link> {
+    let (mut name, mut address, mut enslaved) = (None, None, false);
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::IfName(value) => name = Some(value.clone()),
+            LinkAttribute::Address(bytes) => address = <[u8; 6]>::try_from(bytes.as_slice()).ok().map(MacAddr),
+            LinkAttribute::Controller(master) => enslaved = *master != 0,
+            _ => {}
+        }
+    }
+    Some(Link {
+        index: message.header.index,
+        name: name?,
+        mac: address.filter(|_| message.header.link_layer_type == LinkLayerType::Ether),
+        up: message.header.flags.contains(LinkFlags::Up),
+        // IFF_RUNNING: with carrier, and not dormant as before 802.1X has let it in (RFC 2863 operational state).
+        carrier: message.header.flags.contains(LinkFlags::Running),
+        enslaved,
+        prefixes: Vec::new(),
+        addresses: Vec::new(),
+        link_local: None,
+        default_route: false,
+    })
+}
+
+/// The addresses of one link.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Addresses {
+    /// The on-link prefixes of global scope.
+    prefixes: Vec<IpNet>,
+    /// The addresses of global scope. They come with how fleeting they are: secondary (in IPv6: temporary, RFC 8981) or
+    /// deprecated.
+    own: Vec<(bool, IpNet)>,
+    link_local: Option<Ipv6Addr>,
+}
+
+impl Addresses {
+    /// Takes in an address, if it is of global or link-local scope and the node may use it: not before Duplicate Address
+    /// Detection has passed (RFC 4862 section 5.4), nor after it has failed.
+    pub(super) fn add(&mut self, message: &AddressMessage) {
+        let flags = message.header.flags;
+        if flags.intersects(AddressHeaderFlags::Tentative | AddressHeaderFlags::Dadfailed) {
+            return;
+        }
+        let find = |want: fn(&AddressAttribute) -> Option<IpAddr>| message.attributes.iter().find_map(want);
+        let address = find(|a| if let AddressAttribute::Address(a) = a { Some(*a) } else { None });
+        let local = find(|a| if let AddressAttribute::Local(a) = a { Some(*a) } else { None });
+        // On a point-to-point link IFA_ADDRESS is the peer's, and the prefix is the peer's too. IPv6 has IFA_ADDRESS
+        // alone where there is no peer.
+        let (Some(on_link), Some(own)) = (address.or(local), local.or(address)) else { return };
+        match (message.header.scope, own) {
+            (AddressScope::Universe, _) => {
+                // With a peer, no neighbour is in the subnet of the node's own address.
+                let length = if own == on_link { message.header.prefix_len } else { IpNet::from(own).prefix_len() };
+                let fleeting = AddressHeaderFlags::Secondary | AddressHeaderFlags::Deprecated;
+                self.prefixes.extend(IpNet::new(on_link, message.header.prefix_len));
+                self.own.extend(IpNet::new(own, length).map(|own| (flags.intersects(fleeting), own)));
+            }
+            (AddressScope::Link, IpAddr::V6(own)) if own.is_unicast_link_local() => {
+                self.link_local = self.link_local.or(Some(own));
+            }
+            _ => {}
+        }
+    }
+
+    /// Gives a link its addresses.
+    pub(super) fn give(mut self, link: &mut Link) {
+        // Stable: the kernel's order otherwise.
+        self.own.sort_by_key(|(fleeting, _)| *fleeting);
+        link.prefixes = self.prefixes;
+        link.addresses = self.own.into_iter().map(|(_, own)| own).collect();
+        link.link_local = self.link_local;
+    }
+}
+
+/// Where default routes leave.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Defaults {
+    /// By which interfaces.
+    pub(super) interfaces: BTreeSet<u32>,
+    /// To whom, by interface.
+    pub(super) gateways: BTreeSet<(u32, IpAddr)>,
+}
+
+impl Defaults {
+    /// Adds those of the lowest metric among the default routes of one family.
+    pub(super) fn add_lowest(&mut self, routes: Vec<DefaultRoute>) {
+        let lowest = routes.iter().map(|route| route.metric).min();
+        for hop in routes.into_iter().filter(|route| Some(route.metric) == lowest).flat_map(|route| route.hops) {
+            self.interfaces.insert(hop.interface);
+            self.gateways.extend(hop.gateway.map(|gateway| (hop.interface, gateway)));
+        }
+    }
+}
+
+/// A default route.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct DefaultRoute {
+    metric: u32,
+    hops: Vec<Hop>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Hop {
+    interface: u32,
+    gateway: Option<IpAddr>,
+}
+
+/// Reads a route, if it is a default route of the main table.
+pub(super) fn default_route(message: &RouteMessage) -> Option<DefaultRoute> {
+    let header = &message.header;
+    let main = header.table == RouteHeader::RT_TABLE_MAIN;
+    if header.destination_prefix_length != 0 || !main || header.kind != RouteType::Unicast {
+        return None;
+    }
+    let (mut metric, mut hops) = (0, Vec::new());
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Priority(value) => metric = *value,
+            RouteAttribute::Oif(index) => {
+                hops.push(Hop { interface: *index, gateway: gateway(&message.attributes) });
+            }
+            RouteAttribute::MultiPath(several) => hops.extend(
+                several.iter().map(|hop| Hop { interface: hop.interface_index, gateway: gateway(&hop.attributes) }),
+            ),
+            _ => {}
+        }
+    }
+    Some(DefaultRoute { metric, hops })
+}
+
+/// The next hop; RTA_VIA has it where it is of another family than the route (RFC 5549).
+fn gateway(attributes: &[RouteAttribute]) -> Option<IpAddr> {
+    attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Gateway(RouteAddress::Inet(address)) | RouteAttribute::Via(RouteVia::Inet(address)) => {
+            Some(IpAddr::V4(*address))
+        }
+        RouteAttribute::Gateway(RouteAddress::Inet6(address)) | RouteAttribute::Via(RouteVia::Inet6(address)) => {
+            Some(IpAddr::V6(*address))
+        }
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use netlink_packet_route::route::RouteNextHop;
+    use test_case::test_case;
+
+    use super::*;
+
+    fn link_message(flags: LinkFlags, kind: LinkLayerType, attributes: Vec<LinkAttribute>) -> LinkMessage {
+        let mut message = LinkMessage::default();
+        message.header.index = 2;
+        message.header.flags = flags;
+        message.header.link_layer_type = kind;
+        message.attributes = attributes;
+        message
+    }
+
+    fn name() -> LinkAttribute {
+        LinkAttribute::IfName("eth0".to_owned())
+    }
+
+    #[test]
+    fn a_link_is_read() {
+        let attributes = vec![name(), LinkAttribute::Address(vec![2, 0, 0, 0, 0, 1]), LinkAttribute::Controller(7)];
+        let message = link_message(LinkFlags::Up | LinkFlags::Running, LinkLayerType::Ether, attributes);
+        let expected = Link {
+            index: 2,
+            name: "eth0".to_owned(),
+            mac: Some(MacAddr([2, 0, 0, 0, 0, 1])),
+            up: true,
+            carrier: true,
+            enslaved: true,
+            prefixes: vec![],
+            addresses: vec![],
+            link_local: None,
+            default_route: false,
+        };
+        assert_eq!(link(&message), Some(expected));
+    }
+
+    #[test_case(LinkFlags::Up => (true, false); "no carrier")]
+    #[test_case(LinkFlags::Up | LinkFlags::LowerUp => (true, false); "carrier, but dormant")]
+    #[test_case(LinkFlags::empty() => (false, false); "down")]
+    #[test_case(LinkFlags::Up | LinkFlags::Running => (true, true); "both")]
+    fn up_and_carrier(flags: LinkFlags) -> (bool, bool) {
+        let link = link(&link_message(flags, LinkLayerType::Ether, vec![name()])).unwrap();
+        (link.up, link.carrier)
+    }
+
+    #[test_case(LinkLayerType::Loopback, vec![0; 6])]
+    #[test_case(LinkLayerType::Tunnel, vec![10, 0, 0, 1])]
+    #[test_case(LinkLayerType::Ether, vec![])]
+    fn no_ethernet_address(kind: LinkLayerType, address: Vec<u8>) {
+        let attributes = vec![name(), LinkAttribute::Address(address)];
+        assert_eq!(link(&link_message(LinkFlags::Up, kind, attributes)).unwrap().mac, None);
+    }
+
+    fn address(scope: AddressScope, flags: AddressHeaderFlags, attributes: Vec<AddressAttribute>) -> AddressMessage {
+        let mut message = AddressMessage::default();
+        message.header.prefix_len = 24;
+        message.header.scope = scope;
+        message.header.flags = flags;
+        message.attributes = attributes;
+        message
+    }
+
+    fn of(messages: &[AddressMessage]) -> Link {
+        let mut addresses = Addresses::default();
+        for message in messages {
+            addresses.add(message);
+        }
+        let mut link = link(&link_message(LinkFlags::Up, LinkLayerType::Ether, vec![name()])).unwrap();
+        addresses.give(&mut link);
+        link
+    }
+
+    fn nets(nets: &[IpNet]) -> Vec<String> {
+        nets.iter().map(ToString::to_string).collect()
+    }
+
+    fn local(address: &str) -> Vec<AddressAttribute> {
+        vec![AddressAttribute::Local(address.parse().unwrap())]
+    }
+
+    #[test_case(AddressScope::Universe, &["192.0.2.1/24"])]
+    #[test_case(AddressScope::Link, &[])]
+    #[test_case(AddressScope::Host, &[])]
+    fn addresses_of_global_scope_count(scope: AddressScope, expected: &[&str]) {
+        let link = of(&[address(scope, AddressHeaderFlags::Permanent, local("192.0.2.1"))]);
+        assert_eq!(nets(&link.prefixes), expected);
+        assert_eq!(nets(&link.addresses), expected);
+    }
+
+    #[test_case(AddressHeaderFlags::Tentative)]
+    #[test_case(AddressHeaderFlags::Tentative | AddressHeaderFlags::Dadfailed)]
+    #[test_case(AddressHeaderFlags::Permanent | AddressHeaderFlags::Dadfailed)]
+    fn what_is_not_known_to_be_unique_does_not_count(flags: AddressHeaderFlags) {
+        let ipv6 = |a: &str| vec![AddressAttribute::Address(a.parse().unwrap())];
+        let link = of(&[
+            address(AddressScope::Universe, flags, ipv6("2001:db8::1")),
+            address(AddressScope::Link, flags, ipv6("fe80::1")),
+        ]);
+        assert_eq!((link.prefixes, link.addresses, link.link_local), (vec![], vec![], None));
+    }
+
+    #[test]
+    fn lasting_addresses_go_first() {
+        let flags = [AddressHeaderFlags::Secondary, AddressHeaderFlags::Deprecated, AddressHeaderFlags::Permanent];
+        let messages: Vec<_> = ["192.0.2.1", "192.0.2.2", "192.0.2.3"]
+            .into_iter()
+            .zip(flags)
+            .map(|(a, flags)| address(AddressScope::Universe, flags, local(a)))
+            .collect();
+        assert_eq!(nets(&of(&messages).addresses), ["192.0.2.3/24", "192.0.2.1/24", "192.0.2.2/24"]);
+    }
+
+    #[test]
+    fn link_local() {
+        let ipv6 = vec![AddressAttribute::Address("fe80::1".parse().unwrap())];
+        let link = of(&[
+            address(AddressScope::Link, AddressHeaderFlags::Permanent, ipv6),
+            address(AddressScope::Link, AddressHeaderFlags::Permanent, local("169.254.1.1")),
+        ]);
+        assert_eq!(link.link_local, Some("fe80::1".parse().unwrap()));
+        assert_eq!(link.addresses, []);
+    }
+
+    #[test]
+    fn on_a_point_to_point_link_the_prefix_is_the_peers() {
+        let mut attributes = local("192.0.2.1");
+        attributes.push(AddressAttribute::Address("198.51.100.1".parse().unwrap()));
+        let link = of(&[address(AddressScope::Universe, AddressHeaderFlags::Permanent, attributes)]);
+        assert_eq!(nets(&link.prefixes), ["198.51.100.1/24"]);
+        assert_eq!(nets(&link.addresses), ["192.0.2.1/32"]);
+    }
+
+    fn route(length: u8, table: u8, kind: RouteType, attributes: Vec<RouteAttribute>) -> RouteMessage {
+        let mut message = RouteMessage::default();
+        message.header.destination_prefix_length = length;
+        message.header.table = table;
+        message.header.kind = kind;
+        message.attributes = attributes;
+        message
+    }
+
+    fn via(address: &str) -> RouteAttribute {
+        RouteAttribute::Gateway(address.parse::<IpAddr>().unwrap().into())
+    }
+
+    fn hop(interface: u32, gateway: Option<&str>) -> Hop {
+        Hop { interface, gateway: gateway.map(|g| g.parse().unwrap()) }
+    }
+
+    #[test]
+    fn default_routes_are_read() {
+        let hops = [3, 4].map(|index| {
+            let mut hop = RouteNextHop::default();
+            hop.interface_index = index;
+            hop.attributes = vec![via("2001:db8::1")];
+            hop
+        });
+        let main = RouteHeader::RT_TABLE_MAIN;
+        let direct = vec![RouteAttribute::Oif(2), RouteAttribute::Priority(100)];
+        let single = [vec![via("192.0.2.254")], direct.clone()].concat();
+        let foreign = vec![RouteAttribute::Oif(2), RouteAttribute::Via(RouteVia::Inet6("fe80::1".parse().unwrap()))];
+        let several = vec![RouteAttribute::MultiPath(hops.to_vec())];
+        let cases = [
+            (route(0, main, RouteType::Unicast, direct.clone()), Some((100, vec![hop(2, None)]))),
+            (route(0, main, RouteType::Unicast, single), Some((100, vec![hop(2, Some("192.0.2.254"))]))),
+            (route(0, main, RouteType::Unicast, foreign), Some((0, vec![hop(2, Some("fe80::1"))]))),
+            (
+                route(0, main, RouteType::Unicast, several),
+                Some((0, vec![hop(3, Some("2001:db8::1")), hop(4, Some("2001:db8::1"))])),
+            ),
+            (route(24, main, RouteType::Unicast, direct.clone()), None),
+            (route(0, 7, RouteType::Unicast, direct.clone()), None),
+            (route(0, main, RouteType::BlackHole, direct), None),
+        ];
+        for (message, expected) in cases {
+            let expected = expected.map(|(metric, hops)| DefaultRoute { metric, hops });
+            assert_eq!(default_route(&message), expected, "{message:?}");
+        }
+    }
+
+    #[test]
+    fn the_lowest_metric_counts() {
+        let route = |metric, interface, gateway| DefaultRoute { metric, hops: vec![hop(interface, Some(gateway))] };
+        let mut defaults = Defaults::default();
+        defaults.add_lowest(vec![route(100, 2, "192.0.2.1"), route(200, 3, "198.51.100.1"), route(100, 4, "10.0.0.1")]);
+        defaults.add_lowest(vec![route(1024, 3, "fe80::1")]);
+        defaults.add_lowest(vec![]);
+        assert_eq!(defaults.interfaces, BTreeSet::from([2, 3, 4]));
+        let gateways = [(2, "192.0.2.1"), (3, "fe80::1"), (4, "10.0.0.1")];
+        assert_eq!(defaults.gateways, BTreeSet::from(gateways.map(|(i, g)| (i, g.parse().unwrap()))));
+    }
+}

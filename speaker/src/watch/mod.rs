@@ -1,0 +1,146 @@
+//! Watches of the API, reduced as they arrive: nothing but what decisions need is kept.
+
+mod backoff;
+pub mod follow;
+
+use std::{collections::BTreeSet, fmt::Debug};
+
+use herald_crds::{SpeakerStatus, VirtualIP};
+use k8s_openapi::api::{core::v1, discovery::v1::EndpointSlice};
+use kube::{Api, Client, Resource, core::ApiResource};
+use serde::de::DeserializeOwned;
+use tokio::{sync::mpsc, task::JoinSet};
+
+use crate::{
+    cluster::{Change, Keyed, Node, NodeObject, SERVICE_NAME_LABEL, ServiceName, Slice, Speaker, Vip},
+    machine::{ApiFact, Input},
+};
+use follow::{Selection, Step, follow};
+
+/// Names in a label selector, at most: 63 bytes each keep the request's URL below the 8 KiB that proxies allow. Beyond,
+/// all EndpointSlices are watched and the foreign ones dropped on arrival.
+const SELECTOR_NAMES: usize = 100;
+
+/// Starts the watches that always run. None of the tasks ends while somebody listens.
+pub fn start(
+    tasks: &mut JoinSet<&'static str>,
+    client: &Client,
+    node: &str,
+    include_excluded: bool,
+    inputs: &mpsc::Sender<Input>,
+) {
+    let feeding = feed(
+        "VirtualIP",
+        Api::<VirtualIP>::all(client.clone()),
+        inputs.clone(),
+        |object| Vip::reduce(object).inspect_err(|error| tracing::error!(%error)).ok(),
+        |change| Input::Api(ApiFact::Vip(change)),
+    );
+    tasks.spawn(async move {
+        feeding.await;
+        "the watch on VirtualIPs"
+    });
+
+    // Nodes are decoded in part: each lists all its images.
+    let resource = ApiResource::erase::<v1::Node>(&());
+    let feeding = feed(
+        "Node",
+        Api::<NodeObject>::all_with(client.clone(), &resource),
+        inputs.clone(),
+        move |object| Some(Node::reduce(object, include_excluded)),
+        |change| Input::Api(ApiFact::Node(change)),
+    );
+    tasks.spawn(async move {
+        feeding.await;
+        "the watch on Nodes"
+    });
+
+    let own = node.to_owned();
+    let feeding = feed(
+        "SpeakerStatus",
+        Api::<SpeakerStatus>::all(client.clone()),
+        inputs.clone(),
+        move |object| Some(Speaker::reduce(object, &own)),
+        |change| Input::Api(ApiFact::Speaker(change)),
+    );
+    tasks.spawn(async move {
+        feeding.await;
+        "the watch on SpeakerStatuses"
+    });
+}
+
+/// Watches the EndpointSlices of these Services until nobody listens.
+pub async fn slices(client: Client, services: BTreeSet<ServiceName>, inputs: mpsc::Sender<Input>) {
+    let selection = Selection { labels: Some(slice_selector(&services)), fields: None };
+    let reduce = |object| Slice::reduce(object).filter(|slice| services.contains(&slice.service));
+    let translate = |step| {
+        let cover = matches!(step, Step::Listed).then(|| Input::Api(ApiFact::SlicesCover(services.clone())));
+        change(step, reduce).map(|change| Input::Api(ApiFact::Slice(change))).into_iter().chain(cover).collect()
+    };
+    follow("EndpointSlice", Api::<EndpointSlice>::all(client), selection, translate, inputs).await;
+}
+
+/// Carries a watch on all objects of a kind into the channel.
+async fn feed<K: Resource + Clone + Debug + DeserializeOwned, T: Keyed>(
+    kind: &'static str,
+    api: Api<K>,
+    inputs: mpsc::Sender<Input>,
+    reduce: impl Fn(K) -> Option<T>,
+    input: impl Fn(Change<T>) -> Input,
+) {
+    let translate = |step| change(step, &reduce).map(&input).into_iter().collect();
+    follow(kind, api, Selection::default(), translate, inputs).await;
+}
+
+/// A step as a change of what is kept; `None` where nothing of the object is kept.
+fn change<K, T: Keyed>(step: Step<K>, reduce: impl Fn(K) -> Option<T>) -> Option<Change<T>> {
+    match step {
+        Step::Listing => Some(Change::Listing),
+        Step::Applied(object) => reduce(object).map(Change::Applied),
+        Step::Deleted(object) => reduce(object).map(|item| Change::Deleted(item.key())),
+        Step::Listed => Some(Change::Listed),
+        Step::Current => Some(Change::Current),
+    }
+}
+
+fn slice_selector(services: &BTreeSet<ServiceName>) -> String {
+    let names: BTreeSet<_> = services.iter().map(|service| service.name.as_str()).collect();
+    if names.len() > SELECTOR_NAMES {
+        return SERVICE_NAME_LABEL.to_owned();
+    }
+    format!("{SERVICE_NAME_LABEL} in ({})", names.into_iter().collect::<Vec<_>>().join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn services(count: usize) -> BTreeSet<ServiceName> {
+        (0..count).map(|i| ServiceName { namespace: "n".to_owned(), name: format!("s{i}") }).collect()
+    }
+
+    #[test]
+    fn slices_are_chosen_by_name_while_that_fits() {
+        assert_eq!(slice_selector(&services(2)), "kubernetes.io/service-name in (s0,s1)");
+        assert_eq!(slice_selector(&services(101)), "kubernetes.io/service-name");
+    }
+
+    #[derive(Clone, Debug, PartialEq)]
+    struct Item(String);
+
+    impl Keyed for Item {
+        type Key = String;
+        fn key(&self) -> String {
+            self.0.clone()
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_no_change() {
+        let reduce = |text: &str| (text != "unreadable").then(|| Item(text.to_owned()));
+        assert_eq!(change(Step::Applied("a"), reduce), Some(Change::Applied(Item("a".to_owned()))));
+        assert_eq!(change(Step::Deleted("a"), reduce), Some(Change::Deleted("a".to_owned())));
+        assert_eq!(change(Step::Applied("unreadable"), reduce), None);
+        assert_eq!(change(Step::Current, reduce), Some(Change::Current));
+    }
+}
