@@ -13,10 +13,10 @@ LAB := $(SUDO) target/debug/herald-lab
 
 .PHONY: help
 help: ## List the commands
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 .PHONY: demo
-demo: setup lab ## A real cluster on this machine: EXTERNAL-IP, who announces it, a client, a killed speaker (KEEP=1 leaves it up)
+demo: setup lab ## A real cluster on this machine: EXTERNAL-IP, who announces it, a client, a killed speaker, a node without power (KEEP=1 leaves it up)
 	$(LAB) demo $(if $(KEEP),--keep)
 
 .PHONY: test
@@ -59,12 +59,25 @@ e2e: setup lab ## The scenarios, each once, on a real cluster (ONLY=word runs th
 	target/debug/herald-lab build
 	cargo test -p herald-e2e --test laboratory --test scenarios --locked $(if $(SUDO),--config "target.'cfg(all())'.runner='$(SUDO)'") -- $(ONLY)
 
+# An option of a command, if the variable is set.
+option = $(if $($(1)),--$(2) $($(1)))
+
 .PHONY: bench
 bench: setup lab ## The figures of docs/benchmarks.md: apply to EXTERNAL-IP, create to ingress, ingress to announcement, memory
 	target/debug/herald-lab build
 	$(LAB) bench
 
-# An option of herald-sim, if the variable is set.
+.PHONY: bench-failover
+bench-failover: setup lab ## What clients notice of faults, again and again (REPEAT=n runs of each, 10 if not given; ONLY=word those whose name holds it)
+	target/debug/herald-lab build
+	$(LAB) bench-failover $(call option,REPEAT,repeat) $(call option,ONLY,only)
+
+.PHONY: bench-scale
+bench-scale: setup lab ## Many Services at once: times, writes of Herald, CPU, memory, a restart (SERVICES=n; DUAL=1 for two families each)
+	target/debug/herald-lab build
+	$(LAB) --id scale bench-scale $(call option,SERVICES,services) $(if $(DUAL),--dual-stack)
+
+# An option of a command, if the variable is set.
 option = $(if $($(1)),--$(2) $($(1)))
 .PHONY: sim
 sim: ## Histories of faults on simulated segments (SEEDS=n NODES=n ADDRESSES=n; SEED=s tells one again; LOSS=share measures fail-over)
@@ -73,6 +86,10 @@ sim: ## Histories of faults on simulated segments (SEEDS=n NODES=n ADDRESSES=n; 
 .PHONY: crds
 crds: ## Generate deploy/crds from the types in crds/
 	cargo run -q -p herald-crds --example generate -- deploy/crds
+
+.PHONY: reasons
+reasons: ## Generate docs/reasons.md from the types in controller/
+	cargo run -q -p herald-controller --example reasons -- docs/reasons.md
 
 .PHONY: image
 image: setup lab ## Build Herald's image with buildah, as an OCI archive in target/image

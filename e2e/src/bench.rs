@@ -5,24 +5,20 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
-use std::net::IpAddr;
 use std::path::Path;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use futures::{StreamExt, TryStreamExt};
 use herald_crds::SpeakerStatus;
-use herald_speaker::socket::PacketSocket;
 use k8s_openapi::api::core::v1::Service;
-use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Api, ResourceExt};
+use kube::Api;
 use serde::Serialize;
 
-use crate::lab::{Host, Lab, Spec};
-use crate::probe::frame::Arp;
+use crate::lab::{Lab, Spec};
 use crate::progress::Progress;
 use crate::scenario::{Images, Scene, Testbed, install};
+use crate::stamps::{Announced, Ingress, listen, watch_ingress};
 
 /// Services created one after another for the medians.
 const SERVICES: usize = 20;
@@ -30,8 +26,6 @@ const SERVICES: usize = 20;
 const INSTALLS: usize = 5;
 /// No single step takes this long, even on a busy machine.
 const LIMIT: Duration = Duration::from_secs(30);
-/// EtherType of ARP (RFC 826).
-const ETHERTYPE_ARP: u16 = 0x0806;
 
 /// What was measured; milliseconds unless a name says otherwise.
 #[derive(Debug, Serialize)]
@@ -140,76 +134,6 @@ fn report(figures: &Figures) -> Result<()> {
     let file = directory.join("first-light.json");
     std::fs::write(&file, serde_json::to_vec_pretty(figures)?).with_context(|| file.display().to_string())?;
     writeln!(out, "\nwritten to {}", file.display()).context("printing")
-}
-
-/// A Service whose status shows an address for the first time since it was last without.
-struct Ingress {
-    at: Instant,
-    service: String,
-    address: IpAddr,
-}
-
-/// A gratuitous ARP frame.
-struct Announced {
-    at: Instant,
-    address: IpAddr,
-}
-
-/// Watches the scene's Services; each event that shows an address is stamped and sent.
-fn watch_ingress(scene: &Scene<'_>) -> Result<Receiver<Ingress>> {
-    let (sender, receiver) = channel();
-    let services: Api<Service> = Api::namespaced(scene.bed.kube(), &scene.namespace);
-    scene.bed.handle().spawn(async move {
-        let mut events = watcher(services, watcher::Config::default()).default_backoff().applied_objects().boxed();
-        loop {
-            let at_event = events.try_next().await;
-            let at = Instant::now();
-            // The watcher reconnects by itself; its errors are not the benchmark's.
-            let Ok(Some(service)) = at_event else { continue };
-            let name = service.name_any();
-            let addresses = service.status.and_then(|s| s.load_balancer).and_then(|lb| lb.ingress).unwrap_or_default();
-            let Some(address) = addresses.first().and_then(|i| i.ip.as_deref()?.parse().ok()) else { continue };
-            if sender.send(Ingress { at, service: name, address }).is_err() {
-                return;
-            }
-        }
-    });
-    Ok(receiver)
-}
-
-/// Listens for gratuitous ARP on a client's first interface.
-fn listen(client: &Host) -> Result<Receiver<Announced>> {
-    let (sender, receiver) = channel();
-    let interface = client.interface(0)?.to_owned();
-    let socket = client.inside(|| {
-        let index = nix::net::if_::if_nametoindex(interface.as_str())?;
-        Ok(PacketSocket::open(index, ETHERTYPE_ARP, None)?)
-    })?;
-    std::thread::spawn(move || stamp_announcements(&socket, &sender));
-    Ok(receiver)
-}
-
-/// Ends with the receiver, at the next frame, or with the socket.
-fn stamp_announcements(socket: &PacketSocket, sender: &Sender<Announced>) {
-    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-    use std::os::fd::AsFd;
-
-    let mut frame = [0; 128];
-    loop {
-        if let Err(error) = poll(&mut [PollFd::new(socket.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE)
-            && error != nix::errno::Errno::EINTR
-        {
-            return;
-        }
-        let Ok(received) = socket.recv(&mut frame) else { continue };
-        let at = Instant::now();
-        let announced = Arp::parse(&frame[..received.len]).filter(|arp| arp.sender_ip == arp.target_ip);
-        if let Some(arp) = announced
-            && sender.send(Announced { at, address: arp.sender_ip.into() }).is_err()
-        {
-            return;
-        }
-    }
 }
 
 fn next<T>(events: &Receiver<T>, what: &str, fits: impl Fn(&T) -> bool) -> Result<T> {

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
 use herald_e2e::lab::{self, Lab, LabId, Leftovers, Paths, Phase, ProxyMode, Record, Role, Spec};
 use herald_e2e::progress::Progress;
-use herald_e2e::{bench, binaries, demo, fault, probe, scenario};
+use herald_e2e::{bench, binaries, demo, failover, fault, probe, scale, scenario};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// A real Kubernetes cluster on one machine, in network namespaces.
@@ -69,6 +69,8 @@ enum Verb {
     Probe(probe::Args),
     /// Run scenarios.
     Run(scenario::Args),
+    /// Do faults to a laboratory while two clients watch.
+    Drill(failover::Args),
     /// A cluster, Herald on it, a client, and a speaker killed.
     Demo {
         #[command(flatten)]
@@ -79,6 +81,21 @@ enum Verb {
     },
     /// Measure what docs/benchmarks.md reports.
     Bench(UpArgs),
+    /// Measure what clients notice of faults.
+    BenchFailover {
+        /// Directory of ready-made binaries; what is missing there is built.
+        #[arg(long, env = "KUBEBUILDER_ASSETS")]
+        bin_dir: Option<PathBuf>,
+        #[command(flatten)]
+        options: failover::Options,
+    },
+    /// Measure many Services at once: times, writes, CPU, memory, a restart.
+    BenchScale {
+        #[command(flatten)]
+        up: UpArgs,
+        #[command(flatten)]
+        load: scale::Load,
+    },
     /// Build what a laboratory needs and keep it: the cluster's binaries, Herald's static programs. Needs no root.
     Build,
     /// Build Herald's image as an OCI archive in target/image.
@@ -128,8 +145,13 @@ impl Cli {
             Verb::Fault(arguments) => fault::run(arguments, &Lab::open(&id)?),
             Verb::Probe(arguments) => probe::run(arguments, &Lab::open(&id)?),
             Verb::Run(arguments) => scenario::run(&arguments, || Lab::open(&id)),
+            Verb::Drill(arguments) => failover::drill(&arguments, || Lab::open(&id)),
             Verb::Demo { up, keep } => demo::run(&up.spec(id), keep, &progress()?),
             Verb::Bench(up) => bench::run(&up.spec(id), &progress()?),
+            Verb::BenchFailover { bin_dir, options } => {
+                failover::run(&Spec { id, bin_dir, ..Spec::default() }, &options, &progress()?)
+            }
+            Verb::BenchScale { up, load } => scale::run(&up.spec(id), load, &progress()?),
             Verb::Build => build(),
             Verb::Image => image(),
             Verb::ProbeAgent(arguments) => probe::run_agent(arguments),

@@ -6,15 +6,24 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::Signal;
 
+use crate::failover::{Policy, Seen, Target};
+use crate::fault::{Faults, PodChoice};
 use crate::lab::Spec;
-use crate::probe::{Probe, ProbeSpec};
+use crate::probe::{Probe, ProbeSpec, Probers};
 use crate::progress::Progress;
-use crate::scenario::{Images, Scene, Testbed};
+use crate::scenario::{Images, Scene, Testbed, install};
 
 /// Requests that are sure to meet all of three pods: one of them is missed with probability 3 * (2/3)^60 < 1e-9.
 const REQUESTS: u32 = 60;
+
+/// Everything here takes seconds; the rest is for a busy machine.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// How long everything is watched on after a fault is over.
+const AFTERWARDS: Duration = Duration::from_secs(1);
 
 /// Runs the demonstration; with `keep` the cluster stays.
 ///
@@ -37,7 +46,7 @@ pub fn run(spec: &Spec, keep: bool, progress: &Progress) -> Result<()> {
     let begun = Instant::now();
     let address = scene.external_ip("echo")?;
     let assigned = begun.elapsed();
-    let node = scene.announcer(address)?;
+    scene.announcer(address)?;
     scene.kubectl_here(&["rollout", "status", "deployment/echo", "--timeout=90s"])?;
     scene.reachable(address)?;
     show.says(&format!(
@@ -60,7 +69,9 @@ pub fn run(spec: &Spec, keep: bool, progress: &Progress) -> Result<()> {
         show.line(&format!("  {requests:3} answers from {pod}"))?;
     }
 
-    killed_speaker(&scene, &mut show, address, &node)?;
+    let survived = survive(&scene, &mut show)?;
+    show.says("What the client noticed:")?;
+    show.line(&table(&survived))?;
     let mut lab = bed.into_lab();
     if !keep {
         return lab.down();
@@ -77,38 +88,87 @@ pub fn run(spec: &Spec, keep: bool, progress: &Progress) -> Result<()> {
     )
 }
 
-/// Deletes the announcing speaker's pod while a client asks, connects and talks, and shows what it saw.
-fn killed_speaker(scene: &Scene<'_>, show: &mut Show<'_>, address: IpAddr, node: &str) -> Result<()> {
+/// What was done, and what two clients saw of it.
+struct Survived {
+    done: &'static str,
+    seen: Seen,
+    owner: String,
+}
+
+/// Kills a speaker, and takes a node's power, while a client talks.
+fn survive(scene: &Scene<'_>, show: &mut Show<'_>) -> Result<Vec<Survived>> {
+    let lab = scene.bed.lab();
+    let faults = Faults::of(lab);
+    // The policy Local: when a node dies, kube-proxy on another does not send a third of the connections to the dead
+    // node's pod until Kubernetes calls it NotReady.
+    let address = scene.external_ip("echo-local")?;
+    let node = scene.announcer(address)?;
+    scene.reachable(address)?;
     show.says(&format!(
-        "The speaker on {node} answers for {address}. Its pod is deleted while the client asks for the address every \
-         10 ms, sends datagrams, holds one TCP connection and opens new ones:"
+        "The speaker on {node} answers for {address}. It is killed (SIGKILL) while one client sends a datagram and a line \
+         each 10 ms and opens a connection each 20 ms, and another asks each 10 ms who has the address:"
     ))?;
-    let clients = scene.bed.lab().clients()?;
-    let client = clients.last().context("a client to watch from")?;
-    let mut running = Probe::start(scene.bed.lab(), client.name(), &ProbeSpec::all([address]))?;
-    running.steady(Duration::from_secs(10))?;
-    let selector = "app.kubernetes.io/component=speaker";
-    let field = format!("spec.nodeName={node}");
-    scene.kubectl(&[
-        "delete",
-        "pod",
-        "-n",
-        "herald-system",
-        "-l",
-        selector,
-        "--field-selector",
-        &field,
-        "--wait=true",
-    ])?;
-    scene.kubectl(&["rollout", "status", "-n", "herald-system", "daemonset/herald-speaker", "--timeout=60s"])?;
-    scene.answered_by(address, &scene.announcer(address)?)?;
-    let report = running.stop()?;
-    show.line(&report.to_string())?;
-    show.says(
-        "What this shows: kube-proxy on the node went on forwarding, so traffic to a client that knew the address did \
-         not stop; requests for the address (ARP) went unanswered until the pod was back. Nobody covers for a speaker \
-         yet: that, and failover in half a second, come with the segment protocol (README, \"What is not there yet\").",
-    )
+    let choice = PodChoice {
+        namespace: install::NAMESPACE.to_owned(),
+        selector: Some("app.kubernetes.io/component=speaker".to_owned()),
+        node: Some(node.clone()),
+        ..PodChoice::default()
+    };
+    let speaker = faults.pods(&choice)?.into_iter().next().with_context(|| format!("a speaker on {node}"))?;
+    let (killed, report) = watched(scene, address, || {
+        faults.signal(&speaker, Signal::SIGKILL)?;
+        let restarted = "--for=jsonpath={.status.containerStatuses[0].restartCount}=1";
+        scene.kubectl(&["wait", "pod", "-n", &speaker.namespace, &speaker.name, restarted, "--timeout=60s"])?;
+        install::wait_for_rollout(lab)
+    })?;
+    show.line(&report)?;
+    scene.answered_by(address, &node)?;
+    let killed = Survived { done: "speaker killed", seen: killed, owner: format!("{node} stays") };
+
+    show.says(&format!("Now {node} itself loses power, while the same goes on:"))?;
+    let (died, report) = watched(scene, address, || lab.power_off(&node))?;
+    show.line(&report)?;
+    let successor = scene.eventually("another node to announce", || {
+        Ok(Some(scene.announcer(address)?).filter(|announcer| *announcer != node))
+    })?;
+    show.kubectl(scene, &["get", "vip"])?;
+    Ok(vec![killed, Survived { done: "node without power", seen: died, owner: format!("{node} -> {successor}") }])
+}
+
+/// What two clients see of an address while something is done.
+fn watched(scene: &Scene<'_>, address: IpAddr, act: impl FnOnce() -> Result<()>) -> Result<(Seen, String)> {
+    let lab = scene.bed.lab();
+    let clients = lab.clients()?;
+    let [talker, watcher, ..] = clients.as_slice() else { bail!("two clients are needed") };
+    let spec = ProbeSpec::all([address]);
+    let mut watch = Probe::start(lab, watcher.name(), &spec.clone().with(Probers::NEIGHBOUR))?;
+    let talking = Probers { announcements: false, ..Probers::TRAFFIC };
+    let mut traffic = Probe::start(lab, talker.name(), &spec.with(talking))?;
+    watch.steady(LIMIT)?;
+    traffic.steady(LIMIT)?;
+    act()?;
+    watch.steady_again(LIMIT)?;
+    traffic.steady_again(LIMIT)?;
+    // Who answers late, answers within this.
+    std::thread::sleep(AFTERWARDS);
+    let (watch, traffic) = (watch.stop()?, traffic.stop()?);
+    let seen = Seen::of(Target { address, policy: Policy::Local }, &watch, &traffic).context("two reports")?;
+    Ok((seen, format!("{watch}{traffic}")))
+}
+
+fn table(rows: &[Survived]) -> String {
+    let mut text = format!(
+        "  {:<20} {:>16} {:>16} {:>6} {:>6} {:>19}  {}\n",
+        "", "answers missing", "traffic missing", "lost", "reset", "connections failed", "owner"
+    );
+    for Survived { done, seen, owner } in rows {
+        let Seen { answer_gap_ms, data_gap_ms, lost, resets, failed_connections, .. } = seen;
+        text += &format!(
+            "  {done:<20} {answer_gap_ms:>13.0} ms {data_gap_ms:>13.0} ms {lost:>6} {resets:>6} {failed_connections:>19}  \
+             {owner}\n"
+        );
+    }
+    text
 }
 
 fn file_of(name: &str) -> PathBuf {

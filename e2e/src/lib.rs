@@ -4,10 +4,13 @@
 pub mod bench;
 pub mod binaries;
 pub mod demo;
+pub mod failover;
 pub mod fault;
 pub mod images;
 pub mod lab;
 pub mod preflight;
 pub mod probe;
 pub mod progress;
+pub mod scale;
 pub mod scenario;
+mod stamps;

@@ -1,12 +1,13 @@
 //! Every scenario, each once, on real clusters: `make e2e`. Needs root and what `e2e/setup.sh` installs.
 //!
-//! Scenarios of the shared cluster run in their order, one after the other; each of the others gets a cluster of its
-//! own. Arguments are those of any Rust test: a word runs the scenarios whose name holds it.
+//! Scenarios run in their order, one after the other, each on the cluster it wants; neighbours that want the same one
+//! share it. Arguments are those of any Rust test: a word runs the scenarios whose name holds it.
 
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Result, bail};
+use herald_e2e::failover::Place;
 use herald_e2e::lab::{LabId, Spec};
 use herald_e2e::progress::Progress;
 use herald_e2e::scenario::{Cluster, Images, Scenario, Testbed, all};
@@ -16,16 +17,15 @@ use libtest_mimic::{Arguments, Failed, Trial};
 struct Stage {
     progress: Progress,
     images: Option<Images>,
-    shared: Shared,
+    up: Up,
 }
 
-/// The cluster most scenarios share.
-enum Shared {
-    /// No scenario has asked for it.
-    NotYet,
-    Up(Testbed),
+/// The cluster that is up: two cores carry one at a time.
+enum Up {
+    None,
+    One(Cluster, Testbed),
     /// It could not be brought up, so no scenario on it can run.
-    Failed,
+    Failed(Cluster),
 }
 
 impl Stage {
@@ -38,52 +38,47 @@ impl Stage {
 
     fn run(&mut self, scenario: &Scenario) -> Result<()> {
         self.progress.step(format!("scenario {}: {}", scenario.name, scenario.about));
-        match scenario.cluster {
-            Cluster::Shared => self.shared()?.run(scenario),
-            Cluster::Own { nodes } => {
-                // Two cores: one cluster at a time.
-                self.leave()?;
-                let spec = Spec { nodes, ..self.spec("own")? };
-                let bed = Testbed::up(&spec, &self.images()?, &self.progress)?;
-                let result = bed.run(scenario);
-                bed.into_lab().down()?;
-                result
-            }
+        self.cluster(scenario.cluster)?.run(scenario)
+    }
+
+    /// The cluster a scenario wants; the one before it stays if it is the same.
+    fn cluster(&mut self, wanted: Cluster) -> Result<&Testbed> {
+        if !matches!(&self.up, Up::One(cluster, _) | Up::Failed(cluster) if *cluster == wanted) {
+            self.leave()?;
+            let images = self.images()?;
+            self.up = Up::Failed(wanted);
+            self.up = Up::One(wanted, Testbed::up(&spec(wanted)?, &images, &self.progress)?);
+        }
+        match &self.up {
+            Up::One(_, bed) => Ok(bed),
+            Up::None | Up::Failed(_) => bail!("the cluster did not come up: see the first failure"),
         }
     }
 
-    fn shared(&mut self) -> Result<&Testbed> {
-        if matches!(self.shared, Shared::NotYet) {
-            self.shared = Shared::Failed;
-            let bed = Testbed::up(&self.spec("shared")?, &self.images()?, &self.progress)?;
-            self.shared = Shared::Up(bed);
-        }
-        match &self.shared {
-            Shared::Up(bed) => Ok(bed),
-            Shared::NotYet | Shared::Failed => bail!("the shared cluster did not come up: see the first failure"),
-        }
-    }
-
-    /// Takes the shared cluster down, if it is up; a scenario that wants it later gets a new one.
+    /// Takes the cluster down, if one is up.
     fn leave(&mut self) -> Result<()> {
-        match std::mem::replace(&mut self.shared, Shared::NotYet) {
-            Shared::Up(bed) => bed.into_lab().down(),
-            Shared::NotYet | Shared::Failed => Ok(()),
+        match std::mem::replace(&mut self.up, Up::None) {
+            Up::One(_, bed) => bed.into_lab().down(),
+            Up::None | Up::Failed(_) => Ok(()),
         }
     }
+}
 
-    /// A laboratory of this process: two runs of the suite do not meet.
-    fn spec(&self, name: &str) -> Result<Spec> {
-        let id: LabId = format!("{name}{}", std::process::id()).parse()?;
-        Ok(Spec { id, ..Spec::default() })
-    }
+/// A laboratory of this process: two runs of the suite do not meet.
+fn spec(cluster: Cluster) -> Result<Spec> {
+    let place = match cluster {
+        Cluster::Shared => Place::Three,
+        Cluster::Own(place) => place,
+    };
+    let id: LabId = format!("suite{}", std::process::id()).parse()?;
+    Ok(place.spec(&Spec { id, ..Spec::default() }))
 }
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // They share a cluster, and some take Herald away.
     arguments.test_threads = Some(1);
-    let stage = Arc::new(Mutex::new(Stage { progress: Progress::printing(), images: None, shared: Shared::NotYet }));
+    let stage = Arc::new(Mutex::new(Stage { progress: Progress::printing(), images: None, up: Up::None }));
     let trials = all()
         .into_iter()
         .map(|scenario| {
@@ -97,7 +92,7 @@ fn main() -> ExitCode {
     let conclusion = libtest_mimic::run(&arguments, trials);
     let left = stage.lock().unwrap_or_else(PoisonError::into_inner).leave();
     if let Err(error) = left {
-        eprintln!("the shared cluster could not be taken down: {error:#}");
+        eprintln!("the cluster could not be taken down: {error:#}");
         return ExitCode::FAILURE;
     }
     if conclusion.has_failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS }

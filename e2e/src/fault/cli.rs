@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use anyhow::{Context, Result, bail};
 use clap::{Subcommand, ValueEnum};
+use herald_segment::mac::MacAddr;
 use ipnet::IpNet;
 use nix::sys::signal::Signal;
 
@@ -12,6 +13,7 @@ use super::frame::{self, Frame};
 use super::model::{ApiServerFault, Direction, Fault, Link, Percent};
 use super::pods::{PodChoice, PodFound};
 use crate::lab::Lab;
+use crate::probe::Mac;
 
 /// Break something, and mend it again.
 #[derive(Debug, clap::Args)]
@@ -156,6 +158,30 @@ enum Verb {
         /// The host.
         host: String,
     },
+    /// Give a host one more address, as a stranger that takes somebody else's.
+    AddAddress {
+        #[command(flatten)]
+        link: LinkArgs,
+        /// The address with the prefix length, /32 or /128 as a rule.
+        address: IpNet,
+    },
+    /// Undo `add-address`, for all added addresses of a host.
+    RemoveAddresses {
+        /// The host.
+        host: String,
+    },
+    /// Give a host's interface another link-layer address.
+    ChangeMac {
+        #[command(flatten)]
+        link: LinkArgs,
+        /// The address.
+        mac: MacAddr,
+    },
+    /// Undo `change-mac`.
+    RestoreMac {
+        #[command(flatten)]
+        link: LinkArgs,
+    },
     /// Send a frame, given in hexadecimal from the destination address on.
     SendFrame {
         /// The host.
@@ -282,6 +308,15 @@ pub fn run(args: Args, lab: &Lab) -> Result<()> {
         }
         Verb::RemoveInterfaces { host } => {
             healed(&faults, |fault| matches!(fault, Fault::InterfaceAdded { link, .. } if link.host == host))
+        }
+        Verb::AddAddress { link, address } => injected(&faults, Fault::AddressAdded { link: link.into(), address }),
+        Verb::RemoveAddresses { host } => {
+            healed(&faults, |fault| matches!(fault, Fault::AddressAdded { link, .. } if link.host == host))
+        }
+        Verb::ChangeMac { link, mac } => injected(&faults, Fault::MacChanged { link: link.into(), mac: Mac(mac.0) }),
+        Verb::RestoreMac { link } => {
+            let wanted = Link::from(link);
+            healed(&faults, |fault| matches!(fault, Fault::MacChanged { link, .. } if *link == wanted))
         }
         Verb::SendFrame { host, frame, interface } => frame::send(&lab.host(&host)?, &interface, &frame),
     }

@@ -7,6 +7,8 @@ use std::str::FromStr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::probe::Mac;
+
 /// A state to be undone later.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
@@ -71,6 +73,20 @@ pub enum Fault {
         number: u8,
         /// Its address, if it was given one.
         address: Option<IpNet>,
+    },
+    /// A host has one more address, for which its kernel answers: a stranger that took it, where it is somebody else's.
+    AddressAdded {
+        /// The host's interface.
+        link: Link,
+        /// The address, with the length of its prefix.
+        address: IpNet,
+    },
+    /// A host's interface has another link-layer address.
+    MacChanged {
+        /// The host's interface.
+        link: Link,
+        /// The address it has now.
+        mac: Mac,
     },
 }
 
@@ -162,15 +178,17 @@ impl Fault {
             ) => link == other && direction == other_direction,
             (Self::Partition { segment, groups: _ }, Self::Partition { segment: other, groups: _ }) => segment == other,
             (Self::ApiServer(_), Self::ApiServer(_)) => true,
+            (Self::MacChanged { link, mac: _ }, Self::MacChanged { link: other, mac: _ }) => link == other,
             _ => self == earlier,
         }
     }
 
-    /// Whether the state is one of running processes, which end when this host loses power.
+    /// Whether the state is one of running processes or of the kernel, which end when this host loses power.
     #[must_use]
     pub fn ends_with_power_of(&self, name: &str) -> bool {
         match self {
             Self::KubeletStopped { node } | Self::Frozen { node, .. } => node == name,
+            Self::AddressAdded { link, .. } | Self::MacChanged { link, .. } => link.host == name,
             Self::PoweredOff { .. }
             | Self::Cut(_)
             | Self::Dropping { .. }
@@ -225,6 +243,8 @@ impl fmt::Display for Fault {
                 write!(f, "{link} has an added interface eth{number}")?;
                 address.map_or(Ok(()), |address| write!(f, " with {address}"))
             }
+            Self::AddressAdded { link, address } => write!(f, "{link} has the added address {address}"),
+            Self::MacChanged { link, mac } => write!(f, "{link} has the link-layer address {mac}"),
         }
     }
 }
@@ -278,6 +298,11 @@ mod tests {
                 number: 2,
                 address: Some("10.30.0.1/16".parse().unwrap()),
             },
+            Fault::AddressAdded {
+                link: Link { host: "client1".into(), segment: 0 },
+                address: "10.10.100.1/32".parse().unwrap(),
+            },
+            Fault::MacChanged { link: Link { host: "node1".into(), segment: 0 }, mac: Mac([2, 0, 0, 7, 0, 0x11]) },
         ];
         let text = serde_json::to_string(&faults).unwrap();
         assert_eq!(serde_json::from_str::<Vec<Fault>>(&text).unwrap(), faults);

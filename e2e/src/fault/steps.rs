@@ -1,7 +1,9 @@
 //! What has to be done to bring a fault about, and to undo it: pure.
 
+use ipnet::IpNet;
+
 use super::model::{ApiServerFault, Fault, Link};
-use crate::lab::{Plan, Role, plan::bridge_name};
+use crate::lab::{Plan, Port, Role, plan::bridge_name};
 use crate::probe::Mac;
 
 /// One thing to do.
@@ -156,6 +158,16 @@ pub fn inject(fault: &Fault, plan: &Plan) -> Result<Vec<Step>, Impossible> {
             }
             steps
         }
+        Fault::AddressAdded { link, address } => {
+            let interface = interface(link, plan)?;
+            let mut args = strings(&["address", "add", &address.to_string(), "dev", &interface]);
+            // Who takes an address in use does not ask first (RFC 4862 section 5.4).
+            if matches!(address, IpNet::V6(_)) {
+                args.push("nodad".to_owned());
+            }
+            vec![Step::HostIp { host: link.host.clone(), args }]
+        }
+        Fault::MacChanged { link, mac } => vec![set_mac(link, &mac.to_string(), plan)?],
     })
 }
 
@@ -177,6 +189,13 @@ pub fn heal(fault: &Fault, plan: &Plan) -> Result<Vec<Step>, Impossible> {
         Fault::Frozen { container, .. } => vec![Step::Freeze { container: container.clone(), frozen: false }],
         Fault::InterfaceAdded { link, number, .. } => {
             vec![Step::Unplug(added_port(&link.host, *number))]
+        }
+        Fault::AddressAdded { link, address } => {
+            vec![host_ip(&link.host, &["address", "delete", &address.to_string(), "dev", &interface(link, plan)?])]
+        }
+        Fault::MacChanged { link, .. } => {
+            let mac = plug(link, plan)?.mac.to_string();
+            vec![set_mac(link, &mac, plan)?]
         }
     })
 }
@@ -202,7 +221,9 @@ pub fn heal_order(fault: &Fault) -> u8 {
         | Fault::Dropping { .. }
         | Fault::EtherTypeDropped { .. }
         | Fault::Partition { .. }
-        | Fault::InterfaceAdded { .. } => 2,
+        | Fault::InterfaceAdded { .. }
+        | Fault::AddressAdded { .. }
+        | Fault::MacChanged { .. } => 2,
         Fault::KubeletStopped { .. } | Fault::Frozen { .. } => 3,
         Fault::Cordoned { .. } => 4,
     }
@@ -261,12 +282,25 @@ fn exists(segment: u8, plan: &Plan) -> Result<(), Impossible> {
     }
 }
 
-fn port(link: &Link, plan: &Plan) -> Result<String, Impossible> {
+fn plug<'a>(link: &Link, plan: &'a Plan) -> Result<&'a Port, Impossible> {
     let Link { host, segment } = link;
     known(host, plan)?;
     let port = plan.host(host).and_then(|host| host.port(*segment));
-    port.map(|port| port.switch_port.clone())
-        .ok_or_else(|| Impossible::NotOnSegment { host: host.clone(), segment: *segment })
+    port.ok_or_else(|| Impossible::NotOnSegment { host: host.clone(), segment: *segment })
+}
+
+/// The port at the switch.
+fn port(link: &Link, plan: &Plan) -> Result<String, Impossible> {
+    Ok(plug(link, plan)?.switch_port.clone())
+}
+
+/// The interface at the host.
+fn interface(link: &Link, plan: &Plan) -> Result<String, Impossible> {
+    Ok(plug(link, plan)?.interface.clone())
+}
+
+fn set_mac(link: &Link, mac: &str, plan: &Plan) -> Result<Step, Impossible> {
+    Ok(host_ip(&link.host, &["link", "set", &interface(link, plan)?, "address", mac]))
 }
 
 fn is_node<'a>(name: &'a str, plan: &Plan) -> Result<&'a str, Impossible> {
@@ -323,6 +357,15 @@ pub(super) mod tests {
             host_ip("node1", &["address", "add", "10.30.0.1/16", "dev", "eth1"]),
         ],
         &[Step::Unplug("node1-1".into())]; "interface")]
+    #[test_case(Fault::AddressAdded { link: link("client1"), address: "10.10.100.1/32".parse().unwrap() },
+        &[host_ip("client1", &["address", "add", "10.10.100.1/32", "dev", "eth0"])],
+        &[host_ip("client1", &["address", "delete", "10.10.100.1/32", "dev", "eth0"])]; "a stranger")]
+    #[test_case(Fault::AddressAdded { link: link("client1"), address: "fd00::1/128".parse().unwrap() },
+        &[host_ip("client1", &["address", "add", "fd00::1/128", "dev", "eth0", "nodad"])],
+        &[host_ip("client1", &["address", "delete", "fd00::1/128", "dev", "eth0"])]; "a stranger's IPv6 address")]
+    #[test_case(Fault::MacChanged { link: link("node1"), mac: Mac([2, 0, 0, 7, 0, 0x11]) },
+        &[host_ip("node1", &["link", "set", "eth0", "address", "02:00:00:07:00:11"])],
+        &[host_ip("node1", &["link", "set", "eth0", "address", "02:00:00:00:00:11"])]; "another MAC")]
     fn there_and_back(fault: Fault, there: &[Step], back: &[Step]) {
         assert_eq!((inject(&fault, &plan()).as_deref(), heal(&fault, &plan()).as_deref()), (Ok(there), Ok(back)));
     }

@@ -52,7 +52,9 @@ pub fn ruleset(faults: &[Fault], plan: &Plan) -> String {
             | Fault::KubeletStopped { .. }
             | Fault::Cordoned { .. }
             | Fault::Frozen { .. }
-            | Fault::InterfaceAdded { .. } => {}
+            | Fault::InterfaceAdded { .. }
+            | Fault::AddressAdded { .. }
+            | Fault::MacChanged { .. } => {}
         }
     }
     // Named first, so that deleting it does not fail where it is not there yet.

@@ -1,6 +1,6 @@
 //! Starting an agent on a client, and getting its report.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::JoinHandle;
@@ -85,6 +85,16 @@ impl Running {
             Ok(Line::Started | Line::Samples(_)) => bail!("the probes on {} ended early", self.client),
             Err(error) => Err(error.context("not every prober has been answered")),
         }
+    }
+
+    /// Waits until every prober has had an answer once more, from now on: what was interrupted works again.
+    ///
+    /// # Errors
+    /// If a prober has had none within `limit`, or the agent ended.
+    pub fn steady_again(&mut self, limit: Duration) -> Result<()> {
+        let input = self.input.as_mut().context("the agent is being ended")?;
+        input.write_all(b"\n").and_then(|()| input.flush()).with_context(|| format!("asking {}", self.client))?;
+        self.steady(limit)
     }
 
     /// Ends the run and reports.

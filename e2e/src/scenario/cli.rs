@@ -33,8 +33,8 @@ pub fn run(arguments: &Args, open: impl FnOnce() -> Result<Lab>) -> Result<()> {
     for name in &arguments.names {
         let scenario = all().into_iter().find(|s| s.name == name);
         let scenario = scenario.with_context(|| format!("there is no scenario {name}: `herald-lab run` lists them"))?;
-        if let Cluster::Own { nodes } = scenario.cluster {
-            bail!("{name} wants a laboratory of its own with {nodes} nodes: make e2e ONLY={name}");
+        if let Cluster::Own(place) = scenario.cluster {
+            bail!("{name} wants a laboratory of its own ({place}): make e2e ONLY={name}");
         }
         chosen.push(scenario);
     }

@@ -1,6 +1,7 @@
 //! The laboratory's own promise, for the faults of the wire, of a container and of the API server: they do what they
-//! say, and healing undoes them. What is learnt of Herald on the way:
-//! an API server that hangs silences nobody, and a killed speaker's address stays where it is.
+//! say, and healing undoes them. What is learnt of Herald on the way: who is cut off from the segment is succeeded, who is
+//! cut off from a client is not; a frozen speaker is covered, a killed one keeps its address; an API server that hangs
+//! silences nobody.
 
 use std::collections::BTreeSet;
 
@@ -28,34 +29,48 @@ fn try_each(scene: &Scene<'_>, faults: &Faults<'_>) -> Result<()> {
     let (address, _) = scene.announced_service(3)?;
     let client = scene.client()?.name().to_owned();
 
-    let on_the_wire: [fn(Link, &str) -> Fault; 5] = [
-        |link, _| Fault::Dropping { link, direction: Direction::In, percent: Percent::ALL },
-        |link, _| Fault::Dropping { link, direction: Direction::Out, percent: Percent::ALL },
+    // Only the client is cut off from the owner: nobody else has a reason to answer.
+    let between: [fn(Link, &str) -> Fault; 2] = [
         |link, _| Fault::EtherTypeDropped { segment: link.segment, ethertype: ARP },
         |link, client| Fault::Partition {
             segment: link.segment,
             groups: vec![BTreeSet::from([client.to_owned()]), BTreeSet::from([link.host])],
         },
-        |link, _| Fault::Cut(link),
     ];
-    for fault in on_the_wire {
+    for fault in between {
         let node = scene.announcer(address)?;
         scene.answered_by(address, &node)?;
-        let fault = fault(Link { host: node, segment: 0 }, &client);
+        let fault = fault(Link { host: node.clone(), segment: 0 }, &client);
         faults.inject(fault.clone())?;
         scene.eventually(&format!("silence while {fault}"), || Ok(scene.who_has(address)?.is_empty().then_some(())))?;
         faults.heal(&fault)?;
+        scene.answered_by(address, &node)?;
+        ensure!(scene.announcer(address)? == node, "{fault} moves nothing");
     }
-    // A node whose cable was out may have lost the address to another.
-    scene.eventually("one node to say that it announces, and to answer", || {
-        let mac = scene.bed.lab().host(&scene.announcer(address)?)?.mac(0)?;
-        Ok((scene.who_has(address)? == [mac.into()]).then_some(()))
-    })?;
+
+    // The owner is cut off from everybody, one way or both: another takes over.
+    let cut_off: [fn(Link) -> Fault; 3] = [
+        |link| Fault::Dropping { link, direction: Direction::In, percent: Percent::ALL },
+        |link| Fault::Dropping { link, direction: Direction::Out, percent: Percent::ALL },
+        Fault::Cut,
+    ];
+    for fault in cut_off {
+        let node = scene.announcer(address)?;
+        scene.answered_by(address, &node)?;
+        let fault = fault(Link { host: node.clone(), segment: 0 });
+        faults.inject(fault.clone())?;
+        let successor = scene.eventually(&format!("another node to announce it while {fault}"), || {
+            Ok(Some(scene.announcer(address)?).filter(|announcer| *announcer != node))
+        })?;
+        scene.answered_by(address, &successor)?;
+        faults.heal(&fault)?;
+        scene.answered_by(address, &successor)?;
+    }
 
     let node = scene.announcer(address)?;
     let speaker = speaker_on(faults, &node)?;
     faults.freeze(&speaker)?;
-    scene.silent(address)?;
+    scene.answered_by(address, &node)?;
     faults.thaw(&speaker)?;
     scene.answered_by(address, &node)?;
 

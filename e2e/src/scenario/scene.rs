@@ -129,6 +129,11 @@ impl<'a> Scene<'a> {
         Ok((output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned()))
     }
 
+    /// The third octet of the scenario's addresses.
+    pub fn block(&self) -> u8 {
+        self.block
+    }
+
     /// The address with this last octet in the scenario's block, which lies in the nodes' subnet.
     pub fn address(&self, last: u8) -> IpAddr {
         Ipv4Addr::new(10, 10, self.block, last).into()

@@ -19,7 +19,7 @@ pub struct Testbed {
     pub(super) lab: Lab,
     pub(super) runtime: ApiRuntime,
     pub(super) client: Client,
-    pub(super) progress: Progress,
+    pub(crate) progress: Progress,
     passed: Mutex<BTreeSet<&'static str>>,
 }
 

@@ -1,6 +1,7 @@
 //! One clock for all probers of an agent: when it began, when to send, when to stop.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_gettime};
@@ -19,8 +20,18 @@ pub(super) struct Clock {
     origin_ns: u64,
     /// Microseconds since the origin, or [`RUNNING`].
     stopped: AtomicU64,
-    /// Probers that have not had an answer yet.
-    unanswered: AtomicUsize,
+    /// The number of the round in `rounds`, to be read without its lock.
+    round: AtomicU64,
+    rounds: Mutex<Round>,
+}
+
+/// A round: from the start, or from when it was asked for, until every prober has had an answer.
+#[derive(Default)]
+struct Round {
+    number: u64,
+    probers: usize,
+    /// Probers that have not had an answer in this round.
+    unanswered: usize,
 }
 
 impl Clock {
@@ -30,7 +41,8 @@ impl Clock {
             origin: Instant::now(),
             origin_ns: u64::try_from(Duration::from(now).as_nanos())?,
             stopped: AtomicU64::new(RUNNING),
-            unanswered: AtomicUsize::new(0),
+            round: AtomicU64::new(0),
+            rounds: Mutex::default(),
         })
     }
 
@@ -59,30 +71,47 @@ impl Clock {
         stopped != RUNNING && u128::from(self.now().0.saturating_sub(stopped)) >= DRAIN.as_micros()
     }
 
+    /// One prober more that has to be answered in each round.
     pub(super) fn expect_answer(&self) {
-        self.unanswered.fetch_add(1, Ordering::Relaxed);
+        let mut round = self.rounds();
+        round.probers += 1;
+        round.unanswered += 1;
     }
 
-    fn answered(&self) {
-        self.unanswered.fetch_sub(1, Ordering::Relaxed);
+    /// Begins a round: every prober has to be answered once more.
+    pub(super) fn ask_again(&self) {
+        let mut round = self.rounds();
+        round.number += 1;
+        round.unanswered = round.probers;
+        self.round.store(round.number, Ordering::Relaxed);
     }
 
     pub(super) fn all_answered(&self) -> bool {
-        self.unanswered.load(Ordering::Relaxed) == 0
+        self.rounds().unanswered == 0
+    }
+
+    fn rounds(&self) -> MutexGuard<'_, Round> {
+        // Three numbers, each written whole.
+        self.rounds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Tells the clock once that a prober has had an answer.
+/// Tells the clock once in each round that a prober has had an answer.
 #[derive(Default)]
 pub(super) struct FirstAnswer {
-    told: bool,
+    /// The round it was last told in.
+    told: Option<u64>,
 }
 
 impl FirstAnswer {
     pub(super) fn came(&mut self, clock: &Clock) {
-        if !self.told {
-            self.told = true;
-            clock.answered();
+        if self.told == Some(clock.round.load(Ordering::Relaxed)) {
+            return;
+        }
+        let mut round = clock.rounds();
+        if self.told != Some(round.number) {
+            self.told = Some(round.number);
+            round.unanswered -= 1;
         }
     }
 }
@@ -157,6 +186,13 @@ mod tests {
         let (mut one, mut two) = (FirstAnswer::default(), FirstAnswer::default());
         clock.expect_answer();
         clock.expect_answer();
+        one.came(&clock);
+        one.came(&clock);
+        assert!(!clock.all_answered());
+        two.came(&clock);
+        assert!(clock.all_answered());
+
+        clock.ask_again();
         one.came(&clock);
         one.came(&clock);
         assert!(!clock.all_answered());

@@ -1,7 +1,8 @@
 //! The process on the client: runs the probers until told to stop, then prints what they saw.
 //!
 //! It speaks lines of JSON on standard output ([`Line`]), and stops at SIGTERM, at the end of its standard input
-//! (so that it never outlives the laboratory that started it), or when its time is over.
+//! (so that it never outlives the laboratory that started it), or when its time is over. A line on its standard input
+//! asks it to say when every prober has been answered again.
 
 mod advertisements;
 mod announcement;
@@ -16,7 +17,7 @@ mod udp;
 mod wait;
 mod witness;
 
-use std::io::{Read, Write};
+use std::io::{BufRead, Write};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -24,7 +25,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::oneshot;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use self::clock::Clock;
 use super::sample::{
@@ -38,13 +39,13 @@ use super::spec::ProbeSpec;
 pub(super) enum Line {
     /// Every socket is open and the first probes are on their way.
     Started,
-    /// Every prober has had an answer.
+    /// Every prober has had an answer, since the start or since this was last asked for.
     Steady,
     /// The end: everything seen.
     Samples(Box<Samples>),
 }
 
-/// How often the agent looks whether every prober has had its first answer.
+/// How often the agent looks whether every prober has had an answer.
 const STEADY_CHECK: Duration = Duration::from_millis(5);
 
 /// Runs the agent in the network namespace of the calling process.
@@ -57,7 +58,7 @@ pub(super) async fn run(spec: &ProbeSpec, duration: Option<Duration>) -> anyhow:
     }
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut input_ended = end_of_input();
+    let mut requests = requests();
 
     let clock = Arc::new(Clock::start()?);
     // All sockets first, so that what is missing is told before anything is sent.
@@ -78,7 +79,13 @@ pub(super) async fn run(spec: &ProbeSpec, duration: Option<Duration>) -> anyhow:
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = &mut input_ended => break,
+            request = requests.recv() => match request {
+                Some(Again) => {
+                    clock.ask_again();
+                    steady = false;
+                }
+                None => break,
+            },
             () = &mut over => break,
             _ = check.tick(), if !steady => {
                 if clock.all_answered() {
@@ -93,16 +100,20 @@ pub(super) async fn run(spec: &ProbeSpec, duration: Option<Duration>) -> anyhow:
     print(&Line::Samples(Box::new(Samples { origin_ns: clock.origin_ns(), ended, ..samples })))
 }
 
-/// Resolves when standard input ends.
-fn end_of_input() -> oneshot::Receiver<()> {
-    let (ended, receiver) = oneshot::channel();
+/// Asks for [`Line::Steady`] once every prober has been answered again.
+struct Again;
+
+/// One for each line of standard input, until it ends.
+fn requests() -> UnboundedReceiver<Again> {
+    let (sender, receiver) = unbounded_channel();
     // A thread of its own: the runtime's blocking tasks would hold up the exit until the input ends.
     std::thread::spawn(move || {
-        let mut buffer = [0; 256];
-        let mut input = std::io::stdin().lock();
-        while matches!(input.read(&mut buffer), Ok(read) if read > 0) {}
-        // Nobody listens any more if the agent is already at its end.
-        drop(ended);
+        // An input that cannot be read has ended; nobody listens any more if the agent is already at its end.
+        for line in std::io::stdin().lock().lines() {
+            if line.is_err() || sender.send(Again).is_err() {
+                return;
+            }
+        }
     });
     receiver
 }

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags};
 
@@ -10,6 +11,10 @@ use super::clock::{Beat, Clock, FirstAnswer};
 use super::{dial, server_line, wait};
 use crate::probe::sample::{At, Failure, LineEcho, Opened, Reason, StreamSamples};
 use crate::probe::spec::{CONNECT_LIMIT, INTERVAL};
+
+/// A connection on which nothing comes back for so long is given up, as a client's own time limit would. Without, TCP
+/// keeps one for minutes whose other end is gone.
+const GIVE_UP: Duration = Duration::from_secs(3);
 
 /// Keeps one connection to an address, and makes it again after it broke.
 pub(super) struct Prober {
@@ -28,6 +33,8 @@ struct Open {
     stream: TcpStream,
     /// Whether the server has said who it is.
     introduced: bool,
+    /// When something last came, or the connection was established.
+    heard_at: At,
     heard: Vec<u8>,
     unsent: Vec<u8>,
 }
@@ -44,6 +51,7 @@ impl Prober {
         let mut first = FirstAnswer::default();
         while !clock.over() {
             let due = clock.sending() && beat.due(clock.now());
+            let before = seen.echoes.len();
             state = match self.step(state, due, clock, &mut seen) {
                 Ok(state) => state,
                 Err(reason) => {
@@ -51,7 +59,7 @@ impl Prober {
                     State::Broken
                 }
             };
-            if !seen.echoes.is_empty() {
+            if seen.echoes.len() > before {
                 first.came(clock);
             }
             let mut sockets: Vec<PollFd<'_>> = state.poll().into_iter().collect();
@@ -72,7 +80,13 @@ impl Prober {
                     return Err(Reason::of(&error, false));
                 }
                 if stream.peer_addr().is_ok() {
-                    return Ok(State::Open(Open { stream, introduced: false, heard: Vec::new(), unsent: Vec::new() }));
+                    return Ok(State::Open(Open {
+                        stream,
+                        introduced: false,
+                        heard_at: clock.now(),
+                        heard: Vec::new(),
+                        unsent: Vec::new(),
+                    }));
                 }
                 if u128::from(clock.now().0 - since.0) >= CONNECT_LIMIT.as_micros() {
                     return Err(Reason::TimedOut);
@@ -86,6 +100,9 @@ impl Prober {
                 }
                 open.flush()?;
                 open.listen(clock, seen)?;
+                if u128::from(clock.now().0 - open.heard_at.0) >= GIVE_UP.as_micros() {
+                    return Err(Reason::TimedOut);
+                }
                 Ok(State::Open(open))
             }
         }
@@ -122,6 +139,7 @@ impl Open {
         let closed = dial::read(&self.stream, &mut self.heard).map_err(|error| Reason::of(&error, true))?;
         let at = clock.now();
         while let Some(line) = dial::take_line(&mut self.heard) {
+            self.heard_at = at;
             if self.introduced {
                 seen.echoes.push(LineEcho { line: number(&line, seen.sent.len())?, at });
             } else {

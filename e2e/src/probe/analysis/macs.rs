@@ -43,8 +43,8 @@ pub(super) fn seen(answers: &[NeighbourAnswer]) -> Vec<MacSeen> {
     seen
 }
 
-/// The longest time, in milliseconds, for which two MACs both answered.
-pub(super) fn longest_overlap_ms(answers: &[NeighbourAnswer]) -> f64 {
+/// The times in which one MAC answered without a longer silence, by their beginnings.
+fn spans(answers: &[NeighbourAnswer]) -> Vec<(Mac, At, At)> {
     let mut spans: Vec<(Mac, At, At)> = Vec::new();
     for &NeighbourAnswer { at, mac, .. } in answers {
         let last = spans.iter_mut().rev().find(|span| span.0 == mac);
@@ -53,6 +53,17 @@ pub(super) fn longest_overlap_ms(answers: &[NeighbourAnswer]) -> f64 {
             _ => spans.push((mac, at, at)),
         }
     }
+    spans
+}
+
+/// How often the address went from one MAC to another. Two that answer in turn count as one change.
+pub(super) fn moves(answers: &[NeighbourAnswer]) -> usize {
+    spans(answers).windows(2).filter(|pair| pair[0].0 != pair[1].0).count()
+}
+
+/// The longest time, in milliseconds, for which two MACs both answered.
+pub(super) fn longest_overlap_ms(answers: &[NeighbourAnswer]) -> f64 {
+    let spans = spans(answers);
     let mut longest: f64 = 0.0;
     for (index, &(mac, start, end)) in spans.iter().enumerate() {
         for &(other, other_start, other_end) in &spans[index + 1..] {
@@ -118,6 +129,15 @@ mod tests {
     #[test_case(vec![span(A, 0, 100), span(A, 500, 600), span(B, 200, 400)], 0.0; "two spans do not bridge a silence")]
     fn overlap(spans: Vec<Vec<NeighbourAnswer>>, expected: f64) {
         assert_eq!(longest_overlap_ms(&merged(spans.concat())), expected);
+    }
+
+    #[test_case(vec![span(A, 0, 500)], 0; "one MAC")]
+    #[test_case(vec![span(A, 0, 100), span(A, 900, 1200)], 0; "a silence is no move")]
+    #[test_case(vec![span(A, 0, 250), span(B, 210, 500)], 1; "make before break")]
+    #[test_case(vec![span(A, 0, 100), span(B, 400, 600), span(A, 900, 1200)], 2; "there and back")]
+    #[test_case(vec![span(A, 0, 500), span(B, 0, 500)], 1; "split brain")]
+    fn moves_are_counted(spans: Vec<Vec<NeighbourAnswer>>, expected: usize) {
+        assert_eq!(moves(&merged(spans.concat())), expected);
     }
 
     #[test]

@@ -99,6 +99,8 @@ pub struct NeighbourReport {
     pub two_macs_ms: f64,
     /// Solicitations answered with more than one MAC.
     pub contested: usize,
+    /// How often the address went from one MAC to another.
+    pub moves: usize,
 }
 
 /// Datagrams, or new connections.
@@ -203,6 +205,7 @@ impl NeighbourReport {
             macs: macs::seen(answers),
             two_macs_ms: macs::longest_overlap_ms(answers),
             contested: macs::contested(sent, answers),
+            moves: macs::moves(answers),
         }
     }
 }

@@ -1,0 +1,119 @@
+//! Endpoints of a Local Service come and go: its address is where one is, and no new connection is lost (P3).
+
+use anyhow::{Context, Result};
+
+use super::{nothing, phase};
+use crate::failover::{Drill, Owner, Place, Play, Promise, Traffic, Tried};
+use crate::fault::PodChoice;
+
+/// Pods end: connections to them end with them.
+const WITH_PODS: Promise = Promise { owner: Owner::Stays, traffic: Traffic::NoNewConnectionLost };
+
+pub(super) const DRILLS: &[Drill] = &[
+    Drill {
+        name: "endpoint-unready",
+        about: "the endpoint on the announcing node fails its readiness probe, and passes it again",
+        places: &[Place::Three, Place::Iptables],
+        more_services: 0,
+        tried: Tried::Always,
+        prepare: nothing,
+        phases: &[
+            phase("endpoint-unready", Promise::NOTHING, |take| {
+                take.strike(|play| play.stage.set_ready(&play.victim, false))
+            })
+            .local(Promise::HANDED_OVER)
+            .metallb("0.02 to 0.17 s"),
+            phase("endpoint-ready-again", Promise::NOTHING, |take| {
+                take.strike(|play| play.stage.set_ready(&play.victim, true))?;
+                readiness_seen(take.play, &take.play.victim, true)
+            }),
+        ],
+    },
+    Drill {
+        name: "endpoint-moves",
+        about: "the only endpoint is on the announcing node; one comes up elsewhere, and it goes",
+        places: &[Place::Three, Place::Iptables],
+        more_services: 0,
+        tried: Tried::Always,
+        prepare: |play| {
+            // Any endpoint will do for the Service with the policy Cluster: there is only one at a time.
+            let survives = crate::failover::stage::survives(&play.victim);
+            let any = format!(r#"{{"spec":{{"selector":{{"{survives}":null}}}}}}"#);
+            let survivors = format!(r#"{{"spec":{{"selector":{{"{survives}":"yes"}}}}}}"#);
+            play.stage.change_here(
+                &["patch", "service", "cluster", "--type=merge", "-p", &any],
+                &["patch", "service", "cluster", "--type=merge", "-p", &survivors],
+            )?;
+            others(play).try_for_each(|node| play.stage.set_ready(node, false))?;
+            others(play).try_for_each(|node| readiness_seen(play, node, false))
+        },
+        phases: &[phase("endpoint-moves", WITH_PODS, |take| {
+            let play = take.play;
+            let next = others(play).next().context("another node")?;
+            take.strike(|play| play.stage.set_ready(next, true))?;
+            readiness_seen(play, next, true)?;
+            play.stage.set_ready(&play.victim, false)
+        })
+        .local(Promise::HANDED_OVER)
+        .metallb("moves before kube-proxy is ready: 3 to 38 connections time out")],
+    },
+    Drill {
+        name: "endpoint-terminating",
+        about: "the pod on the announcing node is deleted; it serves on for 3 s",
+        places: &[Place::Three],
+        more_services: 0,
+        tried: Tried::Always,
+        prepare: nothing,
+        phases: &[phase("endpoint-terminating", Promise::NOTHING, |take| {
+            take.strike(|play| {
+                let pods = play.faults().pods(&PodChoice {
+                    namespace: play.stage.scene.namespace.clone(),
+                    selector: Some("app=echo".to_owned()),
+                    node: Some(play.victim.clone()),
+                    ..PodChoice::default()
+                })?;
+                play.faults().delete_pod(pods.first().context("an endpoint")?, None)
+            })
+        })
+        .local(Promise::HANDED_OVER)],
+    },
+    Drill {
+        name: "rolling-update",
+        about: "the pods are replaced node by node, each serving on for 3 s after it was asked to end",
+        places: &[Place::Three, Place::Iptables],
+        more_services: 0,
+        tried: Tried::Always,
+        prepare: nothing,
+        phases: &[phase("rolling-update", WITH_PODS, |take| {
+            take.strike(|play| {
+                for node in play.stage.nodes() {
+                    let name = format!("deployment/echo-{node}");
+                    play.stage.scene.kubectl_here(&["rollout", "restart", &name])?;
+                    rolled_out(play, node)?;
+                }
+                Ok(())
+            })
+        })
+        .local(Promise { owner: Owner::OneInTheEnd, traffic: Traffic::NoNewConnectionLost })
+        .metallb("13 to 23 errors a round (Local)")],
+    },
+];
+
+fn others<'a>(play: &'a Play<'_>) -> impl Iterator<Item = &'a String> {
+    play.stage.nodes().iter().filter(|node| **node != play.victim)
+}
+
+fn rolled_out(play: &Play<'_>, node: &str) -> Result<()> {
+    let name = format!("deployment/echo-{node}");
+    play.stage.scene.kubectl_here(&["rollout", "status", &name, "--timeout=90s"]).map(drop)
+}
+
+/// Waits until the API has a node's endpoint as ready or not.
+fn readiness_seen(play: &Play<'_>, node: &str, ready: bool) -> Result<()> {
+    let replicas = if ready { "1" } else { "" };
+    let name = format!("deployment/echo-{node}");
+    play.stage.wait(&format!("the endpoint on {node} to be {}", if ready { "ready" } else { "unready" }), || {
+        let said = play.stage.scene.kubectl_here(&["get", &name, "-o=jsonpath={.status.readyReplicas}"])?;
+        Ok((said == replicas).then_some(()))
+    })
+}

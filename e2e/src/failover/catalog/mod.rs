@@ -1,0 +1,95 @@
+//! The drills, by what fails.
+
+mod api;
+mod endpoints;
+mod moves;
+mod power;
+mod speaker;
+mod wire;
+
+use anyhow::Result;
+
+use super::{Drill, Phase, Play, Promise};
+
+/// What fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// A speaker, while its node lives.
+    Speaker,
+    /// A node's power.
+    Power,
+    /// The network.
+    Wire,
+    /// The API server, and something else meanwhile.
+    Api,
+    /// An endpoint of a Service.
+    Endpoints,
+    /// Nothing: a planned move.
+    Moves,
+}
+
+impl Subject {
+    /// All of them.
+    pub const ALL: [Self; 6] = [Self::Speaker, Self::Power, Self::Wire, Self::Api, Self::Endpoints, Self::Moves];
+
+    /// Its drills, in the order of their worth.
+    #[must_use]
+    pub fn drills(self) -> &'static [Drill] {
+        match self {
+            Self::Speaker => speaker::DRILLS,
+            Self::Power => power::DRILLS,
+            Self::Wire => wire::DRILLS,
+            Self::Api => api::DRILLS,
+            Self::Endpoints => endpoints::DRILLS,
+            Self::Moves => moves::DRILLS,
+        }
+    }
+}
+
+/// All drills.
+pub fn drills() -> impl Iterator<Item = &'static Drill> {
+    Subject::ALL.into_iter().flat_map(Subject::drills)
+}
+
+/// A drill that needs nothing done before.
+fn nothing(_: &Play<'_>) -> Result<()> {
+    Ok(())
+}
+
+/// A phase that promises the same for both policies.
+const fn phase(name: &'static str, promise: Promise, act: fn(&mut super::Take<'_>) -> Result<()>) -> Phase {
+    Phase { name, act, cluster: promise, local: promise, metallb: None }
+}
+
+impl Phase {
+    const fn metallb(self, did: &'static str) -> Self {
+        Self { metallb: Some(did), ..self }
+    }
+
+    const fn local(self, promise: Promise) -> Self {
+        Self { local: promise, ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_unique() {
+        let drill_names: Vec<_> = drills().map(|drill| drill.name).collect();
+        let phases: Vec<_> = drills().flat_map(|drill| drill.phases).map(|phase| phase.name).collect();
+        for names in [drill_names, phases] {
+            assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len(), "{names:?}");
+        }
+    }
+
+    #[test]
+    fn every_drill_is_done_somewhere() {
+        for drill in drills() {
+            assert!(!drill.places.is_empty() && !drill.phases.is_empty(), "{}", drill.name);
+        }
+    }
+}

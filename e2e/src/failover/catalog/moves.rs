@@ -1,0 +1,121 @@
+//! Planned moves: the new node announces before the old one stops (P3); and what must not move.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use herald_crds::advertisement::Failback;
+use herald_crds::{VirtualIP, names};
+use k8s_openapi::api::core::v1::Node;
+
+use super::{nothing, phase};
+use crate::failover::stage::is_ready;
+use crate::failover::{Drill, Place, Play, Promise, Take, Tried};
+use crate::fault::Fault;
+
+pub(super) const DRILLS: &[Drill] = &[
+    Drill {
+        name: "drain-taint",
+        about: "the announcing node gets the taint heraldlb.io/drain",
+        places: &[Place::Three, Place::Iptables],
+        more_services: 0,
+        tried: Tried::Always,
+        prepare: nothing,
+        phases: &[phase("drain-taint", Promise::HANDED_OVER, |take| {
+            let (taint, none) = (format!("{}=:NoSchedule", names::TAINT_DRAIN), format!("{}-", names::TAINT_DRAIN));
+            change(take, "taint", &taint, &none)
+        })],
+    },
+    Drill {
+        name: "exclude-label",
+        about: "the announcing node is excluded from external load balancers",
+        places: &[Place::Three],
+        more_services: 0,
+        tried: Tried::Always,
+        prepare: nothing,
+        phases: &[phase("exclude-label", Promise::HANDED_OVER, |take| {
+            let (label, none) = (format!("{}=", names::LABEL_EXCLUDE_NODE), format!("{}-", names::LABEL_EXCLUDE_NODE));
+            change(take, "label", &label, &none)
+        })],
+    },
+    Drill {
+        name: "cordoned-shutdown",
+        about: "the announcing node is cordoned, where nothing moves, and then its speaker ends",
+        places: &[Place::Three],
+        more_services: 0,
+        tried: Tried::Always,
+        prepare: nothing,
+        phases: &[
+            phase("cordon", Promise::NOTHING, |take| {
+                take.strike(|play| play.faults().inject(Fault::Cordoned { node: play.victim.clone() }))?;
+                take.lasts(Duration::from_secs(1), Duration::from_secs(5));
+                Ok(())
+            }),
+            phase("cordoned-shutdown", Promise::HANDED_OVER, |take| {
+                take.strike(|play| play.faults().delete_pod(play.speaker(&play.victim)?, None))
+            }),
+        ],
+    },
+    Drill {
+        name: "failback",
+        about: "with failback Always a preferred node whose cable is plugged back gets its addresses again",
+        places: &[Place::Three],
+        more_services: 0,
+        tried: Tried::Always,
+        prepare: |play| {
+            let node = format!("{{\"matchLabels\":{{\"kubernetes.io/hostname\":\"{}\"}}}}", play.victim);
+            let prefer = format!(
+                r#"{{"spec":{{"failback":"Always","preferredNodeSelectors":[{{"weight":100,"preference":{node}}}]}}}}"#
+            );
+            let any = r#"{"spec":{"failback":null,"preferredNodeSelectors":null}}"#;
+            let patch = |what| ["patch", "l2adv", &play.stage.scene.namespace, "--type=merge", "-p", what];
+            play.stage.change(&patch(prefer.as_str()), &patch(any))?;
+            play.stage.wait("the preference to be known", || {
+                let vips = play.stage.scene.virtual_ips()?;
+                let known = |vip: &VirtualIP| vip.spec.advertisements.iter().all(|r| r.failback == Failback::Always);
+                Ok(vips.iter().all(known).then_some(()))
+            })
+        },
+        phases: &[
+            phase("failback-cable-pulled", Promise::SUCCEEDED, |take| {
+                take.strike(|play| play.faults().inject(Fault::Cut(play.link())))
+            }),
+            phase("failback", Promise::HANDED_OVER, |take| {
+                take.strike(|play| play.faults().heal(&Fault::Cut(play.link())))
+            }),
+        ],
+    },
+    Drill {
+        name: "not-ready",
+        about: "the announcing node's kubelet hangs until the node is NotReady, and goes on",
+        places: &[Place::Three],
+        more_services: 0,
+        tried: Tried::Always,
+        prepare: nothing,
+        phases: &[
+            phase("not-ready", Promise::HANDED_OVER, |take| {
+                take.strike(|play| play.faults().inject(hung(play)))?;
+                take.play.stage.wait(&format!("{} to be NotReady", take.play.victim), || {
+                    let node: Option<Node> = take.play.stage.scene.get_cluster(&take.play.victim)?;
+                    Ok(node.is_some_and(|node| !is_ready(&node)).then_some(()))
+                })
+            })
+            .metallb("nothing happens"),
+            phase("ready-again", Promise::NOTHING, |take| {
+                take.strike(|play| play.faults().heal(&hung(play)))?;
+                take.play.stage.whole()
+            }),
+        ],
+    },
+];
+
+fn hung(play: &Play<'_>) -> Fault {
+    Fault::KubeletStopped { node: play.victim.clone() }
+}
+
+/// `kubectl taint` or `kubectl label` on the victim, undone when the drill is over.
+fn change(take: &mut Take<'_>, verb: &str, what: &str, undo: &str) -> Result<()> {
+    take.strike(|play| {
+        let node = play.victim.as_str();
+        play.stage.change(&[verb, "node", node, what], &[verb, "node", node, undo])
+    })
+}

@@ -1,0 +1,272 @@
+//! One drill, done and watched.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::Signal;
+use nix::time::{ClockId, clock_gettime};
+
+use super::look::{itself, look, only};
+use super::observation::{Herd, Seen, herd};
+use super::{Drill, Owner, Pace, Phase, Stage, Target};
+use crate::fault::{Fault, Faults, Link, PodFound};
+use crate::lab::Host;
+use crate::probe::analysis::MacSeen;
+use crate::probe::{Mac, Probe, ProbeSpec, Probers, Report, Running};
+
+/// How long anything may take that the product or Kubernetes does in seconds.
+const SOON: Duration = Duration::from_secs(45);
+
+/// How long everything is watched on after the fault is over: who would answer late, answers within this.
+const AFTERWARDS: Duration = Duration::from_secs(1);
+
+/// What a drill needs to know, found out before it begins: its faults may take the API server away.
+pub struct Play<'a> {
+    pub(super) stage: &'a Stage<'a>,
+    /// The node that has all the addresses, and to which the fault is done.
+    pub(super) victim: String,
+    pub(super) targets: Vec<Target>,
+    /// The addresses that are not probed.
+    pub(super) herd: Vec<IpAddr>,
+    speakers: BTreeMap<String, PodFound>,
+}
+
+/// A phase under way.
+pub struct Take<'a> {
+    pub(super) play: &'a Play<'a>,
+    watch: Running,
+    traffic: Running,
+    struck_ns: u64,
+}
+
+/// What came of a phase.
+#[derive(Debug, Clone)]
+pub struct Performance {
+    /// The phase.
+    pub phase: Phase,
+    /// What was seen of the probed addresses.
+    pub seen: Vec<Seen>,
+    /// When the other addresses were announced.
+    pub herd: Vec<Herd>,
+    /// A witness stalled: the figures say nothing.
+    pub void: bool,
+    /// The two clients' reports, to read.
+    pub reports: String,
+}
+
+impl std::fmt::Display for Performance {
+    /// The worst of each figure, on a line.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let worst = |figure: fn(&Seen) -> f64| self.seen.iter().map(figure).fold(0.0, f64::max);
+        let sum = |figure: fn(&Seen) -> usize| self.seen.iter().map(figure).sum::<usize>();
+        write!(
+            f,
+            "{}: answers missing {:.0} ms, traffic {:.0} ms; {} lost, {} reset, {} connections failed",
+            self.phase.name,
+            worst(|seen| seen.answer_gap_ms),
+            worst(|seen| seen.data_gap_ms),
+            sum(|seen| seen.lost),
+            sum(|seen| seen.resets),
+            sum(|seen| seen.failed_connections),
+        )?;
+        if let Some(last) = self.herd.iter().map(|herd| herd.announced_after_ms).max_by(f64::total_cmp) {
+            write!(f, "; {} more addresses announced after {last:.0} ms at most", self.herd.len())?;
+        }
+        if self.void { f.write_str("; VOID, a witness stalled") } else { Ok(()) }
+    }
+}
+
+/// Does a drill from beginning to end: everything is whole before, and again after it, whatever happens.
+///
+/// # Errors
+/// When a step fails, what was waited for did not come, or not everything could be made whole.
+pub fn perform(stage: &Stage<'_>, drill: &Drill) -> Result<Vec<Performance>> {
+    let played = Play::begin(stage, drill.more_services).and_then(|play| play.through(drill));
+    // After a failure too: the next drill gets a whole cluster.
+    let restored = stage.restore();
+    match (played, restored) {
+        (Ok(performances), Ok(())) => Ok(performances),
+        (Err(error), Ok(())) | (Ok(_), Err(error)) => Err(error),
+        (Err(error), Err(other)) => Err(error.context(format!("and the stage could not be restored: {other:#}"))),
+    }
+}
+
+impl<'a> Play<'a> {
+    fn begin(stage: &'a Stage<'a>, more: u16) -> Result<Self> {
+        let victim = stage.gather(more)?;
+        let targets = stage.targets()?;
+        let herd = if more == 0 { Vec::new() } else { stage.herd()? };
+        let speakers = stage.speakers()?.into_iter().map(|pod| (pod.node.clone(), pod)).collect();
+        let play = Self { stage, victim, targets, herd, speakers };
+        play.stage.calm(&play.addresses())?;
+        play.stage.settle();
+        Ok(play)
+    }
+
+    fn through(&self, drill: &Drill) -> Result<Vec<Performance>> {
+        (drill.prepare)(self).context("preparing")?;
+        drill.phases.iter().map(|phase| self.phase(phase).with_context(|| phase.name)).collect()
+    }
+
+    fn phase(&self, phase: &Phase) -> Result<Performance> {
+        let (lab, addresses) = (self.stage.lab(), self.addresses());
+        let before = self.look()?;
+        let spec = ProbeSpec::all(addresses);
+        let watch = Probe::start(lab, self.stage.watcher(), &spec.clone().with(Probers::NEIGHBOUR))?;
+        let talking = Probers { announcements: false, ..Probers::TRAFFIC };
+        let traffic = Probe::start(lab, self.stage.talker(), &spec.with(talking))?;
+        let mut take = Take { play: self, watch, traffic, struck_ns: 0 };
+        take.steady().context("before the fault")?;
+
+        let acted = (phase.act)(&mut take)
+            .and_then(|()| take.recovered())
+            .and_then(|()| self.settled(phase, &before))
+            .map(|()| std::thread::sleep(AFTERWARDS));
+        let Take { watch, traffic, struck_ns, .. } = take;
+        let (watch, traffic) = (watch.stop()?, traffic.stop()?);
+        let reports = format!("{watch}{traffic}");
+        acted.with_context(|| format!("what the clients saw:\n{reports}"))?;
+
+        let seen = self.targets.iter().map(|target| Seen::of(*target, &watch, &traffic));
+        let seen = seen.collect::<Option<Vec<_>>>().context("a report for each address")?;
+        let herd = self.herd_seen(phase, &watch, struck_ns)?;
+        let performance = Performance { phase: *phase, seen, herd, void: watch.void || traffic.void, reports };
+        self.stage.scene.bed.progress.step(format!("  {performance}"));
+        Ok(performance)
+    }
+
+    /// Waits until each probed address is answered for by one node, itself, which is the one it was or not, as promised.
+    fn settled(&self, phase: &Phase, before: &BTreeMap<IpAddr, Vec<MacSeen>>) -> Result<()> {
+        self.until("one owner to answer for each address, itself", |now| {
+            self.targets.iter().all(|target| {
+                let Some(owner) = answerer(now, target.address, itself) else { return false };
+                let moves = matches!(phase.promise(target.policy).owner, Owner::Succeeded | Owner::HandedOver);
+                !moves || answerer(before, target.address, only) != Some(owner)
+            })
+        })
+    }
+
+    /// The herd's times; every address of it must have gone where somebody lives.
+    fn herd_seen(&self, phase: &Phase, watch: &Report, struck_ns: u64) -> Result<Vec<Herd>> {
+        if self.herd.is_empty() || phase.cluster.owner != Owner::Succeeded {
+            return Ok(Vec::new());
+        }
+        let old = self.mac(&self.victim)?;
+        self.stage.wait("each of the many addresses to be answered for by one living node", || {
+            let now = look(self.stage.lab(), self.stage.watcher(), &self.herd)?;
+            Ok(now.values().all(|seen| only(seen).is_some_and(|mac| mac != old)).then_some(()))
+        })?;
+        let seen = herd(&self.herd, watch, struck_ns, old);
+        if seen.len() != self.herd.len() {
+            bail!("{} of {} addresses were announced by their new owners", seen.len(), self.herd.len());
+        }
+        Ok(seen)
+    }
+
+    // What acts use.
+
+    pub(super) fn addresses(&self) -> Vec<IpAddr> {
+        self.targets.iter().map(|target| target.address).collect()
+    }
+
+    pub(super) fn faults(&self) -> Faults<'a> {
+        self.stage.faults()
+    }
+
+    pub(super) fn host(&self, node: &str) -> Result<Host> {
+        self.stage.lab().host(node)
+    }
+
+    pub(super) fn mac(&self, node: &str) -> Result<Mac> {
+        Ok(self.host(node)?.mac(self.stage.segment)?.into())
+    }
+
+    /// The victim's plug in the segment.
+    pub(super) fn link(&self) -> Link {
+        Link { host: self.victim.clone(), segment: self.stage.segment }
+    }
+
+    pub(super) fn power_off(&self) -> Result<()> {
+        self.faults().inject(Fault::PoweredOff { host: self.victim.clone() })
+    }
+
+    /// The speaker on a node, as it was when the drill began.
+    pub(super) fn speaker(&self, node: &str) -> Result<&PodFound> {
+        self.speakers.get(node).with_context(|| format!("a speaker on {node}"))
+    }
+
+    /// Ends the speaker on the victim by a signal.
+    pub(super) fn signal_speaker(&self, signal: Signal) -> Result<()> {
+        self.faults().signal(self.speaker(&self.victim)?, signal)
+    }
+
+    /// All speakers, as they were when the drill began.
+    pub(super) fn speakers(&self) -> impl Iterator<Item = &PodFound> {
+        self.speakers.values()
+    }
+
+    pub(super) fn look(&self) -> Result<BTreeMap<IpAddr, Vec<MacSeen>>> {
+        look(self.stage.lab(), self.stage.watcher(), &self.addresses())
+    }
+
+    /// Looks at who answers until it is as it should be.
+    pub(super) fn until(
+        &self,
+        what: &str,
+        mut holds: impl FnMut(&BTreeMap<IpAddr, Vec<MacSeen>>) -> bool,
+    ) -> Result<()> {
+        let mut last = BTreeMap::new();
+        let waited = self.stage.scene.bed.wait_for(what, SOON, || {
+            last = self.look()?;
+            Ok(holds(&last).then_some(()))
+        });
+        waited.with_context(|| format!("who answered last: {last:?}"))
+    }
+
+    /// Waits until the victim answers for nothing any more.
+    pub(super) fn until_succeeded(&self) -> Result<()> {
+        let old = self.mac(&self.victim)?;
+        self.until(&format!("others to answer for what {} had", self.victim), |now| {
+            now.values().all(|seen| itself(seen).is_some_and(|mac| mac != old))
+        })
+    }
+}
+
+impl Take<'_> {
+    /// Marks the moment of the fault, and does it.
+    pub(super) fn strike(&mut self, fault: impl FnOnce(&Play<'_>) -> Result<()>) -> Result<()> {
+        let now = clock_gettime(ClockId::CLOCK_MONOTONIC).context("reading the clock")?;
+        self.struck_ns = u64::try_from(Duration::from(now).as_nanos()).context("the monotonic clock")?;
+        fault(self.play)
+    }
+
+    /// Waits until everything that is asked for and sent is answered again.
+    pub(super) fn recovered(&mut self) -> Result<()> {
+        self.watch.steady_again(SOON).context("nobody answers for an address")?;
+        self.traffic.steady_again(SOON).context("traffic does not flow")
+    }
+
+    /// The length of a fault that has one.
+    pub(super) fn lasts(&self, short: Duration, full: Duration) {
+        // Not a condition waited for: the fault itself.
+        std::thread::sleep(match self.play.stage.pace {
+            Pace::Short => short,
+            Pace::Full => full,
+        });
+    }
+
+    fn steady(&mut self) -> Result<()> {
+        self.watch.steady(SOON)?;
+        self.traffic.steady(SOON)
+    }
+}
+
+fn answerer(
+    seen: &BTreeMap<IpAddr, Vec<MacSeen>>,
+    address: IpAddr,
+    who: impl Fn(&[MacSeen]) -> Option<Mac>,
+) -> Option<Mac> {
+    who(seen.get(&address)?)
+}

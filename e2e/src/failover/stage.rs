@@ -1,0 +1,347 @@
+//! Where drills are done: an endpoint on each node, two Services before them, two clients; and how everything is made
+//! whole again.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use k8s_openapi::api::core::v1::{Node, Pod};
+
+use super::look::{itself, look};
+use super::{Policy, hellos, services};
+use crate::fault::{Faults, PodChoice, PodFound};
+use crate::lab::{Host, Lab};
+use crate::probe::{Probe, ProbeSpec, Probers};
+use crate::scenario::{Scene, install};
+
+/// A booting node is Ready within 10 s; the rest is for a busy machine.
+const WHOLE_WITHIN: Duration = Duration::from_secs(120);
+
+/// A length of traffic without a failed connection: 20 of them to each address.
+const CALM: Duration = Duration::from_millis(400);
+
+/// An owner announces a new address for 3 s (docs/protocol.md, section 25).
+const ROUNDS: Duration = Duration::from_millis(3200);
+
+/// One request to a pod, from its own node.
+const REQUEST: Duration = Duration::from_secs(1);
+
+/// How long faults last that have a length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// Long enough for every timer of the protocol that bears on the fault: for scenarios.
+    Short,
+    /// As long as the benchmark reports it.
+    Full,
+}
+
+/// A namespace with everything drills need.
+pub struct Stage<'a> {
+    pub(super) scene: &'a Scene<'a>,
+    pub(super) segment: u8,
+    pub(super) pace: Pace,
+    nodes: Vec<String>,
+    talker: Host,
+    watcher: Host,
+    /// Arguments of kubectl that undo what drills changed in the cluster.
+    undo: RefCell<Vec<Vec<String>>>,
+    placed: RefCell<Option<Placed>>,
+}
+
+/// The Services as they were made last.
+#[derive(Clone)]
+struct Placed {
+    node: String,
+    /// Besides the two that are probed.
+    more: u16,
+    at: Instant,
+}
+
+/// Label of the endpoints that are there when a node is not.
+pub(super) fn survives(node: &str) -> String {
+    format!("survives-{node}")
+}
+
+impl<'a> Stage<'a> {
+    /// Sets the stage in the scene's namespace: a pool for so many dual-stack Services on a segment, and an endpoint on
+    /// each node.
+    ///
+    /// # Errors
+    /// When the laboratory has fewer than two clients, or something does not come up.
+    pub fn set(scene: &'a Scene<'a>, segment: u8, services: u16, pace: Pace) -> Result<Self> {
+        let lab = scene.bed.lab();
+        let [talker, watcher, ..] = <[Host; 2]>::try_from(lab.clients()?.into_iter().take(2).collect::<Vec<_>>())
+            .ok()
+            .context("two clients: one talks, one watches")?;
+        let nodes: Vec<String> = lab.nodes()?.iter().map(|node| node.name().to_owned()).collect();
+        scene.pool(&scene.namespace, &services::ranges(segment, scene.block(), services))?;
+        for node in &nodes {
+            scene.apply(&endpoint(node, &nodes))?;
+        }
+        let stage =
+            Self { scene, segment, pace, nodes, talker, watcher, undo: RefCell::default(), placed: RefCell::default() };
+        stage.whole()?;
+        Ok(stage)
+    }
+
+    /// The nodes' names.
+    #[must_use]
+    pub fn nodes(&self) -> &[String] {
+        &self.nodes
+    }
+
+    pub(super) fn lab(&self) -> &'a Lab {
+        self.scene.bed.lab()
+    }
+
+    pub(super) fn faults(&self) -> Faults<'a> {
+        Faults::of(self.lab())
+    }
+
+    /// The client whose traffic is measured; nothing else is done from it, so that nothing refreshes its caches.
+    pub(super) fn talker(&self) -> &str {
+        self.talker.name()
+    }
+
+    /// The client that asks who has an address.
+    pub(super) fn watcher(&self) -> &str {
+        self.watcher.name()
+    }
+
+    /// Makes sure that one node has all the addresses, and returns it. Where the last drill left them all in their
+    /// place, they stay.
+    pub(super) fn gather(&self, more: u16) -> Result<String> {
+        let placed = self.placed.borrow().clone();
+        if let Some(placed) = placed
+            && placed.more == more
+            && self.all_answered_by(&placed.node)?
+        {
+            return Ok(placed.node);
+        }
+        let node = self.nodes.first().context("a node")?;
+        self.placed.replace(None);
+        self.place(node, more)?;
+        self.wait(&format!("{node} to answer for all addresses"), || Ok(self.all_answered_by(node)?.then_some(())))?;
+        self.placed.replace(Some(Placed { node: node.clone(), more, at: Instant::now() }));
+        Ok(node.clone())
+    }
+
+    /// Waits until the addresses are nothing new any more: their owner has announced them for the last time.
+    pub(super) fn settle(&self) {
+        let placed = self.placed.borrow().as_ref().map(|placed| placed.at);
+        if let Some(left) = placed.and_then(|at| ROUNDS.checked_sub(at.elapsed())) {
+            // What is waited for is that nothing more comes.
+            std::thread::sleep(left);
+        }
+    }
+
+    fn all_answered_by(&self, node: &str) -> Result<bool> {
+        let mac = self.lab().host(node)?.mac(self.segment)?.into();
+        let addresses: Vec<IpAddr> = self.targets()?.iter().map(|target| target.address).collect();
+        let seen = look(self.lab(), self.watcher(), &addresses)?;
+        Ok(addresses.len() == 2 * Policy::ALL.len() && seen.values().all(|seen| itself(seen) == Some(mac)))
+    }
+
+    /// Changes something in the cluster by kubectl, to be undone when the drill is over.
+    pub(super) fn change(&self, what: &[&str], undo: &[&str]) -> Result<()> {
+        self.undo.borrow_mut().push(undo.iter().map(|&word| word.to_owned()).collect());
+        self.scene.kubectl(what).map(drop)
+    }
+
+    /// The same in the stage's namespace.
+    pub(super) fn change_here(&self, what: &[&str], undo: &[&str]) -> Result<()> {
+        let here = ["-n", self.scene.namespace.as_str()];
+        self.change(&[&here[..], what].concat(), &[&here[..], undo].concat())
+    }
+
+    /// Switches how the endpoint on a node answers its readiness probe.
+    pub(super) fn set_ready(&self, node: &str, ready: bool) -> Result<()> {
+        let endpoints = self.endpoints()?;
+        let (_, address) = endpoints.iter().find(|(at, _)| at == node).with_context(|| format!("a pod on {node}"))?;
+        let request = format!("POST /ready?set={ready} HTTP/1.1\r\nHost: echo\r\nConnection: close\r\n\r\n");
+        let answer = self.lab().host(node)?.inside(|| {
+            let mut stream = TcpStream::connect_timeout(address, REQUEST)?;
+            stream.set_read_timeout(Some(REQUEST))?;
+            stream.write_all(request.as_bytes())?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer)?;
+            Ok(answer)
+        })?;
+        anyhow::ensure!(answer.starts_with("HTTP/1.1 200"), "{address} answered {answer}");
+        Ok(())
+    }
+
+    /// Undoes every fault and change and waits until nothing is left of them.
+    pub(super) fn restore(&self) -> Result<()> {
+        self.faults().heal_all()?;
+        for command in self.undo.take().into_iter().rev() {
+            self.scene.kubectl(&command.iter().map(String::as_str).collect::<Vec<_>>())?;
+        }
+        self.fresh_speakers()?;
+        self.whole()?;
+        self.nodes.iter().try_for_each(|node| self.set_ready(node, true))?;
+        self.wait("every endpoint to be ready, and no other to be left", || {
+            let pods = self.echo_pods()?;
+            Ok((pods.len() == self.nodes.len() && pods.iter().all(is_serving)).then_some(()))
+        })
+    }
+
+    /// Takes away what would bear on others than this stage: an L2Advertisement ends the rule that, without any, every
+    /// pool is announced.
+    ///
+    /// # Errors
+    /// When it does not go.
+    pub fn leave(&self) -> Result<()> {
+        self.clear()?;
+        self.scene.kubectl(&["delete", "l2adv", &self.scene.namespace, "--ignore-not-found"]).map(drop)
+    }
+
+    /// Waits until nodes, endpoints and speakers are as they should be.
+    pub(super) fn whole(&self) -> Result<()> {
+        self.wait("every node to be Ready", || {
+            let nodes = self.scene.list_cluster::<Node>()?;
+            Ok(nodes.iter().all(is_ready).then_some(()))
+        })?;
+        install::wait_for_rollout(self.lab())?;
+        self.wait("an endpoint on each node", || Ok(self.endpoints_serve()?.then_some(())))?;
+        self.wait("every speaker to be active and to hear all others", || Ok(self.speakers_stand()?.then_some(())))
+    }
+
+    /// The kubelet waits longer with each restart of a container (CrashLoopBackOff); what a drill measures must not
+    /// depend on how many went before.
+    fn fresh_speakers(&self) -> Result<()> {
+        for pod in self.speakers()? {
+            let restarts = "-o=jsonpath={.status.containerStatuses[*].restartCount}";
+            let said = self.scene.kubectl(&["get", "pod", "-n", &pod.namespace, &pod.name, restarts])?;
+            if said.split_whitespace().any(|count| count != "0") {
+                self.scene.kubectl(&["delete", "pod", "-n", &pod.namespace, &pod.name, "--timeout=60s"])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The speakers' pods.
+    pub(super) fn speakers(&self) -> Result<Vec<PodFound>> {
+        self.faults().pods(&PodChoice {
+            namespace: install::NAMESPACE.to_owned(),
+            selector: Some("app.kubernetes.io/component=speaker".to_owned()),
+            ..PodChoice::default()
+        })
+    }
+
+    /// Whether there is one endpoint on each node, and each answers on its node. (For a while after a node lost power
+    /// the API still shows its pods as they were.)
+    fn endpoints_serve(&self) -> Result<bool> {
+        let pods = self.endpoints()?;
+        if pods.len() != self.nodes.len() {
+            return Ok(false);
+        }
+        for (node, address) in pods {
+            let host = self.lab().host(&node)?;
+            if host.inside(|| Ok(TcpStream::connect_timeout(&address, REQUEST)?)).is_err() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Node and HTTP address of each endpoint that is not about to end.
+    pub(super) fn endpoints(&self) -> Result<Vec<(String, SocketAddr)>> {
+        let pods = self.echo_pods()?.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
+        let place = |pod: Pod| {
+            let address: IpAddr = pod.status?.pod_ip?.parse().ok()?;
+            Some((pod.spec?.node_name?, SocketAddr::new(address, 8080)))
+        };
+        Ok(pods.filter_map(place).collect())
+    }
+
+    fn echo_pods(&self) -> Result<Vec<Pod>> {
+        let mut pods = self.scene.list::<Pod>()?;
+        let is_echo = |labels: &BTreeMap<String, String>| labels.get("app").is_some_and(|app| app == "echo");
+        pods.retain(|pod| pod.metadata.labels.as_ref().is_some_and(is_echo));
+        Ok(pods)
+    }
+
+    fn speakers_stand(&self) -> Result<bool> {
+        let heard = hellos::heard(&self.watcher, self.watcher.interface(self.segment)?)?;
+        let others = self.nodes.len() - 1;
+        for node in self.lab().nodes()? {
+            let stands = heard.get(&node.mac(self.segment)?.into());
+            if stands.is_none_or(|standing| !standing.active || usize::from(standing.peers) < others) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Waits until no connection to any of the addresses fails: kube-proxy may lag behind.
+    pub(super) fn calm(&self, addresses: &[IpAddr]) -> Result<()> {
+        let probers = Probers { neighbour: false, udp: false, stream: false, connections: true, announcements: false };
+        let spec = ProbeSpec::all(addresses.iter().copied()).with(probers);
+        self.wait("connections that do not fail", || {
+            let running = Probe::start(self.lab(), self.talker(), &spec)?;
+            // Nothing can be waited for: that none fails is what is looked for.
+            std::thread::sleep(CALM);
+            let report = running.stop()?;
+            let calm = |target: &crate::probe::analysis::TargetReport| {
+                target.connections.as_ref().is_some_and(|c| c.answers.lost == 0 && c.answers.answered > 0)
+            };
+            Ok(report.targets.iter().all(calm).then_some(()))
+        })
+    }
+
+    /// Looks at a condition until it holds.
+    pub(super) fn wait<T>(&self, what: &str, look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+        self.scene.bed.wait_for(what, WHOLE_WITHIN, look)
+    }
+}
+
+pub(super) fn is_ready(node: &Node) -> bool {
+    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
+    conditions.is_some_and(|all| all.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
+}
+
+fn is_serving(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+    let ready = conditions.is_some_and(|all| all.iter().any(|c| c.type_ == "Ready" && c.status == "True"));
+    ready && pod.metadata.deletion_timestamp.is_none()
+}
+
+/// A Deployment of one echo server on a node. It serves for 3 s after it was asked to end, and its successor starts
+/// after it has ended, as a DaemonSet's does.
+fn endpoint(node: &str, nodes: &[String]) -> String {
+    let others: String =
+        nodes.iter().filter(|other| *other != node).map(|other| format!(", {}: 'yes'", survives(other))).collect();
+    format!(
+        r"
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: echo-{node}, labels: {{app: echo}}}}
+spec:
+  replicas: 1
+  strategy: {{type: Recreate}}
+  selector: {{matchLabels: {{on: {node}}}}}
+  template:
+    metadata: {{labels: {{app: echo, on: {node}{others}}}}}
+    spec:
+      nodeSelector: {{kubernetes.io/hostname: {node}}}
+      tolerations: [{{operator: Exists}}]
+      terminationGracePeriodSeconds: 10
+      containers:
+        - name: echo
+          image: {image}
+          imagePullPolicy: Never
+          args: [--linger, '3']
+          env:
+            - {{name: POD_NAME, valueFrom: {{fieldRef: {{fieldPath: metadata.name}}}}}}
+            - {{name: POD_NAMESPACE, valueFrom: {{fieldRef: {{fieldPath: metadata.namespace}}}}}}
+            - {{name: NODE_NAME, valueFrom: {{fieldRef: {{fieldPath: spec.nodeName}}}}}}
+            - {{name: POD_IP, valueFrom: {{fieldRef: {{fieldPath: status.podIP}}}}}}
+          readinessProbe: {{httpGet: {{path: /ready, port: 8080}}, periodSeconds: 1, failureThreshold: 1}}
+",
+        image = install::ECHO_IMAGE
+    )
+}

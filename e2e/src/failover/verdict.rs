@@ -1,0 +1,107 @@
+//! What was seen, held against what was promised. No figure in milliseconds is judged here: those are the benchmark's.
+
+use super::{Owner, Phase, Seen, Traffic};
+
+/// What of a promise was broken, in words; nothing if it was kept.
+#[must_use]
+pub fn violations(phase: &Phase, seen: &Seen) -> Vec<String> {
+    let promise = phase.promise(seen.target.policy);
+    let mut broken = Vec::new();
+    let mut demand = |kept: bool, what: String| {
+        if !kept {
+            broken.push(format!("{}, {} ({}): {what}", phase.name, seen.target.address, seen.target.policy));
+        }
+    };
+    demand(!seen.macs.is_empty(), "nobody answered for it".to_owned());
+    demand(!seen.unanswered_at_the_end, "it was unanswered at the end".to_owned());
+    match promise.owner {
+        Owner::Stays => demand(seen.macs.len() <= 1, format!("its owner should stay, but {:?} answered", seen.macs)),
+        Owner::Succeeded => {
+            demand(seen.moves == 1, format!("it should move once, and moved {} times: {:?}", seen.moves, seen.macs));
+            demand(seen.contested == 0, format!("{} questions were answered with two MACs", seen.contested));
+        }
+        Owner::HandedOver => {
+            demand(seen.moves == 1, format!("it should move once, and moved {} times: {:?}", seen.moves, seen.macs));
+        }
+        Owner::OneInTheEnd => {}
+    }
+    match promise.traffic {
+        Traffic::Unbroken => {
+            demand(seen.lost == 0, format!("{} datagrams or lines were lost", seen.lost));
+            demand(seen.resets == 0, format!("{} connections were reset", seen.resets));
+            demand(seen.failed_connections == 0, format!("{} new connections failed", seen.failed_connections));
+        }
+        Traffic::NoNewConnectionLost => {
+            demand(seen.failed_connections == 0, format!("{} new connections failed", seen.failed_connections));
+        }
+        Traffic::Resumes => {}
+    }
+    broken
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::failover::{Policy, Promise, Target};
+    use crate::probe::Mac;
+    use test_case::test_case;
+
+    const A: Mac = Mac([2, 0, 0, 0, 0, 0xa]);
+    const B: Mac = Mac([2, 0, 0, 0, 0, 0xb]);
+
+    fn quiet() -> Seen {
+        Seen {
+            target: Target { address: [192, 0, 2, 10].into(), policy: Policy::Cluster },
+            lost: 0,
+            resets: 0,
+            failed_connections: 0,
+            moves: 0,
+            contested: 0,
+            two_macs_ms: 0.0,
+            answer_gap_ms: 0.0,
+            data_gap_ms: 0.0,
+            macs: vec![A],
+            unanswered_at_the_end: false,
+        }
+    }
+
+    fn moved() -> Seen {
+        Seen { moves: 1, macs: vec![A, B], lost: 3, resets: 1, answer_gap_ms: 300.0, ..quiet() }
+    }
+
+    fn phase(cluster: Promise) -> Phase {
+        // The Local Service is promised the least, so that a mix-up of the two is seen.
+        Phase { name: "a fault", act: |_| Ok(()), cluster, local: Promise::ONE_IN_THE_END, metallb: None }
+    }
+
+    #[test_case(Promise::NOTHING, quiet(), 0; "nothing happened")]
+    #[test_case(Promise::NOTHING, Seen { answer_gap_ms: 900.0, ..quiet() }, 0; "a time is no violation")]
+    #[test_case(Promise::NOTHING, Seen { lost: 1, ..quiet() }, 1; "a lost datagram")]
+    #[test_case(Promise::NOTHING, Seen { resets: 1, failed_connections: 1, ..quiet() }, 2; "a reset of a new connection")]
+    #[test_case(Promise::NOTHING, Seen { macs: vec![A, B], moves: 1, ..quiet() }, 1; "another owner")]
+    #[test_case(Promise::NOTHING, Seen { macs: Vec::new(), ..quiet() }, 1; "no owner")]
+    #[test_case(Promise::NOTHING, Seen { unanswered_at_the_end: true, ..quiet() }, 1; "not back at the end")]
+    #[test_case(Promise::SUCCEEDED, moved(), 0; "succession")]
+    #[test_case(Promise::SUCCEEDED, quiet(), 1; "no successor")]
+    #[test_case(Promise::SUCCEEDED, Seen { moves: 3, ..moved() }, 1; "there and back and there")]
+    #[test_case(Promise::SUCCEEDED, Seen { contested: 2, ..moved() }, 1; "both answered")]
+    #[test_case(Promise::HANDED_OVER, Seen { contested: 2, ..moved() }, 0; "make before break")]
+    #[test_case(Promise::HANDED_OVER, Seen { failed_connections: 1, ..moved() }, 1; "a new connection failed")]
+    #[test_case(Promise::ONE_IN_THE_END, Seen { moves: 3, failed_connections: 9, ..moved() }, 0; "whatever happens")]
+    fn promises(promise: Promise, seen: Seen, broken: usize) {
+        let found = violations(&phase(promise), &seen);
+        assert_eq!(found.len(), broken, "{found:#?}");
+    }
+
+    #[test]
+    fn the_policy_chooses_the_promise() {
+        let seen = Seen { target: Target { policy: Policy::Local, ..quiet().target }, ..moved() };
+        assert_eq!(violations(&phase(Promise::NOTHING), &seen), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_violation_says_what_and_where() {
+        let found = violations(&phase(Promise::NOTHING), &Seen { resets: 2, ..quiet() });
+        assert_eq!(found, ["a fault, 192.0.2.10 (Cluster): 2 connections were reset"]);
+    }
+}

@@ -1,0 +1,72 @@
+//! Interfaces and addresses that come while the speaker runs: an address is announced where its subnet is.
+
+use anyhow::{Context, Result, ensure};
+use ipnet::{IpNet, Ipv4Net};
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::{Expose, Scene};
+use crate::fault::{Fault, Faults, Link};
+
+/// Subnets that no host has at first.
+const PLUGGED: u8 = 30;
+const ADDED: u8 = 31;
+
+/// A node gets one more interface, and another node one more address: each in a subnet that holds a Service's address.
+pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
+    let faults = Faults::of(scene.bed.lab());
+    let result = try_each(scene, &faults);
+    // Whatever was found, the next scenario gets a whole cluster.
+    faults.heal_all()?;
+    result
+}
+
+fn try_each(scene: &Scene<'_>, faults: &Faults<'_>) -> Result<()> {
+    let address = |subnet| IpAddr::from(Ipv4Addr::new(10, subnet, scene.block(), 1));
+    let own = |subnet, low| Ok::<_, anyhow::Error>(IpNet::from(Ipv4Net::new(Ipv4Addr::new(10, subnet, 0, low), 16)?));
+    let nodes = scene.bed.lab().nodes()?;
+    let [first, second, ..] = nodes.as_slice() else { anyhow::bail!("two nodes are needed") };
+    let link = |host: &str| Link { host: host.to_owned(), segment: 0 };
+    // The client is on the same link in every subnet.
+    for subnet in [PLUGGED, ADDED] {
+        let link = link(scene.client()?.name());
+        faults.inject(Fault::AddressAdded { link, address: own(subnet, 99)? })?;
+    }
+    scene.pool(&scene.namespace, &[address(PLUGGED).to_string(), address(ADDED).to_string()])?;
+    scene.deploy_echo(1)?;
+    for (name, subnet) in [("plugged", PLUGGED), ("added", ADDED)] {
+        let annotations = format!("{{heraldlb.io/addresses: {:?}}}", address(subnet).to_string());
+        scene.expose(&Expose { annotations: &annotations, ..Expose::ours(name) })?;
+        ensure!(scene.external_ip(name)? == address(subnet), "{name} gets the address it asks for");
+    }
+
+    let number = faults.next_interface(first.name())?;
+    let plugged = Fault::InterfaceAdded { link: link(first.name()), number, address: Some(own(PLUGGED, 11)?) };
+    faults.inject(plugged.clone())?;
+    announced_on(scene, address(PLUGGED), first.name(), &format!("eth{number}"))?;
+
+    faults.inject(Fault::AddressAdded { link: link(second.name()), address: own(ADDED, 12)? })?;
+    announced_on(scene, address(ADDED), second.name(), second.interface(0)?)?;
+
+    faults.heal(&plugged)?;
+    scene.eventually("the unplugged interface to be left", || {
+        let status = scene.virtual_ip(address(PLUGGED))?.and_then(|vip| vip.status);
+        Ok(status.is_none_or(|s| s.interface.is_none_or(|i| i != format!("eth{number}"))).then_some(()))
+    })
+}
+
+/// Waits until a node announces the address on this interface, and checks that it is who answers.
+fn announced_on(scene: &Scene<'_>, address: IpAddr, node: &str, interface: &str) -> Result<()> {
+    let mac = scene.eventually(&format!("{node} to announce {address} on {interface}"), || {
+        let Some(vip) = scene.virtual_ip(address)? else { return Ok(None) };
+        let announced = vip.announced().is_some_and(|c| c.status == "True");
+        let status = vip.status.context("a status")?;
+        let here = status.node.as_deref() == Some(node) && status.interface.as_deref() == Some(interface);
+        Ok(status.mac_address.filter(|_| announced && here))
+    })?;
+    scene.eventually(&format!("{address} to be answered by {mac} alone"), || {
+        let macs = scene.who_has(address)?;
+        Ok((macs.iter().map(ToString::to_string).collect::<Vec<_>>() == [mac.clone()]).then_some(()))
+    })?;
+    scene.reachable(address)?;
+    Ok(())
+}

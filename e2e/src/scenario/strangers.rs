@@ -1,0 +1,232 @@
+//! Somebody else has the address: a host outside the cluster, before or after the first announcement; a node of the
+//! cluster; another cluster on the same segment.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use herald_crds::virtual_ip::AnnouncedReason;
+use herald_crds::{AddressPool, names};
+use herald_segment::claim::{Birth, Claim, ClaimKey, Digest, Epoch, Reason};
+use herald_segment::mac::MacAddr;
+use herald_segment::node::{Incarnation, NodeName};
+use herald_segment::wire::{Body, Change, ETHERTYPE, Frame, GROUP, Hello, Key, Keyring, Sender, State, VERSION, delta};
+
+use super::{Expose, Scene};
+use crate::fault::{Fault, Faults, Link};
+use crate::lab::Host;
+use crate::lab::plan::node_subnets;
+use crate::probe::frame::arp_request;
+use crate::probe::{Mac, Probe, ProbeSpec, Probers};
+
+/// A host holds the first addresses of the pool, one of each family: they are not announced, not even once, but put
+/// aside, and the Service gets others.
+pub(super) fn first(scene: &Scene<'_>) -> Result<()> {
+    let stranger = stranger(scene)?;
+    let v6 = v6_range(scene);
+    scene.pool(&scene.namespace, &[scene.range(1, 9), format!("{}-{}", v6(1), v6(9))])?;
+    scene.deploy_echo(1)?;
+    let taken = [scene.address(1), v6(1)];
+    healed(scene, |faults| {
+        for address in taken {
+            faults.inject(takes(&stranger, address))?;
+        }
+        let recorder = Probers { neighbour: false, ..Probers::NEIGHBOUR };
+        let spec = ProbeSpec::all(taken).with(recorder);
+        let recording = Probe::start(scene.bed.lab(), scene.client()?.name(), &spec)?;
+        let families = "ipFamilyPolicy: RequireDualStack, ipFamilies: [IPv4, IPv6],";
+        scene.expose(&Expose { spec: families, ..Expose::ours("web") })?;
+
+        let expected = [scene.address(2), v6(2)];
+        scene.eventually("an address of each family that nobody has", || {
+            Ok((scene.ingress("web")? == expected).then_some(()))
+        })?;
+        for address in expected {
+            scene.announcer(address)?;
+        }
+        scene.reachable(scene.address(2))?;
+        let said = recording.stop()?.announcements;
+        let theirs = Mac::from(stranger.mac(0)?);
+        let wrong: Vec<_> = said.iter().filter(|a| taken.contains(&a.address) && a.mac != theirs).collect();
+        ensure!(wrong.is_empty(), "a stranger's address was announced: {wrong:?}");
+
+        let pool: AddressPool = scene.get_cluster(&scene.namespace)?.context("the pool")?;
+        let aside = pool.status.map(|status| status.quarantined).unwrap_or_default();
+        let mac = stranger.mac(0)?.to_string();
+        for address in taken {
+            let found = aside.iter().find(|q| q.address == address.to_string());
+            let found = found.with_context(|| format!("{address} is not put aside: {aside:?}"))?;
+            ensure!(found.mac_address == mac, "{found:?} does not name {mac}");
+        }
+        scene.eventually(&format!("a Warning on the Service that names the stranger {mac}"), || {
+            let events = scene.events("web")?;
+            Ok(events.iter().any(|(kind, _, note)| kind == "Warning" && note.contains(&mac)).then_some(()))
+        })?;
+        Ok(())
+    })
+}
+
+/// A host takes an address that is announced: it is defended and reported, and stays where it is.
+pub(super) fn later(scene: &Scene<'_>) -> Result<()> {
+    let (address, node) = scene.announced_service(1)?;
+    let stranger = stranger(scene)?;
+    let (theirs, ours) = (Mac::from(stranger.mac(0)?), Mac::from(scene.bed.lab().host(&node)?.mac(0)?));
+    let IpAddr::V4(ip) = address else { bail!("{address} is not IPv4") };
+    healed(scene, |faults| {
+        let recorder = Probers { neighbour: false, ..Probers::NEIGHBOUR };
+        let spec = ProbeSpec::all([address]).with(recorder);
+        let recording = Probe::start(scene.bed.lab(), scene.client()?.name(), &spec)?;
+        faults.inject(takes(&stranger, address))?;
+        // What a host says that has just come up with an address (RFC 5227 section 2.3).
+        faults.send_frame(stranger.name(), stranger.interface(0)?, &arp_request(theirs, ip, ip))?;
+        let sentence = scene.eventually("the VirtualIP to report the conflict", || {
+            let conditions = scene.virtual_ip(address)?.and_then(|vip| vip.status).map(|s| s.conditions);
+            let found = conditions.unwrap_or_default().into_iter().find(|c| c.type_ == names::CONDITION_CONFLICT);
+            Ok(found.filter(|c| c.status == "True").map(|c| c.message))
+        })?;
+        ensure!(sentence.contains(&theirs.to_string()), "it names the stranger {theirs}: {sentence}");
+        let said = recording.stop()?.announcements;
+        let claimed = said.iter().find(|a| a.address == address && a.mac == theirs).context("the stranger's frame")?;
+        let defended = said.iter().any(|a| a.address == address && a.mac == ours && a.last_ms >= claimed.first_ms);
+        ensure!(defended, "{node} did not defend {address}: {said:?}");
+        ensure!(scene.ingress("web")? == [address], "the Service keeps its address");
+        ensure!(scene.announcer(address)? == node, "the address stays where it is");
+        Ok(())
+    })?;
+    scene.answered_by(address, &node)?;
+    scene.reachable(address)?;
+    Ok(())
+}
+
+/// A node of the cluster answers for an address without having claimed it, as another provider would: nothing is
+/// announced and nothing put aside, and once it stops the address is announced.
+pub(super) fn cluster_node(scene: &Scene<'_>) -> Result<()> {
+    // One address only: there is no other to give the Service.
+    scene.pool(&scene.namespace, &[scene.address(1).to_string()])?;
+    scene.deploy_echo(1)?;
+    let address = scene.address(1);
+    let node = scene.bed.lab().nodes()?.into_iter().next_back().context("a node")?;
+    healed(scene, |faults| {
+        faults.inject(takes(&node, address))?;
+        scene.expose(&Expose::ours("web"))?;
+        let sentence = scene.eventually("the VirtualIP to say that a node of the cluster answers", || {
+            let vip = scene.virtual_ip(address)?;
+            let condition = vip.as_ref().and_then(|vip| vip.announced());
+            let wanted = AnnouncedReason::AnsweredByClusterNode.as_str();
+            Ok(condition.filter(|c| c.reason == wanted).map(|c| c.message.clone()))
+        })?;
+        ensure!(sentence.contains(node.name()), "it names {}: {sentence}", node.name());
+        let pool: AddressPool = scene.get_cluster(&scene.namespace)?.context("the pool")?;
+        let aside = pool.status.map(|status| status.quarantined).unwrap_or_default();
+        ensure!(aside.is_empty(), "nothing is put aside for a node of the cluster: {aside:?}");
+        Ok(())
+    })?;
+    let announcer = scene.announcer(address)?;
+    scene.answered_by(address, &announcer)?;
+    scene.reachable(address)?;
+    Ok(())
+}
+
+/// Frames of another cluster, which has nodes of the same names and claims the same address: they are not ours.
+pub(super) fn another_cluster(scene: &Scene<'_>) -> Result<()> {
+    let (address, node) = scene.announced_service(1)?;
+    let stranger = stranger(scene)?;
+    let before = scene.virtual_ip(address)?.and_then(|vip| vip.status).context("a status")?;
+    let recorder = ProbeSpec::all([address]).with(Probers::NEIGHBOUR);
+    let mut watching = Probe::start(scene.bed.lab(), scene.client()?.name(), &recorder)?;
+    watching.steady(Duration::from_secs(10))?;
+    let theirs = OtherCluster::new(&node, &stranger)?;
+    for sequence in 1..=50 {
+        for frame in theirs.frames(address, sequence)? {
+            Faults::of(scene.bed.lab()).send_frame(stranger.name(), stranger.interface(0)?, &frame)?;
+        }
+    }
+    watching.steady_again(Duration::from_secs(10))?;
+    let report = watching.stop()?;
+    let seen = report.target(address).and_then(|target| target.neighbour.as_ref()).context("answers")?;
+    let mac = Mac::from(scene.bed.lab().host(&node)?.mac(0)?);
+    ensure!(seen.macs.len() == 1 && seen.macs[0].mac == mac, "answered by {:?}, not by {mac} alone", seen.macs);
+    let after = scene.virtual_ip(address)?.and_then(|vip| vip.status).context("a status")?;
+    ensure!(after == before, "the status changed from {before:?} to {after:?}");
+    scene.answered_by(address, &node)
+}
+
+/// A cluster with another key.
+struct OtherCluster {
+    keys: Keyring,
+    name: NodeName,
+    mac: MacAddr,
+}
+
+impl OtherCluster {
+    fn new(node: &str, host: &Host) -> Result<Self> {
+        let key = Key::new(b"the key of another cluster, on the same segment")?;
+        let mac = MacAddr(host.mac(0)?.octets());
+        Ok(Self { keys: Keyring::new(vec![key])?, name: NodeName::new(node), mac })
+    }
+
+    /// A Hello and a claim that would beat every other.
+    fn frames(&self, address: IpAddr, sequence: u64) -> Result<[Vec<u8>; 2]> {
+        let claim = Claim {
+            address,
+            birth: Birth(u64::MAX),
+            epoch: Epoch(1000),
+            key: ClaimKey(u64::MAX),
+            reason: Reason::Vacant,
+            cover: true,
+        };
+        let hello = Hello {
+            state: State::Active,
+            highest_version: VERSION,
+            deaf: false,
+            interval: Duration::from_millis(100),
+            uptime: Duration::from_secs(60),
+            peers: 2,
+            claims: Digest::default(),
+            name: self.name.clone(),
+            mac: self.mac,
+            address: None,
+            keys: self.keys.ids().to_vec(),
+            heard: Vec::new(),
+        };
+        let mut claims = delta(self.name.id(), vec![Change::Claimed(claim)]);
+        let claims = claims.pop().context("a frame of claims")?;
+        Ok([self.seal(sequence * 2, Body::Hello(hello))?, self.seal(sequence * 2 + 1, Body::Claims(claims))?])
+    }
+
+    fn seal(&self, sequence: u64, body: Body) -> Result<Vec<u8>> {
+        let sender = Sender { node: self.name.id(), incarnation: Incarnation(7), sequence };
+        let key = *self.keys.ids().first().context("a key")?;
+        let mut frame = [&GROUP.0[..], &self.mac.0, &ETHERTYPE.to_be_bytes()].concat();
+        frame.extend(self.keys.seal(key, VERSION, &Frame { sender, body })?);
+        Ok(frame)
+    }
+}
+
+/// A host outside the cluster that is not the one that looks.
+fn stranger(scene: &Scene<'_>) -> Result<Host> {
+    scene.bed.lab().clients()?.into_iter().nth(1).context("a second client")
+}
+
+fn takes(host: &Host, address: IpAddr) -> Fault {
+    Fault::AddressAdded { link: Link { host: host.name().to_owned(), segment: 0 }, address: address.into() }
+}
+
+/// The scenario's IPv6 addresses.
+fn v6_range(scene: &Scene<'_>) -> impl Fn(u16) -> IpAddr + use<> {
+    let (_, v6) = node_subnets(0);
+    let (mut segments, block) = (v6.addr().segments(), scene.block());
+    segments[6] = block.into();
+    move |last| {
+        let [a, b, c, d, e, f, g, _] = segments;
+        std::net::Ipv6Addr::new(a, b, c, d, e, f, g, last).into()
+    }
+}
+
+/// Does something to the laboratory that is undone whatever comes of it.
+fn healed(scene: &Scene<'_>, act: impl FnOnce(&Faults<'_>) -> Result<()>) -> Result<()> {
+    let faults = Faults::of(scene.bed.lab());
+    let result = act(&faults);
+    faults.heal_all()?;
+    result
+}
