@@ -3,6 +3,7 @@
 
 pub mod bench;
 pub mod binaries;
+mod controllers;
 pub mod demo;
 pub mod failover;
 pub mod fault;

@@ -38,7 +38,12 @@ impl Stage {
 
     fn run(&mut self, scenario: &Scenario) -> Result<()> {
         self.progress.step(format!("scenario {}: {}", scenario.name, scenario.about));
-        self.cluster(scenario.cluster)?.run(scenario)
+        let passed = self.cluster(scenario.cluster).and_then(|bed| bed.run(scenario));
+        if let Err(error) = &passed {
+            // Said at once too: the harness tells what failed when all have run.
+            self.progress.step(format!("scenario {} FAILED: {error:#}", scenario.name));
+        }
+        passed
     }
 
     /// The cluster a scenario wants; the one before it stays if it is the same.

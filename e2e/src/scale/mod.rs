@@ -3,7 +3,6 @@
 //! Times are by the monotonic clock of this process, as in [`crate::bench`]; writes are counted in the API server's
 //! audit log; CPU and memory are read from /proc.
 
-mod controllers;
 mod ledger;
 mod processes;
 mod report;
@@ -19,6 +18,7 @@ use k8s_openapi::api::core::v1::Service;
 use kube::Api;
 use kube::api::PostParams;
 
+use crate::controllers;
 use crate::lab::Spec;
 use crate::progress::Progress;
 use crate::scenario::{Images, Scene, Testbed};

@@ -15,6 +15,7 @@ mod faults;
 mod first_light;
 pub mod install;
 mod interfaces;
+mod leader;
 mod node_death;
 mod node_ports;
 mod notes;
@@ -81,6 +82,7 @@ pub fn all() -> Vec<Scenario> {
         scenario("interfaces", "an interface and an address that come later", Shared, interfaces::run),
         scenario("faults", "faults of wire, container and API server, and their healing", Shared, faults::run),
         scenario("restart", "20 Services in place, everything restarted, nothing written", Shared, restart::run),
+        scenario("leader", "its end in the middle of a burst: each Service one address", Shared, leader::run),
         scenario("node-death", "another node announces, and keeps the address", Shared, node_death::run),
         scenario("stranger-first", "an address in use is not announced but replaced", Shared, strangers::first),
         scenario("stranger-later", "an announced address is defended and stays", Shared, strangers::later),

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::Node;
 
 use super::{nothing, phase};
 use crate::failover::stage::is_ready;
-use crate::failover::{Drill, Place, Play, Promise, Take, Tried};
+use crate::failover::{Drill, Owner, Place, Play, Promise, Take, Traffic, Tried};
 use crate::fault::Fault;
 
 pub(super) const DRILLS: &[Drill] = &[
@@ -106,10 +106,64 @@ pub(super) const DRILLS: &[Drill] = &[
             }),
         ],
     },
+    Drill {
+        name: "not-ready-flapping",
+        about: "the announcing node is NotReady and Ready again, three times in a row",
+        places: &[Place::Three],
+        more_services: 0,
+        tried: Tried::Always,
+        prepare: nothing,
+        phases: &[phase("not-ready-flapping", Promise::HANDED_OVER, |take| {
+            take.strike(|play| play.faults().inject(hung(play)))?;
+            for _ in 0..3 {
+                report(take.play, &take.play.victim, false)?;
+                take.lasts(Duration::from_secs(1), Duration::from_secs(3));
+                report(take.play, &take.play.victim, true)?;
+                take.lasts(Duration::from_secs(1), Duration::from_secs(3));
+            }
+            Ok(())
+        })],
+    },
+    Drill {
+        name: "not-ready-all",
+        about: "every node is NotReady, as when the API server has lost the kubelets, and Ready again",
+        places: &[Place::Three],
+        more_services: 0,
+        tried: Tried::Always,
+        prepare: nothing,
+        // Kubernetes calls the pods on such nodes unready, so that nothing is left that could answer a request: whether
+        // traffic flows is kube-proxy's, who announces is ours. A Local address nobody can serve, nobody announces.
+        phases: &[phase("not-ready-all", Promise { owner: Owner::Stays, traffic: Traffic::Resumes }, |take| {
+            let nodes = take.play.stage.nodes().to_vec();
+            take.strike(|play| {
+                nodes.iter().try_for_each(|node| {
+                    play.faults().inject(Fault::KubeletStopped { node: node.clone() })?;
+                    report(play, node, false)
+                })
+            })?;
+            take.lasts(Duration::from_secs(3), Duration::from_secs(15));
+            for node in nodes {
+                take.play.faults().heal(&Fault::KubeletStopped { node: node.clone() })?;
+                report(take.play, &node, true)?;
+            }
+            take.play.stage.whole()
+        })
+        .local(Promise::ONE_IN_THE_END)],
+    },
 ];
 
 fn hung(play: &Play<'_>) -> Fault {
     Fault::KubeletStopped { node: play.victim.clone() }
+}
+
+/// Says in a kubelet's place whether its node is Ready: the node's controller would wait for 20 s until it says so.
+fn report(play: &Play<'_>, node: &str, ready: bool) -> Result<()> {
+    let status = if ready { "True" } else { "False" };
+    let patch = format!(r#"{{"status":{{"conditions":[{{"type":"Ready","status":"{status}","reason":"Drill"}}]}}}}"#);
+    play.stage
+        .scene
+        .kubectl(&["patch", "node", node, "--subresource=status", "--type=strategic", "-p", &patch])
+        .map(drop)
 }
 
 /// `kubectl taint` or `kubectl label` on the victim, undone when the drill is over.
