@@ -27,8 +27,9 @@ impl std::fmt::Display for Permission {
 #[derive(Debug, Default)]
 pub(super) struct Requests {
     pub(super) used: BTreeSet<Permission>,
-    /// Denied requests, as the log has them.
-    pub(super) denied: Vec<String>,
+    /// Denied requests, as the log has them; without those that were allowed at another time: an API server that has
+    /// just started denies what it has not read the roles for yet.
+    pub(super) denied: BTreeSet<String>,
 }
 
 /// The fields of an `audit.k8s.io/v1` Event that are read here.
@@ -61,13 +62,16 @@ struct ObjectRef {
 pub(super) fn requests_of(namespace: &str, log: &str) -> Result<Requests> {
     let prefix = format!("system:serviceaccount:{namespace}:");
     let mut requests = Requests::default();
+    let mut allowed = BTreeSet::new();
     for line in log.lines() {
         let event: Event = serde_json::from_str(line).with_context(|| format!("an audit event: {line}"))?;
         let Some(account) = event.user.username.strip_prefix(&prefix) else { continue };
         // Written by the authorizer (k8s.io/apiserver/pkg/endpoints/filters/authorization.go).
-        if event.annotations.get("authorization.k8s.io/decision").is_some_and(|decision| decision == "forbid") {
-            requests.denied.push(format!("{account}: {} {}", event.verb, event.request_uri));
-        }
+        let request = format!("{account}: {} {}", event.verb, event.request_uri);
+        match event.annotations.get("authorization.k8s.io/decision").map(String::as_str) {
+            Some("forbid") => requests.denied.insert(request),
+            _ => allowed.insert(request),
+        };
         let Some(object) = event.object_ref else { continue };
         requests.used.insert(Permission {
             account: account.to_owned(),
@@ -76,6 +80,7 @@ pub(super) fn requests_of(namespace: &str, log: &str) -> Result<Requests> {
             verb: event.verb,
         });
     }
+    requests.denied.retain(|request| !allowed.contains(request));
     Ok(requests)
 }
 
@@ -135,14 +140,17 @@ mod tests {
 
     const LOG: &str = r#"{"verb":"patch","user":{"username":"system:serviceaccount:herald-system:herald-speaker"},"requestURI":"/x","objectRef":{"resource":"virtualips","subresource":"status","apiGroup":"heraldlb.io"},"annotations":{"authorization.k8s.io/decision":"allow"}}
 {"verb":"delete","user":{"username":"system:serviceaccount:herald-system:herald-speaker"},"requestURI":"/api/v1/nodes/n","objectRef":{"resource":"nodes"},"annotations":{"authorization.k8s.io/decision":"forbid"}}
+{"verb":"get","user":{"username":"system:serviceaccount:herald-system:herald-speaker"},"requestURI":"/api/v1/nodes/m","objectRef":{"resource":"nodes"},"annotations":{"authorization.k8s.io/decision":"forbid"}}
+{"verb":"get","user":{"username":"system:serviceaccount:herald-system:herald-speaker"},"requestURI":"/api/v1/nodes/m","objectRef":{"resource":"nodes"},"annotations":{"authorization.k8s.io/decision":"allow"}}
 {"verb":"get","user":{"username":"admin"},"requestURI":"/version"}"#;
 
     #[test]
     fn used_and_denied_are_told_apart() {
         let requests = requests_of("herald-system", LOG).unwrap();
         let used: Vec<_> = requests.used.iter().map(ToString::to_string).collect();
-        assert_eq!(used, ["herald-speaker: delete nodes", "herald-speaker: patch virtualips/status.heraldlb.io"]);
-        assert_eq!(requests.denied, ["herald-speaker: delete /api/v1/nodes/n"]);
+        let expected = ["delete nodes", "get nodes", "patch virtualips/status.heraldlb.io"];
+        assert_eq!(used, expected.map(|request| format!("herald-speaker: {request}")));
+        assert_eq!(requests.denied, ["herald-speaker: delete /api/v1/nodes/n".to_owned()].into());
     }
 
     #[test]
