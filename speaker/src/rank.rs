@@ -170,6 +170,7 @@ const WEIGHT_CLASSES: u8 = 50;
 
 /// Lower is better: four kinds of nodes, and in each the heavier before the lighter. `heavier`: how many weights are.
 fn class(endpoint: Endpoint, ready: bool, heavier: usize) -> Class {
+    const { assert!(2 * WEIGHT_CLASSES == Class::ENDING.0, "the kinds of nodes whose endpoint is ready come before") };
     let kind = 2 * u8::from(endpoint != Endpoint::Ready) + u8::from(!ready);
     Class(kind * WEIGHT_CLASSES + u8::try_from(heavier).unwrap_or(u8::MAX).min(WEIGHT_CLASSES - 1))
 }

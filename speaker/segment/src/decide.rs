@@ -47,8 +47,10 @@ pub(crate) struct Facts {
     pub(crate) deleted: Option<Birth>,
     /// Is the API's view fresh: may addresses move for what it says?
     pub(crate) fresh: bool,
-    /// Is this node to wait before it takes the address from one that serves it, though worse: held down, or just come?
-    pub(crate) waits: bool,
+    /// Did this node lose the address for its class a while ago?
+    pub(crate) held_down: bool,
+    /// Has this node just joined?
+    pub(crate) settling: bool,
 }
 
 /// What the API's view says.
@@ -105,19 +107,19 @@ pub(crate) fn decide(facts: &Facts) -> Verdict {
         Holder::Peer(_, Standing::Deaf) => Verdict::Contend(Reason::Deaf),
         Holder::Peer(_, Standing::Uncovered) => Verdict::Contend(Reason::Dead),
         Holder::Peer(_, Standing::CoverExpired) => Verdict::Contend(Reason::CoverExpired),
-        Holder::Peer(_, Standing::Holding) if facts.fresh && vip.takes_from_holder(facts.waits) => {
-            Verdict::Contend(Reason::Class)
-        }
+        Holder::Peer(_, Standing::Holding) if facts.fresh && facts.is_fitter(&vip) => Verdict::Contend(Reason::Class),
         Holder::Peer(_, Standing::Holding) => Verdict::Rest,
     }
 }
 
-impl VipFacts {
-    /// Is this node fitter than the holder? One that is no candidate at all serves nobody (it is excluded, or has no
-    /// endpoint): nothing is gained by waiting.
-    fn takes_from_holder(&self, waits: bool) -> bool {
-        match (self.mine, self.holders) {
-            (Some(mine), Some(theirs)) => mine < theirs && !waits,
+impl Facts {
+    /// Is this node fitter than the holder, and may it say so? One that is no candidate at all serves nobody (it is
+    /// excluded, or has no endpoint): nothing is gained by waiting. One that only ends what it has does not get fitter
+    /// again: there is no ping-pong to be feared.
+    fn is_fitter(&self, vip: &VipFacts) -> bool {
+        match (vip.mine, vip.holders) {
+            (Some(mine), Some(theirs)) if theirs.is_ending() && !mine.is_ending() => !self.settling,
+            (Some(mine), Some(theirs)) => mine < theirs && !self.settling && !self.held_down,
             (Some(_), None) => true,
             (None, _) => false,
         }
@@ -151,7 +153,7 @@ mod tests {
             _ => None,
         };
         let vip = VipFacts { birth: Birth(5), has_candidates: true, mine: Some(Class(1)), holders: Some(Class(1)) };
-        Facts { own, holder, vip: Some(vip), deleted: None, fresh: true, waits: false }
+        Facts { own, holder, vip: Some(vip), deleted: None, fresh: true, held_down: false, settling: false }
     }
 
     fn peer(standing: Standing) -> Holder {
@@ -173,18 +175,32 @@ mod tests {
         assert_eq!(decide(&facts(holder)), expected);
     }
 
-    #[test_case(Some(Class(0)), Some(Class(1)), true, false, Verdict::Contend(Reason::Class); "better")]
-    #[test_case(Some(Class(0)), Some(Class(1)), false, false, Verdict::Rest; "better by an old view")]
-    #[test_case(Some(Class(0)), Some(Class(1)), true, true, Verdict::Rest; "better, and held down")]
-    #[test_case(Some(Class(1)), Some(Class(0)), true, false, Verdict::Rest; "worse")]
-    #[test_case(Some(Class(3)), None, true, false, Verdict::Contend(Reason::Class); "the holder is excluded")]
-    #[test_case(Some(Class(3)), None, true, true, Verdict::Contend(Reason::Class); "the holder serves nobody, held down or not")]
-    #[test_case(Some(Class(3)), None, false, false, Verdict::Rest; "excluded by an old view")]
-    #[test_case(None, None, true, false, Verdict::Rest; "so am I")]
-    fn by_class(mine: Option<Class>, holders: Option<Class>, fresh: bool, waits: bool, expected: Verdict) {
+    const OLD_VIEW: fn(Facts) -> Facts = |facts| Facts { fresh: false, ..facts };
+    const HELD_DOWN: fn(Facts) -> Facts = |facts| Facts { held_down: true, ..facts };
+    const SETTLING: fn(Facts) -> Facts = |facts| Facts { settling: true, ..facts };
+    const AT_EASE: fn(Facts) -> Facts = |facts| facts;
+
+    #[test_case(Some(0), Some(1), AT_EASE, true; "better")]
+    #[test_case(Some(0), Some(1), OLD_VIEW, false; "better by an old view")]
+    #[test_case(Some(0), Some(1), HELD_DOWN, false; "better, and held down")]
+    #[test_case(Some(0), Some(1), SETTLING, false; "better, and just come")]
+    #[test_case(Some(1), Some(0), AT_EASE, false; "worse")]
+    #[test_case(Some(99), Some(100), HELD_DOWN, true; "the holder ends, held down or not")]
+    #[test_case(Some(99), Some(100), SETTLING, false; "the holder ends, and this node has just come")]
+    #[test_case(Some(99), Some(100), OLD_VIEW, false; "the holder ends by an old view")]
+    #[test_case(Some(100), Some(101), AT_EASE, true; "both end")]
+    #[test_case(Some(100), Some(101), HELD_DOWN, false; "both end, and held down")]
+    #[test_case(Some(3), None, AT_EASE, true; "the holder is excluded")]
+    #[test_case(Some(3), None, HELD_DOWN, true; "the holder serves nobody, held down or not")]
+    #[test_case(Some(3), None, SETTLING, true; "the holder serves nobody, however new this node is")]
+    #[test_case(Some(3), None, OLD_VIEW, false; "excluded by an old view")]
+    #[test_case(None, None, AT_EASE, false; "so am I")]
+    fn by_class(mine: Option<u8>, holders: Option<u8>, circumstances: fn(Facts) -> Facts, moves: bool) {
         let facts = facts(peer(Standing::Holding));
+        let (mine, holders) = (mine.map(Class), holders.map(Class));
         let vip = facts.vip.map(|vip| VipFacts { mine, holders, ..vip });
-        assert_eq!(decide(&Facts { vip, fresh, waits, ..facts }), expected);
+        let expected = if moves { Verdict::Contend(Reason::Class) } else { Verdict::Rest };
+        assert_eq!(decide(&circumstances(Facts { vip, ..facts })), expected);
     }
 
     #[test]

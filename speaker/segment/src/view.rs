@@ -14,6 +14,16 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Class(pub u8);
 
+impl Class {
+    /// From this class on, a node only ends what it has: its endpoint shuts down, and does not come back.
+    pub const ENDING: Self = Self(100);
+
+    /// Does it only end what it has?
+    pub fn is_ending(self) -> bool {
+        self >= Self::ENDING
+    }
+}
+
 /// A node that may announce an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Candidate {

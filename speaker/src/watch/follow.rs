@@ -11,9 +11,10 @@
 //!
 //! **As of now.** [`Step::Current`] follows each listing, each batch of events, and each bookmark whose version is new.
 //! A bookmark with the version of the one before proves that the API server lives, not that it still hears etcd: a
-//! server sends them by its own clock (apiserver `storage/cacher`). Then one object is read from a quorum. It comes to
-//! that where nothing in the whole of etcd changes, or etcd tells of its progress every 10 min (its default; kubeadm
-//! sets 5 s).
+//! server sends them by its own clock (apiserver `storage/cacher`). And where a kind is quiet, none comes at all: a
+//! server sends no bookmark that is not newer than the version it was asked for (`cacheWatcher.process`), and for a
+//! quiet kind knows none, unless etcd tells of its progress (every 10 min by default; kubeadm sets 5 s). Then one object
+//! is read from a quorum, in the second case when the watch has come to its end.
 //! After a break, events do not count before a bookmark does: they may be the beginning of what was missed.
 
 use std::{fmt::Debug, pin::pin, time::Duration};
@@ -251,6 +252,7 @@ where
         let begun = Instant::now();
         let mut events = pin!(answered(PATIENCE, self.api.watch(&params, version)).await?);
         let mut untold = false;
+        let mut bookmarked = false;
         loop {
             let next = match events.next().now_or_never() {
                 Some(next) => next,
@@ -276,9 +278,10 @@ where
                 }
                 Some(WatchEvent::Bookmark(bookmark)) => {
                     if !self.advance(Some(&bookmark.metadata.resource_version))? {
-                        answered(PATIENCE, self.api.list(&self.selection.list(1))).await?;
+                        self.read_one().await?;
                     }
                     untold = false;
+                    bookmarked = true;
                     self.caught_up = true;
                     self.tell_current().await?;
                 }
@@ -286,11 +289,22 @@ where
                 None => break,
             }
         }
+        // A server that shuts down ends its watches early, one that is broken as well.
+        let short = begun.elapsed() < term / 2;
+        if !short && !bookmarked {
+            self.read_one().await?;
+            self.caught_up = true;
+            untold = true;
+        }
         if untold && self.caught_up {
             self.tell_current().await?;
         }
-        // A server that shuts down ends its watches early, one that is broken as well.
-        if begun.elapsed() < term / 2 { Err(Failure::Short) } else { Ok(()) }
+        if short { Err(Failure::Short) } else { Ok(()) }
+    }
+
+    /// Does the API server hear etcd?
+    async fn read_one(&self) -> Result<(), Failure> {
+        answered(PATIENCE, self.api.list(&self.selection.list(1))).await.map(drop)
     }
 
     /// Takes a version in. Is it another than before?

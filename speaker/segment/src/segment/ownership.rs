@@ -151,8 +151,7 @@ impl Segment {
         });
         let held_down = self.hold_down.until(now, address).filter(|_| !self.breaks(Mutation::RetakeWithoutHoldDown));
         let unsettled = Some(self.joined + SETTLED).filter(|settled| *settled > now);
-        let waits = held_down.max(unsettled);
-        if let Some(until) = waits {
+        if let Some(until) = held_down.max(unsettled) {
             self.turns.set(until, address, ());
         }
         Facts {
@@ -161,7 +160,8 @@ impl Segment {
             vip,
             deleted: self.deleted_birth(address),
             fresh: self.view_is_fresh(now),
-            waits: waits.is_some(),
+            held_down: held_down.is_some(),
+            settling: unsettled.is_some(),
         }
     }
 

@@ -210,6 +210,41 @@ async fn a_watch_that_ends_in_time_goes_on_at_once_and_removes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_watch_that_ends_in_time_without_a_bookmark_is_progress_if_etcd_answers() {
+    let mut server = start();
+    server.list(&["a"]).await;
+    for events in [0, 1] {
+        let watch = server.watch("10").await;
+        for _ in 0..events {
+            // Long ago, when the watch ends.
+            watch.write(event("MODIFIED", "a", "10"));
+        }
+        sleep(Duration::from_secs(18)).await;
+        server.steps().await;
+        drop(watch);
+        let read = server.call().await;
+        assert_eq!((read.parameter("limit"), read.parameter("resourceVersion")), (Some("1"), None));
+        read.page(&["x"], None);
+        assert_eq!(server.steps().await, ["current"], "{events} events");
+    }
+    // Without an answer nothing is known to be current.
+    let watch = server.watch("10").await;
+    sleep(Duration::from_secs(18)).await;
+    drop(watch);
+    server.call().await.json(500, &status(500));
+    assert!(server.steps().await.is_empty());
+    // The break that was is over as well, when a short watch has come to its end.
+    let call = server.call().await;
+    assert_eq!(call.seconds(), 5);
+    let watch = call.watch();
+    sleep(Duration::from_secs(5)).await;
+    drop(watch);
+    server.call().await.page(&["x"], None);
+    assert_eq!(server.steps().await, ["current"]);
+    assert!(server.call().await.seconds() >= 18);
+}
+
+#[tokio::test(start_paused = true)]
 async fn after_a_break_only_a_bookmark_says_that_nothing_is_missing() {
     let mut server = start();
     server.list(&["a"]).await;
