@@ -283,8 +283,9 @@ pub struct Node {
     pub id: NodeId,
     /// UID.
     pub uid: String,
-    /// Its first address of type InternalIP: where kube-proxy's health checks are answered.
-    pub internal_ip: Option<IpAddr>,
+    /// Its addresses of type InternalIP: where kube-proxy's health checks are answered, for each family by the proxier of
+    /// that family.
+    pub internal_ips: Vec<IpAddr>,
     /// Labels.
     pub labels: BTreeMap<String, String>,
     /// Is it Ready? `Unknown` is not.
@@ -313,13 +314,13 @@ impl Node {
             None
         };
         let NodeStatusPart { conditions, addresses } = object.status.unwrap_or_default();
-        let internal = addresses.iter().find(|address| address.type_ == "InternalIP");
+        let internal = addresses.iter().filter(|address| address.type_ == "InternalIP");
         let name = name.unwrap_or_default();
         Self {
             id: NodeName::new(&name).id(),
             name,
             uid: uid.unwrap_or_default(),
-            internal_ip: internal.and_then(|address| address.address.parse().ok()),
+            internal_ips: internal.filter_map(|address| address.address.parse().ok()).collect(),
             labels,
             ready: conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True"),
             excluded,

@@ -90,14 +90,30 @@ impl Gate {
     }
 }
 
-/// Where kube-proxy answers for a Service.
-pub(super) fn target(node: Option<IpAddr>, port: Option<u16>) -> Option<SocketAddr> {
-    Some(SocketAddr::new(node?, port?))
+/// Where kube-proxy answers for a Service, and an address of it. The proxiers of the two families write their rules each
+/// for itself, and each listens on the node's addresses of its family (`newServiceHealthServer`,
+/// pkg/proxy/healthcheck/service_health.go).
+pub(super) fn target(node: &[IpAddr], address: IpAddr, port: Option<u16>) -> Option<SocketAddr> {
+    let same_family = node.iter().find(|ip| ip.is_ipv4() == address.is_ipv4());
+    Some(SocketAddr::new(*same_family?, port?))
 }
 
 #[cfg(test)]
 mod tests {
+    use test_case::test_case;
+
     use super::*;
+
+    #[test_case("10.1.0.9", Some(30100), Some("192.0.2.1:30100"))]
+    #[test_case("fd00::9", Some(30100), Some("[2001:db8::1]:30100"); "the proxier of the other family")]
+    #[test_case("10.1.0.9", None, None; "no port")]
+    fn kube_proxy_is_asked_in_the_family_of_the_address(address: &str, port: Option<u16>, expected: Option<&str>) {
+        let node: Vec<IpAddr> =
+            ["192.0.2.1", "192.0.2.2", "2001:db8::1"].iter().map(|ip| ip.parse().unwrap()).collect();
+        let expected = expected.map(|target| target.parse().unwrap());
+        assert_eq!(target(&node, address.parse().unwrap(), port), expected);
+        assert_eq!(target(&[], address.parse().unwrap(), port), None);
+    }
 
     const VIP: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 10));
 

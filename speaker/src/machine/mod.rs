@@ -317,7 +317,7 @@ impl Machine {
         }
         let port = vip.local.and_then(|local| local.health_check_node_port);
         // Without a port to ask, the endpoint counts when it has waited long enough.
-        let target = gate::target(self.own_node().and_then(|node| node.internal_ip), port);
+        let target = self.own_node().and_then(|node| gate::target(&node.internal_ips, vip.address, port));
         if let (Some(target), Some(service)) = (target, vip.services.first().map(ServiceName::from)) {
             self.outputs.push_back(Output::AskProxy { address: vip.address, service, target });
         }

@@ -37,7 +37,7 @@ pub(crate) fn node(name: &str) -> Node {
     Node {
         name: name.to_owned(),
         id: NodeName::new(name).id(),
-        internal_ip: Some(IpAddr::from([192, 0, 2, 100 + name.bytes().last().unwrap() % 32])),
+        internal_ips: vec![IpAddr::from([192, 0, 2, 100 + name.bytes().last().unwrap() % 32])],
         uid: format!("uid-{name}"),
         labels: BTreeMap::from([("name".to_owned(), name.to_owned())]),
         ready: true,

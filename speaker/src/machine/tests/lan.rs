@@ -68,9 +68,9 @@ pub(super) fn mac(name: &str) -> MacAddr {
 }
 
 fn own_address(name: &str) -> Ipv4Addr {
-    match node(name).internal_ip {
-        Some(IpAddr::V4(address)) => address,
-        other => panic!("{other:?}"),
+    match node(name).internal_ips[..] {
+        [IpAddr::V4(address)] => address,
+        ref other => panic!("{other:?}"),
     }
 }
 
