@@ -309,7 +309,9 @@ impl Index {
             Outcome::Gone => self.handle_gone(action),
             Outcome::Done | Outcome::Failed | Outcome::Unavailable => {}
         }
-        if !failed && let Action::PatchServiceStatus { events, .. } = action {
+        if !failed
+            && let Action::PatchServiceStatus { events, .. } | Action::CorrectVirtualIpStatus { events, .. } = action
+        {
             self.events.extend(events.iter().cloned());
         }
         if !failed && let Action::PatchPoolStatus { pool, .. } = action {

@@ -347,10 +347,13 @@ impl Index {
         };
         let observed = entry.vip.announced();
         let all = entry.vip.status.iter().flat_map(|s| &s.conditions);
+        let news = reason == AnnouncedReason::NoEligibleNode && observed.is_none_or(|c| c.reason != reason.as_str());
+        let told = entry.vip.spec.services.iter().filter(|_| news);
         (!condition.is(observed)).then(|| Action::CorrectVirtualIpStatus {
             address,
             resource_version: entry.resource_version(),
             reason,
+            events: told.map(|service| unavailable(service, address, &condition.message)).collect(),
             condition: condition.following(observed),
             others: all.filter(|c| c.type_ != CONDITION_ANNOUNCED).cloned().collect(),
         })
@@ -366,5 +369,16 @@ impl Index {
                 now
             }
         }
+    }
+}
+
+/// Upstream's event for a cluster without nodes behind a load balancer.
+fn unavailable(service: &ServiceReference, address: IpAddr, why: &str) -> EventValue {
+    EventValue {
+        regarding: Regarding::Service(service.clone()),
+        warning: true,
+        reason: "UnAvailableLoadBalancer",
+        action: "Announce",
+        note: format!("nobody announces {address}, which the Service keeps: {why}"),
     }
 }
