@@ -127,3 +127,20 @@ fn without_a_node_the_address_stays_and_one_warning_says_so() {
         world.live();
     }
 }
+
+/// A Local address that no speaker has ever spoken of says why, in the VirtualIP alone.
+#[test]
+fn a_local_address_without_endpoints_says_so() {
+    let mut world = World::new();
+    world.create("web", json!({"spec": {"externalTrafficPolicy": "Local", "selector": {"app": "web"}}}));
+    world.create("any", json!({}));
+    world.pass(9);
+    world.log.clear();
+    world.pass(60);
+    let reasons = ["192.0.2.1", "192.0.2.2"].map(|at| world.vips[&address(at)].announced().map(|c| c.reason.clone()));
+    assert_eq!(reasons, [Some("NoEligibleNode".to_owned()), None]);
+    assert_eq!(world.writes(), ["CorrectVirtualIpStatus"]);
+    world.restart();
+    world.pass(60);
+    assert_eq!(world.writes(), ["CorrectVirtualIpStatus"]);
+}
