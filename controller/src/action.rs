@@ -194,6 +194,8 @@ pub enum Action {
         condition: ConditionValue,
         /// The conditions of other types, which stay.
         others: Vec<Condition>,
+        /// Events to post once it is written.
+        events: Vec<EventValue>,
     },
     /// Patches a Service's status, condition and finalizer at once.
     PatchServiceStatus {

@@ -98,3 +98,49 @@ fn a_pool_over_the_clusters_networks() {
     assert_eq!(world.ingress("192.0.2.1"), ["192.0.2.1"], "who waits is woken");
     assert_eq!(world.ingress("web"), ["192.0.2.3"]);
 }
+
+/// No node may announce an address: it stays, and its Service has one Warning, until there is a node again.
+#[test]
+fn without_a_node_the_address_stays_and_one_warning_says_so() {
+    let mut world = World::new();
+    world.create("web", json!({}));
+    world.live();
+    world.log.clear();
+    let exclude = |world: &mut World, excluded: bool| {
+        for name in ["a", "b"] {
+            let node = NodeView { eligible: !excluded, ..world.nodes[name].clone() };
+            world.nodes.insert(name.to_owned(), node);
+        }
+        world.relist(Kind::Node);
+    };
+    for times in 1..=2 {
+        exclude(&mut world, true);
+        world.nobody_announces("192.0.2.1");
+        world.pass(60);
+        world.restart();
+        world.pass(60);
+        let told: Vec<_> = world.events().iter().map(|e| (e.warning, e.reason)).collect();
+        assert_eq!(told, vec![(true, "UnAvailableLoadBalancer"); times]);
+        assert!(world.events()[0].note.contains("192.0.2.1"), "{}", world.events()[0].note);
+        assert_eq!(world.ingress("web"), ["192.0.2.1"]);
+        exclude(&mut world, false);
+        world.live();
+    }
+}
+
+/// A Local address that no speaker has ever spoken of says why, in the VirtualIP alone.
+#[test]
+fn a_local_address_without_endpoints_says_so() {
+    let mut world = World::new();
+    world.create("web", json!({"spec": {"externalTrafficPolicy": "Local", "selector": {"app": "web"}}}));
+    world.create("any", json!({}));
+    world.pass(9);
+    world.log.clear();
+    world.pass(60);
+    let reasons = ["192.0.2.1", "192.0.2.2"].map(|at| world.vips[&address(at)].announced().map(|c| c.reason.clone()));
+    assert_eq!(reasons, [Some("NoEligibleNode".to_owned()), None]);
+    assert_eq!(world.writes(), ["CorrectVirtualIpStatus"]);
+    world.restart();
+    world.pass(60);
+    assert_eq!(world.writes(), ["CorrectVirtualIpStatus"]);
+}

@@ -26,6 +26,8 @@ mod histories;
 #[cfg(test)]
 mod leaders;
 #[cfg(test)]
+mod neighbours;
+#[cfg(test)]
 mod outages;
 #[cfg(test)]
 mod sharing;
@@ -43,6 +45,7 @@ use std::{
 use herald_crds::{
     L2Advertisement, VirtualIP,
     address::{AddressBlock, address_of_name},
+    names::FINALIZER_SERVICE_DEFAULT,
     virtual_ip::ServiceReference,
 };
 use ipnet::IpNet;
@@ -306,7 +309,9 @@ impl Index {
             Outcome::Gone => self.handle_gone(action),
             Outcome::Done | Outcome::Failed | Outcome::Unavailable => {}
         }
-        if !failed && let Action::PatchServiceStatus { events, .. } = action {
+        if !failed
+            && let Action::PatchServiceStatus { events, .. } | Action::CorrectVirtualIpStatus { events, .. } = action
+        {
             self.events.extend(events.iter().cloned());
         }
         if !failed && let Action::PatchPoolStatus { pool, .. } = action {
@@ -443,9 +448,10 @@ impl Index {
             if is_older(Some(&view.resource_version), Some(&old.resource_version)) {
                 return;
             }
-            // What was proved to be ours stays ours: a change of type takes the proof away.
+            // What was proved to be ours stays ours: a change of type takes the proof away. (Our class' finalizer proves
+            // nothing about upstream's beside it.)
             if view.finalizer.is_none() && view.default_finalizer {
-                view.finalizer = old.finalizer;
+                view.finalizer = old.finalizer.filter(|ours| *ours == FINALIZER_SERVICE_DEFAULT);
             }
             external_changed = old.external_ips != view.external_ips;
         }

@@ -26,6 +26,10 @@ const TAKEOVER_GRACE: Duration = Duration::from_secs(3);
 /// How long an address may have no announcer before the status says why: speakers report within seconds of their start.
 const NOBODY_GRACE: Duration = Duration::from_secs(10);
 
+/// Why an address may never have been announced although nodes could: the controller does not read EndpointSlices.
+const NO_ENDPOINT: &str = "no node has announced it yet: with spec.externalTrafficPolicy Local only a node with a usable \
+                           endpoint of the Service does: look at its EndpointSlices";
+
 #[derive(Clone, Debug)]
 pub(super) struct VirtualIpEntry {
     pub(super) vip: VirtualIP,
@@ -332,8 +336,15 @@ impl Index {
                 (AnnouncedReason::NodeLost, message)
             }
             _ => {
-                let why = self.place(address, &entry.vip.spec.advertisements).err()?;
-                (AnnouncedReason::NoEligibleNode, why.to_string())
+                // Speakers say why they stop to announce an address, and nothing before they start.
+                let unsaid = entry.vip.announced().is_none_or(|c| c.reason == AnnouncedReason::NoEligibleNode.as_str());
+                let local = entry.vip.spec.external_traffic_policy == TrafficPolicy::Local;
+                let why = match self.place(address, &entry.vip.spec.advertisements) {
+                    Err(why) => why.to_string(),
+                    Ok(_) if local && unsaid => NO_ENDPOINT.to_owned(),
+                    Ok(_) => return None,
+                };
+                (AnnouncedReason::NoEligibleNode, why)
             }
         };
         let entry = self.vips.get(&address)?;
@@ -347,10 +358,16 @@ impl Index {
         };
         let observed = entry.vip.announced();
         let all = entry.vip.status.iter().flat_map(|s| &s.conditions);
+        // A Service may well be there before its pods.
+        let news = reason == AnnouncedReason::NoEligibleNode
+            && condition.message != NO_ENDPOINT
+            && observed.is_none_or(|c| c.reason != reason.as_str() || c.message == NO_ENDPOINT);
+        let told = entry.vip.spec.services.iter().filter(|_| news);
         (!condition.is(observed)).then(|| Action::CorrectVirtualIpStatus {
             address,
             resource_version: entry.resource_version(),
             reason,
+            events: told.map(|service| unavailable(service, address, &condition.message)).collect(),
             condition: condition.following(observed),
             others: all.filter(|c| c.type_ != CONDITION_ANNOUNCED).cloned().collect(),
         })
@@ -366,5 +383,16 @@ impl Index {
                 now
             }
         }
+    }
+}
+
+/// Upstream's event for a cluster without nodes behind a load balancer.
+fn unavailable(service: &ServiceReference, address: IpAddr, why: &str) -> EventValue {
+    EventValue {
+        regarding: Regarding::Service(service.clone()),
+        warning: true,
+        reason: "UnAvailableLoadBalancer",
+        action: "Announce",
+        note: format!("nobody announces {address}, which the Service keeps: {why}"),
     }
 }

@@ -286,6 +286,16 @@ impl World {
         }
     }
 
+    /// The last announcer may announce the address no more, and says so.
+    pub(super) fn nobody_announces(&mut self, at: &str) {
+        let mut vip = self.vips[&address(at)].clone();
+        let status = vip.status.get_or_insert_default();
+        status.node = None;
+        status.conditions =
+            vec![AnnouncedReason::Ineligible.condition(String::new(), None, Time(Timestamp::UNIX_EPOCH))];
+        self.store_vip(vip);
+    }
+
     pub(super) fn node(&mut self, name: &str, ready: bool) {
         let view = NodeView { ready, ..self.nodes[name].clone() };
         self.nodes.insert(name.to_owned(), view.clone());

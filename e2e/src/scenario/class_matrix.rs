@@ -57,7 +57,7 @@ pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
 }
 
 /// The Service is as it was, to the last write, and no event speaks of it.
-fn untouched(scene: &Scene<'_>, before: &Service) -> Result<()> {
+pub(super) fn untouched(scene: &Scene<'_>, before: &Service) -> Result<()> {
     let name = before.metadata.name.as_deref().unwrap_or_default();
     let now = scene.service(name)?;
     ensure!(now.metadata.resource_version == before.metadata.resource_version, "{name} was written to: {now:?}");

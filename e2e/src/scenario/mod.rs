@@ -10,6 +10,7 @@ mod audit;
 mod class_matrix;
 mod cli;
 mod cluster_key;
+mod contract;
 mod failover;
 mod faults;
 mod first_light;
@@ -80,6 +81,10 @@ pub fn all() -> Vec<Scenario> {
         scenario("local-policy", "only a node with an endpoint announces a Local address", Shared, first_light::local),
         scenario("advertisements", "an L2Advertisement chooses the node, or none", Shared, advertisements::run),
         scenario("interfaces", "an interface and an address that come later", Shared, interfaces::run),
+        scenario("contract-selection", "whose Service, what it asks for", Shared, contract::selection),
+        scenario("contract-lifecycle", "what changes and ends, and what stays", Shared, contract::lifecycle),
+        scenario("contract-families", "one address per family, in order", Shared, contract::families),
+        scenario("contract-neighbours", "what works with a Service, or is left alone", Shared, contract::neighbours),
         scenario("faults", "faults of wire, container and API server, and their healing", Shared, faults::run),
         scenario("restart", "20 Services in place, everything restarted, nothing written", Shared, restart::run),
         scenario("leader", "its end in the middle of a burst: each Service one address", Shared, leader::run),

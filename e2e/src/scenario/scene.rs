@@ -180,6 +180,9 @@ spec:
         - name: echo
           image: {ECHO_IMAGE}
           imagePullPolicy: Never
+          ports:
+            - {{name: http, containerPort: 8080}}
+            - {{name: echo, containerPort: 9000}}
           env:
             - {{name: POD_NAME, valueFrom: {{fieldRef: {{fieldPath: metadata.name}}}}}}
             - {{name: POD_NAMESPACE, valueFrom: {{fieldRef: {{fieldPath: metadata.namespace}}}}}}
@@ -409,7 +412,7 @@ spec:
 }
 
 /// A GET of / with a connection of its own, so that each is balanced anew.
-fn get(to: SocketAddr) -> Result<serde_json::Value> {
+pub(super) fn get(to: SocketAddr) -> Result<serde_json::Value> {
     let limit = Duration::from_secs(2);
     let mut stream = TcpStream::connect_timeout(&to, limit)?;
     stream.set_read_timeout(Some(limit))?;

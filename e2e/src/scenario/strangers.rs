@@ -213,7 +213,7 @@ fn takes(host: &Host, address: IpAddr) -> Fault {
 }
 
 /// The scenario's IPv6 addresses.
-fn v6_range(scene: &Scene<'_>) -> impl Fn(u16) -> IpAddr + use<> {
+pub(super) fn v6_range(scene: &Scene<'_>) -> impl Fn(u16) -> IpAddr + use<> {
     let (_, v6) = node_subnets(0);
     let (mut segments, block) = (v6.addr().segments(), scene.block());
     segments[6] = block.into();

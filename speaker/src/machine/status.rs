@@ -78,7 +78,9 @@ pub(super) fn desired(
         (AnnouncedReason::Withdrawn, format!("node {me} has fallen silent: the address is being released"))
     } else {
         match duty.obstacle.as_ref()? {
-            Obstacle::Ineligible(refusal) if mine => {
+            // Also where the status names an earlier owner, while no node may: its write came last, and it does not know
+            // that this node has given the address up since.
+            Obstacle::Ineligible(refusal) if mine || (was.node.is_some() && duty.refusal.is_some()) => {
                 let message = format!("node {me} has fallen silent: {refusal}; no other node may announce the address");
                 (AnnouncedReason::Ineligible, message)
             }

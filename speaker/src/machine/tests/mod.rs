@@ -184,6 +184,25 @@ fn what_no_node_may_announce_is_withdrawn_with_a_reason() {
     assert_eq!(lan.who_has(VIP), only(mac("a")));
 }
 
+/// Every node is excluded, one shortly after the other. The status names an earlier owner, whose write came last: who
+/// withdrew the address takes that back.
+#[test]
+fn the_last_owner_takes_back_what_an_earlier_one_wrote() {
+    let mut lan = announced();
+    let earlier = lan.status(VIP);
+    lan.refresh();
+    for name in ["a", "b", "c"] {
+        lan.apply_node(Node { excluded: Some(Exclusion::Label), ..node(name) });
+        lan.pass(300);
+    }
+    assert_eq!((lan.who_has(VIP), lan.status(VIP).node), (BTreeSet::new(), None));
+    let vip = lan.vip(VIP);
+    lan.apply(Vip { status: earlier, ..vip });
+    lan.pass(1000);
+    assert_eq!(lan.status(VIP).node, None);
+    assert_eq!(lan.reason(VIP).as_deref(), Some(AnnouncedReason::Ineligible.as_str()));
+}
+
 #[test]
 fn a_drained_node_hands_over_without_a_moment_of_silence() {
     let mut lan = announced();

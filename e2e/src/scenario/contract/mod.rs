@@ -1,0 +1,216 @@
+//! The contract of a `type: LoadBalancer` provider, row by row, on the real API server. docs/contract.md lists the rows
+//! and what proves each; those here are the ones that no other scenario or drill shows.
+
+mod changes;
+mod endings;
+mod families;
+mod neighbours;
+mod selection;
+
+use std::net::SocketAddr;
+
+use anyhow::{Context, Result, bail, ensure};
+use herald_crds::names;
+use k8s_openapi::api::core::v1::{Pod, Service};
+use kube::Api;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
+
+use super::scene::{Scene, get};
+use super::strangers::v6_range;
+use crate::lab::Host;
+
+/// A row of the contract.
+#[derive(Clone, Copy)]
+struct Row {
+    /// As docs/contract.md names it.
+    name: &'static str,
+    /// Tries it.
+    check: fn(&Scene<'_>) -> Result<()>,
+}
+
+pub(super) fn selection(scene: &Scene<'_>) -> Result<()> {
+    scene.pool(&scene.namespace, &[scene.range(1, 99)])?;
+    all_of(scene, selection::ROWS)
+}
+
+pub(super) fn lifecycle(scene: &Scene<'_>) -> Result<()> {
+    scene.pool(&scene.namespace, &[scene.range(1, 99)])?;
+    scene.deploy_echo(1)?;
+    all_of(scene, &[changes::ROWS, endings::ROWS].concat())
+}
+
+pub(super) fn families(scene: &Scene<'_>) -> Result<()> {
+    let v6 = v6_range(scene);
+    scene.pool(&scene.namespace, &[scene.range(1, 39), format!("{}-{}", v6(1), v6(39))])?;
+    scene.deploy_echo(1)?;
+    all_of(scene, families::ROWS)
+}
+
+pub(super) fn neighbours(scene: &Scene<'_>) -> Result<()> {
+    scene.pool(&scene.namespace, &[scene.range(1, 99)])?;
+    scene.deploy_echo(1)?;
+    all_of(scene, neighbours::ROWS)
+}
+
+/// Tries every row; one that fails does not keep the others from being tried.
+fn all_of(scene: &Scene<'_>, rows: &[Row]) -> Result<()> {
+    let mut failures = Vec::new();
+    for row in rows {
+        scene.bed.progress.step(format!("row {}", row.name));
+        if let Err(error) = (row.check)(scene) {
+            failures.push(format!("{}: {error:#}", row.name));
+        }
+    }
+    if !failures.is_empty() {
+        bail!("{}", failures.join("\n"));
+    }
+    Ok(())
+}
+
+// What a user does, by the API: many small changes, for which kubectl takes long.
+
+/// Creates a Service of our class before the echo servers, HTTP on port 80, with the fields of `spec` over that.
+fn create(scene: &Scene<'_>, name: &str, spec: Value) -> Result<Service> {
+    create_annotated(scene, name, json!({}), spec)
+}
+
+/// The same with annotations.
+fn create_annotated(scene: &Scene<'_>, name: &str, annotations: Value, spec: Value) -> Result<Service> {
+    let mut object = json!({
+        "metadata": {"name": name, "annotations": annotations},
+        "spec": {
+            "type": "LoadBalancer", "loadBalancerClass": names::CLASS, "selector": {"app": "echo"},
+            "ports": [{"name": "http", "port": 80, "targetPort": 8080}],
+        },
+    });
+    if let (Value::Object(all), Value::Object(fields)) = (&mut object["spec"], spec) {
+        all.extend(fields);
+    }
+    let service: Service = serde_json::from_value(object)?;
+    let api = services(scene);
+    scene.bed.block_on(async move { Ok(api.create(&PostParams::default(), &service).await?) })
+}
+
+/// Changes a Service by a JSON merge patch.
+fn change(scene: &Scene<'_>, name: &str, patch: Value) -> Result<Service> {
+    let api = services(scene);
+    let changed = async move { Ok(api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await?) };
+    scene.bed.block_on(changed).with_context(|| format!("changing Service {name}"))
+}
+
+/// Changes a Service's status as another controller does.
+fn change_status(scene: &Scene<'_>, name: &str, patch: Patch<Value>) -> Result<Service> {
+    let api = services(scene);
+    let changed = async move { Ok(api.patch_status(name, &PatchParams::default(), &patch).await?) };
+    scene.bed.block_on(changed).with_context(|| format!("changing the status of Service {name}"))
+}
+
+/// Deletes a Service and does not wait for its finalizers.
+fn delete(scene: &Scene<'_>, name: &str) -> Result<()> {
+    let api = services(scene);
+    scene.bed.block_on(async move { Ok(api.delete(name, &DeleteParams::default()).await.map(drop)?) })
+}
+
+fn services(scene: &Scene<'_>) -> Api<Service> {
+    Api::namespaced(scene.bed.kube(), &scene.namespace)
+}
+
+// What a user sees.
+
+/// Waits until Herald has taken in whatever was done to Services before: it sees them in the order of their changes, and
+/// gives this one, the last, its address.
+fn caught_up(scene: &Scene<'_>, marker: &str) -> Result<()> {
+    let name = format!("after-{marker}");
+    create(scene, &name, json!({"allocateLoadBalancerNodePorts": false}))?;
+    scene.external_ip(&name).map(drop)
+}
+
+/// How many events of this reason speak of the object.
+fn told(scene: &Scene<'_>, name: &str, reason: &str) -> Result<usize> {
+    Ok(scene.events(name)?.iter().filter(|(_, told, _)| told == reason).count())
+}
+
+/// Waits until an event of this reason speaks of the object, and checks that no other does.
+fn told_once(scene: &Scene<'_>, name: &str, reason: &str) -> Result<()> {
+    scene.eventually(&format!("an event {reason} of {name}"), || Ok((told(scene, name, reason)? > 0).then_some(())))?;
+    let times = told(scene, name, reason)?;
+    ensure!(times == 1, "{reason} was told of {name} {times} times: {:?}", scene.events(name)?);
+    Ok(())
+}
+
+fn finalizers(scene: &Scene<'_>, name: &str) -> Result<Vec<String>> {
+    Ok(scene.service(name)?.metadata.finalizers.unwrap_or_default())
+}
+
+fn version(service: &Service) -> Result<String> {
+    service.metadata.resource_version.clone().context("a resource version")
+}
+
+/// The echo server's address and node.
+fn endpoint(scene: &Scene<'_>) -> Result<(String, String)> {
+    let pods = scene.list::<Pod>()?;
+    let pod = pods.into_iter().find(|pod| pod.metadata.deletion_timestamp.is_none()).context("a pod")?;
+    let address = pod.status.and_then(|status| status.pod_ip).context("a pod's address")?;
+    Ok((address, pod.spec.and_then(|spec| spec.node_name).context("a pod's node")?))
+}
+
+/// Waits until a host gets an answer by HTTP.
+fn answers(scene: &Scene<'_>, from: &Host, to: SocketAddr) -> Result<Value> {
+    let mut last = None;
+    scene
+        .eventually(&format!("an answer of http://{to}/ to {}", from.name()), || match from.inside(|| get(to)) {
+            Ok(answer) => Ok(Some(answer)),
+            Err(error) => {
+                last = Some(error);
+                Ok(None)
+            }
+        })
+        .with_context(|| format!("the last attempt: {last:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::failover;
+
+    /// Every row here stands in docs/contract.md, and what is named there as a proof exists.
+    #[test]
+    fn the_page_names_what_there_is() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let page = std::fs::read_to_string(root.join("docs/contract.md")).unwrap();
+        let scenarios = [
+            ("contract-selection", selection::ROWS),
+            ("contract-lifecycle", changes::ROWS),
+            ("contract-lifecycle", endings::ROWS),
+            ("contract-families", families::ROWS),
+            ("contract-neighbours", neighbours::ROWS),
+        ];
+        let rows: Vec<_> = scenarios
+            .into_iter()
+            .flat_map(|(scenario, rows)| rows.iter().map(move |row| format!("{scenario}: {}", row.name)))
+            .collect();
+        for row in &rows {
+            assert!(page.contains(&format!("`scenario {row}`")), "docs/contract.md does not name {row}");
+        }
+        let mut proofs = 0;
+        for quoted in page.split('`').skip(1).step_by(2) {
+            let Some((kind, proof)) = quoted.split_once(' ') else { continue };
+            let exists = match kind {
+                "scenario" if proof.contains(": ") => rows.iter().any(|row| row == proof),
+                "scenario" => crate::scenario::all().iter().any(|scenario| scenario.name == proof),
+                "drill" => failover::drills().any(|drill| drill.name == proof),
+                "test" => {
+                    let (file, test) = proof.split_once(' ').unwrap_or((proof, ""));
+                    std::fs::read_to_string(root.join(file)).is_ok_and(|text| text.contains(&format!("fn {test}(")))
+                }
+                _ => continue,
+            };
+            assert!(exists, "there is no {quoted:?}");
+            proofs += 1;
+        }
+        assert!(proofs > rows.len(), "{proofs}");
+    }
+}
