@@ -179,7 +179,6 @@ mod tests {
             resets: 0,
             failed_connections: 0,
             moves: 1,
-            contested: 0,
             two_macs_ms: answer_gap_ms / 10.0,
             answer_gap_ms,
             data_gap_ms: 0.0,

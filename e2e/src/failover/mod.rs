@@ -100,10 +100,8 @@ pub struct Promise {
 pub enum Owner {
     /// The same MAC throughout; somebody else may send it.
     Stays,
-    /// Another one, once; nobody is ever told both.
-    Succeeded,
     /// Another one, once; the old one may answer until it has heard of it.
-    HandedOver,
+    Moves,
     /// What happens meanwhile is measured; in the end one MAC answers.
     OneInTheEnd,
 }
@@ -123,9 +121,9 @@ impl Promise {
     /// Nobody notices anything.
     pub const NOTHING: Self = Self { owner: Owner::Stays, traffic: Traffic::Unbroken };
     /// The owner is gone, another takes over.
-    pub const SUCCEEDED: Self = Self { owner: Owner::Succeeded, traffic: Traffic::Resumes };
+    pub const SUCCEEDED: Self = Self { owner: Owner::Moves, traffic: Traffic::Resumes };
     /// A planned move.
-    pub const HANDED_OVER: Self = Self { owner: Owner::HandedOver, traffic: Traffic::NoNewConnectionLost };
+    pub const HANDED_OVER: Self = Self { owner: Owner::Moves, traffic: Traffic::NoNewConnectionLost };
     /// The fault itself makes the network unusable; what counts is that one owner is left.
     pub const ONE_IN_THE_END: Self = Self { owner: Owner::OneInTheEnd, traffic: Traffic::Resumes };
 }

@@ -20,8 +20,6 @@ pub struct Seen {
     pub failed_connections: usize,
     /// How often the address went from one MAC to another.
     pub moves: usize,
-    /// Solicitations that were answered with two MACs.
-    pub contested: usize,
     /// The longest time, in milliseconds, for which two MACs both answered.
     pub two_macs_ms: f64,
     /// The longest time without an answer to a broadcast or multicast solicitation, in milliseconds; 0 without a gap.
@@ -58,7 +56,6 @@ impl Seen {
             resets: stream.resets + connections.resets,
             failed_connections: connections.answers.lost - connections.resets,
             moves: neighbour.moves,
-            contested: neighbour.contested,
             two_macs_ms: neighbour.two_macs_ms,
             answer_gap_ms: neighbour.answers.gaps.max_ms,
             data_gap_ms: udp.answers.gaps.max_ms.max(connections.answers.gaps.max_ms),

@@ -142,7 +142,7 @@ impl<'a> Play<'a> {
         self.until("one owner to answer for each address, itself", |now| {
             self.targets.iter().all(|target| {
                 let Some(owner) = answerer(now, target.address, itself) else { return false };
-                let moves = matches!(phase.promise(target.policy).owner, Owner::Succeeded | Owner::HandedOver);
+                let moves = phase.promise(target.policy).owner == Owner::Moves;
                 !moves || answerer(before, target.address, only) != Some(owner)
             })
         })
@@ -150,7 +150,7 @@ impl<'a> Play<'a> {
 
     /// The herd's times; every address of it must have gone where somebody lives.
     fn herd_seen(&self, phase: &Phase, watch: &Report, struck_ns: u64) -> Result<Vec<Herd>> {
-        if self.herd.is_empty() || phase.cluster.owner != Owner::Succeeded {
+        if self.herd.is_empty() || phase.cluster.owner != Owner::Moves {
             return Ok(Vec::new());
         }
         let old = self.mac(&self.victim)?;

@@ -1,6 +1,10 @@
-//! What was seen, held against what was promised. No figure in milliseconds is judged here: those are the benchmark's.
+//! What was seen, held against what was promised. How long something took is not judged here: that is the benchmark's.
 
 use super::{Owner, Phase, Seen, Traffic};
+
+/// So long two nodes may answer for one address while it goes from one to the other, in milliseconds: two Hello intervals
+/// (P4), of 100 ms each on segments of up to 100 speakers. A bound by timers: the one hears of the other's claim then.
+const TWO_MACS_MS: f64 = 200.0;
 
 /// What of a promise was broken, in words; nothing if it was kept.
 #[must_use]
@@ -14,14 +18,12 @@ pub fn violations(phase: &Phase, seen: &Seen) -> Vec<String> {
     };
     demand(!seen.macs.is_empty(), "nobody answered for it".to_owned());
     demand(!seen.unanswered_at_the_end, "it was unanswered at the end".to_owned());
+    let both = seen.two_macs_ms;
     match promise.owner {
         Owner::Stays => demand(seen.macs.len() <= 1, format!("its owner should stay, but {:?} answered", seen.macs)),
-        Owner::Succeeded => {
+        Owner::Moves => {
             demand(seen.moves == 1, format!("it should move once, and moved {} times: {:?}", seen.moves, seen.macs));
-            demand(seen.contested == 0, format!("{} questions were answered with two MACs", seen.contested));
-        }
-        Owner::HandedOver => {
-            demand(seen.moves == 1, format!("it should move once, and moved {} times: {:?}", seen.moves, seen.macs));
+            demand(both <= TWO_MACS_MS, format!("two nodes answered for {both:.0} ms"));
         }
         Owner::OneInTheEnd => {}
     }
@@ -56,7 +58,6 @@ mod tests {
             resets: 0,
             failed_connections: 0,
             moves: 0,
-            contested: 0,
             two_macs_ms: 0.0,
             answer_gap_ms: 0.0,
             data_gap_ms: 0.0,
@@ -84,8 +85,9 @@ mod tests {
     #[test_case(Promise::SUCCEEDED, moved(), 0; "succession")]
     #[test_case(Promise::SUCCEEDED, quiet(), 1; "no successor")]
     #[test_case(Promise::SUCCEEDED, Seen { moves: 3, ..moved() }, 1; "there and back and there")]
-    #[test_case(Promise::SUCCEEDED, Seen { contested: 2, ..moved() }, 1; "both answered")]
-    #[test_case(Promise::HANDED_OVER, Seen { contested: 2, ..moved() }, 0; "make before break")]
+    #[test_case(Promise::SUCCEEDED, Seen { two_macs_ms: 201.0, ..moved() }, 1; "both answered")]
+    #[test_case(Promise::HANDED_OVER, Seen { two_macs_ms: 200.0, ..moved() }, 0; "make before break")]
+    #[test_case(Promise::HANDED_OVER, Seen { two_macs_ms: 201.0, ..moved() }, 1; "make, and no break")]
     #[test_case(Promise::HANDED_OVER, Seen { failed_connections: 1, ..moved() }, 1; "a new connection failed")]
     #[test_case(Promise::ONE_IN_THE_END, Seen { moves: 3, failed_connections: 9, ..moved() }, 0; "whatever happens")]
     fn promises(promise: Promise, seen: Seen, broken: usize) {

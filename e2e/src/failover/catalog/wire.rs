@@ -66,7 +66,7 @@ pub(super) const DRILLS: &[Drill] = &[
         // (docs/protocol.md, section 21).
         phases: &[phase(
             "protocol-dropped-power-off",
-            Promise { owner: Owner::HandedOver, traffic: Traffic::Resumes },
+            Promise { owner: Owner::Moves, traffic: Traffic::Resumes },
             |take| take.strike(|play| play.power_off()),
         )],
     },
@@ -178,7 +178,7 @@ pub(super) const DRILLS: &[Drill] = &[
         tried: Tried::Always,
         prepare: nothing,
         // The address stays on its node, but its clients see it move.
-        phases: &[phase("mac-changes", Promise { owner: Owner::Succeeded, traffic: Traffic::Resumes }, |take| {
+        phases: &[phase("mac-changes", Promise { owner: Owner::Moves, traffic: Traffic::Resumes }, |take| {
             let Mac([a, b, c, _, e, f]) = take.play.mac(&take.play.victim)?;
             let mac = Mac([a, b, c, 0x77, e, f]);
             take.strike(|play| play.faults().inject(Fault::MacChanged { link: play.link(), mac }))?;
