@@ -183,13 +183,6 @@ impl Speaker {
         }
     }
 
-    /// Does the machine want to be woken earlier than planned, or has it begun or ceased to answer? Its clock is ahead of
-    /// the simulation's by `clock`.
-    pub fn has_news(&self, clock: Duration) -> bool {
-        let due = self.segment.poll_timeout().map(|due| due.saturating_sub(clock));
-        due.is_some_and(|due| self.wake.is_none_or(|wake| due < wake)) || self.segment.is_answering() != self.answering
-    }
-
     /// Something arrived while the process does not run.
     pub fn store(&mut self, received: Received) {
         if self.inbox.len() < INBOX {
