@@ -134,7 +134,9 @@ pub(super) const DRILLS: &[Drill] = &[
         // Kubernetes calls the pods on such nodes unready, so that nothing is left that could answer a request: whether
         // traffic flows is kube-proxy's, who announces is ours. A Local address nobody can serve, nobody announces.
         phases: &[phase("not-ready-all", Promise { owner: Owner::Stays, traffic: Traffic::Resumes }, |take| {
-            let nodes = take.play.stage.nodes().to_vec();
+            // The announcing node falls last and rises first: while another is Ready and it is not, it is to be left.
+            let (victim, mut nodes) = (take.play.victim.clone(), take.play.stage.nodes().to_vec());
+            nodes.sort_by_key(|node| *node == victim);
             take.strike(|play| {
                 nodes.iter().try_for_each(|node| {
                     play.faults().inject(Fault::KubeletStopped { node: node.clone() })?;
@@ -142,9 +144,9 @@ pub(super) const DRILLS: &[Drill] = &[
                 })
             })?;
             take.lasts(Duration::from_secs(3), Duration::from_secs(15));
-            for node in nodes {
+            for node in nodes.iter().rev() {
                 take.play.faults().heal(&Fault::KubeletStopped { node: node.clone() })?;
-                report(take.play, &node, true)?;
+                report(take.play, node, true)?;
             }
             take.play.stage.whole()
         })
