@@ -60,10 +60,13 @@ impl Stage {
         }
     }
 
-    /// Takes the cluster down, if one is up.
+    /// Takes the cluster down, if one is up; nothing of the scenarios may be left on it.
     fn leave(&mut self) -> Result<()> {
         match std::mem::replace(&mut self.up, Up::None) {
-            Up::One(_, bed) => bed.into_lab().down(),
+            Up::One(_, bed) => {
+                let swept = bed.swept();
+                bed.into_lab().down().and(swept)
+            }
             Up::None | Up::Failed(_) => Ok(()),
         }
     }
@@ -97,7 +100,7 @@ fn main() -> ExitCode {
     let conclusion = libtest_mimic::run(&arguments, trials);
     let left = stage.lock().unwrap_or_else(PoisonError::into_inner).leave();
     if let Err(error) = left {
-        eprintln!("the cluster could not be taken down: {error:#}");
+        eprintln!("the last cluster could not be left behind clean: {error:#}");
         return ExitCode::FAILURE;
     }
     if conclusion.has_failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS }

@@ -48,6 +48,7 @@ pub fn run(arguments: &Args, open: impl FnOnce() -> Result<Lab>) -> Result<()> {
         progress.step(format!("scenario {}: {}", scenario.name, scenario.about));
         bed.run(scenario)?;
     }
+    bed.swept()?;
     progress.step("passed");
     Ok(())
 }

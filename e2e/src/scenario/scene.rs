@@ -75,9 +75,10 @@ impl<'a> Scene<'a> {
         Ok(scene)
     }
 
-    /// Deletes what the scenario made: its namespace and its pools. What does not go is an error: a finalizer stuck.
+    /// Deletes what the scenario made: its namespace and its pools. The namespace goes while the next scenario begins
+    /// ([`Testbed::swept`]). What does not go is an error: a finalizer stuck.
     pub(super) fn close(&self) -> Result<()> {
-        self.kubectl(&["delete", "namespace", &self.namespace, "--timeout=60s"])?;
+        self.kubectl(&["delete", "namespace", &self.namespace, "--wait=false"])?;
         let selector = format!("scenario={}", self.namespace);
         if self.kubectl(&["get", "crd", "addresspools.heraldlb.io", "--ignore-not-found", "-o", "name"])?.is_empty() {
             return Ok(());

@@ -6,13 +6,18 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use kube::Client;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::ListParams;
+use kube::{Api, Client, ResourceExt};
 use tokio::runtime::Handle;
 
 use super::install::{self, Images, Overlay};
 use super::{Scenario, Scene};
 use crate::lab::{ApiRuntime, Lab, Spec};
 use crate::progress::Progress;
+
+/// A namespace with a handful of pods goes within 10 s.
+const SWEPT_WITHIN: Duration = Duration::from_secs(60);
 
 /// A laboratory with Herald installed.
 pub struct Testbed {
@@ -68,6 +73,22 @@ impl Testbed {
     /// Those of the future.
     pub fn block_on<T: Send>(&self, future: impl Future<Output = Result<T>> + Send) -> Result<T> {
         self.runtime.block_on(future)
+    }
+
+    /// Waits until nothing is left of the scenarios that passed: their namespaces go while others run.
+    ///
+    /// # Errors
+    /// When one does not go: a finalizer is stuck.
+    pub fn swept(&self) -> Result<()> {
+        let mut left = Vec::new();
+        let waited = self.wait_for("the scenarios' namespaces to go", SWEPT_WITHIN, || {
+            let namespaces: Api<Namespace> = Api::all(self.client.clone());
+            let all = self.block_on(async move { Ok(namespaces.list(&ListParams::default()).await?.items) })?;
+            let going = all.into_iter().filter(|namespace| namespace.metadata.deletion_timestamp.is_some());
+            left = going.map(|namespace| namespace.name_any()).collect();
+            Ok(left.is_empty().then_some(()))
+        });
+        waited.with_context(|| format!("still being deleted: {}", left.join(", ")))
     }
 
     /// The laboratory, with the rest of this given up.
