@@ -164,6 +164,7 @@ impl RunArgs {
         };
         tracing::info!("started");
         let mut stop_by = None;
+        let mut heard_out = None;
         loop {
             speaker.work();
             if speaker.finished {
@@ -174,7 +175,17 @@ impl RunArgs {
                 // In this order: an answer is never late because facts pour in.
                 biased;
                 Some(arrival) = frames.recv() => speaker.receive(&arrival),
-                () = sleep_until(speaker.start, timeout) => speaker.machine.handle_timeout(speaker.now()),
+                () = sleep_until(speaker.start, timeout) => {
+                    // After a pause, timers are due and frames lie in the sockets: what came before a timer comes first,
+                    // or this node claims what another has just claimed. To yield lets the runtime look at the sockets
+                    // and their tasks read them; then the loop takes in what they have read.
+                    if heard_out == timeout {
+                        speaker.machine.handle_timeout(speaker.now());
+                    } else {
+                        heard_out = timeout;
+                        tokio::task::yield_now().await;
+                    }
+                }
                 Some(fact) = facts.recv() => speaker.machine.handle(speaker.now(), fact),
                 Some(reply) = scrapes.recv() => speaker.reply_metrics(reply),
                 Some(reply) = inspections.recv() => speaker.reply_report(reply),

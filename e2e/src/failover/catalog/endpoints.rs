@@ -9,6 +9,10 @@ use crate::fault::PodChoice;
 /// Pods end: connections to them end with them.
 const WITH_PODS: Promise = Promise { owner: Owner::Stays, traffic: Traffic::NoNewConnectionLost };
 
+/// kube-proxy on the old node drops what arrives as soon as it hears of it, and the new one announces as soon as it does:
+/// which is first, and by how many milliseconds, is a race of two programs.
+const WITHOUT_OVERLAP: Promise = Promise { owner: Owner::Moves, traffic: Traffic::Resumes };
+
 pub(super) const DRILLS: &[Drill] = &[
     Drill {
         name: "endpoint-unready",
@@ -21,7 +25,7 @@ pub(super) const DRILLS: &[Drill] = &[
             phase("endpoint-unready", Promise::NOTHING, |take| {
                 take.strike(|play| play.stage.set_ready(&play.victim, false))
             })
-            .local(Promise::HANDED_OVER)
+            .local(WITHOUT_OVERLAP)
             .metallb("0.02 to 0.17 s"),
             phase("endpoint-ready-again", Promise::NOTHING, |take| {
                 take.strike(|play| play.stage.set_ready(&play.victim, true))?;

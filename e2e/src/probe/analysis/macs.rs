@@ -10,6 +10,9 @@ use crate::probe::sample::{At, Mac, NeighbourAnswer};
 /// that answer in turn are two nodes that answer.
 const SILENCE_US: u64 = 200_000;
 
+/// Two Hello intervals of 100 ms: so long two may own an address (P4).
+const CONTEST_US: u64 = 200_000;
+
 /// One MAC that answered.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -56,9 +59,17 @@ fn spans(answers: &[NeighbourAnswer]) -> Vec<(Mac, At, At)> {
     spans
 }
 
-/// How often the address went from one MAC to another. Two that answer in turn count as one change.
+/// How often the address went from one MAC to another. Two that answer in turn count as one change. Who claims it at the
+/// same time as another and gives way at once, within [`CONTEST_US`], is not one it went to.
 pub(super) fn moves(answers: &[NeighbourAnswer]) -> usize {
-    spans(answers).windows(2).filter(|pair| pair[0].0 != pair[1].0).count()
+    let mut all = spans(answers);
+    let whole = all.clone();
+    let gave_way = |&(mac, start, end): &(Mac, At, At)| {
+        let within = |&(other, from, to): &(Mac, At, At)| other != mac && from <= start && end <= to;
+        end.0 - start.0 <= CONTEST_US && whole.iter().any(within)
+    };
+    all.retain(|span| !gave_way(span));
+    all.windows(2).filter(|pair| pair[0].0 != pair[1].0).count()
 }
 
 /// The longest time, in milliseconds, for which two MACs both answered.
@@ -104,6 +115,7 @@ mod tests {
 
     const A: Mac = Mac([2, 0, 0, 0, 0, 0xa]);
     const B: Mac = Mac([2, 0, 0, 0, 0, 0xb]);
+    const C: Mac = Mac([2, 0, 0, 0, 0, 0xc]);
 
     fn answer(ms: u64, mac: Mac) -> NeighbourAnswer {
         NeighbourAnswer { at: At(ms * 1000), mac, source: mac }
@@ -136,6 +148,9 @@ mod tests {
     #[test_case(vec![span(A, 0, 250), span(B, 210, 500)], 1; "make before break")]
     #[test_case(vec![span(A, 0, 100), span(B, 400, 600), span(A, 900, 1200)], 2; "there and back")]
     #[test_case(vec![span(A, 0, 500), span(B, 0, 500)], 1; "split brain")]
+    #[test_case(vec![span(A, 0, 340), span(B, 320, 900), span(C, 490, 500)], 1; "one of two successors gives way")]
+    #[test_case(vec![span(A, 0, 340), span(B, 320, 900), span(C, 490, 700)], 2; "and not at once")]
+    #[test_case(vec![span(A, 0, 340), span(B, 350, 400), span(C, 410, 900)], 2; "one after the other")]
     fn moves_are_counted(spans: Vec<Vec<NeighbourAnswer>>, expected: usize) {
         assert_eq!(moves(&merged(spans.concat())), expected);
     }
