@@ -17,7 +17,7 @@ pub(super) const DRILLS: &[Drill] = &[
     Drill {
         name: "endpoint-unready",
         about: "the endpoint on the announcing node fails its readiness probe, and passes it again",
-        places: &[Place::Three, Place::Iptables],
+        places: &[Place::Three],
         more_services: 0,
         tried: Tried::Always,
         prepare: nothing,

@@ -69,7 +69,7 @@ pub(super) const DRILLS: &[Drill] = &[
     Drill {
         name: "speakers-all-killed",
         about: "SIGKILL to every speaker at once",
-        places: &[Place::Three, Place::Iptables],
+        places: &[Place::Three],
         more_services: 0,
         tried: Tried::Always,
         prepare: nothing,
