@@ -26,7 +26,7 @@ pub use observation::{Herd, Seen};
 pub use place::Place;
 pub use play::{Performance, Play, Take, perform};
 pub use stage::{Pace, Stage};
-pub use verdict::violations;
+pub use verdict::{Violation, violations};
 
 use anyhow::Result;
 use serde::Serialize;

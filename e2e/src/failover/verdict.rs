@@ -6,16 +6,33 @@ use super::{Owner, Phase, Seen, Traffic};
 /// (P4), of 100 ms each on segments of up to 100 speakers. A bound by timers: the one hears of the other's claim then.
 const TWO_MACS_MS: f64 = 200.0;
 
-/// What of a promise was broken, in words; nothing if it was kept.
+/// A promise that was not kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Is it about traffic, and not about who answers? Whether a packet finds its rule in kube-proxy, or its process a
+    /// core, depends on the machine as well.
+    pub traffic: bool,
+    what: String,
+}
+
+impl std::fmt::Display for Violation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+/// What of a promise was broken; nothing if it was kept.
 #[must_use]
-pub fn violations(phase: &Phase, seen: &Seen) -> Vec<String> {
+pub fn violations(phase: &Phase, seen: &Seen) -> Vec<Violation> {
     let promise = phase.promise(seen.target.policy);
     let mut broken = Vec::new();
-    let mut demand = |kept: bool, what: String| {
+    let mut hold = |traffic: bool, kept: bool, what: String| {
         if !kept {
-            broken.push(format!("{}, {} ({}): {what}", phase.name, seen.target.address, seen.target.policy));
+            let what = format!("{}, {} ({}): {what}", phase.name, seen.target.address, seen.target.policy);
+            broken.push(Violation { traffic, what });
         }
     };
+    let mut demand = |kept: bool, what: String| hold(false, kept, what);
     demand(!seen.macs.is_empty(), "nobody answered for it".to_owned());
     demand(!seen.unanswered_at_the_end, "it was unanswered at the end".to_owned());
     let both = seen.two_macs_ms;
@@ -27,6 +44,7 @@ pub fn violations(phase: &Phase, seen: &Seen) -> Vec<String> {
         }
         Owner::OneInTheEnd => {}
     }
+    let mut demand = |kept: bool, what: String| hold(true, kept, what);
     match promise.traffic {
         Traffic::Unbroken => {
             demand(seen.lost == 0, format!("{} datagrams or lines were lost", seen.lost));
@@ -98,12 +116,15 @@ mod tests {
     #[test]
     fn the_policy_chooses_the_promise() {
         let seen = Seen { target: Target { policy: Policy::Local, ..quiet().target }, ..moved() };
-        assert_eq!(violations(&phase(Promise::NOTHING), &seen), Vec::<String>::new());
+        assert_eq!(violations(&phase(Promise::NOTHING), &seen), []);
     }
 
     #[test]
     fn a_violation_says_what_and_where() {
-        let found = violations(&phase(Promise::NOTHING), &Seen { resets: 2, ..quiet() });
-        assert_eq!(found, ["a fault, 192.0.2.10 (Cluster): 2 connections were reset"]);
+        let found = violations(&phase(Promise::NOTHING), &Seen { resets: 2, macs: vec![A, B], ..quiet() });
+        let told: Vec<_> = found.iter().map(|violation| (violation.traffic, violation.to_string())).collect();
+        let owner = format!("a fault, 192.0.2.10 (Cluster): its owner should stay, but {:?} answered", [A, B]);
+        let traffic = "a fault, 192.0.2.10 (Cluster): 2 connections were reset".to_owned();
+        assert_eq!(told, [(false, owner), (true, traffic)]);
     }
 }
