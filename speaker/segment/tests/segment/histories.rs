@@ -1,10 +1,6 @@
 //! Short histories of a few nodes: what the protocol promises, one fault at a time.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
-mod bus;
-
-use bus::{Bus, Losses, address, mac, ms, name};
+use crate::bus::{Bus, Losses, address, mac, ms, name};
 use herald_segment::{Event, Input, claim::Reason, mac::MacAddr, view::Shutdown};
 
 #[test]

@@ -1,13 +1,8 @@
 //! What a segment tells of itself: the events of a take-over, the snapshot, the counters.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-#![allow(dead_code, reason = "the bus is shared with the histories, which use more of it")]
-
-mod bus;
-
 use std::time::Duration;
 
-use bus::{Bus, address, mac, ms, name};
+use crate::bus::{Bus, address, mac, ms, name};
 use herald_segment::{
     Event, Input,
     claim::Reason,

@@ -1,0 +1,7 @@
+//! Several nodes on one bus: what the protocol promises, and what a segment tells of itself.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod bus;
+mod histories;
+mod telling;
