@@ -77,8 +77,6 @@ bench-scale: setup lab ## Many Services at once: times, writes of Herald, CPU, m
 	target/debug/herald-lab build
 	$(LAB) --id scale bench-scale $(call option,SERVICES,services) $(if $(DUAL),--dual-stack)
 
-# An option of a command, if the variable is set.
-option = $(if $($(1)),--$(2) $($(1)))
 .PHONY: sim
 sim: ## Histories of faults on simulated segments (SEEDS=n NODES=n ADDRESSES=n; SEED=s tells one again; LOSS=share measures fail-over)
 	cargo run -q --release -p herald-sim --locked -- --json target/bench/sim.json $(call option,SEEDS,seeds) $(call option,NODES,nodes) $(call option,ADDRESSES,addresses) $(call option,SEED,seed) $(call option,LOSS,measure)

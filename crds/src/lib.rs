@@ -20,6 +20,7 @@
 
 pub mod address;
 pub mod advertisement;
+pub mod event;
 pub mod manifest;
 pub mod names;
 pub mod pool;

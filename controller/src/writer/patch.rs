@@ -3,18 +3,16 @@
 use herald_crds::{
     VirtualIP, VirtualIPSpec,
     address::name_of_address,
+    event::{Report, about_service},
     names::{CONDITION_ADDRESS_ASSIGNED, FINALIZER_WITHDRAWAL, GROUP, MANAGER_CONTROLLER, VERSION},
 };
 use k8s_openapi::{
     api::{core::v1::ObjectReference, events::v1::Event},
-    apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, ObjectMeta, Time},
+    apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Time},
 };
 use serde_json::{Map, Value, json};
 
 use crate::action::{Change, ConditionValue, EventValue, PoolReport, Regarding, ServicePatch};
-
-/// Longest note the API takes (`events.k8s.io/v1`: at most 1 kB).
-const NOTE_LIMIT: usize = 1024;
 
 /// A VirtualIP to create, held by our finalizer from the beginning.
 pub(super) fn virtual_ip(
@@ -119,14 +117,7 @@ pub(super) fn advertisement_status(condition: &ConditionValue, resource_version:
 /// An event.
 pub(super) fn event(value: &EventValue, instance: &str, now: MicroTime) -> Event {
     let regarding = match &value.regarding {
-        Regarding::Service(service) => ObjectReference {
-            api_version: Some("v1".to_owned()),
-            kind: Some("Service".to_owned()),
-            namespace: Some(service.namespace.clone()),
-            name: Some(service.name.clone()),
-            uid: Some(service.uid.clone()),
-            ..ObjectReference::default()
-        },
+        Regarding::Service(service) => about_service(service),
         Regarding::VirtualIp { name, uid } => ObjectReference {
             api_version: Some(format!("{GROUP}/{VERSION}")),
             kind: Some("VirtualIP".to_owned()),
@@ -135,28 +126,11 @@ pub(super) fn event(value: &EventValue, instance: &str, now: MicroTime) -> Event
             ..ObjectReference::default()
         },
     };
-    let mut end = value.note.len().min(NOTE_LIMIT);
-    while !value.note.is_char_boundary(end) {
-        end -= 1;
-    }
-    Event {
-        metadata: ObjectMeta {
-            // As upstream's recorder names them: no two of one object in one nanosecond.
-            name: Some(format!("{}.{:x}", regarding.name.as_deref().unwrap_or_default(), now.0.as_nanosecond())),
-            // Events about cluster-scoped objects live in `default`, as upstream's recorder does it.
-            namespace: Some(regarding.namespace.clone().unwrap_or_else(|| "default".to_owned())),
-            ..ObjectMeta::default()
-        },
-        action: Some(value.action.to_owned()),
-        event_time: Some(now),
-        note: Some(value.note[..end].to_owned()),
-        reason: Some(value.reason.to_owned()),
-        regarding: Some(regarding),
-        reporting_controller: Some(format!("{GROUP}/{MANAGER_CONTROLLER}")),
-        reporting_instance: Some(instance.to_owned()),
-        type_: Some(if value.warning { "Warning" } else { "Normal" }.to_owned()),
-        ..Event::default()
-    }
+    // As upstream's recorder names them: no two of one object in one nanosecond.
+    let name = format!("{}.{:x}", regarding.name.as_deref().unwrap_or_default(), now.0.as_nanosecond());
+    let EventValue { warning, reason, action, note, .. } = value;
+    let (warning, program) = (*warning, MANAGER_CONTROLLER);
+    Report { name, regarding, warning, reason, action, note, at: now, program, instance }.into()
 }
 
 #[cfg(test)]
@@ -202,16 +176,15 @@ mod tests {
     }
 
     #[test]
-    fn a_long_note_is_cut_at_a_character() {
+    fn an_event_about_a_cluster_scoped_object() {
         let value = EventValue {
             regarding: Regarding::VirtualIp { name: "192.0.2.1".to_owned(), uid: "u".to_owned() },
             warning: true,
             reason: "R",
             action: "A",
-            note: "ä".repeat(NOTE_LIMIT),
+            note: "n".to_owned(),
         };
         let event = event(&value, "i", MicroTime(now().0));
-        assert_eq!(event.note.unwrap().len(), NOTE_LIMIT);
         assert_eq!(event.metadata.namespace.as_deref(), Some("default"));
         assert!(event.metadata.name.unwrap().starts_with("192.0.2.1."));
     }

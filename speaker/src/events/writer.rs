@@ -3,10 +3,13 @@
 
 use std::time::Duration;
 
-use herald_crds::names::{GROUP, MANAGER_SPEAKER};
+use herald_crds::{
+    event::{Report, about_service},
+    names::MANAGER_SPEAKER,
+};
 use k8s_openapi::{
     api::{core::v1::ObjectReference, events::v1::Event},
-    apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
+    apimachinery::pkg::apis::meta::v1::MicroTime,
 };
 use kube::{Api, Client, api::PostParams};
 use tokio::sync::mpsc;
@@ -24,10 +27,6 @@ const LONGEST_RETRY: Duration = Duration::from_secs(10);
 
 /// A request that takes longer is given up and repeated: the name makes that harmless.
 const TIMEOUT: Duration = Duration::from_secs(15);
-
-/// The longest note the API server accepts, in bytes (k8s.io/kubernetes/pkg/apis/core/validation/events.go,
-/// NoteLengthLimit).
-const NOTE_LIMIT: usize = 1024;
 
 /// Where Events are handed in.
 #[derive(Clone, Debug)]
@@ -114,46 +113,11 @@ fn object(value: &EventValue, node: &str) -> Event {
             uid: Some(node.uid.clone()),
             ..ObjectReference::default()
         },
-        Regarding::Service(service) => ObjectReference {
-            api_version: Some("v1".to_owned()),
-            kind: Some("Service".to_owned()),
-            namespace: Some(service.namespace.clone()),
-            name: Some(service.name.clone()),
-            uid: Some(service.uid.clone()),
-            ..ObjectReference::default()
-        },
+        Regarding::Service(service) => about_service(service),
     };
-    let mut end = value.note.len().min(NOTE_LIMIT);
-    while !value.note.is_char_boundary(end) {
-        end -= 1;
-    }
-    Event {
-        metadata: ObjectMeta {
-            name: Some(value.name.clone()),
-            // Events about cluster-scoped objects live in `default` (client-go, tools/events, makeEvent).
-            namespace: Some(regarding.namespace.clone().unwrap_or_else(|| "default".to_owned())),
-            ..ObjectMeta::default()
-        },
-        action: Some(value.action.to_owned()),
-        event_time: Some(MicroTime(value.at)),
-        note: Some(value.note[..end].to_owned()),
-        reason: Some(value.reason.to_owned()),
-        regarding: Some(regarding),
-        reporting_controller: Some(format!("{GROUP}/{MANAGER_SPEAKER}")),
-        reporting_instance: Some(instance(node)),
-        type_: Some(if value.warning { "Warning" } else { "Normal" }.to_owned()),
-        ..Event::default()
-    }
-}
-
-/// Who reports. At most 128 bytes (k8s.io/kubernetes/pkg/apis/core/validation/events.go,
-/// ReportingInstanceLengthLimit); a node's name may be longer.
-fn instance(node: &str) -> String {
-    let mut end = node.len().min(128);
-    while !node.is_char_boundary(end) {
-        end -= 1;
-    }
-    node[..end].to_owned()
+    let EventValue { name, warning, reason, action, note, at, .. } = value;
+    let (name, at, warning) = (name.clone(), MicroTime(*at), *warning);
+    Report { name, regarding, warning, reason, action, note, at, program: MANAGER_SPEAKER, instance: node }.into()
 }
 
 #[cfg(test)]
@@ -198,7 +162,7 @@ mod tests {
         assert_eq!(event.metadata.namespace.as_deref(), Some(namespace));
         let about = event.regarding.unwrap();
         assert_eq!((about.kind.as_deref(), about.uid.is_some()), (Some(kind), true));
-        assert_eq!(event.note.unwrap().len(), NOTE_LIMIT);
+        assert_eq!(event.note.unwrap().len(), herald_crds::event::NOTE_LIMIT);
         assert_eq!(event.reporting_instance.unwrap().len(), 128);
         assert_eq!(event.type_.as_deref(), Some("Warning"));
         assert!(event.event_time.is_some() && event.action.is_some() && event.reporting_controller.is_some());
