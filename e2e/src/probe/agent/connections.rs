@@ -1,6 +1,7 @@
 //! The prober of new connections: one each 20 ms, each with its own time limit.
 
 use std::net::{SocketAddr, TcpStream};
+use std::ops::Range;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -10,6 +11,16 @@ use super::clock::{Beat, Clock, FirstAnswer};
 use super::{dial, server_line, wait};
 use crate::probe::sample::{Answerer, At, Connection, Outcome, Reason};
 use crate::probe::spec::{CONNECT_INTERVAL, CONNECT_LIMIT};
+
+/// The ports that connections come from, one after the other, also from one run to the next: 31,744 of them, so that each
+/// comes again after 635 s.
+///
+/// A node that had the address when a connection was half done keeps its conntrack entry, in state ESTABLISHED, for 300 s
+/// (`nf_conntrack_tcp_timeout_unacknowledged`): what would end it goes to the next owner. A SYN from the same port that
+/// comes back to the first node meets that entry and is translated to the endpoint of then, which may be gone. The
+/// kernel's own choice of ports (`net.ipv4.ip_local_port_range` begins where these end) comes around after a minute at
+/// this rate, which no client of the world does.
+const PORTS: Range<u16> = 1024..32_768;
 
 /// Connects again and again to one address.
 pub(super) struct Prober {
@@ -38,7 +49,7 @@ impl Prober {
         while clock.sending() || !attempts.is_empty() {
             if clock.sending() && beat.due(clock.now()) {
                 let started = clock.now();
-                match dial::start(self.target) {
+                match dial::start(self.target, Some(port(clock.origin_ns(), started))) {
                     Ok(stream) => {
                         attempts.push(Attempt { stream, started, established: false, heard: Vec::new() });
                     }
@@ -75,7 +86,7 @@ impl Attempt {
     fn advance(&mut self, now: At) -> Option<Outcome> {
         match self.try_advance() {
             Ok(Some(by)) => Some(Outcome::Answered(by)),
-            Ok(None) if now.0 - self.started.0 >= limit_us(CONNECT_LIMIT) => Some(Outcome::Failed(Reason::TimedOut)),
+            Ok(None) if now.0 - self.started.0 >= micros(CONNECT_LIMIT) => Some(Outcome::Failed(Reason::TimedOut)),
             Ok(None) => None,
             Err(reason) => Some(Outcome::Failed(reason)),
         }
@@ -101,6 +112,29 @@ impl Attempt {
     }
 }
 
-fn limit_us(limit: Duration) -> u64 {
-    u64::try_from(limit.as_micros()).unwrap_or(u64::MAX)
+/// The port of a connection that is started at `at`, on a clock that began at `origin_ns`.
+fn port(origin_ns: u64, at: At) -> u16 {
+    // Each rounded down, so that no two beats of a run share a port, however late one of them is.
+    let beats = origin_ns / 1000 / micros(CONNECT_INTERVAL) + at.0 / micros(CONNECT_INTERVAL);
+    let count = u64::from(PORTS.end - PORTS.start);
+    PORTS.start + u16::try_from(beats % count).unwrap_or_default()
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_comes_again_after_ten_minutes() {
+        let at = |seconds: u64| port(7_000_000_000, At(seconds * 1_000_000));
+        assert!((0..10_000).all(|second| PORTS.contains(&at(second))));
+        assert!((1..634).all(|second| at(second) != at(0)));
+        assert_eq!(port(0, At(20_000)), port(0, At(0)) + 1, "the next beat");
+        assert_eq!(port(11_000_000, At(40_000)), port(11_000_000, At(39_000)) + 1, "after one that was late");
+        assert_eq!(port(7_000_000_000, At(0)), port(0, At(7_000_000)), "another run, the same moment");
+    }
 }

@@ -1,18 +1,25 @@
 //! A TCP connection that is being made, without waiting for it.
 
 use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// Starts a connection: the stream is established or has failed once it is writable.
+/// Starts a connection: the stream is established or has failed once it is writable. `from`: the port it comes from;
+/// otherwise the kernel chooses one.
 ///
 /// # Errors
 /// What the kernel knows at once, for instance that there is no route.
-pub(super) fn start(target: SocketAddr) -> io::Result<TcpStream> {
+pub(super) fn start(target: SocketAddr, from: Option<u16>) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(target), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
+    if let Some(port) = from {
+        // Connections to other targets may come from the same port.
+        socket.set_reuse_address(true)?;
+        let any = if target.is_ipv4() { IpAddr::from(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
+        socket.bind(&SocketAddr::new(any, port).into())?;
+    }
     match socket.connect(&target.into()) {
         Ok(()) => Ok(socket.into()),
         Err(error) if error.raw_os_error() == Some(nix::errno::Errno::EINPROGRESS as i32) => Ok(socket.into()),

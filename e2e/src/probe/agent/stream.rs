@@ -71,7 +71,7 @@ impl Prober {
     fn step(&self, state: State, due: bool, clock: &Clock, seen: &mut StreamSamples) -> Result<State, Reason> {
         match state {
             State::Broken if due => {
-                let stream = dial::start(self.target).map_err(|error| Reason::of(&error, false))?;
+                let stream = dial::start(self.target, None).map_err(|error| Reason::of(&error, false))?;
                 Ok(State::Connecting(stream, clock.now()))
             }
             State::Broken => Ok(State::Broken),
