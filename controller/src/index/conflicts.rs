@@ -305,6 +305,24 @@ fn an_address_that_is_announced_after_all_leaves_quarantine() {
     assert_eq!((world.condition("named"), world.quarantined("lan").len()), ("True Assigned".into(), 0));
 }
 
+/// Nobody is asked to share an address that a stranger holds; once he is gone, who waits is.
+#[test]
+fn who_could_share_the_address_is_served_once_the_stranger_is_gone() {
+    let shares = |port: u16| json!({"metadata": {"annotations": {"heraldlb.io/allow-shared-ip": "k"}}, "spec": {"ports": [{"port": port}]}});
+    let mut world = world(1, 1);
+    let mut first = shares(80);
+    // So that it stays, and nothing comes into quarantine, nor goes.
+    first["spec"]["loadBalancerIP"] = json!("192.0.2.1");
+    world.create("first", first);
+    world.live();
+    world.create("second", shares(81));
+    world.live();
+    assert_eq!((world.ingress("second").len(), &*world.condition("second")), (0, "False PoolFull"));
+    world.held_by_others.clear();
+    world.live();
+    assert_eq!((world.ingress("second"), &*world.condition("second")), (vec!["192.0.2.1".to_owned()], "True Assigned"));
+}
+
 #[test]
 fn another_pool_asked_for_costs_one_address() {
     let mut world = world(3, 0);

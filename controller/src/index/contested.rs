@@ -118,6 +118,10 @@ impl Index {
         if contested || changed || self.allocator.is_quarantined(address) {
             self.reconsider(address);
         }
+        if changed {
+            // Nobody is given a share of a contested address: who waits may have been refused for that.
+            self.mark_waiting();
+        }
     }
 
     /// A quarantine, or what bounds it, has changed.

@@ -12,10 +12,6 @@ use super::{
 };
 use crate::view::NodeView;
 
-fn no_writes(world: &World) {
-    assert!(world.log.is_empty(), "{:?}", world.log);
-}
-
 /// Each caveat is a sentence while it holds and one Warning, whether the Service has an address or waits.
 #[test_case(json!({"metadata": {"annotations": {"service.beta.kubernetes.io/load-balancer-source-ranges": "10.0.0.0/8"}}}),
     json!({"metadata": {"annotations": null}}), "SourceRangesNotEnforced")]
@@ -35,7 +31,7 @@ fn a_caveat_is_told_once_and_taken_back(with: Value, mended: Value, reason: &str
     world.log.clear();
     world.restart();
     world.pass(60);
-    no_writes(&world);
+    world.wrote_nothing();
     world.change("web", mended);
     world.live();
     assert_eq!(world.service_condition("web").unwrap().message, "192.0.2.1 from AddressPool lan");
@@ -87,7 +83,7 @@ fn a_pool_over_the_clusters_networks() {
     world.log.clear();
     world.restart();
     world.pass(60);
-    no_writes(&world);
+    world.wrote_nothing();
     world.nodes.remove("a");
     world.service_networks.clear();
     world.delete("theirs");

@@ -500,6 +500,11 @@ impl World {
             .collect()
     }
 
+    #[track_caller]
+    pub(super) fn wrote_nothing(&self) {
+        assert!(self.log.is_empty(), "{:?}", self.log);
+    }
+
     /// What was written so far, a word each.
     pub(super) fn writes(&self) -> Vec<String> {
         let word = |a: &Action| format!("{a:?}").split([' ', '(']).next().unwrap().to_owned();

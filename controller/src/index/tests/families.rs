@@ -1,0 +1,60 @@
+//! IPv4 and IPv6.
+
+use serde_json::json;
+use test_case::test_case;
+
+use crate::index::world::World;
+
+#[test]
+fn dual_stack_in_the_order_of_the_families() {
+    let mut world = World::new();
+    world.pool("six", json!({"addresses": ["2001:db8::/64"]}));
+    world.create("web", json!({"spec": {"ipFamilies": ["IPv6", "IPv4"], "ipFamilyPolicy": "RequireDualStack"}}));
+    world.settle();
+    assert_eq!(world.ingress("web"), ["2001:db8::", "192.0.2.1"]);
+    let writes: Vec<_> = world.writes().into_iter().filter(|w| w != "PatchPoolStatus").collect();
+    assert_eq!(writes, ["CreateVirtualIp", "CreateVirtualIp", "PatchServiceStatus", "Event"]);
+    world.change("web", json!({"spec": {"ipFamilies": ["IPv6"], "ipFamilyPolicy": "SingleStack"}}));
+    world.live();
+    assert_eq!(world.ingress("web"), ["2001:db8::"]);
+    assert_eq!(world.vips.len(), 1);
+}
+
+#[test_case("RequireDualStack", &[], "False NoPoolAllows"; "both or none")]
+#[test_case("PreferDualStack", &["192.0.2.1"], "True Assigned"; "one now, the other later")]
+fn one_family_lacks(policy: &str, expected: &[&str], condition: &str) {
+    let mut world = World::new();
+    world.create("web", json!({"spec": {"ipFamilies": ["IPv4", "IPv6"], "ipFamilyPolicy": policy}}));
+    world.live();
+    assert_eq!(
+        (world.ingress("web"), &*world.condition("web")),
+        (expected.iter().map(|a| (*a).to_owned()).collect(), condition)
+    );
+    world.pool("six", json!({"addresses": ["2001:db8::7"]}));
+    world.live();
+    assert_eq!(world.ingress("web"), ["192.0.2.1", "2001:db8::7"]);
+}
+
+/// Dual stack comes and goes, and the first address stays; the second is free for others.
+#[test_case("RequireDualStack")]
+#[test_case("PreferDualStack")]
+fn a_second_family_comes_and_goes(policy: &str) {
+    let mut world = World::new();
+    world.pool("six", json!({"addresses": ["2001:db8::7"]}));
+    world.create("web", json!({}));
+    world.live();
+    for _ in 0..2 {
+        world.change("web", json!({"spec": {"ipFamilies": ["IPv4", "IPv6"], "ipFamilyPolicy": policy}}));
+        world.live();
+        assert_eq!(world.ingress("web"), ["192.0.2.1", "2001:db8::7"]);
+        world.change("web", json!({"spec": {"ipFamilies": ["IPv4"], "ipFamilyPolicy": "SingleStack"}}));
+        world.live();
+        assert_eq!(world.ingress("web"), ["192.0.2.1"]);
+        assert_eq!(world.vips.len(), 1);
+    }
+    // An upgrade that cannot be had takes nothing away.
+    world.delete_pool("six");
+    world.change("web", json!({"spec": {"ipFamilies": ["IPv4", "IPv6"], "ipFamilyPolicy": policy}}));
+    world.live();
+    assert_eq!(world.ingress("web"), ["192.0.2.1"]);
+}

@@ -1,0 +1,7 @@
+//! What one leader decides, step by step.
+
+mod adoption;
+mod families;
+mod lifecycle;
+mod pools;
+mod virtual_ips;

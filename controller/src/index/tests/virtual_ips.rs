@@ -1,0 +1,71 @@
+//! What a VirtualIP says, and what is said about it.
+
+use herald_crds::virtual_ip::AnnouncedReason;
+use serde_json::json;
+
+use crate::index::{
+    world::{World, address},
+    *,
+};
+
+#[test]
+fn spec_follows_service_and_advertisements() {
+    let mut world = World::new();
+    world.create("web", json!({}));
+    world.live();
+    let spec = |world: &World| world.vips[&address("192.0.2.1")].spec.clone();
+    assert_eq!(spec(&world).advertisements, [herald_crds::virtual_ip::AdvertisementRule::everywhere()]);
+    world.change("web", json!({"spec": {"externalTrafficPolicy": "Local", "healthCheckNodePort": 30123}}));
+    world.advertisement("adv", json!({"addressPools": ["dmz"]}));
+    world.live();
+    assert_eq!(spec(&world).health_check_node_port, Some(30123));
+    assert!(spec(&world).advertisements.is_empty());
+    assert_eq!(world.ingress("web"), ["192.0.2.1"]);
+}
+
+#[test]
+fn a_home_that_left_the_cluster_is_replaced_and_no_other() {
+    let mut world = World::new();
+    world.create("web", json!({}));
+    world.live();
+    world.node("a", false);
+    world.live();
+    assert_eq!(world.vips[&address("192.0.2.1")].spec.home_node.as_deref(), Some("a"));
+    world.nodes.remove("a");
+    world.relist(Kind::Node);
+    world.settle();
+    assert_eq!(world.vips[&address("192.0.2.1")].spec.home_node.as_deref(), Some("b"));
+}
+
+#[test]
+fn a_status_nobody_takes_back_is_corrected_once() {
+    let mut world = World::new();
+    world.create("web", json!({}));
+    world.live();
+    world.log.clear();
+    world.node("a", false);
+    world.pass(2);
+    world.wrote_nothing();
+    world.pass(2);
+    let vip = &world.vips[&address("192.0.2.1")];
+    assert_eq!(vip.announced().unwrap().reason, AnnouncedReason::NodeLost.as_str());
+    assert_eq!(vip.status.as_ref().unwrap().node, None);
+    world.log.clear();
+    world.speakers_act(); // it insists
+    world.pass(60);
+    world.wrote_nothing();
+}
+
+#[test]
+fn an_address_no_node_can_announce_says_why() {
+    let mut world = World::new();
+    world.pool("far", json!({"addresses": ["192.0.2.200"], "autoAssign": false}));
+    world.node("a", false);
+    world.node("b", false);
+    world.create("web", json!({}));
+    world.pass(20);
+    let announced = world.vips[&address("192.0.2.1")].announced().unwrap().clone();
+    assert_eq!(announced.reason, AnnouncedReason::NoEligibleNode.as_str());
+    assert!(announced.message.contains("no node is Ready"), "{}", announced.message);
+    assert_eq!(world.ingress("web"), ["192.0.2.1"]);
+}
