@@ -224,18 +224,19 @@ impl Peer {
         Some(known? + timers::lost_after(interval))
     }
 
-    /// What to say about it in a Hello at `now`, if anything. `evidence`: when this node last heard anything.
+    /// What to say about it in a Hello at `now`, if anything. `suspected`: it is silent, and others are to say whether
+    /// they hear it. `evidence`: when this node last heard anything.
     pub(crate) fn mention(
         &self,
         id: NodeId,
         now: Duration,
         wants_claims: bool,
+        suspected: bool,
         evidence: Option<Duration>,
     ) -> Option<Heard> {
         let pending = self.pending.as_ref().filter(|_| self.echoes > 0);
-        let asked_for = self.is_asked_for();
-        let silent = self.silent_since().is_some() && !self.listens() || asked_for;
-        if pending.is_none() && self.echoes == 0 && !self.vouch && !wants_claims && !silent {
+        let suspected = suspected && !self.listens() || self.is_asked_for();
+        if pending.is_none() && self.echoes == 0 && !self.vouch && !wants_claims && !suspected {
             return None;
         }
         // What is pending is what matters: it is the run that speaks now.
@@ -253,7 +254,7 @@ impl Peer {
             kernel: self.rest.kernel.report(now, evidence),
             wants_echo: pending.is_some(),
             wants_claims,
-            suspect: pending.is_none() && silent,
+            suspect: pending.is_none() && suspected,
         })
     }
 }

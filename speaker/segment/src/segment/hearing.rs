@@ -107,6 +107,7 @@ impl Segment {
     /// A frame from another host was heard.
     pub(super) fn evidence(&mut self, now: Duration) {
         let was_hearing = self.is_hearing();
+        let was_deaf = self.is_deaf(now);
         self.hearing.evidence = Some(now);
         self.hearing.next_solicit = None;
         if let Some(barrier) = &mut self.barrier {
@@ -119,6 +120,9 @@ impl Segment {
             }
             self.peers_at = now;
             self.restart_turns(now);
+        }
+        if was_deaf {
+            self.announce_after_deafness(now);
         }
     }
 

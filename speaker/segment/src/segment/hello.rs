@@ -83,7 +83,9 @@ impl Segment {
         for (id, peer) in self.peers.iter() {
             known += usize::from(peer.speaks() || peer.pending.is_some());
             let wants_claims = self.lacking.contains(&id);
-            mentions.extend(peer.mention(id, now, wants_claims, evidence).map(|heard| (Reverse(peer.echoes), heard)));
+            let suspected = self.is_suspected(now, id, peer);
+            let heard = peer.mention(id, now, wants_claims, suspected, evidence);
+            mentions.extend(heard.map(|heard| (Reverse(peer.echoes), heard)));
         }
         // Suspicions and requests cannot wait; everybody is echoed once before anybody is a second time.
         mentions.sort_unstable_by_key(|(echoes, heard)| (!heard.suspect, !heard.wants_claims, *echoes, heard.node));
@@ -114,6 +116,13 @@ impl Segment {
         self.hello.last = now;
         self.hello.regular = now + self.hello.interval * self.rng.u32(JITTER_FROM_PERCENT..=100) / 100;
         self.hello.next = self.hello.regular;
+    }
+
+    /// Is a peer silent, and does it matter whether others hear it? Not if nobody does and it holds nothing: a node that
+    /// is switched off for a week need not be in every Hello of that week.
+    fn is_suspected(&self, now: Duration, id: NodeId, peer: &Peer) -> bool {
+        peer.silent_since().is_some()
+            && (!peer.is_lost(now, self.interval()) || self.book.addresses_of(id).next().is_some())
     }
 
     fn empty_hello(&self, now: Duration) -> Hello {

@@ -10,7 +10,7 @@ use crate::{
     mutation::Mutation,
     node::NodeId,
     peer::{Peer, Presence},
-    timers::{BARRIER, COVER_MAX, FIRST_CLAIM_PROBE_EVERY, FIRST_CLAIM_PROBES, SETTLED},
+    timers::{BARRIER, COVER_MAX, FIRST_CLAIM_PROBE_EVERY, FIRST_CLAIM_PROBES, SETTLED, lost_after},
     types::{Event, Output, Withdrawal},
     view::Vip,
     wire::{Change, State},
@@ -406,6 +406,19 @@ impl Segment {
         for address in gained {
             if !self.announcer.is_pending(address) {
                 self.announcer.resumed(now, address);
+            }
+        }
+    }
+
+    /// Who heard nothing may have been succeeded, and the successor may be gone again, with all that it knew: nobody says
+    /// then that this node's claim is not the best, and clients follow the successor still. In the meantime whoever has a
+    /// better claim says so.
+    pub(super) fn announce_after_deafness(&mut self, now: Duration) {
+        let at = now + lost_after(self.interval());
+        let own: Vec<IpAddr> = self.book.addresses_of(self.id).collect();
+        for address in own {
+            if !self.announcer.is_pending(address) {
+                self.announcer.resumed(at, address);
             }
         }
     }

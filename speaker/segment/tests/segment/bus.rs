@@ -12,10 +12,10 @@ use herald_segment::{
     Config, Event, Input, Neighbour, Output, SavedState, Segment,
     claim::{Birth, Reason},
     mac::MacAddr,
-    node::{Incarnation, NodeName},
+    node::{Incarnation, NodeId, NodeName},
     timers::Timers,
     view::{Candidate, Class, Packet, Station, Vip},
-    wire::{Key, Keyring},
+    wire::{Body, Key, Keyring},
 };
 
 /// A host of the segment that is no node: what a node asks for a sign of life when it hears nobody else.
@@ -81,6 +81,10 @@ impl Losses {
     }
 }
 
+fn keyring() -> Keyring {
+    Keyring::new(vec![Key::new(&[7; 32]).unwrap()]).unwrap()
+}
+
 /// Some nodes on one wire.
 pub struct Bus {
     pub now: Duration,
@@ -99,6 +103,8 @@ pub struct Bus {
     pub events: Vec<(Duration, usize, Event)>,
     /// Announcements: time, node, address.
     pub announced: Vec<(Duration, usize, IpAddr)>,
+    /// Suspicions in Hellos: time, who suspects, who is suspected.
+    pub suspicions: Vec<(Duration, usize, NodeId)>,
     in_flight: Vec<(Duration, usize, Traffic)>,
     runs: u64,
     views: BTreeMap<IpAddr, Arc<Vip>>,
@@ -119,6 +125,7 @@ impl Bus {
             drops_protocol: false,
             events: Vec::new(),
             announced: Vec::new(),
+            suspicions: Vec::new(),
             in_flight: Vec::new(),
             runs: 0,
             views: BTreeMap::new(),
@@ -155,7 +162,7 @@ impl Bus {
             #[cfg(feature = "mutations")]
             mutation: None,
         };
-        let keys = Arc::new(Keyring::new(vec![Key::new(&[7; 32]).unwrap()]).unwrap());
+        let keys = Arc::new(keyring());
         let mut segment = Segment::new(self.now, config, keys, restored);
         let others = (1..=self.nodes).filter(|other| *other != node);
         let stations: Vec<_> =
@@ -297,7 +304,13 @@ impl Bus {
             let mine = Some((own_address(node), mac(node)));
             let traffic = match output {
                 Output::Send(_) if self.drops_protocol => continue,
-                Output::Send(bytes) => Traffic::Frame(bytes),
+                Output::Send(bytes) => {
+                    if let Body::Hello(hello) = keyring().open(&bytes).unwrap().body {
+                        let suspects = hello.heard.iter().filter(|heard| heard.suspect);
+                        self.suspicions.extend(suspects.map(|heard| (now, node, heard.node)));
+                    }
+                    Traffic::Frame(bytes)
+                }
                 Output::Probe { address, mac } => Traffic::Packet(packet(Some(address), mine), Some(mac)),
                 Output::Enquire(address) => {
                     if let Some(mac) = self.strangers.get(&address) {

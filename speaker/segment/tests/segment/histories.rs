@@ -64,6 +64,40 @@ fn a_node_that_dies_while_it_is_covered_is_succeeded_as_well() {
 }
 
 #[test]
+fn who_is_gone_and_holds_nothing_is_suspected_no_more() {
+    let mut bus = Bus::with_addresses(4, &[1]);
+    // Nobody asks for the address of the one, and so nobody finds it dead; what the other holds is covered.
+    bus.power_off(3);
+    bus.kill(1);
+    bus.run(ms(1000));
+    let since = bus.now;
+    bus.run(ms(2000));
+    let about = |node| bus.suspicions.iter().filter(|(at, _, about)| *at > since && *about == name(node).id()).count();
+    assert_eq!(about(3), 0);
+    assert!(about(1) > 0, "whether it is heard matters to those that cover for it");
+}
+
+#[test]
+fn an_owner_that_hears_again_announces_what_a_lost_successor_had() {
+    let mut bus = Bus::new(3);
+    bus.run(ms(1000));
+    bus.publish(address(1), 1, &[(1, 0), (2, 0)]);
+    bus.run(ms(5000));
+    let deaf = bus.now;
+    bus.deaf.insert(1);
+    bus.run(ms(5000));
+    assert_eq!(bus.claims_since(deaf), [(2, Reason::Deaf)]);
+    bus.power_off(2);
+    bus.run(ms(3000));
+    let hears = bus.now;
+    bus.deaf.clear();
+    bus.run(ms(1000));
+    assert_eq!(bus.claims_since(hears), [], "its claim is the best, and old");
+    let told: Vec<_> = bus.announced.iter().filter(|(at, ..)| *at > hears).map(|(_, node, _)| *node).collect();
+    assert_eq!(told, [1]);
+}
+
+#[test]
 fn a_successor_whose_first_claim_is_lost_is_not_claimed_against() {
     let mut bus = Bus::with_addresses(3, &[1]);
     let died = bus.now;
