@@ -106,6 +106,14 @@ pub(super) fn cluster_node(scene: &Scene<'_>) -> Result<()> {
     scene.deploy_echo(1)?;
     let address = scene.address(1);
     let node = scene.bed.lab().nodes()?.into_iter().next_back().context("a node")?;
+    // Another node is to ask for the address: no kernel answers its own node's questions.
+    scene.apply(&format!(
+        "{{apiVersion: heraldlb.io/v1alpha1, kind: L2Advertisement, \
+         metadata: {{name: {namespace}, labels: {{scenario: {namespace}}}}}, spec: {{addressPools: [{namespace}], \
+         nodeSelectors: [{{matchExpressions: [{{key: kubernetes.io/hostname, operator: NotIn, values: [{node}]}}]}}]}}}}",
+        namespace = scene.namespace,
+        node = node.name(),
+    ))?;
     healed(scene, |faults| {
         faults.inject(takes(&node, address))?;
         scene.expose(&Expose::ours("web"))?;
