@@ -1,6 +1,6 @@
-//! The leading controller is killed, paused past its lease and cut off from the API server, each time in the middle of a
-//! burst of Services: every Service gets one address, no address goes to two, none changes, whatever the old leader
-//! still writes.
+//! The leading controller is killed, paused past its lease and cut off from the API server, and the API server restarts,
+//! each time in the middle of a burst of Services: every Service gets one address, no address goes to two, none changes,
+//! whatever the old leader still writes.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 
 use super::Scene;
 use crate::controllers::{self, Controller};
-use crate::fault::{Fault, Faults};
+use crate::fault::{ApiServerFault, Fault, Faults};
 use crate::stamps::{Ingress, watch_ingress};
 
 /// Services of a burst.
@@ -26,6 +26,8 @@ const BURST: u8 = 40;
 const FAILS_AFTER: usize = 5;
 /// A lease of 15 s that is looked at every 2 s has to expire first.
 const WITHIN: Duration = Duration::from_secs(60);
+/// A Service that the API server could not take is created again after this.
+const ONCE_MORE: Duration = Duration::from_millis(100);
 
 pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
     scene.pool("leader", &[scene.range(1, 240)])?;
@@ -40,21 +42,27 @@ pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
 }
 
 fn try_each(scene: &Scene<'_>, faults: &Faults<'_>, given: &mut Given) -> Result<()> {
-    given.burst(scene, "killed", |leader| faults.signal(&leader.pod, Signal::SIGKILL))?;
+    given.burst(scene, "is killed", |leader| faults.signal(&leader.pod, Signal::SIGKILL))?;
 
-    let paused = given.burst(scene, "paused", |leader| faults.freeze(&leader.pod))?;
+    let paused = given.burst(scene, "is paused", |leader| faults.freeze(&leader.pod))?;
     faults.thaw(&paused.pod)?;
     resumed(scene, given, &paused)?;
 
     let control = scene.bed.lab().control()?.name().to_owned();
     let mut partition = None;
-    let cut = given.burst(scene, "cut", |leader| {
+    let cut = given.burst(scene, "is cut off", |leader| {
         let groups = vec![[control.clone()].into(), [leader.pod.node.clone()].into()];
         let fault = partition.insert(Fault::Partition { segment: 0, groups });
         faults.inject(fault.clone())
     })?;
     faults.heal(&partition.context("a partition")?)?;
     resumed(scene, given, &cut)?;
+
+    given.burst(scene, "loses its API server", |_| {
+        let fault = Fault::ApiServer(ApiServerFault::Stopped);
+        faults.inject(fault.clone())?;
+        faults.heal(&fault)
+    })?;
 
     let virtual_ips = scene.virtual_ips()?.len();
     ensure!(virtual_ips == given.seen.len(), "{virtual_ips} VirtualIPs for {} Services", given.seen.len());
@@ -66,8 +74,23 @@ fn resumed(scene: &Scene<'_>, given: &mut Given, old: &Controller) -> Result<()>
     scene.bed.wait_for(&format!("{} to follow", old.pod), WITHIN, || {
         Ok((old.leads() == Some(false) && old.is_ready()).then_some(()))
     })?;
-    let created = given.create(scene, &format!("after-{}", given.seen.len()))?;
+    let created = given.create(scene)?;
     given.all(scene, created)
+}
+
+/// Creates a Service, also if the API server goes away meanwhile.
+async fn create(services: &Api<Service>, object: &Service) -> Result<()> {
+    loop {
+        match services.create(&PostParams::default(), object).await {
+            Ok(_) => return Ok(()),
+            // It was taken, and the answer was lost.
+            Err(kube::Error::Api(status)) if status.is_already_exists() => return Ok(()),
+            Err(kube::Error::Api(status)) if (400..500).contains(&status.code) => {
+                return Err(kube::Error::Api(status).into());
+            }
+            Err(_) => tokio::time::sleep(ONCE_MORE).await,
+        }
+    }
 }
 
 /// What addresses Services were ever seen with.
@@ -84,14 +107,14 @@ impl Given {
     fn burst(
         &mut self,
         scene: &Scene<'_>,
-        name: &str,
+        fate: &str,
         fail: impl FnOnce(&Controller) -> Result<()>,
     ) -> Result<Controller> {
         let mut controllers = controllers::all(scene)?;
         let leader = controllers.swap_remove(controllers::leader(scene, &controllers)?);
-        scene.bed.progress.step(format!("{BURST} Services, and {} is {name}", leader.pod));
+        scene.bed.progress.step(format!("{BURST} Services, and {} {fate}", leader.pod));
         let before = self.seen.len();
-        let created = self.create(scene, name)?;
+        let created = self.create(scene)?;
         scene.bed.wait_for("the first addresses of the burst", WITHIN, || {
             self.take_in()?;
             Ok((self.seen.len() >= before + FAILS_AFTER).then_some(()))
@@ -102,13 +125,14 @@ impl Given {
     }
 
     /// Begins to create Services, one after the other: they go on being created while the leader fails.
-    fn create(&mut self, scene: &Scene<'_>, name: &str) -> Result<JoinHandle<Result<()>>> {
+    fn create(&mut self, scene: &Scene<'_>) -> Result<JoinHandle<Result<()>>> {
         let services: Api<Service> = Api::namespaced(scene.bed.kube(), &scene.namespace);
-        let objects: Vec<Service> = (1..=BURST).map(|n| service(&format!("{name}-{n}"))).collect::<Result<_>>()?;
+        let numbers = self.created + 1..=self.created + usize::from(BURST);
+        let objects: Vec<Service> = numbers.map(|n| service(&format!("web-{n}"))).collect::<Result<_>>()?;
         self.created += objects.len();
         Ok(scene.bed.handle().spawn(async move {
             for object in objects {
-                services.create(&PostParams::default(), &object).await?;
+                tokio::time::timeout(WITHIN, create(&services, &object)).await??;
             }
             Ok(())
         }))
