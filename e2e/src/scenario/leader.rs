@@ -85,7 +85,8 @@ async fn create(services: &Api<Service>, object: &Service) -> Result<()> {
             Ok(_) => return Ok(()),
             // It was taken, and the answer was lost.
             Err(kube::Error::Api(status)) if status.is_already_exists() => return Ok(()),
-            Err(kube::Error::Api(status)) if (400..500).contains(&status.code) => {
+            // Neither an error of the server nor too many requests.
+            Err(kube::Error::Api(status)) if status.code < 500 && status.code != 429 => {
                 return Err(kube::Error::Api(status).into());
             }
             Err(_) => tokio::time::sleep(ONCE_MORE).await,
