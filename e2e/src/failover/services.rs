@@ -72,7 +72,8 @@ impl Stage<'_> {
 
     /// Deletes the Services and waits until their addresses are free.
     pub(super) fn clear(&self) -> Result<()> {
-        self.scene.kubectl_here(&["delete", "service", "-l", LABEL, "--ignore-not-found", "--timeout=60s"])?;
+        // kubectl deletes and awaits one after the other, at its own rate limit: 1,000 Services took more than a minute.
+        self.scene.kubectl_here(&["delete", "service", "-l", LABEL, "--ignore-not-found", "--timeout=300s"])?;
         self.scene.bed.wait_for("no address of the stage", PLACED_WITHIN, || {
             Ok(self.scene.virtual_ips()?.is_empty().then_some(()))
         })
