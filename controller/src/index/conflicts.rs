@@ -308,7 +308,8 @@ fn an_address_that_is_announced_after_all_leaves_quarantine() {
 /// Nobody is asked to share an address that a stranger holds; once he is gone, who waits is.
 #[test]
 fn who_could_share_the_address_is_served_once_the_stranger_is_gone() {
-    let shares = |port: u16| json!({"metadata": {"annotations": {"heraldlb.io/allow-shared-ip": "k"}}, "spec": {"ports": [{"port": port}]}});
+    let key = json!({"annotations": {"heraldlb.io/allow-shared-ip": "k"}});
+    let shares = |port: u16| json!({"metadata": key, "spec": {"ports": [{"port": port}]}});
     let mut world = world(1, 1);
     let mut first = shares(80);
     // So that it stays, and nothing comes into quarantine, nor goes.

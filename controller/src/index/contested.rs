@@ -131,6 +131,14 @@ impl Index {
         }
     }
 
+    /// Whether a Service that has these addresses asks for one of them bears on all who share it.
+    pub(super) fn reconsider_among(&mut self, addresses: &[IpAddr]) {
+        for address in addresses.iter().filter(|address| self.contested.contains(address)).copied().collect::<Vec<_>>()
+        {
+            self.reconsider(address);
+        }
+    }
+
     fn reconsider(&mut self, address: IpAddr) {
         let Some(occupant) = self.allocator.occupant(address) else { return };
         let (pool, services) = (occupant.pool.clone(), occupant.services.clone());

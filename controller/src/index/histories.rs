@@ -241,3 +241,22 @@ fn an_address_that_is_being_withdrawn_is_not_published_by_the_next_leader() {
         assert!(!published.iter().any(withdrawn), "{published:?}");
     }
 }
+
+/// Who shares an address that a stranger holds keeps it because another asks for it, and says so before a restart does.
+#[test]
+fn a_request_for_a_contested_address_is_told_to_those_who_share_it() {
+    let mut world = World::new();
+    let created = [4, 0, 5, 1].map(|n| Event::Create(n, None));
+    let then = [Event::Settle, Event::Stranger(1, true), Event::Speakers, Event::Settle, Event::Request(4, Some(1))];
+    for event in created.iter().chain(&then) {
+        happen(&mut world, event);
+    }
+    for _ in 0..4 {
+        world.live();
+    }
+    world.pass(60);
+    world.log.clear();
+    world.restart();
+    world.pass(60);
+    world.wrote_nothing();
+}

@@ -462,7 +462,9 @@ impl Index {
         }
         self.note_sharing(&view.reference, view.sharing.as_ref());
         let leaving = self.allocator.leaving(&view.reference);
-        for address in self.allocator.held(&view.reference).into_iter().chain(leaving) {
+        let held = self.allocator.held(&view.reference);
+        self.reconsider_among(&held);
+        for address in held.into_iter().chain(leaving) {
             self.mark(Subject::VirtualIp(address));
         }
         self.services.insert(key.clone(), view);

@@ -176,6 +176,7 @@ impl Index {
             }
             plan.targets.clear();
         } else if !fresh.is_empty() {
+            self.reconsider_among(&fresh);
             for address in fresh {
                 self.mark(Subject::VirtualIp(address));
                 self.wake_for_other_reasons(address);

@@ -163,7 +163,7 @@ mod tests {
         let about = event.regarding.unwrap();
         assert_eq!((about.kind.as_deref(), about.uid.is_some()), (Some(kind), true));
         assert_eq!(event.note.unwrap().len(), herald_crds::event::NOTE_LIMIT);
-        assert_eq!(event.reporting_instance.unwrap().len(), 128);
+        assert_eq!(event.reporting_instance.unwrap().len(), herald_crds::event::INSTANCE_LIMIT);
         assert_eq!(event.type_.as_deref(), Some("Warning"));
         assert!(event.event_time.is_some() && event.action.is_some() && event.reporting_controller.is_some());
     }
