@@ -8,7 +8,7 @@ use std::{
 
 use herald_crds::{
     SpeakerStatus, VirtualIP,
-    address::name_of_address,
+    address::{IpFamily, name_of_address},
     names::{LABEL_EXCLUDE_NODE, TAINT_AUTOSCALER_DELETES, TAINT_DRAIN},
     service::excludes_node,
     speaker_status::SpeakerStatusStatus,
@@ -397,6 +397,9 @@ pub struct Slice {
     pub service: ServiceName,
     /// Object name.
     pub name: String,
+    /// The family of its endpoints. kube-proxy serves an address of one family by endpoints of that family alone, and
+    /// what they are is written family by family: the slice of the other may be a tenth of a second older.
+    pub family: IpFamily,
     /// The nodes that have a usable endpoint.
     pub nodes: BTreeMap<String, Endpoint>,
 }
@@ -405,9 +408,14 @@ pub struct Slice {
 pub type SliceKey = (ServiceName, String);
 
 impl Slice {
-    /// Reduces an API object; `None` where it belongs to no Service.
+    /// Reduces an API object; `None` where it belongs to no Service, or kube-proxy serves no address by it (FQDN).
     pub fn reduce(object: EndpointSlice) -> Option<Self> {
         let service = object.metadata.labels?.remove(SERVICE_NAME_LABEL)?;
+        let family = match object.address_type.as_str() {
+            "IPv4" => IpFamily::V4,
+            "IPv6" => IpFamily::V6,
+            _ => return None,
+        };
         let mut nodes = BTreeMap::new();
         for endpoint in object.endpoints {
             // An endpoint without a node is local nowhere.
@@ -427,6 +435,7 @@ impl Slice {
         Some(Self {
             service: ServiceName { namespace: object.metadata.namespace?, name: service },
             name: object.metadata.name?,
+            family,
             nodes,
         })
     }
@@ -443,15 +452,17 @@ impl Keyed for Slice {
 pub const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 
 impl Collection<Slice> {
-    /// The best endpoint a node has for any of the Services. Services that share an address and differ in their
-    /// endpoints cannot all be served by one node: better one than none.
-    pub fn best(&self, services: &[ServiceReference], node: &str) -> Endpoint {
+    /// The best endpoint a node has for an address of any of the Services. Services that share an address and differ in
+    /// their endpoints cannot all be served by one node: better one than none.
+    pub fn best(&self, services: &[ServiceReference], address: IpAddr, node: &str) -> Endpoint {
+        let family = IpFamily::of(address);
         services
             .iter()
             .map(ServiceName::from)
             .flat_map(|service| {
                 self.from((service.clone(), String::new())).take_while(move |slice| slice.service == service)
             })
+            .filter(|slice| slice.family == family)
             .filter_map(|slice| slice.nodes.get(node).copied())
             .max()
             .unwrap_or(Endpoint::None)

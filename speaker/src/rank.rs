@@ -3,7 +3,8 @@
 //!
 //! A node **may announce** an address if its Node exists and is not excluded (label, deletion, taints), an
 //! advertisement rule of the address selects it, its SpeakerStatus lists an interface that fits, and, for a Service
-//! with `externalTrafficPolicy: Local`, it has a usable endpoint.
+//! with `externalTrafficPolicy: Local`, it has a usable endpoint
+//! of the address's family.
 //!
 //! Those are ordered by, in this sequence:
 //! 1. their **class**, better first: endpoint (ready before serving-while-terminating, Local only), then Ready before
@@ -255,7 +256,7 @@ fn ability<'a>(vip: &Vip, node: &Node, view: View<'a>, has_subnet: bool) -> Resu
     let endpoint = match vip.local_services() {
         [] => Endpoint::Ready,
         _ if view.unsynced == Some(node.name.as_str()) => Endpoint::None,
-        services => view.slices.best(services, &node.name),
+        services => view.slices.best(services, vip.address, &node.name),
     };
     Ok(Ability { segment: segment.ok_or(refusal)?, weight, endpoint })
 }

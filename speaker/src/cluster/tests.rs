@@ -78,12 +78,23 @@ fn ready(conditions: serde_json::Value, expected: bool) {
 }
 
 fn slice(endpoints: serde_json::Value) -> Slice {
-    let object = json!({
-        "metadata": {"name": "web-1", "namespace": "default", "labels": {(SERVICE_NAME_LABEL): "web"}},
-        "addressType": "IPv4", "endpoints": endpoints,
-    });
-    Slice::reduce(serde_json::from_value(object).unwrap()).unwrap()
+    slice_of("IPv4", endpoints).unwrap()
 }
+
+fn slice_of(family: &str, endpoints: serde_json::Value) -> Option<Slice> {
+    let object = json!({
+        "metadata": {"name": family, "namespace": "default", "labels": {(SERVICE_NAME_LABEL): "web"}},
+        "addressType": family, "endpoints": endpoints,
+    });
+    Slice::reduce(serde_json::from_value(object).unwrap())
+}
+
+fn service() -> ServiceReference {
+    ServiceReference { namespace: "default".to_owned(), name: "web".to_owned(), uid: String::new() }
+}
+
+const V4: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 10));
+const V6: IpAddr = IpAddr::V6(std::net::Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x10));
 
 #[test_case(json!({}), Endpoint::Ready; "absent means ready")]
 #[test_case(json!({"ready": true, "serving": true, "terminating": false}), Endpoint::Ready)]
@@ -93,11 +104,22 @@ fn slice(endpoints: serde_json::Value) -> Slice {
 #[test_case(json!({"ready": false}), Endpoint::None)]
 fn endpoint(conditions: serde_json::Value, expected: Endpoint) {
     let slice = slice(json!([{"addresses": ["10.0.0.1"], "nodeName": "n1", "conditions": conditions}]));
-    let ServiceName { namespace, name } = slice.service.clone();
-    let service = ServiceReference { namespace, name, uid: String::new() };
     let mut slices = Collection::default();
     slices.apply(Change::Applied(slice));
-    assert_eq!(slices.best(&[service], "n1"), expected);
+    assert_eq!(slices.best(&[service()], V4, "n1"), expected);
+}
+
+/// A dual-stack Service has slices of each family, written one after the other: what is unready in one is still ready in
+/// the other for a while, and a Service without endpoints of a family is not served there.
+#[test]
+fn an_address_is_served_by_endpoints_of_its_family() {
+    let mut slices = Collection::default();
+    let ready = |node: &str, ready: bool| json!([{"addresses": [], "nodeName": node, "conditions": {"ready": ready}}]);
+    slices.apply(Change::Applied(slice_of("IPv4", ready("n1", false)).unwrap()));
+    slices.apply(Change::Applied(slice_of("IPv6", ready("n1", true)).unwrap()));
+    assert_eq!(slices.best(&[service()], V4, "n1"), Endpoint::None);
+    assert_eq!(slices.best(&[service()], V6, "n1"), Endpoint::Ready);
+    assert_eq!(slice_of("FQDN", ready("n1", true)), None);
 }
 
 #[test]

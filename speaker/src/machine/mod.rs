@@ -303,7 +303,7 @@ impl Machine {
             return;
         }
         if vip.local.is_some() {
-            let endpoint = self.cluster.slices.best(&vip.services, &self.config.node);
+            let endpoint = self.cluster.slices.best(&vip.services, address, &self.config.node);
             self.observe_endpoint(now, &vip, endpoint);
         } else {
             self.gate.forget(address);

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use herald_crds::{
+    address::IpFamily,
     advertisement::{InterfacePattern, NodePreference},
     virtual_ip::{AdvertisementRule, ServiceReference, VirtualIPStatus},
 };
@@ -81,6 +82,7 @@ pub(crate) fn slice(nodes: &[(&str, Endpoint)]) -> Slice {
     Slice {
         service: web(),
         name: "web-1".to_owned(),
+        family: IpFamily::V4,
         nodes: nodes.iter().map(|(n, e)| ((*n).to_owned(), *e)).collect(),
     }
 }
