@@ -5,7 +5,7 @@
 //! such Service on `healthCheckNodePort`, and updates it after the rules (kubernetes `pkg/proxy/healthcheck/
 //! service_health.go`; the proxiers call `SyncEndpoints` behind the sync).
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Limited};
@@ -14,24 +14,49 @@ use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use tokio::{
     net::TcpStream,
+    sync::Semaphore,
     time::{Instant, MissedTickBehavior, interval, timeout, timeout_at},
 };
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::cluster::ServiceName;
 
-/// Between two questions. A sync of kube-proxy comes 1 s after the one before at the earliest
-/// (`minSyncPeriod` of its configuration).
-const PERIOD: Duration = Duration::from_millis(100);
+/// Between two questions about an address. Where an endpoint is replaced by one on another node, kube-proxy on both
+/// nodes writes its rules in the same moment, `minSyncPeriod` (1 s) after the last: until the address moves, new
+/// connections are lost.
+const PERIOD: Duration = Duration::from_millis(20);
+/// So long an answer is waited for: kube-proxy answers from memory, on this node.
+const PATIENCE: Duration = Duration::from_millis(100);
+/// Questions at a time, of all addresses: a hundred that wait at once are asked about more slowly.
+const AT_A_TIME: usize = 2;
 /// After this the endpoint counts in any case: not every kube-proxy or replacement of it answers.
 const LIMIT: Duration = Duration::from_secs(3);
 /// The longest answer read, in bytes. The body is three fields; two of them are names of at most 253 bytes.
 const LONGEST: usize = 4096;
 
-/// Asks until kube-proxy knows a local endpoint of the Service (`true`), or the time is up (`false`).
-pub async fn synced(target: SocketAddr, service: &ServiceName) -> bool {
-    // A question that hangs (a port that swallows SYNs) gives way to the next.
-    poll(|| async { timeout(PERIOD, ask(target)).await.ok()?.ok() }, service).await
+/// Asks kube-proxy, for all addresses that wait for it.
+#[derive(Clone, Debug)]
+pub struct Asker {
+    turns: Arc<Semaphore>,
+}
+
+impl Default for Asker {
+    fn default() -> Self {
+        Self { turns: Arc::new(Semaphore::new(AT_A_TIME)) }
+    }
+}
+
+impl Asker {
+    /// Asks until kube-proxy knows a local endpoint of the Service (`true`), or the time is up (`false`).
+    pub async fn synced(&self, target: SocketAddr, service: &ServiceName) -> bool {
+        poll(|| self.in_turn(async { ask(target).await.ok() }), service).await
+    }
+
+    /// Asks when it is the question's turn. One that hangs (a port that swallows SYNs) gives way to the next.
+    async fn in_turn(&self, ask: impl Future<Output = Option<Answer>>) -> Option<Answer> {
+        let _turn = self.turns.acquire().await.ok()?;
+        timeout(PATIENCE, ask).await.ok()?
+    }
 }
 
 /// Asks until the answer is good, or the time is up.
@@ -118,7 +143,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn asks_every_100_ms_until_there_is_an_endpoint() {
+    async fn asks_every_20_ms_until_there_is_an_endpoint() {
         let mut answers = [None, Some(answer(0)), Some(answer(0)), Some(answer(1))].into_iter();
         let begun = Instant::now();
         assert!(poll(|| std::future::ready(answers.next().flatten()), &web()).await);
@@ -135,7 +160,7 @@ mod tests {
         };
         assert!(!poll(ask, &web()).await);
         assert!(begun.elapsed() >= LIMIT && begun.elapsed() < LIMIT + PERIOD, "{:?}", begun.elapsed());
-        assert!((30..=31).contains(&asked), "{asked}");
+        assert!((150..=151).contains(&asked), "{asked}");
     }
 
     #[tokio::test(start_paused = true)]
@@ -157,6 +182,22 @@ mod tests {
             let _closed = stream.write_all(response.as_bytes()).await;
         });
         address
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn two_are_asked_at_a_time_and_who_does_not_answer_gives_way() {
+        let (asker, begun) = (Asker::default(), Instant::now());
+        let asked = std::sync::Mutex::new(Vec::new());
+        let turn = || {
+            asker.in_turn(async {
+                asked.lock().unwrap().push(begun.elapsed());
+                std::future::pending().await
+            })
+        };
+        tokio::join!(turn(), turn(), turn(), turn(), turn());
+        let expected = [0, 0, 1, 1, 2].map(|turn| PATIENCE * turn);
+        let asked = asked.into_inner().unwrap();
+        assert!(asked.iter().zip(expected).all(|(at, due)| *at >= due && *at < due + PERIOD), "{asked:?}");
     }
 
     // As kube-proxy 1.33 answers.

@@ -29,7 +29,7 @@ use crate::{
     args::RunArgs,
     cluster::{Change, ServiceName},
     events::{self, writer::Post},
-    health,
+    health::Asker,
     inspect::{self, Report, SegmentReport},
     keys,
     machine::{ApiFact, Config, Family, Input, Machine, Now, Output, Purpose, Restored},
@@ -154,6 +154,7 @@ impl RunArgs {
             segments: Segments::new(arrivals),
             writes,
             inputs,
+            asker: Asker::default(),
             client,
             slices: None,
             claims: Kept::new(claims, CLAIMS_SETTLE),
@@ -295,6 +296,7 @@ struct Running {
     writes: mpsc::UnboundedSender<Write>,
     inputs: mpsc::Sender<Input>,
     client: Client,
+    asker: Asker,
     /// The watch on EndpointSlices, while any address depends on them.
     slices: Option<AbortOnDropHandle<()>>,
     claims: Kept<Arc<Claims>>,
@@ -428,9 +430,9 @@ impl Running {
 
     /// Ends by itself, within the time the machine waits.
     fn ask_proxy(&self, address: std::net::IpAddr, service: ServiceName, target: SocketAddr) {
-        let inputs = self.inputs.clone();
+        let (inputs, asker) = (self.inputs.clone(), self.asker.clone());
         tokio::spawn(async move {
-            if health::synced(target, &service).await && inputs.send(Input::ProxySynced(address)).await.is_err() {
+            if asker.synced(target, &service).await && inputs.send(Input::ProxySynced(address)).await.is_err() {
                 tracing::debug!("nobody waits for kube-proxy any more");
             }
         });
