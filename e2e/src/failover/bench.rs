@@ -97,12 +97,7 @@ fn measure_one(stage: &Stage<'_>, place: Place, drill: &Drill, repeat: usize, pr
             Ok(performances) if performances.iter().any(|run| run.void) => void += 1,
             Ok(performances) => {
                 for (runs, run) in phases.iter_mut().zip(performances) {
-                    failures.extend(
-                        run.seen
-                            .iter()
-                            .flat_map(|seen| violations(&run.phase, seen))
-                            .map(|violation| violation.to_string()),
-                    );
+                    failures.extend(run.seen.iter().flat_map(|seen| violations(&run.phase, seen)));
                     runs.push(run);
                 }
             }

@@ -26,7 +26,7 @@ pub use observation::{Herd, Seen};
 pub use place::Place;
 pub use play::{Performance, Play, Take, perform};
 pub use stage::{Pace, Stage};
-pub use verdict::{Violation, violations};
+pub use verdict::violations;
 
 use anyhow::Result;
 use serde::Serialize;
@@ -113,6 +113,9 @@ pub enum Traffic {
     Unbroken,
     /// No new connection fails. Established ones end with the node that tracked them.
     NoNewConnectionLost,
+    /// kube-proxy on the old node drops what comes as soon as it hears that the endpoint is gone, and the new one announces
+    /// as soon as its speaker does: new connections fail for as long as the one hears of it before the other.
+    Raced,
     /// It is interrupted and goes on.
     Resumes,
 }
@@ -124,6 +127,8 @@ impl Promise {
     pub const SUCCEEDED: Self = Self { owner: Owner::Moves, traffic: Traffic::Resumes };
     /// A planned move.
     pub const HANDED_OVER: Self = Self { owner: Owner::Moves, traffic: Traffic::NoNewConnectionLost };
+    /// A planned move, of which kube-proxy on the old node does not wait for the new one.
+    pub const RACED: Self = Self { owner: Owner::Moves, traffic: Traffic::Raced };
     /// The fault itself makes the network unusable; what counts is that one owner is left.
     pub const ONE_IN_THE_END: Self = Self { owner: Owner::OneInTheEnd, traffic: Traffic::Resumes };
 }

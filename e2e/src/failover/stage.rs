@@ -161,17 +161,22 @@ impl<'a> Stage<'a> {
     pub(super) fn set_ready(&self, node: &str, ready: bool) -> Result<()> {
         let endpoints = self.endpoints()?;
         let (_, address) = endpoints.iter().find(|(at, _)| at == node).with_context(|| format!("a pod on {node}"))?;
-        let request = format!("POST /ready?set={ready} HTTP/1.1\r\nHost: echo\r\nConnection: close\r\n\r\n");
-        let answer = self.lab().host(node)?.inside(|| {
-            let mut stream = TcpStream::connect_timeout(address, REQUEST)?;
+        let answer = self.http(node, *address, &format!("POST /ready?set={ready}"))?;
+        anyhow::ensure!(answer.starts_with("HTTP/1.1 200"), "{address} answered {answer}");
+        Ok(())
+    }
+
+    /// Asks something on a node by HTTP, from there.
+    pub(super) fn http(&self, node: &str, server: SocketAddr, request: &str) -> Result<String> {
+        let request = format!("{request} HTTP/1.1\r\nHost: {server}\r\nConnection: close\r\n\r\n");
+        self.lab().host(node)?.inside(|| {
+            let mut stream = TcpStream::connect_timeout(&server, REQUEST)?;
             stream.set_read_timeout(Some(REQUEST))?;
             stream.write_all(request.as_bytes())?;
             let mut answer = String::new();
             stream.read_to_string(&mut answer)?;
             Ok(answer)
-        })?;
-        anyhow::ensure!(answer.starts_with("HTTP/1.1 200"), "{address} answered {answer}");
-        Ok(())
+        })
     }
 
     /// Undoes every fault and change and waits until nothing is left of them.

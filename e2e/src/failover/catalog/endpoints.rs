@@ -1,17 +1,15 @@
 //! Endpoints of a Local Service come and go: its address is where one is, and no new connection is lost (P3).
 
+use std::net::SocketAddr;
+
 use anyhow::{Context, Result};
 
 use super::{nothing, phase};
-use crate::failover::{Drill, Owner, Place, Play, Promise, Traffic, Tried};
+use crate::failover::{Drill, Owner, Place, Play, Policy, Promise, Traffic, Tried};
 use crate::fault::PodChoice;
 
 /// Pods end: connections to them end with them.
 const WITH_PODS: Promise = Promise { owner: Owner::Stays, traffic: Traffic::NoNewConnectionLost };
-
-/// kube-proxy on the old node drops what arrives as soon as it hears of it, and the new one announces as soon as it does:
-/// which is first, and by how many milliseconds, is a race of two programs.
-const WITHOUT_OVERLAP: Promise = Promise { owner: Owner::Moves, traffic: Traffic::Resumes };
 
 pub(super) const DRILLS: &[Drill] = &[
     Drill {
@@ -25,7 +23,7 @@ pub(super) const DRILLS: &[Drill] = &[
             phase("endpoint-unready", Promise::NOTHING, |take| {
                 take.strike(|play| play.stage.set_ready(&play.victim, false))
             })
-            .local(WITHOUT_OVERLAP)
+            .local(Promise::RACED)
             .metallb("0.02 to 0.17 s"),
             phase("endpoint-ready-again", Promise::NOTHING, |take| {
                 take.strike(|play| play.stage.set_ready(&play.victim, true))?;
@@ -56,6 +54,7 @@ pub(super) const DRILLS: &[Drill] = &[
             let next = others(play).next().context("another node")?;
             take.strike(|play| play.stage.set_ready(next, true))?;
             readiness_seen(play, next, true)?;
+            rules_written(play, next)?;
             play.stage.set_ready(&play.victim, false)
         })
         .local(Promise::HANDED_OVER)
@@ -110,6 +109,23 @@ fn others<'a>(play: &'a Play<'_>) -> impl Iterator<Item = &'a String> {
 fn rolled_out(play: &Play<'_>, node: &str) -> Result<()> {
     let name = format!("deployment/echo-{node}");
     play.stage.scene.kubectl_here(&["rollout", "status", &name, "--timeout=90s"]).map(drop)
+}
+
+/// Waits until kube-proxy on a node has rules for its endpoint, in both families: until then nobody could serve the Local
+/// address, whoever announces it.
+fn rules_written(play: &Play<'_>, node: &str) -> Result<()> {
+    let port = "-o=jsonpath={.spec.healthCheckNodePort}";
+    let port: u16 = play.stage.scene.kubectl_here(&["get", "service", Policy::Local.service(), port])?.parse()?;
+    let addresses = play.stage.lab().host(node)?.addresses(0);
+    play.stage.wait(&format!("kube-proxy on {node} to have rules for its endpoint"), || {
+        for &address in &addresses {
+            let answer = play.stage.http(node, SocketAddr::new(address, port), "GET /")?;
+            if !answer.contains("\"localEndpoints\": 1,") {
+                return Ok(None);
+            }
+        }
+        Ok(Some(()))
+    })
 }
 
 /// Waits until the API has a node's endpoint as ready or not.
