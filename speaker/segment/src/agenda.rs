@@ -13,11 +13,13 @@ pub(crate) struct Agenda<T> {
     entries: BTreeMap<IpAddr, (Duration, T)>,
     /// The same addresses, the earliest first. Only the methods below touch the two, always both.
     order: BTreeSet<(Duration, IpAddr)>,
+    /// The first of them: it is asked for at each event, and the tree lies elsewhere in memory.
+    next: Option<Duration>,
 }
 
 impl<T> Default for Agenda<T> {
     fn default() -> Self {
-        Self { entries: BTreeMap::new(), order: BTreeSet::new() }
+        Self { entries: BTreeMap::new(), order: BTreeSet::new(), next: None }
     }
 }
 
@@ -28,6 +30,7 @@ impl<T> Agenda<T> {
             self.order.remove(&(before, address));
         }
         self.order.insert((at, address));
+        self.look_up_next();
     }
 
     /// What is set for an address, and for when.
@@ -44,7 +47,12 @@ impl<T> Agenda<T> {
     pub(crate) fn remove(&mut self, address: IpAddr) -> Option<T> {
         let (at, what) = self.entries.remove(&address)?;
         self.order.remove(&(at, address));
+        self.look_up_next();
         Some(what)
+    }
+
+    fn look_up_next(&mut self) {
+        self.next = self.order.first().map(|(at, _)| *at);
     }
 
     /// Takes everything off.
@@ -54,14 +62,13 @@ impl<T> Agenda<T> {
 
     /// The earliest moment.
     pub(crate) fn next(&self) -> Option<Duration> {
-        // An agenda that has become empty keeps a node of its tree, which lies elsewhere in memory; this is asked at
-        // each event.
-        if self.order.is_empty() { None } else { self.order.first().map(|(at, _)| *at) }
+        self.next
     }
 
     /// Takes the earliest off, if its moment has come: moment, address, what is to be done.
     pub(crate) fn pop_due(&mut self, now: Duration) -> Option<(Duration, IpAddr, T)> {
-        let (at, address) = self.order.first().copied().filter(|(at, _)| *at <= now)?;
+        self.next.filter(|at| *at <= now)?;
+        let (at, address) = self.order.first().copied()?;
         self.remove(address).map(|what| (at, address, what))
     }
 

@@ -1,6 +1,6 @@
 //! One other speaker of the segment: who it is, when it was heard, what its kernel says.
 
-use std::{net::IpAddr, time::Duration};
+use std::{cmp::Reverse, net::IpAddr, time::Duration};
 
 use crate::{
     kernel::{KernelWatch, Reports},
@@ -8,7 +8,7 @@ use crate::{
     node::{Incarnation, NodeId, NodeName},
     run::{Pending, Run},
     timers,
-    wire::{Heard, KeyId, State},
+    wire::{Heard, Hello, KeyId, Sender, State},
 };
 
 /// How often a run that has just been found to hear this node is echoed: one may be lost. What is lost then costs it the
@@ -46,6 +46,38 @@ pub(crate) struct Rest {
     pub(crate) kernel: KernelWatch,
     /// What others say about it.
     pub(crate) reports: Reports,
+}
+
+/// That there is something to say about a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mention {
+    /// It is silent; others are to say whether they hear it.
+    pub(crate) suspect: bool,
+    /// Its claims are not known.
+    pub(crate) wants_claims: bool,
+    /// Hellos in which it is still to be echoed.
+    pub(crate) echoes: u8,
+    /// Who.
+    pub(crate) node: NodeId,
+}
+
+impl Mention {
+    /// The order in which they are said: suspicions and requests cannot wait; everybody is echoed once before anybody is
+    /// a second time.
+    pub(crate) fn place(self) -> (bool, bool, Reverse<u8>, NodeId) {
+        (!self.suspect, !self.wants_claims, Reverse(self.echoes), self.node)
+    }
+}
+
+/// What a Hello of a run was that has not shown that it hears this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Noted {
+    /// Not later than what was heard of it.
+    Replayed,
+    /// It reads the same keys and versions as before.
+    ReadsAsBefore,
+    /// It reads others, or is new.
+    ReadsOther,
 }
 
 /// How a peer stands.
@@ -98,6 +130,28 @@ impl Peer {
         self.rest.reports = Reports::default();
     }
 
+    /// Takes in a Hello of a run that has not shown that it hears this node: it is to be told that it is heard.
+    pub(crate) fn note_pending(&mut self, now: Duration, sender: Sender, hello: &Hello) -> Noted {
+        let earlier = self.run.as_ref().and_then(|run| run.said().before);
+        if self.speaks() && earlier == Some(sender.incarnation) {
+            return Noted::Replayed;
+        }
+        let noted = match &mut self.pending {
+            Some(pending) if pending.incarnation == sender.incarnation => {
+                if sender.sequence <= pending.sequence {
+                    return Noted::Replayed;
+                }
+                pending.update(now, sender.sequence, hello)
+            }
+            pending => {
+                *pending = Some(Box::new(Pending::new(now, sender, hello)));
+                Noted::ReadsOther
+            }
+        };
+        self.echo();
+        noted
+    }
+
     /// Its run, if it is heard.
     pub(crate) fn speaking_run(&mut self) -> Option<&mut Run> {
         if self.speaks() { self.run.as_mut() } else { None }
@@ -131,6 +185,11 @@ impl Peer {
     /// Is it heard?
     pub(crate) fn speaks(&self) -> bool {
         self.presence == Presence::Speaking
+    }
+
+    /// Is it heard, or heard for the first time and has yet to show that it hears this node?
+    pub(crate) fn is_present(&self) -> bool {
+        self.speaks() || self.presence == Presence::Unheard && self.pending.is_some()
     }
 
     /// Since when it is silent.
@@ -224,21 +283,18 @@ impl Peer {
         Some(known? + timers::lost_after(interval))
     }
 
-    /// What to say about it in a Hello at `now`, if anything. `suspected`: it is silent, and others are to say whether
-    /// they hear it. `evidence`: when this node last heard anything.
-    pub(crate) fn mention(
-        &self,
-        id: NodeId,
-        now: Duration,
-        wants_claims: bool,
-        suspected: bool,
-        evidence: Option<Duration>,
-    ) -> Option<Heard> {
+    /// Why to speak about it in a Hello, if there is a reason. `suspected`: it is silent, and others are to say whether
+    /// they hear it.
+    pub(crate) fn mention(&self, id: NodeId, wants_claims: bool, suspected: bool) -> Option<Mention> {
+        let is_echoed_pending = self.pending.is_some() && self.echoes > 0;
+        let suspect = !is_echoed_pending && (suspected && !self.listens() || self.is_asked_for());
+        let said = self.echoes > 0 || self.vouch || wants_claims || suspect;
+        said.then_some(Mention { suspect, wants_claims, echoes: self.echoes, node: id })
+    }
+
+    /// What to say about it in a Hello at `now`. `evidence`: when this node last heard anything.
+    pub(crate) fn as_heard(&self, mention: Mention, now: Duration, evidence: Option<Duration>) -> Heard {
         let pending = self.pending.as_ref().filter(|_| self.echoes > 0);
-        let suspected = suspected && !self.listens() || self.is_asked_for();
-        if pending.is_none() && self.echoes == 0 && !self.vouch && !wants_claims && !suspected {
-            return None;
-        }
         // What is pending is what matters: it is the run that speaks now.
         let (incarnation, sequence, heard) = match (&pending, &self.run) {
             (Some(pending), _) => (pending.incarnation, pending.sequence, pending.heard),
@@ -246,15 +302,16 @@ impl Peer {
             // Never heard: others may know its runs.
             (None, None) => (Incarnation(0), 0, Duration::ZERO),
         };
-        Some(Heard {
-            node: id,
+        let Mention { node, suspect, wants_claims, .. } = mention;
+        Heard {
+            node,
             incarnation,
             sequence,
             age: now.saturating_sub(heard),
             kernel: self.rest.kernel.report(now, evidence),
             wants_echo: pending.is_some(),
             wants_claims,
-            suspect: pending.is_none() && suspected,
-        })
+            suspect,
+        }
     }
 }

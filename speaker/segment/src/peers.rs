@@ -8,7 +8,7 @@ use std::{
 use crate::{
     mac::MacAddr,
     node::{NodeId, NodeMap, NodeName},
-    peer::{Peer, Presence},
+    peer::{Noted, Peer, Presence},
     view::Station,
     wire::{Hello, Sender},
 };
@@ -21,6 +21,8 @@ pub(crate) struct Peers {
     by_mac: BTreeMap<MacAddr, NodeId>,
     silent: BTreeSet<NodeId>,
     speaking: usize,
+    /// How many [are on their way](Peer::is_present), or there.
+    present: usize,
     /// May any of them be other than it was? Not if all were just heard again.
     changed: bool,
 }
@@ -38,6 +40,33 @@ impl Peers {
     pub(crate) fn get_mut(&mut self, id: NodeId) -> Option<&mut Peer> {
         self.changed = true;
         self.by_id.get_mut(&id)
+    }
+
+    /// A peer, for a change that is neither in how it stands nor in what it reads.
+    pub(crate) fn get_for_note(&mut self, id: NodeId) -> Option<&mut Peer> {
+        self.by_id.get_mut(&id)
+    }
+
+    /// Takes in a Hello of a run of this peer that has not shown that it hears this node. `false`: it is not a later one.
+    pub(crate) fn note_pending(&mut self, now: Duration, sender: Sender, hello: &Hello) -> bool {
+        let Some(peer) = self.by_id.get_mut(&sender.node) else { return false };
+        let was_present = peer.is_present();
+        match peer.note_pending(now, sender, hello) {
+            Noted::Replayed => return false,
+            Noted::ReadsAsBefore => {}
+            Noted::ReadsOther => self.changed = true,
+        }
+        self.present += usize::from(!was_present && peer.is_present());
+        true
+    }
+
+    /// What a peer said that has not shown that it hears this node counts no more.
+    pub(crate) fn drop_pending(&mut self, id: NodeId) {
+        self.changed = true;
+        let Some(peer) = self.by_id.get_mut(&id) else { return };
+        self.present -= usize::from(peer.is_present());
+        peer.pending = None;
+        self.present += usize::from(peer.is_present());
     }
 
     /// Takes in a Hello that repeats its sender's last one, but for what it says of others, as nearly all of them do;
@@ -61,9 +90,9 @@ impl Peers {
         std::mem::take(&mut self.changed)
     }
 
-    /// Does every one of them speak?
-    pub(crate) fn all_speak(&self) -> bool {
-        self.speaking == self.by_id.len()
+    /// Does every one of them speak, or is about to?
+    pub(crate) fn all_present(&self) -> bool {
+        self.present == self.by_id.len()
     }
 
     /// A peer stands differently from now on.
@@ -71,9 +100,11 @@ impl Peers {
         self.changed = true;
         let Some(peer) = self.by_id.get_mut(&id) else { return };
         self.speaking -= usize::from(peer.speaks());
+        self.present -= usize::from(peer.is_present());
         self.silent.remove(&id);
         peer.stand(presence);
         self.speaking += usize::from(peer.speaks());
+        self.present += usize::from(peer.is_present());
         if peer.silent_since().is_some() {
             self.silent.insert(id);
         }
@@ -154,6 +185,7 @@ impl Peers {
     /// Forgets a peer.
     pub(crate) fn forget(&mut self, id: NodeId) {
         self.set_presence(id, Presence::Unheard);
+        self.drop_pending(id);
         if let Some(mac) = self.by_id.remove(&id).and_then(|peer| peer.mac()) {
             self.by_mac.remove(&mac);
         }

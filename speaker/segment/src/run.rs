@@ -9,6 +9,7 @@ use crate::{
     claim::Digest,
     mac::MacAddr,
     node::Incarnation,
+    peer::Noted,
     timers,
     wire::{Hello, KeyId, Sender, State},
 };
@@ -46,6 +47,8 @@ pub(crate) struct Run {
     uptime: Nanos,
     /// Of its last Hello.
     gist: Gist,
+    /// The number of peers it hears, from its last Hello.
+    hears: u16,
     /// In its last Hello.
     said: Box<Said>,
     /// From its last Hello.
@@ -69,8 +72,6 @@ pub(crate) struct Said {
     pub(crate) keys: Vec<KeyId>,
     /// The highest version it reads.
     pub(crate) highest_version: u8,
-    /// The number of peers it hears.
-    pub(crate) hears: u16,
     /// The run before, until it cannot be heard any more but by replay.
     pub(crate) before: Option<Incarnation>,
 }
@@ -92,11 +93,38 @@ pub(crate) struct Pending {
     pub(crate) highest_version: u8,
 }
 
+impl Pending {
+    /// A run as its first Hello shows it.
+    pub(crate) fn new(now: Duration, sender: Sender, hello: &Hello) -> Self {
+        Self {
+            incarnation: sender.incarnation,
+            sequence: sender.sequence,
+            heard: now,
+            interval: hello.interval,
+            keys: hello.keys.clone(),
+            highest_version: hello.highest_version,
+        }
+    }
+
+    /// Takes in a later Hello of the same run.
+    pub(crate) fn update(&mut self, now: Duration, sequence: u64, hello: &Hello) -> Noted {
+        self.sequence = sequence;
+        self.heard = now;
+        self.interval = hello.interval;
+        if self.highest_version == hello.highest_version && self.keys == hello.keys {
+            return Noted::ReadsAsBefore;
+        }
+        self.keys.clone_from(&hello.keys);
+        self.highest_version = hello.highest_version;
+        Noted::ReadsOther
+    }
+}
+
 /// One Hello in so many is compared in full.
 const COMPARED_IN_FULL: u64 = 64;
 
-/// What a Hello says, but for its moment and for what it says of others, in 64 bits. It need not withstand forgery:
-/// frames are authenticated.
+/// What a Hello says, but for its moment, for how many others its sender hears (and so how often it speaks) and for what
+/// it says of them, in 64 bits. It need not withstand forgery: frames are authenticated.
 ///
 /// Two different Hellos with one gist would hide the news of the second, and of those that repeat it. So not every
 /// Hello is judged by its gist: the news is late by [`COMPARED_IN_FULL`] Hellos or so, not lost.
@@ -107,18 +135,16 @@ impl Gist {
     /// Two Hellos that differ in one of the words below never agree: each word is mixed in by a bijection. If they
     /// differ in more, they do with a probability of 2^-64.
     fn of(hello: &Hello) -> Self {
-        let Hello { state, highest_version, deaf, interval, peers, claims, mac, address, keys, .. } = hello;
+        let Hello { state, highest_version, deaf, claims, mac, address, keys, .. } = hello;
         let [a, b, c, d, e, f] = mac.0;
         let (family, address) = match address {
             None => (0, 0),
             Some(IpAddr::V4(v4)) => (4, u128::from(u32::from(*v4))),
             Some(IpAddr::V6(v6)) => (6, u128::from(*v6)),
         };
-        let [p, q] = peers.to_be_bytes();
         let fixed = [
-            u64::from_be_bytes([*state as u8, u8::from(*deaf), *highest_version, family, p, q, 0, 0]),
+            u64::from_be_bytes([*state as u8, u8::from(*deaf), *highest_version, family, 0, 0, 0, 0]),
             u64::from_be_bytes([a, b, c, d, e, f, 0, 0]),
-            Nanos::from(*interval).0,
             claims.count.into(),
             claims.sum,
             (address >> 64) as u64,
@@ -140,7 +166,6 @@ impl Run {
             address: hello.address,
             keys: hello.keys.clone(),
             highest_version: hello.highest_version,
-            hears: hello.peers,
             before,
         };
         Self {
@@ -151,6 +176,7 @@ impl Run {
             interval: hello.interval.into(),
             uptime: hello.uptime.into(),
             gist: Gist::of(hello),
+            hears: hello.peers,
             said: Box::new(said),
             state: hello.state,
             deaf: hello.deaf,
@@ -173,6 +199,11 @@ impl Run {
         self.interval.into()
     }
 
+    /// The number of peers it hears.
+    pub(crate) fn hears(&self) -> u16 {
+        self.hears
+    }
+
     /// What it said in its last Hello.
     pub(crate) fn said(&self) -> &Said {
         &self.said
@@ -192,14 +223,14 @@ impl Run {
             && self.paused_for(now, hello) <= timers::silent_after(self.interval())
     }
 
-    /// Takes in a Hello that repeats the last one, but for what it says of others, as nearly all of them do; `false` if
-    /// it does not.
+    /// Takes in a Hello that repeats the last one, but for its moment and for others, as nearly all of them do; `false`
+    /// if it does not.
     pub(crate) fn repeats(&mut self, now: Duration, sender: Sender, hello: &Hello) -> bool {
         let repeats = self.continues(now, sender, hello)
             && !sender.sequence.is_multiple_of(COMPARED_IN_FULL)
             && self.gist == Gist::of(hello);
         if repeats {
-            self.heard_again(now, sender.sequence, hello.uptime);
+            self.heard_again(now, sender.sequence, hello);
         }
         repeats
     }
@@ -218,8 +249,7 @@ impl Run {
 
     /// Takes in a later Hello of the same run.
     pub(crate) fn update(&mut self, now: Duration, sequence: u64, hello: &Hello) {
-        self.heard_again(now, sequence, hello.uptime);
-        self.interval = hello.interval.into();
+        self.heard_again(now, sequence, hello);
         self.gist = Gist::of(hello);
         self.state = hello.state;
         self.deaf = hello.deaf;
@@ -228,16 +258,17 @@ impl Run {
         said.mac = hello.mac;
         said.address = hello.address;
         said.highest_version = hello.highest_version;
-        said.hears = hello.peers;
         if said.keys != hello.keys {
             said.keys.clone_from(&hello.keys);
         }
     }
 
-    fn heard_again(&mut self, now: Duration, sequence: u64, uptime: Duration) {
+    fn heard_again(&mut self, now: Duration, sequence: u64, hello: &Hello) {
         self.frame_heard(now, sequence);
         self.hello_at = now.into();
-        self.uptime = uptime.into();
+        self.uptime = hello.uptime.into();
+        self.interval = hello.interval.into();
+        self.hears = hello.peers;
     }
 
     /// A later frame of the same run has come.
@@ -277,13 +308,11 @@ mod tests {
     }
 
     /// What a Hello says is different in one thing.
-    fn changes() -> impl Iterator<Item = fn(&mut Hello)> {
-        let changes: [fn(&mut Hello); 13] = [
+    fn news() -> impl Iterator<Item = fn(&mut Hello)> {
+        let news: [fn(&mut Hello); 11] = [
             |h| h.state = State::Leaving,
             |h| h.highest_version = 2,
             |h| h.deaf = true,
-            |h| h.interval = Duration::from_millis(101),
-            |h| h.peers = 3,
             |h| h.claims.count = 2,
             |h| h.claims.sum = 8,
             |h| h.mac = MacAddr([2, 0, 0, 0, 0, 2]),
@@ -293,12 +322,18 @@ mod tests {
             |h| h.keys.push(KeyId(2)),
             |h| h.keys = vec![KeyId(2)],
         ];
-        changes.into_iter()
+        news.into_iter()
+    }
+
+    /// As many others are heard, so often it speaks: that is no news.
+    fn changes() -> impl Iterator<Item = fn(&mut Hello)> {
+        let others: [fn(&mut Hello); 2] = [|h| h.interval = Duration::from_millis(101), |h| h.peers = 3];
+        news().chain(others)
     }
 
     #[test]
-    fn the_gist_is_of_all_that_is_kept() {
-        for (index, change) in changes().enumerate() {
+    fn the_gist_is_of_all_news() {
+        for (index, change) in news().enumerate() {
             let mut changed = hello();
             change(&mut changed);
             assert_ne!(Gist::of(&changed), Gist::of(&hello()), "change {index}");

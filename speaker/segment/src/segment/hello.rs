@@ -1,13 +1,13 @@
 //! Hellos: when they go out, what they say, what follows from those of others.
 
-use std::{cmp::Reverse, collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, time::Duration};
 
 use super::Segment;
 use crate::{
     mutation::Mutation,
     node::NodeId,
-    peer::{Peer, Presence},
-    run::{Pending, Run},
+    peer::{Mention, Peer, Presence},
+    run::Run,
     timers::{self, JITTER_FROM_PERCENT, TRIGGERED_GAP_DIVISOR, Timers},
     types::{Event, Output},
     wire::{self, Body, Frame, Heard, Hello, Kernel, KeyId, Sender, State, VERSION},
@@ -79,17 +79,13 @@ impl Segment {
     pub(super) fn send_hellos(&mut self, now: Duration) {
         let mut known = 0;
         let mut mentions = Vec::new();
-        let evidence = self.hearing.evidence();
         for (id, peer) in self.peers.iter() {
             known += usize::from(peer.speaks() || peer.pending.is_some());
             let wants_claims = self.lacking.contains(&id);
             let suspected = self.is_suspected(now, id, peer);
-            let heard = peer.mention(id, now, wants_claims, suspected, evidence);
-            mentions.extend(heard.map(|heard| (Reverse(peer.echoes), heard)));
+            mentions.extend(peer.mention(id, wants_claims, suspected));
         }
-        // Suspicions and requests cannot wait; everybody is echoed once before anybody is a second time.
-        mentions.sort_unstable_by_key(|(echoes, heard)| (!heard.suspect, !heard.wants_claims, *echoes, heard.node));
-        let mentions: Vec<Heard> = mentions.into_iter().map(|(_, heard)| heard).collect();
+        mentions.sort_unstable_by_key(|mention| mention.place());
         self.hello.interval = self.config.timers.interval(known);
         let mut hello = self.empty_hello(now);
         let capacity = wire::heard_capacity(&hello).max(1);
@@ -97,15 +93,9 @@ impl Segment {
         let mut said = mentions.chunks(capacity).take(burst).peekable();
         loop {
             let part = said.next().unwrap_or_default();
-            hello.heard = part.to_vec();
+            hello.heard = part.iter().filter_map(|mention| self.speak_of(now, *mention)).collect();
             self.send(Body::Hello(hello.clone()));
             self.hello.recent.push_back(self.hello.sequence);
-            for heard in part {
-                if let Some(peer) = self.peers.get_mut(heard.node) {
-                    peer.echoes = peer.echoes.saturating_sub(1);
-                    peer.vouch = false;
-                }
-            }
             if said.peek().is_none() {
                 break;
             }
@@ -116,6 +106,16 @@ impl Segment {
         self.hello.last = now;
         self.hello.regular = now + self.hello.interval * self.rng.u32(JITTER_FROM_PERCENT..=100) / 100;
         self.hello.next = self.hello.regular;
+    }
+
+    /// What is said of a peer, and need not be said again.
+    fn speak_of(&mut self, now: Duration, mention: Mention) -> Option<Heard> {
+        let evidence = self.hearing.evidence();
+        let peer = self.peers.get_for_note(mention.node)?;
+        let heard = peer.as_heard(mention, now, evidence);
+        peer.echoes = peer.echoes.saturating_sub(1);
+        peer.vouch = false;
+        Some(heard)
     }
 
     /// Is a peer silent, and does it matter whether others hear it? Not if nobody does and it holds nothing: a node that
@@ -229,6 +229,10 @@ impl Segment {
         let known = run.is_some_and(|run| run.incarnation == sender.incarnation);
         // It is a new run that has to echo this one.
         let echoed = !known && (self.is_echoed(hello) || self.breaks(Mutation::SkipTwoWayCheck));
+        if !known && !echoed {
+            self.note_pending(now, sender, hello);
+            return;
+        }
         let Some(peer) = self.peers.get_mut(id) else { return };
         let mac_before = peer.mac();
         let (was_state, was_deaf) = peer.run.as_ref().map_or((None, false), |run| (Some(run.state), run.deaf));
@@ -245,14 +249,10 @@ impl Segment {
                     self.stalled(now, paused);
                 }
             }
-            None if echoed => {
+            None => {
                 if !self.adopt_run(now, sender, hello) {
                     return;
                 }
-            }
-            None => {
-                self.note_pending(now, sender, hello);
-                return;
             }
         }
         self.count_hello();
@@ -300,20 +300,10 @@ impl Segment {
 
     /// A run that has not shown that it hears this node: it does not count, but is told that it is heard.
     fn note_pending(&mut self, now: Duration, sender: Sender, hello: &Hello) {
-        let Some(peer) = self.peers.get_mut(sender.node) else { return };
-        let known = peer.pending.as_ref().filter(|pending| pending.incarnation == sender.incarnation);
-        if known.is_some_and(|pending| sender.sequence <= pending.sequence)
-            || peer.speaks() && peer.run.as_ref().is_some_and(|run| run.said().before == Some(sender.incarnation))
-        {
+        if !self.peers.note_pending(now, sender, hello) {
             self.counters.replayed += 1;
             return;
         }
-        let (incarnation, sequence) = (sender.incarnation, sender.sequence);
-        let keys = hello.keys.clone();
-        let (interval, highest_version) = (hello.interval, hello.highest_version);
-        let pending = Pending { incarnation, sequence, heard: now, interval, keys, highest_version };
-        peer.pending = Some(Box::new(pending));
-        peer.echo();
         self.count_hello();
         self.peers_at = self.peers_at.min(now + timers::lost_after(hello.interval));
         self.hasten_hello_in_a_crowd(now);
@@ -329,9 +319,9 @@ impl Segment {
             return false;
         }
         peer.run = Some(Run::new(now, sender, hello, before));
-        peer.pending = None;
         peer.rest.name = hello.name.clone();
         peer.echo_well();
+        self.peers.drop_pending(sender.node);
         self.hasten_hello_in_a_crowd(now);
         true
     }
@@ -375,7 +365,7 @@ impl Segment {
     /// What a peer says about others, and about this node.
     fn entries_received(&mut self, now: Duration, from: NodeId, entries: &[Heard]) {
         // At a start nobody has been missed yet, and everybody echoes everybody.
-        let misses_nobody = self.peers.all_speak() || self.barrier.is_some() && self.peers.silent().next().is_none();
+        let misses_nobody = self.peers.all_present() || self.barrier.is_some() && self.peers.silent().next().is_none();
         for heard in entries {
             if heard.node == self.id {
                 self.mentioned(now, from, heard);
@@ -385,7 +375,7 @@ impl Segment {
             if misses_nobody && !heard.suspect {
                 continue;
             }
-            let Some(peer) = self.peers.get_mut(heard.node) else { continue };
+            let Some(peer) = self.peers.get_for_note(heard.node) else { continue };
             let speaks = peer.speaks();
             match heard.kernel {
                 Some(Kernel::Answered(age)) => {
@@ -415,7 +405,7 @@ impl Segment {
         if self.hello.is_recent(heard.sequence) {
             self.hearing.replied(now);
         }
-        let Some(peer) = self.peers.get_mut(from) else { return };
+        let Some(peer) = self.peers.get_for_note(from) else { return };
         let listens = peer.listens();
         if heard.wants_echo {
             peer.echo();

@@ -94,7 +94,7 @@ impl Segment {
                     return false;
                 }
                 heard += 1;
-                reported = reported.max(usize::from(run.said().hears));
+                reported = reported.max(usize::from(run.hears()));
             }
         }
         if self.stations_known && missing == 0 {

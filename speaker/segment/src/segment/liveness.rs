@@ -45,8 +45,8 @@ impl Segment {
             }
         }
         for id in outdated {
-            let Some(peer) = self.peers.get_mut(id) else { continue };
-            peer.pending = None;
+            self.peers.drop_pending(id);
+            let Some(peer) = self.peers.get(id) else { continue };
             if needs_it(id, peer, &self.covers) {
                 due.push(id);
             }

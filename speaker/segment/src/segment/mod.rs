@@ -326,6 +326,11 @@ impl Segment {
         .min()
     }
 
+    /// Is there anything to do?
+    pub fn has_output(&self) -> bool {
+        !self.outputs.is_empty()
+    }
+
     /// The next thing to do.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()

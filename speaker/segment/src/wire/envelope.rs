@@ -1,7 +1,7 @@
 //! What is around every frame: header and authentication code.
 
 use super::{
-    Body, Frame, KeyId, Keyring, MAX_FRAME, Sender, VERSION,
+    Body, Frame, KeyId, Keyring, MAX_FRAME, OLDEST, Sender, VERSION,
     bytes::{Flaw, Reader},
     claims, hello,
     key::TAG,
@@ -89,8 +89,11 @@ impl From<Flaw> for SealError {
 /// Peers are all whose Hellos can be read, *also those that have not echoed this node yet*: they can do so only once
 /// they can read it.
 pub fn version_for(peers_highest: impl Iterator<Item = u8>) -> u8 {
+    if VERSION == OLDEST {
+        return VERSION;
+    }
     // A peer that says 0 is wrong: there is no such version.
-    peers_highest.min().map_or(VERSION, |lowest| lowest.clamp(1, VERSION))
+    peers_highest.min().map_or(VERSION, |lowest| lowest.clamp(OLDEST, VERSION))
 }
 
 impl Keyring {

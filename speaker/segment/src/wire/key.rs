@@ -158,6 +158,9 @@ impl Keyring {
     /// Peers are all whose Hellos can be read, *also those that have not echoed this node yet*: a newcomer that lacks
     /// the newest key could never hear, so never echo, a speaker that signs with it.
     pub fn signing_key<'a>(&self, peers: impl Iterator<Item = &'a [KeyId]>, turn: u64) -> KeyId {
+        if let [only] = self.ids.as_slice() {
+            return *only;
+        }
         let mut votes = [0_usize; Self::MAX_KEYS];
         let mut none = true;
         for accepted in peers {

@@ -28,6 +28,9 @@ pub const GROUP: MacAddr = MacAddr([0x03, 0x48, 0x52, 0x4c, 0x44, 0x01]);
 /// The protocol version this speaker writes.
 pub const VERSION: u8 = 1;
 
+/// The first protocol version.
+const OLDEST: u8 = 1;
+
 /// The longest frame, in bytes after the Ethernet header. Below 1,450: what VXLAN leaves of a 1,500-byte wire.
 pub const MAX_FRAME: usize = 1400;
 
