@@ -152,7 +152,7 @@ const SHOWN: usize = 8;
 fn summary(totals: &Totals, shape: Shape) {
     let (simulated, wall) = (totals.simulated.as_secs_f64(), totals.wall.as_secs_f64());
     println!(
-        "{} histories, {simulated:.0} s simulated in {wall:.1} s ({:.0} times as fast)",
+        "{} histories, {simulated:.0} s simulated in {wall:.1} s ({:.1} times as fast)",
         totals.seeds,
         simulated / wall
     );

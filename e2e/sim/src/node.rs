@@ -140,6 +140,30 @@ impl Node {
         self.runs() && self.stalled == 0 && self.speaker.is_some()
     }
 
+    /// A frame of the protocol arrives, if the node runs: its speaker takes it in, or its socket holds it. Returns whether
+    /// anything may follow.
+    pub fn hear(&mut self, now: Duration, carried: &Arc<Carried>) -> bool {
+        if !self.runs() {
+            return false;
+        }
+        let at = self.local(now);
+        let stalled = self.stalled > 0;
+        let Some(speaker) = &mut self.speaker else { return false };
+        if stalled {
+            speaker.store(Received::Frame(carried.clone()));
+            return false;
+        }
+        speaker.listens_since = None;
+        match &carried.bytes {
+            Some(bytes) => speaker.segment.handle_frame(at, bytes),
+            None => speaker.segment.handle_opened(at, &carried.frame),
+        }
+        let due = speaker.segment.poll_timeout().map(|due| due.saturating_sub(self.clock).max(now));
+        speaker.segment.has_output()
+            || speaker.segment.is_answering() != speaker.answering
+            || due.is_some_and(|due| speaker.wake.is_none_or(|wake| due < wake))
+    }
+
     /// Its monotonic clock.
     pub fn local(&self, now: Duration) -> Duration {
         now + self.clock

@@ -1,12 +1,10 @@
 //! Runs many seeds on all cores.
 
 use std::{
-    num::NonZero,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    thread,
     time::{Duration, Instant},
 };
 
@@ -66,10 +64,10 @@ pub fn run(first: u64, count: u64, shape: Shape, progress: &(dyn Fn(&Totals) + S
     let started = Instant::now();
     let next = AtomicU64::new(first);
     let totals = Mutex::new(Totals::default());
-    let cores = thread::available_parallelism().map_or(1, NonZero::get);
-    thread::scope(|scope| {
-        for _ in 0..cores {
-            scope.spawn(|| {
+    // Where there are fewer seeds than cores, a large crowd is shared out among those that are left.
+    rayon::scope(|scope| {
+        for _ in 0..rayon::current_num_threads() {
+            scope.spawn(|_| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
                     if seed >= first.saturating_add(count) {

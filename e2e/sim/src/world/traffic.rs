@@ -9,12 +9,14 @@ use herald_segment::{
     wire::{Body, Frame},
 };
 
+use rayon::prelude::*;
+
 use super::{Carried, Detail, Event, To, World};
 use crate::{
     check::{Invariant, Violation, two_macs},
     names::{self, HostIx, NodeIx},
     net::{BASE_DELAY, Kind},
-    node::Received,
+    node::{Node, Received},
 };
 
 /// Frames a forger records, and replays at random.
@@ -25,7 +27,7 @@ const RECORDED: usize = 400;
 /// memory three times over; several in a row wait together.
 const LOOKED_AHEAD: usize = 16;
 
-/// So many of those that a Hello speaks of are looked up as well: it mostly speaks of who is silent.
+/// So many of those that a Hello misses are looked up as well; what it says of others is mostly passed over.
 const LOOKED_AHEAD_ENTRIES: usize = 2;
 
 impl World<'_> {
@@ -81,11 +83,13 @@ impl World<'_> {
 
     pub(super) fn frame_arrives(&mut self, to: To, carried: &Arc<Carried>) {
         match to {
+            To::All if self.nodes.len() >= self.crowd && self.net.loss == 0.0 && self.two_macs.is_empty() => {
+                for index in self.crowd_hears(carried) {
+                    self.after(index);
+                }
+            }
             To::All => {
                 for index in 0..self.nodes.len() {
-                    if index % LOOKED_AHEAD == 0 {
-                        self.look_ahead(index, &carried.frame);
-                    }
                     self.frame_arrives_at(index, carried);
                 }
             }
@@ -93,54 +97,50 @@ impl World<'_> {
         }
     }
 
-    /// Brings what the next receivers know of a frame's sender into the cache.
-    fn look_ahead(&self, first: NodeIx, frame: &Frame) {
-        let entries = match &frame.body {
-            Body::Hello(hello) => hello.heard.as_slice(),
-            Body::Claims(_) => &[],
-        };
-        for node in self.nodes.iter().skip(first).take(LOOKED_AHEAD) {
-            let Some(speaker) = &node.speaker else { continue };
-            black_box(speaker.segment.last_heard(frame.sender.node));
-            for heard in entries.iter().take(LOOKED_AHEAD_ENTRIES) {
-                black_box(speaker.segment.last_heard(heard.node));
+    /// All receivers take in a frame, on all cores: what one makes of it depends on no other. Returns those of whom
+    /// something follows, in the order in which they would have heard it one after the other.
+    fn crowd_hears(&mut self, carried: &Arc<Carried>) -> Vec<NodeIx> {
+        let (now, net) = (self.now, &self.net);
+        let share = self.nodes.len().div_ceil(rayon::current_num_threads());
+        let hear = |(part, nodes): (usize, &mut [Node])| {
+            let mut stirred = Vec::new();
+            for (some, nodes) in nodes.chunks_mut(LOOKED_AHEAD).enumerate() {
+                look_ahead(nodes, &carried.frame);
+                let first = part * share + some * LOOKED_AHEAD;
+                for (index, node) in (first..).zip(nodes) {
+                    let reached = index != carried.from && net.carries(carried.from, index, Kind::Protocol);
+                    if reached && node.hear(now, carried) {
+                        stirred.push(index);
+                    }
+                }
             }
-        }
+            stirred
+        };
+        let parts: Vec<_> = self.nodes.par_chunks_mut(share).enumerate().map(hear).collect();
+        parts.concat()
     }
 
     fn frame_arrives_at(&mut self, index: NodeIx, carried: &Arc<Carried>) {
         if index == carried.from || !self.net.carries(carried.from, index, Kind::Protocol) {
             return;
         }
-        let node = &mut self.nodes[index];
-        if !node.runs() || self.net.loses(&mut self.rng) {
+        if !self.nodes[index].runs() || self.net.loses(&mut self.rng) {
             return;
         }
-        let stalled = node.stalled > 0;
-        match &mut node.speaker {
-            Some(speaker) if stalled => speaker.store(Received::Frame(carried.clone())),
-            Some(_) => self.hear(index, carried),
-            None => {}
-        }
+        self.hear(index, carried);
     }
 
     /// A speaker takes a frame from its socket.
     pub(super) fn hear(&mut self, index: NodeIx, carried: &Arc<Carried>) {
-        let node = &mut self.nodes[index];
-        let now = node.local(self.now);
-        let Some(speaker) = &mut node.speaker else { return };
-        speaker.listens_since = None;
-        if carried.hello && !self.two_macs.is_empty() {
+        let node = &self.nodes[index];
+        if carried.hello && node.speaks() && !self.two_macs.is_empty() {
             let interval = node.interval.max(self.nodes[carried.from].interval);
             let bound = two_macs::bound(interval, self.net.loss, self.net.longest_delay());
             self.two_macs.hello(self.now, carried.from, index, bound);
         }
-        let Some(speaker) = &mut self.nodes[index].speaker else { return };
-        match &carried.bytes {
-            Some(bytes) => speaker.segment.handle_frame(now, bytes),
-            None => speaker.segment.handle_opened(now, &carried.frame),
+        if self.nodes[index].hear(self.now, carried) {
+            self.after(index);
         }
-        self.after(index);
     }
 
     /// An ARP packet leaves a host.
@@ -266,6 +266,20 @@ impl World<'_> {
             Some(speaker) if stalled => speaker.store(Received::Evidence),
             Some(_) => self.speaker_handles(index, Input::Evidence),
             None => {}
+        }
+    }
+}
+
+/// Brings what receivers know of a frame's sender into the cache.
+fn look_ahead(receivers: &[Node], frame: &Frame) {
+    let entries = match &frame.body {
+        Body::Hello(hello) => hello.heard.as_slice(),
+        Body::Claims(_) => &[],
+    };
+    for speaker in receivers.iter().filter_map(|node| node.speaker.as_ref()) {
+        black_box(speaker.segment.last_heard(frame.sender.node));
+        for heard in entries.iter().filter(|heard| heard.suspect).take(LOOKED_AHEAD_ENTRIES) {
+            black_box(speaker.segment.last_heard(heard.node));
         }
     }
 }
