@@ -316,7 +316,9 @@ impl Segment {
             self.ask_unheard_candidates(now, &vip);
             return;
         }
-        if place > 0 && self.heard_nothing_since(since) {
+        // A new address in the first place waits for the answers to its probes only: nobody else can have taken it.
+        let waited = place > 0 || now > since && known;
+        if waited && self.heard_nothing_since(since) {
             // It may have ceased to hear, or those before it may have claimed unheard: somebody has to answer first.
             self.hearing.restart(now);
             return;
@@ -466,7 +468,8 @@ impl Segment {
         let covered = |id: NodeId| self.peers.get(id).filter(|_| self.covers.contains(&id)).and_then(Peer::mac);
         let answer = match self.best_claim(address) {
             Some((id, _)) if id == self.id => Some(self.config.mac),
-            Some((id, claim)) if claim.cover => covered(id),
+            // Its owner cannot withdraw what was deleted since it fell silent.
+            Some((id, claim)) if claim.cover && self.deleted_birth(address) < Some(claim.birth) => covered(id),
             Some(_) => None,
             None if self.vips.contains_key(&address) => self.presumed(address).and_then(covered),
             None => None,

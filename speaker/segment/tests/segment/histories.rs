@@ -127,6 +127,26 @@ fn a_deaf_node_takes_nothing_and_loses_what_it_held() {
 }
 
 #[test]
+fn who_falls_deaf_while_it_waits_for_its_turn_claims_nothing() {
+    // The owner loses power, the first candidate soon after, and the second is deaf before it knows that: when its turn
+    // comes it is the first.
+    for (off, deaf) in (0..100).step_by(20).flat_map(|off| (200..340).step_by(20).map(move |deaf| (off, deaf))) {
+        let mut bus = Bus::with_addresses(3, &[1]);
+        let begun = bus.now;
+        bus.power_off(1);
+        bus.run(ms(off));
+        bus.power_off(2);
+        bus.run(ms(deaf).saturating_sub(ms(off)));
+        bus.deaf.insert(3);
+        bus.run(ms(2000));
+        assert_eq!(bus.claims_since(begun), [], "first candidate dead after {off} ms, deaf after {deaf} ms");
+        bus.deaf.clear();
+        bus.run(ms(1000));
+        assert_eq!(bus.claims_since(begun), [(3, Reason::Dead)]);
+    }
+}
+
+#[test]
 fn a_node_that_falls_deaf_leaves_its_last_rounds_to_its_successor() {
     let mut bus = Bus::new(3);
     bus.publish(address(1), 1, &[(1, 0), (2, 0), (3, 0)]);
@@ -259,6 +279,17 @@ fn a_strangers_address_is_not_claimed() {
     assert_eq!(bus.announced, []);
     let conflict = Event::Conflict { address: address(1), mac: stranger };
     assert!(bus.events.iter().any(|(_, node, event)| (*node, event) == (1, &conflict)));
+}
+
+#[test]
+fn a_deleted_address_is_not_covered() {
+    let mut bus = Bus::with_addresses(3, &[1, 2]);
+    bus.kill(1);
+    bus.until(ms(500), |bus| bus.reached(address(1)) == Some(1) && bus.reached(address(2)) == Some(1));
+    bus.unpublish(address(1));
+    assert_eq!(bus.answers(address(1)), []);
+    bus.run(ms(5000));
+    assert_eq!((bus.reached(address(1)), bus.reached(address(2))), (None, Some(1)));
 }
 
 #[test]
