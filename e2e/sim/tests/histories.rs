@@ -90,6 +90,8 @@ fn where_the_machine_was_wrong(nodes: usize, addresses: usize, faults: &[Fault])
 /// Random histories in which the machine was wrong, too particular to be told in a few faults.
 #[test_case(2350; "a loser that is silent and cannot withdraw")]
 #[test_case(2396; "the winner learns of a withdrawal by a full list")]
+#[test_case(101_563; "an address is deleted while its owner is stopped")]
+#[test_case(104_128; "a new run has claimed and withdrawn before the winner hears it")]
 fn of_a_seed(seed: u64) {
     let history = History::generate(seed, Shape::default());
     let violation = world::run(&history, Detail::Nothing).violation;

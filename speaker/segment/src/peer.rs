@@ -40,7 +40,7 @@ pub(crate) struct Rest {
     pub(crate) name: NodeName,
     /// Where the API says that it is.
     pub(crate) station: Option<(MacAddr, IpAddr)>,
-    /// Since when it has not been heard, however it has stood since; `None`: it is heard, or never was.
+    /// Since when it has not been heard, however it has stood since; `None`: it is heard, or its run never was.
     pub(crate) absent_since: Option<Duration>,
     /// What its kernel says.
     pub(crate) kernel: KernelWatch,

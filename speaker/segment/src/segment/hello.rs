@@ -320,6 +320,8 @@ impl Segment {
         }
         peer.run = Some(Run::new(now, sender, hello, before));
         peer.rest.name = hello.name.clone();
+        // It knows nothing of what the one before knew, and may have claimed what this node has owned for long.
+        peer.rest.absent_since = None;
         peer.echo_well();
         self.peers.drop_pending(sender.node);
         self.hasten_hello_in_a_crowd(now);
