@@ -1,8 +1,12 @@
 //! Carries decisions out. No judgement: one request per action, and its outcome as an input to the index.
 
+mod births;
 pub(crate) mod patch;
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use herald_crds::{AddressPool, L2Advertisement, VirtualIP, address::name_of_address, names::MANAGER_CONTROLLER};
 use k8s_openapi::{
@@ -14,13 +18,14 @@ use kube::{
     Api, Client,
     api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
 };
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::{
     action::{Action, EventValue, Outcome},
     breaker::Signal,
     view::ServiceView,
 };
+use births::Births;
 
 /// A request that takes longer has failed. The API server bounds a mutation at 34 s (`requestTimeoutUpperBound` in
 /// `endpoints/handlers`); waiting that long would only hold up the object's next decision.
@@ -137,12 +142,13 @@ pub struct Writer {
     client: Client,
     instance: String,
     default_provider: bool,
+    births: Arc<Mutex<Births>>,
 }
 
 impl Writer {
     /// `instance` is told in events; `default_provider` is how written Services are read back.
     pub fn new(client: Client, instance: String, default_provider: bool) -> Self {
-        Self { client, instance, default_provider }
+        Self { client, instance, default_provider, births: Arc::default() }
     }
 
     /// Carries one action out.
@@ -170,7 +176,11 @@ impl Writer {
         match action {
             Action::CreateVirtualIp { address, labels, spec } => {
                 let vip = patch::virtual_ip(*address, labels.clone(), (**spec).clone());
-                Ok(written(vips().create(&post, &vip).await?))
+                let younger = self.births().next(Instant::now(), *address);
+                sleep_until(younger).await;
+                let created = vips().create(&post, &vip).await?;
+                self.births().note(Instant::now(), *address);
+                Ok(written(created))
             }
             Action::UpdateVirtualIpSpec { address, resource_version, labels, spec } => {
                 let body = patch::virtual_ip_spec(spec, labels, resource_version)?;
@@ -221,6 +231,10 @@ impl Writer {
                 Ok(Outcome::Done)
             }
         }
+    }
+
+    fn births(&self) -> MutexGuard<'_, Births> {
+        self.births.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn post(&self, value: &EventValue, post: &PostParams) -> Result<(), kube::Error> {

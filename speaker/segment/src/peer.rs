@@ -286,8 +286,8 @@ impl Peer {
     /// Why to speak about it in a Hello, if there is a reason. `suspected`: it is silent, and others are to say whether
     /// they hear it.
     pub(crate) fn mention(&self, id: NodeId, wants_claims: bool, suspected: bool) -> Option<Mention> {
-        let is_echoed_pending = self.pending.is_some() && self.echoes > 0;
-        let suspect = !is_echoed_pending && (suspected && !self.listens() || self.is_asked_for());
+        let echoes_newcomer = self.pending.is_some() && self.echoes > 0;
+        let suspect = !echoes_newcomer && (suspected && !self.listens() || self.is_asked_for());
         let said = self.echoes > 0 || self.vouch || wants_claims || suspect;
         said.then_some(Mention { suspect, wants_claims, echoes: self.echoes, node: id })
     }

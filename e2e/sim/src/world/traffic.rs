@@ -8,7 +8,6 @@ use herald_segment::{
     view::Packet,
     wire::{Body, Frame},
 };
-
 use rayon::prelude::*;
 
 use super::{Carried, Detail, Event, To, World};

@@ -52,8 +52,13 @@ fn delete_and_recreate(scene: &Scene<'_>) -> Result<()> {
     let address = scene.address(90);
     let asks = || json!({"loadBalancerIP": address});
     let mut last = create(scene, "again", asks())?;
-    for force in [false, true] {
+    let mut born = None;
+    for force in [false, true, true, true] {
         ensure!(scene.external_ip("again")? == address, "what it asks for");
+        // Within a second of the one before, which is what speakers tell them apart by.
+        let birth = scene.virtual_ip(address)?.and_then(|vip| vip.metadata.creation_timestamp);
+        ensure!(birth > born, "its VirtualIP was created at {birth:?}, the one before at {born:?}");
+        born = birth;
         let node = scene.announcer(address)?;
         scene.answered_by(address, &node)?;
         if force {
