@@ -11,8 +11,9 @@ use tokio::time::Instant;
 /// What the API server tells apart.
 const RESOLUTION: Duration = Duration::from_secs(1);
 
-/// The addresses for which an object was created within the last second. A leader that has just taken over knows of none:
-/// its lease alone took longer.
+/// The addresses for which this process created an object within the last second. A leader that has just taken over
+/// knows of none. Where its predecessor released the lease, that may be less than a second ago: an address that is
+/// created, deleted and created anew across such a handover, all in one second, is not kept apart.
 #[derive(Debug, Default)]
 pub(super) struct Births {
     last: BTreeMap<IpAddr, Instant>,
