@@ -10,6 +10,7 @@ mod clock;
 mod connections;
 mod dial;
 mod neighbour;
+mod precedence;
 mod route;
 mod server_line;
 mod stream;
@@ -60,6 +61,8 @@ pub(super) async fn run(spec: &ProbeSpec, duration: Option<Duration>) -> anyhow:
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut requests = requests();
 
+    // Before any thread of the probers is there: they inherit it.
+    precedence::take();
     let clock = Arc::new(Clock::start()?);
     // All sockets first, so that what is missing is told before anything is sent.
     let prepared = Prepared::open(spec)?;
