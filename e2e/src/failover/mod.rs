@@ -18,6 +18,7 @@ mod play;
 mod services;
 mod stage;
 mod verdict;
+mod workload;
 
 pub use bench::{Options, run};
 pub use catalog::{Subject, drills};

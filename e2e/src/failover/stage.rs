@@ -2,7 +2,6 @@
 //! whole again.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -11,7 +10,7 @@ use anyhow::{Context, Result};
 use k8s_openapi::api::core::v1::{Node, Pod};
 
 use super::look::{itself, look};
-use super::{Policy, hellos, services};
+use super::{Policy, hellos, services, workload};
 use crate::fault::{Faults, PodChoice, PodFound};
 use crate::lab::{Host, Lab};
 use crate::probe::{Probe, ProbeSpec, Probers};
@@ -79,7 +78,7 @@ impl<'a> Stage<'a> {
         let nodes: Vec<String> = lab.nodes()?.iter().map(|node| node.name().to_owned()).collect();
         scene.pool(&scene.namespace, &services::ranges(segment, scene.block(), services))?;
         for node in &nodes {
-            scene.apply(&endpoint(node, &nodes))?;
+            scene.apply(&workload::endpoint(node, &nodes).to_string())?;
         }
         let stage =
             Self { scene, segment, pace, nodes, talker, watcher, undo: RefCell::default(), placed: RefCell::default() };
@@ -147,14 +146,25 @@ impl<'a> Stage<'a> {
 
     /// Changes something in the cluster by kubectl, to be undone when the drill is over.
     pub(super) fn change(&self, what: &[&str], undo: &[&str]) -> Result<()> {
-        self.undo.borrow_mut().push(undo.iter().map(|&word| word.to_owned()).collect());
+        self.to_be_undone(undo);
         self.scene.kubectl(what).map(drop)
+    }
+
+    fn to_be_undone(&self, undo: &[&str]) {
+        self.undo.borrow_mut().push(undo.iter().map(|&word| word.to_owned()).collect());
     }
 
     /// The same in the stage's namespace.
     pub(super) fn change_here(&self, what: &[&str], undo: &[&str]) -> Result<()> {
         let here = ["-n", self.scene.namespace.as_str()];
         self.change(&[&here[..], what].concat(), &[&here[..], undo].concat())
+    }
+
+    /// Adds an object to the stage's namespace, to be taken away when the drill is over.
+    pub(super) fn add_here(&self, object: &str, undo: &[&str]) -> Result<()> {
+        let here = ["-n", self.scene.namespace.as_str()];
+        self.to_be_undone(&[&here[..], undo].concat());
+        self.scene.apply(object)
     }
 
     /// Switches how the endpoint on a node answers its readiness probe.
@@ -188,8 +198,13 @@ impl<'a> Stage<'a> {
         self.fresh_speakers()?;
         self.whole()?;
         self.nodes.iter().try_for_each(|node| self.set_ready(node, true))?;
-        self.wait("every endpoint to be ready, and no other to be left", || {
-            let pods = self.echo_pods()?;
+        self.all_serve("echo")
+    }
+
+    /// Waits until the pods of an app are as many as nodes, all ready, and none that ends is left.
+    pub(super) fn all_serve(&self, app: &str) -> Result<()> {
+        self.wait(&format!("every pod of {app} to be ready, and no other to be left"), || {
+            let pods = self.pods(app)?;
             Ok((pods.len() == self.nodes.len() && pods.iter().all(is_serving)).then_some(()))
         })
     }
@@ -255,7 +270,7 @@ impl<'a> Stage<'a> {
 
     /// Node and HTTP address of each endpoint that is not about to end.
     pub(super) fn endpoints(&self) -> Result<Vec<(String, SocketAddr)>> {
-        let pods = self.echo_pods()?.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
+        let pods = self.pods("echo")?.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
         let place = |pod: Pod| {
             let address: IpAddr = pod.status?.pod_ip?.parse().ok()?;
             Some((pod.spec?.node_name?, SocketAddr::new(address, 8080)))
@@ -263,10 +278,9 @@ impl<'a> Stage<'a> {
         Ok(pods.filter_map(place).collect())
     }
 
-    fn echo_pods(&self) -> Result<Vec<Pod>> {
+    fn pods(&self, app: &str) -> Result<Vec<Pod>> {
         let mut pods = self.scene.list::<Pod>()?;
-        let is_echo = |labels: &BTreeMap<String, String>| labels.get("app").is_some_and(|app| app == "echo");
-        pods.retain(|pod| pod.metadata.labels.as_ref().is_some_and(is_echo));
+        pods.retain(|pod| pod.metadata.labels.as_ref().and_then(|labels| labels.get("app")).is_some_and(|a| a == app));
         Ok(pods)
     }
 
@@ -313,40 +327,4 @@ fn is_serving(pod: &Pod) -> bool {
     let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
     let ready = conditions.is_some_and(|all| all.iter().any(|c| c.type_ == "Ready" && c.status == "True"));
     ready && pod.metadata.deletion_timestamp.is_none()
-}
-
-/// A Deployment of one echo server on a node. It serves for 3 s after it was asked to end, and its successor starts
-/// after it has ended, as a DaemonSet's does.
-fn endpoint(node: &str, nodes: &[String]) -> String {
-    let others: String =
-        nodes.iter().filter(|other| *other != node).map(|other| format!(", {}: 'yes'", survives(other))).collect();
-    format!(
-        r"
-apiVersion: apps/v1
-kind: Deployment
-metadata: {{name: echo-{node}, labels: {{app: echo}}}}
-spec:
-  replicas: 1
-  strategy: {{type: Recreate}}
-  selector: {{matchLabels: {{on: {node}}}}}
-  template:
-    metadata: {{labels: {{app: echo, on: {node}{others}}}}}
-    spec:
-      nodeSelector: {{kubernetes.io/hostname: {node}}}
-      tolerations: [{{operator: Exists}}]
-      terminationGracePeriodSeconds: 10
-      containers:
-        - name: echo
-          image: {image}
-          imagePullPolicy: Never
-          args: [--linger, '3']
-          env:
-            - {{name: POD_NAME, valueFrom: {{fieldRef: {{fieldPath: metadata.name}}}}}}
-            - {{name: POD_NAMESPACE, valueFrom: {{fieldRef: {{fieldPath: metadata.namespace}}}}}}
-            - {{name: NODE_NAME, valueFrom: {{fieldRef: {{fieldPath: spec.nodeName}}}}}}
-            - {{name: POD_IP, valueFrom: {{fieldRef: {{fieldPath: status.podIP}}}}}}
-          readinessProbe: {{httpGet: {{path: /ready, port: 8080}}, periodSeconds: 1, failureThreshold: 1}}
-",
-        image = install::ECHO_IMAGE
-    )
 }

@@ -28,6 +28,10 @@ pub(super) fn endpoints(scene: &Scene<'_>) -> Result<()> {
     subject(scene, Subject::Endpoints)
 }
 
+pub(super) fn updates(scene: &Scene<'_>) -> Result<()> {
+    subject(scene, Subject::Updates)
+}
+
 pub(super) fn moves(scene: &Scene<'_>) -> Result<()> {
     subject(scene, Subject::Moves)
 }

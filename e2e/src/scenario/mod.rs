@@ -98,6 +98,7 @@ pub fn all() -> Vec<Scenario> {
         scenario("failover-wire", "the network fails in part or as a whole", Shared, failover::wire),
         scenario("failover-api", "faults while the API server is away", Shared, failover::api),
         scenario("failover-endpoints", "endpoints come and go, no connection is lost", Shared, failover::endpoints),
+        scenario("failover-updates", "what answers is replaced, no request fails", Shared, failover::updates),
         scenario("failover-moves", "planned moves lose no connection", Shared, failover::moves),
         scenario("uninstall", "the documented command leaves nothing behind", Shared, uninstall::run),
         scenario(

@@ -80,35 +80,10 @@ pub(super) const DRILLS: &[Drill] = &[
         })
         .local(Promise::HANDED_OVER)],
     },
-    Drill {
-        name: "rolling-update",
-        about: "the pods are replaced node by node, each serving on for 3 s after it was asked to end",
-        places: &[Place::Three, Place::Iptables],
-        more_services: 0,
-        tried: Tried::Always,
-        prepare: nothing,
-        phases: &[phase("rolling-update", WITH_PODS, |take| {
-            take.strike(|play| {
-                for node in play.stage.nodes() {
-                    let name = format!("deployment/echo-{node}");
-                    play.stage.scene.kubectl_here(&["rollout", "restart", &name])?;
-                    rolled_out(play, node)?;
-                }
-                Ok(())
-            })
-        })
-        .local(Promise { owner: Owner::OneInTheEnd, traffic: Traffic::NoNewConnectionLost })
-        .metallb("13 to 23 errors a round (Local)")],
-    },
 ];
 
 fn others<'a>(play: &'a Play<'_>) -> impl Iterator<Item = &'a String> {
     play.stage.nodes().iter().filter(|node| **node != play.victim)
-}
-
-fn rolled_out(play: &Play<'_>, node: &str) -> Result<()> {
-    let name = format!("deployment/echo-{node}");
-    play.stage.scene.kubectl_here(&["rollout", "status", &name, "--timeout=90s"]).map(drop)
 }
 
 /// Waits until kube-proxy on a node has rules for its endpoint, in both families: until then nobody could serve the Local

@@ -5,6 +5,7 @@ mod endpoints;
 mod moves;
 mod power;
 mod speaker;
+mod updates;
 mod wire;
 
 use anyhow::Result;
@@ -24,13 +25,16 @@ pub enum Subject {
     Api,
     /// An endpoint of a Service.
     Endpoints,
+    /// Nothing: what answers is replaced.
+    Updates,
     /// Nothing: a planned move.
     Moves,
 }
 
 impl Subject {
     /// All of them.
-    pub const ALL: [Self; 6] = [Self::Speaker, Self::Power, Self::Wire, Self::Api, Self::Endpoints, Self::Moves];
+    pub const ALL: [Self; 7] =
+        [Self::Speaker, Self::Power, Self::Wire, Self::Api, Self::Endpoints, Self::Updates, Self::Moves];
 
     /// Its drills, in the order of their worth.
     #[must_use]
@@ -41,6 +45,7 @@ impl Subject {
             Self::Wire => wire::DRILLS,
             Self::Api => api::DRILLS,
             Self::Endpoints => endpoints::DRILLS,
+            Self::Updates => updates::DRILLS,
             Self::Moves => moves::DRILLS,
         }
     }

@@ -16,7 +16,7 @@ pub(super) const DRILLS: &[Drill] = &[
     Drill {
         name: "drain-taint",
         about: "the announcing node gets the taint heraldlb.io/drain",
-        places: &[Place::Three],
+        places: &[Place::Three, Place::Iptables],
         more_services: 0,
         tried: Tried::Always,
         prepare: nothing,

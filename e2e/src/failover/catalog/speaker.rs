@@ -39,7 +39,7 @@ pub(super) const DRILLS: &[Drill] = &[
     Drill {
         name: "speaker-rollout-restart",
         about: "kubectl rollout restart of all speakers, one after another",
-        places: &[Place::Three],
+        places: &[Place::Three, Place::Two],
         more_services: 0,
         tried: Tried::Always,
         prepare: nothing,
@@ -54,7 +54,7 @@ pub(super) const DRILLS: &[Drill] = &[
     Drill {
         name: "speaker-stopped",
         about: "SIGSTOP to the announcing speaker, and SIGCONT 10 s later (3 s in the scenario)",
-        places: &[Place::Three],
+        places: &[Place::Three, Place::Two],
         more_services: 0,
         tried: Tried::Always,
         prepare: nothing,
@@ -69,7 +69,7 @@ pub(super) const DRILLS: &[Drill] = &[
     Drill {
         name: "speakers-all-killed",
         about: "SIGKILL to every speaker at once",
-        places: &[Place::Three],
+        places: &[Place::Three, Place::Two],
         more_services: 0,
         tried: Tried::Always,
         prepare: nothing,

@@ -18,7 +18,7 @@ pub(super) const DRILLS: &[Drill] = &[
     Drill {
         name: "cable",
         about: "the announcing node's cable is pulled, and plugged back",
-        places: &[Place::Three, Place::TwoSegments],
+        places: &[Place::Three, Place::Iptables, Place::TwoSegments],
         more_services: 0,
         tried: Tried::Always,
         prepare: nothing,
