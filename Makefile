@@ -51,13 +51,18 @@ advisories: $(CARGO_DENY) ## Known vulnerabilities of the dependencies (fetches 
 	$(CARGO_DENY) --locked check advisories
 
 $(CARGO_DENY):
-	@echo "building cargo-deny $(CARGO_DENY_VERSION), once (about 4 minutes)"
-	cargo install cargo-deny --version $(CARGO_DENY_VERSION) --locked --root $(dir $(patsubst %/,%,$(dir $@)))
+	@echo "building cargo-deny $(CARGO_DENY_VERSION), once (about a minute)"
+	cargo install --debug cargo-deny --version $(CARGO_DENY_VERSION) --locked --root $(dir $(patsubst %/,%,$(dir $@)))
+
+# As `unit` selects packages, so that both share what they build: cargo chooses the features of dependencies by that. It
+# builds herald-lab with the tests, which start it.
+SCENARIOS := cargo test --workspace --test laboratory --test scenarios --locked
 
 .PHONY: e2e
-e2e: setup lab ## The scenarios, each once, on a real cluster (ONLY=word runs those whose name holds it)
+e2e: setup ## The scenarios, each once, on a real cluster (ONLY=word runs those whose name holds it)
+	$(SCENARIOS) --no-run
 	target/debug/herald-lab build
-	cargo test -p herald-e2e --test laboratory --test scenarios --locked $(if $(SUDO),--config "target.'cfg(all())'.runner='$(SUDO)'") -- $(ONLY)
+	$(SCENARIOS) $(if $(SUDO),--config "target.'cfg(all())'.runner='$(SUDO)'") -- $(ONLY)
 
 # An option of a command, if the variable is set.
 option = $(if $($(1)),--$(2) $($(1)))
@@ -68,9 +73,9 @@ bench: setup lab ## The figures of docs/benchmarks.md: apply to EXTERNAL-IP, cre
 	$(LAB) bench
 
 .PHONY: bench-failover
-bench-failover: setup lab ## What clients notice of faults, again and again (REPEAT=n runs of each, 10 if not given; ONLY=word those whose name holds it)
+bench-failover: setup lab ## What clients notice of faults, again and again (REPEAT=n runs of each, 10 if not given; ONLY=word those whose name holds it; PLACE=three|iptables|two-segments|two|one)
 	target/debug/herald-lab build
-	$(LAB) bench-failover $(call option,REPEAT,repeat) $(call option,ONLY,only)
+	$(LAB) bench-failover $(call option,REPEAT,repeat) $(call option,ONLY,only) $(call option,PLACE,place)
 
 .PHONY: bench-scale
 bench-scale: setup lab ## Many Services at once: times, writes of Herald, CPU, memory, a restart (SERVICES=n; DUAL=1 for two families each)
@@ -79,7 +84,7 @@ bench-scale: setup lab ## Many Services at once: times, writes of Herald, CPU, m
 
 .PHONY: sim
 sim: ## Histories of faults on simulated segments (SEEDS=n NODES=n ADDRESSES=n; SEED=s tells one again; LOSS=share measures fail-over)
-	cargo run -q --release -p herald-sim --locked -- --json target/bench/sim.json $(call option,SEEDS,seeds) $(call option,NODES,nodes) $(call option,ADDRESSES,addresses) $(call option,SEED,seed) $(call option,LOSS,measure)
+	cargo run -q --profile simulation -p herald-sim --locked -- --json target/bench/sim.json $(call option,SEEDS,seeds) $(call option,NODES,nodes) $(call option,ADDRESSES,addresses) $(call option,SEED,seed) $(call option,LOSS,measure)
 
 .PHONY: crds
 crds: ## Generate deploy/crds from the types in crds/

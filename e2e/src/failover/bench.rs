@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
 
 use super::figures::{self, Row};
 use super::{Drill, Pace, Performance, Place, Stage, drills, perform, violations};
@@ -26,6 +27,9 @@ pub struct Options {
     /// Only faults whose name holds this.
     #[arg(long, default_value = "")]
     only: String,
+    /// Only in this laboratory.
+    #[arg(long, value_enum)]
+    place: Option<Place>,
 }
 
 /// Runs of one drill in one laboratory.
@@ -48,7 +52,8 @@ pub fn run(spec: &Spec, options: &Options, progress: &Progress) -> Result<()> {
     };
     let images = Images::build(progress)?;
     let (mut rows, mut runs, mut void, mut failures) = (Vec::new(), 0, 0, Vec::new());
-    for place in [Place::Three, Place::Iptables, Place::TwoSegments, Place::Two, Place::One] {
+    let places = Place::value_variants().iter().filter(|place| options.place.is_none_or(|only| only == **place));
+    for &place in places {
         let chosen = wanted(place);
         if chosen.is_empty() {
             continue;
@@ -67,7 +72,7 @@ pub fn run(spec: &Spec, options: &Options, progress: &Progress) -> Result<()> {
         write(&rows)?;
     }
     if rows.is_empty() && failures.is_empty() {
-        bail!("no fault's name holds {:?}", options.only);
+        bail!("no fault that is done there has a name that holds {:?}", options.only);
     }
     report(&rows, runs, void, &failures)
 }

@@ -3,7 +3,7 @@
 use crate::lab::{ProxyMode, Spec};
 
 /// A laboratory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Place {
     /// Three nodes, kube-proxy in nftables mode, as all but one.
     Three,

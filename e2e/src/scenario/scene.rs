@@ -335,12 +335,21 @@ spec:
         })
     }
 
-    /// Events about the object of this name in the scenario's namespace: type, reason, note.
+    /// What Herald tells of the object of this name in the scenario's namespace: type, reason, note.
     pub fn events(&self, name: &str) -> Result<Vec<(String, String, String)>> {
-        let mut events = self.list::<Event>()?;
+        let mut events = self.told()?;
         events.retain(|e| e.regarding.as_ref().and_then(|r| r.name.as_deref()) == Some(name));
         let text = |t: Option<String>| t.unwrap_or_default();
         Ok(events.into_iter().map(|e| (text(e.type_), text(e.reason), text(e.note))).collect())
+    }
+
+    /// Every Event of Herald's in the scenario's namespace. Others tell of Services as well: the API server's repair loop
+    /// calls the cluster IP of one that is created in that moment `ClusterIPNotAllocated` (kubernetes,
+    /// pkg/registry/core/service/ipallocator/controller/repairip.go).
+    pub fn told(&self) -> Result<Vec<Event>> {
+        let mut events = self.list::<Event>()?;
+        events.retain(|event| event.reporting_controller.as_deref().is_some_and(|who| who.starts_with(names::GROUP)));
+        Ok(events)
     }
 
     // What is on the wire.

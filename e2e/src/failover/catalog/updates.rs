@@ -18,7 +18,7 @@ pub(super) const DRILLS: &[Drill] = &[
     Drill {
         name: "rolling-update-daemonset",
         about: "rolling update of a DaemonSet: on each node one pod ends, and then the next one starts",
-        places: &[Place::Three, Place::Iptables],
+        places: &[Place::Three],
         more_services: 0,
         tried: Tried::Always,
         prepare: |play| stand_in(play, Updated::DaemonSet),

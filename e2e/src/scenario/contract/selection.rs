@@ -69,7 +69,7 @@ fn a_hundred(scene: &Scene<'_>) -> Result<()> {
     let left = scene.bed.block_on(async { Ok(api.list(&selected).await?.items) })?;
     ensure!(left.is_empty(), "held by a finalizer: {left:?}");
     let regards = |event: &Event| event.regarding.as_ref().and_then(|r| r.name.clone()).unwrap_or_default();
-    let events = scene.list::<Event>()?;
+    let events = scene.told()?;
     let told: Vec<_> = events.iter().filter(|event| regards(event).starts_with("many-")).collect();
     ensure!(told.is_empty(), "told: {told:?}");
     Ok(())
