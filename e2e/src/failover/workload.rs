@@ -14,7 +14,7 @@ const LINGER_SECONDS: u8 = 3;
 pub(super) enum Updated {
     /// One pod on each node; the next starts after the last has ended.
     DaemonSet,
-    /// As many pods as nodes, on any node; the next is ready before the last is asked to end.
+    /// As many pods as nodes; the next is ready before the last is asked to end.
     Deployment,
 }
 
@@ -42,7 +42,9 @@ impl Updated {
             Self::Deployment => {
                 object["kind"] = "Deployment".into();
                 object["spec"]["replicas"] = nodes.into();
-                // The pods of one revision on different nodes, wherever those of the last are: so that they move.
+                // One pod of a revision on each node. Of the old ones, that which shares its node with a new one ends
+                // first (kubernetes, pkg/controller/replicaset, getPodsRankedByRelatedPodsOnSameNode): a Local address
+                // need not move, and in the runs seen it did not.
                 object["spec"]["template"]["spec"]["topologySpreadConstraints"] = json!([{
                     "maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "DoNotSchedule",
                     "labelSelector": {"matchLabels": labels}, "matchLabelKeys": ["pod-template-hash"],

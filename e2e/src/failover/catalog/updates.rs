@@ -27,7 +27,7 @@ pub(super) const DRILLS: &[Drill] = &[
     },
     Drill {
         name: "rolling-update-deployment",
-        about: "rolling update of a Deployment of three pods: each ends when another, on any node, is ready",
+        about: "rolling update of a Deployment of three pods: one ends when another is ready",
         places: &[Place::Three, Place::Iptables],
         more_services: 0,
         tried: Tried::Always,
