@@ -9,7 +9,7 @@ CARGO_DENY_VERSION := 0.20.2
 CARGO_DENY := $(CACHE)/tools/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
 # Only what makes network namespaces needs root.
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E env PATH="$$PATH")
-LAB := $(SUDO) target/debug/herald-lab
+LAB := $(SUDO) target/herald/herald-lab
 
 .PHONY: help
 help: ## List the commands
@@ -20,7 +20,8 @@ demo: setup lab ## A real cluster on this machine: EXTERNAL-IP, who announces it
 	$(LAB) demo $(if $(KEEP),--keep)
 
 .PHONY: test
-test: setup fmt lint deny unit doc sim e2e ## Everything: format, lints, licences, unit, property, doc and CRD tests, the simulation, then the scenarios on a cluster
+test: ## Everything: format, lints, licences, unit, property, doc and CRD tests, the simulation, then the scenarios on a cluster
+	@e2e/steps.sh setup fmt lint deny unit doc sim mutations lab cluster e2e
 
 .PHONY: check
 check: fmt lint unit ## The inner loop: format, lints, unit tests; no root, no cluster
@@ -51,40 +52,43 @@ advisories: $(CARGO_DENY) ## Known vulnerabilities of the dependencies (fetches 
 	$(CARGO_DENY) --locked check advisories
 
 $(CARGO_DENY):
-	@echo "building cargo-deny $(CARGO_DENY_VERSION), once (about a minute)"
-	cargo install --debug cargo-deny --version $(CARGO_DENY_VERSION) --locked --root $(dir $(patsubst %/,%,$(dir $@)))
+	@echo "building cargo-deny $(CARGO_DENY_VERSION), once (about a minute and a half)"
+	CARGO_PROFILE_DEV_DEBUG=false cargo install --debug cargo-deny --version $(CARGO_DENY_VERSION) --locked --root $(dir $(patsubst %/,%,$(dir $@)))
 
 # As `unit` selects packages, so that both share what they build: cargo chooses the features of dependencies by that. It
-# builds herald-lab with the tests, which start it.
+# builds a herald-lab with the tests, which start it.
 SCENARIOS := cargo test --workspace --test laboratory --test scenarios --locked
 
+.PHONY: cluster
+cluster: lab ## Build the programs of a cluster (etcd, kube-apiserver, kubelet, ...), once, into the cache
+	target/herald/herald-lab build
+
 .PHONY: e2e
-e2e: setup ## The scenarios, each once, on a real cluster (ONLY=word runs those whose name holds it)
-	$(SCENARIOS) --no-run
-	target/debug/herald-lab build
+e2e: setup cluster ## The scenarios, each once, on a real cluster (ONLY=word runs those whose name holds it)
 	$(SCENARIOS) $(if $(SUDO),--config "target.'cfg(all())'.runner='$(SUDO)'") -- $(ONLY)
 
 # An option of a command, if the variable is set.
 option = $(if $($(1)),--$(2) $($(1)))
 
 .PHONY: bench
-bench: setup lab ## The figures of docs/benchmarks.md: apply to EXTERNAL-IP, create to ingress, ingress to announcement, memory
-	target/debug/herald-lab build
+bench: setup cluster ## The figures of docs/benchmarks.md: apply to EXTERNAL-IP, create to ingress, ingress to announcement, memory
 	$(LAB) bench
 
 .PHONY: bench-failover
-bench-failover: setup lab ## What clients notice of faults, again and again (REPEAT=n runs of each, 10 if not given; ONLY=word those whose name holds it; PLACE=three|iptables|two-segments|two|one)
-	target/debug/herald-lab build
+bench-failover: setup cluster ## What clients notice of faults, again and again (REPEAT=n runs of each, 10 if not given; ONLY=word those whose name holds it; PLACE=three|iptables|two-segments|two|one)
 	$(LAB) bench-failover $(call option,REPEAT,repeat) $(call option,ONLY,only) $(call option,PLACE,place)
 
 .PHONY: bench-scale
-bench-scale: setup lab ## Many Services at once: times, writes of Herald, CPU, memory, a restart (SERVICES=n; DUAL=1 for two families each)
-	target/debug/herald-lab build
+bench-scale: setup cluster ## Many Services at once: times, writes of Herald, CPU, memory, a restart (SERVICES=n; DUAL=1 for two families each)
 	$(LAB) --id scale bench-scale $(call option,SERVICES,services) $(if $(DUAL),--dual-stack)
 
 .PHONY: sim
 sim: ## Histories of faults on simulated segments (SEEDS=n NODES=n ADDRESSES=n; SEED=s tells one again; LOSS=share measures fail-over)
 	cargo run -q --profile simulation -p herald-sim --locked -- --json target/bench/sim.json $(call option,SEEDS,seeds) $(call option,NODES,nodes) $(call option,ADDRESSES,addresses) $(call option,SEED,seed) $(call option,LOSS,measure)
+
+.PHONY: mutations
+mutations: ## Breaks each rule of the segment protocol on purpose: an invariant of the simulation has to catch it
+	cargo test --profile simulation -p herald-sim --test mutations --locked
 
 .PHONY: crds
 crds: ## Generate deploy/crds from the types in crds/
@@ -103,8 +107,8 @@ setup: ## Install the Debian packages the lab needs, if any is missing (says so 
 	@e2e/setup.sh
 
 .PHONY: lab
-lab: ## Build the herald-lab command
-	cargo build -p herald-e2e --bin herald-lab --locked
+lab: ## Build herald-lab, and Herald's programs with it (target/herald)
+	e2e/programs.sh
 
 .PHONY: lab-down
 lab-down: lab ## Tear down every lab on this machine

@@ -193,11 +193,11 @@ fn build() -> Result<()> {
 
 fn image() -> Result<()> {
     let images = scenario::Images::build(&progress()?)?;
-    let directory = binaries::workspace()?.join("target/image");
-    std::fs::create_dir_all(&directory).with_context(|| directory.display().to_string())?;
-    let file = directory.join("herald.tar");
-    std::fs::copy(&images.herald, &file).with_context(|| file.display().to_string())?;
-    say(&format!("{}\n", file.display()))
+    say(&format!(
+        "{}
+",
+        images.export()?.display()
+    ))
 }
 
 /// Turns SIGINT and SIGTERM into an interruption, so that what was made is taken down again in order.

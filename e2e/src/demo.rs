@@ -10,8 +10,8 @@ use anyhow::{Context, Result, bail};
 use nix::sys::signal::Signal;
 
 use crate::failover::{Policy, Seen, Target};
-use crate::fault::{Faults, PodChoice};
-use crate::lab::Spec;
+use crate::fault::{Fault, Faults, PodChoice};
+use crate::lab::{LabId, Spec};
 use crate::probe::{Probe, ProbeSpec, Probers};
 use crate::progress::Progress;
 use crate::scenario::{Images, Scene, Testbed, install};
@@ -31,6 +31,7 @@ const AFTERWARDS: Duration = Duration::from_secs(1);
 /// When a step fails.
 pub fn run(spec: &Spec, keep: bool, progress: &Progress) -> Result<()> {
     let images = Images::build(progress)?;
+    progress.step(format!("Herald's image is {}", images.export()?.display()));
     // The second client is the one that watches: what the first asks for on the way is not counted among its requests.
     let spec = Spec { clients: spec.clients.max(2), ..spec.clone() };
     let bed = Testbed::up(&spec, &images, progress)?;
@@ -72,19 +73,36 @@ pub fn run(spec: &Spec, keep: bool, progress: &Progress) -> Result<()> {
     let survived = survive(&scene, &mut show)?;
     show.says("What the client noticed:")?;
     show.line(&table(&survived))?;
+    if keep {
+        scene.bed.progress.step("the node without power gets it back");
+        Faults::of(bed.lab()).heal_all()?;
+        scene.every_node_ready(LIMIT)?;
+    }
     let mut lab = bed.into_lab();
     if !keep {
         return lab.down();
     }
     lab.detach()?;
-    show.says(
-        "The cluster stays up. To look around:\n\n  \
-         sudo target/debug/herald-lab kubectl get svc,vip,pool,speaker -A\n  \
-         sudo target/debug/herald-lab exec client1 -- ip neighbour\n  \
-         sudo target/debug/herald-lab fault --help\n  \
-         sudo target/debug/herald-lab probe ADDRESS --for 5s\n  \
-         eval \"$(sudo target/debug/herald-lab env)\"   # kubectl for this shell\n\n\
-         To take it down: make lab-down",
+    show.says(&look_around(lab.id()))
+}
+
+/// What to type on the cluster that stays.
+fn look_around(id: &LabId) -> String {
+    let lab = if *id == LabId::default() {
+        "sudo target/herald/herald-lab".to_owned()
+    } else {
+        format!("sudo target/herald/herald-lab --id {id}")
+    };
+    format!(
+        "The cluster stays up, with every node powered on. To look around:\n\n  \
+         {lab} kubectl get svc,vip,pool,speaker -A\n  \
+         {lab} exec client1 -- ip neighbour\n  \
+         {lab} fault power-off node2\n  \
+         {lab} fault power-on node2\n  \
+         {lab} fault --help\n  \
+         {lab} probe ADDRESS --for 5s\n  \
+         eval \"$({lab} env)\"   # kubectl for this shell\n\n\
+         To take it down: {lab} down"
     )
 }
 
@@ -126,7 +144,7 @@ fn survive(scene: &Scene<'_>, show: &mut Show<'_>) -> Result<Vec<Survived>> {
     let killed = Survived { done: "speaker killed", seen: killed, owner: format!("{node} stays") };
 
     show.says(&format!("Now {node} itself loses power, while the same goes on:"))?;
-    let (died, report) = watched(scene, address, || lab.power_off(&node))?;
+    let (died, report) = watched(scene, address, || faults.inject(Fault::PoweredOff { host: node.clone() }))?;
     show.line(&report)?;
     let successor = scene.eventually("another node to announce", || {
         Ok(Some(scene.announcer(address)?).filter(|announcer| *announcer != node))
@@ -198,5 +216,19 @@ impl Show<'_> {
     fn kubectl(&mut self, scene: &Scene<'_>, args: &[&str]) -> Result<()> {
         let said = scene.kubectl_here(args)?;
         write!(self.out, "\n$ kubectl {}\n{said}", args.join(" ")).context("printing")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hints_name_the_lab_unless_it_is_the_one_that_is_meant_anyway() {
+        assert!(!look_around(&LabId::default()).contains("--id"));
+        let other = look_around(&"other".parse().unwrap());
+        for line in other.lines().filter(|line| line.contains("herald-lab")) {
+            assert!(line.contains("herald-lab --id other "), "{line}");
+        }
     }
 }

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use nix::fcntl::{Flock, FlockArg};
 
-use crate::binaries::{self, cache_dir, hash_of, run_long};
+use crate::binaries::{self, cache_dir, hash_of, lock};
+use crate::long_command;
 use crate::progress::Progress;
 
 /// Name of the image that every pod's sandbox runs.
@@ -43,17 +43,17 @@ pub fn build(containerfile: &Path, context: &Path, tag: &str, progress: &Progres
         .args(["--tag", tag, "--file"])
         .arg(containerfile)
         .arg(context);
-    run_long(&mut bud, &format!("building the image {tag}"), progress)?;
+    long_command::run(&mut bud, &format!("building the image {tag}"), progress)?;
     let next = archive.with_extension("next");
     if next.exists() {
         fs::remove_file(&next).with_context(|| next.display().to_string())?;
     }
     let mut push = buildah(&store);
     push.args(["push", tag]).arg(format!("oci-archive:{}:{tag}", next.display()));
-    run_long(&mut push, &format!("writing the image {tag}"), progress)?;
+    long_command::run(&mut push, &format!("writing the image {tag}"), progress)?;
     let mut remove = buildah(&store);
     remove.args(["rmi", "--force", tag]);
-    run_long(&mut remove, &format!("emptying the builder of {tag}"), &Progress::quiet())?;
+    long_command::run(&mut remove, &format!("emptying the builder of {tag}"), &Progress::quiet())?;
     fs::rename(&next, &archive).with_context(|| archive.display().to_string())?;
     Ok(archive)
 }
@@ -73,13 +73,8 @@ pub(crate) fn pause(progress: &Progress) -> Result<PathBuf> {
     let context = tempfile::tempdir().context("making a directory for the build")?;
     fs::write(source.path().join("main.go"), PAUSE_SOURCE).context("main.go")?;
     fs::write(source.path().join("Containerfile"), PAUSE_CONTAINERFILE).context("Containerfile")?;
-    let mut go = Command::new(binaries::go(progress)?);
-    go.args(["build", "-trimpath", "-ldflags", "-s -w", "-o"])
-        .arg(context.path().join("pause"))
-        .arg("main.go")
-        .current_dir(source.path())
-        .env("CGO_ENABLED", "0");
-    run_long(&mut go, "building the program of the sandbox image", progress)?;
+    let task = "building the program of the sandbox image";
+    binaries::build_file(&source.path().join("main.go"), &context.path().join("pause"), task, progress)?;
     let archive = build(&source.path().join("Containerfile"), context.path(), PAUSE_IMAGE, progress)?;
     let next = kept.with_extension("next");
     fs::copy(&archive, &next).with_context(|| next.display().to_string())?;
@@ -96,11 +91,6 @@ fn buildah(store: &Path) -> Command {
         .arg(store.join("runroot"))
         .args(["--storage-driver", "vfs"]);
     command
-}
-
-fn lock(file: &Path) -> Result<Flock<fs::File>> {
-    let open = fs::File::create(file).with_context(|| file.display().to_string())?;
-    Flock::lock(open, FlockArg::LockExclusive).map_err(|(_, errno)| errno).with_context(|| file.display().to_string())
 }
 
 fn read(file: &Path) -> Result<Vec<u8>> {

@@ -9,6 +9,7 @@ pub mod failover;
 pub mod fault;
 pub mod images;
 pub mod lab;
+mod long_command;
 pub mod preflight;
 pub mod probe;
 pub mod progress;

@@ -1,61 +1,96 @@
 //! Every scenario, each once, on real clusters: `make e2e`. Needs root and what `e2e/setup.sh` installs.
 //!
-//! Scenarios run in their order, one after the other, each on the cluster it wants; neighbours that want the same one
-//! share it. Arguments are those of any Rust test: a word runs the scenarios whose name holds it.
+//! Scenarios begin in their order, each on the cluster it wants; neighbours that want the same one share it, and those
+//! that bear each other run at the same time. Arguments are those of any Rust test: a word runs the scenarios whose
+//! name holds it.
 
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use herald_e2e::failover::Place;
 use herald_e2e::lab::{LabId, Spec};
 use herald_e2e::progress::Progress;
-use herald_e2e::scenario::{Cluster, Images, Scenario, Testbed, all};
+use herald_e2e::scenario::{Cluster, Images, Ledger, Scenario, Testbed, Turns, all};
 use libtest_mimic::{Arguments, Failed, Trial};
 
+/// Scenarios that bear each other and run at the same time: more than two processors carry without making each other
+/// wait for longer than they save.
+const AT_ONCE: usize = 4;
+
 /// What the scenarios of one run share.
-struct Stage {
+struct Suite {
     progress: Progress,
+    chosen: Vec<Scenario>,
+    turns: Turns,
+    site: Mutex<Site>,
+    ledger: Mutex<Ledger>,
+}
+
+/// The one cluster that is up, and what every one of them needs.
+struct Site {
     images: Option<Images>,
     up: Up,
 }
 
-/// The cluster that is up: two cores carry one at a time.
+/// The cluster that is up: two processors carry one at a time.
 enum Up {
     None,
-    One(Cluster, Testbed),
+    One(Cluster, Arc<Testbed>),
     /// It could not be brought up, so no scenario on it can run.
     Failed(Cluster),
 }
 
-impl Stage {
-    fn images(&mut self) -> Result<Images> {
-        if self.images.is_none() {
-            self.images = Some(Images::build(&self.progress)?);
+impl Suite {
+    fn new(chosen: Vec<Scenario>) -> Self {
+        Self {
+            progress: Progress::printing(),
+            turns: Turns::of(&chosen),
+            chosen,
+            site: Mutex::new(Site { images: None, up: Up::None }),
+            ledger: Mutex::default(),
         }
-        self.images.clone().ok_or_else(|| anyhow::anyhow!("no images were built"))
     }
 
-    fn run(&mut self, scenario: &Scenario) -> Result<()> {
-        self.progress.step(format!("scenario {}: {}", scenario.name, scenario.about));
-        let passed = self.cluster(scenario.cluster).and_then(|bed| bed.run(scenario));
-        if let Err(error) = &passed {
-            // Said at once too: the harness tells what failed when all have run.
-            self.progress.step(format!("scenario {} FAILED: {error:#}", scenario.name));
-        }
-        passed
+    fn run(&self, position: usize) -> Result<()> {
+        self.turns.take(position, || {
+            let scenario = &self.chosen[position];
+            let bed = lock(&self.site).cluster(scenario.cluster, &self.progress)?;
+            let (number, all) = (position + 1, self.chosen.len());
+            self.progress.step(format!("scenario {number} of {all}, {}: {}", scenario.name, scenario.about));
+            let begun = Instant::now();
+            let passed = bed.run(scenario);
+            let took = begun.elapsed();
+            lock(&self.ledger).add(scenario.name, took, scenario.budget);
+            let seconds = took.as_secs();
+            match &passed {
+                Ok(()) => self.progress.step(format!("scenario {} passed in {seconds} s", scenario.name)),
+                // Said at once too: the harness tells what failed when all have run.
+                Err(error) => self.progress.step(format!(
+                    "scenario {name} FAILED after {seconds} s; alone: make e2e ONLY={name}: {error:#}",
+                    name = scenario.name
+                )),
+            }
+            passed
+        })
     }
+}
 
+impl Site {
     /// The cluster a scenario wants; the one before it stays if it is the same.
-    fn cluster(&mut self, wanted: Cluster) -> Result<&Testbed> {
+    fn cluster(&mut self, wanted: Cluster, progress: &Progress) -> Result<Arc<Testbed>> {
         if !matches!(&self.up, Up::One(cluster, _) | Up::Failed(cluster) if *cluster == wanted) {
             self.leave()?;
-            let images = self.images()?;
             self.up = Up::Failed(wanted);
-            self.up = Up::One(wanted, Testbed::up(&spec(wanted)?, &images, &self.progress)?);
+            let images = match &self.images {
+                Some(images) => images,
+                None => self.images.insert(Images::build(progress)?),
+            };
+            self.up = Up::One(wanted, Arc::new(Testbed::up(&spec(wanted)?, images, progress)?));
         }
         match &self.up {
-            Up::One(_, bed) => Ok(bed),
+            Up::One(_, bed) => Ok(Arc::clone(bed)),
             Up::None | Up::Failed(_) => bail!("the cluster did not come up: see the first failure"),
         }
     }
@@ -65,11 +100,17 @@ impl Stage {
         match std::mem::replace(&mut self.up, Up::None) {
             Up::One(_, bed) => {
                 let swept = bed.swept();
+                // The turns see to it that a cluster is left after the last scenario on it has ended.
+                let bed = Arc::into_inner(bed).context("a scenario is still at work on the cluster")?;
                 bed.into_lab().down().and(swept)
             }
             Up::None | Up::Failed(_) => Ok(()),
         }
     }
+}
+
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A laboratory of this process: two runs of the suite do not meet.
@@ -82,23 +123,26 @@ fn spec(cluster: Cluster) -> Result<Spec> {
     Ok(place.spec(&Spec { id, ..Spec::default() }))
 }
 
+/// Returns whether the arguments ask for a scenario, as the harness itself decides it. (Turns are for those that run.)
+fn is_wanted(arguments: &Arguments, name: &str) -> bool {
+    let fits = |word: &String| if arguments.exact { name == word } else { name.contains(word.as_str()) };
+    arguments.filter.as_ref().is_none_or(fits) && !arguments.skip.iter().any(fits)
+}
+
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
-    // They share a cluster, and some take Herald away.
-    arguments.test_threads = Some(1);
-    let stage = Arc::new(Mutex::new(Stage { progress: Progress::printing(), images: None, up: Up::None }));
-    let trials = all()
-        .into_iter()
-        .map(|scenario| {
-            let stage = Arc::clone(&stage);
-            Trial::test(scenario.name, move || {
-                let mut stage = stage.lock().unwrap_or_else(PoisonError::into_inner);
-                stage.run(&scenario).map_err(|error| Failed::from(format!("{error:#}")))
-            })
-        })
-        .collect();
-    let conclusion = libtest_mimic::run(&arguments, trials);
-    let left = stage.lock().unwrap_or_else(PoisonError::into_inner).leave();
+    arguments.test_threads = Some(AT_ONCE);
+    let chosen = all().into_iter().filter(|scenario| is_wanted(&arguments, scenario.name)).collect();
+    let suite = Arc::new(Suite::new(chosen));
+    let trials = suite.chosen.iter().enumerate().map(|(position, scenario)| {
+        let suite = Arc::clone(&suite);
+        Trial::test(scenario.name, move || suite.run(position).map_err(|error| Failed::from(format!("{error:#}"))))
+    });
+    let conclusion = libtest_mimic::run(&arguments, trials.collect());
+    let left = lock(&suite.site).leave();
+    if !arguments.list {
+        println!("\n{}", lock(&suite.ledger));
+    }
     if let Err(error) = left {
         eprintln!("the last cluster could not be left behind clean: {error:#}");
         return ExitCode::FAILURE;

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::Pod;
 
 use super::look::{itself, look};
 use super::{Policy, hellos, services, workload};
@@ -221,10 +221,7 @@ impl<'a> Stage<'a> {
 
     /// Waits until nodes, endpoints and speakers are as they should be.
     pub(super) fn whole(&self) -> Result<()> {
-        self.wait("every node to be Ready", || {
-            let nodes = self.scene.list_cluster::<Node>()?;
-            Ok(nodes.iter().all(is_ready).then_some(()))
-        })?;
+        self.scene.every_node_ready(WHOLE_WITHIN)?;
         install::wait_for_rollout(self.lab())?;
         self.wait("an endpoint on each node", || Ok(self.endpoints_serve()?.then_some(())))?;
         self.wait("every speaker to be active and to hear all others", || Ok(self.speakers_stand()?.then_some(())))
@@ -316,11 +313,6 @@ impl<'a> Stage<'a> {
     pub(super) fn wait<T>(&self, what: &str, look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
         self.scene.bed.wait_for(what, WHOLE_WITHIN, look)
     }
-}
-
-pub(super) fn is_ready(node: &Node) -> bool {
-    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
-    conditions.is_some_and(|all| all.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
 }
 
 fn is_serving(pod: &Pod) -> bool {

@@ -75,6 +75,19 @@ impl Images {
         })
     }
 
+    /// Copies Herald's image to `target/image/herald.tar`, which the README loads on other clusters' nodes, and returns
+    /// that path.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn export(&self) -> Result<PathBuf> {
+        let directory = binaries::workspace()?.join("target/image");
+        std::fs::create_dir_all(&directory).with_context(|| directory.display().to_string())?;
+        let file = directory.join("herald.tar");
+        std::fs::copy(&self.herald, &file).with_context(|| file.display().to_string())?;
+        Ok(file)
+    }
+
     /// Makes them known to every node.
     ///
     /// # Errors

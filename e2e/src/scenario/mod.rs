@@ -17,6 +17,7 @@ mod first_light;
 pub mod install;
 mod interfaces;
 mod leader;
+mod ledger;
 mod node_death;
 mod node_ports;
 mod notes;
@@ -27,15 +28,21 @@ mod scene;
 mod sharing;
 mod strangers;
 mod testbed;
+mod turns;
 mod type_changes;
 mod uninstall;
+
+use std::time::Duration;
 
 use anyhow::Result;
 
 pub use cli::{Args, run};
 pub use install::{Images, Overlay};
+pub use ledger::Ledger;
+pub(crate) use scene::is_ready;
 pub use scene::{Expose, Scene};
 pub use testbed::Testbed;
+pub use turns::{Company, Turns};
 
 use crate::failover::Place;
 
@@ -48,6 +55,11 @@ pub struct Scenario {
     pub about: &'static str,
     /// The cluster it runs on.
     pub cluster: Cluster,
+    /// Whether it bears others beside it there.
+    pub company: Company,
+    /// What it should take at most, on two processors and beside others if it bears them. A run that takes longer is
+    /// named at the end; it has not failed.
+    pub budget: Duration,
     /// What it does.
     pub run: fn(&Scene<'_>) -> Result<()>,
 }
@@ -61,58 +73,65 @@ pub enum Cluster {
     Own(Place),
 }
 
-/// Every scenario, in the order they run on the shared cluster: those that take Herald away come last, and after them
-/// the one that judges the audit log of all. Those with a cluster of their own stand side by side where they can share
-/// it.
+/// Every scenario, in the order they run on the shared cluster: first those that bear each other; those that take Herald
+/// away come last, and after them the one that judges the audit log of all. Those with a cluster of their own stand side
+/// by side where they can share it.
 pub fn all() -> Vec<Scenario> {
     use Cluster::{Own, Shared};
-    let scenario = |name, about, cluster, run| Scenario { name, about, cluster, run };
+    use Company::{Alone, Welcome};
+    let scenario = |name, about, cluster, company, seconds, run| {
+        let budget = Duration::from_secs(seconds);
+        Scenario { name, about, cluster, company, budget, run }
+    };
+    let welcome = |name, about, seconds, run| scenario(name, about, Shared, Welcome, seconds, run);
+    let alone = |name, about, seconds, run| scenario(name, about, Shared, Alone, seconds, run);
+    let elsewhere = |name, about, place, seconds, run| scenario(name, about, Own(place), Alone, seconds, run);
     vec![
-        scenario("first-light", "an address, one node that answers, three pods behind it", Shared, first_light::run),
-        scenario("type-changes", "from ClusterIP to LoadBalancer and away again", Shared, type_changes::run),
-        scenario("class-matrix", "what is not ours is never touched", Shared, class_matrix::run),
-        scenario("node-ports", "no node ports, then node ports, one address", Shared, node_ports::run),
-        scenario("pools", "why a Service waits, and a freed address", Shared, pools::run),
-        scenario("sharing", "one sharing key, one address, ports disjoint", Shared, sharing::run),
-        scenario("notes", "what is wrong is a sentence, once, until it is mended", Shared, notes::run),
-        scenario("address-rules", "what the API server refuses, in which words", Shared, address_rules::run),
-        scenario("adoption", "an address a Service already carries is kept", Shared, pools::adoption),
-        scenario("cluster-key", "made once, kept by every kubectl apply", Shared, cluster_key::run),
-        scenario("local-policy", "only a node with an endpoint announces a Local address", Shared, first_light::local),
-        scenario("advertisements", "an L2Advertisement chooses the node, or none", Shared, advertisements::run),
-        scenario("interfaces", "an interface and an address that come later", Shared, interfaces::run),
-        scenario("contract-selection", "whose Service, what it asks for", Shared, contract::selection),
-        scenario("contract-lifecycle", "what changes and ends, and what stays", Shared, contract::lifecycle),
-        scenario("contract-families", "one address per family, in order", Shared, contract::families),
-        scenario("contract-neighbours", "what works with a Service, or is left alone", Shared, contract::neighbours),
-        scenario("faults", "faults of wire, container and API server, and their healing", Shared, faults::run),
-        scenario("restart", "20 Services in place, everything restarted, nothing written", Shared, restart::run),
-        scenario("leader", "its end in the middle of a burst: each Service one address", Shared, leader::run),
-        scenario("node-death", "another node announces, and keeps the address", Shared, node_death::run),
-        scenario("stranger-first", "an address in use is not announced but replaced", Shared, strangers::first),
-        scenario("stranger-later", "an announced address is defended and stays", Shared, strangers::later),
-        scenario("cluster-node", "another provider's answers burn no address", Shared, strangers::cluster_node),
-        scenario("another-cluster", "frames of another cluster change nothing", Shared, strangers::another_cluster),
-        scenario("failover-speaker", "speakers fail, nobody notices", Shared, failover::speaker),
-        scenario("failover-power", "nodes lose power, others take over", Shared, failover::power),
-        scenario("failover-wire", "the network fails in part or as a whole", Shared, failover::wire),
-        scenario("failover-api", "faults while the API server is away", Shared, failover::api),
-        scenario("failover-endpoints", "endpoints come and go, no connection is lost", Shared, failover::endpoints),
-        scenario("failover-updates", "what answers is replaced, no request fails", Shared, failover::updates),
-        scenario("failover-moves", "planned moves lose no connection", Shared, failover::moves),
-        scenario("uninstall", "the documented command leaves nothing behind", Shared, uninstall::run),
-        scenario(
+        welcome("first-light", "an address, one node that answers, three pods behind it", 30, first_light::run),
+        welcome("type-changes", "from ClusterIP to LoadBalancer and away again", 30, type_changes::run),
+        welcome("node-ports", "no node ports, then node ports, one address", 30, node_ports::run),
+        welcome("pools", "why a Service waits, and a freed address", 30, pools::run),
+        welcome("sharing", "one sharing key, one address, ports disjoint", 30, sharing::run),
+        welcome("address-rules", "what the API server refuses, in which words", 30, address_rules::run),
+        welcome("adoption", "an address a Service already carries is kept", 30, pools::adoption),
+        welcome("local-policy", "only a node with an endpoint announces a Local address", 30, first_light::local),
+        welcome("contract-selection", "whose Service, what it asks for", 60, contract::selection),
+        welcome("contract-families", "one address per family, in order", 60, contract::families),
+        alone("class-matrix", "what is not ours is never touched", 30, class_matrix::run),
+        alone("notes", "what is wrong is a sentence, once, until it is mended", 30, notes::run),
+        alone("cluster-key", "made once, kept by every kubectl apply", 30, cluster_key::run),
+        alone("advertisements", "an L2Advertisement chooses the node, or none", 30, advertisements::run),
+        alone("interfaces", "an interface and an address that come later", 30, interfaces::run),
+        alone("contract-lifecycle", "what changes and ends, and what stays", 60, contract::lifecycle),
+        alone("contract-neighbours", "what works with a Service, or is left alone", 60, contract::neighbours),
+        alone("faults", "faults of wire, container and API server, and their healing", 60, faults::run),
+        alone("restart", "20 Services in place, everything restarted, nothing written", 60, restart::run),
+        alone("leader", "its end in the middle of a burst: each Service one address", 120, leader::run),
+        alone("node-death", "another node announces, and keeps the address", 60, node_death::run),
+        alone("stranger-first", "an address in use is not announced but replaced", 60, strangers::first),
+        alone("stranger-later", "an announced address is defended and stays", 60, strangers::later),
+        alone("cluster-node", "another provider's answers burn no address", 60, strangers::cluster_node),
+        alone("another-cluster", "frames of another cluster change nothing", 60, strangers::another_cluster),
+        alone("failover-speaker", "speakers fail, nobody notices", 120, failover::speaker),
+        alone("failover-power", "nodes lose power, others take over", 120, failover::power),
+        alone("failover-wire", "the network fails in part or as a whole", 180, failover::wire),
+        alone("failover-api", "faults while the API server is away", 120, failover::api),
+        alone("failover-endpoints", "endpoints come and go, no connection is lost", 120, failover::endpoints),
+        alone("failover-updates", "what answers is replaced, no request fails", 120, failover::updates),
+        alone("failover-moves", "planned moves lose no connection", 120, failover::moves),
+        alone("uninstall", "the documented command leaves nothing behind", 60, uninstall::run),
+        alone(
             "uninstall-without-controller",
             "the same when the controller is already gone",
-            Shared,
+            60,
             uninstall::without_controller,
         ),
-        scenario("least-privilege", "no request denied, no permission unused", Shared, privileges::run),
-        scenario("one-node", "a cluster of one node", Own(Place::One), first_light::small),
-        scenario("failover-one-node", "faults in a cluster of one node", Own(Place::One), failover::one_node),
-        scenario("two-nodes", "a cluster of two nodes", Own(Place::Two), first_light::small),
-        scenario("failover-two-nodes", "faults in a cluster of two nodes", Own(Place::Two), failover::two_nodes),
-        scenario("failover-iptables", "the main faults under iptables", Own(Place::Iptables), failover::iptables),
-        scenario("failover-segments", "faults of one of two networks", Own(Place::TwoSegments), failover::segments),
+        alone("least-privilege", "no request denied, no permission unused", 10, privileges::run),
+        elsewhere("one-node", "a cluster of one node", Place::One, 30, first_light::small),
+        elsewhere("failover-one-node", "faults in a cluster of one node", Place::One, 60, failover::one_node),
+        elsewhere("two-nodes", "a cluster of two nodes", Place::Two, 30, first_light::small),
+        elsewhere("failover-two-nodes", "faults in a cluster of two nodes", Place::Two, 120, failover::two_nodes),
+        elsewhere("failover-iptables", "the main faults under iptables", Place::Iptables, 120, failover::iptables),
+        elsewhere("failover-segments", "faults of one of two networks", Place::TwoSegments, 120, failover::segments),
     ]
 }

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use herald_crds::SpeakerStatus;
-use k8s_openapi::api::core::v1::Node;
 
 use super::{Scene, install};
 
@@ -27,11 +26,7 @@ pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
     ensure!(moved.transitions == 1, "one move is counted: {moved:?}");
 
     lab.power_on(&dead)?;
-    scene.bed.wait_for(&format!("{dead} to be Ready"), LIMIT, || {
-        let node: Node = scene.get_cluster(&dead)?.context("the Node")?;
-        let conditions = node.status.and_then(|s| s.conditions).unwrap_or_default();
-        Ok(conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True").then_some(()))
-    })?;
+    scene.every_node_ready(LIMIT)?;
     install::wait_for_rollout(lab)?;
     // What the revived speaker writes anew proves that it is at work: it had its chance to take the address back.
     scene.kubectl(&["delete", "speaker", &dead])?;

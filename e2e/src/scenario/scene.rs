@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use herald_crds::{AddressPool, VirtualIP, address::name_of_address, names};
-use k8s_openapi::api::core::v1::{Namespace, Service};
+use k8s_openapi::api::core::v1::{Namespace, Node, Service};
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::{ClusterResourceScope, NamespaceResourceScope};
@@ -325,6 +325,13 @@ spec:
         })
     }
 
+    /// Waits until every node is Ready.
+    pub fn every_node_ready(&self, within: Duration) -> Result<()> {
+        self.bed.wait_for("every node to be Ready", within, || {
+            Ok(self.list_cluster::<Node>()?.iter().all(is_ready).then_some(()))
+        })
+    }
+
     /// Waits until the pool's condition has this status, and returns its reason and sentence.
     pub fn pool_condition(&self, pool: &str, kind: &str, status: &str) -> Result<(String, String)> {
         self.eventually(&format!("pool {pool} to have {kind}={status}"), || {
@@ -419,6 +426,12 @@ spec:
     pub fn namespace_exists(&self, name: &str) -> Result<bool> {
         Ok(self.get_cluster::<Namespace>(name)?.is_some())
     }
+}
+
+/// Returns whether the Node's condition says that it is Ready.
+pub(crate) fn is_ready(node: &Node) -> bool {
+    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
+    conditions.is_some_and(|all| all.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
 }
 
 /// A GET of / with a connection of its own, so that each is balanced anew.

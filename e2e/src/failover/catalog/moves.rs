@@ -8,9 +8,9 @@ use herald_crds::{VirtualIP, names};
 use k8s_openapi::api::core::v1::Node;
 
 use super::{nothing, phase};
-use crate::failover::stage::is_ready;
 use crate::failover::{Drill, Owner, Place, Play, Promise, Take, Traffic, Tried};
 use crate::fault::Fault;
+use crate::scenario::is_ready;
 
 pub(super) const DRILLS: &[Drill] = &[
     Drill {

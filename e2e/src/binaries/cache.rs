@@ -1,0 +1,49 @@
+//! The directory for what takes long to make and is the same next time.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use nix::fcntl::{Flock, FlockArg};
+use sha2::{Digest, Sha256};
+
+/// The directory of the cache: `$HERALD_LAB_CACHE`, else `$XDG_CACHE_HOME/herald-lab`, else `~/.cache/herald-lab`.
+///
+/// # Errors
+/// When none of these is set.
+pub fn cache_dir() -> Result<PathBuf> {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    set("HERALD_LAB_CACHE")
+        .or_else(|| set("XDG_CACHE_HOME").map(|cache| cache.join("herald-lab")))
+        .or_else(|| set("HOME").map(|home| home.join(".cache/herald-lab")))
+        .context("no place for the cache: set HERALD_LAB_CACHE, XDG_CACHE_HOME or HOME")
+}
+
+/// Takes the lock on a file of the cache, and waits for whoever has it. It is released when dropped.
+///
+/// # Errors
+/// When the file cannot be made or locked.
+pub(crate) fn lock(file: &Path) -> Result<Flock<File>> {
+    let open = File::create(file).with_context(|| file.display().to_string())?;
+    Flock::lock(open, FlockArg::LockExclusive).map_err(|(_, errno)| errno).with_context(|| file.display().to_string())
+}
+
+/// Returns 16 hexadecimal digits of the SHA-256 over parts whose boundaries count.
+pub(crate) fn hash_of<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+        hash.update(part);
+    }
+    hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn boundaries_count_in_a_hash() {
+        assert_ne!(hash_of([b"ab".as_slice(), b"c"]), hash_of([b"a".as_slice(), b"bc"]));
+    }
+}

