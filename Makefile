@@ -11,17 +11,20 @@ CARGO_DENY := $(CACHE)/tools/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E env PATH="$$PATH")
 LAB := $(SUDO) target/herald/herald-lab
 
+# Tests that `--all-targets` leaves out: they need root, or a minute.
+BY_NAME := --test laboratory --test scenarios --test mutations
+
 .PHONY: help
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 .PHONY: demo
-demo: setup lab ## A real cluster on this machine: EXTERNAL-IP, who announces it, a client, a killed speaker, a node without power (KEEP=1 leaves it up)
+demo: setup cluster ## A real cluster on this machine: EXTERNAL-IP, who announces it, a client, a killed speaker, a node without power (KEEP=1 leaves it up)
 	$(LAB) demo $(if $(KEEP),--keep)
 
 .PHONY: test
 test: ## Everything: format, lints, licences, unit, property, doc and CRD tests, the simulation, then the scenarios on a cluster
-	@e2e/steps.sh setup fmt lint deny unit doc sim mutations lab cluster e2e
+	+@e2e/steps.sh setup fmt lint deny unit doc sim mutations lab cluster e2e
 
 .PHONY: check
 check: fmt lint unit ## The inner loop: format, lints, unit tests; no root, no cluster
@@ -33,6 +36,7 @@ fmt: ## Check the format
 .PHONY: lint
 lint: ## Lints, warnings are errors
 	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo clippy --workspace $(BY_NAME) --locked -- -D warnings
 
 .PHONY: unit
 unit: ## Unit and property tests, and the drift test of the CRDs
@@ -100,6 +104,7 @@ reasons: ## Generate docs/reasons.md from the types in controller/
 
 .PHONY: image
 image: setup lab ## Build Herald's image with buildah, as an OCI archive in target/image
+	@mkdir -p $(CACHE)
 	$(LAB) image
 
 .PHONY: setup

@@ -5,13 +5,13 @@
 # a target directory of its own, would add 2 minutes on two processors.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-programs=(herald-controller herald-speaker herald-echo herald-lab)
 host="$(rustc -vV | sed -n 's/^host: //p')"
-# With an explicit --target the flags do not reach build scripts and procedural macros, which cannot be static.
-CARGO_TARGET_DIR=target/static RUSTFLAGS='-C target-feature=+crt-static' \
-  cargo build --release --locked --target "$host" \
-  -p herald-controller -p herald-speaker -p herald-echo -p herald-e2e "$@"
 mkdir -p target/herald
-for program in "${programs[@]}"; do
+for program in herald-controller herald-speaker herald-echo herald-lab; do
   ln -sfn "../static/$host/release/$program" "target/herald/$program"
 done
+# With an explicit --target the flags do not reach build scripts and procedural macros, which cannot be static. `exec`:
+# cargo is what a signal to this process ends.
+exec env -u CARGO_ENCODED_RUSTFLAGS CARGO_TARGET_DIR=target/static RUSTFLAGS='-C target-feature=+crt-static' \
+  cargo build --release --locked --target "$host" \
+  -p herald-controller -p herald-speaker -p herald-echo -p herald-e2e "$@"

@@ -5,6 +5,9 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 done_steps=()
 seconds=()
+child=
+# A signal to this script alone ends the step as well. (Ctrl-C reaches both.)
+trap 'if [ -n "$child" ]; then kill -TERM "$child"; wait "$child"; fi; exit 143' TERM HUP
 
 table() {
   echo
@@ -17,8 +20,12 @@ table() {
 for step in "$@"; do
   echo "== step $((${#done_steps[@]} + 1)) of $#: make $step"
   begun=$SECONDS
-  make --no-print-directory "$step"
+  # bash lets what it starts in the background ignore SIGINT.
+  (trap - INT; exec make --no-print-directory "$step") <&0 &
+  child=$!
+  wait "$child"
   status=$?
+  child=
   done_steps+=("$step")
   seconds+=($((SECONDS - begun)))
   if [ "$status" != 0 ]; then

@@ -1,13 +1,14 @@
-//! The cluster's key: the Secret ships empty, and the leader fills it once.
+//! The cluster's key: the Secret ships empty, and the leader fills it once; one that was deleted (a prune, a restore) it
+//! makes again.
 //!
-//! It ships with the manifests because RBAC cannot narrow `create` to a name: so the controller may read and replace
-//! this one Secret, and no other. It ships without `data`, so that applying the manifests again, whether merged by
-//! kubectl or by the server, takes nothing away: both remove only what an earlier manifest had.
+//! The Secret ships without `data`, so that applying the manifests again, whether merged by kubectl or by the server,
+//! takes nothing away: both remove only what an earlier manifest had. RBAC cannot narrow `create` to a name; what
+//! the controller may create are Secrets of Herald's own namespace, and it may read and replace this one alone.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use herald_crds::names::{FIRST_CLUSTER_KEY, MANAGER_CONTROLLER, SECRET_CLUSTER_KEY};
-use k8s_openapi::{ByteString, api::core::v1::Secret};
+use k8s_openapi::{ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{Api, Client, api::PostParams};
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::{
@@ -18,9 +19,9 @@ use tokio::{
 /// Length of a key in bytes: the output of SHA-256, for more adds nothing to HMAC and less is weaker (RFC 2104,
 /// section 3).
 const KEY_LENGTH: usize = 32;
-/// Between two looks of a leader: this long lasts a Secret that was deleted and applied again without a key. The
-/// speakers go on with the old one meanwhile.
-const LOOK_EVERY: Duration = Duration::from_secs(60);
+/// Between two looks of a leader: this long the Secret may be missing or empty. Speakers that run go on with the key they
+/// have; one that starts meanwhile is not ready, which holds a roll-out up.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// The first pause after a failure; each further one is twice as long, up to [`LOOK_EVERY`].
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// One look, two requests: the API server answers each in milliseconds, or something is wrong.
@@ -29,9 +30,6 @@ const LOOK_LIMIT: Duration = Duration::from_secs(10);
 /// Why the Secret could not be looked after.
 #[derive(Debug, thiserror::Error)]
 enum FillError {
-    /// Nobody may create it but who installs Herald.
-    #[error("it does not exist: apply Herald's manifests again")]
-    Missing,
     /// The API server refused, or could not be reached.
     #[error(transparent)]
     Request(#[from] kube::Error),
@@ -49,9 +47,15 @@ pub async fn keep_filled(client: Client, namespace: String, mut leading: watch::
     let mut pause = FIRST_PAUSE;
     while leading.wait_for(|leads| *leads).await.is_ok() {
         let next = match timeout(LOOK_LIMIT, fill(&api)).await.unwrap_or(Err(FillError::TimedOut)) {
-            Ok(filled) => {
-                if filled {
-                    tracing::info!("Secret {namespace}/{SECRET_CLUSTER_KEY} has its first key");
+            Ok(done) => {
+                match done {
+                    Done::Nothing => {}
+                    Done::Filled => {
+                        tracing::info!("Secret {namespace}/{SECRET_CLUSTER_KEY} was empty and has a key now")
+                    }
+                    Done::Created => tracing::warn!(
+                        "Secret {namespace}/{SECRET_CLUSTER_KEY} was missing and has been created with a new key"
+                    ),
                 }
                 pause = FIRST_PAUSE;
                 LOOK_EVERY
@@ -70,21 +74,43 @@ pub async fn keep_filled(client: Client, namespace: String, mut leading: watch::
     }
 }
 
-/// Looks once, and fills what is empty. Was it?
-async fn fill(api: &Api<Secret>) -> Result<bool, FillError> {
-    let secret = api.get_opt(SECRET_CLUSTER_KEY).await?.ok_or(FillError::Missing)?;
-    if has_value(&secret) {
-        return Ok(false);
-    }
-    let mut key = [0; KEY_LENGTH];
-    SystemRandom::new().fill(&mut key).map_err(|_| FillError::Random)?;
+/// What a look has led to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Done {
+    /// There is a value, or another writer was first.
+    Nothing,
+    /// The Secret was empty.
+    Filled,
+    /// The Secret was missing.
+    Created,
+}
+
+/// Looks once, and writes a new key where there is none.
+async fn fill(api: &Api<Secret>) -> Result<Done, FillError> {
     let params = PostParams { field_manager: Some(MANAGER_CONTROLLER.to_owned()), ..PostParams::default() };
-    match api.replace(SECRET_CLUSTER_KEY, &params, &filled(secret, key)).await {
-        Ok(_) => Ok(true),
+    let (written, done) = match api.get_opt(SECRET_CLUSTER_KEY).await? {
+        Some(secret) if has_value(&secret) => return Ok(Done::Nothing),
+        Some(secret) => (api.replace(SECRET_CLUSTER_KEY, &params, &filled(secret, new_key()?)).await, Done::Filled),
+        None => (api.create(&params, &filled(empty(), new_key()?)).await, Done::Created),
+    };
+    match written {
+        Ok(_) => Ok(done),
         // Another was first. What it wrote is looked at next time.
-        Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(Done::Nothing),
         Err(error) => Err(error.into()),
     }
+}
+
+fn new_key() -> Result<[u8; KEY_LENGTH], FillError> {
+    let mut key = [0; KEY_LENGTH];
+    SystemRandom::new().fill(&mut key).map_err(|_| FillError::Random)?;
+    Ok(key)
+}
+
+/// The Secret as the manifests have it.
+fn empty() -> Secret {
+    let metadata = ObjectMeta { name: Some(SECRET_CLUSTER_KEY.to_owned()), ..ObjectMeta::default() };
+    Secret { metadata, type_: Some("Opaque".to_owned()), ..Secret::default() }
 }
 
 /// Is there any value? Then the Secret is its owner's, even if the speakers cannot use it; they say so.

@@ -77,6 +77,7 @@ pub fn run(spec: &Spec, keep: bool, progress: &Progress) -> Result<()> {
         scene.bed.progress.step("the node without power gets it back");
         Faults::of(bed.lab()).heal_all()?;
         scene.every_node_ready(LIMIT)?;
+        scene.speakers_report_again()?;
     }
     let mut lab = bed.into_lab();
     if !keep {

@@ -31,7 +31,7 @@ pub fn build(containerfile: &Path, context: &Path, tag: &str, progress: &Progres
     let images = cache_dir()?.join("images");
     fs::create_dir_all(&images).with_context(|| images.display().to_string())?;
     let archive = images.join(format!("{}.tar", hash_of(parts.iter().map(Vec::as_slice))));
-    let _lock = lock(&images.join("lock"))?;
+    let _lock = lock(&images.join("lock"), progress)?;
     if archive.exists() {
         return Ok(archive);
     }
@@ -76,7 +76,8 @@ pub(crate) fn pause(progress: &Progress) -> Result<PathBuf> {
     let task = "building the program of the sandbox image";
     binaries::build_file(&source.path().join("main.go"), &context.path().join("pause"), task, progress)?;
     let archive = build(&source.path().join("Containerfile"), context.path(), PAUSE_IMAGE, progress)?;
-    let next = kept.with_extension("next");
+    // Two first runs may be here at once.
+    let next = kept.with_extension(format!("{}.next", std::process::id()));
     fs::copy(&archive, &next).with_context(|| next.display().to_string())?;
     fs::rename(&next, &kept).with_context(|| kept.display().to_string())?;
     Ok(kept)

@@ -3,10 +3,13 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 
 use crate::progress::Progress;
 
@@ -27,6 +30,14 @@ pub(crate) fn run(command: &mut Command, task: &str, progress: &Progress) -> Res
     run_measured(command, task, |_| None, progress)
 }
 
+/// As [`run`]; what it prints goes to `stdout`.
+///
+/// # Errors
+/// As for [`run`].
+pub(crate) fn run_into(command: &mut Command, stdout: Stdio, task: &str, progress: &Progress) -> Result<()> {
+    execute(command, stdout, task, |_| None, progress)
+}
+
 /// As [`run`]; `measure` reads from the output so far how much is done: "812 of 2,846 packages".
 ///
 /// # Errors
@@ -37,11 +48,23 @@ pub(crate) fn run_measured(
     measure: impl Fn(&str) -> Option<String>,
     progress: &Progress,
 ) -> Result<()> {
+    execute(command, Stdio::null(), task, measure, progress)
+}
+
+fn execute(
+    command: &mut Command,
+    stdout: Stdio,
+    task: &str,
+    measure: impl Fn(&str) -> Option<String>,
+    progress: &Progress,
+) -> Result<()> {
     progress.step(task);
     let output = tempfile::tempfile().context("making a file for the output")?;
     let mut child = command
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
+        .stdout(stdout)
+        // A group of its own: what it has started ends with it.
+        .process_group(0)
         .stderr(output.try_clone().context("sharing the output")?)
         .spawn()
         .with_context(|| format!("starting {command:?}"))?;
@@ -57,7 +80,8 @@ pub(crate) fn run_measured(
     let status = match finished {
         Ok(status) => status,
         Err(error) => {
-            child.kill().context("ending it")?;
+            let group = Pid::from_raw(i32::try_from(child.id()).context("its process id")?);
+            killpg(group, Signal::SIGKILL).context("ending it")?;
             child.wait().context("ending it")?;
             return Err(error);
         }
@@ -96,6 +120,29 @@ mod tests {
         let error = run(&mut shell(script), "counting", &Progress::quiet()).unwrap_err().to_string();
         assert!(error.starts_with("counting failed (exit status: 3); its last lines:\nline 71\n"), "{error}");
         assert!(error.ends_with("line 100"), "{error}");
+    }
+
+    #[test]
+    fn interrupted_command_ends_with_what_it_has_started() {
+        let directory = tempfile::tempdir().unwrap();
+        let started = directory.path().join("started");
+        let script = format!("sleep 600 & echo $! > {}; wait", started.display());
+        let progress = Progress::quiet();
+        let running = std::thread::spawn({
+            let progress = progress.clone();
+            move || run(&mut shell(&script), "sleeping", &progress)
+        });
+        let pid: i32 = Progress::quiet()
+            .wait_for("the command to start another", Duration::from_secs(30), || {
+                Ok(std::fs::read_to_string(&started).ok().and_then(|text| text.trim().parse().ok()))
+            })
+            .unwrap();
+        progress.interrupt();
+        assert_eq!(running.join().unwrap().unwrap_err().to_string(), "interrupted");
+        let state = || std::fs::read_to_string(format!("/proc/{pid}/stat")).ok();
+        // Nobody may collect an orphan here: a zombie has ended as well.
+        let ended = || Ok(state().is_none_or(|stat| stat.contains(") Z ")).then_some(()));
+        Progress::quiet().wait_for("the other to end", Duration::from_secs(30), ended).unwrap();
     }
 
     #[test]

@@ -3,12 +3,14 @@
 //! Scenarios begin in their order, each on the cluster it wants; neighbours that want the same one share it, and those
 //! that bear each other run at the same time. Arguments are those of any Rust test: a word runs the scenarios whose
 //! name holds it.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a test harness prints")]
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use herald_e2e::failover::Place;
 use herald_e2e::lab::{LabId, Spec};
 use herald_e2e::progress::Progress;
@@ -60,7 +62,8 @@ impl Suite {
             let (number, all) = (position + 1, self.chosen.len());
             self.progress.step(format!("scenario {number} of {all}, {}: {}", scenario.name, scenario.about));
             let begun = Instant::now();
-            let passed = bed.run(scenario);
+            let passed = catch_unwind(AssertUnwindSafe(|| bed.run(scenario)));
+            let passed = passed.unwrap_or_else(|_| Err(anyhow!("it panicked: the message is above")));
             let took = begun.elapsed();
             lock(&self.ledger).add(scenario.name, took, scenario.budget);
             let seconds = took.as_secs();
@@ -68,7 +71,7 @@ impl Suite {
                 Ok(()) => self.progress.step(format!("scenario {} passed in {seconds} s", scenario.name)),
                 // Said at once too: the harness tells what failed when all have run.
                 Err(error) => self.progress.step(format!(
-                    "scenario {name} FAILED after {seconds} s; alone: make e2e ONLY={name}: {error:#}",
+                    "scenario {name} FAILED after {seconds} s; alone: make e2e ONLY='{name} --exact': {error:#}",
                     name = scenario.name
                 )),
             }
@@ -131,7 +134,7 @@ fn is_wanted(arguments: &Arguments, name: &str) -> bool {
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
-    arguments.test_threads = Some(AT_ONCE);
+    arguments.test_threads.get_or_insert(AT_ONCE);
     let chosen = all().into_iter().filter(|scenario| is_wanted(&arguments, scenario.name)).collect();
     let suite = Arc::new(Suite::new(chosen));
     let trials = suite.chosen.iter().enumerate().map(|(position, scenario)| {

@@ -1,10 +1,11 @@
-//! The command line: `herald-speaker` runs the speaker, `herald-speaker inspect` shows what the running one knows.
+//! The command line: `herald-speaker` runs the speaker, `herald-speaker inspect` shows what the running one knows,
+//! `herald-speaker check` is for the kubelet's probes.
 
 use std::ffi::OsString;
 
 use clap::{Args as _, Command, CommandFactory, FromArgMatches};
 
-use crate::{args::Args, inspect::InspectArgs};
+use crate::{args::Args, check::CheckArgs, inspect::InspectArgs};
 
 /// What is to be done.
 #[derive(Clone, Debug)]
@@ -13,6 +14,8 @@ pub enum Cli {
     Run(Args),
     /// Show what the running one knows.
     Inspect(InspectArgs),
+    /// Ask the running one whether it is live or ready.
+    Check(CheckArgs),
 }
 
 impl Cli {
@@ -27,9 +30,10 @@ impl Cli {
     /// It makes no sense, or asks for help.
     pub fn read<T: Into<OsString> + Clone>(words: impl IntoIterator<Item = T>) -> Result<Self, clap::Error> {
         let matches = command().try_get_matches_from(words)?;
-        match matches.subcommand_matches("inspect") {
-            Some(inspect) => InspectArgs::from_arg_matches(inspect).map(Self::Inspect),
-            None => Args::from_arg_matches(&matches).map(Self::Run),
+        match matches.subcommand() {
+            Some(("inspect", inspect)) => InspectArgs::from_arg_matches(inspect).map(Self::Inspect),
+            Some(("check", check)) => CheckArgs::from_arg_matches(check).map(Self::Check),
+            _ => Args::from_arg_matches(&matches).map(Self::Run),
         }
     }
 }
@@ -37,7 +41,9 @@ impl Cli {
 /// The flags that running needs are no flags of a subcommand.
 fn command() -> Command {
     let inspect = InspectArgs::augment_args(Command::new("inspect"));
-    Args::command().subcommand(inspect).subcommand_negates_reqs(true).args_conflicts_with_subcommands(true)
+    let check = CheckArgs::augment_args(Command::new("check"));
+    let command = Args::command().subcommands([inspect, check]);
+    command.subcommand_negates_reqs(true).args_conflicts_with_subcommands(true)
 }
 
 #[cfg(test)]
@@ -47,7 +53,7 @@ mod tests {
     use test_case::test_case;
 
     use super::*;
-    use crate::inspect::Format;
+    use crate::{check::What, inspect::Format};
 
     #[test]
     fn is_consistent() {
@@ -71,5 +77,16 @@ mod tests {
             _ => None,
         };
         assert_eq!(inspected, expected.map(|(dir, format)| (PathBuf::from(dir), format)));
+    }
+
+    #[test_case(&["check", "live"], Some(What::Live))]
+    #[test_case(&["check", "ready"], Some(What::Ready))]
+    #[test_case(&["check"], None; "nothing to ask for")]
+    fn checks(words: &[&str], expected: Option<What>) {
+        let checked = match Cli::read(["herald-speaker"].iter().chain(words)) {
+            Ok(Cli::Check(args)) => Some(args.what),
+            _ => None,
+        };
+        assert_eq!(checked, expected);
     }
 }

@@ -37,6 +37,15 @@ impl Keys {
         &self.keyring
     }
 
+    /// These keys, and before them those of an earlier set that it lacks: the newest of them, as far as there is room.
+    pub fn preceded_by(&self, earlier: &Self) -> Self {
+        let room = Keyring::MAX_KEYS.saturating_sub(self.secrets.len());
+        let lacking: Vec<_> = earlier.secrets.iter().filter(|secret| !self.secrets.contains(secret)).cloned().collect();
+        let newest = lacking.into_iter().rev().take(room).rev();
+        // Each of them was valid, none is there twice, and there is room.
+        Self::new(newest.chain(self.secrets.iter().cloned()).collect()).unwrap_or_else(|_| self.clone())
+    }
+
     /// Reads the Secret. Each of its values is a key; the names of the values order them, byte by byte, oldest first.
     ///
     /// # Errors

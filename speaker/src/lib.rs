@@ -17,16 +17,19 @@
 //! [`rank`] (who comes first), [`packet`] (ARP and Neighbour Discovery), [`filter`] (the kernel's part), [`queue`] (what
 //! is written when), and [`machine`], which decides by them all.
 //!
-//! Beside them, what the speaker tells of itself: [`metrics`], [`inspect`] and [`events`], which ask the loop by [`herald_observe`].
+//! Beside them, what the speaker tells of itself: [`metrics`], [`inspect`], [`check`] and [`events`], which ask the loop by
+//! [`herald_observe`].
 //!
 //! **Edge**: [`watch`], [`keys`], [`health`], [`netlink`], [`wire`] over [`socket`] (the only unsafe code), [`writer`],
 //! [`state`]; [`run`] ties them together on one thread.
 
 pub mod args;
+pub mod check;
 pub mod cli;
 pub mod cluster;
 pub mod events;
 pub mod filter;
+mod frame_burst;
 pub mod health;
 pub mod inspect;
 pub mod interfaces;
@@ -34,9 +37,11 @@ pub mod keys;
 pub mod machine;
 pub mod metrics;
 pub mod netlink;
+mod pacing;
 pub mod packet;
 pub mod queue;
 pub mod rank;
+pub mod readiness;
 pub mod run;
 pub mod socket;
 pub mod state;

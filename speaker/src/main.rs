@@ -11,6 +11,7 @@ async fn main() -> anyhow::Result<()> {
             let log = args.log.start()?;
             Ok(args.run.run(log).await?)
         }
+        Cli::Check(args) => Ok(writeln!(std::io::stdout(), "{}", args.run().await?)?),
         Cli::Inspect(args) => Ok(std::io::stdout().write_all(args.run().await?.as_bytes())?),
     }
 }

@@ -2,11 +2,14 @@
 //!
 //! One write per object waits at most: a later one replaces it, so an API server that was away is not told history.
 //! A write that fails for a passing reason is retried with growing delay for as long as nothing replaces it. An object
-//! that has just been written waits its interval.
+//! that was written often of late waits longer and longer ([`Pacing`]).
 
 use std::{collections::BTreeMap, time::Duration};
 
-use crate::machine::{SpeakerWrite, VipWrite};
+use crate::{
+    machine::{SpeakerWrite, VipWrite},
+    pacing::Pacing,
+};
 
 /// First delay after a failure. Doubles with each.
 const FIRST_RETRY: Duration = Duration::from_millis(200);
@@ -56,6 +59,7 @@ pub enum Outcome {
 #[derive(Debug, Default)]
 pub struct Queue {
     slots: BTreeMap<Key, Slot>,
+    pacing: Pacing<Key>,
 }
 
 #[derive(Debug)]
@@ -92,7 +96,8 @@ impl Queue {
         match outcome {
             Outcome::Settled => {
                 slot.failures = 0;
-                slot.not_before = now + if *key == Key::Speaker { SPEAKER_INTERVAL } else { Duration::ZERO };
+                let least = if *key == Key::Speaker { SPEAKER_INTERVAL } else { Duration::ZERO };
+                slot.not_before = now + self.pacing.written(now, key).max(least);
             }
             Outcome::Failed => {
                 slot.waiting = slot.waiting.take().or(ended);
@@ -187,6 +192,23 @@ mod tests {
         assert_eq!(queue.next(ms(200)), Some(vip("x", "2")));
         queue.ended(ms(200), &Key::Vip("x".into()), Outcome::Settled);
         assert_eq!((queue.next(ms(9000)), queue.poll_timeout()), (None, None));
+    }
+
+    #[test]
+    fn status_that_another_program_contradicts_is_written_ten_times_a_minute_at_most() {
+        let mut queue = Queue::default();
+        let (mut now, mut writes) = (ms(0), 0);
+        while now < ms(60_000) {
+            queue.push(now, vip("x", &now.as_millis().to_string()));
+            if queue.next(now).is_some() {
+                writes += 1;
+                queue.ended(now, &Key::Vip("x".into()), Outcome::Settled);
+            }
+            now += ms(10);
+        }
+        assert!((5..=11).contains(&writes), "{writes} writes");
+        queue.push(now, vip("y", "1"));
+        assert!(queue.next(now).is_some(), "another object does not wait");
     }
 
     #[test]

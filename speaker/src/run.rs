@@ -29,13 +29,15 @@ use crate::{
     args::RunArgs,
     cluster::{Change, ServiceName},
     events::{self, writer::Post},
+    frame_burst::FrameBurst,
     health::Asker,
-    inspect::{self, Report, SegmentReport},
+    inspect::{self, Report, SegmentReport, socket::Sources},
     keys,
     machine::{ApiFact, Config, Family, Input, Machine, Now, Output, Purpose, Restored},
     metrics::{Metrics, Reading},
     netlink,
     queue::Write,
+    readiness::Health,
     state::{Claims, StateDir, View},
     tell, watch,
     wire::{Arrival, Body, Segments},
@@ -125,7 +127,7 @@ impl RunArgs {
             "the writer of events"
         });
         let mut scrapes = serve_metrics(&mut tasks, metrics_listen, log).await;
-        let mut inspections = serve_inspection(&mut tasks, &state_dir);
+        let (mut inspections, mut probes) = serve_inspection(&mut tasks, &state_dir);
         let state = StateDir::open(&state_dir);
         let restored = state.as_ref().map(restore).unwrap_or_default();
         let (claims, kept_claims) = latest::channel(Arc::new(Claims::new()));
@@ -166,6 +168,7 @@ impl RunArgs {
         tracing::info!("started");
         let mut stop_by = None;
         let mut heard_out = None;
+        let mut burst = FrameBurst::default();
         loop {
             speaker.work();
             if speaker.finished {
@@ -173,9 +176,13 @@ impl RunArgs {
             }
             let timeout = speaker.machine.poll_timeout();
             tokio::select! {
-                // In this order: an answer is never late because facts pour in.
+                // In this order: an answer is never late because facts pour in. Nor is anything else because frames do.
                 biased;
-                Some(arrival) = frames.recv() => speaker.receive(&arrival),
+                Some(arrival) = frames.recv(), if burst.goes_on() => {
+                    burst.took_one();
+                    speaker.receive(&arrival);
+                    continue;
+                }
                 () = sleep_until(speaker.start, timeout) => {
                     // After a pause, timers are due and frames lie in the sockets: what came before a timer comes first,
                     // or this node claims what another has just claimed. To yield lets the runtime look at the sockets
@@ -189,6 +196,10 @@ impl RunArgs {
                 }
                 Some(fact) = facts.recv() => speaker.machine.handle(speaker.now(), fact),
                 Some(reply) = scrapes.recv() => speaker.reply_metrics(reply),
+                Some(reply) = probes.recv() => {
+                    // The kubelet may have given up.
+                    drop(reply.send(speaker.machine.health(speaker.start.elapsed())));
+                }
                 Some(reply) = inspections.recv() => speaker.reply_report(reply),
                 () = sleep_until(speaker.start, speaker.claims.due) => speaker.keep_claims(),
                 () = sleep_until(speaker.start, speaker.view.due) => speaker.keep_view(),
@@ -201,7 +212,10 @@ impl RunArgs {
                 Some(ended) = tasks.join_next() => {
                     return Err(RunError::Ended(ended.map_or_else(|error| error.to_string(), str::to_owned)));
                 }
+                // Nothing else was ready at the end of a burst.
+                () = std::future::ready(()), if !burst.goes_on() => {}
             }
+            burst.end();
         }
         speaker.keep_claims();
         tracing::info!("stopped; the status of addresses stays as it is");
@@ -226,19 +240,21 @@ async fn serve_metrics(tasks: &mut JoinSet<&'static str>, listen: Listen, log: L
     asked
 }
 
-/// Answers `herald-speaker inspect`. Without it the speaker still does what it is for.
-fn serve_inspection(tasks: &mut JoinSet<&'static str>, state_dir: &Path) -> Asked<Report> {
-    let (ask, asked) = ask::channel();
+/// Answers `herald-speaker inspect` and `herald-speaker check`. Without it the speaker still does what it is for, until
+/// the kubelet's probes have failed often enough.
+fn serve_inspection(tasks: &mut JoinSet<&'static str>, state_dir: &Path) -> (Asked<Report>, Asked<Health>) {
+    let (report, asked_for_report) = ask::channel();
+    let (health, asked_for_health) = ask::channel();
     match inspect::socket::listen(state_dir) {
         Ok(listener) => {
             tasks.spawn(async move {
-                inspect::socket::serve(listener, ask).await;
+                inspect::socket::serve(listener, Sources { report, health }).await;
                 "the inspection socket"
             });
         }
         Err(error) => tracing::warn!(dir = %state_dir.display(), %error, "this speaker cannot be inspected"),
     }
-    asked
+    (asked_for_report, asked_for_health)
 }
 
 /// A client that leaves retries to its users, which bound them and tell of them.

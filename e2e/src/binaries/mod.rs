@@ -32,9 +32,10 @@ pub fn provide(ready: Option<&Path>, progress: &Progress) -> Result<PathBuf> {
         Some(ready) if others.is_empty() => return ready.canonicalize().with_context(|| ready.display().to_string()),
         _ => cache_dir()?.join("bin"),
     };
-    let directory = cache.join(pins::hash_of_pins());
+    let pinned = pins::hash_of_pins(go::COMPILER_FLAGS);
+    let directory = cache.join(&pinned);
     fs::create_dir_all(&directory).with_context(|| directory.display().to_string())?;
-    let _lock = lock(&directory.with_extension("lock"))?;
+    let _lock = lock(&directory.with_extension("lock"), progress)?;
     for pin in PINS {
         let is_missing = |package: &&Package| !is_offered(package) && !directory.join(package.program).is_file();
         let missing: Vec<&Package> = pin.packages.iter().filter(is_missing).collect();
@@ -48,7 +49,7 @@ pub fn provide(ready: Option<&Path>, progress: &Progress) -> Result<PathBuf> {
     progress.step(format!("using {} from {}", names.join(", "), ready.display()));
     // A mixture is a directory of its own, so that the cache holds only what was built from the pins.
     let paths = hash_of([ready.as_os_str().as_encoded_bytes()]);
-    let mixture = cache.join(format!("{}-with-{paths}", pins::hash_of_pins()));
+    let mixture = cache.join(format!("{pinned}-with-{paths}"));
     fs::create_dir_all(&mixture).with_context(|| mixture.display().to_string())?;
     for (packages, source) in [(offered, ready), (others, directory.as_path())] {
         for package in packages {

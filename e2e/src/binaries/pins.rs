@@ -91,10 +91,11 @@ impl Package {
     }
 }
 
-/// Returns a text that changes whenever a build would give something else.
-pub(super) fn hash_of_pins() -> String {
+/// Returns a text that changes whenever a build with these flags would give something else. (The version of Go does not
+/// count: what an older one has built is as good.)
+pub(super) fn hash_of_pins(compiler_flags: &str) -> String {
     let texts = PINS.into_iter().flat_map(|pin| pin.files.into_iter().map(|(_, text)| text).chain([pin.tags]));
-    hash_of(texts.map(str::as_bytes))
+    hash_of(texts.chain([compiler_flags]).map(str::as_bytes))
 }
 
 /// The version that a go.mod requires of a module: `v1.36.3`.

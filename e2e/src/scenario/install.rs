@@ -1,5 +1,6 @@
 //! Herald in the laboratory, the way a user installs it: image, `kubectl apply -k`, wait.
 
+use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -83,8 +84,14 @@ impl Images {
     pub fn export(&self) -> Result<PathBuf> {
         let directory = binaries::workspace()?.join("target/image");
         std::fs::create_dir_all(&directory).with_context(|| directory.display().to_string())?;
-        let file = directory.join("herald.tar");
-        std::fs::copy(&self.herald, &file).with_context(|| file.display().to_string())?;
+        let (file, next) = (directory.join("herald.tar"), directory.join("herald.tar.next"));
+        std::fs::copy(&self.herald, &next).with_context(|| next.display().to_string())?;
+        std::fs::rename(&next, &file).with_context(|| file.display().to_string())?;
+        // Under sudo it would be root's, in a checkout that is not.
+        let owner = std::fs::metadata(binaries::workspace()?).context("the checkout")?;
+        for made in [&directory, &file] {
+            chown(made, Some(owner.uid()), Some(owner.gid())).with_context(|| made.display().to_string())?;
+        }
         Ok(file)
     }
 

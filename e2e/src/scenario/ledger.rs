@@ -32,7 +32,7 @@ impl fmt::Display for Ledger {
         let mut rows = self.rows.clone();
         rows.sort_by_key(|row| std::cmp::Reverse(row.took));
         let sum: Duration = rows.iter().map(|row| row.took).sum();
-        writeln!(f, "{} scenarios took {} s together; the slowest:\n", rows.len(), sum.as_secs())?;
+        writeln!(f, "{} scenarios took {} s, counted one by one; the slowest:\n", rows.len(), sum.as_secs())?;
         writeln!(f, "| scenario | seconds | budget |\n|---|---|---|")?;
         for Row { name, took, budget } in rows.iter().take(SLOWEST_NAMED) {
             writeln!(f, "| {name} | {} | {} |", took.as_secs(), budget.as_secs())?;
@@ -43,7 +43,12 @@ impl fmt::Display for Ledger {
         }
         writeln!(f, "\nOver their budgets:")?;
         for Row { name, took, budget } in over {
-            writeln!(f, "  {name}: {} s of {} s; alone: make e2e ONLY={name}", took.as_secs(), budget.as_secs())?;
+            writeln!(
+                f,
+                "  {name}: {} s of {} s; alone: make e2e ONLY='{name} --exact'",
+                took.as_secs(),
+                budget.as_secs()
+            )?;
         }
         Ok(())
     }
@@ -66,7 +71,7 @@ mod tests {
         let text = ledger(&[("quick", 3, 10), ("slow", 40, 30)]).to_string();
         let (slow, quick) = (text.find("| slow | 40 | 30 |"), text.find("| quick | 3 | 10 |"));
         assert!(slow.is_some() && slow < quick, "{text}");
-        assert!(text.contains("slow: 40 s of 30 s; alone: make e2e ONLY=slow"), "{text}");
+        assert!(text.contains("slow: 40 s of 30 s; alone: make e2e ONLY='slow --exact'"), "{text}");
         assert!(!text.contains("quick: "), "{text}");
     }
 

@@ -19,6 +19,7 @@ mod interfaces;
 mod leader;
 mod ledger;
 mod node_death;
+mod node_deleted;
 mod node_ports;
 mod notes;
 mod pools;
@@ -99,7 +100,7 @@ pub fn all() -> Vec<Scenario> {
         welcome("contract-families", "one address per family, in order", 60, contract::families),
         alone("class-matrix", "what is not ours is never touched", 30, class_matrix::run),
         alone("notes", "what is wrong is a sentence, once, until it is mended", 30, notes::run),
-        alone("cluster-key", "made once, kept by every kubectl apply", 30, cluster_key::run),
+        alone("cluster-key", "made once, kept by every kubectl apply, made again when deleted", 60, cluster_key::run),
         alone("advertisements", "an L2Advertisement chooses the node, or none", 30, advertisements::run),
         alone("interfaces", "an interface and an address that come later", 30, interfaces::run),
         alone("contract-lifecycle", "what changes and ends, and what stays", 60, contract::lifecycle),
@@ -108,6 +109,7 @@ pub fn all() -> Vec<Scenario> {
         alone("restart", "20 Services in place, everything restarted, nothing written", 60, restart::run),
         alone("leader", "its end in the middle of a burst: each Service one address", 120, leader::run),
         alone("node-death", "another node announces, and keeps the address", 60, node_death::run),
+        alone("node-deleted", "a silent node is deleted, and the others go on", 60, node_deleted::run),
         alone("stranger-first", "an address in use is not announced but replaced", 60, strangers::first),
         alone("stranger-later", "an announced address is defended and stays", 60, strangers::later),
         alone("cluster-node", "another provider's answers burn no address", 60, strangers::cluster_node),

@@ -8,7 +8,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use herald_crds::{AddressPool, VirtualIP, address::name_of_address, names};
+use herald_crds::{AddressPool, SpeakerStatus, VirtualIP, address::name_of_address, names};
 use k8s_openapi::api::core::v1::{Namespace, Node, Service};
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -329,6 +329,18 @@ spec:
     pub fn every_node_ready(&self, within: Duration) -> Result<()> {
         self.bed.wait_for("every node to be Ready", within, || {
             Ok(self.list_cluster::<Node>()?.iter().all(is_ready).then_some(()))
+        })
+    }
+
+    /// Waits until the speaker of every node shows that it is at work. A node that was off for a moment is Ready all the
+    /// time, as far as the API knows; but nobody else writes its SpeakerStatus again once it is deleted.
+    pub fn speakers_report_again(&self) -> Result<()> {
+        self.kubectl(&["delete", "speaker", "--all"])?;
+        let nodes = self.bed.lab.nodes()?.len();
+        self.eventually("every speaker to report", || {
+            let reports = self.list_cluster::<SpeakerStatus>()?;
+            let reporting = reports.iter().filter(|speaker| speaker.status.is_some()).count();
+            Ok((reporting == nodes).then_some(()))
         })
     }
 

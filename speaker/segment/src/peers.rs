@@ -175,6 +175,9 @@ impl Peers {
         if let Some(peer) = self.by_id.get_mut(&id) {
             let before = peer.mac();
             peer.rest.station = station.map(|station| (station.mac, station.address));
+            if peer.probe_target().is_none() {
+                peer.rest.kernel.stop();
+            }
             if let Some(station) = station {
                 peer.rest.name = station.node.clone();
             }

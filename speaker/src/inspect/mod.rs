@@ -1,7 +1,8 @@
 //! `herald-speaker inspect`: what the running speaker of this node knows, for a person to read.
 //!
-//! The running speaker listens on a Unix socket in its state directory. Whoever connects writes a line, `table` or
-//! `json`, and is sent the report; [`table`] makes it readable, [`socket`] has both ends.
+//! The running speaker listens on a Unix socket in its state directory. A client writes a line, `table` or `json`, and is
+//! sent the report, or `health`, and is sent what the kubelet's probes ask for ([`check`](crate::check)); [`table`] makes
+//! the report readable, [`socket`] has both ends.
 
 pub mod socket;
 pub mod table;
@@ -46,20 +47,37 @@ impl Format {
     }
 }
 
-/// A word that asks for no format.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no format: write table or json")]
-pub struct ParseFormatError(String);
+/// A question to the running speaker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// All that it knows.
+    Report(Format),
+    /// What the kubelet's probes ask for, as JSON.
+    Health,
+}
 
-impl FromStr for Format {
-    type Err = ParseFormatError;
+impl Question {
+    /// How it is asked.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Report(format) => format.word(),
+            Self::Health => "health",
+        }
+    }
+}
+
+/// A word that is no question.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no question: write table, json or health")]
+pub struct ParseQuestionError(String);
+
+impl FromStr for Question {
+    type Err = ParseQuestionError;
 
     fn from_str(word: &str) -> Result<Self, Self::Err> {
-        match word {
-            "table" => Ok(Self::Table),
-            "json" => Ok(Self::Json),
-            _ => Err(ParseFormatError(word.to_owned())),
-        }
+        let all = [Self::Report(Format::Table), Self::Report(Format::Json), Self::Health];
+        let found = all.into_iter().find(|question| question.word() == word);
+        found.ok_or_else(|| ParseQuestionError(word.to_owned()))
     }
 }
 

@@ -10,12 +10,14 @@ use std::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{UnixListener, UnixStream},
+    task::JoinSet,
     time::timeout,
 };
 
 use herald_observe::ask::{Ask, Unanswered};
 
-use super::{Format, InspectArgs, ParseFormatError, Report};
+use super::{InspectArgs, ParseQuestionError, Question, Report};
+use crate::readiness::Health;
 
 /// The socket's name in the state directory.
 const SOCKET: &str = "inspect.sock";
@@ -23,7 +25,10 @@ const SOCKET: &str = "inspect.sock";
 /// The longest question, in bytes.
 const LONGEST_QUESTION: u64 = 16;
 
-/// Who asks does so within this, and takes the answer as fast: requests are answered one after the other.
+/// Requests at a time. A client that connects and asks nothing keeps no other waiting; more than this can only be meant to.
+const AT_ONCE: usize = 8;
+
+/// A client asks within this, and takes the answer as fast.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why a running speaker cannot be inspected.
@@ -55,7 +60,7 @@ enum Refused {
     #[error("{0}")]
     Io(#[from] io::Error),
     #[error("{0}")]
-    Format(#[from] ParseFormatError),
+    Question(#[from] ParseQuestionError),
     #[error("{0}")]
     Unanswered(#[from] Unanswered),
     #[error("{0}")]
@@ -79,15 +84,31 @@ pub fn listen(state_dir: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Answers until it is dropped. `ask` gives the report.
-pub async fn serve(listener: UnixListener, ask: Ask<Report>) {
+/// Where the answers come from.
+#[derive(Clone, Debug)]
+pub struct Sources {
+    /// The report.
+    pub report: Ask<Report>,
+    /// What the kubelet's probes ask for.
+    pub health: Ask<Health>,
+}
+
+/// Answers until it is dropped.
+pub async fn serve(listener: UnixListener, sources: Sources) {
+    let mut under_way = JoinSet::new();
     loop {
+        while under_way.len() >= AT_ONCE {
+            under_way.join_next().await;
+        }
         match listener.accept().await {
             Ok((stream, _)) => {
-                let answered = timeout(PATIENCE, answer(stream, &ask)).await.unwrap_or(Err(Refused::Slow));
-                if let Err(error) = answered {
-                    tracing::warn!(%error, "a request to inspect this speaker was not answered");
-                }
+                let sources = sources.clone();
+                under_way.spawn(async move {
+                    let answered = timeout(PATIENCE, answer(stream, &sources)).await.unwrap_or(Err(Refused::Slow));
+                    if let Err(error) = answered {
+                        tracing::warn!(%error, "a request to inspect this speaker was not answered");
+                    }
+                });
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot take in a request to inspect this speaker");
@@ -95,15 +116,18 @@ pub async fn serve(listener: UnixListener, ask: Ask<Report>) {
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
         }
+        while under_way.try_join_next().is_some() {}
     }
 }
 
-async fn answer(mut stream: UnixStream, ask: &Ask<Report>) -> Result<(), Refused> {
+async fn answer(mut stream: UnixStream, sources: &Sources) -> Result<(), Refused> {
     let mut question = String::new();
     let (reading, mut writing) = stream.split();
     reading.take(LONGEST_QUESTION).read_to_string(&mut question).await?;
-    let format: Format = question.trim_end().parse()?;
-    let text = ask.ask().await?.render(format)?;
+    let text = match question.trim_end().parse()? {
+        Question::Report(format) => sources.report.ask().await?.render(format)?,
+        Question::Health => serde_json::to_string(&sources.health.ask().await?)?,
+    };
     writing.write_all(text.as_bytes()).await?;
     Ok(writing.shutdown().await?)
 }
@@ -114,27 +138,39 @@ impl InspectArgs {
     /// # Errors
     /// There is none, or it does not answer.
     pub async fn run(&self) -> Result<String, InspectError> {
-        let path = self.state_dir.join(SOCKET);
-        let connected = UnixStream::connect(&path).await;
-        let mut stream = connected.map_err(|error| InspectError::Connect { path, error })?;
-        let exchanged = timeout(PATIENCE, exchange(&mut stream, self.output)).await;
-        let report = exchanged.map_err(|_| InspectError::Slow)?.map_err(InspectError::Broken)?;
-        if report.is_empty() { Err(InspectError::Empty) } else { Ok(report) }
+        ask(&self.state_dir, Question::Report(self.output)).await
     }
 }
 
-async fn exchange(stream: &mut UnixStream, format: Format) -> io::Result<String> {
-    stream.write_all(format.word().as_bytes()).await?;
+/// Asks the speaker that keeps its state in a directory.
+///
+/// # Errors
+/// There is none, or it does not answer.
+pub async fn ask(state_dir: &Path, question: Question) -> Result<String, InspectError> {
+    let path = state_dir.join(SOCKET);
+    let connected = UnixStream::connect(&path).await;
+    let mut stream = connected.map_err(|error| InspectError::Connect { path, error })?;
+    let exchanged = timeout(PATIENCE, exchange(&mut stream, question)).await;
+    let answer = exchanged.map_err(|_| InspectError::Slow)?.map_err(InspectError::Broken)?;
+    if answer.is_empty() { Err(InspectError::Empty) } else { Ok(answer) }
+}
+
+async fn exchange(stream: &mut UnixStream, question: Question) -> io::Result<String> {
+    stream.write_all(question.word().as_bytes()).await?;
     // The end of the question.
     stream.shutdown().await?;
-    let mut report = String::new();
-    stream.read_to_string(&mut report).await?;
-    Ok(report)
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        check::{CheckArgs, CheckError, What},
+        inspect::Format,
+    };
     use herald_observe::ask;
 
     fn report() -> Report {
@@ -143,18 +179,84 @@ mod tests {
 
     /// What `client` makes of a speaker that listens in a directory.
     async fn with_speaker<T>(dir: &Path, client: impl Future<Output = T>) -> T {
+        with_health(dir, Some(health()), client).await
+    }
+
+    /// The same with what it says of its health; `None`: its loop is stuck.
+    async fn with_health<T>(dir: &Path, health: Option<Health>, client: impl Future<Output = T>) -> T {
         let listener = listen(dir).unwrap();
-        let (ask, mut asked) = ask::channel();
+        let (report_source, mut asked) = ask::channel();
+        let (health_source, mut asked_for_health) = ask::channel();
+        let sources = Sources { report: report_source, health: health_source };
         let answering = async {
             while let Some(reply) = asked.recv().await {
                 reply.send(report()).unwrap();
             }
         };
+        let answering_for_health = async {
+            let mut unanswered = Vec::new();
+            while let Some(reply) = asked_for_health.recv().await {
+                match &health {
+                    Some(health) => reply.send(health.clone()).unwrap(),
+                    None => unanswered.push(reply),
+                }
+            }
+        };
         tokio::select! {
             result = client => result,
-            () = serve(listener, ask) => unreachable!("it serves for ever"),
+            () = serve(listener, sources) => unreachable!("it serves for ever"),
             () = answering => unreachable!("the server asks for ever"),
+            () = answering_for_health => unreachable!("the server asks for ever"),
         }
+    }
+
+    fn health() -> Health {
+        Health { has_key: true, key_error: None, interfaces_listed: true, segments: 1, joining: vec![] }
+    }
+
+    fn check(dir: &Path, what: What) -> CheckArgs {
+        CheckArgs { what, state_dir: dir.to_owned() }
+    }
+
+    #[tokio::test]
+    async fn speaker_that_takes_part_is_live_and_ready() {
+        let dir = tempfile::tempdir().unwrap();
+        for what in [What::Live, What::Ready] {
+            let said = with_speaker(dir.path(), check(dir.path(), what).run()).await;
+            assert!(said.is_ok(), "{said:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn speaker_without_a_key_is_live_and_not_ready() {
+        let dir = tempfile::tempdir().unwrap();
+        let mute = Health { has_key: false, ..health() };
+        let live = with_health(dir.path(), Some(mute.clone()), check(dir.path(), What::Live).run()).await;
+        assert!(live.is_ok(), "{live:?}");
+        let ready = with_health(dir.path(), Some(mute), check(dir.path(), What::Ready).run()).await;
+        assert!(matches!(ready, Err(CheckError::NotReady(_))), "{ready:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn speaker_whose_loop_is_stuck_is_neither() {
+        let dir = tempfile::tempdir().unwrap();
+        for what in [What::Live, What::Ready] {
+            let said = with_health(dir.path(), None, check(dir.path(), what).run()).await;
+            assert!(matches!(said, Err(CheckError::Stuck | CheckError::Unasked(_))), "{said:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn client_that_asks_nothing_keeps_no_other_waiting() {
+        let dir = tempfile::tempdir().unwrap();
+        let client = async {
+            let silent = UnixStream::connect(dir.path().join(SOCKET)).await.unwrap();
+            let said = check(dir.path(), What::Live).run().await;
+            drop(silent);
+            said
+        };
+        let said = with_speaker(dir.path(), client).await;
+        assert!(said.is_ok(), "{said:?}");
     }
 
     fn args(dir: &Path, output: Format) -> InspectArgs {

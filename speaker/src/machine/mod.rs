@@ -15,6 +15,7 @@
 //! status. Each write carries the version of the object it was decided from, so a node that lost cannot overwrite a
 //! newer owner; the version that refused it comes in by the watch and is decided anew.
 
+mod cluster_keys;
 mod cluster_view;
 mod duty;
 mod gate;
@@ -29,7 +30,6 @@ mod wire_warnings;
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     net::IpAddr,
-    sync::Arc,
     time::Duration,
 };
 
@@ -38,11 +38,13 @@ use herald_segment::{Input as SegmentInput, node::NodeId, view::Shutdown};
 use crate::{
     cluster::{Endpoint, Node, ServiceName},
     events::Coalescer,
-    keys::{Keys, KeysError},
+    keys::KeysError,
     packet::{self, Asker, Heard},
+    readiness::{Health, Joining},
     socket::PacketType,
     state::{Claims, View},
 };
+use cluster_keys::ClusterKeys;
 use cluster_view::{ClusterView, Concerned};
 use duty::{Conflict, Duty};
 use gate::Gate;
@@ -60,7 +62,7 @@ pub struct Machine {
     cluster: ClusterView,
     gate: Gate,
     interfaces: Option<Interfaces>,
-    keys: Option<Keys>,
+    keys: Option<ClusterKeys>,
     /// Why the Secret's present content is not in use.
     keys_error: Option<KeysError>,
     /// What an earlier run claimed, by interface name, until the segment is joined.
@@ -94,7 +96,7 @@ impl Machine {
             cluster: view.map(ClusterView::restored).unwrap_or_default(),
             gate: Gate::default(),
             interfaces: None,
-            keys,
+            keys: keys.map(ClusterKeys::new),
             keys_error: None,
             claims,
             same_boot,
@@ -131,10 +133,11 @@ impl Machine {
             }
             Input::Keys(Ok(keys)) => {
                 self.keys_error = None;
-                for local in self.segments.values_mut() {
-                    local.machine.handle(now.monotonic, SegmentInput::Keys(Arc::clone(keys.keyring())));
+                match &mut self.keys {
+                    Some(in_use) => in_use.replace(now.monotonic, keys),
+                    None => self.keys = Some(ClusterKeys::new(keys)),
                 }
-                self.keys = Some(keys);
+                self.hand_keys_to_segments(now);
                 self.outputs.push_back(Output::ViewChanged);
                 self.update_segments(now);
             }
@@ -227,7 +230,17 @@ impl Machine {
             self.evaluate(now, address);
         }
         self.end_conflicts(now);
+        if self.keys.as_mut().is_some_and(|keys| keys.retire(now.monotonic)) {
+            self.hand_keys_to_segments(now);
+        }
         self.settle(now);
+    }
+
+    fn hand_keys_to_segments(&mut self, now: Now) {
+        let Some(keys) = &self.keys else { return };
+        for local in self.segments.values_mut() {
+            local.machine.handle(now.monotonic, SegmentInput::Keys(keys.keyring()));
+        }
     }
 
     /// When [`Machine::handle_timeout`] has something to do; `None`: not before something else happens.
@@ -238,6 +251,7 @@ impl Machine {
             self.report.poll_timeout(),
             self.conflicts_end(),
             self.wire_warnings.expire_at(),
+            self.keys.as_ref().and_then(ClusterKeys::poll_timeout),
         ];
         segments.chain(others.into_iter().flatten()).min()
     }
@@ -256,7 +270,23 @@ impl Machine {
 
     /// What outlives a restart of the process: the view of the API, once there is one.
     pub fn saved_view(&self) -> Option<View> {
-        self.cluster.is_listed().then(|| self.cluster.saved(self.keys.clone()))
+        self.cluster.is_listed().then(|| self.cluster.saved(self.keys.as_ref().map(|keys| keys.current().clone())))
+    }
+
+    /// What the kubelet's probes ask for.
+    pub fn health(&self, now: Duration) -> Health {
+        let joining = self.segments.values().filter_map(|local| {
+            let waited = now.saturating_sub(local.machine.joining_since()?);
+            let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
+            Some(Joining { interface: local.interface.segment.interface.clone(), waited_ms })
+        });
+        Health {
+            has_key: self.keys.is_some(),
+            key_error: self.keys_error.as_ref().map(ToString::to_string),
+            interfaces_listed: self.interfaces.is_some(),
+            segments: self.segments.len(),
+            joining: joining.collect(),
+        }
     }
 
     /// The segments in use: name of the interface, and the protocol's machine.

@@ -189,6 +189,7 @@ impl Machine {
     }
 
     fn report_vip(&mut self, now: Now, address: IpAddr) {
+        let is_claimed = self.segments.values().any(|local| local.machine.is_claimed(address));
         let Some(duty) = self.duties.get_mut(&address) else { return };
         let Some(vip) = self.cluster.vips.get(&address) else {
             if duty.owned.is_none() {
@@ -196,6 +197,10 @@ impl Machine {
             }
             return;
         };
+        if is_claimed && matches!(duty.obstacle, Some(Obstacle::ClusterNode(_) | Obstacle::Stranger(_))) {
+            // What kept this node from a first claim has ended: somebody has made it.
+            duty.obstacle = None;
+        }
         // With another link-layer address it is still the same node that announces it.
         if let Some(owned) = &mut duty.owned
             && let Some(local) = self.segments.get(&owned.segment)
@@ -227,17 +232,18 @@ impl Machine {
     pub(super) fn report_speaker(&mut self, now: Now) {
         let due = self.report.poll_timeout().into_iter().chain(self.wire_warnings.expire_at());
         let due = due.min().is_some_and(|at| at <= now.monotonic);
+        // Whatever else is missing: a timer that stays due would be due at every look.
+        self.wire_warnings.expire(now.monotonic);
         if !self.cluster.speakers.is_listed() || !(std::mem::take(&mut self.speaker_changed) || due) {
             return;
         }
-        self.wire_warnings.expire(now.monotonic);
         let facts = self.wire_facts();
+        let written = self.cluster.speakers.get(&self.config.node);
+        self.report.observe(now.monotonic, written.and_then(|speaker| speaker.own.as_ref()), facts);
         let (Some(interfaces), Some(node)) = (&self.interfaces, self.cluster.nodes.get(&self.config.node)) else {
             // The Node owns the object, so it must be known.
             return;
         };
-        let written = self.cluster.speakers.get(&self.config.node);
-        self.report.observe(now.monotonic, written.and_then(|speaker| speaker.own.as_ref()), facts);
         if let Some(write) = self.report.write(&self.config.version, node, interfaces, written) {
             self.outputs.push_back(Output::WriteSpeaker(write));
         }

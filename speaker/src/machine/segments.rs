@@ -9,7 +9,7 @@ use herald_segment::{
     view::{self, Station},
 };
 
-use super::{Local, Machine, Now, Output, status};
+use super::{ClusterKeys, Local, Machine, Now, Output, status};
 use crate::{
     cluster::Vip,
     interfaces::{self, LocalSegment},
@@ -40,7 +40,7 @@ impl Machine {
     }
 
     fn join(&mut self, now: Now, interface: LocalSegment) {
-        let Some(keys) = self.keys.as_ref().map(|keys| Arc::clone(keys.keyring())) else { return };
+        let Some(keys) = self.keys.as_ref().map(ClusterKeys::keyring) else { return };
         let node = NodeName::new(&self.config.node);
         let incarnation = Incarnation(self.rng.u64(..));
         let config = SegmentConfig {

@@ -46,6 +46,11 @@ pub(super) fn announces(status: &VirtualIPStatus, node: &str, interface: &str, m
         && reason.as_deref() == Some(AnnouncedReason::Announcing.as_str())
 }
 
+/// Returns whether the status says that a node announces the address.
+fn is_announced(status: &VirtualIPStatus) -> bool {
+    condition(status, CONDITION_ANNOUNCED).is_some_and(|announced| announced.status == "True")
+}
+
 /// Has the controller said that the announcing node is gone or NotReady?
 pub(super) fn is_node_lost(status: &VirtualIPStatus) -> bool {
     essence(status).reason.as_deref() == Some(AnnouncedReason::NodeLost.as_str())
@@ -92,7 +97,8 @@ pub(super) fn desired(
                 );
                 (AnnouncedReason::Conflict, message)
             }
-            Obstacle::ClusterNode(node) if !mine => {
+            // The owner's word counts more: this node may have missed its claim.
+            Obstacle::ClusterNode(node) if !mine && !is_announced(was) => {
                 let node = name(*node);
                 let message = format!(
                     "node {node} answers for it without having claimed it: stop the other load-balancer provider that \
@@ -151,4 +157,25 @@ fn keep_time(mut new: Condition, was: &VirtualIPStatus) -> Condition {
         new.last_transition_time = before.last_transition_time.clone();
     }
     new
+}
+
+#[cfg(test)]
+mod tests {
+    use test_case::test_case;
+
+    use super::*;
+    use crate::rank::tests::vip;
+
+    /// Two speakers that contradict each other would write for ever: the owner, and one that has overheard the owner's
+    /// announcement and missed its claim.
+    #[test_case(AnnouncedReason::Announcing, false; "the owner has written that it announces")]
+    #[test_case(AnnouncedReason::NodeLost, true; "the owner is gone")]
+    fn overheard_answer_does_not_contradict_the_owner(reason: AnnouncedReason, writes: bool) {
+        let mut vip = vip("192.0.2.10");
+        vip.status.node = Some("a".to_owned());
+        vip.status.conditions = vec![reason.condition(String::new(), None, Time(Timestamp::UNIX_EPOCH))];
+        let duty = Duty { obstacle: Some(Obstacle::ClusterNode(NodeId(1))), ..Duty::default() };
+        let desired = desired(&vip, "b", &duty, None, |_| "a".to_owned(), Timestamp::UNIX_EPOCH);
+        assert_eq!(desired.is_some(), writes, "{desired:?}");
+    }
 }

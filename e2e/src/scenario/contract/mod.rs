@@ -57,7 +57,7 @@ pub(super) fn neighbours(scene: &Scene<'_>) -> Result<()> {
 fn all_of(scene: &Scene<'_>, rows: &[Row]) -> Result<()> {
     let mut failures = Vec::new();
     for row in rows {
-        scene.bed.progress.step(format!("row {}", row.name));
+        scene.bed.progress.step(format!("{}: row {}", scene.namespace, row.name));
         if let Err(error) = (row.check)(scene) {
             failures.push(format!("{}: {error:#}", row.name));
         }

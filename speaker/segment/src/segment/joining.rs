@@ -15,17 +15,22 @@ use crate::{
 /// A node that has just come listens before it claims.
 #[derive(Debug)]
 pub(super) struct Barrier {
+    since: Duration,
     first_evidence: Option<Duration>,
     next: Duration,
 }
 
 impl Barrier {
     pub(super) fn new(now: Duration) -> Self {
-        Self { first_evidence: None, next: now }
+        Self { since: now, first_evidence: None, next: now }
     }
 
     pub(super) fn next(&self) -> Duration {
         self.next
+    }
+
+    pub(super) fn since(&self) -> Duration {
+        self.since
     }
 
     /// Something was heard.

@@ -28,8 +28,24 @@ const PENDING_IS_ALIVE: u32 = 20;
 const FORGET_AFTER: Duration = Duration::from_secs(600);
 
 impl Segment {
-    /// Looks after those that are silent or about to be, and says when to look again.
-    pub(super) fn attend_peers(&mut self, now: Duration) {
+    /// Attends to the peers that need it, and sets when the next one will.
+    ///
+    /// What is decided about one peer may make another's kernel worth asking at once, so it looks again, once for each
+    /// peer at most. A peer that needs attention even then would need it for ever: it is looked at again after a
+    /// tenth of an interval, as everything else is due before.
+    pub(super) fn attend_due_peers(&mut self, now: Duration) {
+        for _ in 0..=self.peers.iter().count() {
+            if self.peers_at > now {
+                return;
+            }
+            self.attend_peers(now);
+        }
+        debug_assert!(self.peers_at > now, "a peer needs attention without end");
+        self.peers_at = self.peers_at.max(now + self.interval() / 10);
+    }
+
+    /// Attends once to those that are silent or about to be, and sets when to look again.
+    fn attend_peers(&mut self, now: Duration) {
         let needs_it = |id: NodeId, peer: &Peer, covers: &BTreeSet<NodeId>| match peer.presence() {
             Presence::Speaking => peer.silent_at().is_none_or(|at| at <= now) || covers.contains(&id),
             Presence::Dead => peer.is_forgettable(now, FORGET_AFTER),
@@ -155,7 +171,11 @@ impl Segment {
 
     fn probe(&mut self, now: Duration, id: NodeId) {
         let Some(peer) = self.peers.get_mut(id) else { return };
-        let Some((address, mac)) = peer.probe_target() else { return };
+        let Some((address, mac)) = peer.probe_target() else {
+            // Nobody can be asked. A probe that stays due would be due at every look.
+            peer.rest.kernel.stop();
+            return;
+        };
         peer.rest.kernel.watch(now);
         let silent_since = peer.silent_since();
         if peer.rest.kernel.due(now) {

@@ -277,10 +277,7 @@ impl Segment {
         while let Some((_, address, ())) = self.turns.pop_due(now) {
             self.evaluate(now, address);
         }
-        // What is decided about one peer may make another's kernel worth asking, at once.
-        while self.peers_at <= now {
-            self.attend_peers(now);
-        }
+        self.attend_due_peers(now);
         self.judge_disputes(now);
         self.repeat_claims(now);
         while let Some(step) = self.first_claims.poll(now) {
@@ -349,6 +346,11 @@ impl Segment {
             && (self.stall.is_none() || self.breaks(Mutation::AnswerAfterStall))
     }
 
+    /// Returns since when it listens before it takes part; `None` once it takes part.
+    pub fn joining_since(&self) -> Option<Duration> {
+        self.barrier.as_ref().map(Barrier::since)
+    }
+
     /// May it announce again what it owns? Not while it hears nobody any more: it would not hear of a successor either,
     /// and its last rounds would lead clients back to it.
     fn may_announce(&self) -> bool {
@@ -366,6 +368,11 @@ impl Segment {
     /// Frames sent, taken in and dropped.
     pub fn counters(&self) -> Counters {
         self.counters
+    }
+
+    /// Returns whether a claim on the address is known, this node's own or a peer's.
+    pub fn is_claimed(&self, address: IpAddr) -> bool {
+        self.best_claim(address).is_some()
     }
 
     /// When a peer was last heard; `None` if it is not heard.

@@ -81,6 +81,12 @@ impl Losses {
     }
 }
 
+/// The API lists these nodes.
+pub fn stations(nodes: impl IntoIterator<Item = usize>) -> Input {
+    let station = |node| Station { node: name(node), mac: mac(node), address: own_address(node) };
+    Input::Stations(nodes.into_iter().map(station).collect())
+}
+
 fn keyring() -> Keyring {
     Keyring::new(vec![Key::new(&[7; 32]).unwrap()]).unwrap()
 }
@@ -164,10 +170,7 @@ impl Bus {
         };
         let keys = Arc::new(keyring());
         let mut segment = Segment::new(self.now, config, keys, restored);
-        let others = (1..=self.nodes).filter(|other| *other != node);
-        let stations: Vec<_> =
-            others.map(|other| Station { node: name(other), mac: mac(other), address: own_address(other) }).collect();
-        segment.handle(self.now, Input::Stations(stations.into()));
+        segment.handle(self.now, stations((1..=self.nodes).filter(|other| *other != node)));
         segment.handle(self.now, Input::Neighbours([GATEWAY].into()));
         for (address, vip) in &self.views {
             segment.handle(self.now, Input::Vip(*address, Some(Arc::clone(vip))));

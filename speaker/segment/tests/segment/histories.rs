@@ -1,6 +1,6 @@
 //! Short histories of a few nodes: what the protocol promises, one fault at a time.
 
-use crate::bus::{Bus, Losses, address, mac, ms, name};
+use crate::bus::{Bus, Losses, address, mac, ms, name, stations};
 use herald_segment::{Event, Input, claim::Reason, mac::MacAddr, view::Shutdown};
 
 #[test]
@@ -436,4 +436,44 @@ fn of_two_runs_of_a_node_the_one_that_goes_on_speaking_is_heard_again() {
     bus.publish(address(2), 1, &[(1, 0), (2, 0), (3, 0)]);
     bus.run(ms(2000));
     assert_eq!(bus.answers(address(2)), [(1, mac(1))], "it takes part again");
+}
+
+/// `kubectl delete node` of a node whose speaker is silent and whose kernel answers: the API lists it no longer, so that
+/// nobody knows where to ask for it.
+#[test]
+fn silent_node_that_leaves_the_api_is_asked_for_nothing() {
+    let mut bus = Bus::with_addresses(3, &[1]);
+    bus.kill(1);
+    bus.run(ms(2000));
+    // This speaker knows node1 from what others say of it, and from the API.
+    bus.kill(2);
+    bus.run(ms(500));
+    bus.start(2, None);
+    bus.run(ms(3000));
+    assert_eq!(bus.reached(address(1)), Some(1), "node1 is covered");
+    for node in [2, 3] {
+        bus.tell(node, stations([5 - node]));
+    }
+    // `run` fails if a timer stays due.
+    bus.run(ms(5000));
+    bus.publish(address(2), 1, &[(2, 0), (3, 0)]);
+    bus.run(ms(2000));
+    assert_eq!(bus.answers(address(2)), [(2, mac(2))], "the others are at work");
+}
+
+/// A node that is heard one way only is asked by way of the API's list, and then leaves that list.
+#[test]
+fn node_heard_one_way_that_leaves_the_api_is_asked_for_nothing() {
+    let mut bus = Bus::new(3);
+    bus.deaf.insert(1);
+    bus.run(ms(3000));
+    bus.publish_announced(address(1), 1, &[(1, 0), (2, 0), (3, 0)], Some(1));
+    bus.run(ms(3000));
+    for node in [2, 3] {
+        bus.tell(node, stations([5 - node]));
+    }
+    bus.run(ms(5000));
+    bus.publish(address(2), 1, &[(3, 0), (2, 0)]);
+    bus.run(ms(2000));
+    assert_eq!(bus.answers(address(2)), [(3, mac(3))], "the others are at work");
 }

@@ -74,8 +74,9 @@ fn own_address(name: &str) -> Ipv4Addr {
     }
 }
 
-fn keys() -> Keys {
-    Keys::new(vec![ByteString(vec![7; 32])]).unwrap()
+/// A set of one key, whose bytes are all this one.
+pub(super) fn key(byte: u8) -> Keys {
+    Keys::new(vec![ByteString(vec![byte; 32])]).unwrap()
 }
 
 fn interfaces(name: &str) -> Interfaces {
@@ -122,6 +123,23 @@ impl Lan {
 
     /// Starts the speaker of a node, with what the one before it left.
     pub(super) fn start(&mut self, name: &'static str) {
+        self.start_without_key(name);
+        self.tell(name, Input::Keys(Ok(key(7))));
+    }
+
+    /// The pod of a speaker that does not run is deleted, and with it what the speaker kept.
+    pub(super) fn delete_pod(&mut self, name: &str) {
+        self.hosts.get_mut(name).unwrap().kept = Restored::default();
+    }
+
+    /// What the kubelet is told of a speaker.
+    pub(super) fn readiness(&self, name: &str) -> Result<String, String> {
+        let machine = self.hosts[name].machine.as_ref().unwrap();
+        machine.health(Duration::from_millis(self.now)).readiness()
+    }
+
+    /// Starts the speaker of a node; it has no key but what the one before it left.
+    pub(super) fn start_without_key(&mut self, name: &'static str) {
         self.starts += 1;
         let config = Config {
             node: name.to_owned(),
@@ -133,7 +151,6 @@ impl Lan {
         let host = self.hosts.get_mut(name).unwrap();
         host.machine = Some(Machine::new(config, Restored { same_boot: true, ..host.kept.clone() }));
         let connected = host.connected;
-        self.tell(name, Input::Keys(Ok(keys())));
         self.tell(name, Input::Interfaces(interfaces(name)));
         let neighbour = herald_segment::Neighbour { address: HOST_ADDRESS.into(), mac: HOST };
         self.tell(name, Input::Neighbours(ETH0, [neighbour].into()));
@@ -202,6 +219,12 @@ impl Lan {
         self.broadcast(&ApiFact::Node(Change::Applied(node)));
     }
 
+    /// `kubectl delete node`.
+    pub(super) fn remove_node(&mut self, name: &str) {
+        self.nodes.apply(Change::Deleted(name.to_owned()));
+        self.broadcast(&ApiFact::Node(Change::Deleted(name.to_owned())));
+    }
+
     pub(super) fn apply_slice(&mut self, slice: Slice) {
         self.slices.apply(Change::Applied(slice.clone()));
         self.broadcast(&ApiFact::Slice(Change::Applied(slice)));
@@ -222,6 +245,7 @@ impl Lan {
     /// Lets time pass.
     pub(super) fn pass(&mut self, ms: u64) {
         let until = self.now + ms;
+        let mut rounds = (self.now, 0);
         loop {
             self.work();
             let due = self.hosts.values().filter_map(|host| host.machine.as_ref()?.poll_timeout()).min();
@@ -229,9 +253,12 @@ impl Lan {
             let due = due.map(|due| u64::try_from(due.as_micros().div_ceil(1000)).unwrap());
             let Some(due) = due.filter(|due| *due <= until) else { break };
             self.now = self.now.max(due);
+            rounds = if rounds.0 == self.now { (self.now, rounds.1 + 1) } else { (self.now, 1) };
+            assert!(rounds.1 < 100, "timers stay due at {} ms: the loop would spin", self.now);
             let now = self.moment();
             for host in self.hosts.values_mut() {
-                if let Some(machine) = host.machine.as_mut().filter(|m| m.poll_timeout() <= Some(now.monotonic)) {
+                let is_due = |machine: &Machine| machine.poll_timeout().is_some_and(|at| at <= now.monotonic);
+                if let Some(machine) = host.machine.as_mut().filter(|machine| is_due(machine)) {
                     machine.handle_timeout(now);
                 }
             }

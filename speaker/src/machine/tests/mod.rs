@@ -12,7 +12,7 @@ use crate::{
     cluster::{Change, Exclusion, Vip},
     rank::tests::{LOCAL, node, slice, vip},
 };
-use lan::{HOST, Lan, mac};
+use lan::{HOST, Lan, key, mac};
 
 const VIP: &str = "192.0.2.10";
 
@@ -310,4 +310,54 @@ fn who_is_heard_is_reported_once_it_holds_also_after_a_silence() {
     lan.start("b");
     lan.pass(20_000);
     assert_eq!(lan.reported("a"), (2, vec![]));
+}
+
+#[test]
+fn report_that_is_due_while_the_own_node_is_deleted_spins_nothing() {
+    let mut lan = Lan::of(&["a", "b", "c"]);
+    lan.pass(10_000);
+    lan.kill("b");
+    lan.pass(1000);
+    lan.remove_node("a");
+    // `pass` fails if a timer stays due.
+    lan.pass(20_000);
+    assert_eq!(lan.reported("a"), (2, vec![]), "without its Node, nobody may own the object");
+    lan.apply_node(node("a"));
+    lan.pass(1000);
+    assert_eq!(lan.reported("a").0, 1, "what held meanwhile is reported once the Node is back");
+}
+
+#[test]
+fn key_that_was_deleted_and_made_again_is_a_rotation() {
+    let mut lan = announced();
+    let claims = lan.written.len();
+    // The new Secret reaches the speakers one by one.
+    for name in ["a", "b", "c"] {
+        lan.tell(name, Input::Keys(Err(KeysError::Missing)));
+    }
+    for name in ["a", "b", "c"] {
+        lan.tell(name, Input::Keys(Ok(key(8))));
+        lan.pass(15_000);
+        assert_eq!(lan.who_has(VIP), only(mac("a")), "after {name} has it");
+    }
+    // The old key has been dropped: they still hear each other.
+    lan.pass(90_000);
+    lan.kill("a");
+    lan.pass(1000);
+    assert_eq!(lan.who_has(VIP), only(mac("a")), "a is covered");
+    assert_eq!(lan.written.len(), claims, "nothing moved");
+}
+
+#[test]
+fn speaker_is_ready_when_it_takes_part() {
+    let mut lan = Lan::of(&["a", "b"]);
+    assert!(lan.readiness("a").is_ok());
+    lan.kill("b");
+    lan.delete_pod("b");
+    lan.start_without_key("b");
+    assert!(lan.readiness("b").unwrap_err().contains("no key"));
+    lan.tell("b", Input::Keys(Ok(key(7))));
+    assert!(lan.readiness("b").unwrap_err().contains("still listens"));
+    lan.pass(2000);
+    assert!(lan.readiness("b").is_ok());
 }

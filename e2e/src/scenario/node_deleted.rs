@@ -1,0 +1,70 @@
+//! A node whose speaker is silent and whose kernel answers is deleted from the API while every other speaker knows it
+//! from what its peers say only, as after a rolling upgrade with one sick node: the others go on.
+
+use anyhow::{Context, Result, ensure};
+
+use super::{Expose, Scene, install};
+use crate::fault::{Fault, Faults, PodChoice, PodFound};
+
+/// A booting node is Ready within 10 s; the rest is for a busy machine.
+const LIMIT: std::time::Duration = std::time::Duration::from_secs(90);
+
+pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
+    let (address, sick) = scene.announced_service(3)?;
+    let result = try_it(scene, address, &sick);
+    // Whatever was found, the next scenario gets a whole cluster. Only a kubelet that starts registers its node again.
+    Faults::of(scene.bed.lab()).heal_all()?;
+    let lab = scene.bed.lab();
+    lab.power_off(&sick)?;
+    lab.power_on(&sick)?;
+    scene.eventually(&format!("{sick} to be registered again"), || {
+        Ok(scene.get_cluster::<k8s_openapi::api::core::v1::Node>(&sick)?.map(drop))
+    })?;
+    scene.every_node_ready(LIMIT)?;
+    install::wait_for_rollout(lab)?;
+    result
+}
+
+fn try_it(scene: &Scene<'_>, address: std::net::IpAddr, sick: &str) -> Result<()> {
+    let faults = Faults::of(scene.bed.lab());
+    // Nobody starts the silent speaker again, nor its pod.
+    faults.inject(Fault::KubeletStopped { node: sick.to_owned() })?;
+    let speakers = speakers(&faults)?;
+    let silent = speakers.iter().find(|pod| pod.node == sick).with_context(|| format!("a speaker on {sick}"))?;
+    faults.freeze(silent)?;
+    scene.answered_by(address, sick).context("others answer for a silent speaker, with its node's address")?;
+    for pod in speakers.iter().filter(|pod| pod.node != sick) {
+        faults.delete_pod(pod, None)?;
+        scene.eventually(&format!("another speaker on {} to be ready", pod.node), || {
+            let now = self::speakers(&faults)?.into_iter().find(|now| now.node == pod.node && now.uid != pod.uid);
+            let Some(now) = now else { return Ok(None) };
+            let ready = "-o=jsonpath={.status.containerStatuses[0].ready}";
+            Ok((scene.kubectl(&["get", "pod", "-n", &now.namespace, &now.name, ready])? == "true").then_some(()))
+        })?;
+    }
+    scene.answered_by(address, sick).context("the new speakers answer for it as well")?;
+
+    scene.kubectl(&["delete", "node", sick, "--wait=false"])?;
+    scene.eventually("the SpeakerStatus to go with its Node", || {
+        Ok(scene.get_cluster::<herald_crds::SpeakerStatus>(sick)?.is_none().then_some(()))
+    })?;
+    scene.expose(&Expose::ours("after"))?;
+    let after = scene.external_ip("after")?;
+    let node = scene.announcer(after)?;
+    ensure!(node != sick, "{after} is announced by {node}, which is deleted");
+    scene.answered_by(after, &node)?;
+    for pod in self::speakers(&faults)?.iter().filter(|pod| pod.node != sick) {
+        let check = ["exec", "-n", &pod.namespace, &pod.name, "--", "/herald-speaker", "check", "ready"];
+        let said = scene.kubectl(&check)?;
+        ensure!(said.starts_with("ready"), "{pod} on {}: {said}", pod.node);
+    }
+    Ok(())
+}
+
+fn speakers(faults: &Faults<'_>) -> Result<Vec<PodFound>> {
+    faults.pods(&PodChoice {
+        namespace: install::NAMESPACE.to_owned(),
+        selector: Some("app.kubernetes.io/component=speaker".to_owned()),
+        ..PodChoice::default()
+    })
+}

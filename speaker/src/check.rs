@@ -1,0 +1,73 @@
+//! `herald-speaker check live|ready`: the kubelet's probes, which it runs in the container (`exec`).
+//!
+//! They ask the running speaker over the socket of [`inspect`](crate::inspect), so that no port has to be free. *Live*:
+//! its loop answers. *Ready*: it speaks on the wire, so that a roll-out may go on to the next node.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, ValueEnum};
+use tokio::time::timeout;
+
+use crate::{
+    inspect::{
+        DEFAULT_STATE_DIR, Question,
+        socket::{self, InspectError},
+    },
+    readiness::Health,
+};
+
+/// The loop answers within a millisecond, on a starved node within some hundred.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Asks the running speaker of this node whether it is live or ready; ends with 1 if it is not.
+#[derive(Clone, Debug, Args)]
+pub struct CheckArgs {
+    /// What to ask for.
+    #[arg(value_enum)]
+    pub what: What,
+
+    /// The state directory of the running speaker.
+    #[arg(long, env = "HERALD_STATE_DIR", default_value = DEFAULT_STATE_DIR)]
+    pub state_dir: PathBuf,
+}
+
+/// What can be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum What {
+    /// Does its loop answer?
+    Live,
+    /// Does it speak on the wire?
+    Ready,
+}
+
+/// Why a check fails.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckError {
+    /// It could not be asked.
+    #[error(transparent)]
+    Unasked(#[from] InspectError),
+    /// It answers too slowly.
+    #[error("the speaker has not answered within {PATIENCE:?}: its loop is stuck")]
+    Stuck,
+    /// It answers something else.
+    #[error("the speaker's answer makes no sense: {0}")]
+    Unreadable(#[from] serde_json::Error),
+    /// It does not speak.
+    #[error("not ready: {0}")]
+    NotReady(String),
+}
+
+impl CheckArgs {
+    /// Asks, and returns what to print.
+    ///
+    /// # Errors
+    /// If it is not live, or not ready.
+    pub async fn run(&self) -> Result<String, CheckError> {
+        let asked = timeout(PATIENCE, socket::ask(&self.state_dir, Question::Health)).await;
+        let health: Health = serde_json::from_str(&asked.map_err(|_| CheckError::Stuck)??)?;
+        match self.what {
+            What::Live => Ok("live".to_owned()),
+            What::Ready => health.readiness().map_err(CheckError::NotReady),
+        }
+    }
+}

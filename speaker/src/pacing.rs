@@ -1,0 +1,122 @@
+//! How often one object is written, whatever two programs believe. Pure.
+//!
+//! Two writers that contradict each other would go on for ever, at the speed of the API server. So an object may be
+//! written a few times at once, which is more than any change of an address needs, and after that with doubling pauses,
+//! until it has been left alone for a while.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
+
+/// Writes at once: an address that moves is written by its new owner, and once more if the two writes crossed.
+const BURST: u32 = 5;
+/// Pause after the last write of a burst. Doubles with each write.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+/// Longest pause: a status that is contested is at most this old.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// An object that was not written for this long starts with a burst again: twice the longest pause, so that a contest
+/// does not begin from the start each time the longest pause is over.
+const CALM: Duration = Duration::from_secs(60);
+
+/// The writes of the last minute, by object.
+#[derive(Debug)]
+pub(crate) struct Pacing<K> {
+    recent: BTreeMap<K, Recent>,
+    /// Every write of the last minute, oldest first.
+    order: VecDeque<(Duration, K)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Recent {
+    writes: u32,
+    last: Duration,
+}
+
+impl<K> Default for Pacing<K> {
+    fn default() -> Self {
+        Self { recent: BTreeMap::new(), order: VecDeque::new() }
+    }
+}
+
+impl<K: Clone + Ord> Pacing<K> {
+    /// Counts a write of an object, and returns how long the next one has to wait.
+    pub(crate) fn written(&mut self, now: Duration, object: &K) -> Duration {
+        self.forget_calm(now);
+        let recent = self.recent.entry(object.clone()).or_insert(Recent { writes: 0, last: now });
+        recent.writes = recent.writes.saturating_add(1);
+        recent.last = now;
+        self.order.push_back((now, object.clone()));
+        pause_after(recent.writes)
+    }
+
+    fn forget_calm(&mut self, now: Duration) {
+        while let Some((at, object)) = self.order.pop_front_if(|(at, _)| *at + CALM <= now) {
+            if self.recent.get(&object).is_some_and(|recent| recent.last == at) {
+                self.recent.remove(&object);
+            }
+        }
+    }
+}
+
+/// The pause after so many writes of an object.
+fn pause_after(writes: u32) -> Duration {
+    match writes.checked_sub(BURST) {
+        None => Duration::ZERO,
+        // 2^6 x 0.5 s is beyond the longest.
+        Some(over) => (FIRST_PAUSE * (1 << over.min(6))).min(LONGEST_PAUSE),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn s(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    /// Writes an object as often as it may for a while, and returns when.
+    fn contested(pacing: &mut Pacing<&'static str>, from: Duration, lasts: Duration) -> Vec<Duration> {
+        let mut now = from;
+        let mut writes = Vec::new();
+        while now < from + lasts {
+            writes.push(now - from);
+            now += pacing.written(now, &"x").max(Duration::from_millis(10));
+        }
+        writes
+    }
+
+    #[test]
+    fn contested_object_is_written_less_and_less_often() {
+        let mut pacing = Pacing::default();
+        let writes = contested(&mut pacing, s(0), s(120));
+        let pauses: Vec<_> = writes.windows(2).map(|pair| (pair[1] - pair[0]).as_millis()).collect();
+        assert_eq!(pauses[..4], [10; 4], "a burst of five");
+        assert_eq!(pauses[4..], [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000]);
+    }
+
+    #[test]
+    fn contest_goes_on_slowly_for_as_long_as_it_lasts() {
+        let mut pacing = Pacing::default();
+        contested(&mut pacing, s(0), s(3600));
+        assert_eq!(contested(&mut pacing, s(3630), s(60)).len(), 2);
+    }
+
+    #[test]
+    fn object_that_was_left_alone_is_written_at_once() {
+        let mut pacing = Pacing::default();
+        contested(&mut pacing, s(0), s(120));
+        assert_eq!(pacing.written(s(300), &"x"), Duration::ZERO);
+    }
+
+    #[test]
+    fn objects_are_paced_each_for_itself_and_forgotten() {
+        let mut pacing = Pacing::default();
+        for object in 0..10_000 {
+            assert_eq!(pacing.written(s(1), &object), Duration::ZERO);
+        }
+        pacing.written(s(100), &0);
+        assert_eq!((pacing.recent.len(), pacing.order.len()), (1, 1));
+    }
+}
