@@ -51,6 +51,8 @@ pub struct Link {
     pub carrier: bool,
     /// Is it enslaved to a bridge, bond, team or VRF?
     pub enslaved: bool,
+    /// What it carries in a frame, in bytes after the Ethernet header.
+    pub mtu: u32,
     /// The networks of its addresses of global scope.
     pub prefixes: Vec<IpNet>,
     /// These addresses, with the length of the prefix that is on link; lasting ones first.
@@ -83,6 +85,8 @@ pub struct LocalSegment {
     pub index: u32,
     /// Has it carrier?
     pub carrier: bool,
+    /// What it carries in a frame, in bytes after the Ethernet header.
+    pub mtu: u32,
     /// The node's addresses on it of global scope, with their prefix lengths; lasting ones first.
     pub addresses: Vec<IpNet>,
     /// The node's IPv6 link-local address on it.
@@ -150,6 +154,7 @@ pub fn usable(links: &[Link]) -> Vec<LocalSegment> {
             (!segment.prefixes.is_empty()).then_some(LocalSegment {
                 index: link.index,
                 carrier: link.carrier,
+                mtu: link.mtu,
                 addresses,
                 link_local: link.link_local,
                 segment,
@@ -247,7 +252,7 @@ pub(crate) mod tests {
 
     /// With carrier, and no addresses to send from.
     pub(crate) fn local(index: u32, segment: Segment) -> LocalSegment {
-        LocalSegment { index, carrier: true, addresses: vec![], link_local: None, segment }
+        LocalSegment { index, carrier: true, mtu: 1500, addresses: vec![], link_local: None, segment }
     }
 
     fn link(index: u32, name: &str, prefixes: &[&str]) -> Link {
@@ -258,6 +263,7 @@ pub(crate) mod tests {
             up: true,
             carrier: true,
             enslaved: false,
+            mtu: 1500,
             prefixes: prefixes.iter().map(|p| p.parse().unwrap()).collect(),
             addresses: prefixes.iter().map(|p| p.parse().unwrap()).collect(),
             link_local: None,

@@ -225,13 +225,14 @@ fn set(counter: &Counter<u64, AtomicU64>, value: u64) {
     counter.inner().store(value, Ordering::Relaxed);
 }
 
-fn dropped(counters: &Counters) -> [(&'static str, u64); 5] {
+fn dropped(counters: &Counters) -> [(&'static str, u64); 6] {
     [
         ("foreign", counters.foreign),
         ("forged", counters.forged),
         ("replayed", counters.replayed),
         ("malformed", counters.malformed),
         ("unsendable", counters.unsendable),
+        ("unsent", counters.unsent),
     ]
 }
 

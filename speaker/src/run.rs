@@ -2,7 +2,7 @@
 //! done is done. One thread; the machine belongs to the one loop here.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     io,
     net::SocketAddr,
     path::Path,
@@ -12,6 +12,7 @@ use std::{
 
 use herald_observe::{
     ask::{self, Asked},
+    complaint::Complaint,
     log::Log,
     server::{self, Listen, Readiness, Telling},
 };
@@ -40,7 +41,7 @@ use crate::{
     readiness::Health,
     state::{Claims, StateDir, View},
     tell, watch,
-    wire::{Arrival, Body, Segments},
+    wire::{Arrival, Body, SegmentError, Segments},
     writer,
 };
 
@@ -163,6 +164,7 @@ impl RunArgs {
             view: Kept::new(view, VIEW_SETTLE),
             metrics: Metrics::new(env!("CARGO_PKG_VERSION")),
             post,
+            unsent: BTreeMap::new(),
             finished: false,
         };
         tracing::info!("started");
@@ -319,6 +321,8 @@ struct Running {
     view: Kept<Arc<View>>,
     metrics: Metrics,
     post: Post,
+    /// What was said of frames that could not be sent, by segment.
+    unsent: BTreeMap<u32, Complaint>,
     finished: bool,
 }
 
@@ -399,14 +403,13 @@ impl Running {
                     }
                 }
                 Output::Hello { segment, from, bytes } => {
-                    if let Err(error) = self.segments.hello(segment, from, &bytes) {
-                        tracing::debug!(%error, "a Hello was not sent");
-                    }
+                    let sent = self.segments.hello(segment, from, &bytes);
+                    self.note_sent(segment, sent.err());
                 }
                 Output::Transmit { segment, frame, purpose } => {
                     // A lost frame is asked for or announced again.
                     match (self.segments.transmit(segment, &frame), purpose) {
-                        (Err(error), _) => tracing::debug!(%error, ?purpose, "a frame was not sent"),
+                        (Err(error), _) => self.note_sent(segment, Some(error)),
                         (Ok(()), Purpose::Answer(address)) => self.metrics.answered(address),
                         (Ok(()), Purpose::Announcement(address)) => self.metrics.announced(address),
                         (Ok(()), Purpose::Question) => {}
@@ -428,8 +431,24 @@ impl Running {
         }
     }
 
+    /// Counts what the kernel refuses to send, and says so once until a Hello of that segment is sent again.
+    fn note_sent(&mut self, segment: u32, refused: Option<SegmentError>) {
+        let complaint = self.unsent.entry(segment).or_default();
+        match refused {
+            Some(error) => {
+                if complaint.is_new(&error.to_string()) {
+                    tracing::warn!(%error, "the kernel refuses to send frames");
+                }
+                self.machine.count_unsent(segment);
+            }
+            None if complaint.is_over() => tracing::info!(segment, "frames are sent again"),
+            None => {}
+        }
+    }
+
     fn open(&mut self, indices: &BTreeSet<u32>) {
         self.segments.retain(|segment| indices.contains(&segment));
+        self.unsent.retain(|segment, _| indices.contains(segment));
         for segment in indices {
             if let Err(error) = self.segments.open(*segment) {
                 tracing::error!(%error, "a segment is neither heard nor spoken to");

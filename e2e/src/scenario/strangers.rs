@@ -10,7 +10,9 @@ use herald_crds::{AddressPool, names};
 use herald_segment::claim::{Birth, Claim, ClaimKey, Digest, Epoch, Reason};
 use herald_segment::mac::MacAddr;
 use herald_segment::node::{Incarnation, NodeName};
-use herald_segment::wire::{Body, Change, ETHERTYPE, Frame, GROUP, Hello, Key, Keyring, Sender, State, VERSION, delta};
+use herald_segment::wire::{
+    Body, Change, ETHERTYPE, Frame, FrameLimit, GROUP, Hello, Key, Keyring, Sender, State, VERSION, delta,
+};
 
 use super::{Expose, Scene};
 use crate::fault::{Fault, Faults, Link};
@@ -197,7 +199,7 @@ impl OtherCluster {
             keys: self.keys.ids().to_vec(),
             heard: Vec::new(),
         };
-        let mut claims = delta(self.name.id(), vec![Change::Claimed(claim)]);
+        let mut claims = delta(FrameLimit::LARGEST, self.name.id(), vec![Change::Claimed(claim)]);
         let claims = claims.pop().context("a frame of claims")?;
         Ok([self.seal(sequence * 2, Body::Hello(hello))?, self.seal(sequence * 2 + 1, Body::Claims(claims))?])
     }

@@ -11,7 +11,7 @@ use crate::{
     node::{Incarnation, NodeId, NodeName},
     timers::Timers,
     view::{Shutdown, Station, Vip},
-    wire::Keyring,
+    wire::{FrameLimit, Keyring},
 };
 
 /// What a segment is made for.
@@ -77,6 +77,8 @@ pub enum Input {
     Keys(Arc<Keyring>),
     /// The link has, or has no, carrier. It is taken to be up at the start.
     Carrier(bool),
+    /// How long frames on the link may be. They are taken to be of any length at the start.
+    FrameLimit(FrameLimit),
     /// The node's own addresses on the segment have changed.
     Interface {
         /// Link-layer address.
@@ -235,4 +237,6 @@ pub struct Counters {
     pub malformed: u64,
     /// Not sent, because nobody would understand them.
     pub unsendable: u64,
+    /// Frames that the kernel refused to send: too long for the link, or no link.
+    pub unsent: u64,
 }

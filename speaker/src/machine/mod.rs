@@ -273,6 +273,13 @@ impl Machine {
         self.cluster.is_listed().then(|| self.cluster.saved(self.keys.as_ref().map(|keys| keys.current().clone())))
     }
 
+    /// Counts a frame that the kernel refused to send.
+    pub fn count_unsent(&mut self, segment: u32) {
+        if let Some(local) = self.segments.get_mut(&segment) {
+            local.machine.count_unsent();
+        }
+    }
+
     /// What the kubelet's probes ask for.
     pub fn health(&self, now: Duration) -> Health {
         let joining = self.segments.values().filter_map(|local| {

@@ -7,6 +7,7 @@ use herald_segment::{
     mac::MacAddr,
     node::{Incarnation, NodeName},
     view::{self, Station},
+    wire::FrameLimit,
 };
 
 use super::{ClusterKeys, Local, Machine, Now, Output, status};
@@ -52,6 +53,7 @@ impl Machine {
         };
         let restored = self.claims.remove(&interface.segment.interface).map(|claims| (claims, self.same_boot));
         let mut machine = Segment::new(now.monotonic, config, keys, restored);
+        machine.handle(now.monotonic, SegmentInput::FrameLimit(FrameLimit::of_mtu(interface.mtu)));
         if !interface.carrier {
             machine.handle(now.monotonic, SegmentInput::Carrier(false));
         }
@@ -176,6 +178,9 @@ fn update(now: Now, local: &mut Local, interface: LocalSegment) {
     let (mac, address) = of(&interface);
     if of(&local.interface) != (mac, address) {
         local.machine.handle(now.monotonic, SegmentInput::Interface { mac, address });
+    }
+    if local.interface.mtu != interface.mtu {
+        local.machine.handle(now.monotonic, SegmentInput::FrameLimit(FrameLimit::of_mtu(interface.mtu)));
     }
     if local.interface.carrier != interface.carrier {
         local.machine.handle(now.monotonic, SegmentInput::Carrier(interface.carrier));

@@ -15,14 +15,18 @@ use netlink_packet_route::{
 
 use crate::interfaces::Link;
 
+/// The MTU of Ethernet, where the kernel says nothing (it always does).
+const ETHERNET_MTU: u32 = 1500;
+
 /// Reads a link, without addresses and routes. One without a name cannot be.
 pub(super) fn link(message: &LinkMessage) -> Option<Link> {
-    let (mut name, mut address, mut enslaved) = (None, None, false);
+    let (mut name, mut address, mut enslaved, mut mtu) = (None, None, false, None);
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(value) => name = Some(value.clone()),
             LinkAttribute::Address(bytes) => address = <[u8; 6]>::try_from(bytes.as_slice()).ok().map(MacAddr),
             LinkAttribute::Controller(master) => enslaved = *master != 0,
+            LinkAttribute::Mtu(bytes) => mtu = Some(*bytes),
             _ => {}
         }
     }
@@ -34,6 +38,7 @@ pub(super) fn link(message: &LinkMessage) -> Option<Link> {
         // IFF_RUNNING: with carrier, and not dormant as before 802.1X has let it in (RFC 2863 operational state).
         carrier: message.header.flags.contains(LinkFlags::Running),
         enslaved,
+        mtu: mtu.unwrap_or(ETHERNET_MTU),
         prefixes: Vec::new(),
         addresses: Vec::new(),
         link_local: None,
@@ -182,7 +187,12 @@ mod tests {
 
     #[test]
     fn a_link_is_read() {
-        let attributes = vec![name(), LinkAttribute::Address(vec![2, 0, 0, 0, 0, 1]), LinkAttribute::Controller(7)];
+        let attributes = vec![
+            name(),
+            LinkAttribute::Address(vec![2, 0, 0, 0, 0, 1]),
+            LinkAttribute::Controller(7),
+            LinkAttribute::Mtu(1300),
+        ];
         let message = link_message(LinkFlags::Up | LinkFlags::Running, LinkLayerType::Ether, attributes);
         let expected = Link {
             index: 2,
@@ -191,6 +201,7 @@ mod tests {
             up: true,
             carrier: true,
             enslaved: true,
+            mtu: 1300,
             prefixes: vec![],
             addresses: vec![],
             link_local: None,

@@ -81,14 +81,14 @@ impl Segment {
         let mut mentions = Vec::new();
         for (id, peer) in self.peers.iter() {
             known += usize::from(peer.speaks() || peer.pending.is_some());
-            let wants_claims = self.lacking.contains(&id);
+            let wants_claims = self.lacking.contains_key(&id);
             let suspected = self.is_suspected(now, id, peer);
             mentions.extend(peer.mention(id, wants_claims, suspected));
         }
         mentions.sort_unstable_by_key(|mention| mention.place());
         self.hello.interval = self.config.timers.interval(known);
         let mut hello = self.empty_hello(now);
-        let capacity = wire::heard_capacity(&hello).max(1);
+        let capacity = wire::heard_capacity(self.frame_limit, &hello).max(1);
         let burst = if now < self.hello.regular { 1 } else { BURST };
         let mut said = mentions.chunks(capacity).take(burst).peekable();
         loop {
@@ -209,7 +209,7 @@ impl Segment {
     pub(super) fn hello_received(&mut self, now: Duration, sender: Sender, hello: &Hello) {
         let id = sender.node;
         // A set that has become empty keeps a node of its tree, which lies elsewhere in memory.
-        let lacking = !self.lacking.is_empty() && self.lacking.contains(&id);
+        let lacking = !self.lacking.is_empty() && self.lacking.contains_key(&id);
         if self.peers.hears_again(now, sender, hello) {
             self.count_hello();
             if lacking || !hello.heard.is_empty() {
@@ -281,8 +281,8 @@ impl Segment {
     /// What the Hello of a peer says of others, and of its claims.
     fn claims_and_entries_received(&mut self, now: Duration, id: NodeId, hello: &Hello) {
         self.entries_received(now, id, &hello.heard);
-        self.compare_claims(id, hello.state, hello.claims);
-        if self.lacking.contains(&id) {
+        self.compare_claims(now, id, hello.state, hello.claims);
+        if self.lacking.contains_key(&id) {
             self.hasten_hello_in_a_crowd(now);
         }
     }

@@ -95,7 +95,7 @@ impl Segment {
             missing += usize::from(peer.rest.station.is_some() && !peer.speaks());
             if let Some(run) = peer.run.as_ref().filter(|_| peer.speaks()) {
                 // Who counts this node has told it before what it remembers of its claims.
-                if !run.counts_me || self.lacking.contains(&id) {
+                if !run.counts_me || self.lacking.contains_key(&id) {
                     return false;
                 }
                 heard += 1;
@@ -192,7 +192,7 @@ impl Segment {
         let Some((since, until)) = self.stall.as_ref().map(|stall| (stall.since, stall.until)) else { return };
         let mut heard_all = true;
         for (id, peer) in self.peers.iter().filter(|(_, peer)| peer.speaks()) {
-            heard_all &= !self.lacking.contains(&id) && peer.run.as_ref().is_some_and(|run| run.heard() > since);
+            heard_all &= !self.lacking.contains_key(&id) && peer.run.as_ref().is_some_and(|run| run.heard() > since);
         }
         if now >= until || heard_all && self.peers.speaking() > 0 {
             self.stall = None;

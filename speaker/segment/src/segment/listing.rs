@@ -40,19 +40,21 @@ impl FullList {
 impl Segment {
     /// Compares what this node knows of a peer's claims with the state and the digest of its last Hello. A peer that
     /// listens claims nothing yet; what its last run claimed stays as it is until then.
-    pub(super) fn compare_claims(&mut self, id: NodeId, state: State, claimed: Digest) {
+    ///
+    /// When no peer's claims are lacking any more, addresses that seemed vacant are looked at again.
+    pub(super) fn compare_claims(&mut self, now: Duration, id: NodeId, state: State, claimed: Digest) {
         let claims = state != State::Listening && self.peers.get(id).is_some_and(Peer::speaks);
         if claims && claimed != self.book.digest(id) && !self.breaks(Mutation::IgnoreDigests) {
-            self.lacking.insert(id);
-        } else {
-            self.lacking.remove(&id);
+            self.lacking.entry(id).or_insert(now);
+        } else if self.lacking.remove(&id).is_some() && self.lacking.is_empty() {
+            self.evaluate_contended(now);
         }
     }
 
     /// Sends this node's changed claims.
     pub(super) fn send_changes(&mut self, now: Duration) {
         for (subject, changes) in std::mem::take(&mut self.covered_changes) {
-            for claims in wire::delta(subject, changes.into_values().collect()) {
+            for claims in wire::delta(self.frame_limit, subject, changes.into_values().collect()) {
                 self.send(Body::Claims(claims));
             }
         }
@@ -60,7 +62,7 @@ impl Segment {
             return;
         }
         let changes = std::mem::take(&mut self.changes);
-        for claims in wire::delta(self.id, changes.into_values().collect()) {
+        for claims in wire::delta(self.frame_limit, self.id, changes.into_values().collect()) {
             self.send(Body::Claims(claims));
         }
         if let Some(list) = self.full_list.take() {
@@ -85,12 +87,12 @@ impl Segment {
         while let Some((_, address, ())) = self.repeats.pop_due(now) {
             changes.extend(self.book.of(self.id, address).map(|claim| Change::Claimed(*claim)));
         }
-        if changes.len() > PART * wire::changes_per_frame() {
+        if changes.len() > PART * wire::changes_per_frame(self.frame_limit) {
             // So many go out in parts.
             self.begin_full_list(now);
             return;
         }
-        for claims in wire::delta(self.id, changes) {
+        for claims in wire::delta(self.frame_limit, self.id, changes) {
             self.send(Body::Claims(claims));
         }
     }
@@ -104,10 +106,11 @@ impl Segment {
         let next = now.max(self.full_list_sent + self.interval() / TRIGGERED_GAP_DIVISOR);
         let claimed = self.book.range(self.id, ..).map(|claim| Change::Claimed(*claim));
         let gone = self.deleted.iter().map(|(address, birth)| withdrawn(address, *birth, true));
-        let mut frames: VecDeque<Claims> = wire::full_list(self.id, gone.chain(claimed).collect()).into();
+        let mut frames: VecDeque<Claims> =
+            wire::full_list(self.frame_limit, self.id, gone.chain(claimed).collect()).into();
         // Who has just come does not know what silent nodes own.
         for silent in &self.covers {
-            frames.extend(wire::delta(*silent, self.claims_of(*silent)));
+            frames.extend(wire::delta(self.frame_limit, *silent, self.claims_of(*silent)));
         }
         self.full_list = Some(FullList { frames, next });
         // It says them all once more.
@@ -144,7 +147,7 @@ impl Segment {
 
     /// Says what a node claims, in its stead.
     pub(super) fn say_all_for(&mut self, subject: NodeId) {
-        for claims in wire::delta(subject, self.claims_of(subject)) {
+        for claims in wire::delta(self.frame_limit, subject, self.claims_of(subject)) {
             self.send(Body::Claims(claims));
         }
     }
@@ -263,7 +266,7 @@ impl Segment {
         }
         let run = self.peers.get(id).and_then(|peer| peer.run.as_ref());
         if let Some((state, claimed)) = run.map(|run| (run.state, run.said().digest)) {
-            self.compare_claims(id, state, claimed);
+            self.compare_claims(now, id, state, claimed);
         } else {
             self.lacking.remove(&id);
         }

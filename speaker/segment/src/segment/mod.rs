@@ -35,7 +35,7 @@ use crate::{
     timers::{self, VIEW_FRESH},
     types::{Config, Counters, Event, Input, Neighbour, Output, SavedState},
     view::Vip,
-    wire::{Body, Change, Frame, Keyring, Rejected, State},
+    wire::{Body, Change, Frame, FrameLimit, Keyring, Rejected, State},
 };
 use hearing::Hearing;
 use hello::{HelloClock, Voice};
@@ -61,11 +61,13 @@ pub struct Segment {
     called: Duration,
     state: State,
     carrier: bool,
+    /// What its link carries.
+    frame_limit: FrameLimit,
 
     peers: Peers,
     book: ClaimBook,
-    /// Peers some of whose claims this node does not know.
-    lacking: BTreeSet<NodeId>,
+    /// Peers some of whose claims this node does not know, and since when.
+    lacking: BTreeMap<NodeId, Duration>,
     vips: BTreeMap<IpAddr, Arc<Vip>>,
     /// Has the API (or the saved state) said which nodes are on the segment?
     stations_known: bool,
@@ -146,9 +148,10 @@ impl Segment {
             called: now,
             state: State::Listening,
             carrier: true,
+            frame_limit: FrameLimit::LARGEST,
             peers: Peers::default(),
             book: ClaimBook::default(),
-            lacking: BTreeSet::new(),
+            lacking: BTreeMap::new(),
             vips: BTreeMap::new(),
             stations_known: false,
             neighbours: Arc::from([]),
@@ -223,6 +226,7 @@ impl Segment {
                 self.voice = None;
             }
             Input::Carrier(carrier) => self.carrier_changed(now, carrier),
+            Input::FrameLimit(limit) => self.frame_limit = limit,
             Input::Interface { mac, address } => self.interface_changed(now, mac, address),
             Input::Neighbours(neighbours) => self.neighbours = neighbours,
             Input::Evidence => self.evidence(now),
@@ -363,6 +367,11 @@ impl Segment {
             claims: self.book.range(self.id, ..).copied().collect(),
             floors: self.floors.iter().map(|(address, (birth, epoch))| (*address, *birth, *epoch)).collect(),
         }
+    }
+
+    /// Counts a frame that the kernel refused to send.
+    pub fn count_unsent(&mut self) {
+        self.counters.unsent += 1;
     }
 
     /// Frames sent, taken in and dropped.

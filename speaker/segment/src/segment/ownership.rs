@@ -323,10 +323,25 @@ impl Segment {
             self.hearing.restart(now);
             return;
         }
+        if reason == Reason::Vacant && holder.is_none() && known {
+            // A claim that this node does not know may be on it. (Who has a new address answers the enquiries.)
+            if let Some(until) = self.lacks_claims_until(now) {
+                self.turns.set(until, address, ());
+                return;
+            }
+        }
         if holder.is_none() && !known && !self.is_free(now, address) {
             return;
         }
         self.claim(now, address, reason);
+    }
+
+    /// Returns until when an address may seem vacant because a claim on it has not come through: while a peer that speaks
+    /// has claims which this node does not know, for as long as cover lasts at most. (A frame may be too long for the
+    /// path, time after time.)
+    fn lacks_claims_until(&self, now: Duration) -> Option<Duration> {
+        let until = self.lacking.values().map(|since| *since + COVER_MAX).max();
+        until.filter(|until| *until > now && !self.breaks(Mutation::IgnoreDigests))
     }
 
     fn has_restarted_candidate(&self, vip: &Vip) -> bool {

@@ -73,7 +73,7 @@ impl Segment {
             incarnation: last.map(|(incarnation, _)| format!("{incarnation:?}")),
             mac: peer.mac().map(|mac| mac.to_string()),
             claims: self.book.addresses_of(id).count(),
-            lacking: self.lacking.contains(&id),
+            lacking: self.lacking.contains_key(&id),
             kernel,
             covered_by: self.covered_by(now, id, peer),
         }

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::{
-    Change, Claims, MAX_FRAME,
+    Change, Claims, FrameLimit,
     bytes::{Flaw, MAX_ADDRESS, Reader, address_len, put_address},
     envelope::ENVELOPE,
 };
@@ -28,7 +28,9 @@ const COVER: u8 = 1;
 const MAX_FIXED: usize = 8 + 1 + 2 * MAX_ADDRESS + 2;
 
 /// Bytes for changes in one frame, whatever its range.
-const ROOM: usize = MAX_FRAME - ENVELOPE - MAX_FIXED;
+const fn room(limit: FrameLimit) -> usize {
+    limit.bytes() - ENVELOPE - MAX_FIXED
+}
 
 /// Kind, flags (1 each), birth (8).
 const WITHDRAWAL: usize = 2 + 8;
@@ -37,8 +39,8 @@ const WITHDRAWAL: usize = 2 + 8;
 const CLAIM: usize = WITHDRAWAL + 4 + 8 + 1;
 
 /// How many changes fit into any frame, whatever they are: claims of IPv6 addresses, with a range, are the longest.
-pub const fn changes_per_frame() -> usize {
-    ROOM / (CLAIM + MAX_ADDRESS)
+pub const fn changes_per_frame(limit: FrameLimit) -> usize {
+    room(limit) / (CLAIM + MAX_ADDRESS)
 }
 
 const fn length(change: &Change) -> usize {
@@ -50,17 +52,17 @@ const fn length(change: &Change) -> usize {
 
 /// What has changed of a subject's claims, in as few frames as it takes. Of several changes of one address the last
 /// counts.
-pub fn delta(subject: NodeId, mut changes: Vec<Change>) -> Vec<Claims> {
+pub fn delta(limit: FrameLimit, subject: NodeId, mut changes: Vec<Change>) -> Vec<Claims> {
     sort(&mut changes);
-    split(changes).into_iter().map(|changes| Claims { subject, range: None, changes }).collect()
+    split(limit, changes).into_iter().map(|changes| Claims { subject, range: None, changes }).collect()
 }
 
 /// All there is to say about a subject's claims, as frames whose ranges follow each other without a gap from the lowest
 /// IPv4 to the highest IPv6 address: whoever has them all knows every claim of the subject, and each of them is of use
 /// without the others. At least one frame, also for no claims.
-pub fn full_list(subject: NodeId, mut changes: Vec<Change>) -> Vec<Claims> {
+pub fn full_list(limit: FrameLimit, subject: NodeId, mut changes: Vec<Change>) -> Vec<Claims> {
     sort(&mut changes);
-    let mut parts = split(changes);
+    let mut parts = split(limit, changes);
     if parts.is_empty() {
         parts.push(Vec::new());
     }
@@ -88,7 +90,7 @@ fn sort(changes: &mut Vec<Change>) {
 }
 
 /// Parts that fit into a frame each.
-fn split(changes: Vec<Change>) -> Vec<Vec<Change>> {
+fn split(limit: FrameLimit, changes: Vec<Change>) -> Vec<Vec<Change>> {
     let mut parts: Vec<Vec<Change>> = Vec::new();
     let mut left = 0;
     for change in changes {
@@ -97,7 +99,7 @@ fn split(changes: Vec<Change>) -> Vec<Vec<Change>> {
             Some(part) => part.push(change),
             None => {
                 parts.push(vec![change]);
-                left = ROOM;
+                left = room(limit);
             }
         }
         left -= length;

@@ -3,7 +3,7 @@
 use std::{str, time::Duration};
 
 use super::{
-    Heard, Hello, Kernel, KeyId, Keyring, MAX_FRAME, Sender, State,
+    FrameLimit, Heard, Hello, Kernel, KeyId, Keyring, Sender, State,
     bytes::{Flaw, Reader, address_len, put_address, whole_millis},
     envelope::ENVELOPE,
 };
@@ -32,13 +32,13 @@ const FIXED: usize = 3 + 2 + 8 + 2 + 12 + 6 + 3;
 /// Node, incarnation, sequence (8 each), age, kernel (2 each), flags (1).
 const HEARD: usize = 3 * 8 + 2 * 2 + 1;
 
-/// How many heard entries fit into a Hello beside the rest. At the least 34: with a name of 253 bytes, an IPv6 address
-/// and four keys.
-pub fn heard_capacity(hello_without_heard: &Hello) -> usize {
+/// How many heard entries fit into a Hello beside the rest. At the least 34, where the link carries the longest frame:
+/// with a name of 253 bytes, an IPv6 address and four keys.
+pub fn heard_capacity(limit: FrameLimit, hello_without_heard: &Hello) -> usize {
     let Hello { name, address, keys, .. } = hello_without_heard;
     let rest = ENVELOPE + FIXED + name.as_str().len() + address.map_or(1, address_len) + keys.len() * size_of::<u64>();
     // The number of entries has one byte.
-    (MAX_FRAME.saturating_sub(rest) / HEARD).min(u8::MAX.into())
+    (limit.bytes().saturating_sub(rest) / HEARD).min(u8::MAX.into())
 }
 
 /// Appends a Hello.

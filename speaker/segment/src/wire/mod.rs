@@ -34,6 +34,30 @@ const OLDEST: u8 = 1;
 /// The longest frame, in bytes after the Ethernet header. Below 1,450: what VXLAN leaves of a 1,500-byte wire.
 pub const MAX_FRAME: usize = 1400;
 
+/// The longest frame that a link carries, in bytes after the Ethernet header: at most [`MAX_FRAME`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FrameLimit(usize);
+
+impl FrameLimit {
+    /// That of a link with an MTU of [`MAX_FRAME`] or more.
+    pub const LARGEST: Self = Self(MAX_FRAME);
+
+    /// What every link carries on which IPv4 hosts need not fragment what each of them has to take (RFC 791, section
+    /// 3.1). A Hello with the longest name, four keys and a heard entry is shorter.
+    const SMALLEST: usize = 576;
+
+    /// That of a link with this MTU, in bytes. A frame that is sent over several links, the shortest of which is not this
+    /// node's own, may be lost all the same.
+    pub fn of_mtu(mtu: u32) -> Self {
+        Self(usize::try_from(mtu).unwrap_or(MAX_FRAME).clamp(Self::SMALLEST, MAX_FRAME))
+    }
+
+    /// In bytes.
+    pub const fn bytes(self) -> usize {
+        self.0
+    }
+}
+
 /// Who sent a frame, and which.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sender {

@@ -105,6 +105,8 @@ pub struct Bus {
     pub loses: Option<Losses>,
     /// The switch drops the protocol, and passes everything else.
     pub drops_protocol: bool,
+    /// Longer frames of the protocol are lost.
+    pub carries: usize,
     /// Every event, with its time and node.
     pub events: Vec<(Duration, usize, Event)>,
     /// Announcements: time, node, address.
@@ -129,6 +131,7 @@ impl Bus {
             mute: BTreeSet::new(),
             loses: None,
             drops_protocol: false,
+            carries: usize::MAX,
             events: Vec::new(),
             announced: Vec::new(),
             suspicions: Vec::new(),
@@ -307,6 +310,7 @@ impl Bus {
             let mine = Some((own_address(node), mac(node)));
             let traffic = match output {
                 Output::Send(_) if self.drops_protocol => continue,
+                Output::Send(bytes) if bytes.len() > self.carries => continue,
                 Output::Send(bytes) => {
                     if let Body::Hello(hello) = keyring().open(&bytes).unwrap().body {
                         let suspects = hello.heard.iter().filter(|heard| heard.suspect);

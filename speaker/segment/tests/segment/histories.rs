@@ -1,7 +1,7 @@
 //! Short histories of a few nodes: what the protocol promises, one fault at a time.
 
 use crate::bus::{Bus, Losses, address, mac, ms, name, stations};
-use herald_segment::{Event, Input, claim::Reason, mac::MacAddr, view::Shutdown};
+use herald_segment::{Event, Input, claim::Reason, mac::MacAddr, view::Shutdown, wire::FrameLimit};
 
 #[test]
 fn the_first_candidate_announces_after_asking_whether_the_address_is_free() {
@@ -476,4 +476,52 @@ fn node_heard_one_way_that_leaves_the_api_is_asked_for_nothing() {
     bus.publish(address(2), 1, &[(3, 0), (2, 0)]);
     bus.run(ms(2000));
     assert_eq!(bus.answers(address(2)), [(3, mac(3))], "the others are at work");
+}
+
+/// Sixty addresses on node1, all announced; then node2 restarts as a new pod, on links with an MTU of 1,300.
+fn replaced_on_short_links(limit: Option<FrameLimit>) -> Bus {
+    let mut bus = Bus::new(3);
+    bus.run(ms(1000));
+    let order: Vec<_> = (1..=3).map(|node| (node, 0)).collect();
+    for last in 1..=60 {
+        bus.publish(address(last), 1, &order);
+    }
+    bus.run(ms(5000));
+    for last in 1..=60 {
+        bus.publish_announced(address(last), 1, &order, Some(1));
+    }
+    bus.carries = 1300;
+    for node in limit.map(|_| 1..=3).into_iter().flatten() {
+        bus.tell(node, Input::FrameLimit(FrameLimit::of_mtu(1300)));
+    }
+    bus.kill(2);
+    bus.run(ms(500));
+    bus.start(2, None);
+    if let Some(limit) = limit {
+        bus.tell(2, Input::FrameLimit(limit));
+    }
+    bus.run(ms(60_000));
+    bus
+}
+
+fn addresses_of_node1(bus: &Bus) -> usize {
+    (1..=60).filter(|last| bus.answers(address(*last)) == [(1, mac(1))]).count()
+}
+
+#[test]
+fn claims_fit_the_frames_of_a_short_link() {
+    let mut bus = replaced_on_short_links(Some(FrameLimit::of_mtu(1300)));
+    assert_eq!(addresses_of_node1(&bus), 60);
+    bus.kill(1);
+    bus.run(ms(1000));
+    let covered = (1..=60).filter(|last| bus.reached(address(*last)) == Some(1)).count();
+    assert_eq!(covered, 60, "node2 has learned all of them, and covers as node3 does");
+}
+
+/// The links are shorter than the node knows (a tunnel on the way): a peer's claims that do not come through are taken to
+/// be on what seems vacant.
+#[test]
+fn claims_that_do_not_come_through_make_nothing_vacant() {
+    let bus = replaced_on_short_links(None);
+    assert_eq!(addresses_of_node1(&bus), 60, "claims: {:?}", bus.claims_since(ms(7000)));
 }

@@ -11,7 +11,7 @@ use herald_segment::{
     mac::MacAddr,
     node::{Incarnation, NodeId, NodeName},
     wire::{
-        Body, Change, Claims, Frame, Heard, Hello, Kernel, KeyId, MAX_FRAME, SealError, Sender, State,
+        Body, Change, Claims, Frame, FrameLimit, Heard, Hello, Kernel, KeyId, MAX_FRAME, SealError, Sender, State,
         changes_per_frame, heard_capacity, version_for,
     },
 };
@@ -99,16 +99,18 @@ fn changes() -> impl Strategy<Value = Change> {
 }
 
 fn claims() -> impl Strategy<Value = Body> {
-    (any::<u64>(), vec(changes(), 0..=changes_per_frame()), any::<bool>()).prop_map(|(subject, changes, exhaustive)| {
-        let by_address: BTreeMap<IpAddr, Change> =
-            changes.into_iter().map(|change| (change.address(), change)).collect();
-        let ends = by_address.keys().next().copied().zip(by_address.keys().next_back().copied());
-        Body::Claims(Claims {
-            subject: NodeId(subject),
-            range: ends.filter(|_| exhaustive),
-            changes: by_address.into_values().collect(),
-        })
-    })
+    (any::<u64>(), vec(changes(), 0..=changes_per_frame(FrameLimit::LARGEST)), any::<bool>()).prop_map(
+        |(subject, changes, exhaustive)| {
+            let by_address: BTreeMap<IpAddr, Change> =
+                changes.into_iter().map(|change| (change.address(), change)).collect();
+            let ends = by_address.keys().next().copied().zip(by_address.keys().next_back().copied());
+            Body::Claims(Claims {
+                subject: NodeId(subject),
+                range: ends.filter(|_| exhaustive),
+                changes: by_address.into_values().collect(),
+            })
+        },
+    )
 }
 
 /// Any frame a speaker may send.
@@ -173,7 +175,7 @@ fn the_longest_hello_fits() {
     let mut longest = hello(&"n".repeat(NodeName::MAX_LEN));
     longest.address = Some(address("2001:db8::1"));
     longest.keys = (0..4).map(|from| key(from).id()).collect();
-    longest.heard = (0..heard_capacity(&longest) as u64).map(heard).collect();
+    longest.heard = (0..heard_capacity(FrameLimit::LARGEST, &longest) as u64).map(heard).collect();
     assert_eq!(longest.heard.len(), 34);
     let bytes = seal(&frame(Body::Hello(longest.clone())));
     assert!((MAX_FRAME - 28..=MAX_FRAME).contains(&bytes.len()), "{} bytes", bytes.len());
@@ -186,7 +188,7 @@ fn the_longest_hello_fits() {
 #[test]
 fn the_shortest_hello_says_the_most_about_others() {
     let mut shortest = Hello { address: None, ..hello("n") };
-    shortest.heard = (0..heard_capacity(&shortest) as u64).map(heard).collect();
+    shortest.heard = (0..heard_capacity(FrameLimit::LARGEST, &shortest) as u64).map(heard).collect();
     assert_eq!(shortest.heard.len(), 44);
     assert!(seal(&frame(Body::Hello(shortest))).len() <= MAX_FRAME);
 }
@@ -199,7 +201,7 @@ fn the_longest_changes_fit() {
         let range = Some((changes[0].address(), changes[n - 1].address()));
         Body::Claims(Claims { subject: NodeId(1), range, changes })
     };
-    let most = changes_per_frame();
+    let most = changes_per_frame(FrameLimit::LARGEST);
     assert_eq!(most, 32);
     assert!(seal(&frame(body(most))).len() <= MAX_FRAME);
     let refused = ring().seal(key_id(), 1, &frame(body(most + 1)));

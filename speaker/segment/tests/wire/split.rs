@@ -8,7 +8,7 @@ use std::{
 use herald_segment::{
     claim::Birth,
     node::NodeId,
-    wire::{Body, Change, Claims, MAX_FRAME, changes_per_frame, delta, full_list},
+    wire::{Body, Change, Claims, FrameLimit, MAX_FRAME, changes_per_frame, delta, full_list},
 };
 use proptest::{collection::vec, prelude::*};
 use test_case::test_case;
@@ -50,7 +50,7 @@ fn all(claims: &[Claims]) -> Vec<Change> {
 #[test_case(v6, 10_000, 313; "10_000 IPv6")]
 fn a_full_list(change: fn(u32) -> Change, count: u32, expected: usize) {
     let changes: Vec<Change> = (0..count).map(change).collect();
-    let frames = full_list(SUBJECT, changes.clone());
+    let frames = full_list(FrameLimit::LARGEST, SUBJECT, changes.clone());
     assert_eq!(frames.len(), expected);
     assert_eq!(all(&frames), changes);
     assert!(is_bounded(&frames));
@@ -58,31 +58,34 @@ fn a_full_list(change: fn(u32) -> Change, count: u32, expected: usize) {
 
 #[test]
 fn no_changes_are_no_frame() {
-    assert_eq!(delta(SUBJECT, Vec::new()), []);
+    assert_eq!(delta(FrameLimit::LARGEST, SUBJECT, Vec::new()), []);
 }
 
 #[test]
 fn no_claims_are_a_list_all_the_same() {
     let nothing = Claims { subject: SUBJECT, range: Some((LOWEST, HIGHEST)), changes: Vec::new() };
-    assert_eq!(full_list(SUBJECT, Vec::new()), [nothing]);
+    assert_eq!(full_list(FrameLimit::LARGEST, SUBJECT, Vec::new()), [nothing]);
 }
 
 #[test]
 fn the_last_of_several_changes_of_an_address_counts() {
     let changes = vec![withdrawn("192.0.2.9"), withdrawn("10.0.0.1"), v4(1), withdrawn("192.0.2.1")];
     let expected = vec![v4(1), withdrawn("192.0.2.1"), withdrawn("192.0.2.9")];
-    assert_eq!(delta(SUBJECT, changes), [Claims { subject: SUBJECT, range: None, changes: expected }]);
+    assert_eq!(
+        delta(FrameLimit::LARGEST, SUBJECT, changes),
+        [Claims { subject: SUBJECT, range: None, changes: expected }]
+    );
 }
 
 /// The boundary between the families lies within a list.
 #[test]
 fn ranges_meet_across_the_families() {
     let changes: Vec<Change> = (0..40).map(v4).chain((0..32).map(v6)).collect();
-    let frames = full_list(SUBJECT, changes);
+    let frames = full_list(FrameLimit::LARGEST, SUBJECT, changes);
     let ranges: Vec<_> = frames.iter().filter_map(|claims| claims.range).collect();
     assert_eq!(ranges.len(), 2);
     assert!(meet(ranges[0].1, ranges[1].0), "{ranges:?}");
-    let at_the_boundary = full_list(SUBJECT, (0..46).map(v4).chain([withdrawn("::")]).collect());
+    let at_the_boundary = full_list(FrameLimit::LARGEST, SUBJECT, (0..46).map(v4).chain([withdrawn("::")]).collect());
     assert_eq!(at_the_boundary[0].range, Some((LOWEST, address("255.255.255.255"))));
     assert_eq!(at_the_boundary[1].range, Some((address("::"), HIGHEST)));
 }
@@ -109,7 +112,7 @@ proptest! {
     #[test]
     fn ranges_hold_every_address_once(changes in vec(anything(), 0..300)) {
         let addresses: BTreeSet<IpAddr> = changes.iter().map(Change::address).collect();
-        let frames = full_list(SUBJECT, changes.clone());
+        let frames = full_list(FrameLimit::LARGEST, SUBJECT, changes.clone());
         prop_assert!(is_bounded(&frames));
         prop_assert!(frames.iter().all(|claims| claims.subject == SUBJECT));
         prop_assert!(all(&frames).iter().map(Change::address).eq(addresses.iter().copied()));
@@ -120,12 +123,26 @@ proptest! {
             prop_assert!(meet(pair[0].1, pair[1].0), "{:?}", pair);
         }
 
-        let deltas = delta(SUBJECT, changes);
+        let deltas = delta(FrameLimit::LARGEST, SUBJECT, changes);
         prop_assert!(is_bounded(&deltas));
         prop_assert_eq!(all(&deltas), all(&frames));
         // Every frame but the last is as full as it can be.
         for claims in deltas.iter().rev().skip(1) {
-            prop_assert!(claims.changes.len() >= changes_per_frame());
+            prop_assert!(claims.changes.len() >= changes_per_frame(FrameLimit::LARGEST));
         }
+    }
+}
+
+#[test_case(576, 17; "the shortest")]
+#[test_case(1300, 42)]
+#[test_case(1400, 46; "the longest frame")]
+#[test_case(9000, 46; "a jumbo frame is not used")]
+#[test_case(68, 17; "shorter than any that is used")]
+fn claims_fit_the_link(mtu: u32, per_frame: usize) {
+    let limit = FrameLimit::of_mtu(mtu);
+    let frames = full_list(limit, SUBJECT, (0..200).map(v4).collect());
+    assert_eq!(frames[0].changes.len(), per_frame);
+    for claims in frames {
+        assert!(seal(&frame(Body::Claims(claims))).len() <= limit.bytes());
     }
 }

@@ -84,7 +84,7 @@ fn interfaces(name: &str) -> Interfaces {
     let mut segment = segment("eth0", name.bytes().last().unwrap(), "192.0.2.0/24");
     segment.address = Some(own.into());
     let addresses = vec![format!("{own}/24").parse().unwrap()];
-    let local = LocalSegment { index: ETH0, carrier: true, addresses, link_local: None, segment };
+    let local = LocalSegment { index: ETH0, carrier: true, mtu: 1500, addresses, link_local: None, segment };
     Interfaces { segments: vec![local], warnings: vec![] }
 }
 
