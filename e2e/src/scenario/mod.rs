@@ -117,10 +117,10 @@ pub fn all() -> Vec<Scenario> {
         alone("failover-speaker", "speakers fail, nobody notices", 120, failover::speaker),
         alone("failover-power", "nodes lose power, others take over", 120, failover::power),
         alone("failover-wire", "the network fails in part or as a whole", 180, failover::wire),
-        alone("failover-api", "faults while the API server is away", 120, failover::api),
+        alone("failover-api", "faults while the API server is away", 150, failover::api),
         alone("failover-endpoints", "endpoints come and go, no connection is lost", 120, failover::endpoints),
         alone("failover-updates", "what answers is replaced, no request fails", 120, failover::updates),
-        alone("failover-moves", "planned moves lose no connection", 120, failover::moves),
+        alone("failover-moves", "planned moves lose no connection", 150, failover::moves),
         alone("uninstall", "the documented command leaves nothing behind", 60, uninstall::run),
         alone(
             "uninstall-without-controller",
