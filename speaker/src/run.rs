@@ -2,7 +2,7 @@
 //! done is done. One thread; the machine belongs to the one loop here.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     io,
     net::SocketAddr,
     path::Path,
@@ -12,7 +12,6 @@ use std::{
 
 use herald_observe::{
     ask::{self, Asked},
-    complaint::Complaint,
     log::Log,
     server::{self, Listen, Readiness, Telling},
 };
@@ -164,7 +163,7 @@ impl RunArgs {
             view: Kept::new(view, VIEW_SETTLE),
             metrics: Metrics::new(env!("CARGO_PKG_VERSION")),
             post,
-            unsent: BTreeMap::new(),
+            refused: BTreeSet::new(),
             finished: false,
         };
         tracing::info!("started");
@@ -321,8 +320,8 @@ struct Running {
     view: Kept<Arc<View>>,
     metrics: Metrics,
     post: Post,
-    /// What was said of frames that could not be sent, by segment.
-    unsent: BTreeMap<u32, Complaint>,
+    /// What was said of frames that could not be sent: segment and error.
+    refused: BTreeSet<(u32, String)>,
     finished: bool,
 }
 
@@ -403,13 +402,14 @@ impl Running {
                     }
                 }
                 Output::Hello { segment, from, bytes } => {
-                    let sent = self.segments.hello(segment, from, &bytes);
-                    self.note_sent(segment, sent.err());
+                    if let Err(error) = self.segments.hello(segment, from, &bytes) {
+                        self.note_refused(segment, &error);
+                    }
                 }
                 Output::Transmit { segment, frame, purpose } => {
                     // A lost frame is asked for or announced again.
                     match (self.segments.transmit(segment, &frame), purpose) {
-                        (Err(error), _) => self.note_sent(segment, Some(error)),
+                        (Err(error), _) => self.note_refused(segment, &error),
                         (Ok(()), Purpose::Answer(address)) => self.metrics.answered(address),
                         (Ok(()), Purpose::Announcement(address)) => self.metrics.announced(address),
                         (Ok(()), Purpose::Question) => {}
@@ -431,24 +431,18 @@ impl Running {
         }
     }
 
-    /// Counts what the kernel refuses to send, and says so once until a Hello of that segment is sent again.
-    fn note_sent(&mut self, segment: u32, refused: Option<SegmentError>) {
-        let complaint = self.unsent.entry(segment).or_default();
-        match refused {
-            Some(error) => {
-                if complaint.is_new(&error.to_string()) {
-                    tracing::warn!(%error, "the kernel refuses to send frames");
-                }
-                self.machine.count_unsent(segment);
-            }
-            None if complaint.is_over() => tracing::info!(segment, "frames are sent again"),
-            None => {}
+    /// Counts what the kernel refuses to send, and says each kind of refusal once for each segment: were it said again after
+    /// a frame that passed, a link that takes Hellos and no lists would fill the log.
+    fn note_refused(&mut self, segment: u32, error: &SegmentError) {
+        if self.refused.insert((segment, error.to_string())) {
+            tracing::warn!(%error, "the kernel refuses to send frames");
         }
+        self.machine.count_unsent(segment);
     }
 
     fn open(&mut self, indices: &BTreeSet<u32>) {
         self.segments.retain(|segment| indices.contains(&segment));
-        self.unsent.retain(|segment, _| indices.contains(segment));
+        self.refused.retain(|(segment, _)| indices.contains(segment));
         for segment in indices {
             if let Err(error) = self.segments.open(*segment) {
                 tracing::error!(%error, "a segment is neither heard nor spoken to");
