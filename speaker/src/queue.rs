@@ -2,7 +2,7 @@
 //!
 //! One write per object waits at most: a later one replaces it, so an API server that was away is not told history.
 //! A write that fails for a passing reason is retried with growing delay for as long as nothing replaces it. An object
-//! that was written often of late waits longer and longer ([`Pacing`]).
+//! that was written often of late waits longer and longer (`crate::pacing`).
 
 use std::{collections::BTreeMap, time::Duration};
 
