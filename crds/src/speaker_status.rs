@@ -40,6 +40,10 @@ pub struct SpeakerStatusStatus {
     /// The interfaces addresses can be announced on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub segments: Vec<SegmentStatus>,
+    /// Addresses of VirtualIPs that the node's kernel has itself, on one of these interfaces: it answers for them, whoever
+    /// announces them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held_addresses: Vec<String>,
     /// What is wrong on this node or its segments.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<SpeakerWarning>,

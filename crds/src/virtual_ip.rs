@@ -138,6 +138,9 @@ pub struct VirtualIPStatus {
     /// The link-layer address it answers with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac_address: Option<String>,
+    /// The node that stopped to announce it so that another can, which it does not hear on the wire.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handed_over_by: Option<String>,
     /// Since when this node announces it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Time>,
@@ -148,7 +151,7 @@ pub struct VirtualIPStatus {
     /// How often the announcing node has changed.
     #[serde(default)]
     pub transitions: i64,
-    /// `Announced`; and `Conflict`, once a host outside the cluster has claimed the address while it was announced.
+    /// `Announced`; and `Conflict`, once another host has answered for the address while it was announced.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
 }
@@ -162,6 +165,11 @@ pub enum AnnouncedReason {
     Withdrawn,
     /// False: the node may no longer announce the address, and stopped (speaker).
     Ineligible,
+    /// False: the node stopped to answer so that a fitter one, which it does not hear, can take the address (speaker).
+    HandedOver,
+    /// False: the interface on which the node announced the address is down, without carrier, or no longer reaches it
+    /// (speaker).
+    InterfaceLost,
     /// False: the node in the status is gone or NotReady and nobody has claimed the address yet (controller).
     NodeLost,
     /// False: no node may announce the address; the message says why (controller).
@@ -182,6 +190,8 @@ impl AnnouncedReason {
             Self::Announcing => "Announcing",
             Self::Withdrawn => "Withdrawn",
             Self::Ineligible => "Ineligible",
+            Self::HandedOver => "HandedOver",
+            Self::InterfaceLost => "InterfaceLost",
             Self::NodeLost => "NodeLost",
             Self::NoEligibleNode => "NoEligibleNode",
             Self::Conflict => "Conflict",

@@ -352,6 +352,9 @@ pub struct Speaker {
     pub resource_version: String,
     /// Where the node can announce.
     pub segments: Vec<Segment>,
+    /// Addresses of VirtualIPs that its kernel has itself.
+    #[serde(default)]
+    pub held: BTreeSet<IpAddr>,
     /// The status as it is written, kept of this node's own object only.
     pub own: Option<SpeakerStatusStatus>,
 }
@@ -365,6 +368,7 @@ impl Speaker {
         Self {
             resource_version: object.metadata.resource_version.filter(|_| own).unwrap_or_default(),
             segments: status.segments.iter().filter_map(Segment::from_status).collect(),
+            held: status.held_addresses.iter().filter_map(|address| address.parse().ok()).collect(),
             own: own.then_some(status),
             node,
         }

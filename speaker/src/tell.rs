@@ -21,6 +21,10 @@ pub fn tell(event: &Event, name: impl Fn(NodeId) -> String) {
             Withdrawal::NoCandidate => {
                 tracing::warn!(%address, interface, "no longer announcing: no node may announce it");
             }
+            Withdrawal::HandedOver(node) => {
+                let node = name(*node);
+                tracing::warn!(%address, interface, node, "no longer announcing, so that a fitter node which is not heard can");
+            }
             Withdrawal::TakenByUnheard(node) => {
                 let node = name(*node);
                 tracing::warn!(%address, interface, node, "no longer announcing: a node that is not heard does");

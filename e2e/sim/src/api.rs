@@ -31,6 +31,8 @@ pub struct Object {
     pub home: NodeIx,
     /// VirtualIP.status.
     pub announced_by: Option<NodeIx>,
+    /// VirtualIP.status: the node that stopped, so that one which it does not hear can announce it.
+    pub handed_over_by: Option<NodeIx>,
     /// Was it ever announced?
     pub ever_announced: bool,
 }
@@ -122,6 +124,8 @@ impl Api {
                 .map(|(class, _, _, _, node)| Candidate { node: self.ids[node], class })
                 .collect(),
             announced_by: object.announced_by.map(|node| self.ids[node]),
+            handed_over_by: object.handed_over_by.map(|node| self.ids[node]),
+            held_here: false,
             ever_announced: object.ever_announced,
             cover: true,
         }))
@@ -181,7 +185,7 @@ impl Api {
 impl Object {
     fn new(address: AddrIx, birth: Birth, home: NodeIx) -> Self {
         let uid = format!("uid-{address}-{}", birth.0).into();
-        Self { birth, uid, home, announced_by: None, ever_announced: false }
+        Self { birth, uid, home, announced_by: None, handed_over_by: None, ever_announced: false }
     }
 }
 

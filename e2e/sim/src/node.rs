@@ -47,6 +47,8 @@ pub struct Speaker {
     pub answers: BTreeMap<AddrIx, MacAddr>,
     /// The addresses it says it owns.
     pub owns: BTreeSet<AddrIx>,
+    /// The addresses it has handed over by way of the API.
+    pub handed_over: BTreeSet<AddrIx>,
     /// Was stopped for long, goes on since then, and has heard no peer yet.
     pub listens_since: Option<Duration>,
     /// From when to when it last did not run.
@@ -200,6 +202,7 @@ impl Speaker {
             answering: false,
             answers: BTreeMap::new(),
             owns: BTreeSet::new(),
+            handed_over: BTreeSet::new(),
             listens_since: None,
             waited: None,
             started: now,

@@ -2,6 +2,7 @@
 
 use crate::{
     claim::{Birth, Claim, Reason},
+    node::NodeId,
     types::Withdrawal,
     view::Class,
 };
@@ -34,6 +35,15 @@ pub(crate) enum Standing {
     Deaf,
 }
 
+/// An address that this node has handed over by way of the API, and that nobody holds yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HandedOver {
+    /// Its successor may be about to claim it.
+    Lately,
+    /// Its successor has had the time to claim it.
+    InVain,
+}
+
 /// All that bears on the decision.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Facts {
@@ -51,6 +61,10 @@ pub(crate) struct Facts {
     pub(crate) held_down: bool,
     /// Has this node just joined?
     pub(crate) settling: bool,
+    /// A fitter node that is not heard, to which this node's address is to be handed over by way of the API.
+    pub(crate) successor: Option<NodeId>,
+    /// Has this node handed the address over, and nobody taken it?
+    pub(crate) handed_over: Option<HandedOver>,
 }
 
 /// What the API's view says.
@@ -77,6 +91,10 @@ pub(crate) enum Verdict {
     Withdraw(Withdrawal),
     /// Claim it, in this node's turn.
     Contend(Reason),
+    /// Stop, so that this node, which is not heard, can claim it.
+    HandOver(NodeId),
+    /// Claim it at once: it was handed over, and nobody has taken it.
+    TakeBack,
     /// Claim it anew at once: it is this node's, under an object that is no more.
     Renew,
 }
@@ -98,8 +116,11 @@ pub(crate) fn decide(facts: &Facts) -> Verdict {
     match facts.holder {
         Holder::Me(_) if !vip.has_candidates => Verdict::Withdraw(Withdrawal::NoCandidate),
         Holder::Me(claim) if claim.birth < vip.birth && vip.mine.is_some() => Verdict::Renew,
-        // Others are more fit, or will be: this node answers until one of them claims.
-        Holder::Me(_) | Holder::Presumed => Verdict::Rest,
+        // Others are more fit, or will be: this node answers until one of them claims, if they can be heard.
+        Holder::Me(_) => facts.successor.map_or(Verdict::Rest, Verdict::HandOver),
+        Holder::Presumed => Verdict::Rest,
+        Holder::Nobody if facts.handed_over == Some(HandedOver::Lately) => Verdict::Rest,
+        Holder::Nobody if facts.handed_over == Some(HandedOver::InVain) => Verdict::TakeBack,
         _ if vip.mine.is_none() => Verdict::Rest,
         Holder::Nobody => Verdict::Contend(Reason::Vacant),
         Holder::Peer(claim, _) if claim.birth < vip.birth => Verdict::Contend(Reason::Recreated),
@@ -153,7 +174,17 @@ mod tests {
             _ => None,
         };
         let vip = VipFacts { birth: Birth(5), has_candidates: true, mine: Some(Class(1)), holders: Some(Class(1)) };
-        Facts { own, holder, vip: Some(vip), deleted: None, fresh: true, held_down: false, settling: false }
+        Facts {
+            own,
+            holder,
+            vip: Some(vip),
+            deleted: None,
+            fresh: true,
+            held_down: false,
+            settling: false,
+            successor: None,
+            handed_over: None,
+        }
     }
 
     fn peer(standing: Standing) -> Holder {
@@ -201,6 +232,24 @@ mod tests {
         let vip = facts.vip.map(|vip| VipFacts { mine, holders, ..vip });
         let expected = if moves { Verdict::Contend(Reason::Class) } else { Verdict::Rest };
         assert_eq!(decide(&circumstances(Facts { vip, ..facts })), expected);
+    }
+
+    #[test_case(Holder::Me(claim(5)), Verdict::HandOver(NodeId(9)); "mine")]
+    #[test_case(Holder::Nobody, Verdict::Contend(Reason::Vacant); "nobody's")]
+    #[test_case(peer(Standing::Holding), Verdict::Rest; "a peer's")]
+    fn only_what_is_mine_is_handed_over(holder: Holder, expected: Verdict) {
+        assert_eq!(decide(&Facts { successor: Some(NodeId(9)), ..facts(holder) }), expected);
+    }
+
+    #[test_case(HandedOver::Lately, Holder::Nobody, Verdict::Rest)]
+    #[test_case(HandedOver::InVain, Holder::Nobody, Verdict::TakeBack)]
+    #[test_case(HandedOver::InVain, Holder::Presumed, Verdict::Rest; "its successor is overheard")]
+    fn what_nobody_takes_is_taken_back(handed_over: HandedOver, holder: Holder, expected: Verdict) {
+        for mine in [None, Some(Class(1))] {
+            let facts = facts(holder);
+            let vip = facts.vip.map(|vip| VipFacts { mine, ..vip });
+            assert_eq!(decide(&Facts { vip, handed_over: Some(handed_over), ..facts }), expected);
+        }
     }
 
     #[test]

@@ -74,6 +74,14 @@ pub const VIEW_FRESH: Duration = Duration::from_secs(30);
 /// emergency.
 pub const SETTLED: Duration = Duration::from_secs(3);
 
+/// A fitter node that is not heard is handed an address over by way of the API after this long. A speaker that restarts is
+/// heard again within 1 to 2 s; it claims by itself then, and nobody falls silent in between.
+pub const HAND_OVER_AFTER: Duration = Duration::from_secs(3);
+
+/// An address that was handed over by way of the API and that nobody has taken is taken back after this: the API server
+/// and a watch take some 10 ms each, the claim of the first candidate is immediate.
+pub const TAKE_BACK_AFTER: Duration = Duration::from_secs(1);
+
 /// A node deposed for its class does not take the address back for a class reason for this long, doubling per repeat.
 pub const HOLD_DOWN: Duration = Duration::from_secs(60);
 

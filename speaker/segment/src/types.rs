@@ -207,6 +207,8 @@ pub enum Withdrawal {
     NoCandidate,
     /// A node that is not heard announces it.
     TakenByUnheard(NodeId),
+    /// This node is handed the address over by way of the API: it is fitter, its kernel lives, and it is not heard.
+    HandedOver(NodeId),
 }
 
 /// What outlives a restart of the process: written by the edge to memory, given back at the start.

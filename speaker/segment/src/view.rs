@@ -85,6 +85,10 @@ pub struct Vip {
     pub candidates: Candidates,
     /// The node that announces it by VirtualIP.status.
     pub announced_by: Option<NodeId>,
+    /// The node that stopped to answer for it by VirtualIP.status, so that a node it does not hear may claim it.
+    pub handed_over_by: Option<NodeId>,
+    /// Has this node's own kernel the address? Then it answers for it, whoever announces it.
+    pub held_here: bool,
     /// Has anyone ever announced it? If not, it is probed for before the first claim.
     pub ever_announced: bool,
     /// May others answer for the owner while its speaker is silent?

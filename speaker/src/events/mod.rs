@@ -85,6 +85,8 @@ pub trait Directory {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Fact {
     Conflict(IpAddr, MacAddr),
+    Answered(IpAddr, NodeId),
+    Unannounced(IpAddr),
     Silent(NodeId),
 }
 
@@ -128,11 +130,32 @@ impl Coalescer {
                     self.ready.push_back(value);
                 }
             }
+            Event::AnsweredByClusterNode { address, node } if self.is_news(now, Fact::Answered(address, node)) => {
+                let Some(holder) = api.node(node) else { return };
+                for service in api.services(address) {
+                    self.ready.push_back(answered(&self.node, at, address, &holder.name, service));
+                }
+            }
             Event::CoveringLong(id) if self.is_news(now, Fact::Silent(id)) => {
                 let value = api.node(id).map(|silent| covering_long(&self.node, at, silent));
                 self.ready.extend(value);
             }
             _ => {}
+        }
+    }
+
+    /// This node announces an address no more, and nobody else does. `why`: the sentence of its status.
+    pub fn unannounced(&mut self, now: Duration, at: Timestamp, address: IpAddr, why: &str, api: &impl Directory) {
+        if !self.is_news(now, Fact::Unannounced(address)) {
+            return;
+        }
+        for service in api.services(address) {
+            let note = format!("nobody announces {address}: {why}");
+            let regarding = Regarding::Service(service);
+            let name =
+                name(&regarding, &["AddressNotAnnounced", &address.to_string(), &at.as_nanosecond().to_string()]);
+            let (reason, action) = ("AddressNotAnnounced", "Announce");
+            self.ready.push_back(EventValue { name, regarding, warning: true, reason, action, note, at });
         }
     }
 
@@ -230,6 +253,16 @@ fn conflict(
     let regarding = Regarding::Service(service);
     let name = name(&regarding, &["AddressConflict", &address.to_string(), &mac.to_string()]);
     EventValue { name, regarding, warning: true, reason: "AddressConflict", action: "Announce", note, at }
+}
+
+fn answered(node: &str, at: Timestamp, address: IpAddr, holder: &str, service: ServiceReference) -> EventValue {
+    let note = format!(
+        "the kernel of node {holder} has {address} itself and answers for it, while {node} announces it: some clients \
+         reach the wrong node; remove the address from that node's interface, and stop what put it there"
+    );
+    let regarding = Regarding::Service(service);
+    let name = name(&regarding, &["AnsweredByClusterNode", &address.to_string(), holder]);
+    EventValue { name, regarding, warning: true, reason: "AnsweredByClusterNode", action: "Announce", note, at }
 }
 
 fn covering_long(node: &str, at: Timestamp, silent: NodeReference) -> EventValue {

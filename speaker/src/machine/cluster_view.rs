@@ -99,6 +99,11 @@ impl ClusterView {
         rank::View { nodes: &self.nodes, speakers: &self.speakers, slices: &self.slices, unsynced }
     }
 
+    /// A node whose kernel has the address itself, by its own account.
+    pub(super) fn held_by(&self, address: IpAddr) -> Option<&str> {
+        self.speakers.iter().find(|speaker| speaker.held.contains(&address)).map(|speaker| speaker.node.as_str())
+    }
+
     /// The name of a node that the API knows.
     pub(super) fn name_of(&self, id: NodeId) -> Option<&str> {
         self.nodes.iter().find(|node| node.id == id).map(|node| node.name.as_str())
@@ -116,10 +121,16 @@ impl ClusterView {
             }
             ApiFact::Speaker(change) => {
                 let changed = self.apply(now, Kind::Speakers, change, |view| &mut view.speakers);
-                let moved = |(node, before): (String, Option<Speaker>)| {
-                    self.speakers.get(&node).map(|s| &s.segments) != before.as_ref().map(|s| &s.segments)
-                };
-                Concerned::all_if(changed.into_iter().any(moved))
+                let mut held = BTreeSet::new();
+                for (node, before) in &changed {
+                    let (was, is) = (before.as_ref(), self.speakers.get(node));
+                    if is.map(|s| &s.segments) != was.map(|s| &s.segments) {
+                        return Concerned::All;
+                    }
+                    let of = |speaker: Option<&Speaker>| speaker.map(|s| s.held.clone()).unwrap_or_default();
+                    held.extend(&of(was) ^ &of(is));
+                }
+                Concerned::Only(held.into_iter().collect())
             }
             ApiFact::Slice(change) => {
                 let changed = self.apply(now, Kind::Slices, change, |view| &mut view.slices);

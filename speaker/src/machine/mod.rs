@@ -30,10 +30,11 @@ mod wire_warnings;
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     net::IpAddr,
+    sync::Arc,
     time::Duration,
 };
 
-use herald_segment::{Input as SegmentInput, node::NodeId, view::Shutdown};
+use herald_segment::{Input as SegmentInput, Neighbour, SavedState, node::NodeId, view::Shutdown};
 
 use crate::{
     cluster::{Endpoint, Node, ServiceName},
@@ -65,13 +66,15 @@ pub struct Machine {
     keys: Option<ClusterKeys>,
     /// Why the Secret's present content is not in use.
     keys_error: Option<KeysError>,
-    /// What an earlier run claimed, by interface name, until the segment is joined.
-    claims: Claims,
-    same_boot: bool,
+    /// What was claimed on each interface that is not joined (by an earlier run, or before the interface was lost), and
+    /// whether that was since the machine was booted.
+    remembered: BTreeMap<String, (SavedState, bool)>,
+    /// Hosts that can be asked for a sign of life, by interface index: they may be known before the segment is joined.
+    neighbours: BTreeMap<u32, Arc<[Neighbour]>>,
     /// By interface index.
     segments: BTreeMap<u32, Local>,
     duties: BTreeMap<IpAddr, Duty>,
-    /// Strangers that claim what this node owns.
+    /// Others that answer for what this node owns, by what was seen on the wire.
     conflicts: BTreeMap<IpAddr, Conflict>,
     /// Addresses whose status may have to be written.
     unreported: BTreeSet<IpAddr>,
@@ -98,8 +101,8 @@ impl Machine {
             interfaces: None,
             keys: keys.map(ClusterKeys::new),
             keys_error: None,
-            claims,
-            same_boot,
+            remembered: claims.into_iter().map(|(interface, claims)| (interface, (claims, same_boot))).collect(),
+            neighbours: BTreeMap::new(),
             segments: BTreeMap::new(),
             duties: BTreeMap::new(),
             conflicts: BTreeMap::new(),
@@ -128,8 +131,9 @@ impl Machine {
             }
             Input::Neighbours(segment, neighbours) => {
                 if let Some(local) = self.segments.get_mut(&segment) {
-                    local.machine.handle(now.monotonic, SegmentInput::Neighbours(neighbours));
+                    local.machine.handle(now.monotonic, SegmentInput::Neighbours(Arc::clone(&neighbours)));
                 }
+                self.neighbours.insert(segment, neighbours);
             }
             Input::Keys(Ok(keys)) => {
                 self.keys_error = None;
@@ -230,6 +234,7 @@ impl Machine {
             self.evaluate(now, address);
         }
         self.end_conflicts(now);
+        self.tell_outages(now);
         if self.keys.as_mut().is_some_and(|keys| keys.retire(now.monotonic)) {
             self.hand_keys_to_segments(now);
         }
@@ -250,6 +255,7 @@ impl Machine {
             self.gate.poll_timeout(),
             self.report.poll_timeout(),
             self.conflicts_end(),
+            self.duties.values().filter_map(|duty| duty.outage_due).min(),
             self.wire_warnings.expire_at(),
             self.keys.as_ref().and_then(ClusterKeys::poll_timeout),
         ];
@@ -265,7 +271,8 @@ impl Machine {
     pub fn saved_claims(&self) -> Claims {
         let joined = self.segments.values().map(|l| (l.interface.segment.interface.clone(), l.machine.saved_state()));
         // Not joined yet: what an earlier run left is still all there is.
-        self.claims.clone().into_iter().chain(joined).collect()
+        let remembered = self.remembered.iter().map(|(interface, (claims, _))| (interface.clone(), claims.clone()));
+        remembered.chain(joined).collect()
     }
 
     /// What outlives a restart of the process: the view of the API, once there is one.
@@ -310,6 +317,12 @@ impl Machine {
     /// This node's name.
     pub fn node(&self) -> &str {
         &self.config.node
+    }
+
+    /// The addresses of this node's own on its segments.
+    fn own_addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let interfaces = self.interfaces.iter().flat_map(|interfaces| &interfaces.segments);
+        interfaces.flat_map(|segment| segment.addresses.iter().map(|network| network.addr()))
     }
 
     fn own_node(&self) -> Option<&Node> {

@@ -1,15 +1,15 @@
 //! What comes of it: the segments' outputs as frames, and what happened as statuses.
 
-use std::{net::IpAddr, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
-use herald_segment::{Event as SegmentEvent, Output as SegmentOutput, Withdrawal, mac::MacAddr};
+use herald_segment::{Event as SegmentEvent, Output as SegmentOutput, Withdrawal};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
     Event, Machine, Now, Output, Purpose, VipWrite,
-    duty::{CONFLICT_OVER, Conflict, Obstacle, Owned},
+    duty::{CONFLICT_OVER, Conflict, Contender, Obstacle, Owned},
     speaker_report::WireFacts,
-    status,
+    status::{self, Rival},
     wire_warnings::{self, Trouble},
 };
 use crate::packet;
@@ -69,6 +69,7 @@ impl Machine {
                 let refusal = self.duties.get(address).and_then(|duty| duty.refusal.clone());
                 let obstacle = match why {
                     Withdrawal::NoCandidate => refusal.map(Obstacle::Ineligible),
+                    Withdrawal::HandedOver(to) => Some(Obstacle::HandedOver(*to)),
                     Withdrawal::Deleted | Withdrawal::TakenByUnheard(_) => None,
                 };
                 self.lost(segment, *address, obstacle);
@@ -87,10 +88,9 @@ impl Machine {
                 local.peers.remove(id);
                 local.dead.insert(*id);
             }
-            SegmentEvent::Conflict { address, mac } => self.conflict(now, *address, *mac),
+            SegmentEvent::Conflict { address, mac } => self.conflict(now, *address, Contender::Stranger(*mac)),
             SegmentEvent::AnsweredByClusterNode { address, node } => {
-                self.duties.entry(*address).or_default().obstacle = Some(Obstacle::ClusterNode(*node));
-                self.unreported.insert(*address);
+                self.conflict(now, *address, Contender::Node(*node));
             }
             SegmentEvent::DuplicateNode(id) => {
                 self.speaker_changed = true;
@@ -123,7 +123,9 @@ impl Machine {
     /// A conflict about an address that was never announced is the controller's to tell: it gives the Service another.
     fn is_for_an_event(&self, event: &SegmentEvent) -> bool {
         match event {
-            SegmentEvent::Conflict { address, .. } => self.conflicts.contains_key(address),
+            SegmentEvent::Conflict { address, .. } | SegmentEvent::AnsweredByClusterNode { address, .. } => {
+                self.conflicts.contains_key(address)
+            }
             _ => true,
         }
     }
@@ -140,6 +142,7 @@ impl Machine {
         let duty = self.duties.entry(address).or_default();
         duty.owned = Some(owned);
         duty.has_owned = true;
+        duty.end_outage();
         duty.obstacle = None;
         self.unreported.insert(address);
         if deleted {
@@ -159,15 +162,37 @@ impl Machine {
         self.unreported.insert(address);
     }
 
-    /// Somebody outside the cluster claims an address: one that was never announced is left to them.
-    fn conflict(&mut self, now: Now, address: IpAddr, mac: MacAddr) {
+    /// Somebody else answers for an address: one that was never announced is left to them.
+    fn conflict(&mut self, now: Now, address: IpAddr, with: Contender) {
         let duty = self.duties.entry(address).or_default();
         if duty.owned.is_some() {
-            self.conflicts.insert(address, Conflict { mac, seen: now.monotonic });
+            self.conflicts.insert(address, Conflict { with, seen: now.monotonic });
         } else {
-            duty.obstacle = Some(Obstacle::Stranger(mac));
+            duty.obstacle = Some(match with {
+                Contender::Stranger(mac) => Obstacle::Stranger(mac),
+                Contender::Node(node) => Obstacle::ClusterNode(node),
+            });
         }
         self.unreported.insert(address);
+    }
+
+    /// Lets outages be told that have lasted.
+    pub(super) fn tell_outages(&mut self, now: Now) {
+        for (address, duty) in &mut self.duties {
+            if duty.outage_due.is_some_and(|due| due <= now.monotonic) {
+                duty.outage_due = None;
+                self.unreported.insert(*address);
+            }
+        }
+    }
+
+    /// Who else answers for an address of this node's: a kernel that says so itself, or whoever was seen on the wire.
+    fn rival(&self, address: IpAddr) -> Option<Rival> {
+        let held = self.cluster.held_by(address).map(|node| Rival::Kernel(node.to_owned()));
+        held.or_else(|| match self.conflicts.get(&address)?.with {
+            Contender::Stranger(mac) => Some(Rival::Stranger(mac)),
+            Contender::Node(node) => Some(Rival::Kernel(self.name_of(node))),
+        })
     }
 
     /// When the next conflict is over, unless it is seen again.
@@ -197,9 +222,16 @@ impl Machine {
             }
             return;
         };
-        if is_claimed && matches!(duty.obstacle, Some(Obstacle::ClusterNode(_) | Obstacle::Stranger(_))) {
+        let taken = vip.status.node.as_ref().is_some_and(|node| *node != self.config.node);
+        match duty.obstacle {
             // What kept this node from a first claim has ended: somebody has made it.
-            duty.obstacle = None;
+            Some(Obstacle::ClusterNode(_) | Obstacle::Stranger(_)) if is_claimed => duty.obstacle = None,
+            // Another node announces it.
+            Some(Obstacle::HandedOver(_)) if taken => duty.obstacle = None,
+            Some(Obstacle::InterfaceLost(_)) if taken && duty.owned.is_none() => duty.end_outage(),
+            // It is not told before it has lasted.
+            Some(Obstacle::InterfaceLost(_)) if duty.outage_due.is_some() => return,
+            _ => {}
         }
         // With another link-layer address it is still the same node that announces it.
         if let Some(owned) = &mut duty.owned
@@ -209,19 +241,29 @@ impl Machine {
         }
         let Some(duty) = self.duties.get(&address) else { return };
         let ready = self.cluster.nodes.get(&self.config.node).is_some_and(|node| node.ready);
-        if !ready && status::is_node_lost(&vip.status) {
+        if !ready && duty.owned.is_some() && status::is_node_lost(&vip.status) {
             // The controller has said what the API knows of this node. Two truths must not overwrite each other for
             // ever: this node says so again when it is Ready.
             return;
         }
-        let conflict = self.conflicts.get(&address);
+        let rival = self.rival(address);
         let name = |id| self.name_of(id);
-        let Some(status) = status::desired(vip, &self.config.node, duty, conflict, name, now.wall) else { return };
+        let Some(status) = status::desired(vip, &self.config.node, duty, rival.as_ref(), name, now.wall) else {
+            return;
+        };
         let emitted = (vip.resource_version.clone(), status::essence(&status));
         if emitted.1 == status::essence(&vip.status) || duty.emitted.as_ref() == Some(&emitted) {
             return;
         }
         let write = VipWrite { name: vip.name.clone(), resource_version: vip.resource_version.clone(), status };
+        let held_by = self.cluster.held_by(address).and_then(|node| self.cluster.nodes.get(&node.to_owned()));
+        if let (Some(node), Some(owned)) = (held_by, &duty.owned) {
+            let held = SegmentEvent::AnsweredByClusterNode { address, node: node.id };
+            self.coalescer.event(now.monotonic, now.wall, &owned.interface, &held, &self.cluster);
+        }
+        if let Some(why) = status::outage(&write.status) {
+            self.coalescer.unannounced(now.monotonic, now.wall, address, why, &self.cluster);
+        }
         if let Some(duty) = self.duties.get_mut(&address) {
             duty.emitted = Some(emitted);
         }
@@ -244,9 +286,16 @@ impl Machine {
             // The Node owns the object, so it must be known.
             return;
         };
-        if let Some(write) = self.report.write(&self.config.version, node, interfaces, written) {
+        if let Some(write) = self.report.write(&self.config.version, node, interfaces, self.held_addresses(), written) {
             self.outputs.push_back(Output::WriteSpeaker(write));
         }
+    }
+
+    /// The addresses of VirtualIPs that this node's kernel has itself.
+    fn held_addresses(&self) -> Vec<String> {
+        let held: BTreeSet<IpAddr> =
+            self.own_addresses().filter(|address| self.cluster.vips.get(address).is_some()).collect();
+        held.iter().map(ToString::to_string).collect()
     }
 
     fn wire_facts(&self) -> WireFacts {

@@ -10,7 +10,11 @@ use herald_segment::{
     wire::FrameLimit,
 };
 
-use super::{ClusterKeys, Local, Machine, Now, Output, status};
+use super::{
+    ClusterKeys, Local, Machine, Now, Output,
+    duty::{Outage, OutageCause},
+    status,
+};
 use crate::{
     cluster::Vip,
     interfaces::{self, LocalSegment},
@@ -28,11 +32,19 @@ impl Machine {
             self.outputs.push_back(Output::Segments(indices.clone()));
         }
         for gone in before.difference(&indices) {
-            self.leave(*gone);
+            self.leave(now, *gone);
         }
         for segment in present {
+            let carrier = segment.carrier;
             match self.segments.get_mut(&segment.index) {
-                Some(local) => update(now, local, segment),
+                Some(local) => {
+                    let index = segment.index;
+                    let changed = local.interface.carrier != carrier;
+                    update(now, local, segment);
+                    if changed {
+                        self.carrier_changed(now, index, carrier);
+                    }
+                }
                 None => self.join(now, segment),
             }
         }
@@ -51,9 +63,12 @@ impl Machine {
             seed: self.rng.u64(..),
             ..SegmentConfig::new(node, incarnation, interface.segment.mac)
         };
-        let restored = self.claims.remove(&interface.segment.interface).map(|claims| (claims, self.same_boot));
+        let restored = self.remembered.remove(&interface.segment.interface);
         let mut machine = Segment::new(now.monotonic, config, keys, restored);
         machine.handle(now.monotonic, SegmentInput::FrameLimit(FrameLimit::of_mtu(interface.mtu)));
+        if let Some(neighbours) = self.neighbours.get(&interface.index) {
+            machine.handle(now.monotonic, SegmentInput::Neighbours(Arc::clone(neighbours)));
+        }
         if !interface.carrier {
             machine.handle(now.monotonic, SegmentInput::Carrier(false));
         }
@@ -63,14 +78,30 @@ impl Machine {
         self.segments.insert(interface.index, Local::new(interface, machine));
     }
 
-    /// An interface is gone, and with it all that was announced there.
-    fn leave(&mut self, index: u32) {
-        self.segments.remove(&index);
-        let was_there = |duty: &super::Duty| duty.owned.as_ref().is_some_and(|owned| owned.segment == index);
-        for (address, duty) in &mut self.duties {
-            if was_there(duty) {
-                duty.owned = None;
+    /// An interface is gone, and with it all that was announced there. What was claimed is resumed when it is back.
+    fn leave(&mut self, now: Now, index: u32) {
+        let Some(local) = self.segments.remove(&index) else { return };
+        let interface = local.interface.segment.interface;
+        self.neighbours.remove(&index);
+        self.remembered.insert(interface.clone(), (local.machine.saved_state(), true));
+        let outage = Outage { interface, why: OutageCause::Unusable, since: now.monotonic };
+        for duty in self.duties.values_mut().filter(|duty| duty.is_owned_on(index)) {
+            duty.owned = None;
+            duty.begin_outage(outage.clone());
+        }
+    }
+
+    /// The carrier of an interface has come or gone.
+    fn carrier_changed(&mut self, now: Now, index: u32, carrier: bool) {
+        let Some(local) = self.segments.get(&index) else { return };
+        let interface = local.interface.segment.interface.clone();
+        let outage = Outage { interface, why: OutageCause::NoCarrier, since: now.monotonic };
+        for (address, duty) in self.duties.iter_mut().filter(|(_, duty)| duty.is_owned_on(index)) {
+            if carrier {
+                duty.end_outage();
                 self.unreported.insert(*address);
+            } else {
+                duty.begin_outage(outage.clone());
             }
         }
     }
@@ -103,10 +134,13 @@ impl Machine {
         let own = self.segments.values().map(|local| &local.interface.segment);
         let mine = rank::segment_of(vip, view, self.cluster.nodes.get(&self.config.node), own);
         let mine = mine.map(|segment| segment.interface.clone());
-        let announced_by = vip.status.node.as_ref().map(|name| match self.cluster.nodes.get(name) {
+        let id_of = |name: &String| match self.cluster.nodes.get(name) {
             Some(node) => node.id,
             None => NodeName::new(name).id(),
-        });
+        };
+        let announced_by = vip.status.node.as_ref().map(id_of);
+        let handed_over_by = vip.status.handed_over_by.as_ref().map(id_of);
+        let held_here = self.own_addresses().any(|address| address == vip.address);
         let first = ranking.order.first().map(|candidate| candidate.segment.clone());
         let candidates = candidates(&ranking);
         let refusal = candidates.is_empty().then(|| ranking.refusal(&self.config.node));
@@ -124,6 +158,8 @@ impl Machine {
                 uid: vip.uid.as_str().into(),
                 candidates,
                 announced_by,
+                handed_over_by,
+                held_here,
                 ever_announced: status::ever_announced(&vip.status),
                 cover: vip.rules.iter().all(|rule| rule.cover),
             };

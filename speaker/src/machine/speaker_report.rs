@@ -79,6 +79,7 @@ impl SpeakerReport {
         version: &str,
         node: &Node,
         interfaces: &Interfaces,
+        held_addresses: Vec<String>,
         written: Option<&Speaker>,
     ) -> Option<SpeakerWrite> {
         let wire = self.held.as_ref()?;
@@ -87,6 +88,7 @@ impl SpeakerReport {
         let status = SpeakerStatusStatus {
             version: version.to_owned(),
             segments: segments.map(|s| s.segment.to_status(peers(&s.segment.interface))).collect(),
+            held_addresses,
             warnings: interfaces.warnings.iter().chain(&wire.warnings).cloned().collect(),
         };
         if written.and_then(|speaker| speaker.own.as_ref()) == Some(&status) {

@@ -8,7 +8,7 @@ use herald_segment::{mac::MacAddr, node::NodeId};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use super::duty::{Conflict, Duty, Obstacle};
+use super::duty::{Duty, Obstacle};
 use crate::cluster::Vip;
 
 /// What two statuses must agree in to be the same: times and wording do not count.
@@ -19,6 +19,16 @@ pub(super) struct Essence {
     mac: Option<String>,
     reason: Option<String>,
     conflict: Option<String>,
+    handed_over_by: Option<String>,
+}
+
+/// Who else answers for an address that this node announces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Rival {
+    /// A host outside the cluster.
+    Stranger(MacAddr),
+    /// The kernel of the node of this name.
+    Kernel(String),
 }
 
 fn condition<'a>(status: &'a VirtualIPStatus, kind: &str) -> Option<&'a Condition> {
@@ -32,14 +42,15 @@ pub(super) fn essence(status: &VirtualIPStatus) -> Essence {
         interface: status.interface.clone(),
         mac: status.mac_address.clone(),
         reason: condition(status, CONDITION_ANNOUNCED).map(|c| c.reason.clone()),
-        // The message names the stranger.
+        // The message names the other.
         conflict: conflict.map(|condition| condition.message.clone()),
+        handed_over_by: status.handed_over_by.clone(),
     }
 }
 
 /// Does the status say that this node announces the address, there and with that MAC?
 pub(super) fn announces(status: &VirtualIPStatus, node: &str, interface: &str, mac: MacAddr) -> bool {
-    let Essence { node: by, interface: on, mac: at, reason, conflict: _ } = essence(status);
+    let Essence { node: by, interface: on, mac: at, reason, conflict: _, handed_over_by: _ } = essence(status);
     by.as_deref() == Some(node)
         && on.as_deref() == Some(interface)
         && at == Some(mac.to_string())
@@ -56,6 +67,12 @@ pub(super) fn is_node_lost(status: &VirtualIPStatus) -> bool {
     essence(status).reason.as_deref() == Some(AnnouncedReason::NodeLost.as_str())
 }
 
+/// The sentence that says that the interface was lost, if the status says so.
+pub(super) fn outage(status: &VirtualIPStatus) -> Option<&str> {
+    let announced = condition(status, CONDITION_ANNOUNCED)?;
+    (announced.reason == AnnouncedReason::InterfaceLost.as_str()).then_some(&announced.message)
+}
+
 /// Has the address ever been announced, as far as the API tells?
 pub(super) fn ever_announced(status: &VirtualIPStatus) -> bool {
     status.first_announced.is_some() || status.node.is_some()
@@ -67,13 +84,14 @@ pub(super) fn desired(
     vip: &Vip,
     me: &str,
     duty: &Duty,
-    conflict: Option<&Conflict>,
+    rival: Option<&Rival>,
     name: impl Fn(NodeId) -> String,
     now: Timestamp,
 ) -> Option<VirtualIPStatus> {
     let was = &vip.status;
     let mine = was.node.as_deref() == Some(me);
-    let (reason, message) = if let Some(owned) = &duty.owned {
+    let announces = duty.owned.as_ref().filter(|_| !matches!(duty.obstacle, Some(Obstacle::InterfaceLost(_))));
+    let (reason, message) = if let Some(owned) = announces {
         let message = format!("node {me} answers for it on {} with {}", owned.interface, owned.mac);
         (AnnouncedReason::Announcing, message)
     } else if vip.deleting {
@@ -106,29 +124,50 @@ pub(super) fn desired(
                 );
                 (AnnouncedReason::AnsweredByClusterNode, message)
             }
-            Obstacle::Ineligible(_) | Obstacle::Stranger(_) | Obstacle::ClusterNode(_) => return None,
+            Obstacle::HandedOver(to) if mine || was.node.is_none() => {
+                let to = name(*to);
+                let message = format!(
+                    "node {me} has fallen silent so that node {to}, which is fitter, can announce it: it does not hear \
+                     that node's speaker, so either that does not run, or the network drops EtherType 0x88b5"
+                );
+                (AnnouncedReason::HandedOver, message)
+            }
+            Obstacle::InterfaceLost(outage) if mine => {
+                let message = format!(
+                    "node {me} has fallen silent: its interface {} {}, and no other node has taken the address over",
+                    outage.interface, outage.why
+                );
+                (AnnouncedReason::InterfaceLost, message)
+            }
+            Obstacle::Ineligible(_)
+            | Obstacle::Stranger(_)
+            | Obstacle::ClusterNode(_)
+            | Obstacle::HandedOver(_)
+            | Obstacle::InterfaceLost(_) => return None,
         }
     };
     let announced = reason.condition(message, vip.generation, Time(now));
-    let conflict = describe_conflict(vip, conflict, now);
+    let conflict = describe_conflict(vip, rival.filter(|_| announces.is_some()), now);
     let conditions = [Some(announced), conflict].into_iter().flatten().map(|new| keep_time(new, was));
     let known = [CONDITION_ANNOUNCED, CONDITION_CONFLICT];
     let others = was.conditions.iter().filter(|c| !known.contains(&c.type_.as_str())).cloned();
-    let owned = duty.owned.as_ref();
-    let moved = owned.is_some() && was.node.as_deref().is_some_and(|node| node != me);
+    let before = was.node.as_deref().or(was.handed_over_by.as_deref());
+    let moved = announces.is_some() && before.is_some_and(|node| node != me);
+    let handed_over = reason == AnnouncedReason::HandedOver;
     Some(VirtualIPStatus {
-        node: owned.map(|_| me.to_owned()),
-        interface: owned.map(|o| o.interface.clone()),
-        mac_address: owned.map(|o| o.mac.to_string()),
-        since: owned.map(|o| Time(o.since)),
-        first_announced: was.first_announced.clone().or(owned.map(|o| Time(o.since))),
+        node: announces.map(|_| me.to_owned()),
+        interface: announces.map(|o| o.interface.clone()),
+        mac_address: announces.map(|o| o.mac.to_string()),
+        handed_over_by: handed_over.then(|| me.to_owned()),
+        since: announces.map(|o| Time(o.since)),
+        first_announced: was.first_announced.clone().or(announces.map(|o| Time(o.since))),
         transitions: was.transitions + i64::from(moved),
         conditions: others.chain(conditions).collect(),
     })
 }
 
 /// The condition `Conflict`, where there is or was one.
-fn describe_conflict(vip: &Vip, conflict: Option<&Conflict>, now: Timestamp) -> Option<Condition> {
+fn describe_conflict(vip: &Vip, rival: Option<&Rival>, now: Timestamp) -> Option<Condition> {
     let new = |status: &str, reason: &str, message: String| Condition {
         type_: CONDITION_CONFLICT.to_owned(),
         status: status.to_owned(),
@@ -137,16 +176,22 @@ fn describe_conflict(vip: &Vip, conflict: Option<&Conflict>, now: Timestamp) -> 
         observed_generation: vip.generation,
         last_transition_time: Time(now),
     };
-    match (conflict, condition(&vip.status, CONDITION_CONFLICT)) {
-        (Some(conflict), _) => {
+    match (rival, condition(&vip.status, CONDITION_CONFLICT)) {
+        (Some(Rival::Stranger(mac)), _) => {
             let message = format!(
-                "a host outside the cluster with the link-layer address {} claims it too; it is defended, and stays \
-                 where it is: find that host",
-                conflict.mac
+                "a host outside the cluster with the link-layer address {mac} claims it too; it is defended, and stays \
+                 where it is: find that host"
             );
             Some(new("True", "ClaimedByStranger", message))
         }
-        (None, Some(_)) => Some(new("False", "NotSeen", "nobody outside the cluster claims it".to_owned())),
+        (Some(Rival::Kernel(node)), _) => {
+            let message = format!(
+                "the kernel of node {node} has the address itself and answers for it too, so that some clients reach \
+                 that node; it stays where it is: remove it from that node's interface, and stop what put it there"
+            );
+            Some(new("True", AnnouncedReason::AnsweredByClusterNode.as_str(), message))
+        }
+        (None, Some(_)) => Some(new("False", "NotSeen", "nobody else answers for it".to_owned())),
         (None, None) => None,
     }
 }

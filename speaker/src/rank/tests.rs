@@ -59,6 +59,7 @@ pub(crate) fn segment(interface: &str, last: u8, prefix: &str) -> Segment {
 
 pub(crate) fn speaker(name: &str) -> Speaker {
     Speaker {
+        held: Default::default(),
         node: name.to_owned(),
         resource_version: String::new(),
         segments: vec![segment("eth0", name.bytes().last().unwrap(), "192.0.2.0/24")],

@@ -72,6 +72,7 @@ impl World<'_> {
                 let mut listens = false;
                 if let Some(speaker) = &mut self.nodes[index].speaker {
                     speaker.owns.insert(address);
+                    speaker.handed_over.remove(&address);
                     listens = !speaker.segment.is_answering();
                 }
                 let first = self.judge_first_claim(index, address, &claim);
@@ -124,6 +125,9 @@ impl World<'_> {
                 }
                 self.gives_up(index, address);
                 if let Some(address) = names::vip_index(address) {
+                    if let (Withdrawal::HandedOver(_), Some(speaker)) = (why, &mut self.nodes[index].speaker) {
+                        speaker.handed_over.insert(address);
+                    }
                     self.queue.push(self.now + STATUS_DELAY, Event::Status { node: index, address });
                 }
             }

@@ -90,16 +90,19 @@ impl World<'_> {
         let Some(speaker) = node.speaker.as_ref().filter(|_| node.cut == 0 && node.speaks()) else { return };
         let owns = speaker.owns.contains(&address);
         let Some(object) = &mut self.api.entries[address].object else { return };
-        let before = (object.announced_by, object.ever_announced);
+        let handed_over = speaker.handed_over.contains(&address);
+        let before = (object.announced_by, object.ever_announced, object.handed_over_by);
         // A writer whose view is of an older object addresses that by its UID, and is refused.
         let same = node.view[address].as_ref().is_some_and(|vip| vip.uid == object.uid);
         if owns && same {
             object.announced_by = Some(index);
             object.ever_announced = true;
-        } else if !owns && object.announced_by == Some(index) {
+            object.handed_over_by = None;
+        } else if !owns && object.announced_by.is_none_or(|by| by == index) {
             object.announced_by = None;
+            object.handed_over_by = handed_over.then_some(index).or(object.handed_over_by);
         }
-        if (object.announced_by, object.ever_announced) != before {
+        if (object.announced_by, object.ever_announced, object.handed_over_by) != before {
             self.publish(address);
         } else if owns && !same {
             self.queue.push(self.now + FRESH_EVERY, Event::Status { node: index, address });

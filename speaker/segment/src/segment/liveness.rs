@@ -264,7 +264,11 @@ impl Segment {
             self.die(now, id);
             return;
         }
-        if peer.rest.kernel.is_alive(now) && self.contending.is_empty() && self.presumed_of(id).is_empty() {
+        if peer.rest.kernel.is_alive(now)
+            && self.contending.is_empty()
+            && !self.handovers.concern(id)
+            && self.presumed_of(id).is_empty()
+        {
             // It is there, and nothing depends on it any more.
             if let Some(peer) = self.peers.get_mut(id) {
                 peer.rest.kernel.stop();

@@ -3,6 +3,7 @@
 //! What it knows is in [`Peers`], the [`ClaimBook`] and the API's view; what it does follows from them address by address
 //! (`ownership`, by way of the pure [`decide`](crate::decide::decide)) and peer by peer (`liveness`).
 
+mod handover;
 mod hearing;
 mod hello;
 mod joining;
@@ -37,6 +38,7 @@ use crate::{
     view::Vip,
     wire::{Body, Change, Frame, FrameLimit, Keyring, Rejected, State},
 };
+use handover::HandOvers;
 use hearing::Hearing;
 use hello::{HelloClock, Voice};
 use joining::{Barrier, Stall};
@@ -103,7 +105,10 @@ pub struct Segment {
     first_claims: FirstClaims,
     /// Nodes that hold addresses which they have not claimed, by what was overheard, and when that is to be believed.
     overheard: Agenda<Overheard>,
+    /// Addresses of this node's that another was asked for, because it seems to have them, and until when it may answer.
+    asked_kernels: Agenda<()>,
     hold_down: HoldDown,
+    handovers: HandOvers,
     /// When an address was last defended against a stranger.
     defended: BTreeMap<IpAddr, Duration>,
     /// Changes of this node's claims that are to be sent.
@@ -175,7 +180,9 @@ impl Segment {
             announcer: Announcer::new(config.announce_rate),
             first_claims: FirstClaims::default(),
             overheard: Agenda::default(),
+            asked_kernels: Agenda::default(),
             hold_down: HoldDown::default(),
+            handovers: HandOvers::default(),
             defended: BTreeMap::new(),
             changes: BTreeMap::new(),
             repeats: Agenda::default(),

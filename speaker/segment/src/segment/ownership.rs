@@ -34,7 +34,13 @@ impl Segment {
                 if self.vips.get(&address).is_some_and(|before| before.birth != vip.birth) {
                     self.first_claims.cancel(address);
                 }
-                self.vips.insert(address, vip);
+                let handed_over_by = vip.handed_over_by;
+                let before = self.vips.insert(address, vip);
+                if let Some(node) = handed_over_by
+                    && before.is_none_or(|before| before.handed_over_by != handed_over_by)
+                {
+                    self.handed_over_by(address, node);
+                }
             }
             None => {
                 let seen = self.vips.remove(&address).map(|vip| vip.birth);
@@ -45,6 +51,7 @@ impl Segment {
                 }
                 self.first_claims.cancel(address);
                 self.hold_down.forget(address);
+                self.handovers.forget(address);
                 self.announced_unheard.remove(&address);
                 self.defended.remove(&address);
             }
@@ -124,6 +131,8 @@ impl Segment {
                 self.strike(address, Some(why));
                 self.tell(Event::Withdrawn { address, why });
             }
+            Verdict::HandOver(to) => self.hand_over(now, address, to),
+            Verdict::TakeBack => self.claim(now, address, Reason::Vacant),
             Verdict::Renew => self.renew(now, address),
             Verdict::Contend(reason) => self.contend(now, address, reason),
         }
@@ -143,6 +152,17 @@ impl Segment {
                 None => Holder::Nobody,
             },
         };
+        let successor = match holder {
+            Holder::Me(_) => self.successor_by_api(now, address),
+            _ => None,
+        };
+        let handed_over = match holder {
+            Holder::Nobody => self.handed_over(now, address),
+            _ => None,
+        };
+        if holder != Holder::Nobody {
+            self.end_hand_over(address);
+        }
         let vip = self.vips.get(&address).map(|vip| {
             let candidates = &vip.candidates;
             let holders = best.and_then(|(id, _)| candidates.class_of(id));
@@ -162,6 +182,8 @@ impl Segment {
             fresh: self.view_is_fresh(now),
             held_down: held_down.is_some(),
             settling: unsettled.is_some(),
+            successor,
+            handed_over,
         }
     }
 
@@ -330,8 +352,15 @@ impl Segment {
                 return;
             }
         }
-        if holder.is_none() && !known && !self.is_free(now, address) {
-            return;
+        if holder.is_none() && !known {
+            if vip.held_here {
+                // Its own kernel does not answer what it asks itself.
+                self.report_once_a_minute(now, Event::AnsweredByClusterNode { address, node: self.id });
+                return;
+            }
+            if !self.is_free(now, address) {
+                return;
+            }
         }
         self.claim(now, address, reason);
     }
@@ -458,7 +487,7 @@ impl Segment {
         self.refresh_answer(address);
     }
 
-    fn settle_contention(&mut self, address: IpAddr) {
+    pub(super) fn settle_contention(&mut self, address: IpAddr) {
         if self.contending.remove(&address).is_some() {
             self.first_claims.cancel(address);
             self.overheard.remove(address);

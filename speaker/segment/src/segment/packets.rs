@@ -17,6 +17,10 @@ use crate::{
 /// A node announces an address and claims it at once, by two sockets: the claim may come after the announcement.
 const CLAIM_MAY_FOLLOW: Duration = Duration::from_millis(100);
 
+/// Whoever was asked whether it has an address answers within this: 100 ms pass before what it says is judged, and a busy
+/// kernel takes no longer than that once more.
+const KERNEL_ANSWERS_WITHIN: Duration = Duration::from_millis(1000);
+
 /// Somebody says that an address is at a node which has not claimed it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Overheard {
@@ -100,8 +104,27 @@ impl Segment {
                 self.announced_by_unheard(now, node, address);
             } else if contended && self.first_claims.heard(now, address, Answer::Cluster(node)) {
                 self.tell(Event::AnsweredByClusterNode { address, node });
+            } else if itself {
+                self.suspect_kernel(now, address, node);
             }
             self.evaluate(now, address);
+        }
+    }
+
+    /// A node that is heard says that an address of this node's is at its own, and does not claim it. It may have withdrawn
+    /// a losing claim just now, so it is asked: if it says so again, its kernel has the address.
+    fn suspect_kernel(&mut self, now: Duration, address: IpAddr, node: NodeId) {
+        if self.book.of(self.id, address).is_none() || !self.is_answering() {
+            return;
+        }
+        while self.asked_kernels.pop_due(now).is_some() {}
+        if self.asked_kernels.get(address).is_none() {
+            self.asked_kernels.set(now + KERNEL_ANSWERS_WITHIN, address, ());
+            self.outputs.push_back(Output::Enquire(address));
+        } else if self.defended.get(&address).is_none_or(|last| now >= *last + DEFEND_EVERY) {
+            self.defended.insert(address, now);
+            self.tell(Event::AnsweredByClusterNode { address, node });
+            self.defend(address);
         }
     }
 
@@ -114,6 +137,13 @@ impl Segment {
             self.peers.set_presence(id, silent.unwrap_or(Presence::Unheard));
         }
         self.announced_unheard.insert(address, id);
+        if self.peers.speaking() == 0 {
+            // The network drops the protocol: what is remembered of claims is older than what is overheard.
+            let on = self.book.on(address).iter().map(|(node, _)| *node);
+            for node in on.filter(|node| *node != self.id && *node != id).collect::<Vec<_>>() {
+                self.book.remove(node, address);
+            }
+        }
         if self.book.of(self.id, address).is_some_and(|own| !self.outlasts(own, id)) {
             self.yield_to_unheard(address, id);
         }

@@ -105,6 +105,8 @@ pub struct Bus {
     pub loses: Option<Losses>,
     /// The switch drops the protocol, and passes everything else.
     pub drops_protocol: bool,
+    /// Nodes whose watches show nothing new.
+    pub late_views: BTreeSet<usize>,
     /// Longer frames of the protocol are lost.
     pub carries: usize,
     /// Every event, with its time and node.
@@ -131,6 +133,7 @@ impl Bus {
             mute: BTreeSet::new(),
             loses: None,
             drops_protocol: false,
+            late_views: BTreeSet::new(),
             carries: usize::MAX,
             events: Vec::new(),
             announced: Vec::new(),
@@ -216,9 +219,29 @@ impl Bus {
         let announced_by = by.map(|node| name(node).id());
         let seen = self.views.get(&address).is_some_and(|vip| vip.birth == Birth(birth));
         let ever_announced = seen || by.is_some();
-        let vip = Arc::new(Vip { birth: Birth(birth), uid, candidates, announced_by, ever_announced, cover: true });
+        let vip = Vip {
+            birth: Birth(birth),
+            uid,
+            candidates,
+            announced_by,
+            handed_over_by: None,
+            held_here: false,
+            ever_announced,
+            cover: true,
+        };
+        self.show(address, vip);
+    }
+
+    /// Every node's view shows what it showed before, and by VirtualIP.status that a node has handed the address over.
+    pub fn publish_handed_over(&mut self, address: IpAddr, by: usize) {
+        let before = self.views[&address].as_ref().clone();
+        self.show(address, Vip { announced_by: None, handed_over_by: Some(name(by).id()), ..before });
+    }
+
+    fn show(&mut self, address: IpAddr, vip: Vip) {
+        let vip = Arc::new(vip);
         self.views.insert(address, Arc::clone(&vip));
-        for node in self.speakers.keys().copied().collect::<Vec<_>>() {
+        for node in self.speakers.keys().filter(|node| !self.late_views.contains(node)).copied().collect::<Vec<_>>() {
             self.tell(node, Input::Vip(address, Some(Arc::clone(&vip))));
         }
     }

@@ -51,6 +51,12 @@ pub(super) struct Lan {
     version: u64,
     /// Addresses a stranger answers for.
     pub strangers: BTreeSet<IpAddr>,
+    /// The switch drops the protocol, and passes everything else.
+    pub drops_protocol: bool,
+    /// Addresses that the kernels of nodes have, beside their own.
+    held: BTreeSet<(&'static str, IpAddr)>,
+    /// Events that were posted: when, by whom, with which reason.
+    pub posted: Vec<(u64, &'static str, &'static str)>,
     /// All that was announced: when, by whom, what.
     pub announced: Vec<(u64, &'static str, IpAddr)>,
     /// All that was written: when, by whom, of which address.
@@ -100,6 +106,9 @@ impl Lan {
             slices: Collection::restored(vec![]),
             version: 100,
             strangers: BTreeSet::new(),
+            drops_protocol: false,
+            held: BTreeSet::new(),
+            posted: vec![],
             announced: vec![],
             written: vec![],
             reports: vec![],
@@ -151,12 +160,17 @@ impl Lan {
         let host = self.hosts.get_mut(name).unwrap();
         host.machine = Some(Machine::new(config, Restored { same_boot: true, ..host.kept.clone() }));
         let connected = host.connected;
-        self.tell(name, Input::Interfaces(interfaces(name)));
-        let neighbour = herald_segment::Neighbour { address: HOST_ADDRESS.into(), mac: HOST };
-        self.tell(name, Input::Neighbours(ETH0, [neighbour].into()));
+        self.tell(name, Input::Interfaces(self.interfaces(name)));
+        self.tell_neighbours(name);
         if connected {
             self.list(name);
         }
+    }
+
+    /// The kernel's neighbours are told once, until they change or the interface is new.
+    fn tell_neighbours(&mut self, name: &'static str) {
+        let neighbour = herald_segment::Neighbour { address: HOST_ADDRESS.into(), mac: HOST };
+        self.tell(name, Input::Neighbours(ETH0, [neighbour].into()));
     }
 
     /// The watches of a node list everything.
@@ -282,6 +296,7 @@ impl Lan {
     fn carry_out(&mut self, name: &'static str, output: Output) {
         let now = self.moment();
         match output {
+            Output::Hello { .. } if self.drops_protocol => {}
             Output::Hello { bytes, .. } => self.hand_to_others(name, |machine| machine.handle_hello(now, ETH0, &bytes)),
             Output::Transmit { frame, purpose, .. } => {
                 if let Purpose::Announcement(address) = purpose {
@@ -291,7 +306,8 @@ impl Lan {
             }
             Output::WriteVip(write) => self.write(name, &write),
             Output::WriteSpeaker(write) => self.report(name, write),
-            Output::Segments(_) | Output::Listen { .. } | Output::Event(_) | Output::Post(_) => {}
+            Output::Segments(_) | Output::Listen { .. } | Output::Event(_) => {}
+            Output::Post(event) => self.posted.push((self.now, name, event.reason)),
             Output::WatchSlices(services) => {
                 let listed = [Change::Listing]
                     .into_iter()
@@ -314,6 +330,17 @@ impl Lan {
                 self.kill(name);
             }
         }
+    }
+
+    /// A node sends a frame, whatever its speaker does.
+    pub(super) fn frame(&mut self, name: &'static str, frame: &[u8]) {
+        self.deliver(name, frame);
+        self.work();
+    }
+
+    /// The kernel of a node answers for an address that none of its interfaces which the speaker looks at has.
+    pub(super) fn answer_for(&mut self, name: &'static str, address: &str) {
+        self.held.insert((name, address.parse().unwrap()));
     }
 
     fn hand_to_others(&mut self, name: &str, mut hand: impl FnMut(&mut Machine)) {
@@ -347,6 +374,8 @@ impl Lan {
             .map(|(name, _)| (mac(name), own_address(name).into()))
             .collect();
         kernels.push((HOST, HOST_ADDRESS.into()));
+        let held = self.held.iter().filter(|(name, _)| *name != from && self.hosts[name].powered);
+        kernels.extend(held.map(|(name, address)| (mac(name), *address)));
         kernels.extend(self.strangers.iter().map(|address| (HOST, *address)));
         for (own, address) in kernels {
             if (all || to == own)
@@ -380,8 +409,60 @@ impl Lan {
     fn report(&mut self, name: &'static str, write: SpeakerWrite) {
         self.reports.push((name, write.status.clone()));
         let Some(speaker) = self.speakers.get(&name.to_owned()).cloned() else { return };
+        let held = write.status.held_addresses.iter().map(|address| address.parse().unwrap()).collect();
+        let speaker = Speaker { held, ..speaker };
+        let moved = self.speakers.get(&name.to_owned()) != Some(&speaker);
         self.speakers.apply(Change::Applied(speaker.clone()));
-        self.tell(name, Input::Api(ApiFact::Speaker(Change::Applied(Speaker { own: Some(write.status), ..speaker }))));
+        let own = Speaker { own: Some(write.status), ..speaker.clone() };
+        self.tell(name, Input::Api(ApiFact::Speaker(Change::Applied(own))));
+        if moved {
+            let others: Vec<_> = self.hosts.keys().copied().filter(|other| *other != name).collect();
+            for other in others {
+                self.tell(other, Input::Api(ApiFact::Speaker(Change::Applied(speaker.clone()))));
+            }
+        }
+    }
+
+    /// The kernel of a node is given an address, or has it taken away.
+    pub(super) fn hold(&mut self, name: &'static str, address: &str, holds: bool) {
+        let address: IpAddr = address.parse().unwrap();
+        if holds {
+            self.held.insert((name, address));
+        } else {
+            self.held.remove(&(name, address));
+        }
+        self.tell(name, Input::Interfaces(self.interfaces(name)));
+    }
+
+    fn interfaces(&self, name: &str) -> Interfaces {
+        let mut interfaces = interfaces(name);
+        let held =
+            self.held.iter().filter(|(holder, _)| *holder == name).map(|(_, address)| ipnet::IpNet::from(*address));
+        interfaces.segments[0].addresses.extend(held);
+        interfaces
+    }
+
+    /// The interface of a node goes down, or comes up.
+    pub(super) fn set_link(&mut self, name: &'static str, up: bool) {
+        let interfaces = if up { self.interfaces(name) } else { Interfaces::default() };
+        self.tell(name, Input::Interfaces(interfaces));
+        if up {
+            self.tell_neighbours(name);
+        }
+    }
+
+    /// The cable of a node is pulled, or plugged in.
+    pub(super) fn set_carrier(&mut self, name: &'static str, carrier: bool) {
+        let mut interfaces = self.interfaces(name);
+        interfaces.segments[0].carrier = carrier;
+        self.tell(name, Input::Interfaces(interfaces));
+    }
+
+    /// What a condition of an address says: status, reason, sentence.
+    pub(super) fn condition(&self, address: &str, kind: &str) -> Option<(String, String, String)> {
+        let conditions = self.status(address).conditions;
+        let found = conditions.into_iter().find(|condition| condition.type_ == kind)?;
+        Some((found.status, found.reason, found.message))
     }
 
     /// What a node last reported: how many peers, and which warnings.

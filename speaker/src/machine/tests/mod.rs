@@ -1,6 +1,7 @@
 //! The machine, in histories of a few nodes.
 
 mod lan;
+mod truth;
 
 use std::collections::BTreeSet;
 

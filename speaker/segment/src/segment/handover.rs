@@ -1,0 +1,133 @@
+//! Hand-over by way of the API, where Hellos do not pass.
+//!
+//! An address moves to a fitter node when that node claims it, and its owner answers until it hears the claim. Where the
+//! network drops the protocol's frames, the fitter node does not know that the owner would stop, so it does not claim.
+//! Then the owner stops first, and says so by the API; the fitter node claims when it sees that. Nobody answers in
+//! between, so an owner that hands over to nobody takes the address back.
+
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+
+use super::Segment;
+use crate::{
+    decide::HandedOver,
+    hold_down::HoldDown,
+    node::NodeId,
+    timers::{HAND_OVER_AFTER, TAKE_BACK_AFTER},
+    types::{Event, Withdrawal},
+    wire::State,
+};
+
+/// What this node has handed over, or is about to.
+#[derive(Debug, Default)]
+pub(super) struct HandOvers {
+    /// Nodes that are fitter and not heard, and since when each is.
+    wanted: BTreeMap<IpAddr, Successor>,
+    /// When each address that nobody has taken yet is to be taken back.
+    given: BTreeMap<IpAddr, Duration>,
+    /// What was handed over a while ago is not handed over again.
+    tried: HoldDown,
+}
+
+/// A node that an address is to be handed over to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Successor {
+    node: NodeId,
+    since: Duration,
+}
+
+impl HandOvers {
+    /// Returns whether an address is to be handed over to this node.
+    pub(super) fn concern(&self, node: NodeId) -> bool {
+        self.wanted.values().any(|successor| successor.node == node)
+    }
+
+    /// The address is no more.
+    pub(super) fn forget(&mut self, address: IpAddr) {
+        self.wanted.remove(&address);
+        self.given.remove(&address);
+        self.tried.forget(address);
+    }
+}
+
+impl Segment {
+    /// The node that an address of this node's is to be handed over to now: a fitter candidate by a fresh view that has
+    /// not been heard for [`HAND_OVER_AFTER`], though its kernel lives.
+    pub(super) fn successor_by_api(&mut self, now: Duration, address: IpAddr) -> Option<NodeId> {
+        let able = self.state == State::Active && self.stall.is_none() && self.carrier;
+        let Some(node) = self.fitter_unheard(address).filter(|_| able && self.view_is_fresh(now)) else {
+            self.handovers.wanted.remove(&address);
+            return None;
+        };
+        if let Some(until) = self.handovers.tried.until(now, address) {
+            self.turns.set(until, address, ());
+            return None;
+        }
+        let successor = self.handovers.wanted.entry(address).or_insert(Successor { node, since: now });
+        if successor.node != node {
+            *successor = Successor { node, since: now };
+        }
+        let due = successor.since + HAND_OVER_AFTER;
+        self.ask_unheard(now, node);
+        let lives = self.peers.get(node).is_some_and(|peer| peer.rest.kernel.is_alive(now));
+        if due > now || !lives {
+            self.turns.set(due.max(now + self.interval()), address, ());
+            return None;
+        }
+        Some(node)
+    }
+
+    /// The best of the candidates that are fitter than this node, if none of these is heard.
+    fn fitter_unheard(&self, address: IpAddr) -> Option<NodeId> {
+        let candidates = &self.vips.get(&address)?.candidates;
+        let mine = candidates.class_of(self.id);
+        let fitter = candidates.iter().take_while(|candidate| mine.is_none_or(|mine| candidate.class < mine));
+        let fitter = fitter.filter_map(|candidate| Some((candidate.node, self.peers.get(candidate.node)?)));
+        let mut best = None;
+        for (node, peer) in fitter {
+            if peer.speaks() {
+                return None;
+            }
+            if best.is_none() && (peer.may_be_there() || peer.silent_since().is_some()) {
+                best = Some(node);
+            }
+        }
+        best
+    }
+
+    /// Stops to answer for an address, so that a node which is not heard can claim it.
+    pub(super) fn hand_over(&mut self, now: Duration, address: IpAddr, to: NodeId) {
+        let why = Withdrawal::HandedOver(to);
+        self.handovers.wanted.remove(&address);
+        self.handovers.tried.deposed(now, address);
+        self.handovers.given.insert(address, now + TAKE_BACK_AFTER);
+        self.turns.set(now + TAKE_BACK_AFTER, address, ());
+        self.settle_contention(address);
+        self.strike(address, Some(why));
+        self.tell(Event::Withdrawn { address, why });
+    }
+
+    /// How it stands with an address that this node has handed over and that nobody is known to hold.
+    pub(super) fn handed_over(&self, now: Duration, address: IpAddr) -> Option<HandedOver> {
+        let take_back = self.handovers.given.get(&address)?;
+        Some(if *take_back <= now { HandedOver::InVain } else { HandedOver::Lately })
+    }
+
+    /// Somebody holds the address, this node or its successor.
+    pub(super) fn end_hand_over(&mut self, address: IpAddr) {
+        self.handovers.given.remove(&address);
+    }
+
+    /// The API says that a node has stopped to answer for an address. What this node remembers of its claims, or has
+    /// overheard, is older, unless it hears that node itself.
+    pub(super) fn handed_over_by(&mut self, address: IpAddr, node: NodeId) {
+        if self.peers.get(node).is_some_and(|peer| peer.speaks()) {
+            return;
+        }
+        if self.announced_unheard.get(&address) == Some(&node) {
+            self.announced_unheard.remove(&address);
+        }
+        if node != self.id {
+            self.book.remove(node, address);
+        }
+    }
+}
