@@ -47,6 +47,13 @@ pub fn tell(event: &Event, name: impl Fn(NodeId) -> String) {
         SegmentEvent::AnsweredByClusterNode { address, node } => {
             tracing::warn!(%address, interface, node = name(*node), "a node answers for an address it has not claimed");
         }
+        SegmentEvent::BornOutOfOrder(address) => {
+            tracing::warn!(
+                %address, interface,
+                "its VirtualIP was created after the one before it, and its creationTimestamp is not later: the clocks of \
+                 API servers differ, or one was set back"
+            );
+        }
         SegmentEvent::DuplicateNode(node) => {
             tracing::error!(interface, node = name(*node), "two machines speak as one node");
         }

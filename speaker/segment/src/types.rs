@@ -186,6 +186,9 @@ pub enum Event {
         /// The node.
         node: NodeId,
     },
+    /// The VirtualIP of an address that this node claims is younger than the one before it, and its creationTimestamp is
+    /// not later: clocks of API servers differ, or one was set back.
+    BornOutOfOrder(IpAddr),
     /// Two machines speak as one node.
     DuplicateNode(NodeId),
     /// This node's own frames come back: two of its interfaces are on one segment, or the segment has a loop.

@@ -108,7 +108,8 @@ impl Machine {
                 local.finished = true;
                 return;
             }
-            SegmentEvent::PeerUnheard(_)
+            SegmentEvent::BornOutOfOrder(_)
+            | SegmentEvent::PeerUnheard(_)
             | SegmentEvent::Covering(_)
             | SegmentEvent::CoveringLong(_)
             | SegmentEvent::CoverEnded(_)

@@ -168,6 +168,7 @@ impl World<'_> {
             Told::PeerUp(_)
             | Told::PeerUnheard(_)
             | Told::AnsweredByClusterNode { .. }
+            | Told::BornOutOfOrder(_)
             | Told::DuplicateNode(_)
             | Told::SegmentLoop
             | Told::Stalled(_) => self.trace(|| format!("node {index}: {told:?}")),

@@ -105,7 +105,7 @@ impl Segment {
         // Many ask at the same time: one list is for all of them.
         let next = now.max(self.full_list_sent + self.interval() / TRIGGERED_GAP_DIVISOR);
         let claimed = self.book.range(self.id, ..).map(|claim| Change::Claimed(*claim));
-        let gone = self.deleted.iter().map(|(address, birth)| withdrawn(address, *birth, true));
+        let gone = self.deleted.iter().map(|(address, deleted)| withdrawn(address, deleted.birth, true));
         let mut frames: VecDeque<Claims> =
             wire::full_list(self.frame_limit, self.id, gone.chain(claimed).collect()).into();
         // Who has just come does not know what silent nodes own.
@@ -257,7 +257,7 @@ impl Segment {
                 }
                 Change::Withdrawn { address, birth, deleted } => {
                     if *deleted && !self.breaks(Mutation::ForgetDeletions) {
-                        self.note_deleted(now, *address, *birth);
+                        self.note_deleted(now, *address, *birth, false);
                     }
                     self.other_withdrew(now, id, *address);
                     touched.push(*address);

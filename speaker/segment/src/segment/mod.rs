@@ -3,6 +3,7 @@
 //! What it knows is in [`Peers`], the [`ClaimBook`] and the API's view; what it does follows from them address by address
 //! (`ownership`, by way of the pure [`decide`](crate::decide::decide)) and peer by peer (`liveness`).
 
+mod deletion;
 mod handover;
 mod hearing;
 mod hello;
@@ -38,6 +39,7 @@ use crate::{
     view::Vip,
     wire::{Body, Change, Frame, FrameLimit, Keyring, Rejected, State},
 };
+use deletion::Deleted;
 use handover::HandOvers;
 use hearing::Hearing;
 use hello::{HelloClock, Voice};
@@ -78,7 +80,7 @@ pub struct Segment {
     /// The highest birth and epoch seen of each address.
     floors: BTreeMap<IpAddr, (Birth, Epoch)>,
     /// Objects known to be deleted.
-    deleted: Agenda<Birth>,
+    deleted: Agenda<Deleted>,
     /// Who took an address by the evidence of an announcement, though it is not heard.
     announced_unheard: BTreeMap<IpAddr, NodeId>,
 
@@ -218,7 +220,9 @@ impl Segment {
             Input::Fresh(at) => {
                 let was_fresh = self.view_is_fresh(now);
                 self.view_fresh_at = self.view_fresh_at.max(Some(at.min(now)));
-                if !was_fresh {
+                if was_fresh {
+                    self.evaluate_recreated(now);
+                } else {
                     self.evaluate_all(now);
                 }
             }

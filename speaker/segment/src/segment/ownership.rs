@@ -4,7 +4,7 @@ use std::{cmp::Reverse, net::IpAddr, sync::Arc, time::Duration};
 
 use super::{Contention, Segment};
 use crate::{
-    claim::{Birth, Claim, ClaimKey, Epoch, Precedence, Reason},
+    claim::{Claim, ClaimKey, Epoch, Precedence, Reason},
     decide::{Facts, Holder, Standing, Verdict, VipFacts, decide},
     first_claim,
     mutation::Mutation,
@@ -15,9 +15,6 @@ use crate::{
     view::Vip,
     wire::{Change, State},
 };
-
-/// Those whose view of the API lags behind it by more than this resurrect nothing: they are told again.
-const DELETED_FOR: Duration = Duration::from_secs(600);
 
 /// The candidates from the tenth on step in together: that nine live ones let their turns pass means that their views of
 /// the API are old, not that they are slow.
@@ -31,7 +28,7 @@ impl Segment {
                 if self.deleted_birth(address).is_some_and(|birth| birth < vip.birth) {
                     self.deleted.remove(address);
                 }
-                if self.vips.get(&address).is_some_and(|before| before.birth != vip.birth) {
+                if self.vips.get(&address).is_some_and(|before| before.uid != vip.uid) {
                     self.first_claims.cancel(address);
                 }
                 let handed_over_by = vip.handed_over_by;
@@ -43,11 +40,12 @@ impl Segment {
                 }
             }
             None => {
-                let seen = self.vips.remove(&address).map(|vip| vip.birth);
+                let seen = self.vips.get(&address).map(|vip| self.birth_of(address, vip));
+                self.vips.remove(&address);
                 // What an earlier run claimed is not to be resumed either.
                 let own = self.book.of(self.id, address).or(self.resume.get(&address)).map(|claim| claim.birth);
-                if let Some(birth) = seen.or(own) {
-                    self.note_deleted(now, address, birth);
+                if let Some(birth) = seen.max(own) {
+                    self.note_deleted(now, address, birth, true);
                 }
                 self.first_claims.cancel(address);
                 self.hold_down.forget(address);
@@ -60,22 +58,6 @@ impl Segment {
         if !self.vips.contains_key(&address) && self.best_claim(address).is_none() {
             self.floors.remove(&address);
         }
-    }
-
-    /// An object of this birth is gone.
-    pub(super) fn note_deleted(&mut self, now: Duration, address: IpAddr, birth: Birth) {
-        while let Some((_, old, birth)) = self.deleted.pop_due(now) {
-            // As long as this node's view still shows it, it must not be forgotten.
-            if self.vips.get(&old).is_some_and(|vip| vip.birth <= birth) {
-                self.deleted.set(now + DELETED_FOR, old, birth);
-            }
-        }
-        let birth = self.deleted_birth(address).map_or(birth, |known| known.max(birth));
-        self.deleted.set(now + DELETED_FOR, address, birth);
-    }
-
-    pub(super) fn deleted_birth(&self, address: IpAddr) -> Option<Birth> {
-        self.deleted.get(address).map(|(_, birth)| *birth)
     }
 
     /// Everything may have changed.
@@ -167,7 +149,7 @@ impl Segment {
             let candidates = &vip.candidates;
             let holders = best.and_then(|(id, _)| candidates.class_of(id));
             let mine = candidates.class_of(self.id);
-            VipFacts { birth: vip.birth, has_candidates: !candidates.is_empty(), mine, holders }
+            VipFacts { birth: self.birth_of(address, vip), has_candidates: !candidates.is_empty(), mine, holders }
         });
         let held_down = self.hold_down.until(now, address).filter(|_| !self.breaks(Mutation::RetakeWithoutHoldDown));
         let unsettled = Some(self.joined + SETTLED).filter(|settled| *settled > now);
@@ -327,7 +309,8 @@ impl Segment {
         let Some(place) = self.place(&vip, holder) else { return };
         let step = u32::try_from(place).unwrap_or(u32::MAX).saturating_mul(2);
         let mut due = since + self.interval().saturating_mul(step);
-        let seen = self.floors.get(&address).is_some_and(|(birth, _)| *birth >= vip.birth);
+        let object = self.birth_of(address, &vip);
+        let seen = self.floors.get(&address).is_some_and(|(birth, _)| *birth >= object);
         let known = seen || vip.ever_announced;
         if reason == Reason::Vacant && holder.is_none() && known && self.has_restarted_candidate(&vip) {
             // One of them may be about to resume it.
@@ -402,11 +385,15 @@ impl Segment {
     }
 
     fn claim(&mut self, now: Duration, address: IpAddr, reason: Reason) {
-        let Some(vip) = self.vips.get(&address) else { return };
+        let Some(vip) = self.vips.get(&address).cloned() else { return };
+        let object = self.birth_of(address, &vip);
+        if object != vip.birth {
+            self.report_once_a_minute(now, Event::BornOutOfOrder(address));
+        }
         // Another node may know a younger object than this one's view shows; its birth is on the wire.
         let (birth, epoch) = match self.floors.get(&address) {
-            Some((birth, epoch)) if *birth >= vip.birth => (*birth, epoch.next()),
-            _ => (vip.birth, Epoch(1)),
+            Some((birth, epoch)) if *birth >= object => (*birth, epoch.next()),
+            _ => (object, Epoch(1)),
         };
         let key = ClaimKey::of(address, &vip.uid, &self.config.node);
         let cover = vip.cover;

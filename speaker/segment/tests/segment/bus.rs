@@ -215,9 +215,9 @@ impl Bus {
     pub fn publish_announced(&mut self, address: IpAddr, birth: u64, candidates: &[(usize, u8)], by: Option<usize>) {
         let candidates =
             candidates.iter().map(|(node, class)| Candidate { node: name(*node).id(), class: Class(*class) }).collect();
-        let uid = format!("uid-{birth}").into();
+        let uid: Arc<str> = format!("uid-{birth}").into();
         let announced_by = by.map(|node| name(node).id());
-        let seen = self.views.get(&address).is_some_and(|vip| vip.birth == Birth(birth));
+        let seen = self.views.get(&address).is_some_and(|vip| vip.uid == uid);
         let ever_announced = seen || by.is_some();
         let vip = Vip {
             birth: Birth(birth),
@@ -229,6 +229,13 @@ impl Bus {
             ever_announced,
             cover: true,
         };
+        self.show(address, vip);
+    }
+
+    /// The same, with the UID of the object; it was never announced.
+    pub fn publish_object(&mut self, address: IpAddr, birth: u64, uid: &str, candidates: &[(usize, u8)]) {
+        self.publish(address, birth, candidates);
+        let vip = Vip { uid: uid.into(), ever_announced: false, ..self.views[&address].as_ref().clone() };
         self.show(address, vip);
     }
 
@@ -249,7 +256,7 @@ impl Bus {
     /// The object of an address is gone, and every node that runs is told.
     pub fn unpublish(&mut self, address: IpAddr) {
         self.views.remove(&address);
-        for node in self.speakers.keys().copied().collect::<Vec<_>>() {
+        for node in self.speakers.keys().filter(|node| !self.late_views.contains(node)).copied().collect::<Vec<_>>() {
             self.tell(node, Input::Vip(address, None));
         }
     }
