@@ -54,6 +54,12 @@ pub fn tell(event: &Event, name: impl Fn(NodeId) -> String) {
                  API servers differ, or one was set back"
             );
         }
+        SegmentEvent::Reverted => {
+            tracing::warn!(
+                interface,
+                "this machine was set back to a snapshot of its memory: joining the segment anew"
+            );
+        }
         SegmentEvent::DuplicateNode(node) => {
             tracing::error!(interface, node = name(*node), "two machines speak as one node");
         }

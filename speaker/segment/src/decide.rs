@@ -59,6 +59,8 @@ pub(crate) struct Facts {
     pub(crate) fresh: bool,
     /// Did this node lose the address for its class a while ago?
     pub(crate) held_down: bool,
+    /// Has this node taken the address from owners that are no candidates so often that it waits now?
+    pub(crate) pausing: bool,
     /// Has this node just joined?
     pub(crate) settling: bool,
     /// A fitter node that is not heard, to which this node's address is to be handed over by way of the API.
@@ -141,7 +143,7 @@ impl Facts {
         match (vip.mine, vip.holders) {
             (Some(mine), Some(theirs)) if theirs.is_ending() && !mine.is_ending() => !self.settling,
             (Some(mine), Some(theirs)) => mine < theirs && !self.settling && !self.held_down,
-            (Some(_), None) => true,
+            (Some(_), None) => !self.pausing,
             (None, _) => false,
         }
     }
@@ -181,6 +183,7 @@ mod tests {
             deleted: None,
             fresh: true,
             held_down: false,
+            pausing: false,
             settling: false,
             successor: None,
             handed_over: None,
@@ -208,6 +211,7 @@ mod tests {
 
     const OLD_VIEW: fn(Facts) -> Facts = |facts| Facts { fresh: false, ..facts };
     const HELD_DOWN: fn(Facts) -> Facts = |facts| Facts { held_down: true, ..facts };
+    const PAUSING: fn(Facts) -> Facts = |facts| Facts { pausing: true, ..facts };
     const SETTLING: fn(Facts) -> Facts = |facts| Facts { settling: true, ..facts };
     const AT_EASE: fn(Facts) -> Facts = |facts| facts;
 
@@ -223,6 +227,8 @@ mod tests {
     #[test_case(Some(100), Some(101), HELD_DOWN, false; "both end, and held down")]
     #[test_case(Some(3), None, AT_EASE, true; "the holder is excluded")]
     #[test_case(Some(3), None, HELD_DOWN, true; "the holder serves nobody, held down or not")]
+    #[test_case(Some(3), None, PAUSING, false; "the holder is excluded, as it seems, again and again")]
+    #[test_case(Some(0), Some(1), PAUSING, true; "better, after moves for another reason")]
     #[test_case(Some(3), None, SETTLING, true; "the holder serves nobody, however new this node is")]
     #[test_case(Some(3), None, OLD_VIEW, false; "excluded by an old view")]
     #[test_case(None, None, AT_EASE, false; "so am I")]

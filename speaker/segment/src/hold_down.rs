@@ -49,6 +49,52 @@ impl HoldDown {
     }
 }
 
+/// How often this node has lately taken each address from an owner that is no candidate. Such an owner serves nobody, so
+/// nothing is waited for; but where two nodes' views differ for good (their speakers are configured differently), each
+/// takes it from the other whenever it hears its claim.
+#[derive(Debug, Default)]
+pub(crate) struct Takes {
+    /// On the agenda for when they are forgotten.
+    taken: Agenda<Taken>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Taken {
+    times: u32,
+    until: Duration,
+}
+
+/// Takes that follow each other without a pause. A rolling update moves the address of a Local Service two or three times
+/// within a minute, and each node takes it back once at most; a second update may follow at once.
+const FREE_TAKES: u32 = 3;
+
+/// The first pause, which doubles up to [`HOLD_DOWN`].
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+
+impl Takes {
+    /// This node has taken an address from an owner that is no candidate.
+    pub(crate) fn took(&mut self, now: Duration, address: IpAddr) {
+        while self.taken.pop_due(now).is_some() {}
+        let times = self.taken.get(address).map_or(0, |(_, taken)| taken.times).saturating_add(1);
+        let pause = match times.checked_sub(FREE_TAKES) {
+            None => Duration::ZERO,
+            Some(doublings) => FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(doublings)).min(HOLD_DOWN),
+        };
+        let until = now + pause;
+        self.taken.set(until + HOLD_DOWN, address, Taken { times, until });
+    }
+
+    /// Until when an address is not taken from an owner that is no candidate; `None` if it may be.
+    pub(crate) fn until(&self, now: Duration, address: IpAddr) -> Option<Duration> {
+        self.taken.get(address).map(|(_, taken)| taken.until).filter(|until| *until > now)
+    }
+
+    /// The address is no more.
+    pub(crate) fn forget(&mut self, address: IpAddr) {
+        self.taken.remove(address);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::{
@@ -92,6 +138,25 @@ mod tests {
         assert_eq!(holds.until(end - Duration::from_nanos(1), address(1)), Some(end));
         assert_eq!(holds.until(end, address(1)), None);
         assert_eq!(holds.until(secs(last), address(2)), None, "each address for itself");
+    }
+
+    #[test_case(&[0], 0)]
+    #[test_case(&[0, 1], 0)]
+    #[test_case(&[0, 1, 2], 1; "the third waits")]
+    #[test_case(&[0, 1, 2, 3], 2)]
+    #[test_case(&[0, 1, 2, 3, 5, 9, 17, 33, 65, 125], 60; "it grows no further")]
+    #[test_case(&[0, 1, 63], 0; "a minute after the last, it is forgiven")]
+    fn takes_from_unfit_owners_pause(takes: &[u64], pause: u64) {
+        let mut taken = Takes::default();
+        for at in takes {
+            taken.took(secs(*at), address(1));
+        }
+        let last = takes[takes.len() - 1];
+        let expected = Some(secs(last + pause)).filter(|_| pause > 0);
+        assert_eq!(taken.until(secs(last), address(1)), expected);
+        assert_eq!(taken.until(secs(last), address(2)), None, "each address for itself");
+        taken.forget(address(1));
+        assert_eq!(taken.until(secs(last), address(1)), None);
     }
 
     #[test]

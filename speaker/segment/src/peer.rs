@@ -1,6 +1,6 @@
 //! One other speaker of the segment: who it is, when it was heard, what its kernel says.
 
-use std::{cmp::Reverse, net::IpAddr, time::Duration};
+use std::{cmp::Reverse, collections::VecDeque, net::IpAddr, time::Duration};
 
 use crate::{
     kernel::{KernelWatch, Reports},
@@ -14,6 +14,10 @@ use crate::{
 /// How often a run that has just been found to hear this node is echoed: one may be lost. What is lost then costs it the
 /// end of its join barrier, no more. A run that has not got that far is echoed in answer to each of its Hellos.
 const ECHOES: u8 = 2;
+
+/// Earlier runs of a peer that are remembered: a speaker that restarts in a loop has no more within the minutes that a
+/// frame is worth replaying.
+const OLD_RUNS: usize = 8;
 
 /// A node on the segment that is not this one.
 #[derive(Debug)]
@@ -42,6 +46,10 @@ pub(crate) struct Rest {
     pub(crate) station: Option<(MacAddr, IpAddr)>,
     /// Since when it has not been heard, however it has stood since; `None`: it is heard, or its run never was.
     pub(crate) absent_since: Option<Duration>,
+    /// Since when some run of it has been pending.
+    pub(crate) pending_since: Option<Duration>,
+    /// Earlier runs of it and the highest sequence of each, the latest last: what is not higher is replayed.
+    old_runs: VecDeque<(Incarnation, u64)>,
     /// What its kernel says.
     pub(crate) kernel: KernelWatch,
     /// What others say about it.
@@ -98,6 +106,17 @@ pub(crate) enum Presence {
     Dead,
 }
 
+impl Rest {
+    /// A run counts no more.
+    pub(crate) fn remember_run(&mut self, incarnation: Incarnation, sequence: u64) {
+        self.old_runs.retain(|(known, _)| *known != incarnation);
+        self.old_runs.push_back((incarnation, sequence));
+        if self.old_runs.len() > OLD_RUNS {
+            self.old_runs.pop_front();
+        }
+    }
+}
+
 impl Peer {
     /// A peer that was never heard.
     pub(crate) fn new(name: NodeName) -> Self {
@@ -105,6 +124,8 @@ impl Peer {
             name,
             station: None,
             absent_since: None,
+            pending_since: None,
+            old_runs: VecDeque::new(),
             kernel: KernelWatch::default(),
             reports: Reports::default(),
         };
@@ -136,6 +157,12 @@ impl Peer {
         if self.speaks() && earlier == Some(sender.incarnation) {
             return Noted::Replayed;
         }
+        let is_old = |(incarnation, sequence): &(Incarnation, u64)| {
+            *incarnation == sender.incarnation && sender.sequence <= *sequence
+        };
+        if self.rest.old_runs.iter().any(is_old) {
+            return Noted::Replayed;
+        }
         let noted = match &mut self.pending {
             Some(pending) if pending.incarnation == sender.incarnation => {
                 if sender.sequence <= pending.sequence {
@@ -144,12 +171,21 @@ impl Peer {
                 pending.update(now, sender.sequence, hello)
             }
             pending => {
-                *pending = Some(Box::new(Pending::new(now, sender, hello)));
+                if let Some(before) = pending.replace(Box::new(Pending::new(now, sender, hello))) {
+                    self.rest.remember_run(before.incarnation, before.sequence);
+                }
                 Noted::ReadsOther
             }
         };
+        self.rest.pending_since.get_or_insert(now);
         self.echo();
         noted
+    }
+
+    /// Is a run of it heard, though it does not count, so that it is alive? Not for longer than `patience`: it may be an
+    /// old run, replayed.
+    pub(crate) fn shows_life(&self, now: Duration, patience: Duration) -> bool {
+        self.pending.is_some() && self.rest.pending_since.is_some_and(|since| now < since + patience)
     }
 
     /// Its run, if it is heard.

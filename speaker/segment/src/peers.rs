@@ -66,6 +66,7 @@ impl Peers {
         let Some(peer) = self.by_id.get_mut(&id) else { return };
         self.present -= usize::from(peer.is_present());
         peer.pending = None;
+        peer.rest.pending_since = None;
         self.present += usize::from(peer.is_present());
     }
 

@@ -189,6 +189,9 @@ pub enum Event {
     /// The VirtualIP of an address that this node claims is younger than the one before it, and its creationTimestamp is
     /// not later: clocks of API servers differ, or one was set back.
     BornOutOfOrder(IpAddr),
+    /// A peer has heard frames of this run that it has not sent: the machine was set back to a snapshot of its memory.
+    /// Peers drop what they take for replays, so the segment is to be joined anew, as another run.
+    Reverted,
     /// Two machines speak as one node.
     DuplicateNode(NodeId),
     /// This node's own frames come back: two of its interfaces are on one segment, or the segment has a loop.

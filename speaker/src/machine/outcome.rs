@@ -108,6 +108,7 @@ impl Machine {
                 local.finished = true;
                 return;
             }
+            SegmentEvent::Reverted => self.join_anew(now, segment),
             SegmentEvent::BornOutOfOrder(_)
             | SegmentEvent::PeerUnheard(_)
             | SegmentEvent::Covering(_)

@@ -78,6 +78,17 @@ impl Machine {
         self.segments.insert(interface.index, Local::new(interface, machine));
     }
 
+    /// The segment is joined by a new run, which knows what the one before it claimed.
+    pub(super) fn join_anew(&mut self, now: Now, index: u32) {
+        let Some(local) = self.segments.get(&index) else { return };
+        let (interface, neighbours) = (local.interface.clone(), self.neighbours.get(&index).cloned());
+        self.leave(now, index);
+        self.neighbours.extend(neighbours.map(|neighbours| (index, neighbours)));
+        self.join(now, interface);
+        self.update_stations(now);
+        self.evaluate_all(now);
+    }
+
     /// An interface is gone, and with it all that was announced there. What was claimed is resumed when it is back.
     fn leave(&mut self, now: Now, index: u32) {
         let Some(local) = self.segments.remove(&index) else { return };

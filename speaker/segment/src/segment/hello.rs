@@ -312,13 +312,16 @@ impl Segment {
     /// A new run of a peer counts from now on. `false`: two machines speak as one node; the first stays.
     fn adopt_run(&mut self, now: Duration, sender: Sender, hello: &Hello) -> bool {
         let Some(peer) = self.peers.get_mut(sender.node) else { return false };
-        let before = peer.run.as_ref().map(|run| run.incarnation);
+        let before = peer.run.as_ref().map(|run| (run.incarnation, run.sequence()));
         // Once the later one is silent, the earlier one is all there is: two interfaces of the node were on this segment.
         if peer.speaks() && peer.run.as_ref().is_some_and(|run| run.said().before == Some(sender.incarnation)) {
             self.report_once_a_minute(now, Event::DuplicateNode(sender.node));
             return false;
         }
-        peer.run = Some(Run::new(now, sender, hello, before));
+        peer.run = Some(Run::new(now, sender, hello, before.map(|(incarnation, _)| incarnation)));
+        if let Some((incarnation, sequence)) = before {
+            peer.rest.remember_run(incarnation, sequence);
+        }
         peer.rest.name = hello.name.clone();
         // It knows nothing of what the one before knew, and may have claimed what this node has owned for long.
         peer.rest.absent_since = None;
@@ -402,6 +405,11 @@ impl Segment {
     /// A peer speaks of this node.
     fn mentioned(&mut self, now: Duration, from: NodeId, heard: &Heard) {
         if heard.incarnation != self.config.incarnation {
+            return;
+        }
+        if heard.sequence > self.hello.sequence {
+            // It has heard what this run has yet to say.
+            self.report_once_a_minute(now, Event::Reverted);
             return;
         }
         if self.hello.is_recent(heard.sequence) {

@@ -22,7 +22,7 @@ const ASKED_AT_ONCE: usize = 16;
 
 /// For so many intervals of its silence a run that does not echo this node counts as a sign of life: ten times what a
 /// restarted speaker needs to be heard both ways.
-const PENDING_IS_ALIVE: u32 = 20;
+pub(super) const PENDING_IS_ALIVE: u32 = 20;
 
 /// A peer that was not heard for this long, and that the API does not list, is forgotten.
 const FORGET_AFTER: Duration = Duration::from_secs(600);
@@ -259,7 +259,8 @@ impl Segment {
             return;
         }
         let asked = peer.rest.kernel.silent_since(peer.rest.reports.answered);
-        let silent = asked.is_some_and(|since| self.hears_and_is_heard(since)) && peer.pending.is_none();
+        let shows_life = peer.shows_life(now, self.interval() * PENDING_IS_ALIVE);
+        let silent = asked.is_some_and(|since| self.hears_and_is_heard(since)) && !shows_life;
         if silent && peer.is_lost(now, self.interval()) && self.state == State::Active {
             self.die(now, id);
             return;

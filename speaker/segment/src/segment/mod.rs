@@ -28,7 +28,7 @@ use crate::{
     book::ClaimBook,
     claim::{Birth, Claim, Epoch, Reason},
     first_claim::{FirstClaims, Step},
-    hold_down::HoldDown,
+    hold_down::{HoldDown, Takes},
     mac::MacAddr,
     mutation::Mutation,
     node::NodeId,
@@ -110,6 +110,7 @@ pub struct Segment {
     /// Addresses of this node's that another was asked for, because it seems to have them, and until when it may answer.
     asked_kernels: Agenda<()>,
     hold_down: HoldDown,
+    takes: Takes,
     handovers: HandOvers,
     /// When an address was last defended against a stranger.
     defended: BTreeMap<IpAddr, Duration>,
@@ -184,6 +185,7 @@ impl Segment {
             overheard: Agenda::default(),
             asked_kernels: Agenda::default(),
             hold_down: HoldDown::default(),
+            takes: Takes::default(),
             handovers: HandOvers::default(),
             defended: BTreeMap::new(),
             changes: BTreeMap::new(),

@@ -2,7 +2,7 @@
 
 use std::{cmp::Reverse, net::IpAddr, sync::Arc, time::Duration};
 
-use super::{Contention, Segment};
+use super::{Contention, Segment, liveness::PENDING_IS_ALIVE};
 use crate::{
     claim::{Claim, ClaimKey, Epoch, Precedence, Reason},
     decide::{Facts, Holder, Standing, Verdict, VipFacts, decide},
@@ -49,6 +49,7 @@ impl Segment {
                 }
                 self.first_claims.cancel(address);
                 self.hold_down.forget(address);
+                self.takes.forget(address);
                 self.handovers.forget(address);
                 self.announced_unheard.remove(&address);
                 self.defended.remove(&address);
@@ -153,7 +154,8 @@ impl Segment {
         });
         let held_down = self.hold_down.until(now, address).filter(|_| !self.breaks(Mutation::RetakeWithoutHoldDown));
         let unsettled = Some(self.joined + SETTLED).filter(|settled| *settled > now);
-        if let Some(until) = held_down.max(unsettled) {
+        let pause = self.takes.until(now, address);
+        if let Some(until) = held_down.max(unsettled).max(pause) {
             self.turns.set(until, address, ());
         }
         Facts {
@@ -163,6 +165,7 @@ impl Segment {
             deleted: self.deleted_birth(address),
             fresh: self.view_is_fresh(now),
             held_down: held_down.is_some(),
+            pausing: pause.is_some(),
             settling: unsettled.is_some(),
             successor,
             handed_over,
@@ -214,7 +217,9 @@ impl Segment {
         }
         // What was seen on the wire needs less to be believed than what the API once said.
         let silent = |peer: &Peer| peer.rest.kernel.silent_since(peer.rest.reports.answered).is_some();
-        let there = |peer: &Peer| peer.pending.is_some() || peer.presence() != Presence::Dead && !silent(peer);
+        let patience = self.interval() * PENDING_IS_ALIVE;
+        let there =
+            |peer: &Peer| peer.shows_life(self.called, patience) || peer.presence() != Presence::Dead && !silent(peer);
         let alive = |peer: &Peer| !peer.speaks() && there(peer);
         let seen = self.announced_unheard.get(&address).copied();
         let seen = seen.filter(|id| self.peers.get(*id).is_some_and(alive));
@@ -399,6 +404,10 @@ impl Segment {
         let cover = vip.cover;
         let holder = self.best_claim(address).map(|(id, _)| id);
         let left_by = self.contending.get(&address).and_then(|contention| contention.left_by);
+        let unfit = |id| vip.candidates.class_of(id).is_none();
+        if reason == Reason::Class && holder.is_some_and(unfit) {
+            self.takes.took(now, address);
+        }
         let from = holder.or(left_by).filter(|id| *id != self.id);
         self.enter_claim(now, Claim { address, birth, epoch, key, reason, cover }, from);
         self.announce(now, address);

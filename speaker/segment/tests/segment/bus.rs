@@ -15,7 +15,7 @@ use herald_segment::{
     node::{Incarnation, NodeId, NodeName},
     timers::Timers,
     view::{Candidate, Class, Packet, Station, Vip},
-    wire::{Body, Key, Keyring},
+    wire::{Body, Hello, Key, Keyring},
 };
 
 /// A host of the segment that is no node: what a node asks for a sign of life when it hears nobody else.
@@ -111,6 +111,8 @@ pub struct Bus {
     pub carries: usize,
     /// Every event, with its time and node.
     pub events: Vec<(Duration, usize, Event)>,
+    /// Every frame of the protocol, with its sender.
+    pub sent: Vec<(usize, Vec<u8>)>,
     /// Announcements: time, node, address.
     pub announced: Vec<(Duration, usize, IpAddr)>,
     /// Suspicions in Hellos: time, who suspects, who is suspected.
@@ -136,6 +138,7 @@ impl Bus {
             late_views: BTreeSet::new(),
             carries: usize::MAX,
             events: Vec::new(),
+            sent: Vec::new(),
             announced: Vec::new(),
             suspicions: Vec::new(),
             in_flight: Vec::new(),
@@ -275,6 +278,23 @@ impl Bus {
         }
     }
 
+    /// Somebody who has recorded a frame, or has the key, sends it to all.
+    pub fn inject(&mut self, bytes: Vec<u8>) {
+        self.in_flight.push((self.now + DELAY, 0, Traffic::Frame(bytes)));
+    }
+
+    /// A Hello of a node as it might be: the last one it sent, changed and signed anew.
+    pub fn forge_hello(&self, node: usize, change: impl FnOnce(&mut Hello)) -> Vec<u8> {
+        let hello = |bytes: &Vec<u8>| keyring().open(bytes).ok().filter(|frame| matches!(frame.body, Body::Hello(_)));
+        let mut sent = self.sent.iter().rev().filter(|(sender, _)| *sender == node);
+        let mut frame = sent.find_map(|(_, bytes)| hello(bytes)).unwrap();
+        frame.sender.sequence += 1;
+        if let Body::Hello(hello) = &mut frame.body {
+            change(hello);
+        }
+        keyring().seal(Key::new(&[7; 32]).unwrap().id(), 1, &frame).unwrap()
+    }
+
     /// Lets time pass.
     pub fn run(&mut self, time: Duration) {
         let end = self.now + time;
@@ -346,6 +366,7 @@ impl Bus {
                         let suspects = hello.heard.iter().filter(|heard| heard.suspect);
                         self.suspicions.extend(suspects.map(|heard| (now, node, heard.node)));
                     }
+                    self.sent.push((node, bytes.clone()));
                     Traffic::Frame(bytes)
                 }
                 Output::Probe { address, mac } => Traffic::Packet(packet(Some(address), mine), Some(mac)),

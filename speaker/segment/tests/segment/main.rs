@@ -6,4 +6,5 @@ mod births;
 mod bus;
 mod handover;
 mod histories;
+mod replay;
 mod telling;
