@@ -83,6 +83,8 @@ fn of_the_design(nodes: usize, addresses: usize, faults: &[Fault]) {
 #[test_case(2, 1, &[fault(9.0, 0.0, upgrade()), fault(10.04, 5.3, Kind::Partition(vec![0])), fault(13.4, 0.5, pause(1, true))]; "a barrier that ends in a stall")]
 #[test_case(3, 4, &[fault(9.0, 6.8, Kind::Deaf(0)), fault(10.7, 5.3, Kind::StallSpeaker(1))]; "a deaf owner hears again, its successor is covered")]
 #[test_case(3, 6, &[fault(0.0, 60.0, Kind::EtherTypeDropped(None)), fault(20.0, 2.0, power_off(0))]; "a turn that came round for ever")]
+// Found as seed 107656 of an earlier generator.
+#[test_case(3, 3, &[fault(9.264, 9.295, Kind::Speaker(1, RESTART)), fault(18.377, 0.944, pause(2, false)), fault(19.153, 0.8, Kind::Speaker(0, RESTART))]; "a coverer contradicts a paused node before that misses the owner")]
 fn where_the_machine_was_wrong(nodes: usize, addresses: usize, faults: &[Fault]) {
     holds(nodes, addresses, faults);
 }

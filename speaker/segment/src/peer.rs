@@ -302,6 +302,11 @@ impl Peer {
         self.run.as_ref().map(Run::heard).max(self.reported)
     }
 
+    /// Has it not kept the promise of its last Hello?
+    pub(crate) fn is_overdue(&self, now: Duration) -> bool {
+        self.run.as_ref().is_some_and(|run| now > run.heard() + run.interval())
+    }
+
     /// When it becomes silent unless it is heard.
     pub(crate) fn silent_at(&self) -> Option<Duration> {
         self.run.as_ref().map(|run| run.heard() + timers::silent_after(run.interval()))

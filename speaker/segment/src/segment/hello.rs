@@ -390,6 +390,10 @@ impl Segment {
                 Some(Kernel::Silent) => peer.rest.reports.silent = Some(now),
                 None => {}
             }
+            if heard.suspect && self.covers.contains(&heard.node) {
+                self.repeat_to_who_misses(from, heard.node);
+            }
+            let Some(peer) = self.peers.get_for_note(heard.node) else { continue };
             let at = now.saturating_sub(heard.age);
             let heard_here = peer.run.as_ref().filter(|_| speaks).map(|run| run.heard());
             if heard.suspect && heard_here.is_some_and(|here| at < here || heard.sequence == 0) {

@@ -183,8 +183,9 @@ impl Segment {
         if !self.peers.add(subject, &NodeName::new(&format!("{subject:?}"))) {
             return;
         }
-        // A node that is heard speaks for itself (after a stall that is not yet known).
-        let believed = |peer: &&Peer| !peer.speaks() || self.stall.is_some();
+        // A node that is heard speaks for itself: not after a stall, and not if its Hello is overdue. Others may have found
+        // it silent already, and this node may have stood still without noticing.
+        let believed = |peer: &&Peer| !peer.speaks() || self.stall.is_some() || peer.is_overdue(now);
         let Some(peer) = self.peers.get(subject).filter(believed) else { return };
         if !peer.speaks() && peer.silent_since().is_none() {
             self.peers.set_presence(subject, Presence::Silent { since: now, reported: false });
@@ -298,6 +299,18 @@ impl Segment {
     pub(super) fn contradict_all(&mut self, now: Duration, id: NodeId) {
         for losing in self.book.range(id, ..).copied().collect::<Vec<_>>() {
             self.contradict(now, &losing);
+        }
+    }
+
+    /// A peer has come to miss a node that this one covers for. As long as it took that node to speak, it did not believe
+    /// what this node said in its stead: it hears again what it disputes.
+    pub(super) fn repeat_to_who_misses(&mut self, from: NodeId, missed: NodeId) {
+        let disputed = self.disputes.iter().map(|(address, ())| address);
+        let disputed: Vec<IpAddr> = disputed.filter(|address| self.book.of(from, *address).is_some()).collect();
+        for address in disputed {
+            if let Some((holder, best)) = self.best_claim(address).filter(|(holder, _)| *holder == missed) {
+                self.say_for(holder, best);
+            }
         }
     }
 
