@@ -98,6 +98,8 @@ pub enum WarningKind {
     /// Nodes which the API lists on a segment are not heard there, though their kernels answer: the network may drop
     /// Herald's frames (EtherType 0x88b5), or their speakers do not run.
     PeersUnheard,
+    /// A node is heard on a segment, but its claims do not come through: the path does not carry its longer frames.
+    ClaimsLacking,
     /// This node's own frames come back: two of its interfaces are on one segment, or the segment has a loop.
     SegmentLoop,
     /// Two machines speak as one node.

@@ -54,6 +54,9 @@ pub fn tell(event: &Event, name: impl Fn(NodeId) -> String) {
                  API servers differ, or one was set back"
             );
         }
+        SegmentEvent::ClaimsLacking(node) => {
+            tracing::warn!(interface, node = name(*node), "the claims of a node that is heard do not come through");
+        }
         SegmentEvent::Reverted => {
             tracing::warn!(
                 interface,

@@ -91,6 +91,10 @@ pub const HOLD_DOWN_MAX: Duration = Duration::from_secs(3840);
 /// The join barrier ends this long after the first evidence that the segment is heard, or after ten intervals.
 pub const BARRIER: Duration = Duration::from_secs(1);
 
+/// That a peer's claims do not come through is reported after this: a list of 10,000 addresses takes less than a second,
+/// and is asked for in each Hello.
+pub const LACKING_WARN: Duration = Duration::from_secs(10);
+
 /// Cover is reported after this.
 pub const COVER_WARN: Duration = Duration::from_secs(60);
 

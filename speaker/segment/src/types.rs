@@ -189,6 +189,8 @@ pub enum Event {
     /// The VirtualIP of an address that this node claims is younger than the one before it, and its creationTimestamp is
     /// not later: clocks of API servers differ, or one was set back.
     BornOutOfOrder(IpAddr),
+    /// For ten seconds the claims of a peer that speaks have not come through, or not all of them.
+    ClaimsLacking(NodeId),
     /// A peer has heard frames of this run that it has not sent: the machine was set back to a snapshot of its memory.
     /// Peers drop what they take for replays, so the segment is to be joined anew, as another run.
     Reverted,

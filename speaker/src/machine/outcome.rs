@@ -108,6 +108,10 @@ impl Machine {
                 local.finished = true;
                 return;
             }
+            SegmentEvent::ClaimsLacking(id) => {
+                self.speaker_changed = true;
+                self.wire_warnings.saw(now.monotonic, &interface, Trouble::ClaimsLacking(*id));
+            }
             SegmentEvent::Reverted => self.join_anew(now, segment),
             SegmentEvent::BornOutOfOrder(_)
             | SegmentEvent::PeerUnheard(_)

@@ -31,6 +31,8 @@ pub(super) enum Trouble {
     DuplicateNode(NodeId),
     /// This node's own frames come back.
     Loop,
+    /// The claims of a node that is heard do not come through.
+    ClaimsLacking(NodeId),
 }
 
 impl WireWarnings {
@@ -65,6 +67,15 @@ impl WireWarnings {
                 message: format!(
                     "{interface}: this node's own frames come back: two of its interfaces are on one segment (choose \
                      one with spec.interfaces of an L2Advertisement), or the segment has a loop"
+                ),
+            },
+            Trouble::ClaimsLacking(node) => SpeakerWarning {
+                kind: WarningKind::ClaimsLacking,
+                message: format!(
+                    "{interface}: node {} is heard, but its longer frames are not, so it is not known which addresses \
+                     it has, and none that it may have is taken over: frames of up to 1400 bytes have to pass between \
+                     the nodes, or set the MTU of both interfaces to what the path carries",
+                    name(*node)
                 ),
             },
         };

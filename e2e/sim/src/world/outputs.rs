@@ -169,6 +169,7 @@ impl World<'_> {
             | Told::PeerUnheard(_)
             | Told::AnsweredByClusterNode { .. }
             | Told::BornOutOfOrder(_)
+            | Told::ClaimsLacking(_)
             | Told::Reverted
             | Told::DuplicateNode(_)
             | Told::SegmentLoop

@@ -100,6 +100,7 @@ impl Segment {
                 break;
             }
         }
+        self.tell_who_lacks(now);
         let surplus = self.hello.recent.len().saturating_sub(RECENT_HELLOS);
         self.hello.recent.drain(..surplus);
         self.hello.sent += 1;

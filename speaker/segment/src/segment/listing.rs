@@ -8,8 +8,8 @@ use crate::{
     mutation::Mutation,
     node::{NodeId, NodeName},
     peer::{Peer, Presence},
-    timers::TRIGGERED_GAP_DIVISOR,
-    types::Withdrawal,
+    timers::{LACKING_WARN, TRIGGERED_GAP_DIVISOR},
+    types::{Event, Withdrawal},
     wire::{self, Body, Change, Claims, Sender, State},
 };
 
@@ -333,6 +333,14 @@ impl Segment {
             } else if self.is_coverer(holder, false) {
                 self.say_for(holder, best);
             }
+        }
+    }
+
+    /// The claims of a peer that speaks do not come through: its Hellos are shorter than its lists.
+    pub(super) fn tell_who_lacks(&mut self, now: Duration) {
+        let long = self.lacking.iter().filter(|(_, since)| now >= **since + LACKING_WARN).map(|(id, _)| *id);
+        for id in long.collect::<Vec<_>>() {
+            self.report_once_a_minute(now, Event::ClaimsLacking(id));
         }
     }
 

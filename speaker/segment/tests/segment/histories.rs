@@ -524,4 +524,9 @@ fn claims_fit_the_frames_of_a_short_link() {
 fn claims_that_do_not_come_through_make_nothing_vacant() {
     let bus = replaced_on_short_links(None);
     assert_eq!(addresses_of_node1(&bus), 60, "claims: {:?}", bus.claims_since(ms(7000)));
+    let lacks = |(_, node, event): &&(std::time::Duration, usize, Event)| {
+        *node == 2 && *event == Event::ClaimsLacking(name(1).id())
+    };
+    let told: Vec<_> = bus.events.iter().filter(lacks).map(|(at, ..)| *at).collect();
+    assert_eq!(told.len(), 1, "once a minute: {told:?}");
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use herald_segment::{Event, claim::Reason, node::Incarnation, wire::Heard};
+use herald_segment::{Event, node::Incarnation, wire::Heard};
 
 use crate::bus::{Bus, address, ms, name};
 
