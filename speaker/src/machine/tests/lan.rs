@@ -173,6 +173,13 @@ impl Lan {
         self.tell(name, Input::Neighbours(ETH0, [neighbour].into()));
     }
 
+    /// The machine of a node finds that it was set back to a snapshot.
+    pub(super) fn revert(&mut self, name: &str) {
+        let now = self.moment();
+        self.hosts.get_mut(name).unwrap().machine.as_mut().unwrap().join_anew(now, ETH0);
+        self.work();
+    }
+
     /// The watches of a node list everything.
     fn list(&mut self, name: &'static str) {
         fn steps<T: Keyed + Clone + PartialEq>(all: &Collection<T>, fact: fn(Change<T>) -> ApiFact) -> Vec<Input> {

@@ -77,6 +77,22 @@ fn a_killed_speaker_is_answered_for_with_its_own_address_and_comes_back_to_it() 
 }
 
 #[test]
+fn a_node_that_joins_its_segment_anew_is_answered_for_and_keeps_its_addresses() {
+    let mut lan = announced();
+    let written = lan.written.len();
+    lan.revert("a");
+    lan.pass(200);
+    assert_eq!(lan.who_has(VIP), only(mac("a")), "others answer for it");
+    lan.pass(3000);
+    assert_eq!(lan.who_has(VIP), only(mac("a")));
+    lan.power_off("b");
+    lan.power_off("c");
+    lan.pass(2000);
+    assert_eq!(lan.who_has(VIP), only(mac("a")), "it answers itself");
+    assert_eq!(lan.written.len(), written, "nothing is written: {:?}", lan.written);
+}
+
+#[test]
 fn a_speaker_restarts_while_the_api_is_away() {
     let mut lan = announced();
     for name in ["a", "b", "c"] {
