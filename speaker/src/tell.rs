@@ -54,6 +54,13 @@ pub fn tell(event: &Event, name: impl Fn(NodeId) -> String) {
                  API servers differ, or one was set back"
             );
         }
+        SegmentEvent::CannotBeAsked(node) => {
+            tracing::warn!(
+                interface,
+                node = name(*node),
+                "a silent node cannot be asked whether it lives: the API lists no address of it on this segment"
+            );
+        }
         SegmentEvent::ClaimsLacking(node) => {
             tracing::warn!(interface, node = name(*node), "the claims of a node that is heard do not come through");
         }

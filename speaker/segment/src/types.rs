@@ -189,6 +189,9 @@ pub enum Event {
     /// The VirtualIP of an address that this node claims is younger than the one before it, and its creationTimestamp is
     /// not later: clocks of API servers differ, or one was set back.
     BornOutOfOrder(IpAddr),
+    /// A node is silent, and no address of its own is known that its kernel could be asked for: it never said one, and the
+    /// API does not list it (any more). What others find out counts, else it is covered until that ends.
+    CannotBeAsked(NodeId),
     /// For ten seconds the claims of a peer that speaks have not come through, or not all of them.
     ClaimsLacking(NodeId),
     /// A peer has heard frames of this run that it has not sent: the machine was set back to a snapshot of its memory.

@@ -114,6 +114,7 @@ impl Machine {
             }
             SegmentEvent::Reverted => self.join_anew(now, segment),
             SegmentEvent::BornOutOfOrder(_)
+            | SegmentEvent::CannotBeAsked(_)
             | SegmentEvent::PeerUnheard(_)
             | SegmentEvent::Covering(_)
             | SegmentEvent::CoveringLong(_)

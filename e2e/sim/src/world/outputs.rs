@@ -170,6 +170,7 @@ impl World<'_> {
             | Told::AnsweredByClusterNode { .. }
             | Told::BornOutOfOrder(_)
             | Told::ClaimsLacking(_)
+            | Told::CannotBeAsked(_)
             | Told::Reverted
             | Told::DuplicateNode(_)
             | Told::SegmentLoop

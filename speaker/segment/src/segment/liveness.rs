@@ -177,6 +177,7 @@ impl Segment {
         let Some((address, mac)) = peer.probe_target() else {
             // Nobody can be asked. A probe that stays due would be due at every look.
             peer.rest.kernel.stop();
+            self.report_once_a_minute(now, Event::CannotBeAsked(id));
             return;
         };
         peer.rest.kernel.watch(now);

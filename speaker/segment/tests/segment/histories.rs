@@ -456,6 +456,11 @@ fn silent_node_that_leaves_the_api_is_asked_for_nothing() {
     }
     // `run` fails if a timer stays due.
     bus.run(ms(5000));
+    let told = |node| {
+        bus.events.iter().filter(move |(_, by, event)| *by == node && *event == Event::CannotBeAsked(name(1).id()))
+    };
+    assert_eq!(told(2).count(), 1, "it never heard an address of node1");
+    assert_eq!(told(3).count(), 0, "node1 said its address when it was heard");
     bus.publish(address(2), 1, &[(2, 0), (3, 0)]);
     bus.run(ms(2000));
     assert_eq!(bus.answers(address(2)), [(2, mac(2))], "the others are at work");
