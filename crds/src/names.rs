@@ -65,8 +65,8 @@ pub const TAINT_AUTOSCALER_DELETES: &str = "ToBeDeletedByClusterAutoscaler";
 /// Taint by which an operator asks Herald to move every address off a node.
 pub const TAINT_DRAIN: &str = "heraldlb.io/drain";
 
-/// The Secret, in Herald's namespace, that holds the cluster's keys: each of its values is one, of at least 32 random
-/// bytes, and the names of the values order them, oldest first.
+/// The Secret, in Herald's namespace, of which the cluster's keys are made: each of its values, of at least 32 random
+/// bytes, makes one, and the names of the values order them, oldest first.
 pub const SECRET_CLUSTER_KEY: &str = "herald-cluster-key";
 /// The name of the first key in the Secret.
 pub const FIRST_CLUSTER_KEY: &str = "key-1";

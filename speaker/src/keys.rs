@@ -1,9 +1,9 @@
-//! The cluster's keys, from their Secret.
+//! The cluster's keys: made of the values of their Secret, and of the cluster's own UID.
 
 use std::{fmt, sync::Arc};
 
 use herald_crds::names::SECRET_CLUSTER_KEY;
-use herald_segment::wire::{Key, KeyError, Keyring};
+use herald_segment::wire::{Key, KeyError, Keyring, key_of_cluster};
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{Api, Client};
 use serde::{Deserialize, Serialize};
@@ -11,25 +11,28 @@ use tokio::sync::mpsc;
 
 use crate::{
     machine::Input,
-    watch::follow::{Selection, Step, follow},
+    watch::{
+        cluster_uid::{self, ClusterError},
+        follow::{Selection, Step, follow},
+    },
 };
 
-/// The keys of the cluster, and the bytes they are made of: those outlive a restart.
+/// The keys of the cluster, and their bytes: those outlive a restart, after which they need neither Secret nor UID.
 #[derive(Clone, Deserialize, Serialize)]
 #[serde(try_from = "Vec<ByteString>", into = "Vec<ByteString>")]
 pub struct Keys {
     keyring: Arc<Keyring>,
-    secrets: Vec<ByteString>,
+    bytes: Vec<ByteString>,
 }
 
 impl Keys {
-    /// The keys with these secret bytes, oldest first.
+    /// The keys with these bytes, oldest first.
     ///
     /// # Errors
-    /// There is none, or one of them is too short, or there are too many.
-    pub fn new(secrets: Vec<ByteString>) -> Result<Self, KeyError> {
-        let keys = secrets.iter().map(|secret| Key::new(&secret.0)).collect::<Result<_, _>>()?;
-        Ok(Self { keyring: Arc::new(Keyring::new(keys)?), secrets })
+    /// If there is none, if one of them is too short, or if there are too many.
+    pub fn new(bytes: Vec<ByteString>) -> Result<Self, KeyError> {
+        let keys = bytes.iter().map(|key| Key::new(&key.0)).collect::<Result<_, _>>()?;
+        Ok(Self { keyring: Arc::new(Keyring::new(keys)?), bytes })
     }
 
     /// The keys as the protocol takes them.
@@ -39,23 +42,26 @@ impl Keys {
 
     /// These keys, and before them those of an earlier set that it lacks: the newest of them, as far as there is room.
     pub fn preceded_by(&self, earlier: &Self) -> Self {
-        let room = Keyring::MAX_KEYS.saturating_sub(self.secrets.len());
-        let lacking: Vec<_> = earlier.secrets.iter().filter(|secret| !self.secrets.contains(secret)).cloned().collect();
+        let room = Keyring::MAX_KEYS.saturating_sub(self.bytes.len());
+        let lacking: Vec<_> = earlier.bytes.iter().filter(|key| !self.bytes.contains(key)).cloned().collect();
         let newest = lacking.into_iter().rev().take(room).rev();
         // Each of them was valid, none is there twice, and there is room.
-        Self::new(newest.chain(self.secrets.iter().cloned()).collect()).unwrap_or_else(|_| self.clone())
+        Self::new(newest.chain(self.bytes.iter().cloned()).collect()).unwrap_or_else(|_| self.clone())
     }
 
-    /// Reads the Secret. Each of its values is a key; the names of the values order them, byte by byte, oldest first.
+    /// Makes the keys of the cluster with this UID from the Secret. Each of its values makes one; the names of the values
+    /// order them, byte by byte, oldest first.
     ///
     /// # Errors
-    /// It holds no set of keys.
-    pub fn read(secret: Secret) -> Result<Self, KeysError> {
+    /// If the values make no set of keys.
+    pub fn read(secret: Secret, cluster_uid: &str) -> Result<Self, KeysError> {
         let values = secret.data.unwrap_or_default();
         if values.is_empty() {
             return Err(KeysError::Empty);
         }
-        Self::new(values.into_values().collect()).map_err(KeysError::Invalid)
+        let key = |value: ByteString| key_of_cluster(&value.0, cluster_uid).map(|key| ByteString(key.to_vec()));
+        let keys = values.into_values().map(key).collect::<Result<_, _>>();
+        keys.and_then(Self::new).map_err(KeysError::Invalid)
     }
 }
 
@@ -77,20 +83,23 @@ impl fmt::Debug for Keys {
 impl TryFrom<Vec<ByteString>> for Keys {
     type Error = KeyError;
 
-    fn try_from(secrets: Vec<ByteString>) -> Result<Self, Self::Error> {
-        Self::new(secrets)
+    fn try_from(bytes: Vec<ByteString>) -> Result<Self, Self::Error> {
+        Self::new(bytes)
     }
 }
 
 impl From<Keys> for Vec<ByteString> {
     fn from(keys: Keys) -> Self {
-        keys.secrets
+        keys.bytes
     }
 }
 
-/// Why the cluster has no keys. Who has keys goes on with them.
+/// Why the cluster has no keys. A speaker that has keys goes on with them.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeysError {
+    /// No UID of the cluster.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
     /// No Secret.
     #[error("Secret {SECRET_CLUSTER_KEY} is missing: apply Herald's manifest, the controller fills it")]
     Missing,
@@ -102,25 +111,35 @@ pub enum KeysError {
     Invalid(#[source] KeyError),
 }
 
-/// Watches the Secret in the speaker's own namespace until nobody listens.
+/// Reads which cluster this is, then watches the Secret in the speaker's own namespace, until nobody listens.
 pub async fn watch(client: Client, namespace: String, inputs: mpsc::Sender<Input>) {
+    let tell = |error| {
+        let inputs = inputs.clone();
+        async move { inputs.send(Input::Keys(Err(KeysError::Cluster(error)))).await.is_ok() }
+    };
+    let Some(cluster_uid) = cluster_uid::read(client.clone(), tell).await else { return };
     // By name: the speaker may read this Secret and no other.
     let selection = Selection { labels: None, fields: Some(format!("metadata.name={SECRET_CLUSTER_KEY}")) };
-    let mut reader = Reader::default();
+    let mut reader = Reader::new(cluster_uid);
     let translate = |step| reader.take(step).map(Input::Keys).into_iter().collect();
     follow("Secret", Api::namespaced(client, &namespace), selection, translate, inputs).await;
 }
 
 /// Reduces the watch to what changes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Reader {
-    /// Has the listing under way shown the Secret?
+    cluster_uid: String,
+    /// Whether the listing under way has shown the Secret.
     seen: bool,
     /// What was said last.
     said: Option<Result<Keys, KeysError>>,
 }
 
 impl Reader {
+    fn new(cluster_uid: String) -> Self {
+        Self { cluster_uid, seen: false, said: None }
+    }
+
     fn take(&mut self, step: Step<Secret>) -> Option<Result<Keys, KeysError>> {
         let read = match step {
             Step::Listing => {
@@ -129,7 +148,7 @@ impl Reader {
             }
             Step::Applied(secret) => {
                 self.seen = true;
-                Keys::read(secret)
+                Keys::read(secret, &self.cluster_uid)
             }
             Step::Listed if !self.seen => Err(KeysError::Missing),
             Step::Deleted(_) => Err(KeysError::Missing),
@@ -147,9 +166,21 @@ impl Reader {
 mod tests {
     use std::collections::BTreeMap;
 
+    use herald_segment::wire::KeyId;
     use test_case::test_case;
 
     use super::*;
+
+    const CLUSTER: &str = "8a1a1a5e-5cbb-4a0e-b0c6-0d5f1b0a7c11";
+
+    fn read(secret: Secret) -> Result<Keys, KeysError> {
+        Keys::read(secret, CLUSTER)
+    }
+
+    /// The id of the key that a Secret's value of 32 such bytes makes.
+    fn id(byte: u8) -> KeyId {
+        Key::new(&key_of_cluster(&[byte; 32], CLUSTER).unwrap()).unwrap().id()
+    }
 
     fn secret(values: &[(&str, u8, usize)]) -> Secret {
         let data: BTreeMap<_, _> =
@@ -159,42 +190,50 @@ mod tests {
 
     #[test]
     fn the_names_of_the_values_order_the_keys() {
-        let keys = Keys::read(secret(&[("key-2", 2, 32), ("key-1", 1, 32)])).unwrap();
-        let expected = [1, 2].map(|byte| Key::new(&[byte; 32]).unwrap().id());
-        assert_eq!(keys.keyring().ids(), expected);
+        let keys = read(secret(&[("key-2", 2, 32), ("key-1", 1, 32)])).unwrap();
+        assert_eq!(keys.keyring().ids(), [1, 2].map(id));
+    }
+
+    #[test]
+    fn secret_copied_into_another_cluster_makes_another_key() {
+        let copied = || secret(&[("key-1", 1, 32)]);
+        let (here, there) = (read(copied()).unwrap(), Keys::read(copied(), "another").unwrap());
+        assert_ne!(here, there);
+        assert_ne!(here.bytes, there.bytes);
+        assert!(!here.bytes.contains(&ByteString(vec![1; 32])), "nor does the secret itself sign");
     }
 
     #[test_case(&[], KeysError::Empty; "no value")]
     #[test_case(&[("key-1", 1, 31)], KeysError::Invalid(KeyError::TooShort(31)); "too short")]
     #[test_case(&[("a", 1, 32), ("b", 2, 32), ("c", 3, 32), ("d", 4, 32), ("e", 5, 32)], KeysError::Invalid(KeyError::Count(5)); "too many")]
     fn refused(values: &[(&str, u8, usize)], expected: KeysError) {
-        assert_eq!(Keys::read(secret(values)), Err(expected));
+        assert_eq!(read(secret(values)), Err(expected));
     }
 
     #[test]
     fn a_secret_without_data_is_empty() {
-        assert_eq!(Keys::read(Secret::default()), Err(KeysError::Empty));
+        assert_eq!(read(Secret::default()), Err(KeysError::Empty));
     }
 
     #[test]
     fn shows_no_secret() {
-        let keys = Keys::read(secret(&[("key-1", 0xab, 32)])).unwrap();
-        assert_eq!(format!("{keys:?}"), format!("Keys([{}])", Key::new(&[0xab; 32]).unwrap().id()));
+        let keys = read(secret(&[("key-1", 0xab, 32)])).unwrap();
+        assert_eq!(format!("{keys:?}"), format!("Keys([{}])", id(0xab)));
     }
 
     #[test]
     fn survives_being_written() {
-        let keys = Keys::read(secret(&[("key-1", 1, 32), ("key-2", 2, 40)])).unwrap();
+        let keys = read(secret(&[("key-1", 1, 32), ("key-2", 2, 40)])).unwrap();
         let read: Keys = serde_json::from_str(&serde_json::to_string(&keys).unwrap()).unwrap();
-        assert_eq!(read.secrets, keys.secrets);
+        assert_eq!(read.bytes, keys.bytes);
         assert!(serde_json::from_str::<Keys>("[\"AAAA\"]").is_err(), "three bytes are no key");
     }
 
     #[test]
     fn says_each_change_once() {
         let one = || secret(&[("key-1", 1, 32)]);
-        let keys = Keys::read(one()).unwrap();
-        let mut reader = Reader::default();
+        let keys = read(one()).unwrap();
+        let mut reader = Reader::new(CLUSTER.to_owned());
         let mut said = |step| reader.take(step);
         assert_eq!(said(Step::Listing), None);
         assert_eq!(said(Step::Listed), Some(Err(KeysError::Missing)));
@@ -206,7 +245,7 @@ mod tests {
         assert_eq!(said(Step::Listed), None);
         assert_eq!(said(Step::Listing), None);
         assert_eq!(said(Step::Listed), Some(Err(KeysError::Missing)), "deleted while nobody watched");
-        assert_eq!(said(Step::Applied(one())), Some(Ok(Keys::read(one()).unwrap())));
+        assert_eq!(said(Step::Applied(one())), Some(Ok(read(one()).unwrap())));
         assert_eq!(said(Step::Deleted(one())), Some(Err(KeysError::Missing)));
     }
 }

@@ -12,7 +12,7 @@ use herald_crds::{
 use herald_segment::node::NodeId;
 
 use super::local::Local;
-use crate::keys::KeysError;
+use crate::{keys::KeysError, watch::cluster_uid::ClusterError};
 
 /// The protocol tells of a loop or a duplicate once a minute while it lasts; one that it has not told of for twice as
 /// long is over.
@@ -107,10 +107,12 @@ pub(super) fn unheard(local: &Local, is_ready: impl Fn(&str) -> bool) -> Option<
     })
 }
 
-/// The cluster's keys cannot be used.
+/// The cluster's keys cannot be used. An API server that is away is no trouble of keys that are there: no other outage is
+/// told of either, and one that ends would be told of in a write that comes too late.
 pub(super) fn keys(error: Option<&KeysError>, in_use: bool) -> Option<SpeakerWarning> {
     let warning = |message| SpeakerWarning { kind: WarningKind::ClusterKey, message };
     match (error, in_use) {
+        (Some(KeysError::Cluster(ClusterError::Unreached(_))), true) => None,
         (Some(error), true) => Some(warning(format!("{error}; the keys in use before stay in use"))),
         (Some(error), false) => Some(warning(format!("{error}; until then nothing is announced"))),
         (None, true) => None,
@@ -141,5 +143,16 @@ mod tests {
     fn without_a_key_somebody_says_so() {
         assert!(keys(None, false).is_some());
         assert!(keys(None, true).is_none());
+    }
+
+    #[test]
+    fn unknown_cluster_is_told_unless_the_api_is_away_and_there_is_a_key() {
+        let away = KeysError::Cluster(ClusterError::Unreached("connection refused".to_owned()));
+        let refused = KeysError::Cluster(ClusterError::Refused("forbidden".to_owned()));
+        assert_eq!(keys(Some(&away), true), None);
+        for (error, in_use) in [(&away, false), (&refused, false), (&refused, true)] {
+            let said = keys(Some(error), in_use).unwrap().message;
+            assert!(said.contains("kube-system"), "{said}");
+        }
     }
 }

@@ -48,7 +48,7 @@ const GRACE: Duration = Duration::from_secs(5);
 /// How long a page of a listing may take: 500 Nodes with their images are some 10 MB.
 const PAGE_PATIENCE: Duration = Duration::from_secs(30);
 /// How long the server may take until a watch begins, or for a single object.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// After this many refusals of a watch in a row, list anew: etcd restored from a backup has never heard of the version.
 const REFUSALS: u32 = 3;
 
@@ -97,9 +97,9 @@ impl Selection {
     }
 }
 
-/// Why a watch broke.
+/// Why a watch broke, or a request failed.
 #[derive(Debug, thiserror::Error)]
-enum Failure {
+pub(super) enum Failure {
     #[error("nobody listens")]
     Unheard,
     #[error("the API server refuses: {} ({})", .0.message, .0.code)]
@@ -330,7 +330,10 @@ where
 }
 
 /// The answer, if it comes in time.
-async fn answered<T>(patience: Duration, request: impl Future<Output = kube::Result<T>>) -> Result<T, Failure> {
+pub(super) async fn answered<T>(
+    patience: Duration,
+    request: impl Future<Output = kube::Result<T>>,
+) -> Result<T, Failure> {
     timeout(patience, request).await.map_err(|_| Failure::Hung(patience))?.map_err(Failure::from)
 }
 

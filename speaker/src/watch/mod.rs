@@ -1,6 +1,7 @@
 //! Watches of the API, reduced as they arrive: nothing but what decisions need is kept.
 
 mod backoff;
+pub mod cluster_uid;
 pub mod follow;
 
 use std::{collections::BTreeSet, fmt::Debug};

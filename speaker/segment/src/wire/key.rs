@@ -1,4 +1,7 @@
 //! The cluster's key: authenticates frames, and keeps other clusters out.
+//!
+//! What signs is not the secret itself but a key made of it and of the cluster ([`key_of_cluster`]): a secret that is
+//! copied into another cluster, by a backup or a Git repository, makes another key there.
 
 use std::{fmt, iter};
 
@@ -31,6 +34,34 @@ impl fmt::Display for KeyId {
 const ID_CONTEXT: &[u8] = b"herald key id";
 
 /// Bytes of a frame's authentication code: HMAC-SHA256, cut to its first half, which is as short as RFC 2104 section 5
+/// What comes before the cluster's UID in the message that makes a key of a secret: so a key is no other code of the
+/// secret.
+const CLUSTER_CONTEXT: &[u8] = b"herald cluster key";
+
+/// Bytes of a key that is made of a secret: an output of SHA-256.
+const CLUSTER_KEY: usize = 32;
+
+/// Returns the key that a secret makes in a cluster: HMAC-SHA256 with the secret over "herald cluster key" and the UID of
+/// the Namespace kube-system, which every cluster has, and each its own (the widespread identity of a cluster; RFC 5869
+/// section 2.3 derives keys by HMAC in the same way).
+///
+/// # Errors
+///
+/// If the secret has fewer than [`Key::MIN_LEN`] bytes.
+pub fn key_of_cluster(secret: &[u8], cluster_uid: &str) -> Result<[u8; CLUSTER_KEY], KeyError> {
+    if secret.len() < Key::MIN_LEN {
+        return Err(KeyError::TooShort(secret.len()));
+    }
+    let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, secret));
+    context.update(CLUSTER_CONTEXT);
+    context.update(cluster_uid.as_bytes());
+    let mut key = [0; CLUSTER_KEY];
+    for (to, from) in key.iter_mut().zip(context.sign().as_ref()) {
+        *to = *from;
+    }
+    Ok(key)
+}
+
 /// recommends. A forger hits one in 2^128, and learns of a hit only by being obeyed.
 pub(super) const TAG: usize = 16;
 

@@ -16,7 +16,7 @@ use crate::{
 pub use claims::{changes_per_frame, delta, full_list};
 pub use envelope::{Rejected, SealError, version_for};
 pub use hello::heard_capacity;
-pub use key::{Key, KeyError, KeyId, Keyring};
+pub use key::{Key, KeyError, KeyId, Keyring, key_of_cluster};
 
 /// EtherType of Herald's frames: Local Experimental Ethertype 1 (IEEE 802-2014 section 9.2.4).
 pub const ETHERTYPE: u16 = 0x88b5;

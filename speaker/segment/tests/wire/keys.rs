@@ -2,7 +2,7 @@
 
 use herald_segment::{
     node::NodeId,
-    wire::{Body, Frame, Hello, Key, KeyError, KeyId, Keyring, Rejected, SealError},
+    wire::{Body, Frame, Hello, Key, KeyError, KeyId, Keyring, Rejected, SealError, key_of_cluster},
 };
 use proptest::prelude::*;
 use test_case::test_case;
@@ -17,6 +17,36 @@ fn keyring(keys: &[u8]) -> Keyring {
 #[test_case(31, "a key has 31 bytes, but needs at least 32: generate it anew")]
 fn short_keys_are_refused(length: usize, expected: &str) {
     assert_eq!(Key::new(&vec![1; length]).unwrap_err().to_string(), expected);
+}
+
+/// A secret that is copied into another cluster makes another key there, and none of them is the secret.
+#[test]
+fn key_is_bound_to_the_cluster() {
+    let made = |secret: &[u8], cluster| key_of_cluster(secret, cluster).unwrap();
+    let copied = secret(1);
+    let here = made(&copied, "a");
+    assert_eq!(here, made(&copied, "a"));
+    for other in [made(&copied, "b"), made(&secret(2), "a"), made(&copied, "")] {
+        assert_ne!(here, other);
+    }
+    assert_ne!(here[..], copied);
+}
+
+#[test]
+fn short_secrets_are_refused() {
+    assert_eq!(key_of_cluster(&[1; 31], "a"), Err(KeyError::TooShort(31)));
+    assert!(key_of_cluster(&[1; 100], "a").is_ok());
+}
+
+#[test]
+fn frame_of_the_copied_secret_is_foreign() {
+    let keyring = |cluster| {
+        let key = Key::new(&key_of_cluster(&secret(1), cluster).unwrap()).unwrap();
+        Keyring::new(vec![key]).unwrap()
+    };
+    let (here, there) = (keyring("a"), keyring("b"));
+    let sealed = there.seal(there.ids()[0], 1, &frame(Body::Hello(hello("n")))).unwrap();
+    assert_eq!(here.open(&sealed), Err(Rejected::Foreign(there.ids()[0])));
 }
 
 #[test]

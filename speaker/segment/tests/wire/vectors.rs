@@ -6,15 +6,17 @@ use herald_segment::{
     claim::{Birth, Claim, ClaimKey, Digest, Epoch, Reason},
     mac::MacAddr,
     node::{Incarnation, NodeName},
-    wire::{Body, Change, Claims, Frame, Heard, Hello, Kernel, KeyId, Keyring, Sender, State},
+    wire::{Body, Change, Claims, Frame, Heard, Hello, Kernel, Key, KeyId, Keyring, Sender, State, key_of_cluster},
 };
 use test_case::test_case;
 
-use crate::common::{address, key};
+use crate::common::{address, key, secret};
 
 const RUN_A: Incarnation = Incarnation(0x0102_0304_0506_0708);
 const RUN_B: Incarnation = Incarnation(0x1112_1314_1516_1718);
 const RUN_C: Incarnation = Incarnation(0x2122_2324_2526_2728);
+/// UID of a Namespace kube-system.
+const CLUSTER: &str = "7c1f0f0e-3b1a-4a55-8f6e-2d9d6b1c9e42";
 const UID_1: &str = "3f2a6c1e-0d0b-4c57-9a55-6f4f0c2b7a10";
 const UID_2: &str = "9d1c2f58-7e64-4b0c-8f3e-52b6f5d0a977";
 
@@ -158,6 +160,19 @@ fn vector(text: &str, frame: Frame, signed_with: u8) {
     let expected = bytes(text);
     assert_eq!(both().open(&expected).as_ref(), Ok(&frame));
     assert_eq!(both().seal(key(signed_with).id(), 1, &frame).unwrap(), expected);
+}
+
+/// The key that a secret makes in a cluster.
+#[test]
+fn cluster_key() {
+    let vector = bytes(include_str!("../vectors/cluster-key.hex"));
+    let (of, rest) = vector.split_at(32);
+    let (uid, rest) = rest.split_at(36);
+    let (expected, id) = rest.split_at(32);
+    assert_eq!((of, std::str::from_utf8(uid).unwrap()), (&secret(0x00)[..], CLUSTER));
+    let made = key_of_cluster(of, CLUSTER).unwrap();
+    assert_eq!(made, expected);
+    assert_eq!(Key::new(&made).unwrap().id().0.to_be_bytes(), id);
 }
 
 /// The hashes that docs/protocol.md spells out.

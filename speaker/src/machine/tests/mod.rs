@@ -6,12 +6,13 @@ mod truth;
 use std::collections::BTreeSet;
 
 use herald_crds::{speaker_status::WarningKind, virtual_ip::AnnouncedReason};
-use herald_segment::mac::MacAddr;
+use herald_segment::{mac::MacAddr, wire::KeyError};
 
 use super::*;
 use crate::{
     cluster::{Change, Exclusion, Vip},
     rank::tests::{LOCAL, node, slice, vip},
+    watch::cluster_uid::ClusterError,
 };
 use lan::{HOST, Lan, key, mac};
 
@@ -27,6 +28,11 @@ fn address() -> IpAddr {
 
 fn only(mac: MacAddr) -> BTreeSet<MacAddr> {
     BTreeSet::from([mac])
+}
+
+/// The API does not answer: it says neither the Secret nor which cluster this is.
+fn api_is_away() -> Input {
+    Input::Keys(Err(KeysError::Cluster(ClusterError::Unreached("connection refused".to_owned()))))
 }
 
 /// Three nodes of which the first announces the address, with its status written.
@@ -100,8 +106,11 @@ fn a_speaker_restarts_while_the_api_is_away() {
     }
     lan.kill("a");
     lan.pass(500);
-    lan.start("a");
+    // It speaks with the keys that it kept: nobody says the Secret, nor which cluster this is.
+    lan.start_without_key("a");
+    lan.tell("a", api_is_away());
     lan.pass(3000);
+    assert_eq!(lan.readiness("a"), Ok("ready: it takes part on 1 segments".to_owned()));
     assert_eq!(lan.who_has(VIP), only(mac("a")));
     lan.power_off("b");
     lan.power_off("c");
@@ -377,4 +386,43 @@ fn speaker_is_ready_when_it_takes_part() {
     assert!(lan.readiness("b").unwrap_err().contains("still listens"));
     lan.pass(2000);
     assert!(lan.readiness("b").is_ok());
+}
+
+#[test]
+fn new_pod_while_the_api_is_away_has_no_key_and_says_why() {
+    let mut lan = Lan::of(&["a", "b"]);
+    lan.disconnect("a");
+    lan.kill("a");
+    lan.delete_pod("a");
+    lan.start_without_key("a");
+    lan.tell("a", api_is_away());
+    lan.pass(3000);
+    let why = lan.readiness("a").unwrap_err();
+    assert!(why.contains("no key to sign with") && why.contains("kube-system"), "{why}");
+    lan.tell("a", Input::Keys(Ok(key(7))));
+    lan.pass(3000);
+    assert!(lan.readiness("a").is_ok());
+}
+
+#[test]
+fn fifth_key_silences_nobody_who_has_four() {
+    let mut lan = announced();
+    let claims = lan.written.len();
+    for name in ["a", "b", "c"] {
+        lan.tell(name, Input::Keys(Err(KeysError::Invalid(KeyError::Count(5)))));
+    }
+    lan.kill("a");
+    lan.start_without_key("a");
+    lan.tell("a", Input::Keys(Err(KeysError::Invalid(KeyError::Count(5)))));
+    lan.pass(10_000);
+    assert!(lan.readiness("a").is_ok());
+    assert_eq!(lan.reported("a"), (2, vec![WarningKind::ClusterKey]));
+    assert_eq!((lan.who_has(VIP), lan.written.len()), (only(mac("a")), claims));
+    // A new pod stops the roll-out.
+    lan.kill("b");
+    lan.delete_pod("b");
+    lan.start_without_key("b");
+    lan.tell("b", Input::Keys(Err(KeysError::Invalid(KeyError::Count(5)))));
+    let why = lan.readiness("b").unwrap_err();
+    assert!(why.contains("there are 5 keys, but there must be 1 to 4"), "{why}");
 }
