@@ -225,11 +225,12 @@ fn set(counter: &Counter<u64, AtomicU64>, value: u64) {
     counter.inner().store(value, Ordering::Relaxed);
 }
 
-fn dropped(counters: &Counters) -> [(&'static str, u64); 6] {
+fn dropped(counters: &Counters) -> [(&'static str, u64); 7] {
     [
         ("foreign", counters.foreign),
         ("forged", counters.forged),
         ("replayed", counters.replayed),
+        ("unknown", counters.unknown),
         ("malformed", counters.malformed),
         ("unsendable", counters.unsendable),
         ("unsent", counters.unsent),
@@ -250,6 +251,7 @@ fn reason_name(reason: Reason) -> &'static str {
         Reason::Class => "class",
         Reason::CoverExpired => "cover_expired",
         Reason::Recreated => "recreated",
+        Reason::Later(_) => "later",
     }
 }
 

@@ -53,29 +53,31 @@ impl ClaimKey {
 
 /// Why a claim was made. It travels with the claim, so that everybody can tell what happened, and a node that was
 /// deposed for its class knows to hold down.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub enum Reason {
     /// Nobody claimed the address.
-    Vacant = 0,
+    Vacant,
     /// The owner resumes after a restart.
-    Resumed = 1,
+    Resumed,
     /// The owner's node is dead.
-    Dead = 2,
+    Dead,
     /// The owner said that it leaves.
-    Leaving = 3,
+    Leaving,
     /// The owner says that it hears nothing: it is a black hole.
-    Deaf = 4,
+    Deaf,
     /// The owner is of a worse class (NotReady, excluded, no endpoint) than the claimant.
-    Class = 5,
+    Class,
     /// The owner's speaker has been silent for too long.
-    CoverExpired = 6,
+    CoverExpired,
     /// The address was freed and assigned anew; the owner does not know it.
-    Recreated = 7,
+    Recreated,
+    /// One of a later build's, by its code, which is none of those above ([`Reason::of_code`]). It is kept and repeated as
+    /// it came, so that both sides agree on the fingerprint; nothing follows from it here.
+    Later(u8),
 }
 
 impl Reason {
-    /// Every reason, in the order of its code on the wire.
+    /// Every reason of this build. Its place is its code on the wire.
     pub const ALL: [Self; 8] = [
         Self::Vacant,
         Self::Resumed,
@@ -86,6 +88,41 @@ impl Reason {
         Self::CoverExpired,
         Self::Recreated,
     ];
+
+    /// Its code on the wire.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Vacant => 0,
+            Self::Resumed => 1,
+            Self::Dead => 2,
+            Self::Leaving => 3,
+            Self::Deaf => 4,
+            Self::Class => 5,
+            Self::CoverExpired => 6,
+            Self::Recreated => 7,
+            Self::Later(code) => code,
+        }
+    }
+
+    /// The reason with this code.
+    pub fn of_code(code: u8) -> Self {
+        Self::ALL.get(usize::from(code)).copied().unwrap_or(Self::Later(code))
+    }
+}
+
+/// A reason as its code, in the state that outlives a restart: another build may read it.
+mod as_code {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use super::Reason;
+
+    pub(super) fn serialize<S: Serializer>(reason: &Reason, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u8(reason.code())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Reason, D::Error> {
+        u8::deserialize(deserializer).map(Reason::of_code)
+    }
 }
 
 /// Rank of a claim: the highest owns the address.
@@ -103,6 +140,7 @@ pub struct Claim {
     /// Tie-break.
     pub key: ClaimKey,
     /// Why it was made.
+    #[serde(with = "as_code")]
     pub reason: Reason,
     /// May others answer for the claimant while its speaker is silent (L2Advertisement `cover`)?
     pub cover: bool,
@@ -124,7 +162,7 @@ impl Claim {
         context.update(&self.birth.0.to_be_bytes());
         context.update(&self.epoch.0.to_be_bytes());
         context.update(&self.key.0.to_be_bytes());
-        context.update(&[self.reason as u8, u8::from(self.cover)]);
+        context.update(&[self.reason.code(), u8::from(self.cover)]);
         first_eight(context.finish().as_ref())
     }
 }

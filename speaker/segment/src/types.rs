@@ -246,6 +246,8 @@ pub struct Counters {
     pub forged: u64,
     /// Older than one that was taken in, or of a run that has not proved that it is one.
     pub replayed: u64,
+    /// Of a protocol version or a type that this build does not know.
+    pub unknown: u64,
     /// Not understood.
     pub malformed: u64,
     /// Not sent, because nobody would understand them.

@@ -213,7 +213,8 @@ impl Coalescer {
 /// Why addresses went to another node, and whether that is something to worry about; `None`: it is no take-over.
 fn cause(reason: Reason) -> Option<(&'static str, bool)> {
     match reason {
-        Reason::Vacant | Reason::Resumed | Reason::Recreated => None,
+        // Of a later build's reasons this one claims for none, and tells only of its own claims.
+        Reason::Vacant | Reason::Resumed | Reason::Recreated | Reason::Later(_) => None,
         Reason::Dead => Some(("its node is dead", true)),
         Reason::Deaf => Some(("it hears nothing on the segment", true)),
         Reason::CoverExpired => Some(("its speaker has been silent for too long", true)),

@@ -217,6 +217,7 @@ impl History {
                 let young = near().find(|holder| holder.claim.birth >= claim.birth)?;
                 Some(format!("node {} claims for an object as young", young.node))
             }
+            Reason::Later(code) => Some(format!("no speaker of this build claims for the reason {code}")),
         }
     }
 

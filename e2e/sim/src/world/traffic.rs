@@ -56,7 +56,7 @@ impl World<'_> {
                 self.nodes[from].interval = hello.interval;
                 true
             }
-            Body::Claims(_) => false,
+            Body::Claims(_) | Body::Later(_) => false,
         };
         if self.records {
             if self.recorded.len() == RECORDED {
@@ -273,7 +273,7 @@ impl World<'_> {
 fn look_ahead(receivers: &[Node], frame: &Frame) {
     let entries = match &frame.body {
         Body::Hello(hello) => hello.heard.as_slice(),
-        Body::Claims(_) => &[],
+        Body::Claims(_) | Body::Later(_) => &[],
     };
     for speaker in receivers.iter().filter_map(|node| node.speaker.as_ref()) {
         black_box(speaker.segment.last_heard(frame.sender.node));

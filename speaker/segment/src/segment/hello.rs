@@ -10,7 +10,7 @@ use crate::{
     run::Run,
     timers::{self, JITTER_FROM_PERCENT, TRIGGERED_GAP_DIVISOR, Timers},
     types::{Event, Output},
-    wire::{self, Body, Frame, Heard, Hello, Kernel, KeyId, Sender, State, VERSION},
+    wire::{self, Body, Frame, Heard, Hello, Kernel, KeyId, Sender, State},
 };
 
 /// Hellos sent at once at most, when there is more to say about peers than fits into one; a Hello that was brought
@@ -129,7 +129,7 @@ impl Segment {
     fn empty_hello(&self, now: Duration) -> Hello {
         Hello {
             state: self.state_to_tell(),
-            highest_version: VERSION,
+            highest_version: self.keys.versions().newest(),
             deaf: self.is_deaf(now),
             interval: self.hello.interval,
             uptime: now.saturating_sub(self.started),
@@ -178,7 +178,7 @@ impl Segment {
         let accepted = || self.peers.iter().filter_map(|(_, peer)| peer.accepted_keys());
         let key = self.keys.signing_key(accepted(), self.hello.sent);
         // Newcomers count as well, for keys and versions: who cannot read this node cannot echo it.
-        let version = wire::version_for(self.peers.iter().filter_map(|(_, peer)| peer.reads_version()));
+        let version = self.keys.versions().to_write(self.peers.iter().filter_map(|(_, peer)| peer.reads_version()));
         let voice = Voice { key, version };
         // While nobody is heard, the keys take turns.
         self.voice = accepted().next().map(|_| voice);

@@ -158,15 +158,10 @@ impl Segment {
 
     /// Takes in a part of somebody's claims.
     pub(super) fn claims_received(&mut self, now: Duration, sender: Sender, claims: &Claims) {
-        let known = self.peers.get_mut(sender.node).and_then(|peer| peer.run.as_mut());
-        let Some(run) = known.filter(|run| run.incarnation == sender.incarnation && run.sequence() < sender.sequence)
-        else {
-            self.counters.replayed += 1;
+        if !self.is_sign_of_life(now, sender) {
             return;
-        };
-        run.frame_heard(now, sender.sequence);
+        }
         self.counters.accepted += 1;
-        self.heard_from(now, sender.node);
         if claims.subject == self.id {
             self.reminded(claims);
         } else if claims.subject == sender.node {

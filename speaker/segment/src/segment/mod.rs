@@ -37,7 +37,7 @@ use crate::{
     timers::{self, VIEW_FRESH},
     types::{Config, Counters, Event, Input, Neighbour, Output, SavedState},
     view::Vip,
-    wire::{Body, Change, Frame, FrameLimit, Keyring, Rejected, State},
+    wire::{Body, Change, Frame, FrameLimit, Keyring, Rejected, Sender, State},
 };
 use deletion::Deleted;
 use handover::HandOvers;
@@ -257,9 +257,8 @@ impl Segment {
         match rejected {
             Rejected::Foreign(_) => self.counters.foreign += 1,
             Rejected::Forged => self.counters.forged += 1,
-            Rejected::Version(_) | Rejected::Truncated { .. } | Rejected::Malformed { .. } => {
-                self.counters.malformed += 1
-            }
+            Rejected::Version(..) => self.counters.unknown += 1,
+            Rejected::Truncated { .. } | Rejected::Malformed { .. } => self.counters.malformed += 1,
         }
         // Whoever sent it: something is heard.
         self.wake(now);
@@ -279,9 +278,28 @@ impl Segment {
             match &frame.body {
                 Body::Hello(hello) => self.hello_received(now, frame.sender, hello),
                 Body::Claims(claims) => self.claims_received(now, frame.sender, claims),
+                Body::Later(_) => {
+                    if self.is_sign_of_life(now, frame.sender) {
+                        self.counters.unknown += 1;
+                    }
+                }
             }
         }
         self.settle(now);
+    }
+
+    /// Takes a frame of a peer that is no Hello as the sign of life that it is, and returns whether it is one: it is of
+    /// the run that counts, and later than all that was heard of that.
+    fn is_sign_of_life(&mut self, now: Duration, sender: Sender) -> bool {
+        let run = self.peers.get_mut(sender.node).and_then(|peer| peer.run.as_mut());
+        let Some(run) = run.filter(|run| run.incarnation == sender.incarnation && run.sequence() < sender.sequence)
+        else {
+            self.counters.replayed += 1;
+            return false;
+        };
+        run.frame_heard(now, sender.sequence);
+        self.heard_from(now, sender.node);
+        true
     }
 
     /// Does what is due.

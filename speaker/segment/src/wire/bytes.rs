@@ -26,7 +26,7 @@ const NO_ADDRESS: u8 = 0;
 const IPV4: u8 = 4;
 const IPV6: u8 = 6;
 
-/// What is left to read of a body.
+/// What is left to read of a body, or of a record within it.
 #[derive(Debug)]
 pub(super) struct Reader<'a>(pub &'a [u8]);
 
@@ -86,7 +86,7 @@ impl<'a> Reader<'a> {
 }
 
 fn ends(field: &'static str, left: usize, needed: usize) -> Flaw {
-    Flaw::new(field, format!("the frame ends within it: {left} of {needed} bytes are there"))
+    Flaw::new(field, format!("it is cut off: {left} of {needed} bytes are there"))
 }
 
 /// Bytes that an address takes, its family included.

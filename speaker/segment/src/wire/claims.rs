@@ -32,8 +32,8 @@ const fn room(limit: FrameLimit) -> usize {
     limit.bytes() - ENVELOPE - MAX_FIXED
 }
 
-/// Kind, flags (1 each), birth (8).
-const WITHDRAWAL: usize = 2 + 8;
+/// Length, kind, flags (1 each), birth (8).
+const WITHDRAWAL: usize = 3 + 8;
 
 /// A withdrawal's fields, and epoch (4), key (8), reason (1).
 const CLAIM: usize = WITHDRAWAL + 4 + 8 + 1;
@@ -129,13 +129,15 @@ pub(super) fn put(out: &mut Vec<u8>, claims: &Claims) -> Result<(), Flaw> {
     let count = claims.changes.len();
     let count = u16::try_from(count).map_err(|_| Flaw::new("changes", format!("{count} changes in one frame")))?;
     out.extend(count.to_be_bytes());
-    for change in &claims.changes {
-        put_change(out, change);
-    }
-    Ok(())
+    claims.changes.iter().try_for_each(|change| put_change(out, change))
 }
 
-fn put_change(out: &mut Vec<u8>, change: &Change) {
+/// Appends a change: the length of its fields, by which a reader skips what it does not know, and its fields.
+fn put_change(out: &mut Vec<u8>, change: &Change) -> Result<(), Flaw> {
+    let fields = length(change) - 1;
+    let fields =
+        u8::try_from(fields).map_err(|_| Flaw::new("change.length", format!("{fields} bytes in one change")))?;
+    out.push(fields);
     match change {
         Change::Claimed(Claim { address, birth, epoch, key, reason, cover }) => {
             out.extend([CLAIMED, if *cover { COVER } else { 0 }]);
@@ -143,7 +145,7 @@ fn put_change(out: &mut Vec<u8>, change: &Change) {
             out.extend(birth.0.to_be_bytes());
             out.extend(epoch.0.to_be_bytes());
             out.extend(key.0.to_be_bytes());
-            out.push(*reason as u8);
+            out.push(reason.code());
         }
         Change::Withdrawn { address, birth, deleted } => {
             out.extend([WITHDRAWN, if *deleted { DELETED } else { 0 }]);
@@ -151,6 +153,7 @@ fn put_change(out: &mut Vec<u8>, change: &Change) {
             out.extend(birth.0.to_be_bytes());
         }
     }
+    Ok(())
 }
 
 /// Reads Claims. What comes after the fields of this version stays unread.
@@ -160,30 +163,29 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Result<Claims, Flaw> {
     let range =
         if flags & RANGE == 0 { None } else { Some((reader.address("range.first")?, reader.address("range.last")?)) };
     let count = reader.u16("changes")?;
-    let changes = (0..count).map(|_| read_change(reader)).collect::<Result<_, _>>()?;
+    let changes = (0..count).filter_map(|_| read_change(reader).transpose()).collect::<Result<_, _>>()?;
     Ok(Claims { subject, range, changes })
 }
 
-fn read_change(reader: &mut Reader<'_>) -> Result<Change, Flaw> {
-    let kind = reader.u8("change.kind")?;
-    let flags = reader.u8("change.flags")?;
-    let address = reader.address("change.address")?;
-    let birth = Birth(reader.u64("change.birth")?);
-    match kind {
-        WITHDRAWN => Ok(Change::Withdrawn { address, birth, deleted: flags & DELETED != 0 }),
-        CLAIMED => {
-            let epoch = Epoch(reader.u32("change.epoch")?);
-            let key = ClaimKey(reader.u64("change.key")?);
-            let code = reader.u8("change.reason")?;
-            // It cannot be read as another: the digest covers it, so the two sides would never agree.
-            let reason = Reason::ALL
-                .into_iter()
-                .find(|reason| *reason as u8 == code)
-                .ok_or_else(|| Flaw::new("change.reason", format!("unknown reason {code} for {address}")))?;
-            Ok(Change::Claimed(Claim { address, birth, epoch, key, reason, cover: flags & COVER != 0 }))
-        }
-        unknown => Err(Flaw::new("change.kind", format!("unknown kind {unknown} for {address}"))),
+/// Reads a change. What comes after its fields of this version stays unread; one of a kind that a later build may send is
+/// left out, whatever its fields are.
+fn read_change(reader: &mut Reader<'_>) -> Result<Option<Change>, Flaw> {
+    let length = reader.u8("change.length")?;
+    let mut fields = Reader(reader.bytes("change", length.into())?);
+    let kind = fields.u8("change.kind")?;
+    if !matches!(kind, WITHDRAWN | CLAIMED) {
+        return Ok(None);
     }
+    let flags = fields.u8("change.flags")?;
+    let address = fields.address("change.address")?;
+    let birth = Birth(fields.u64("change.birth")?);
+    if kind == WITHDRAWN {
+        return Ok(Some(Change::Withdrawn { address, birth, deleted: flags & DELETED != 0 }));
+    }
+    let epoch = Epoch(fields.u32("change.epoch")?);
+    let key = ClaimKey(fields.u64("change.key")?);
+    let reason = Reason::of_code(fields.u8("change.reason")?);
+    Ok(Some(Change::Claimed(Claim { address, birth, epoch, key, reason, cover: flags & COVER != 0 })))
 }
 
 /// What Claims must keep to.

@@ -1,7 +1,7 @@
 //! What is around every frame: header and authentication code.
 
 use super::{
-    Body, Frame, KeyId, Keyring, MAX_FRAME, OLDEST, Sender, VERSION,
+    Body, Frame, KeyId, Keyring, MAX_FRAME, Sender, Versions,
     bytes::{Flaw, Reader},
     claims, hello,
     key::TAG,
@@ -32,8 +32,8 @@ pub enum Rejected {
         needs: usize,
     },
     /// Of a version this speaker cannot read.
-    #[error("of protocol version {0}; this speaker reads 1 to {VERSION}")]
-    Version(u8),
+    #[error("of protocol version {0}; this speaker reads {1}")]
+    Version(u8, Versions),
     /// Signed with a key this speaker does not have: another cluster's, or one that it has not got yet.
     #[error("signed with the unknown key {0}")]
     Foreign(KeyId),
@@ -63,8 +63,8 @@ pub enum SealError {
     #[error("there is no key with the id {0}")]
     UnknownKey(KeyId),
     /// This speaker does not write this version.
-    #[error("this speaker writes protocol versions 1 to {VERSION}, not {0}")]
-    Version(u8),
+    #[error("this speaker writes protocol versions {1}, not {0}")]
+    Version(u8, Versions),
     /// It says more than fits into one frame.
     #[error("{0} bytes do not fit into a frame of at most {MAX_FRAME}: say less, or split it")]
     TooLong(usize),
@@ -84,18 +84,6 @@ impl From<Flaw> for SealError {
     }
 }
 
-/// The version to write, so that all peers can read it: the highest that this speaker and each of them reads.
-///
-/// Peers are all whose Hellos can be read, *also those that have not echoed this node yet*: they can do so only once
-/// they can read it.
-pub fn version_for(peers_highest: impl Iterator<Item = u8>) -> u8 {
-    if VERSION == OLDEST {
-        return VERSION;
-    }
-    // A peer that says 0 is wrong: there is no such version.
-    peers_highest.min().map_or(VERSION, |lowest| lowest.clamp(OLDEST, VERSION))
-}
-
 impl Keyring {
     /// A frame as bytes, written in this version and signed with this key. Times are cut to what their fields hold.
     ///
@@ -104,14 +92,18 @@ impl Keyring {
     /// If there is no such key or version, or the frame is too long, or says what [`Keyring::open`] would refuse.
     pub fn seal(&self, key: KeyId, version: u8, frame: &Frame) -> Result<Vec<u8>, SealError> {
         let key = self.get(key).ok_or(SealError::UnknownKey(key))?;
-        if !(1..=VERSION).contains(&version) {
-            return Err(SealError::Version(version));
+        let versions = self.versions();
+        if !versions.contains(version) {
+            return Err(SealError::Version(version, versions));
         }
         check(frame)?;
         let Sender { node, incarnation, sequence } = frame.sender;
         let kind = match frame.body {
             Body::Hello(_) => HELLO,
             Body::Claims(_) => CLAIMS,
+            Body::Later(kind) => {
+                return Err(Flaw::new("type", format!("this speaker does not write type {kind}")).into());
+            }
         };
         let mut out = Vec::with_capacity(MAX_FRAME);
         out.extend([version, kind, 0, 0]);
@@ -121,6 +113,7 @@ impl Keyring {
         match &frame.body {
             Body::Hello(hello) => hello::put(&mut out, hello)?,
             Body::Claims(claims) => claims::put(&mut out, claims)?,
+            Body::Later(_) => {}
         }
         let total = out.len() + TAG;
         let length = u16::try_from(total).ok().filter(|_| total <= MAX_FRAME).ok_or(SealError::TooLong(total))?;
@@ -140,8 +133,9 @@ impl Keyring {
     /// If it is not for this speaker. The authentication code is checked before anything of the body is looked at.
     pub fn open(&self, bytes: &[u8]) -> Result<Frame, Rejected> {
         let version = *bytes.first().ok_or(Rejected::Truncated { has: 0, needs: ENVELOPE })?;
-        if !(1..=VERSION).contains(&version) {
-            return Err(Rejected::Version(version));
+        let versions = self.versions();
+        if !versions.contains(version) {
+            return Err(Rejected::Version(version, versions));
         }
         let truncated = |needs| Rejected::Truncated { has: bytes.len(), needs };
         if bytes.len() < ENVELOPE {
@@ -174,7 +168,7 @@ impl Keyring {
         let body = match kind {
             HELLO => Body::Hello(hello::read(&mut reader)?),
             CLAIMS => Body::Claims(claims::read(&mut reader)?),
-            unknown => return Err(Flaw::new("type", format!("unknown type {unknown}")).into()),
+            later => Body::Later(later),
         };
         let frame = Frame { sender, body };
         check(&frame)?;
@@ -190,5 +184,6 @@ fn check(frame: &Frame) -> Result<(), Flaw> {
     match &frame.body {
         Body::Hello(hello) => hello::check(frame.sender, hello),
         Body::Claims(claims) => claims::check(claims),
+        Body::Later(_) => Ok(()),
     }
 }

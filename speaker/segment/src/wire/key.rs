@@ -11,6 +11,7 @@ use ring::{
 };
 use subtle::ConstantTimeEq;
 
+use super::Versions;
 use crate::node::first_eight;
 
 /// What names a key in frames: the first eight bytes of SHA-256 over "herald key id" and the key, so nobody has to
@@ -33,7 +34,6 @@ impl fmt::Display for KeyId {
 /// What comes before the key in the hash that names it: so the name is no other hash of the key.
 const ID_CONTEXT: &[u8] = b"herald key id";
 
-/// Bytes of a frame's authentication code: HMAC-SHA256, cut to its first half, which is as short as RFC 2104 section 5
 /// What comes before the cluster's UID in the message that makes a key of a secret: so a key is no other code of the
 /// secret.
 const CLUSTER_CONTEXT: &[u8] = b"herald cluster key";
@@ -62,6 +62,7 @@ pub fn key_of_cluster(secret: &[u8], cluster_uid: &str) -> Result<[u8; CLUSTER_K
     Ok(key)
 }
 
+/// Bytes of a frame's authentication code: HMAC-SHA256, cut to its first half, which is as short as RFC 2104 section 5
 /// recommends. A forger hits one in 2^128, and learns of a hit only by being obeyed.
 pub(super) const TAG: usize = 16;
 
@@ -137,19 +138,21 @@ pub enum KeyError {
     Twice(KeyId),
 }
 
-/// The keys of the cluster, oldest first. All of them are accepted; [`Keyring::signing_key`] says which one signs.
+/// What a speaker reads and writes frames with: the keys of the cluster, oldest first, and the protocol's versions. All of
+/// the keys are accepted; [`Keyring::signing_key`] says which one signs.
 #[derive(Clone, Debug)]
 pub struct Keyring {
     oldest: Key,
     newer: Vec<Key>,
     ids: Vec<KeyId>,
+    versions: Versions,
 }
 
 impl Keyring {
     /// The most keys at once. A rotation needs two; two more are for one that was begun anew before it was over.
     pub const MAX_KEYS: usize = 4;
 
-    /// The keys, oldest first.
+    /// The keys, oldest first, with the versions of this build.
     ///
     /// # Errors
     ///
@@ -166,7 +169,18 @@ impl Keyring {
             return Err(KeyError::Twice(*id));
         }
         let oldest = keys.remove(0);
-        Ok(Self { oldest, newer: keys, ids })
+        Ok(Self { oldest, newer: keys, ids, versions: Versions::THIS })
+    }
+
+    /// The same keys, with these versions in the place of this build's.
+    #[must_use]
+    pub fn with_versions(self, versions: Versions) -> Self {
+        Self { versions, ..self }
+    }
+
+    /// The versions to read and write.
+    pub fn versions(&self) -> Versions {
+        self.versions
     }
 
     /// The ids of the keys, oldest first: what a Hello lists.

@@ -5,6 +5,7 @@ mod claims;
 mod envelope;
 mod hello;
 mod key;
+mod versions;
 
 use std::{net::IpAddr, time::Duration};
 
@@ -14,9 +15,10 @@ use crate::{
     node::{Incarnation, NodeId, NodeName},
 };
 pub use claims::{changes_per_frame, delta, full_list};
-pub use envelope::{Rejected, SealError, version_for};
+pub use envelope::{Rejected, SealError};
 pub use hello::heard_capacity;
 pub use key::{Key, KeyError, KeyId, Keyring, key_of_cluster};
+pub use versions::Versions;
 
 /// EtherType of Herald's frames: Local Experimental Ethertype 1 (IEEE 802-2014 section 9.2.4).
 pub const ETHERTYPE: u16 = 0x88b5;
@@ -25,11 +27,8 @@ pub const ETHERTYPE: u16 = 0x88b5;
 /// flag bits. Outside 01:80:c2:00:00:0x, which bridges do not forward.
 pub const GROUP: MacAddr = MacAddr([0x03, 0x48, 0x52, 0x4c, 0x44, 0x01]);
 
-/// The protocol version this speaker writes.
-pub const VERSION: u8 = 1;
-
-/// The first protocol version.
-const OLDEST: u8 = 1;
+/// The newest protocol version of this build.
+pub const VERSION: u8 = Versions::THIS.newest();
 
 /// The longest frame, in bytes after the Ethernet header. Below 1,450: what VXLAN leaves of a 1,500-byte wire.
 pub const MAX_FRAME: usize = 1400;
@@ -85,6 +84,8 @@ pub enum Body {
     Hello(Hello),
     /// "I answer for these."
     Claims(Claims),
+    /// Of a type that a later build may send, by its number: what it says is not read, only that its sender is there.
+    Later(u8),
 }
 
 /// How a speaker stands to its addresses.

@@ -18,9 +18,14 @@ use herald_segment::{
     wire::{Body, Hello, Key, Keyring},
 };
 
+use crate::next_build::{self, Build};
+
 /// A host of the segment that is no node: what a node asks for a sign of life when it hears nobody else.
 const GATEWAY: Neighbour =
     Neighbour { address: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 254)), mac: MacAddr([2, 0, 0, 0, 0, 0xfe]) };
+
+/// The key of the cluster.
+pub const SECRET: [u8; 32] = [7; 32];
 
 /// How long a frame is on its way.
 const DELAY: Duration = Duration::from_millis(1);
@@ -87,8 +92,9 @@ pub fn stations(nodes: impl IntoIterator<Item = usize>) -> Input {
     Input::Stations(nodes.into_iter().map(station).collect())
 }
 
-fn keyring() -> Keyring {
-    Keyring::new(vec![Key::new(&[7; 32]).unwrap()]).unwrap()
+/// What the speakers of a build read and write frames with.
+pub fn keyring(build: Build) -> Keyring {
+    Keyring::new(vec![Key::new(&SECRET).unwrap()]).unwrap().with_versions(build.versions())
 }
 
 /// Some nodes on one wire.
@@ -107,6 +113,8 @@ pub struct Bus {
     pub drops_protocol: bool,
     /// Nodes whose watches show nothing new.
     pub late_views: BTreeSet<usize>,
+    /// Frames of the protocol to this node are lost.
+    pub loses_frames_to: Option<usize>,
     /// Longer frames of the protocol are lost.
     pub carries: usize,
     /// Every event, with its time and node.
@@ -117,6 +125,14 @@ pub struct Bus {
     pub announced: Vec<(Duration, usize, IpAddr)>,
     /// Suspicions in Hellos: time, who suspects, who is suspected.
     pub suspicions: Vec<(Duration, usize, NodeId)>,
+    /// Requests for claims in Hellos: time, who asks, whose claims it lacks.
+    pub requests: Vec<(Duration, usize, NodeId)>,
+    /// The builds of the speakers that are started from now on; today's where none is given.
+    pub builds: BTreeMap<usize, Build>,
+    /// The version of each node's last frame.
+    pub written: BTreeMap<usize, u8>,
+    /// What a node of the next build has read of another that only the next build says: reader, what.
+    pub read_of_next: BTreeSet<(usize, &'static str)>,
     in_flight: Vec<(Duration, usize, Traffic)>,
     runs: u64,
     views: BTreeMap<IpAddr, Arc<Vip>>,
@@ -127,6 +143,11 @@ pub struct Bus {
 impl Bus {
     /// Nodes 1 to `nodes`, all of them there, listening.
     pub fn new(nodes: usize) -> Self {
+        Self::of(nodes, BTreeMap::new())
+    }
+
+    /// The same; the speakers of these nodes are of these builds.
+    pub fn of(nodes: usize, builds: BTreeMap<usize, Build>) -> Self {
         let mut bus = Self {
             now: ms(1000),
             speakers: BTreeMap::new(),
@@ -136,11 +157,16 @@ impl Bus {
             loses: None,
             drops_protocol: false,
             late_views: BTreeSet::new(),
+            loses_frames_to: None,
             carries: usize::MAX,
             events: Vec::new(),
             sent: Vec::new(),
             announced: Vec::new(),
             suspicions: Vec::new(),
+            requests: Vec::new(),
+            builds,
+            written: BTreeMap::new(),
+            read_of_next: BTreeSet::new(),
             in_flight: Vec::new(),
             runs: 0,
             views: BTreeMap::new(),
@@ -177,7 +203,7 @@ impl Bus {
             #[cfg(feature = "mutations")]
             mutation: None,
         };
-        let keys = Arc::new(keyring());
+        let keys = Arc::new(keyring(self.build(node)));
         let mut segment = Segment::new(self.now, config, keys, restored);
         segment.handle(self.now, stations((1..=self.nodes).filter(|other| *other != node)));
         segment.handle(self.now, Input::Neighbours([GATEWAY].into()));
@@ -186,6 +212,11 @@ impl Bus {
         }
         segment.handle(self.now, Input::Fresh(self.now));
         self.speakers.insert(node, segment);
+    }
+
+    /// The build that a node's speaker is of.
+    fn build(&self, node: usize) -> Build {
+        self.builds.get(&node).copied().unwrap_or(Build::Today)
     }
 
     /// Kills a speaker; its node goes on.
@@ -341,6 +372,10 @@ impl Bus {
             }
             let Some(segment) = self.speakers.get_mut(&node) else { continue };
             match traffic {
+                Traffic::Frame(_) if self.loses_frames_to == Some(node) => continue,
+                Traffic::Frame(bytes) if self.builds.get(&node) == Some(&Build::Next) => {
+                    self.read_of_next.extend(next_build::hear(self.now, node, segment, bytes).map(|what| (node, what)));
+                }
                 Traffic::Frame(bytes) => segment.handle_frame(self.now, bytes),
                 Traffic::Packet(packet, _) => {
                     segment.handle_packet(self.now, packet);
@@ -362,12 +397,24 @@ impl Bus {
                 Output::Send(_) if self.drops_protocol => continue,
                 Output::Send(bytes) if bytes.len() > self.carries => continue,
                 Output::Send(bytes) => {
-                    if let Body::Hello(hello) = keyring().open(&bytes).unwrap().body {
+                    let build = self.build(node);
+                    if let Body::Hello(hello) = keyring(build).open(&bytes).unwrap().body {
                         let suspects = hello.heard.iter().filter(|heard| heard.suspect);
                         self.suspicions.extend(suspects.map(|heard| (now, node, heard.node)));
+                        let asks = hello.heard.iter().filter(|heard| heard.wants_claims);
+                        self.requests.extend(asks.map(|heard| (now, node, heard.node)));
                     }
                     self.sent.push((node, bytes.clone()));
-                    Traffic::Frame(bytes)
+                    self.written.insert(node, bytes[0]);
+                    let frames = match build {
+                        Build::Today => vec![bytes],
+                        Build::Next => next_build::say(&self.speakers[&node].saved_state().claims, &bytes),
+                    };
+                    if !self.mute.contains(&node) {
+                        let at = self.now + DELAY;
+                        self.in_flight.extend(frames.into_iter().map(|bytes| (at, node, Traffic::Frame(bytes))));
+                    }
+                    continue;
                 }
                 Output::Probe { address, mac } => Traffic::Packet(packet(Some(address), mine), Some(mac)),
                 Output::Enquire(address) => {

@@ -6,5 +6,7 @@ mod births;
 mod bus;
 mod handover;
 mod histories;
+mod next_build;
 mod replay;
+mod rolling;
 mod telling;

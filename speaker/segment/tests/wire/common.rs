@@ -77,6 +77,7 @@ pub fn frame(body: Body) -> Frame {
     let node = match &body {
         Body::Hello(hello) => hello.name.id(),
         Body::Claims(claims) => claims.subject,
+        Body::Later(kind) => panic!("nobody writes type {kind}"),
     };
     Frame { sender: Sender { node, incarnation: Incarnation(11), sequence: 12 }, body }
 }

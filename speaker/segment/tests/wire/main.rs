@@ -4,6 +4,7 @@
 
 mod common;
 mod keys;
+mod later;
 mod refusals;
 mod round_trip;
 mod split;
