@@ -2,11 +2,17 @@
 //!
 //! * `claims.json`: per interface what [`Segment::saved_state`](herald_segment::Segment::saved_state) says. A speaker
 //!   that comes back goes on with it, so nobody has to take its addresses.
-//! * `view.json`: the cluster as it was last seen, and its keys. A speaker that starts while the API server is away
-//!   goes on with it until the first listing. It says nothing about what is gone.
+//! * `view.json`: the cluster as it was last seen, and its keys, as they sign: neither their Secret nor the UID of the
+//!   cluster is needed to go on with them. A speaker that starts while the API server is away goes on with the view until
+//!   the first listing. It says nothing about what is gone.
 //!
-//! The files are for the same program on the same machine: no other version has to understand them. What cannot be read
-//! is as good as absent, with a warning. Written to another name first and renamed, so a reader finds the old or the
+//! **Builds.** A file is read by the build that wrote it, or by another that was put into the same pod. It begins with its
+//! format ([`FORMAT`]), and these rules hold: fields that a build does not know it ignores; a field that was added has a
+//! default; the format rises when a file would be read and mean something else. What cannot be read, and what is of
+//! another format, newer or older, is as good as absent: a warning says which and why, and the speaker starts as in a new
+//! pod.
+//!
+//! Written to another name first and renamed, so a reader finds the old or the
 //! new one, never a half; no `fsync`, the file system is memory. They are for the speaker alone (mode 0600): the keys
 //! are in them.
 
@@ -33,7 +39,7 @@ use crate::{
     keys::Keys,
 };
 
-/// The version of the files' format: rises when an old file would be read and mean something else.
+/// The version of the files' format.
 const FORMAT: u32 = 1;
 /// The machine's current boot: random (Linux `Documentation/admin-guide/sysctl/kernel.rst`, `random`).
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
@@ -58,7 +64,7 @@ pub struct View {
     pub slices: Vec<Slice>,
     /// The Services whose EndpointSlices are completely known.
     pub covered: BTreeSet<ServiceName>,
-    /// The cluster's keys.
+    /// The cluster's keys, as they sign.
     pub keys: Option<Keys>,
 }
 
@@ -69,6 +75,12 @@ pub struct Saved<T> {
     pub content: T,
     /// Has the machine not been booted since it was written? Then its kernel has answered all the while.
     pub same_boot: bool,
+}
+
+/// What every file of every format has.
+#[derive(Deserialize)]
+struct Header {
+    format: u32,
 }
 
 /// A file as it is written.
@@ -84,7 +96,7 @@ struct File<T> {
 enum StateError {
     #[error(transparent)]
     Io(#[from] io::Error),
-    #[error("it is of format {0}, not {FORMAT}: another version wrote it")]
+    #[error("it is of format {0}, and this build reads {FORMAT}: another build wrote it")]
     Format(u32),
     #[error("its content: {0}")]
     Content(#[from] serde_json::Error),
@@ -156,7 +168,7 @@ impl StateDir {
             // The first start.
             Err(StateError::Io(error)) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "a state file is not used");
+                tracing::warn!(path = %path.display(), %error, "a state file is not used: the speaker starts without it");
                 None
             }
         }
@@ -207,11 +219,13 @@ impl StateDir {
 }
 
 fn decode<T: DeserializeOwned>(bytes: &[u8], boot: &str) -> Result<Saved<T>, StateError> {
-    let File::<serde_json::Value> { format, boot: written, content } = serde_json::from_slice(bytes)?;
+    // First of all: of another format nothing else is known.
+    let Header { format } = serde_json::from_slice(bytes)?;
     if format != FORMAT {
         return Err(StateError::Format(format));
     }
-    Ok(Saved { content: serde_json::from_value(content)?, same_boot: !written.is_empty() && written == boot })
+    let File { boot: written, content, .. } = serde_json::from_slice(bytes)?;
+    Ok(Saved { content, same_boot: !written.is_empty() && written == boot })
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use herald_segment::claim::{Birth, Claim, ClaimKey, Epoch, Reason};
 use k8s_openapi::ByteString;
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use test_case::test_case;
 
@@ -85,7 +85,8 @@ fn an_unknown_boot_is_another() {
 
 #[test_case(b""; "empty")]
 #[test_case(b"{\"format\":1,\"boot\":\"b\",\"content\":{\"eth0\""; "cut off")]
-#[test_case(b"{\"format\":2,\"boot\":\"b\",\"content\":{}}"; "another version")]
+#[test_case(b"{\"format\":2,\"boot\":\"b\",\"content\":{}}"; "a newer format")]
+#[test_case(b"{\"format\":2}"; "a newer format with nothing that this build knows")]
 #[test_case(b"{\"format\":1,\"boot\":\"b\",\"content\":[]}"; "another content")]
 #[test_case(b"\xff\xfe"; "no text")]
 fn what_cannot_be_read_is_absent(bytes: &[u8]) {
@@ -94,6 +95,50 @@ fn what_cannot_be_read_is_absent(bytes: &[u8]) {
     assert_eq!(dir.claims(), None);
     dir.write(Name::Claims, &claims(1)).unwrap();
     assert_eq!(dir.claims().map(|saved| saved.content), Some(claims(1)), "and is overwritten");
+}
+
+/// Adds a field that this build does not know.
+fn add_field(object: &mut Value) {
+    let before = object.as_object_mut().unwrap().insert("ofALaterBuild".to_owned(), json!({"a": [1, null]}));
+    assert_eq!(before, None);
+}
+
+#[test]
+fn unknown_fields_of_a_later_build_are_ignored() {
+    let (temporary, dir) = dir();
+    dir.write(Name::Claims, &claims(3)).unwrap();
+    dir.write(Name::View, &view()).unwrap();
+    for (name, kept) in [("claims.json", "/content/eth0"), ("view.json", "/content")] {
+        let path = temporary.path().join(name);
+        let mut file: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        let fields = file.pointer_mut(kept).unwrap();
+        add_field(fields);
+        let lists = fields.as_object_mut().unwrap().values_mut().filter_map(Value::as_array_mut);
+        lists.flatten().filter(|item| item.is_object()).for_each(add_field);
+        add_field(&mut file);
+        fs::write(&path, file.to_string()).unwrap();
+    }
+    assert_eq!(dir.claims().map(|saved| saved.content), Some(claims(3)));
+    assert_eq!(dir.view().map(|saved| saved.content), Some(view()));
+}
+
+#[test]
+fn reason_of_a_later_build_spoils_no_claim() {
+    let (temporary, dir) = dir();
+    dir.write(Name::Claims, &claims(3)).unwrap();
+    let path = temporary.path().join("claims.json");
+    let mut file: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let reason = &mut file["content"]["eth0"]["claims"][0]["reason"];
+    assert_eq!(*reason, json!(Reason::Dead.code()), "as on the wire");
+    *reason = json!(200);
+    fs::write(&path, file.to_string()).unwrap();
+    assert_eq!(dir.claims().unwrap().content["eth0"].claims[0].reason, Reason::Later(200));
+}
+
+#[test]
+fn newer_format_is_refused_in_a_sentence() {
+    let refused = decode::<Claims>(b"{\"format\":2}", "b").unwrap_err().to_string();
+    assert_eq!(refused, "it is of format 2, and this build reads 1: another build wrote it");
 }
 
 #[test]
