@@ -129,6 +129,15 @@ pub struct EventValue {
     pub note: String,
 }
 
+/// An announcement of an address, as the status of its VirtualIP tells of it: a new one has a new time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Announcement {
+    /// The announcing node.
+    pub node: String,
+    /// Since when it announces the address.
+    pub since: Option<Time>,
+}
+
 /// What a pool's status is to say.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PoolReport {
@@ -181,6 +190,8 @@ pub enum Action {
         resource_version: String,
         /// The finalizers that stay.
         remaining: Vec<String>,
+        /// Events to post once it is written.
+        events: Vec<EventValue>,
     },
     /// Takes back a status nobody is there to take back.
     CorrectVirtualIpStatus {
@@ -190,6 +201,8 @@ pub enum Action {
         resource_version: String,
         /// Why.
         reason: AnnouncedReason,
+        /// The announcement that is not true any more, if there was one.
+        corrects: Option<Announcement>,
         /// The condition.
         condition: ConditionValue,
         /// The conditions of other types, which stay.
@@ -251,6 +264,23 @@ pub enum Action {
 }
 
 impl Action {
+    /// The events to post once it is written.
+    pub fn events(&self) -> &[EventValue] {
+        match self {
+            Self::RemoveVirtualIpFinalizer { events, .. }
+            | Self::CorrectVirtualIpStatus { events, .. }
+            | Self::PatchServiceStatus { events, .. } => events,
+            Self::CreateVirtualIp { .. }
+            | Self::UpdateVirtualIpSpec { .. }
+            | Self::DeleteVirtualIp { .. }
+            | Self::PatchPoolStatus { .. }
+            | Self::PatchAdvertisementStatus { .. }
+            | Self::DescribeStrayVirtualIp { .. }
+            | Self::ReleaseStrayVirtualIp { .. }
+            | Self::Event(_) => &[],
+        }
+    }
+
     /// The object it writes; `None` for an event.
     pub fn subject(&self) -> Option<Subject> {
         match self {

@@ -9,6 +9,7 @@
 
 mod advertisement;
 mod contested;
+mod correction;
 mod object;
 mod pool;
 mod queue;
@@ -309,13 +310,16 @@ impl Index {
             Outcome::Gone => self.handle_gone(action),
             Outcome::Done | Outcome::Failed | Outcome::Unavailable => {}
         }
-        if !failed
-            && let Action::PatchServiceStatus { events, .. } | Action::CorrectVirtualIpStatus { events, .. } = action
-        {
-            self.events.extend(events.iter().cloned());
-        }
-        if !failed && let Action::PatchPoolStatus { pool, .. } = action {
-            self.pool_written(pool, now);
+        // What has been told is remembered from here on: a decision whose write fails is taken again, and tells it then.
+        if !failed {
+            self.events.extend(action.events().iter().cloned());
+            match action {
+                Action::PatchPoolStatus { pool, .. } => self.pool_written(pool, now),
+                Action::CorrectVirtualIpStatus { address, corrects: Some(corrects), .. } => {
+                    self.note_corrected(*address, corrects);
+                }
+                _ => {}
+            }
         }
         self.queue.ended(&subject, pauses, now);
         self.mark(subject);

@@ -1,17 +1,16 @@
-//! VirtualIPs: their creation, spec, correction and withdrawal.
+//! VirtualIPs: their creation, spec and withdrawal.
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use herald_crds::{
     VirtualIP, VirtualIPSpec,
-    names::{CONDITION_ANNOUNCED, FINALIZER_WITHDRAWAL, LABEL_ADOPTED, LABEL_SERVICE_NAME, LABEL_SERVICE_NAMESPACE},
-    virtual_ip::{AdvertisementRule, AnnouncedReason, ServiceReference, TrafficPolicy},
+    names::{FINALIZER_WITHDRAWAL, LABEL_ADOPTED, LABEL_SERVICE_NAME, LABEL_SERVICE_NAMESPACE},
+    virtual_ip::{AdvertisementRule, ServiceReference, TrafficPolicy},
 };
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{Index, address_of, uid};
 use crate::{
-    action::{Action, ConditionValue, EventValue, Regarding, Subject},
+    action::{Action, Announcement, EventValue, Regarding, Subject},
     advertisements::{self, Advertised},
     placement::{self, Candidate},
     view::{ServiceKey, ServiceView, is_older},
@@ -20,31 +19,21 @@ use crate::{
 /// How long a deleted VirtualIP waits for its announcer to say that it fell silent. Far above the time a living
 /// speaker takes (a watch event and a write); a hung one must not hold addresses and namespaces for ever.
 const WITHDRAWAL_LIMIT: Duration = Duration::from_secs(10);
-/// How long the speakers have to take an address over from a lost node before the status is corrected: several times
-/// the 500 ms a takeover takes, so that a failover costs no write of ours.
-const TAKEOVER_GRACE: Duration = Duration::from_secs(3);
-/// How long an address may have no announcer before the status says why: speakers report within seconds of their start.
-const NOBODY_GRACE: Duration = Duration::from_secs(10);
-
-/// Why an address may never have been announced although nodes could: the controller does not read EndpointSlices.
-const NO_ENDPOINT: &str = "no node has announced it yet: with spec.externalTrafficPolicy Local only a node with a usable \
-                           endpoint of the Service does: look at its EndpointSlices";
-
 #[derive(Clone, Debug)]
 pub(super) struct VirtualIpEntry {
     pub(super) vip: VirtualIP,
     /// What is being waited for, since when.
-    concern: Option<(Concern, Duration)>,
-    /// The announcement that was corrected: once, so that two never write against each other.
-    corrected: Option<(String, Option<Time>)>,
+    pub(super) concern: Option<(Concern, Duration)>,
+    /// The announcement whose status was corrected: once, so that two programs never write against each other.
+    pub(super) corrected: Option<Announcement>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Concern {
+pub(super) enum Concern {
     /// It is deleted and its announcer has not fallen silent.
     Deleted,
     /// The node in its status is lost.
-    Lost(String),
+    Lost(Announcement),
     /// Nobody announces it.
     Nobody,
 }
@@ -70,7 +59,13 @@ impl VirtualIpEntry {
         self.vip.status.as_ref()?.node.as_deref()
     }
 
-    fn resource_version(&self) -> String {
+    /// The announcement its status tells of.
+    pub(super) fn announcement(&self) -> Option<Announcement> {
+        let status = self.vip.status.as_ref()?;
+        Some(Announcement { node: status.node.clone()?, since: status.since.clone() })
+    }
+
+    pub(super) fn resource_version(&self) -> String {
         self.vip.metadata.resource_version.clone().unwrap_or_default()
     }
 }
@@ -243,7 +238,7 @@ impl Index {
         self.place(address, rules).ok()
     }
 
-    fn place(&self, address: IpAddr, rules: &[AdvertisementRule]) -> Result<String, placement::NoCandidate> {
+    pub(super) fn place(&self, address: IpAddr, rules: &[AdvertisementRule]) -> Result<String, placement::NoCandidate> {
         let others = self.vips.iter().filter(|(a, e)| **a != address && !e.deleting());
         let observed = others.map(|(_, e)| e.announcer().or(e.vip.spec.home_node.as_deref()));
         let under_way = self.homes_under_way.values().map(|home| Some(home.as_str()));
@@ -274,6 +269,7 @@ impl Index {
             }
         }
         let entry = self.vips.get(&address)?;
+        let mut events = Vec::new();
         if !silent {
             let node = entry.announcer().unwrap_or_default();
             let note = format!(
@@ -288,93 +284,18 @@ impl Index {
                 action: "Withdraw",
                 note,
             };
-            // Told once per object: asked again after a failed write, it has been told.
-            let told = entry.corrected.is_some();
-            if !told {
-                self.events.push_back(event);
-                if let Some(entry) = self.vips.get_mut(&address) {
-                    entry.corrected = Some((String::new(), None));
-                }
-            }
+            events.push(event);
         }
-        let entry = self.vips.get(&address)?;
         Some(Action::RemoveVirtualIpFinalizer {
             address,
             resource_version: entry.resource_version(),
             remaining: entry.finalizers().iter().filter(|f| *f != FINALIZER_WITHDRAWAL).cloned().collect(),
-        })
-    }
-
-    /// Takes back a status that is not true and that nobody is there to take back.
-    fn correct(&mut self, address: IpAddr, now: Duration) -> Option<Action> {
-        let entry = self.vips.get(&address)?;
-        let (concern, grace) = match entry.announcer() {
-            Some(node) if self.nodes.get(node).is_none_or(|n| !n.ready) => {
-                (Concern::Lost(node.to_owned()), TAKEOVER_GRACE)
-            }
-            None => (Concern::Nobody, NOBODY_GRACE),
-            Some(_) => {
-                self.vips.get_mut(&address)?.concern = None;
-                return None;
-            }
-        };
-        let due = self.concerned(address, concern.clone(), now) + grace;
-        if now < due {
-            self.queue.mark_at(due, Subject::VirtualIp(address));
-            return None;
-        }
-        let entry = self.vips.get(&address)?;
-        let (reason, message) = match concern {
-            Concern::Lost(node) => {
-                let announcement = (node.clone(), entry.vip.status.as_ref().and_then(|s| s.since.clone()));
-                if entry.corrected.as_ref() == Some(&announcement) {
-                    return None;
-                }
-                let gone = if self.nodes.contains_key(&node) { "is not Ready" } else { "is gone" };
-                let message = format!("node {node} {gone}, and no other node has claimed the address yet");
-                self.vips.get_mut(&address)?.corrected = Some(announcement);
-                (AnnouncedReason::NodeLost, message)
-            }
-            _ => {
-                // Speakers say why they stop to announce an address, and nothing before they start.
-                let unsaid = entry.vip.announced().is_none_or(|c| c.reason == AnnouncedReason::NoEligibleNode.as_str());
-                let local = entry.vip.spec.external_traffic_policy == TrafficPolicy::Local;
-                let why = match self.place(address, &entry.vip.spec.advertisements) {
-                    Err(why) => why.to_string(),
-                    Ok(_) if local && unsaid => NO_ENDPOINT.to_owned(),
-                    Ok(_) => return None,
-                };
-                (AnnouncedReason::NoEligibleNode, why)
-            }
-        };
-        let entry = self.vips.get(&address)?;
-        let condition = ConditionValue {
-            type_: CONDITION_ANNOUNCED,
-            status: reason.status(),
-            reason: reason.as_str().to_owned(),
-            message,
-            generation: entry.vip.metadata.generation,
-            since: None,
-        };
-        let observed = entry.vip.announced();
-        let all = entry.vip.status.iter().flat_map(|s| &s.conditions);
-        // A Service may well be there before its pods.
-        let news = reason == AnnouncedReason::NoEligibleNode
-            && condition.message != NO_ENDPOINT
-            && observed.is_none_or(|c| c.reason != reason.as_str() || c.message == NO_ENDPOINT);
-        let told = entry.vip.spec.services.iter().filter(|_| news);
-        (!condition.is(observed)).then(|| Action::CorrectVirtualIpStatus {
-            address,
-            resource_version: entry.resource_version(),
-            reason,
-            events: told.map(|service| unavailable(service, address, &condition.message)).collect(),
-            condition: condition.following(observed),
-            others: all.filter(|c| c.type_ != CONDITION_ANNOUNCED).cloned().collect(),
+            events,
         })
     }
 
     /// Since when this is a concern.
-    fn concerned(&mut self, address: IpAddr, concern: Concern, now: Duration) -> Duration {
+    pub(super) fn concerned(&mut self, address: IpAddr, concern: Concern, now: Duration) -> Duration {
         let Some(entry) = self.vips.get_mut(&address) else { return now };
         match &entry.concern {
             Some((held, since)) if *held == concern => *since,
@@ -383,16 +304,5 @@ impl Index {
                 now
             }
         }
-    }
-}
-
-/// Upstream's event for a cluster without nodes behind a load balancer.
-fn unavailable(service: &ServiceReference, address: IpAddr, why: &str) -> EventValue {
-    EventValue {
-        regarding: Regarding::Service(service.clone()),
-        warning: true,
-        reason: "UnAvailableLoadBalancer",
-        action: "Announce",
-        note: format!("nobody announces {address}, which the Service keeps: {why}"),
     }
 }

@@ -323,6 +323,17 @@ impl World {
         self.settle();
     }
 
+    /// Lets time pass until something is to be written, which the API server does not take. Returns what it was.
+    pub(super) fn refuse_next(&mut self, outcome: Outcome) -> Action {
+        loop {
+            if let Some(action) = self.index.poll_action(self.now) {
+                self.index.handle_outcome(self.now, &action, outcome);
+                return action;
+            }
+            self.now = self.index.poll_timeout().expect("nothing is to be written");
+        }
+    }
+
     /// Settles with speakers that act at once.
     pub(super) fn live(&mut self) {
         for _ in 0..5 {

@@ -192,7 +192,7 @@ impl Writer {
                 let deleted = vips().delete(&name_of_address(*address), &delete).await?;
                 Ok(deleted.left().map_or(Outcome::Done, written))
             }
-            Action::RemoveVirtualIpFinalizer { address, resource_version, remaining } => {
+            Action::RemoveVirtualIpFinalizer { address, resource_version, remaining, .. } => {
                 let body = patch::virtual_ip_finalizers(remaining, resource_version);
                 Ok(written(vips().patch(&name_of_address(*address), &params, &Patch::Merge(body)).await?))
             }
