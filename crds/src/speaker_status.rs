@@ -40,6 +40,9 @@ pub struct SpeakerStatusStatus {
     /// The interfaces addresses can be announced on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub segments: Vec<SegmentStatus>,
+    /// The nodes whose speakers are silent, for which this one answers. By name, and in its order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub covering: Vec<String>,
     /// What is wrong on this node or its segments.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<SpeakerWarning>,

@@ -14,9 +14,8 @@ mod tests {
     #[test]
     fn pauses_double_up_to_the_longest_whatever_the_count() {
         let longest = Duration::from_secs(1);
-        let pauses = [0, 1, 2, 3, 4, 5, 31, 32, u32::MAX].map(|times| {
-            doubled(Duration::from_millis(100), times, longest).as_millis()
-        });
+        let pauses = [0, 1, 2, 3, 4, 5, 31, 32, u32::MAX]
+            .map(|times| doubled(Duration::from_millis(100), times, longest).as_millis());
         assert_eq!(pauses, [100, 200, 400, 800, 1000, 1000, 1000, 1000, 1000]);
     }
 }
