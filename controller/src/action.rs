@@ -7,7 +7,10 @@ use herald_crds::{
     pool::{FamilyUsage, QuarantinedAddress},
     virtual_ip::{AnnouncedReason, ServiceReference},
 };
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::{
+    apimachinery::pkg::apis::meta::v1::{Condition, Time},
+    jiff::Timestamp,
+};
 
 use crate::view::{ServiceKey, ServiceView};
 
@@ -24,6 +27,8 @@ pub enum Subject {
     Advertisement(String),
     /// A VirtualIP that is named after another address than its own, by its name.
     StrayVirtualIp(String),
+    /// A SpeakerStatus, by its node.
+    SpeakerStatus(String),
 }
 
 /// A condition without its time, which the writer adds: decisions know no clock.
@@ -181,6 +186,8 @@ pub enum Action {
         address: IpAddr,
         /// UID decided upon.
         uid: String,
+        /// The date of one that is to be created again, since it is not later than that of the one before.
+        misdated: Option<Timestamp>,
     },
     /// Lets a deleted VirtualIP go.
     RemoveVirtualIpFinalizer {
@@ -259,6 +266,13 @@ pub enum Action {
         /// The finalizers that stay.
         remaining: Vec<String>,
     },
+    /// Deletes what a speaker that is gone has left.
+    DeleteSpeakerStatus {
+        /// The node.
+        node: String,
+        /// UID decided upon.
+        uid: String,
+    },
     /// Posts an event.
     Event(EventValue),
 }
@@ -277,6 +291,7 @@ impl Action {
             | Self::PatchAdvertisementStatus { .. }
             | Self::DescribeStrayVirtualIp { .. }
             | Self::ReleaseStrayVirtualIp { .. }
+            | Self::DeleteSpeakerStatus { .. }
             | Self::Event(_) => &[],
         }
     }
@@ -297,6 +312,7 @@ impl Action {
             Self::DescribeStrayVirtualIp { name, .. } | Self::ReleaseStrayVirtualIp { name, .. } => {
                 Some(Subject::StrayVirtualIp(name.clone()))
             }
+            Self::DeleteSpeakerStatus { node, .. } => Some(Subject::SpeakerStatus(node.clone())),
             Self::Event(_) => None,
         }
     }

@@ -7,8 +7,9 @@ use herald_crds::{
     names::{FINALIZER_WITHDRAWAL, LABEL_ADOPTED, LABEL_SERVICE_NAME, LABEL_SERVICE_NAMESPACE},
     virtual_ip::{AdvertisementRule, ServiceReference, TrafficPolicy},
 };
+use k8s_openapi::jiff::Timestamp;
 
-use super::{Index, address_of, uid};
+use super::{Index, address_of, creation_dates::Dated, speakers::SILENT_AFTER, uid};
 use crate::{
     action::{Action, Announcement, EventValue, Regarding, Subject},
     advertisements::{self, Advertised},
@@ -19,6 +20,9 @@ use crate::{
 /// How long a deleted VirtualIP waits for its announcer to say that it fell silent. Far above the time a living
 /// speaker takes (a watch event and a write); a hung one must not hold addresses and namespaces for ever.
 const WITHDRAWAL_LIMIT: Duration = Duration::from_secs(10);
+/// Reason of the event that tells of a VirtualIP which the speakers do not take for a new one.
+pub(crate) const MISDATED: &str = "VirtualIPMisdated";
+
 #[derive(Clone, Debug)]
 pub(super) struct VirtualIpEntry {
     pub(super) vip: VirtualIP,
@@ -34,6 +38,8 @@ pub(super) enum Concern {
     Deleted,
     /// The node in its status is lost.
     Lost(Announcement),
+    /// The speaker of the node in its status is not Ready, and is not covered.
+    Unanswered(Announcement),
     /// Nobody announces it.
     Nobody,
 }
@@ -79,6 +85,7 @@ impl Index {
             return;
         }
         let (concern, corrected) = old.map(|o| (o.concern.clone(), o.corrected.clone())).unwrap_or_default();
+        let unannounced = old.is_some_and(|o| !o.was_announced());
         let before = old.map(|o| o.vip.spec.services.clone());
         if before.as_ref() != Some(&vip.spec.services) {
             let displaced = self.allocator.seize(address, &vip.spec.pool, &vip.spec.services);
@@ -89,7 +96,16 @@ impl Index {
             }
             self.mark_pools();
         }
-        self.vips.insert(address, VirtualIpEntry { vip, concern, corrected });
+        let date = vip.metadata.creation_timestamp.as_ref().map(|at| at.0.as_second());
+        self.creation_dates.observe(address, uid(&vip), date.unwrap_or_default());
+        let entry = VirtualIpEntry { vip, concern, corrected };
+        if unannounced && entry.was_announced() {
+            // Whatever its date: a Service that waited for it waits no longer.
+            for service in &entry.vip.spec.services {
+                self.mark_service(service);
+            }
+        }
+        self.vips.insert(address, entry);
         self.note_holder(address);
         self.mark(Subject::VirtualIp(address));
     }
@@ -111,8 +127,14 @@ impl Index {
         self.part(address);
         let wanted = self.allocator.occupant(address).is_some_and(|o| !o.services.is_empty());
         let Some(entry) = self.vips.get(&address) else {
+            self.creation_dates.gone(now, address);
+            let due = self.creation_dates.next(now, address);
+            if wanted && now < due {
+                self.queue.mark_at(due, Subject::VirtualIp(address));
+                return None;
+            }
             if wanted {
-                let (mut labels, spec) = self.desired(address, None)?;
+                let (mut labels, spec) = self.desired(address, None, now)?;
                 let shows = |s| self.service(s).is_some_and(|view| view.addresses().any(|a| a == address));
                 if spec.services.iter().any(shows) {
                     labels.insert(LABEL_ADOPTED.to_owned(), "true".to_owned());
@@ -127,9 +149,19 @@ impl Index {
             return self.withdraw(address, now);
         }
         if !wanted {
-            return Some(Action::DeleteVirtualIp { address, uid: entry.uid().to_owned() });
+            return Some(Action::DeleteVirtualIp { address, uid: entry.uid().to_owned(), misdated: None });
         }
-        let (labels, spec) = self.desired(address, Some(entry))?;
+        match self.dated(address) {
+            Dated::Later => {}
+            Dated::TooEarly { until } if now < until => self.queue.mark_at(until, Subject::VirtualIp(address)),
+            Dated::TooEarly { .. } => {
+                let misdated = entry.vip.metadata.creation_timestamp.as_ref().map(|at| at.0);
+                return Some(Action::DeleteVirtualIp { address, uid: entry.uid().to_owned(), misdated });
+            }
+            Dated::FarTooEarly { date, before } => self.tell_misdated(address, date, before, now),
+        }
+        let entry = self.vips.get(&address)?;
+        let (labels, spec) = self.desired(address, Some(entry), now)?;
         let observed_labels = entry.vip.metadata.labels.as_ref();
         let labelled = labels.iter().all(|(k, v)| observed_labels.and_then(|l| l.get(k)) == Some(v));
         if !labelled || spec != entry.vip.spec {
@@ -137,6 +169,32 @@ impl Index {
             return Some(Action::UpdateVirtualIpSpec { address, resource_version, labels, spec: Box::new(spec) });
         }
         self.correct(address, now)
+    }
+
+    /// Whether speakers take the VirtualIP of an address for a new one. Once they announce it they do.
+    pub(super) fn dated(&self, address: IpAddr) -> Dated {
+        match self.vips.get(&address) {
+            Some(entry) if !entry.was_announced() => self.creation_dates.dated(address),
+            _ => Dated::Later,
+        }
+    }
+
+    /// Tells the Services of an address, once, that nobody announces it for its date.
+    fn tell_misdated(&mut self, address: IpAddr, date: Timestamp, before: Timestamp, now: Duration) {
+        let Some(entry) = self.vips.get(&address) else { return };
+        let name = entry.name().to_owned();
+        for service in entry.vip.spec.services.clone() {
+            let note = format!(
+                "nobody announces {address}: the API server dated VirtualIP {name} {date}, and an earlier one of the \
+                 address {before}, so speakers take it for one that is gone: set the clocks of the control plane (NTP), \
+                 then kubectl delete vip {name}"
+            );
+            let regarding = Regarding::Service(service);
+            let event = EventValue { regarding, warning: true, reason: MISDATED, action: "Announce", note };
+            if self.told.tell(now, &event) {
+                self.events.push_back(event);
+            }
+        }
     }
 
     /// Services that are gone hold nothing.
@@ -180,6 +238,7 @@ impl Index {
             return; // its next version asks again
         }
         self.allocator.free(address);
+        self.queue.forget(&Subject::VirtualIp(address));
         self.mark_waiting();
         self.mark_pools();
     }
@@ -189,6 +248,7 @@ impl Index {
         &self,
         address: IpAddr,
         entry: Option<&VirtualIpEntry>,
+        now: Duration,
     ) -> Option<(BTreeMap<String, String>, VirtualIPSpec)> {
         let occupant = self.allocator.occupant(address)?;
         let services: Vec<ServiceReference> = occupant.services.iter().cloned().collect();
@@ -211,10 +271,12 @@ impl Index {
         let home_node = match entry {
             // Set once. It changes only when the node has left the cluster.
             Some(entry) => match &entry.vip.spec.home_node {
-                Some(node) if !self.nodes.contains_key(node) => self.new_home(address, &advertisements, Some(entry)),
+                Some(node) if !self.nodes.contains_key(node) => {
+                    self.new_home(address, &advertisements, Some(entry), now)
+                }
                 home => home.clone(),
             },
-            None => self.new_home(address, &advertisements, None),
+            None => self.new_home(address, &advertisements, None, now),
         };
         let spec = VirtualIPSpec {
             address: address.to_string(),
@@ -230,15 +292,28 @@ impl Index {
 
     /// The node that announces it already, else the best placed; none where no node is known to reach it, which leaves
     /// it to the speakers.
-    fn new_home(&self, address: IpAddr, rules: &[AdvertisementRule], entry: Option<&VirtualIpEntry>) -> Option<String> {
+    fn new_home(
+        &self,
+        address: IpAddr,
+        rules: &[AdvertisementRule],
+        entry: Option<&VirtualIpEntry>,
+        now: Duration,
+    ) -> Option<String> {
         let announcer = entry.and_then(VirtualIpEntry::announcer);
         if let Some(node) = announcer.filter(|node| self.nodes.contains_key(*node)) {
             return Some(node.to_owned());
         }
-        self.place(address, rules).ok()
+        self.place(address, rules, now).ok()
     }
 
-    pub(super) fn place(&self, address: IpAddr, rules: &[AdvertisementRule]) -> Result<String, placement::NoCandidate> {
+    pub(super) fn place(
+        &self,
+        address: IpAddr,
+        rules: &[AdvertisementRule],
+        now: Duration,
+    ) -> Result<String, placement::NoCandidate> {
+        // A SpeakerStatus outlives its speaker.
+        let has_pod = |node: &str| self.speaker_pods.absent_since(node).is_none_or(|since| now < since + SILENT_AFTER);
         let others = self.vips.iter().filter(|(a, e)| **a != address && !e.deleting());
         let observed = others.map(|(_, e)| e.announcer().or(e.vip.spec.home_node.as_deref()));
         let under_way = self.homes_under_way.values().map(|home| Some(home.as_str()));
@@ -246,7 +321,7 @@ impl Index {
         let candidates = self.nodes.iter().map(|(name, node)| Candidate {
             name,
             node,
-            segments: self.speakers.get(name).map(Vec::as_slice),
+            segments: self.speakers.get(name).filter(|_| has_pod(name)).map(|entry| entry.view.segments.as_slice()),
             addresses: counts.get(name.as_str()).copied().unwrap_or(0),
         });
         placement::home(address, rules, candidates).map(str::to_owned)

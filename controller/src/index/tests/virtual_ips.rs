@@ -4,9 +4,12 @@ use herald_crds::virtual_ip::AnnouncedReason;
 use serde_json::json;
 use test_case::test_case;
 
-use crate::index::{
-    world::{World, address},
-    *,
+use crate::{
+    action::Outcome,
+    index::{
+        world::{World, address},
+        *,
+    },
 };
 
 #[test]
