@@ -7,7 +7,10 @@ use herald_crds::{
     pool::{FamilyUsage, QuarantinedAddress},
     virtual_ip::{AnnouncedReason, ServiceReference},
 };
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::{
+    apimachinery::pkg::apis::meta::v1::{Condition, Time},
+    jiff::Timestamp,
+};
 
 use crate::view::{ServiceKey, ServiceView};
 
@@ -24,6 +27,8 @@ pub enum Subject {
     Advertisement(String),
     /// A VirtualIP that is named after another address than its own, by its name.
     StrayVirtualIp(String),
+    /// A SpeakerStatus, by its node.
+    SpeakerStatus(String),
 }
 
 /// A condition without its time, which the writer adds: decisions know no clock.
@@ -129,6 +134,15 @@ pub struct EventValue {
     pub note: String,
 }
 
+/// An announcement of an address, as the status of its VirtualIP tells of it: a new one has a new time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Announcement {
+    /// The announcing node.
+    pub node: String,
+    /// Since when it announces the address.
+    pub since: Option<Time>,
+}
+
 /// What a pool's status is to say.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PoolReport {
@@ -172,6 +186,8 @@ pub enum Action {
         address: IpAddr,
         /// UID decided upon.
         uid: String,
+        /// The date of one that is to be created again, since it is not later than that of the one before.
+        misdated: Option<Timestamp>,
     },
     /// Lets a deleted VirtualIP go.
     RemoveVirtualIpFinalizer {
@@ -181,6 +197,8 @@ pub enum Action {
         resource_version: String,
         /// The finalizers that stay.
         remaining: Vec<String>,
+        /// Events to post once it is written.
+        events: Vec<EventValue>,
     },
     /// Takes back a status nobody is there to take back.
     CorrectVirtualIpStatus {
@@ -190,6 +208,8 @@ pub enum Action {
         resource_version: String,
         /// Why.
         reason: AnnouncedReason,
+        /// The announcement that is not true any more, if there was one.
+        corrects: Option<Announcement>,
         /// The condition.
         condition: ConditionValue,
         /// The conditions of other types, which stay.
@@ -246,11 +266,36 @@ pub enum Action {
         /// The finalizers that stay.
         remaining: Vec<String>,
     },
+    /// Deletes what a speaker that is gone has left.
+    DeleteSpeakerStatus {
+        /// The node.
+        node: String,
+        /// UID decided upon.
+        uid: String,
+    },
     /// Posts an event.
     Event(EventValue),
 }
 
 impl Action {
+    /// The events to post once it is written.
+    pub fn events(&self) -> &[EventValue] {
+        match self {
+            Self::RemoveVirtualIpFinalizer { events, .. }
+            | Self::CorrectVirtualIpStatus { events, .. }
+            | Self::PatchServiceStatus { events, .. } => events,
+            Self::CreateVirtualIp { .. }
+            | Self::UpdateVirtualIpSpec { .. }
+            | Self::DeleteVirtualIp { .. }
+            | Self::PatchPoolStatus { .. }
+            | Self::PatchAdvertisementStatus { .. }
+            | Self::DescribeStrayVirtualIp { .. }
+            | Self::ReleaseStrayVirtualIp { .. }
+            | Self::DeleteSpeakerStatus { .. }
+            | Self::Event(_) => &[],
+        }
+    }
+
     /// The object it writes; `None` for an event.
     pub fn subject(&self) -> Option<Subject> {
         match self {
@@ -267,6 +312,7 @@ impl Action {
             Self::DescribeStrayVirtualIp { name, .. } | Self::ReleaseStrayVirtualIp { name, .. } => {
                 Some(Subject::StrayVirtualIp(name.clone()))
             }
+            Self::DeleteSpeakerStatus { node, .. } => Some(Subject::SpeakerStatus(node.clone())),
             Self::Event(_) => None,
         }
     }

@@ -25,6 +25,7 @@ pub mod placement;
 pub mod quarantine;
 pub mod reasons;
 pub mod run;
+pub mod speaker_pod;
 pub mod tell;
 pub mod uninstall;
 pub mod view;

@@ -193,6 +193,7 @@ fn request(action: &Action) -> Request {
         | Action::DescribeStrayVirtualIp { .. }
         | Action::ReleaseStrayVirtualIp { .. } => ("VirtualIP", "patch"),
         Action::DeleteVirtualIp { .. } => ("VirtualIP", "delete"),
+        Action::DeleteSpeakerStatus { .. } => ("SpeakerStatus", "delete"),
         Action::PatchServiceStatus { .. } => ("Service", "patch"),
         Action::PatchPoolStatus { .. } => ("AddressPool", "patch"),
         Action::PatchAdvertisementStatus { .. } => ("L2Advertisement", "patch"),

@@ -94,7 +94,7 @@ impl Args {
         tracing::info!(version = env!("CARGO_PKG_VERSION"), default_provider, identity, "herald-controller starts");
 
         let (inputs, received) = mpsc::channel(WAITING_INPUTS);
-        let watches = watch::start(&client, default_provider, &inputs);
+        let watches = watch::start(&client, &namespace, default_provider, &inputs);
         let (elected, leading) = signal::channel(false);
         let election =
             tokio::spawn(Candidate::new(client.clone(), &namespace, lease_name, identity.clone()).run(elected));

@@ -4,7 +4,10 @@ use std::net::IpAddr;
 
 use herald_crds::virtual_ip::ServiceReference;
 
-use crate::action::{Action, Change, Regarding};
+use crate::{
+    action::{Action, Change, Regarding},
+    index::MISDATED,
+};
 
 /// Tells of a decision that is carried out.
 pub fn decision(action: &Action) {
@@ -18,10 +21,12 @@ pub fn decision(action: &Action) {
             tracing::info!(%address, pool = spec.pool, services, home, rules = spec.advertisements.len(),
                 "an address follows its Services and L2Advertisements");
         }
+        Action::DeleteVirtualIp { address, misdated: Some(date), .. } => tracing::warn!(%address, %date,
+            "deleted a VirtualIP that the API server dated no later than the one before: it is created again"),
         Action::DeleteVirtualIp { address, .. } => tracing::info!(%address, "an address is to be withdrawn"),
         Action::RemoveVirtualIpFinalizer { address, .. } => tracing::info!(%address, "an address is free"),
         Action::CorrectVirtualIpStatus { address, reason, .. } => {
-            tracing::info!(%address, reason = reason.as_str(), "nobody announces an address, and its status said so not");
+            tracing::info!(%address, reason = reason.as_str(), "corrected VirtualIP status: no node announces this address");
         }
         Action::PatchServiceStatus { service, patch, .. } => {
             let ServiceReference { namespace, name, .. } = service;
@@ -55,11 +60,17 @@ pub fn decision(action: &Action) {
         Action::ReleaseStrayVirtualIp { name, .. } => {
             tracing::info!(name, "a VirtualIP that was not named after its address is let go");
         }
+        Action::DeleteSpeakerStatus { node, .. } => {
+            tracing::info!(node, "deleted the SpeakerStatus of a node that has had no speaker pod for an hour");
+        }
         Action::Event(event) => {
             let regarding = match &event.regarding {
                 Regarding::Service(service) => format!("{}/{}", service.namespace, service.name),
                 Regarding::VirtualIp { name, .. } => name.clone(),
             };
+            if event.reason == MISDATED {
+                tracing::warn!(regarding, note = event.note, "the clocks of the API servers are too far apart");
+            }
             tracing::debug!(regarding, reason = event.reason, note = event.note, "an event is posted");
         }
     }

@@ -269,8 +269,29 @@ pub struct SegmentView {
     pub default_route: bool,
 }
 
-/// The interfaces a speaker reports.
-pub fn segments(status: &SpeakerStatus) -> Vec<SegmentView> {
+/// What a speaker reports.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SpeakerView {
+    /// UID of its SpeakerStatus.
+    pub uid: String,
+    /// Its interfaces.
+    pub segments: Vec<SegmentView>,
+    /// The nodes whose silent speakers it covers.
+    pub covering: Vec<String>,
+}
+
+impl SpeakerView {
+    /// Reduces a SpeakerStatus.
+    pub fn of(status: &SpeakerStatus) -> Self {
+        Self {
+            uid: status.metadata.uid.clone().unwrap_or_default(),
+            segments: segments(status),
+            covering: status.status.iter().flat_map(|s| &s.covering).cloned().collect(),
+        }
+    }
+}
+
+fn segments(status: &SpeakerStatus) -> Vec<SegmentView> {
     let reported = status.status.iter().flat_map(|s| &s.segments);
     let segment = |s: &herald_crds::speaker_status::SegmentStatus| SegmentView {
         interface: s.interface.clone(),

@@ -1,24 +1,31 @@
 //! Watches, reduced as they arrive.
 
+use std::time::Duration;
+
 use futures::{Stream, StreamExt, pin_mut};
-use herald_crds::{AddressPool, L2Advertisement, SpeakerStatus, VirtualIP};
+use herald_crds::{AddressPool, L2Advertisement, SpeakerStatus, VirtualIP, names::SPEAKER_POD_SELECTOR};
 use herald_observe::complaint::Complaint;
 use k8s_openapi::api::{
-    core::v1::{Namespace, Node, Service},
+    core::v1::{Namespace, Node, Pod, Service},
     networking::v1::ServiceCIDR,
 };
 use kube::{
     Api, Client, ResourceExt,
-    core::PartialObjectMeta,
+    core::{ApiResource, PartialObjectMeta},
     runtime::{WatchStreamExt, watcher},
 };
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{sync::mpsc, task::JoinSet, time::sleep};
 
 use crate::{
     backoff::WatchBackoff,
     index::{Kind, Object},
-    view::{NodeView, ServiceView, segments},
+    speaker_pod::{PodObject, SpeakerPodView},
+    view::{NodeView, ServiceView, SpeakerView},
 };
+
+/// How long the API server is not asked again for a kind that it does not know: it learns one when it is updated, which
+/// takes minutes, and every list until then would be in vain.
+const UNKNOWN_KIND_PAUSE: Duration = Duration::from_secs(600);
 
 /// What a watch says.
 #[derive(Clone, Debug)]
@@ -32,8 +39,9 @@ pub enum Input {
     Replace(Kind, Vec<Object>),
 }
 
-/// Starts every watch. A task ends only when nobody listens any more.
-pub fn start(client: &Client, default_provider: bool, inputs: &mpsc::Sender<Input>) -> JoinSet<Kind> {
+/// Starts every watch; that of the speakers' pods in Herald's own namespace. A task ends only when nobody listens any
+/// more.
+pub fn start(client: &Client, namespace: &str, default_provider: bool, inputs: &mpsc::Sender<Input>) -> JoinSet<Kind> {
     let mut tasks = JoinSet::new();
     let all = watcher::Config::default;
     let services = watcher(Api::<Service>::all(client.clone()), all());
@@ -70,7 +78,13 @@ pub fn start(client: &Client, default_provider: bool, inputs: &mpsc::Sender<Inpu
     }));
     let speakers = watcher(Api::<SpeakerStatus>::all(client.clone()), all());
     tasks.spawn(feed(speakers.backoff(WatchBackoff::default()), Kind::Speaker, inputs.clone(), |status| {
-        Some(Object::Speaker(status.name_any(), segments(&status)))
+        Some(Object::Speaker(status.name_any(), SpeakerView::of(&status)))
+    }));
+    // Decoded in part, as they are many.
+    let pods = Api::<PodObject>::namespaced_with(client.clone(), namespace, &ApiResource::erase::<Pod>(&()));
+    let pods = watcher(pods, all().labels(SPEAKER_POD_SELECTOR));
+    tasks.spawn(feed(pods.backoff(WatchBackoff::default()), Kind::SpeakerPod, inputs.clone(), |pod| {
+        Some(Object::SpeakerPod(pod.name_any(), SpeakerPodView::of(&pod)?))
     }));
     let networks = watcher(Api::<ServiceCIDR>::all(client.clone()), all());
     tasks.spawn(feed(networks.backoff(WatchBackoff::default()), Kind::ServiceNetwork, inputs.clone(), |network| {
@@ -95,6 +109,8 @@ async fn feed<K>(
         if !matches!(event, Ok(watcher::Event::Init) | Err(_)) && complaint.is_over() {
             tracing::info!(?kind, "the watch goes on");
         }
+        // API servers have ServiceCIDR since 1.33; without it there is none to wait for.
+        let unknown = kind == Kind::ServiceNetwork && event.as_ref().is_err_and(is_not_found);
         let input = match event {
             Ok(watcher::Event::Init) => {
                 listed.clear();
@@ -107,8 +123,7 @@ async fn feed<K>(
             Ok(watcher::Event::InitDone) => Some(Input::Replace(kind, std::mem::take(&mut listed))),
             Ok(watcher::Event::Apply(object)) => reduce(object).map(Input::Apply),
             Ok(watcher::Event::Delete(object)) => reduce(object).map(Input::Delete),
-            // API servers have ServiceCIDR since 1.33; without it there is none to wait for.
-            Err(error) if kind == Kind::ServiceNetwork && is_not_found(&error) => {
+            Err(error) if unknown => {
                 tracing::debug!(%error, "the API server does not know ServiceCIDR");
                 Some(Input::Replace(kind, Vec::new()))
             }
@@ -124,6 +139,9 @@ async fn feed<K>(
         {
             break;
         }
+        if unknown {
+            sleep(UNKNOWN_KIND_PAUSE).await;
+        }
     }
     kind
 }
@@ -135,6 +153,7 @@ fn is_not_found(error: &watcher::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use futures::stream;
+    use tokio::time::timeout;
 
     use super::*;
 
@@ -157,5 +176,23 @@ mod tests {
         let expected = ["b", "c"].map(|n| Object::Namespace(n.to_owned(), Default::default()));
         assert_eq!(objects, expected);
         assert!(inputs.recv().await.is_none());
+    }
+
+    /// An API server before 1.33 does not learn ServiceCIDR while nobody updates it.
+    #[tokio::test(start_paused = true)]
+    async fn kind_that_the_api_server_does_not_know_is_asked_for_every_ten_minutes() {
+        let (sender, mut inputs) = mpsc::channel(64);
+        let mut lists = 0;
+        let unknown = stream::repeat_with(|| {
+            lists += 1;
+            let status = kube::core::Status { code: 404, ..kube::core::Status::default() };
+            Err::<watcher::Event<String>, _>(watcher::Error::InitialListFailed(kube::Error::Api(Box::new(status))))
+        });
+        let object = |name| Some(Object::ServiceNetwork(name, Vec::new()));
+        let hour = Duration::from_secs(3600);
+        assert!(timeout(hour, feed(unknown, Kind::ServiceNetwork, sender, object)).await.is_err(), "it goes on");
+        assert!((2..=7).contains(&lists), "{lists} in an hour");
+        let Some(Input::Replace(Kind::ServiceNetwork, none)) = inputs.recv().await else { panic!("no list") };
+        assert_eq!(none, [], "nothing is waited for meanwhile");
     }
 }

@@ -71,6 +71,10 @@ pub const SECRET_CLUSTER_KEY: &str = "herald-cluster-key";
 /// The name of the first key in the Secret.
 pub const FIRST_CLUSTER_KEY: &str = "key-1";
 
+/// The labels of the speakers' pods, as the DaemonSet has them (deploy/herald/speaker.yaml). A speaker whose pod has others
+/// is taken for gone.
+pub const SPEAKER_POD_SELECTOR: &str = "app.kubernetes.io/name=herald,app.kubernetes.io/component=speaker";
+
 /// Field manager of the controller's writes.
 pub const MANAGER_CONTROLLER: &str = "herald-controller";
 /// Field manager of a speaker's writes.

@@ -44,6 +44,9 @@ pub struct SpeakerStatusStatus {
     /// announces them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub held_addresses: Vec<String>,
+    /// The nodes whose speakers are silent, for which this one answers. By name, and in its order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub covering: Vec<String>,
     /// What is wrong on this node or its segments.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<SpeakerWarning>,

@@ -172,6 +172,9 @@ pub enum AnnouncedReason {
     InterfaceLost,
     /// False: the node in the status is gone or NotReady and nobody has claimed the address yet (controller).
     NodeLost,
+    /// False: the speaker's pod on the node in the status is gone or has not been Ready for a while, and no other node
+    /// covers for it (controller).
+    SpeakerNotReady,
     /// False: no node may announce the address; the message says why (controller).
     NoEligibleNode,
     /// False: a host outside the cluster held the address before it was ever announced (speaker).
@@ -193,6 +196,7 @@ impl AnnouncedReason {
             Self::HandedOver => "HandedOver",
             Self::InterfaceLost => "InterfaceLost",
             Self::NodeLost => "NodeLost",
+            Self::SpeakerNotReady => "SpeakerNotReady",
             Self::NoEligibleNode => "NoEligibleNode",
             Self::Conflict => "Conflict",
             Self::AnsweredByClusterNode => "AnsweredByClusterNode",

@@ -37,7 +37,6 @@ pub mod keys;
 pub mod machine;
 pub mod metrics;
 pub mod netlink;
-mod pacing;
 pub mod packet;
 pub mod queue;
 pub mod rank;

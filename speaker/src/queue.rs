@@ -2,14 +2,13 @@
 //!
 //! One write per object waits at most: a later one replaces it, so an API server that was away is not told history.
 //! A write that fails for a passing reason is retried with growing delay for as long as nothing replaces it. An object
-//! that was written often of late waits longer and longer (`crate::pacing`).
+//! that was written often of late waits longer and longer ([`Pacing`]).
 
 use std::{collections::BTreeMap, time::Duration};
 
-use crate::{
-    machine::{SpeakerWrite, VipWrite},
-    pacing::Pacing,
-};
+use herald_kube_common::{pacing::Pacing, pause::doubled};
+
+use crate::machine::{SpeakerWrite, VipWrite};
 
 /// First delay after a failure. Doubles with each.
 const FIRST_RETRY: Duration = Duration::from_millis(200);
@@ -101,9 +100,8 @@ impl Queue {
             }
             Outcome::Failed => {
                 slot.waiting = slot.waiting.take().or(ended);
-                // 2^6 x 200 ms is beyond the longest.
-                slot.not_before = now + (FIRST_RETRY * (1 << slot.failures.min(6))).min(LONGEST_RETRY);
-                slot.failures += 1;
+                slot.not_before = now + doubled(FIRST_RETRY, slot.failures, LONGEST_RETRY);
+                slot.failures = slot.failures.saturating_add(1);
             }
         }
         // A slot that only remembers a time in the past is forgotten.

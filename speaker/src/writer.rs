@@ -125,7 +125,7 @@ async fn write_speaker(client: Client, write: &SpeakerWrite) -> kube::Result<()>
 
 /// Only this speaker writes the object, so no version is sent.
 fn speaker_patch(write: &SpeakerWrite) -> serde_json::Result<Value> {
-    let mut status = json!({"segments": [], "warnings": []});
+    let mut status = json!({"segments": [], "covering": [], "warnings": []});
     merge(&mut status, serde_json::to_value(&write.status)?);
     Ok(json!({"status": status}))
 }
@@ -173,10 +173,10 @@ mod tests {
     }
 
     #[test]
-    fn a_node_whose_warnings_are_gone_says_so() {
+    fn a_node_that_covers_nobody_and_whose_warnings_are_gone_says_so() {
         let status = SpeakerStatusStatus { version: "1".to_owned(), ..SpeakerStatusStatus::default() };
         let write = SpeakerWrite { node: "a".to_owned(), node_uid: "u".to_owned(), status };
-        let expected = json!({"status": {"version": "1", "segments": [], "warnings": []}});
+        let expected = json!({"status": {"version": "1", "segments": [], "covering": [], "warnings": []}});
         assert_eq!(speaker_patch(&write).unwrap(), expected);
         let owner = new_speaker(&write).metadata.owner_references.unwrap().remove(0);
         assert_eq!((owner.kind.as_str(), owner.uid.as_str()), ("Node", "u"));

@@ -25,6 +25,12 @@ impl Index {
         self.mark(Subject::Advertisement(name));
     }
 
+    pub(super) fn delete_advertisement(&mut self, name: &str) {
+        self.advertisements.remove(name);
+        self.queue.forget(&Subject::Advertisement(name.to_owned()));
+        self.mark_vips();
+    }
+
     pub(super) fn decide_advertisement(&self, name: &str) -> Option<Action> {
         let advertisement = self.advertisements.get(name)?;
         let pool_exists = |pool: &str| self.pools.contains_key(pool);

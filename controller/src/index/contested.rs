@@ -82,7 +82,7 @@ impl fmt::Display for WhyKept {
 
 impl VirtualIpEntry {
     /// Has any node ever answered for the address?
-    fn was_announced(&self) -> bool {
+    pub(super) fn was_announced(&self) -> bool {
         self.vip
             .status
             .as_ref()

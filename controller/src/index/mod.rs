@@ -9,12 +9,17 @@
 
 mod advertisement;
 mod contested;
+mod correction;
+mod creation_dates;
 mod object;
+mod outcome;
 mod pool;
 mod queue;
 mod service;
+mod speakers;
 mod stray;
 mod tally;
+mod told;
 mod virtual_ip;
 
 #[cfg(test)]
@@ -52,15 +57,20 @@ use ipnet::IpNet;
 use k8s_openapi::jiff::Timestamp;
 
 use crate::{
-    action::{Action, EventValue, Outcome, Subject},
+    action::{Action, EventValue, Subject},
     allocator::{Allocator, Reservation, Sharing},
-    view::{NodeView, SegmentView, ServiceKey, ServiceView, is_older},
+    speaker_pod::SpeakerPodView,
+    view::{NodeView, ServiceKey, ServiceView, SpeakerView, is_older},
 };
+use creation_dates::CreationDates;
 use object::missing;
 pub use object::{Kind, Object};
 use pool::PoolEntry;
 use queue::Queue;
+use speakers::{SpeakerEntry, SpeakerPods};
 pub use tally::{PoolTally, Tally};
+use told::Told;
+pub(crate) use virtual_ip::MISDATED;
 use virtual_ip::VirtualIpEntry;
 
 /// See the module.
@@ -78,7 +88,9 @@ pub struct Index {
     /// Those of the VirtualIPs that somebody else answers for.
     contested: BTreeSet<IpAddr>,
     nodes: BTreeMap<String, NodeView>,
-    speakers: BTreeMap<String, Vec<SegmentView>>,
+    speakers: BTreeMap<String, SpeakerEntry>,
+    speaker_pods: SpeakerPods,
+    creation_dates: CreationDates,
     service_networks: BTreeMap<String, Vec<IpNet>>,
     allocator: Allocator,
     /// Services that lack an address: whatever may cure that wakes them.
@@ -87,6 +99,7 @@ pub struct Index {
     homes_under_way: BTreeMap<IpAddr, String>,
     queue: Queue,
     events: VecDeque<EventValue>,
+    told: Told,
     /// The time of day at time zero: for what outlives a process.
     clock: Timestamp,
 }
@@ -97,14 +110,14 @@ impl Index {
         Self { clock, ..Self::default() }
     }
 
-    /// Has every kind been listed?
+    /// Has every kind been listed that is waited for?
     pub fn is_synced(&self) -> bool {
-        self.listed.len() == Kind::ALL.len()
+        self.unlisted().next().is_none()
     }
 
-    /// The kinds that have not been listed yet.
+    /// The kinds that are waited for.
     pub fn unlisted(&self) -> impl Iterator<Item = Kind> {
-        Kind::ALL.into_iter().filter(|kind| !self.listed.contains(kind))
+        Kind::ALL.into_iter().filter(|kind| kind.is_awaited() && !self.listed.contains(kind))
     }
 
     /// The lease was won or lost. A new leader starts from what is observed, not from what it once planned.
@@ -140,7 +153,10 @@ impl Index {
                 gone.map(|vip| Object::VirtualIp(Box::new(vip.clone()))).collect::<Vec<_>>()
             }
             Kind::Node => missing(&self.nodes, &objects, |n| Object::Node(n, NodeView::default())),
-            Kind::Speaker => missing(&self.speakers, &objects, |n| Object::Speaker(n, Vec::new())),
+            Kind::Speaker => missing(&self.speakers, &objects, |n| Object::Speaker(n, SpeakerView::default())),
+            Kind::SpeakerPod => {
+                missing(self.speaker_pods.pods(), &objects, |n| Object::SpeakerPod(n, SpeakerPodView::default()))
+            }
             Kind::ServiceNetwork => {
                 missing(&self.service_networks, &objects, |n| Object::ServiceNetwork(n, Vec::new()))
             }
@@ -151,7 +167,7 @@ impl Index {
         for object in objects {
             self.apply(object);
         }
-        if self.listed.insert(kind) && self.is_synced() {
+        if self.listed.insert(kind) && kind.is_awaited() && self.is_synced() {
             self.rebuild();
         }
     }
@@ -180,12 +196,8 @@ impl Index {
                     self.mark_vips();
                 }
             }
-            Object::Speaker(name, segments) => {
-                if self.speakers.get(&name) != Some(&segments) {
-                    self.speakers.insert(name, segments);
-                    self.mark_vips();
-                }
-            }
+            Object::Speaker(name, view) => self.apply_speaker(name, view),
+            Object::SpeakerPod(name, pod) => self.speaker_pods.apply(name, pod),
             Object::ServiceNetwork(name, cidrs) => {
                 self.reserve(Reservation::Services(name.clone()), cidrs.iter().copied().map(AddressBlock::from));
                 self.service_networks.insert(name, cidrs);
@@ -202,20 +214,18 @@ impl Index {
             }
             Object::Pool(pool) => self.delete_pool(pool),
             Object::Advertisement(advertisement) => {
-                self.advertisements.remove(advertisement.metadata.name.as_deref().unwrap_or_default());
-                self.mark_vips();
+                self.delete_advertisement(advertisement.metadata.name.as_deref().unwrap_or_default());
             }
             Object::VirtualIp(vip) => self.delete_vip(vip),
             Object::Node(name, _) => {
                 self.nodes.remove(name);
+                self.speaker_pods.forget(name);
                 self.reserve_for_node(name, &NodeView::default());
                 self.mark_vips();
                 self.mark_advertisements();
             }
-            Object::Speaker(name, _) => {
-                self.speakers.remove(name);
-                self.mark_vips();
-            }
+            Object::Speaker(name, _) => self.delete_speaker(name),
+            Object::SpeakerPod(name, _) => self.speaker_pods.delete(name),
             Object::ServiceNetwork(name, _) => {
                 self.service_networks.remove(name);
                 self.reserve(Reservation::Services(name.clone()), []);
@@ -240,6 +250,7 @@ impl Index {
 
     /// The next write; `None` until something changes, or until [`Self::poll_timeout`].
     pub fn poll_action(&mut self, now: Duration) -> Option<Action> {
+        self.observe_speaker_pods(now);
         if !self.leading || !self.is_synced() {
             return None;
         }
@@ -257,10 +268,15 @@ impl Index {
                 Subject::Pool(name) => self.decide_pool(name, now),
                 Subject::Advertisement(name) => self.decide_advertisement(name),
                 Subject::StrayVirtualIp(name) => self.decide_stray(name),
+                Subject::SpeakerStatus(name) => self.decide_speaker(name, now),
             };
-            if let Some(action) = action {
-                self.queue.started(subject);
-                return Some(action);
+            match action {
+                Some(action) if self.is_unprompted(&action) || self.queue.admits(&subject, now) => {
+                    self.queue.started(subject);
+                    return Some(action);
+                }
+                Some(_) => {} // its time comes
+                None => self.queue.settled(&subject),
             }
         }
     }
@@ -268,84 +284,6 @@ impl Index {
     /// When [`Self::poll_action`] has something without any input.
     pub fn poll_timeout(&self) -> Option<Duration> {
         if self.leading && self.is_synced() { self.queue.next_timer() } else { None }
-    }
-
-    /// What became of a write.
-    pub fn handle_outcome(&mut self, now: Duration, action: &Action, outcome: Outcome) {
-        let Some(subject) = action.subject() else { return };
-        let (failed, pauses) = match outcome {
-            Outcome::Failed => (true, true),
-            Outcome::Unavailable => (true, false),
-            _ => (false, false),
-        };
-        if let Action::CreateVirtualIp { address, .. } = action {
-            self.homes_under_way.remove(address);
-        }
-        match outcome {
-            Outcome::VirtualIp(vip) => {
-                // The answer to a create brings the object; any other may come after the object has gone.
-                let name = vip.metadata.name.as_deref().unwrap_or_default();
-                let held = address_of(&vip).and_then(|a| self.vips.get(&a)).map(|entry| &entry.vip);
-                let known = held.or_else(|| self.strays.get(name)).is_some_and(|held| uid(held) == uid(&vip));
-                if known || matches!(action, Action::CreateVirtualIp { .. }) {
-                    self.apply_vip(*vip);
-                }
-            }
-            Outcome::Service(view) => {
-                if self.services.get(&view.key()).is_some_and(|s| s.reference == view.reference) {
-                    self.apply_service(*view);
-                }
-            }
-            Outcome::Pool(pool) => {
-                if pool.metadata.name.as_ref().is_some_and(|n| self.pools.contains_key(n)) {
-                    self.apply_pool(*pool);
-                }
-            }
-            Outcome::Advertisement(advertisement) => {
-                if advertisement.metadata.name.as_ref().is_some_and(|n| self.advertisements.contains_key(n)) {
-                    self.apply_advertisement(*advertisement);
-                }
-            }
-            Outcome::Gone => self.handle_gone(action),
-            Outcome::Done | Outcome::Failed | Outcome::Unavailable => {}
-        }
-        if !failed
-            && let Action::PatchServiceStatus { events, .. } | Action::CorrectVirtualIpStatus { events, .. } = action
-        {
-            self.events.extend(events.iter().cloned());
-        }
-        if !failed && let Action::PatchPoolStatus { pool, .. } = action {
-            self.pool_written(pool, now);
-        }
-        self.queue.ended(&subject, pauses, now);
-        self.mark(subject);
-    }
-
-    fn handle_gone(&mut self, action: &Action) {
-        match action {
-            Action::PatchServiceStatus { service, .. } => self.delete_service(service),
-            Action::PatchPoolStatus { pool, .. } => {
-                if let Some(entry) = self.pools.get(pool) {
-                    let gone = entry.pool.clone();
-                    self.delete_pool(&gone);
-                }
-            }
-            Action::PatchAdvertisementStatus { advertisement, .. } => {
-                self.advertisements.remove(advertisement);
-                self.mark_vips();
-            }
-            Action::DescribeStrayVirtualIp { name, .. } | Action::ReleaseStrayVirtualIp { name, .. } => {
-                self.forget_stray(name);
-            }
-            _ => {
-                if let Some(Subject::VirtualIp(address)) = action.subject()
-                    && let Some(entry) = self.vips.get(&address)
-                {
-                    let gone = entry.vip.clone();
-                    self.delete_vip(&gone);
-                }
-            }
-        }
     }
 
     /// Starts from what is observed: VirtualIPs prove ownership; then Services keep what they carry, the oldest first;
@@ -398,6 +336,9 @@ impl Index {
         self.mark_advertisements();
         for name in self.strays.keys().cloned().collect::<Vec<_>>() {
             self.mark(Subject::StrayVirtualIp(name));
+        }
+        for name in self.speakers.keys().cloned().collect::<Vec<_>>() {
+            self.mark(Subject::SpeakerStatus(name));
         }
     }
 
@@ -491,6 +432,7 @@ impl Index {
         }
         let gone = self.services.remove(&key);
         self.waiting.remove(&key);
+        self.queue.forget(&Subject::Service(key.clone()));
         self.allocator.set_external(&key.to_string(), &BTreeSet::new());
         if gone.is_some_and(|view| !view.external_ips.is_empty()) {
             self.mark_pools();

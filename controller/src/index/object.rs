@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use herald_crds::{AddressPool, L2Advertisement, VirtualIP};
 use ipnet::IpNet;
 
-use crate::view::{NodeView, SegmentView, ServiceKey, ServiceView};
+use crate::{
+    speaker_pod::SpeakerPodView,
+    view::{NodeView, ServiceKey, ServiceView, SpeakerView},
+};
 
 /// The kinds the index needs to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,13 +27,15 @@ pub enum Kind {
     Node,
     /// Speakers.
     Speaker,
+    /// The speakers' pods.
+    SpeakerPod,
     /// The networks of the cluster's Services (ServiceCIDR; an API server before 1.33 has none).
     ServiceNetwork,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Service,
         Self::Namespace,
         Self::Pool,
@@ -38,8 +43,16 @@ impl Kind {
         Self::VirtualIp,
         Self::Node,
         Self::Speaker,
+        Self::SpeakerPod,
         Self::ServiceNetwork,
     ];
+
+    /// Returns whether nothing is decided before the kind has been listed. What follows from the speakers' pods follows
+    /// after ten seconds, so they are not waited for: a controller that may not list them (one that was updated without
+    /// its Role) gives out addresses all the same.
+    pub fn is_awaited(self) -> bool {
+        self != Self::SpeakerPod
+    }
 }
 
 /// A watched object, reduced.
@@ -57,8 +70,10 @@ pub enum Object {
     VirtualIp(Box<VirtualIP>),
     /// A node.
     Node(String, NodeView),
-    /// The segments a node's speaker reports.
-    Speaker(String, Vec<SegmentView>),
+    /// What a node's speaker reports, by the node.
+    Speaker(String, SpeakerView),
+    /// A speaker's pod, by its name.
+    SpeakerPod(String, SpeakerPodView),
     /// A network of the cluster's Services.
     ServiceNetwork(String, Vec<IpNet>),
 }
@@ -80,9 +95,11 @@ impl Object {
     pub(super) fn name(&self) -> Option<&str> {
         match self {
             Self::Service(view) => Some(&view.reference.name),
-            Self::Namespace(name, _) | Self::Node(name, _) | Self::Speaker(name, _) | Self::ServiceNetwork(name, _) => {
-                Some(name)
-            }
+            Self::Namespace(name, _)
+            | Self::Node(name, _)
+            | Self::Speaker(name, _)
+            | Self::SpeakerPod(name, _)
+            | Self::ServiceNetwork(name, _) => Some(name),
             Self::Advertisement(advertisement) => advertisement.metadata.name.as_deref(),
             Self::Pool(pool) => pool.metadata.name.as_deref(),
             Self::VirtualIp(vip) => vip.metadata.name.as_deref(),

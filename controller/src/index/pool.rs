@@ -24,7 +24,25 @@ const SHOWN: usize = 8;
 #[derive(Clone, Debug)]
 pub(super) struct PoolEntry {
     pub(super) pool: AddressPool,
-    written: Option<Duration>,
+    written: Option<Written>,
+}
+
+/// The last status written.
+#[derive(Clone, Debug)]
+struct Written {
+    at: Duration,
+    /// The version of the pool that it made.
+    version: Option<String>,
+    report: PoolReport,
+}
+
+impl PoolEntry {
+    /// Returns whether a status is news on top of the last one written. Each Service that comes or goes changes its
+    /// pool's counts, so many writes of a pool are no sign of another program that undoes them: they are if the pool was
+    /// changed since by somebody else, or if the same is to be written again.
+    pub(super) fn follows(&self, version: &str, report: &PoolReport) -> bool {
+        self.written.as_ref().is_some_and(|last| last.version.as_deref() == Some(version) && last.report != *report)
+    }
 }
 
 impl Index {
@@ -37,7 +55,7 @@ impl Index {
         }
         let same_spec = old.is_some_and(|o| o.pool.spec == pool.spec && o.pool.metadata.labels == pool.metadata.labels);
         let same_annotations = old.is_some_and(|o| o.pool.metadata.annotations == pool.metadata.annotations);
-        let written = old.and_then(|o| o.written);
+        let written = old.and_then(|o| o.written.clone());
         self.allocator.set_pool(&name, &pool.spec);
         let entry = PoolEntry { pool, written };
         let quarantined = entry.quarantine().map(|e| e.address).collect();
@@ -61,6 +79,7 @@ impl Index {
             && self.pools.get(name).is_some_and(|o| o.pool.metadata.uid == pool.metadata.uid)
         {
             self.pools.remove(name);
+            self.queue.forget(&Subject::Pool(name.clone()));
             self.allocator.remove_pool(name);
             self.pool_edited(name);
             self.reconsider_contested();
@@ -86,9 +105,9 @@ impl Index {
         }
     }
 
-    pub(super) fn pool_written(&mut self, name: &str, now: Duration) {
+    pub(super) fn pool_written(&mut self, name: &str, now: Duration, report: &PoolReport, version: Option<String>) {
         if let Some(entry) = self.pools.get_mut(name) {
-            entry.written = Some(now);
+            entry.written = Some(Written { at: now, version, report: report.clone() });
         }
     }
 
@@ -98,7 +117,9 @@ impl Index {
         let observed = entry.pool.status.clone().unwrap_or_default();
         // A Service waits for its address to be in quarantine; counts can wait.
         let urgent = observed.quarantined != quarantined;
-        if let Some(next) = entry.written.map(|at| at + STATUS_INTERVAL).filter(|next| *next > now && !urgent) {
+        if let Some(next) =
+            entry.written.as_ref().map(|last| last.at + STATUS_INTERVAL).filter(|next| *next > now && !urgent)
+        {
             self.queue.mark_at(next, Subject::Pool(name.to_owned()));
             return None;
         }

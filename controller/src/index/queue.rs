@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use herald_kube_common::{pacing::Pacing, pause::doubled};
+
 use crate::action::Subject;
 
 /// The first pause after a failed write. A conflict is mended by the watch, which is some milliseconds behind.
@@ -13,20 +15,38 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// Subjects to decide upon. At most one write per subject is under way; one that failed waits, longer each time.
+/// Subjects to decide upon. At most one write per subject is under way. A subject whose write failed waits, longer each
+/// time; so does one that was written often of late, since another program may undo what is written ([`Pacing`]).
 #[derive(Clone, Debug, Default)]
 pub(super) struct Queue {
     /// By order, then subject: see [`Queue::mark`].
     ready: BTreeSet<(i64, Subject)>,
     in_flight: BTreeSet<Subject>,
     failures: BTreeMap<Subject, Failure>,
+    pacing: Pacing<Subject>,
+    /// Until when a subject that was written often of late is not written.
+    paced: BTreeMap<Subject, Duration>,
     timers: BTreeSet<(Duration, Subject)>,
 }
 
+/// A subject whose last write failed.
 #[derive(Clone, Copy, Debug)]
 struct Failure {
     attempts: u32,
     until: Duration,
+}
+
+/// How a write ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// It has changed the object, as another program may change it back.
+    Written,
+    /// It has changed the object, and is not one that another program asks for by undoing the last.
+    WrittenUnprompted,
+    /// It failed at this object.
+    Failed,
+    /// The API server takes no writes: the breaker says when it is tried again.
+    Unavailable,
 }
 
 impl Queue {
@@ -35,7 +55,9 @@ impl Queue {
         let order = match subject {
             Subject::VirtualIp(_) => i64::MIN,
             Subject::Service(_) => created,
-            Subject::Pool(_) | Subject::Advertisement(_) | Subject::StrayVirtualIp(_) => i64::MAX,
+            Subject::Pool(_) | Subject::Advertisement(_) | Subject::StrayVirtualIp(_) | Subject::SpeakerStatus(_) => {
+                i64::MAX
+            }
         };
         self.ready.insert((order, subject));
     }
@@ -59,10 +81,26 @@ impl Queue {
         }
     }
 
-    /// How many subjects wait for a decision, those that pause after a failure among them.
+    /// Returns whether the subject may be written now. If it was written often of late, it is decided upon again when it
+    /// may. (Only the write waits: what else follows from a decision does not.)
+    pub(super) fn admits(&mut self, subject: &Subject, now: Duration) -> bool {
+        match self.paced.get(subject) {
+            Some(until) if *until > now => {
+                self.timers.insert((*until, subject.clone()));
+                false
+            }
+            _ => {
+                self.paced.remove(subject);
+                true
+            }
+        }
+    }
+
+    /// How many subjects wait for a decision, those that pause among them.
     pub(super) fn depth(&self) -> usize {
-        let pausing = self.failures.keys().filter(|s| self.timers.iter().any(|(_, t)| t == *s)).count();
-        self.ready.len() + pausing
+        let awaited: BTreeSet<_> = self.timers.iter().map(|(_, subject)| subject).collect();
+        let pausing: BTreeSet<_> = self.failures.keys().chain(self.paced.keys()).collect();
+        self.ready.len() + pausing.intersection(&awaited).count()
     }
 
     /// A write of the subject is under way.
@@ -76,15 +114,33 @@ impl Queue {
     }
 
     /// The write has ended.
-    pub(super) fn ended(&mut self, subject: &Subject, failed: bool, now: Duration) {
+    pub(super) fn ended(&mut self, subject: &Subject, ended: Ended, now: Duration) {
         self.in_flight.remove(subject);
-        if failed {
-            let attempts = self.failures.get(subject).map_or(0, |f| f.attempts + 1);
+        if ended == Ended::Failed {
+            let attempts = self.failures.get(subject).map_or(0, |failure| failure.attempts.saturating_add(1));
             let until = now + pause(subject, attempts);
             self.failures.insert(subject.clone(), Failure { attempts, until });
         } else {
             self.failures.remove(subject);
         }
+        if ended == Ended::Written {
+            let pause = self.pacing.written(now, subject);
+            if pause > Duration::ZERO {
+                self.paced.insert(subject.clone(), now + pause);
+            }
+        }
+    }
+
+    /// Nothing is to be written: what stood in the way of the last write has gone.
+    pub(super) fn settled(&mut self, subject: &Subject) {
+        self.failures.remove(subject);
+    }
+
+    /// The object is gone, and is not wanted: another of its name has no part in its pauses.
+    pub(super) fn forget(&mut self, subject: &Subject) {
+        self.failures.remove(subject);
+        self.paced.remove(subject);
+        self.pacing.forget(subject);
     }
 
     /// Forgets what was under way.
@@ -110,7 +166,7 @@ impl Queue {
 /// Doubles from [`FIRST_PAUSE`] to [`LONGEST_PAUSE`], of which a part between half and all: writers that failed at once
 /// do not return at once. The part follows from subject and attempt, so the same history gives the same pauses.
 fn pause(subject: &Subject, attempts: u32) -> Duration {
-    let whole = FIRST_PAUSE.saturating_mul(2u32.saturating_pow(attempts)).min(LONGEST_PAUSE);
+    let whole = doubled(FIRST_PAUSE, attempts, LONGEST_PAUSE);
     let mut hasher = DefaultHasher::new();
     subject.hash(&mut hasher);
     attempts.hash(&mut hasher);
@@ -126,7 +182,7 @@ mod tests {
     fn pauses_grow_to_a_bound() {
         let subject = Subject::Pool("p".to_owned());
         for attempts in 0..64 {
-            let whole = FIRST_PAUSE.saturating_mul(2u32.saturating_pow(attempts)).min(LONGEST_PAUSE);
+            let whole = doubled(FIRST_PAUSE, attempts, LONGEST_PAUSE);
             let pause = pause(&subject, attempts);
             assert!(pause >= whole / 2 && pause <= whole, "{attempts}: {pause:?}");
         }
@@ -138,7 +194,7 @@ mod tests {
         queue.started(subject.clone());
         queue.mark(subject.clone(), 0);
         assert_eq!(queue.pop(Duration::ZERO), None, "a write is under way");
-        queue.ended(&subject, true, Duration::ZERO);
+        queue.ended(&subject, Ended::Failed, Duration::ZERO);
         queue.mark(subject.clone(), 0);
         assert_eq!(queue.pop(Duration::ZERO), None, "it has just failed");
         let at = queue.next_timer().unwrap();
@@ -146,5 +202,33 @@ mod tests {
         assert_eq!(queue.due(at), vec![subject.clone()]);
         queue.mark(subject.clone(), 0);
         assert_eq!(queue.pop(at), Some(subject));
+    }
+
+    #[test]
+    fn pause_ends_with_its_cause() {
+        let (mut queue, subject) = (Queue::default(), Subject::Pool("p".to_owned()));
+        let pause = |queue: &Queue| queue.failures[&subject].until;
+        for _ in 0..10 {
+            queue.ended(&subject, Ended::Failed, Duration::ZERO);
+        }
+        assert!(pause(&queue) > FIRST_PAUSE);
+        queue.settled(&subject);
+        queue.ended(&subject, Ended::Failed, Duration::ZERO);
+        assert!(pause(&queue) <= FIRST_PAUSE, "another writer has mended it meanwhile");
+    }
+
+    #[test]
+    fn nothing_is_kept_of_an_object_that_is_gone() {
+        let (mut queue, subject) = (Queue::default(), Subject::Pool("p".to_owned()));
+        for _ in 0..10 {
+            queue.ended(&subject, Ended::Written, Duration::ZERO);
+        }
+        queue.ended(&subject, Ended::Failed, Duration::ZERO);
+        queue.forget(&subject);
+        queue.mark(subject.clone(), 0);
+        assert_eq!(queue.pop(Duration::ZERO), Some(subject.clone()));
+        assert!(queue.admits(&subject, Duration::ZERO));
+        queue.ended(&subject, Ended::Written, Duration::ZERO);
+        assert!(queue.paced.is_empty() && queue.failures.is_empty());
     }
 }

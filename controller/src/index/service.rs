@@ -12,6 +12,8 @@ use herald_crds::{
 use super::{
     Index,
     contested::{ADDRESS_CONFLICT, ANSWERED_BY_CLUSTER_NODE, Standing},
+    creation_dates::Dated,
+    told::DELETED,
 };
 use crate::{
     action::{Action, Change, ConditionValue, EventValue, Regarding, ServicePatch, Subject},
@@ -55,6 +57,12 @@ impl Index {
         }
         if plan.targets.values().any(|address| !self.vip_serves(*address, &view.reference)) {
             return None; // the VirtualIP comes first; its arrival asks again
+        }
+        let unsettled = |address: &IpAddr| {
+            matches!(self.dated(*address), Dated::TooEarly { .. }) && !view.addresses().any(|shown| shown == *address)
+        };
+        if plan.targets.values().any(unsettled) {
+            return None; // the VirtualIP is created again first
         }
         let awaited = plan.targets.values().find(|address| self.standing(**address, view) == Standing::Awaited);
         if let Some(occupant) = awaited.and_then(|address| self.allocator.occupant(*address)) {
@@ -351,7 +359,7 @@ impl Index {
         let deleted = view.finalizer.map(|_| EventValue {
             regarding: Regarding::Service(view.reference.clone()),
             warning: false,
-            reason: "DeletedLoadBalancer",
+            reason: DELETED,
             action: "Release",
             note: "every address is withdrawn and free again".to_owned(),
         });

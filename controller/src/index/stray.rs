@@ -31,6 +31,7 @@ impl Index {
 
     pub(super) fn forget_stray(&mut self, name: &str) {
         if self.strays.remove(name).is_some() {
+            self.queue.forget(&Subject::StrayVirtualIp(name.to_owned()));
             self.reserve(Reservation::StrayVirtualIp(name.to_owned()), []);
         }
     }

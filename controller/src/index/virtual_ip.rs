@@ -1,17 +1,17 @@
-//! VirtualIPs: their creation, spec, correction and withdrawal.
+//! VirtualIPs: their creation, spec and withdrawal.
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use herald_crds::{
     VirtualIP, VirtualIPSpec,
-    names::{CONDITION_ANNOUNCED, FINALIZER_WITHDRAWAL, LABEL_ADOPTED, LABEL_SERVICE_NAME, LABEL_SERVICE_NAMESPACE},
-    virtual_ip::{AdvertisementRule, AnnouncedReason, ServiceReference, TrafficPolicy},
+    names::{FINALIZER_WITHDRAWAL, LABEL_ADOPTED, LABEL_SERVICE_NAME, LABEL_SERVICE_NAMESPACE},
+    virtual_ip::{AdvertisementRule, ServiceReference, TrafficPolicy},
 };
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
 
-use super::{Index, address_of, uid};
+use super::{Index, address_of, creation_dates::Dated, speakers::SILENT_AFTER, uid};
 use crate::{
-    action::{Action, ConditionValue, EventValue, Regarding, Subject},
+    action::{Action, Announcement, EventValue, Regarding, Subject},
     advertisements::{self, Advertised},
     placement::{self, Candidate},
     view::{ServiceKey, ServiceView, is_older},
@@ -20,31 +20,26 @@ use crate::{
 /// How long a deleted VirtualIP waits for its announcer to say that it fell silent. Far above the time a living
 /// speaker takes (a watch event and a write); a hung one must not hold addresses and namespaces for ever.
 const WITHDRAWAL_LIMIT: Duration = Duration::from_secs(10);
-/// How long the speakers have to take an address over from a lost node before the status is corrected: several times
-/// the 500 ms a takeover takes, so that a failover costs no write of ours.
-const TAKEOVER_GRACE: Duration = Duration::from_secs(3);
-/// How long an address may have no announcer before the status says why: speakers report within seconds of their start.
-const NOBODY_GRACE: Duration = Duration::from_secs(10);
-
-/// Why an address may never have been announced although nodes could: the controller does not read EndpointSlices.
-const NO_ENDPOINT: &str = "no node has announced it yet: with spec.externalTrafficPolicy Local only a node with a usable \
-                           endpoint of the Service does: look at its EndpointSlices";
+/// Reason of the event that tells of a VirtualIP which speakers may take for an earlier one.
+pub(crate) const MISDATED: &str = "VirtualIPMisdated";
 
 #[derive(Clone, Debug)]
 pub(super) struct VirtualIpEntry {
     pub(super) vip: VirtualIP,
     /// What is being waited for, since when.
-    concern: Option<(Concern, Duration)>,
-    /// The announcement that was corrected: once, so that two never write against each other.
-    corrected: Option<(String, Option<Time>)>,
+    pub(super) concern: Option<(Concern, Duration)>,
+    /// The announcement whose status was corrected: once, so that two programs never write against each other.
+    pub(super) corrected: Option<Announcement>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Concern {
+pub(super) enum Concern {
     /// It is deleted and its announcer has not fallen silent.
     Deleted,
     /// The node in its status is lost.
-    Lost(String),
+    Lost(Announcement),
+    /// The speaker of the node in its status is not Ready, and is not covered.
+    Unanswered(Announcement),
     /// Nobody announces it.
     Nobody,
 }
@@ -70,7 +65,13 @@ impl VirtualIpEntry {
         self.vip.status.as_ref()?.node.as_deref()
     }
 
-    fn resource_version(&self) -> String {
+    /// The announcement its status tells of.
+    pub(super) fn announcement(&self) -> Option<Announcement> {
+        let status = self.vip.status.as_ref()?;
+        Some(Announcement { node: status.node.clone()?, since: status.since.clone() })
+    }
+
+    pub(super) fn resource_version(&self) -> String {
         self.vip.metadata.resource_version.clone().unwrap_or_default()
     }
 }
@@ -84,6 +85,7 @@ impl Index {
             return;
         }
         let (concern, corrected) = old.map(|o| (o.concern.clone(), o.corrected.clone())).unwrap_or_default();
+        let unannounced = old.is_some_and(|o| !o.was_announced());
         let before = old.map(|o| o.vip.spec.services.clone());
         if before.as_ref() != Some(&vip.spec.services) {
             let displaced = self.allocator.seize(address, &vip.spec.pool, &vip.spec.services);
@@ -94,7 +96,16 @@ impl Index {
             }
             self.mark_pools();
         }
-        self.vips.insert(address, VirtualIpEntry { vip, concern, corrected });
+        let date = vip.metadata.creation_timestamp.as_ref().map(|at| at.0.as_second());
+        self.creation_dates.observe(address, uid(&vip), date.unwrap_or_default());
+        let entry = VirtualIpEntry { vip, concern, corrected };
+        if unannounced && entry.was_announced() {
+            // Whatever its date: a Service that waited for it waits no longer.
+            for service in &entry.vip.spec.services {
+                self.mark_service(service);
+            }
+        }
+        self.vips.insert(address, entry);
         self.note_holder(address);
         self.mark(Subject::VirtualIp(address));
     }
@@ -116,8 +127,14 @@ impl Index {
         self.part(address);
         let wanted = self.allocator.occupant(address).is_some_and(|o| !o.services.is_empty());
         let Some(entry) = self.vips.get(&address) else {
+            self.creation_dates.gone(now, address);
+            let due = self.creation_dates.next(now, address);
+            if wanted && now < due {
+                self.queue.mark_at(due, Subject::VirtualIp(address));
+                return None;
+            }
             if wanted {
-                let (mut labels, spec) = self.desired(address, None)?;
+                let (mut labels, spec) = self.desired(address, None, now)?;
                 let shows = |s| self.service(s).is_some_and(|view| view.addresses().any(|a| a == address));
                 if spec.services.iter().any(shows) {
                     labels.insert(LABEL_ADOPTED.to_owned(), "true".to_owned());
@@ -132,9 +149,19 @@ impl Index {
             return self.withdraw(address, now);
         }
         if !wanted {
-            return Some(Action::DeleteVirtualIp { address, uid: entry.uid().to_owned() });
+            return Some(Action::DeleteVirtualIp { address, uid: entry.uid().to_owned(), misdated: None });
         }
-        let (labels, spec) = self.desired(address, Some(entry))?;
+        match self.dated(address) {
+            Dated::Later => {}
+            Dated::TooEarly { until } if now < until => self.queue.mark_at(until, Subject::VirtualIp(address)),
+            Dated::TooEarly { .. } => {
+                let misdated = entry.vip.metadata.creation_timestamp.as_ref().map(|at| at.0);
+                return Some(Action::DeleteVirtualIp { address, uid: entry.uid().to_owned(), misdated });
+            }
+            Dated::FarTooEarly { date, before } => self.tell_misdated(address, date, before, now),
+        }
+        let entry = self.vips.get(&address)?;
+        let (labels, spec) = self.desired(address, Some(entry), now)?;
         let observed_labels = entry.vip.metadata.labels.as_ref();
         let labelled = labels.iter().all(|(k, v)| observed_labels.and_then(|l| l.get(k)) == Some(v));
         if !labelled || spec != entry.vip.spec {
@@ -142,6 +169,32 @@ impl Index {
             return Some(Action::UpdateVirtualIpSpec { address, resource_version, labels, spec: Box::new(spec) });
         }
         self.correct(address, now)
+    }
+
+    /// Whether speakers take the VirtualIP of an address for a new one. Once they announce it they do.
+    pub(super) fn dated(&self, address: IpAddr) -> Dated {
+        match self.vips.get(&address) {
+            Some(entry) if !entry.was_announced() => self.creation_dates.dated(address),
+            _ => Dated::Later,
+        }
+    }
+
+    /// Tells the Services of an address, once, that nobody announces it for its date.
+    fn tell_misdated(&mut self, address: IpAddr, date: Timestamp, before: Timestamp, now: Duration) {
+        let Some(entry) = self.vips.get(&address) else { return };
+        let name = entry.name().to_owned();
+        for service in entry.vip.spec.services.clone() {
+            let note = format!(
+                "nobody announces {address}: the API server dated VirtualIP {name} {date}, and an earlier one of the \
+                 address {before}, so speakers take it for one that is gone: set the clocks of the control plane (NTP), \
+                 then kubectl delete vip {name}"
+            );
+            let regarding = Regarding::Service(service);
+            let event = EventValue { regarding, warning: true, reason: MISDATED, action: "Announce", note };
+            if self.told.tell(now, &event) {
+                self.events.push_back(event);
+            }
+        }
     }
 
     /// Services that are gone hold nothing.
@@ -185,6 +238,7 @@ impl Index {
             return; // its next version asks again
         }
         self.allocator.free(address);
+        self.queue.forget(&Subject::VirtualIp(address));
         self.mark_waiting();
         self.mark_pools();
     }
@@ -194,6 +248,7 @@ impl Index {
         &self,
         address: IpAddr,
         entry: Option<&VirtualIpEntry>,
+        now: Duration,
     ) -> Option<(BTreeMap<String, String>, VirtualIPSpec)> {
         let occupant = self.allocator.occupant(address)?;
         let services: Vec<ServiceReference> = occupant.services.iter().cloned().collect();
@@ -216,10 +271,12 @@ impl Index {
         let home_node = match entry {
             // Set once. It changes only when the node has left the cluster.
             Some(entry) => match &entry.vip.spec.home_node {
-                Some(node) if !self.nodes.contains_key(node) => self.new_home(address, &advertisements, Some(entry)),
+                Some(node) if !self.nodes.contains_key(node) => {
+                    self.new_home(address, &advertisements, Some(entry), now)
+                }
                 home => home.clone(),
             },
-            None => self.new_home(address, &advertisements, None),
+            None => self.new_home(address, &advertisements, None, now),
         };
         let spec = VirtualIPSpec {
             address: address.to_string(),
@@ -235,15 +292,28 @@ impl Index {
 
     /// The node that announces it already, else the best placed; none where no node is known to reach it, which leaves
     /// it to the speakers.
-    fn new_home(&self, address: IpAddr, rules: &[AdvertisementRule], entry: Option<&VirtualIpEntry>) -> Option<String> {
+    fn new_home(
+        &self,
+        address: IpAddr,
+        rules: &[AdvertisementRule],
+        entry: Option<&VirtualIpEntry>,
+        now: Duration,
+    ) -> Option<String> {
         let announcer = entry.and_then(VirtualIpEntry::announcer);
         if let Some(node) = announcer.filter(|node| self.nodes.contains_key(*node)) {
             return Some(node.to_owned());
         }
-        self.place(address, rules).ok()
+        self.place(address, rules, now).ok()
     }
 
-    fn place(&self, address: IpAddr, rules: &[AdvertisementRule]) -> Result<String, placement::NoCandidate> {
+    pub(super) fn place(
+        &self,
+        address: IpAddr,
+        rules: &[AdvertisementRule],
+        now: Duration,
+    ) -> Result<String, placement::NoCandidate> {
+        // A SpeakerStatus outlives its speaker.
+        let has_pod = |node: &str| self.speaker_pods.absent_since(node).is_none_or(|since| now < since + SILENT_AFTER);
         let others = self.vips.iter().filter(|(a, e)| **a != address && !e.deleting());
         let observed = others.map(|(_, e)| e.announcer().or(e.vip.spec.home_node.as_deref()));
         let under_way = self.homes_under_way.values().map(|home| Some(home.as_str()));
@@ -251,7 +321,7 @@ impl Index {
         let candidates = self.nodes.iter().map(|(name, node)| Candidate {
             name,
             node,
-            segments: self.speakers.get(name).map(Vec::as_slice),
+            segments: self.speakers.get(name).filter(|_| has_pod(name)).map(|entry| entry.view.segments.as_slice()),
             addresses: counts.get(name.as_str()).copied().unwrap_or(0),
         });
         placement::home(address, rules, candidates).map(str::to_owned)
@@ -274,6 +344,7 @@ impl Index {
             }
         }
         let entry = self.vips.get(&address)?;
+        let mut events = Vec::new();
         if !silent {
             let node = entry.announcer().unwrap_or_default();
             let note = format!(
@@ -288,93 +359,18 @@ impl Index {
                 action: "Withdraw",
                 note,
             };
-            // Told once per object: asked again after a failed write, it has been told.
-            let told = entry.corrected.is_some();
-            if !told {
-                self.events.push_back(event);
-                if let Some(entry) = self.vips.get_mut(&address) {
-                    entry.corrected = Some((String::new(), None));
-                }
-            }
+            events.push(event);
         }
-        let entry = self.vips.get(&address)?;
         Some(Action::RemoveVirtualIpFinalizer {
             address,
             resource_version: entry.resource_version(),
             remaining: entry.finalizers().iter().filter(|f| *f != FINALIZER_WITHDRAWAL).cloned().collect(),
-        })
-    }
-
-    /// Takes back a status that is not true and that nobody is there to take back.
-    fn correct(&mut self, address: IpAddr, now: Duration) -> Option<Action> {
-        let entry = self.vips.get(&address)?;
-        let (concern, grace) = match entry.announcer() {
-            Some(node) if self.nodes.get(node).is_none_or(|n| !n.ready) => {
-                (Concern::Lost(node.to_owned()), TAKEOVER_GRACE)
-            }
-            None => (Concern::Nobody, NOBODY_GRACE),
-            Some(_) => {
-                self.vips.get_mut(&address)?.concern = None;
-                return None;
-            }
-        };
-        let due = self.concerned(address, concern.clone(), now) + grace;
-        if now < due {
-            self.queue.mark_at(due, Subject::VirtualIp(address));
-            return None;
-        }
-        let entry = self.vips.get(&address)?;
-        let (reason, message) = match concern {
-            Concern::Lost(node) => {
-                let announcement = (node.clone(), entry.vip.status.as_ref().and_then(|s| s.since.clone()));
-                if entry.corrected.as_ref() == Some(&announcement) {
-                    return None;
-                }
-                let gone = if self.nodes.contains_key(&node) { "is not Ready" } else { "is gone" };
-                let message = format!("node {node} {gone}, and no other node has claimed the address yet");
-                self.vips.get_mut(&address)?.corrected = Some(announcement);
-                (AnnouncedReason::NodeLost, message)
-            }
-            _ => {
-                // Speakers say why they stop to announce an address, and nothing before they start.
-                let unsaid = entry.vip.announced().is_none_or(|c| c.reason == AnnouncedReason::NoEligibleNode.as_str());
-                let local = entry.vip.spec.external_traffic_policy == TrafficPolicy::Local;
-                let why = match self.place(address, &entry.vip.spec.advertisements) {
-                    Err(why) => why.to_string(),
-                    Ok(_) if local && unsaid => NO_ENDPOINT.to_owned(),
-                    Ok(_) => return None,
-                };
-                (AnnouncedReason::NoEligibleNode, why)
-            }
-        };
-        let entry = self.vips.get(&address)?;
-        let condition = ConditionValue {
-            type_: CONDITION_ANNOUNCED,
-            status: reason.status(),
-            reason: reason.as_str().to_owned(),
-            message,
-            generation: entry.vip.metadata.generation,
-            since: None,
-        };
-        let observed = entry.vip.announced();
-        let all = entry.vip.status.iter().flat_map(|s| &s.conditions);
-        // A Service may well be there before its pods.
-        let news = reason == AnnouncedReason::NoEligibleNode
-            && condition.message != NO_ENDPOINT
-            && observed.is_none_or(|c| c.reason != reason.as_str() || c.message == NO_ENDPOINT);
-        let told = entry.vip.spec.services.iter().filter(|_| news);
-        (!condition.is(observed)).then(|| Action::CorrectVirtualIpStatus {
-            address,
-            resource_version: entry.resource_version(),
-            reason,
-            events: told.map(|service| unavailable(service, address, &condition.message)).collect(),
-            condition: condition.following(observed),
-            others: all.filter(|c| c.type_ != CONDITION_ANNOUNCED).cloned().collect(),
+            events,
         })
     }
 
     /// Since when this is a concern.
-    fn concerned(&mut self, address: IpAddr, concern: Concern, now: Duration) -> Duration {
+    pub(super) fn concerned(&mut self, address: IpAddr, concern: Concern, now: Duration) -> Duration {
         let Some(entry) = self.vips.get_mut(&address) else { return now };
         match &entry.concern {
             Some((held, since)) if *held == concern => *since,
@@ -383,16 +379,5 @@ impl Index {
                 now
             }
         }
-    }
-}
-
-/// Upstream's event for a cluster without nodes behind a load balancer.
-fn unavailable(service: &ServiceReference, address: IpAddr, why: &str) -> EventValue {
-    EventValue {
-        regarding: Regarding::Service(service.clone()),
-        warning: true,
-        reason: "UnAvailableLoadBalancer",
-        action: "Announce",
-        note: format!("nobody announces {address}, which the Service keeps: {why}"),
     }
 }

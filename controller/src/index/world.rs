@@ -1,5 +1,7 @@
 //! A scripted API server for tests: carries the index's writes out as the real one would, and watches.
 
+mod speakers;
+
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use herald_crds::{
@@ -17,7 +19,11 @@ use k8s_openapi::{
 use serde_json::{Value, json};
 
 use super::*;
-use crate::action::Change;
+use crate::{
+    action::{Change, Outcome},
+    view::SegmentView,
+};
+use speakers::pod_on;
 
 /// Objects, clock and index.
 pub(super) struct World {
@@ -32,12 +38,16 @@ pub(super) struct World {
     pub(super) advertisements: BTreeMap<String, L2Advertisement>,
     pub(super) service_networks: BTreeMap<String, Vec<IpNet>>,
     pub(super) nodes: BTreeMap<String, NodeView>,
-    pub(super) speakers: BTreeMap<String, Vec<SegmentView>>,
+    pub(super) speakers: BTreeMap<String, SpeakerView>,
+    /// The speakers' pods, by name.
+    pub(super) pods: BTreeMap<String, SpeakerPodView>,
     /// Addresses that somebody else answers for: the reason speakers give, and their sentence.
     pub(super) held_by_others: BTreeMap<IpAddr, (AnnouncedReason, String)>,
     /// What was written, events among it, and what the API server refused.
     pub(super) log: Vec<Action>,
     pub(super) conflicts: usize,
+    /// By how many seconds the API server's clock is ahead.
+    pub(super) clock_offset: i64,
     version: u64,
 }
 
@@ -82,10 +92,17 @@ impl World {
             advertisements: BTreeMap::new(),
             service_networks: BTreeMap::new(),
             nodes: ["a", "b"].map(|n| (n.to_owned(), node.clone())).into(),
-            speakers: ["a", "b"].map(|n| (n.to_owned(), vec![segment.clone()])).into(),
+            speakers: ["a", "b"]
+                .map(|n| {
+                    let (uid, segments) = (format!("speaker-{n}"), vec![segment.clone()]);
+                    (n.to_owned(), SpeakerView { uid, segments, covering: Vec::new() })
+                })
+                .into(),
+            pods: ["a", "b"].map(|n| (format!("speaker-{n}"), pod_on(n, true))).into(),
             held_by_others: BTreeMap::new(),
             log: Vec::new(),
             conflicts: 0,
+            clock_offset: 0,
             version: 1,
         }
     }
@@ -127,6 +144,7 @@ impl World {
                 .map(|v| Object::VirtualIp(Box::new(v)))
                 .collect(),
             Kind::Node => self.nodes.iter().map(|(n, v)| Object::Node(n.clone(), v.clone())).collect(),
+            Kind::SpeakerPod => self.pods.iter().map(|(n, p)| Object::SpeakerPod(n.clone(), p.clone())).collect(),
             Kind::Speaker => self.speakers.iter().map(|(n, s)| Object::Speaker(n.clone(), s.clone())).collect(),
         };
         self.index.replace(kind, objects);
@@ -243,57 +261,10 @@ impl World {
         self.vips.insert(address(at), vip);
     }
 
-    /// A host outside the cluster has the address.
-    pub(super) fn stranger(&mut self, at: &str) {
-        let sentence = format!("a host with the link-layer address {STRANGER} answered node a's probe for it");
-        self.held_by_others.insert(address(at), (AnnouncedReason::Conflict, sentence));
-    }
-
     /// What is in a pool's quarantine.
     pub(super) fn quarantined(&self, pool: &str) -> Vec<String> {
         let status = self.pools[pool].status.clone().unwrap_or_default();
         status.quarantined.into_iter().map(|q| q.address).collect()
-    }
-
-    /// Has it ever been announced?
-    pub(super) fn was_announced(&self, at: &IpAddr) -> bool {
-        self.vips.get(at).is_some_and(|v| v.status.as_ref().is_some_and(|s| s.first_announced.is_some()))
-    }
-
-    /// The speakers announce what they may and withdraw what is deleted.
-    pub(super) fn speakers_act(&mut self) {
-        for mut vip in self.vips.values().cloned().collect::<Vec<_>>() {
-            let mut status = vip.status.clone().unwrap_or_default();
-            let at = address(&vip.spec.address);
-            let held = self.held_by_others.get(&at).filter(|_| status.first_announced.is_none());
-            let (reason, message) = match (vip.metadata.deletion_timestamp.is_some(), held) {
-                (true, _) => (AnnouncedReason::Withdrawn, String::new()),
-                (false, Some((reason, sentence))) => (*reason, sentence.clone()),
-                (false, None) => (AnnouncedReason::Announcing, String::new()),
-            };
-            if status.conditions.iter().any(|c| c.reason == reason.as_str())
-                || (status.node.is_none() && vip.metadata.deletion_timestamp.is_some())
-            {
-                continue;
-            }
-            status.node = (reason == AnnouncedReason::Announcing).then(|| "a".to_owned());
-            if reason == AnnouncedReason::Announcing {
-                status.first_announced.get_or_insert(Time(Timestamp::UNIX_EPOCH));
-            }
-            status.conditions = vec![reason.condition(message, None, Time(Timestamp::UNIX_EPOCH))];
-            vip.status = Some(status);
-            self.store_vip(vip);
-        }
-    }
-
-    /// The last announcer may announce the address no more, and says so.
-    pub(super) fn nobody_announces(&mut self, at: &str) {
-        let mut vip = self.vips[&address(at)].clone();
-        let status = vip.status.get_or_insert_default();
-        status.node = None;
-        status.conditions =
-            vec![AnnouncedReason::Ineligible.condition(String::new(), None, Time(Timestamp::UNIX_EPOCH))];
-        self.store_vip(vip);
     }
 
     pub(super) fn node(&mut self, name: &str, ready: bool) {
@@ -321,6 +292,17 @@ impl World {
         }
         self.now = end;
         self.settle();
+    }
+
+    /// Lets time pass until something is to be written, which the API server does not take. Returns what it was.
+    pub(super) fn refuse_next(&mut self, outcome: Outcome) -> Action {
+        loop {
+            if let Some(action) = self.index.poll_action(self.now) {
+                self.index.handle_outcome(self.now, &action, outcome);
+                return action;
+            }
+            self.now = self.index.poll_timeout().expect("nothing is to be written");
+        }
     }
 
     /// Settles with speakers that act at once.
@@ -353,12 +335,14 @@ impl World {
                 }
                 let mut vip = VirtualIP::new(&name_of_address(*address), (**spec).clone());
                 vip.metadata.uid = Some(format!("vip-{}", self.next_version()));
+                let date = Timestamp::UNIX_EPOCH.checked_add(self.now).unwrap().as_second() + self.clock_offset;
+                vip.metadata.creation_timestamp = Some(Time(Timestamp::from_second(date).unwrap()));
                 vip.metadata.labels = Some(labels.clone());
                 vip.metadata.finalizers = Some(vec![FINALIZER_WITHDRAWAL.to_owned()]);
                 self.store_vip(vip);
                 Outcome::VirtualIp(Box::new(self.vips[address].clone()))
             }
-            Action::DeleteVirtualIp { address, uid } => match self.vips.get(address) {
+            Action::DeleteVirtualIp { address, uid, .. } => match self.vips.get(address) {
                 Some(vip) if vip.metadata.uid.as_ref() == Some(uid) => {
                     self.delete_vip(&address.to_string());
                     self.vips.get(address).map_or(Outcome::Done, |v| Outcome::VirtualIp(Box::new(v.clone())))
@@ -459,6 +443,14 @@ impl World {
                 self.index.delete(&Object::VirtualIp(Box::new(vip)));
                 Outcome::Done
             }
+            Action::DeleteSpeakerStatus { node, uid } => match self.speakers.get(node) {
+                Some(speaker) if speaker.uid == *uid => {
+                    self.speakers.remove(node);
+                    Outcome::Done
+                }
+                Some(_) => Outcome::Failed,
+                None => Outcome::Gone,
+            },
             Action::Event(_) => Outcome::Done,
         }
     }

@@ -1,14 +1,12 @@
 //! Carries decisions out. No judgement: one request per action, and its outcome as an input to the index.
 
-mod births;
 pub(crate) mod patch;
 
-use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
-use herald_crds::{AddressPool, L2Advertisement, VirtualIP, address::name_of_address, names::MANAGER_CONTROLLER};
+use herald_crds::{
+    AddressPool, L2Advertisement, SpeakerStatus, VirtualIP, address::name_of_address, names::MANAGER_CONTROLLER,
+};
 use k8s_openapi::{
     api::{core::v1::Service, events::v1::Event},
     apimachinery::pkg::apis::meta::v1::{MicroTime, Time},
@@ -18,14 +16,13 @@ use kube::{
     Api, Client,
     api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
 };
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::timeout;
 
 use crate::{
     action::{Action, EventValue, Outcome},
     breaker::Signal,
     view::ServiceView,
 };
-use births::Births;
 
 /// A request that takes longer has failed. The API server bounds a mutation at 34 s (`requestTimeoutUpperBound` in
 /// `endpoints/handlers`); waiting that long would only hold up the object's next decision.
@@ -142,13 +139,12 @@ pub struct Writer {
     client: Client,
     instance: String,
     default_provider: bool,
-    births: Arc<Mutex<Births>>,
 }
 
 impl Writer {
     /// `instance` is told in events; `default_provider` is how written Services are read back.
     pub fn new(client: Client, instance: String, default_provider: bool) -> Self {
-        Self { client, instance, default_provider, births: Arc::default() }
+        Self { client, instance, default_provider }
     }
 
     /// Carries one action out.
@@ -176,23 +172,21 @@ impl Writer {
         match action {
             Action::CreateVirtualIp { address, labels, spec } => {
                 let vip = patch::virtual_ip(*address, labels.clone(), (**spec).clone());
-                let younger = self.births().next(Instant::now(), *address);
-                sleep_until(younger).await;
-                let created = vips().create(&post, &vip).await?;
-                self.births().note(Instant::now(), *address);
-                Ok(written(created))
+                Ok(written(vips().create(&post, &vip).await?))
             }
             Action::UpdateVirtualIpSpec { address, resource_version, labels, spec } => {
                 let body = patch::virtual_ip_spec(spec, labels, resource_version)?;
                 Ok(written(vips().patch(&name_of_address(*address), &params, &Patch::Merge(body)).await?))
             }
-            Action::DeleteVirtualIp { address, uid } => {
-                let preconditions = Preconditions { uid: Some(uid.clone()), resource_version: None };
-                let delete = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
-                let deleted = vips().delete(&name_of_address(*address), &delete).await?;
+            Action::DeleteVirtualIp { address, uid, .. } => {
+                let deleted = vips().delete(&name_of_address(*address), &delete_this(uid)).await?;
                 Ok(deleted.left().map_or(Outcome::Done, written))
             }
-            Action::RemoveVirtualIpFinalizer { address, resource_version, remaining } => {
+            Action::DeleteSpeakerStatus { node, uid } => {
+                Api::<SpeakerStatus>::all(self.client.clone()).delete(node, &delete_this(uid)).await?;
+                Ok(Outcome::Done)
+            }
+            Action::RemoveVirtualIpFinalizer { address, resource_version, remaining, .. } => {
                 let body = patch::virtual_ip_finalizers(remaining, resource_version);
                 Ok(written(vips().patch(&name_of_address(*address), &params, &Patch::Merge(body)).await?))
             }
@@ -233,16 +227,18 @@ impl Writer {
         }
     }
 
-    fn births(&self) -> MutexGuard<'_, Births> {
-        self.births.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     async fn post(&self, value: &EventValue, post: &PostParams) -> Result<(), kube::Error> {
         let event = patch::event(value, &self.instance, MicroTime(Timestamp::now()));
         let namespace = event.metadata.namespace.clone().unwrap_or_default();
         Api::<Event>::namespaced(self.client.clone(), &namespace).create(post, &event).await?;
         Ok(())
     }
+}
+
+/// Deletes the object of this UID, and no later one of its name.
+fn delete_this(uid: &str) -> DeleteParams {
+    let preconditions = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
+    DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() }
 }
 
 #[cfg(test)]

@@ -51,7 +51,7 @@ fn refusal(code: u16) -> Reply {
 }
 
 fn delete() -> Action {
-    Action::DeleteVirtualIp { address: "192.0.2.1".parse().unwrap(), uid: "u".to_owned() }
+    Action::DeleteVirtualIp { address: "192.0.2.1".parse().unwrap(), uid: "u".to_owned(), misdated: None }
 }
 
 const ASKED: Option<Duration> = Some(Duration::from_secs(3));

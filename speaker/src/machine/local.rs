@@ -33,6 +33,8 @@ pub(super) struct Local {
     pub peers: BTreeMap<NodeId, NodeName>,
     /// Those that are known to be dead.
     pub dead: BTreeSet<NodeId>,
+    /// Those this node answers for here, since their speakers are silent.
+    pub covering: BTreeSet<NodeId>,
     /// Has it said its last word?
     pub finished: bool,
 }
@@ -48,6 +50,7 @@ impl Local {
             relisten: true,
             peers: BTreeMap::new(),
             dead: BTreeSet::new(),
+            covering: BTreeSet::new(),
             finished: false,
         }
     }

@@ -113,12 +113,18 @@ impl Machine {
                 self.wire_warnings.saw(now.monotonic, &interface, Trouble::ClaimsLacking(*id));
             }
             SegmentEvent::Reverted => self.join_anew(now, segment),
+            SegmentEvent::Covering(id) => {
+                self.speaker_changed = true;
+                local.covering.insert(*id);
+            }
+            SegmentEvent::CoverEnded(id) => {
+                self.speaker_changed = true;
+                local.covering.remove(id);
+            }
             SegmentEvent::BornOutOfOrder(_)
             | SegmentEvent::CannotBeAsked(_)
             | SegmentEvent::PeerUnheard(_)
-            | SegmentEvent::Covering(_)
             | SegmentEvent::CoveringLong(_)
-            | SegmentEvent::CoverEnded(_)
             | SegmentEvent::Stalled(_) => {}
         }
         if self.is_for_an_event(&event) {
@@ -313,6 +319,7 @@ impl Machine {
         let unheard = carriers.filter_map(|local| wire_warnings::unheard(local, is_ready));
         let keys = wire_warnings::keys(self.keys_error.as_ref(), self.keys.is_some());
         let told = self.wire_warnings.list(|id| self.name_of(id));
-        WireFacts { peers: peers.collect(), warnings: keys.into_iter().chain(told).chain(unheard).collect() }
+        let covering = self.segments.values().flat_map(|local| &local.covering).map(|id| self.name_of(*id)).collect();
+        WireFacts { peers: peers.collect(), covering, warnings: keys.into_iter().chain(told).chain(unheard).collect() }
     }
 }

@@ -1,10 +1,13 @@
 //! What this node writes into its SpeakerStatus.
 //!
-//! What the kernel says goes in at once. What the wire says (who is heard, what is wrong there) goes in once it has
+//! What the kernel says goes in at once. What the wire says (who is heard, who is covered, what is wrong there) goes in once it has
 //! held for a while: a restarted speaker hears nobody at first, and its peers lose and find it within a second. Neither
 //! is worth a write.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use herald_crds::speaker_status::{SpeakerStatusStatus, SpeakerWarning, WarningKind};
 
@@ -20,6 +23,8 @@ pub const HELD: Duration = Duration::from_secs(5);
 pub(super) struct WireFacts {
     /// How many nodes are heard, by interface name.
     pub peers: BTreeMap<String, usize>,
+    /// The nodes this one answers for, since their speakers are silent.
+    pub covering: BTreeSet<String>,
     /// What is wrong.
     pub warnings: Vec<SpeakerWarning>,
 }
@@ -41,6 +46,7 @@ impl WireFacts {
                 .iter()
                 .map(|s| (s.interface.clone(), usize::try_from(s.peers).unwrap_or_default()))
                 .collect(),
+            covering: status.covering.iter().cloned().collect(),
             warnings: status.warnings.iter().filter(|w| WIRE_WARNINGS.contains(&w.kind)).cloned().collect(),
         }
     }
@@ -94,6 +100,7 @@ impl SpeakerReport {
             version: version.to_owned(),
             segments: segments.map(|s| s.segment.to_status(peers(&s.segment.interface))).collect(),
             held_addresses,
+            covering: wire.covering.iter().cloned().collect(),
             warnings: interfaces.warnings.iter().chain(&wire.warnings).cloned().collect(),
         };
         if written.and_then(|speaker| speaker.own.as_ref()) == Some(&status) {
@@ -120,7 +127,7 @@ mod tests {
     }
 
     fn peers(count: usize) -> WireFacts {
-        WireFacts { peers: BTreeMap::from([("eth0".to_owned(), count)]), warnings: vec![] }
+        WireFacts { peers: BTreeMap::from([("eth0".to_owned(), count)]), ..WireFacts::default() }
     }
 
     #[test]
@@ -140,6 +147,28 @@ mod tests {
         report.observe(s(2), Some(&written), peers(2));
         assert_eq!(report.poll_timeout(), None);
         assert_eq!(report.held, Some(peers(2)));
+    }
+
+    /// A speaker that restarts is covered for a second, and its peers write nothing. One that stays away is named, and not
+    /// taken back by a coverer that restarts itself.
+    #[test]
+    fn cover_is_reported_once_it_has_held() {
+        let covering = |nodes: &[&str]| WireFacts {
+            covering: nodes.iter().map(|node| (*node).to_owned()).collect(),
+            ..WireFacts::default()
+        };
+        let mut report = SpeakerReport::default();
+        report.observe(s(0), None, covering(&[]));
+        report.observe(s(1), None, covering(&["b"]));
+        report.observe(s(2), None, covering(&[]));
+        assert_eq!((&report.held, report.poll_timeout()), (&Some(covering(&[])), None));
+        report.observe(s(10), None, covering(&["b"]));
+        report.observe(s(15), None, covering(&["b"]));
+        assert_eq!(report.held, Some(covering(&["b"])));
+        let written = SpeakerStatusStatus { covering: vec!["b".to_owned()], ..SpeakerStatusStatus::default() };
+        let mut restarted = SpeakerReport::default();
+        restarted.observe(s(20), Some(&written), covering(&[]));
+        assert_eq!(restarted.held, Some(covering(&["b"])));
     }
 
     #[test]

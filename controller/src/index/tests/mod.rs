@@ -1,7 +1,10 @@
 //! What one leader decides, step by step.
 
 mod adoption;
+mod contest;
+mod creation;
 mod families;
 mod lifecycle;
 mod pools;
+mod speakers;
 mod virtual_ips;

@@ -2,10 +2,14 @@
 
 use herald_crds::virtual_ip::AnnouncedReason;
 use serde_json::json;
+use test_case::test_case;
 
-use crate::index::{
-    world::{World, address},
-    *,
+use crate::{
+    action::Outcome,
+    index::{
+        world::{World, address},
+        *,
+    },
 };
 
 #[test]
@@ -54,6 +58,43 @@ fn a_status_nobody_takes_back_is_corrected_once() {
     world.speakers_act(); // it insists
     world.pass(60);
     world.wrote_nothing();
+}
+
+/// A control-plane node that dies takes a part of the API server with it: the first write is likely to fail.
+#[test_case(Outcome::Failed; "conflict or server error")]
+#[test_case(Outcome::Unavailable; "no API server")]
+fn node_lost_is_written_though_the_first_write_fails(outcome: Outcome) {
+    let mut world = World::new();
+    world.create("web", json!({}));
+    world.live();
+    world.node("a", false);
+    let refused = world.refuse_next(outcome);
+    assert!(matches!(refused, Action::CorrectVirtualIpStatus { .. }), "{refused:?}");
+    world.pass(2);
+    let vip = &world.vips[&address("192.0.2.1")];
+    assert_eq!(vip.announced().unwrap().reason, AnnouncedReason::NodeLost.as_str());
+}
+
+/// The Warning is told once, by the write that succeeds, whatever was said of the address before.
+#[test]
+fn withdrawal_that_times_out_is_told_after_a_failed_write_and_an_earlier_correction() {
+    let mut world = World::new();
+    world.create("web", json!({}));
+    world.live();
+    world.node("a", false);
+    world.pass(4);
+    world.node("a", true);
+    world.speakers_act();
+    world.settle();
+    world.log.clear();
+    world.delete("web");
+    world.settle();
+    let refused = world.refuse_next(Outcome::Failed);
+    assert!(matches!(refused, Action::RemoveVirtualIpFinalizer { .. }), "{refused:?}");
+    assert_eq!(world.events(), [] as [&EventValue; 0], "nothing is told of what has not happened");
+    world.pass(2);
+    let told: Vec<_> = world.events().iter().map(|event| event.reason).collect();
+    assert_eq!(told, ["WithdrawalTimedOut", "DeletedLoadBalancer"]);
 }
 
 #[test]

@@ -129,8 +129,6 @@ pub struct Bus {
     pub requests: Vec<(Duration, usize, NodeId)>,
     /// The builds of the speakers that are started from now on; today's where none is given.
     pub builds: BTreeMap<usize, Build>,
-    /// The version of each node's last frame.
-    pub written: BTreeMap<usize, u8>,
     /// What a node of the next build has read of another that only the next build says: reader, what.
     pub read_of_next: BTreeSet<(usize, &'static str)>,
     in_flight: Vec<(Duration, usize, Traffic)>,
@@ -165,7 +163,6 @@ impl Bus {
             suspicions: Vec::new(),
             requests: Vec::new(),
             builds,
-            written: BTreeMap::new(),
             read_of_next: BTreeSet::new(),
             in_flight: Vec::new(),
             runs: 0,
@@ -316,14 +313,16 @@ impl Bus {
 
     /// A Hello of a node as it might be: the last one it sent, changed and signed anew.
     pub fn forge_hello(&self, node: usize, change: impl FnOnce(&mut Hello)) -> Vec<u8> {
-        let hello = |bytes: &Vec<u8>| keyring().open(bytes).ok().filter(|frame| matches!(frame.body, Body::Hello(_)));
+        let hello = |bytes: &Vec<u8>| {
+            keyring(Build::Today).open(bytes).ok().filter(|frame| matches!(frame.body, Body::Hello(_)))
+        };
         let mut sent = self.sent.iter().rev().filter(|(sender, _)| *sender == node);
         let mut frame = sent.find_map(|(_, bytes)| hello(bytes)).unwrap();
         frame.sender.sequence += 1;
         if let Body::Hello(hello) = &mut frame.body {
             change(hello);
         }
-        keyring().seal(Key::new(&[7; 32]).unwrap().id(), 1, &frame).unwrap()
+        keyring(Build::Today).seal(Key::new(&SECRET).unwrap().id(), 1, &frame).unwrap()
     }
 
     /// Lets time pass.
@@ -405,7 +404,6 @@ impl Bus {
                         self.requests.extend(asks.map(|heard| (now, node, heard.node)));
                     }
                     self.sent.push((node, bytes.clone()));
-                    self.written.insert(node, bytes[0]);
                     let frames = match build {
                         Build::Today => vec![bytes],
                         Build::Next => next_build::say(&self.speakers[&node].saved_state().claims, &bytes),

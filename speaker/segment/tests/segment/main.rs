@@ -1,6 +1,6 @@
 //! Several nodes on one bus: what the protocol promises, and what a segment tells of itself.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
 mod births;
 mod bus;

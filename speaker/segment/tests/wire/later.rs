@@ -168,7 +168,7 @@ fn version_that_all_read_is_written(own: RangeInclusive<u8>, peers: &[u8], expec
 }
 
 #[test_case(0..=1)]
-#[test_case(3..=2)]
+#[test_case(RangeInclusive::new(3, 2))]
 fn no_versions(range: RangeInclusive<u8>) {
     assert_eq!(Versions::new(range), None);
 }

@@ -478,6 +478,14 @@ impl Lan {
         (status.segments[0].peers, status.warnings.iter().map(|warning| warning.kind).collect())
     }
 
+    /// Each report of whom a node covers, without repetitions.
+    pub(super) fn covering(&self, name: &str) -> Vec<Vec<String>> {
+        let mut told: Vec<_> =
+            self.reports.iter().filter(|(by, _)| *by == name).map(|(_, status)| status.covering.clone()).collect();
+        told.dedup();
+        told
+    }
+
     /// How often a node has reported that somebody is heard.
     pub(super) fn reports(&self, name: &str) -> usize {
         self.reports.iter().filter(|(by, status)| *by == name && status.segments[0].peers > 0).count()

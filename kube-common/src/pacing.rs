@@ -9,6 +9,8 @@ use std::{
     time::Duration,
 };
 
+use crate::pause::doubled;
+
 /// Writes at once: an address that moves is written by its new owner, and once more if the two writes crossed.
 const BURST: u32 = 5;
 /// Pause after the last write of a burst. Doubles with each write.
@@ -20,8 +22,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const CALM: Duration = Duration::from_secs(60);
 
 /// The writes of the last minute, by object.
-#[derive(Debug)]
-pub(crate) struct Pacing<K> {
+#[derive(Clone, Debug)]
+pub struct Pacing<K> {
     recent: BTreeMap<K, Recent>,
     /// Every write of the last minute, oldest first.
     order: VecDeque<(Duration, K)>,
@@ -41,13 +43,18 @@ impl<K> Default for Pacing<K> {
 
 impl<K: Clone + Ord> Pacing<K> {
     /// Counts a write of an object, and returns how long the next one has to wait.
-    pub(crate) fn written(&mut self, now: Duration, object: &K) -> Duration {
+    pub fn written(&mut self, now: Duration, object: &K) -> Duration {
         self.forget_calm(now);
         let recent = self.recent.entry(object.clone()).or_insert(Recent { writes: 0, last: now });
         recent.writes = recent.writes.saturating_add(1);
         recent.last = now;
         self.order.push_back((now, object.clone()));
         pause_after(recent.writes)
+    }
+
+    /// Forgets an object that is gone: another of its name starts with a burst.
+    pub fn forget(&mut self, object: &K) {
+        self.recent.remove(object);
     }
 
     fn forget_calm(&mut self, now: Duration) {
@@ -63,8 +70,7 @@ impl<K: Clone + Ord> Pacing<K> {
 fn pause_after(writes: u32) -> Duration {
     match writes.checked_sub(BURST) {
         None => Duration::ZERO,
-        // 2^6 x 0.5 s is beyond the longest.
-        Some(over) => (FIRST_PAUSE * (1 << over.min(6))).min(LONGEST_PAUSE),
+        Some(over) => doubled(FIRST_PAUSE, over, LONGEST_PAUSE),
     }
 }
 
@@ -108,6 +114,14 @@ mod tests {
         let mut pacing = Pacing::default();
         contested(&mut pacing, s(0), s(120));
         assert_eq!(pacing.written(s(300), &"x"), Duration::ZERO);
+    }
+
+    #[test]
+    fn object_that_is_gone_is_forgotten() {
+        let mut pacing = Pacing::default();
+        contested(&mut pacing, s(0), s(120));
+        pacing.forget(&"x");
+        assert_eq!(contested(&mut pacing, s(121), s(1)).len(), 6, "five at once, and one after half a second");
     }
 
     #[test]

@@ -1,0 +1,124 @@
+//! What became of a write.
+
+use std::time::Duration;
+
+use super::{Index, address_of, queue::Ended, uid};
+use crate::action::{Action, Outcome, Subject};
+
+impl Index {
+    /// What became of a write.
+    pub fn handle_outcome(&mut self, now: Duration, action: &Action, outcome: Outcome) {
+        let subject = match (action, action.subject()) {
+            (Action::Event(event), _) => {
+                // One that the API server was not there to take is posted again.
+                if matches!(outcome, Outcome::Failed) {
+                    self.told.untell(event);
+                }
+                return;
+            }
+            (_, None) => return,
+            (_, Some(subject)) => subject,
+        };
+        let ended = match outcome {
+            Outcome::Failed => Ended::Failed,
+            Outcome::Unavailable => Ended::Unavailable,
+            Outcome::Gone => Ended::WrittenUnprompted,
+            _ if self.is_unprompted(action) => Ended::WrittenUnprompted,
+            _ => Ended::Written,
+        };
+        let failed = matches!(ended, Ended::Failed | Ended::Unavailable);
+        let version = match &outcome {
+            Outcome::Pool(pool) => pool.metadata.resource_version.clone(),
+            _ => None,
+        };
+        if let Action::CreateVirtualIp { address, .. } = action {
+            self.homes_under_way.remove(address);
+        }
+        match outcome {
+            Outcome::VirtualIp(vip) => {
+                // The answer to a create brings the object; any other may come after the object has gone.
+                let name = vip.metadata.name.as_deref().unwrap_or_default();
+                let held = address_of(&vip).and_then(|a| self.vips.get(&a)).map(|entry| &entry.vip);
+                let known = held.or_else(|| self.strays.get(name)).is_some_and(|held| uid(held) == uid(&vip));
+                if known || matches!(action, Action::CreateVirtualIp { .. }) {
+                    self.apply_vip(*vip);
+                }
+            }
+            Outcome::Service(view) => {
+                if self.services.get(&view.key()).is_some_and(|s| s.reference == view.reference) {
+                    self.apply_service(*view);
+                }
+            }
+            Outcome::Pool(pool) => {
+                if pool.metadata.name.as_ref().is_some_and(|n| self.pools.contains_key(n)) {
+                    self.apply_pool(*pool);
+                }
+            }
+            Outcome::Advertisement(advertisement) => {
+                if advertisement.metadata.name.as_ref().is_some_and(|n| self.advertisements.contains_key(n)) {
+                    self.apply_advertisement(*advertisement);
+                }
+            }
+            Outcome::Gone => self.handle_gone(action),
+            Outcome::Done | Outcome::Failed | Outcome::Unavailable => {}
+        }
+        // What has been told is remembered from here on: a decision whose write fails is taken again, and tells it then.
+        if !failed {
+            let told = &mut self.told;
+            self.events.extend(action.events().iter().filter(|event| told.tell(now, event)).cloned());
+            match action {
+                Action::CreateVirtualIp { address, .. } => self.creation_dates.created(now, *address),
+                Action::PatchPoolStatus { pool, report, .. } => self.pool_written(pool, now, report, version),
+                Action::CorrectVirtualIpStatus { address, corrects: Some(corrects), .. } => {
+                    self.note_corrected(*address, corrects);
+                }
+                // The watch may tell later; meanwhile it would be deleted again.
+                Action::DeleteSpeakerStatus { node, uid }
+                    if self.speakers.get(node).is_some_and(|s| s.view.uid == *uid) =>
+                {
+                    self.delete_speaker(node);
+                }
+                _ => {}
+            }
+        }
+        self.queue.ended(&subject, ended, now);
+        self.mark(subject);
+    }
+
+    /// Returns whether a write is one that no other program can cause again and again.
+    pub(super) fn is_unprompted(&self, action: &Action) -> bool {
+        match action {
+            // The object's last writes: nobody can undo them.
+            Action::DeleteVirtualIp { .. } | Action::RemoveVirtualIpFinalizer { .. } => true,
+            Action::PatchPoolStatus { pool, resource_version, report } => {
+                self.pools.get(pool).is_some_and(|entry| entry.follows(resource_version, report))
+            }
+            _ => false,
+        }
+    }
+
+    fn handle_gone(&mut self, action: &Action) {
+        match action {
+            Action::PatchServiceStatus { service, .. } => self.delete_service(service),
+            Action::PatchPoolStatus { pool, .. } => {
+                if let Some(entry) = self.pools.get(pool) {
+                    let gone = entry.pool.clone();
+                    self.delete_pool(&gone);
+                }
+            }
+            Action::PatchAdvertisementStatus { advertisement, .. } => self.delete_advertisement(advertisement),
+            Action::DeleteSpeakerStatus { node, .. } => self.delete_speaker(node),
+            Action::DescribeStrayVirtualIp { name, .. } | Action::ReleaseStrayVirtualIp { name, .. } => {
+                self.forget_stray(name);
+            }
+            _ => {
+                if let Some(Subject::VirtualIp(address)) = action.subject()
+                    && let Some(entry) = self.vips.get(&address)
+                {
+                    let gone = entry.vip.clone();
+                    self.delete_vip(&gone);
+                }
+            }
+        }
+    }
+}

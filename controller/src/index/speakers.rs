@@ -1,0 +1,182 @@
+//! The speakers: what each reports, and since when a node has had no speaker's pod, or none that is Ready.
+//!
+//! "Since" is by the controller's own clock, from when it first saw so: what a restart of it has missed counts anew, and
+//! another machine's clock counts for nothing.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    time::Duration,
+};
+
+use super::{Index, Kind, VirtualIpEntry};
+use crate::{
+    action::{Action, Subject},
+    speaker_pod::SpeakerPodView,
+    view::SpeakerView,
+};
+
+/// A speaker whose pod has not been Ready for so long is taken for silent: twice the 5 s after which its peers report that
+/// they cover for it, and far above the second or two in which a roll-out replaces a pod.
+pub(super) const SILENT_AFTER: Duration = Duration::from_secs(10);
+/// The SpeakerStatus of a node that has had no speaker's pod for so long is deleted. A node that is drained, rebooted or
+/// waits for an image keeps it; one that the DaemonSet has left for good must not stay a candidate.
+pub(super) const ABANDONED_AFTER: Duration = Duration::from_secs(3600);
+
+/// A SpeakerStatus.
+#[derive(Clone, Debug)]
+pub(super) struct SpeakerEntry {
+    pub(super) view: SpeakerView,
+    /// When it was first seen to be there without a pod.
+    seen: Option<Duration>,
+}
+
+/// The pods of the speakers. Until they have been listed nothing follows from them.
+#[derive(Debug, Default)]
+pub(super) struct SpeakerPods {
+    /// By name.
+    pods: BTreeMap<String, SpeakerPodView>,
+    /// What the pods of a node amounted to when it was last looked at.
+    nodes: BTreeMap<String, Lack>,
+    /// The nodes whose pods have changed since.
+    changed: BTreeSet<String>,
+    listed_at: Option<Duration>,
+}
+
+/// What a node lacks, since when.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Lack {
+    pod: Option<Duration>,
+    ready_pod: Option<Duration>,
+}
+
+impl SpeakerPods {
+    pub(super) fn pods(&self) -> &BTreeMap<String, SpeakerPodView> {
+        &self.pods
+    }
+
+    pub(super) fn apply(&mut self, name: String, pod: SpeakerPodView) {
+        let node = pod.node.clone();
+        let before = self.pods.insert(name, pod);
+        self.changed.extend(before.map(|before| before.node));
+        self.changed.insert(node);
+    }
+
+    pub(super) fn delete(&mut self, name: &str) {
+        self.changed.extend(self.pods.remove(name).map(|pod| pod.node));
+    }
+
+    /// A node has left the cluster.
+    pub(super) fn forget(&mut self, node: &str) {
+        self.nodes.remove(node);
+    }
+
+    /// Takes notice, at this time, of what has changed, and returns the nodes that it changes something for.
+    fn observe(&mut self, now: Duration) -> Vec<String> {
+        self.listed_at.get_or_insert(now);
+        let mut differ = Vec::new();
+        for node in std::mem::take(&mut self.changed) {
+            let mut pods = self.pods.values().filter(|pod| pod.node == node).peekable();
+            let (has_pod, has_ready) = (pods.peek().is_some(), pods.any(|pod| pod.ready));
+            let before = self.nodes.get(&node).copied().unwrap_or_default();
+            let lack = Lack {
+                pod: (!has_pod).then_some(before.pod.unwrap_or(now)),
+                ready_pod: (!has_ready).then_some(before.ready_pod.unwrap_or(now)),
+            };
+            if self.nodes.insert(node.clone(), lack) != Some(lack) {
+                differ.push(node);
+            }
+        }
+        differ
+    }
+
+    /// Since when the node has had no pod; `None`: it has one, or that is not known.
+    pub(super) fn absent_since(&self, node: &str) -> Option<Duration> {
+        self.nodes.get(node).map_or(self.listed_at, |lack| lack.pod)
+    }
+
+    /// Since when the node has had no pod that is Ready; `None`: it has one, or that is not known.
+    pub(super) fn unready_since(&self, node: &str) -> Option<Duration> {
+        self.nodes.get(node).map_or(self.listed_at, |lack| lack.ready_pod)
+    }
+}
+
+impl Index {
+    pub(super) fn apply_speaker(&mut self, name: String, view: SpeakerView) {
+        let before = self.speakers.get(&name);
+        if before.is_some_and(|entry| entry.view == view) {
+            return;
+        }
+        let same_segments = before.is_some_and(|entry| entry.view.segments == view.segments);
+        let seen = before.filter(|entry| entry.view.uid == view.uid).and_then(|entry| entry.seen);
+        let before = self.speakers.insert(name.clone(), SpeakerEntry { view, seen });
+        if same_segments {
+            self.mark_answered_by(&name, before.iter().flat_map(|entry| &entry.view.covering));
+        } else {
+            self.mark_vips();
+        }
+        self.mark(Subject::SpeakerStatus(name));
+    }
+
+    pub(super) fn delete_speaker(&mut self, name: &str) {
+        self.speakers.remove(name);
+        self.queue.forget(&Subject::SpeakerStatus(name.to_owned()));
+        self.mark_vips();
+    }
+
+    /// Takes notice of the pods that have come, gone or changed.
+    pub(super) fn observe_speaker_pods(&mut self, now: Duration) {
+        if !self.listed.contains(&Kind::SpeakerPod) {
+            return;
+        }
+        for node in self.speaker_pods.observe(now) {
+            self.mark_answered_by(&node, []);
+            self.mark(Subject::SpeakerStatus(node));
+        }
+    }
+
+    /// Asks for a decision on every address that the speaker of this node announces, covers or has covered, and on those
+    /// that nobody announces.
+    fn mark_answered_by<'a>(&mut self, speaker: &'a str, covered: impl IntoIterator<Item = &'a String>) {
+        let covers = self.speakers.get(speaker).into_iter().flat_map(|entry| &entry.view.covering);
+        let mut nodes: BTreeSet<&str> = covers.map(String::as_str).collect();
+        for name in covered {
+            nodes.insert(name);
+        }
+        nodes.insert(speaker);
+        let concerned = |entry: &VirtualIpEntry| entry.announcer().is_none_or(|node| nodes.contains(node));
+        let addresses: Vec<IpAddr> = self.vips.iter().filter(|(_, e)| concerned(e)).map(|(a, _)| *a).collect();
+        for address in addresses {
+            self.mark(Subject::VirtualIp(address));
+        }
+    }
+
+    /// Since when nobody is known to answer for the addresses of a node, were they not to be taken over: its speaker has
+    /// no pod that is Ready, and neither has any that covers for it. `None`: somebody answers.
+    pub(super) fn unanswered_since(&self, node: &str, may_be_covered: bool) -> Option<Duration> {
+        let covers = |(name, entry): &(&String, &SpeakerEntry)| {
+            may_be_covered && name.as_str() != node && entry.view.covering.iter().any(|covered| covered == node)
+        };
+        let coverers = self.speakers.iter().filter(covers).map(|(name, _)| name.as_str());
+        let mut since = Duration::ZERO;
+        for speaker in std::iter::once(node).chain(coverers) {
+            since = since.max(self.speaker_pods.unready_since(speaker)?);
+        }
+        Some(since)
+    }
+
+    /// Deletes what is left of a speaker whose node has had no pod of it for an hour: the node would stay a candidate for
+    /// every address, and all its peers would report that it is not heard.
+    pub(super) fn decide_speaker(&mut self, name: &str, now: Duration) -> Option<Action> {
+        let absent = self.speaker_pods.absent_since(name)?;
+        let entry = self.speakers.get_mut(name)?;
+        // A speaker that writes although no pod is seen (one with other labels) is not written against: once an hour.
+        let seen = *entry.seen.get_or_insert(now);
+        let due = absent.max(seen) + ABANDONED_AFTER;
+        if now < due {
+            self.queue.mark_at(due, Subject::SpeakerStatus(name.to_owned()));
+            return None;
+        }
+        Some(Action::DeleteSpeakerStatus { node: name.to_owned(), uid: entry.view.uid.clone() })
+    }
+}

@@ -1,0 +1,204 @@
+//! Another program that undoes what the controller writes: few writes, one event.
+
+use std::time::Duration;
+
+use herald_crds::{VirtualIP, virtual_ip::AnnouncedReason};
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+use serde_json::json;
+use test_case::test_case;
+
+use crate::index::{
+    world::{World, address, key},
+    *,
+};
+
+const VIP: &str = "192.0.2.1";
+
+/// How long the other program goes on.
+const CONTEST: Duration = Duration::from_secs(600);
+
+/// The writes that `undo` undoes at once, for ten minutes. `undo` says whether the write was one that it undoes.
+fn contested(world: &mut World, undo: impl Fn(&mut World, &Action) -> bool) -> Vec<Duration> {
+    let end = world.now + CONTEST;
+    let mut writes = Vec::new();
+    loop {
+        while let Some(action) = world.index.poll_action(world.now) {
+            world.carry_out(&action);
+            if undo(world, &action) {
+                writes.push(world.now);
+            }
+            assert!(writes.len() < 200, "a storm: {writes:?}");
+        }
+        match world.index.poll_timeout().filter(|at| *at <= end) {
+            Some(at) => world.now = world.now.max(at),
+            None => return writes,
+        }
+    }
+}
+
+fn edit_vip(world: &mut World, edit: impl Fn(&mut VirtualIP)) {
+    let mut vip = world.vips[&address(VIP)].clone();
+    edit(&mut vip);
+    world.store_vip(vip);
+}
+
+/// MetalLB without a pool empties the status of each Service without a class (its issue 2887).
+fn empties_the_service(world: &mut World, action: &Action) -> bool {
+    let undoes = matches!(action, Action::PatchServiceStatus { .. });
+    if undoes {
+        world.change("web", json!({"status": null}));
+    }
+    undoes
+}
+
+fn takes_the_condition(world: &mut World, action: &Action) -> bool {
+    let undoes = matches!(action, Action::PatchServiceStatus { .. });
+    if undoes {
+        world.change("web", json!({"status": {"conditions": null}}));
+    }
+    undoes
+}
+
+fn edits_the_spec(world: &mut World, action: &Action) -> bool {
+    let undoes = matches!(action, Action::UpdateVirtualIpSpec { .. } | Action::CreateVirtualIp { .. });
+    if undoes {
+        edit_vip(world, |vip| vip.spec.advertisements.clear());
+    }
+    undoes
+}
+
+/// A program that takes itself for the speaker of the dead node, with a new announcement each time.
+fn insists_on_the_dead_node(world: &mut World, action: &Action) -> bool {
+    let undoes = matches!(action, Action::CorrectVirtualIpStatus { .. });
+    if undoes {
+        let since = Time(Timestamp::UNIX_EPOCH.checked_add(world.now).unwrap());
+        edit_vip(world, |vip| {
+            let status = vip.status.get_or_insert_default();
+            (status.node, status.since) = (Some("a".to_owned()), Some(since.clone()));
+            status.conditions = vec![AnnouncedReason::Announcing.condition(String::new(), None, since.clone())];
+        });
+    }
+    undoes
+}
+
+fn empties_the_vip_status(world: &mut World, action: &Action) -> bool {
+    let undoes = matches!(action, Action::CorrectVirtualIpStatus { .. });
+    if undoes {
+        edit_vip(world, |vip| vip.status = None);
+    }
+    undoes
+}
+
+fn empties_the_pool(world: &mut World, action: &Action) -> bool {
+    let undoes = matches!(action, Action::PatchPoolStatus { .. });
+    if undoes {
+        let mut pool = world.pools["lan"].clone();
+        pool.status = None;
+        pool.metadata.resource_version = Some(world.next_version());
+        world.pools.insert("lan".to_owned(), pool.clone());
+        world.index.apply(Object::Pool(Box::new(pool)));
+    }
+    undoes
+}
+
+fn empties_the_advertisement(world: &mut World, action: &Action) -> bool {
+    let undoes = matches!(action, Action::PatchAdvertisementStatus { .. });
+    if undoes {
+        let mut advertisement = world.advertisements["front"].clone();
+        advertisement.status = None;
+        advertisement.metadata.resource_version = Some(world.next_version());
+        world.advertisements.insert("front".to_owned(), advertisement.clone());
+        world.index.apply(Object::Advertisement(Box::new(advertisement)));
+    }
+    undoes
+}
+
+fn all_is_well(_: &mut World) {}
+
+fn announcer_is_lost(world: &mut World) {
+    world.live();
+    world.node("a", false);
+}
+
+fn no_node_is_ready(world: &mut World) {
+    world.node("a", false);
+    world.node("b", false);
+}
+
+type Undo = fn(&mut World, &Action) -> bool;
+
+#[test_case(all_is_well, empties_the_service; "status of a Service")]
+#[test_case(all_is_well, takes_the_condition; "condition of a Service")]
+#[test_case(all_is_well, edits_the_spec; "spec of a VirtualIP")]
+#[test_case(announcer_is_lost, insists_on_the_dead_node; "status of a VirtualIP whose node is lost")]
+#[test_case(no_node_is_ready, empties_the_vip_status; "status of a VirtualIP that nobody announces")]
+#[test_case(all_is_well, empties_the_pool; "status of a pool")]
+#[test_case(all_is_well, empties_the_advertisement; "status of an advertisement")]
+fn contested_object_is_written_less_and_less_often_and_its_event_told_once(begin: fn(&mut World), undo: Undo) {
+    let mut world = World::new();
+    world.create("web", json!({}));
+    begin(&mut world);
+    world.advertisement("front", json!({}));
+    let writes = contested(&mut world, undo);
+    // Five at once, then after 0.5, 1, 2, 4, 8 and 16 s, then every 30 s: 30 in ten minutes.
+    assert!((10..=31).contains(&writes.len()), "{writes:?}");
+    let last: Vec<_> = writes.windows(2).map(|pair| pair[1] - pair[0]).rev().take(3).collect();
+    // The corrections of a status have a grace of their own on top.
+    assert!(last.iter().all(|pause| *pause >= Duration::from_secs(30)), "{last:?}");
+    let mut told: Vec<_> = world.events().iter().map(|e| (e.reason, e.note.clone(), e.regarding.clone())).collect();
+    let all = told.len();
+    told.dedup();
+    assert_eq!(told.len(), all, "{told:?}");
+    assert!(all <= 2, "{told:?}");
+}
+
+/// An address that is assigned, edited and corrected is written at once each time.
+#[test]
+fn burst_of_five_writes_of_one_object_is_not_delayed() {
+    let mut world = World::new();
+    let writes = |world: &World, word: &str| world.writes().iter().filter(|write| *write == word).count();
+    let ranges = |text: Option<&str>| json!({"metadata": {"annotations": {"service.beta.kubernetes.io/load-balancer-source-ranges": text}}});
+    world.create("web", json!({}));
+    world.settle();
+    assert_eq!((world.ingress("web"), writes(&world, "PatchServiceStatus")), (vec![VIP.to_owned()], 1));
+    for (n, range) in [Some("10.0.0.0/8"), None, Some("10.1.0.0/16"), Some("10.2.0.0/16")].into_iter().enumerate() {
+        world.change("web", ranges(range));
+        world.settle();
+        assert_eq!(writes(&world, "PatchServiceStatus"), n + 2);
+    }
+    assert_eq!(writes(&world, "CreateVirtualIp"), 1);
+    for n in 1..=4 {
+        world.change("web", json!({"spec": {"externalTrafficPolicy": "Local", "healthCheckNodePort": 30_000 + n}}));
+        world.settle();
+        assert_eq!(writes(&world, "UpdateVirtualIpSpec"), n);
+    }
+    assert_eq!(world.now, Duration::from_secs(0), "no time has passed");
+}
+
+/// Services that come and go change the counts of their pool each time: nobody else has written it.
+#[test]
+fn counts_of_a_pool_follow_its_services_without_a_pause() {
+    let mut world = World::new();
+    world.pool("lan", json!({"addresses": ["192.0.2.1-192.0.2.100"]}));
+    world.live();
+    for n in 1..=60 {
+        world.create(&format!("s{n}"), json!({}));
+        world.pass(1);
+        let usage = world.pools["lan"].status.as_ref().unwrap().ipv4.clone().unwrap();
+        assert_eq!(usage.assigned, n.to_string());
+    }
+}
+
+/// What another program did is no burden on a Service of the same name that is created afterwards.
+#[test]
+fn service_created_anew_is_served_at_once_after_a_contest() {
+    let mut world = World::new();
+    world.create("web", json!({}));
+    contested(&mut world, empties_the_service);
+    world.delete("web");
+    world.pass(60);
+    assert!(!world.services.contains_key(&key("web")));
+    world.create("web", json!({}));
+    world.settle();
+    assert_eq!(world.ingress("web"), [VIP]);
+}

@@ -1,0 +1,122 @@
+//! The events that have been told, so that a fact is told once, however often its status has to be written again.
+//!
+//! client-go's `EventCorrelator` (tools/record/events_cache.go) counts an Event that is equal to an earlier one in object,
+//! reason and message, and keeps the last 4,096. Herald's Events have no count, so an equal one is not posted.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
+
+use crate::action::{EventValue, Regarding};
+
+/// How long a fact counts as told: as long as the API server keeps its Event (`--event-ttl`, 1 h unless configured).
+const TOLD_FOR: Duration = Duration::from_secs(3600);
+/// How many facts are remembered, the oldest of which goes first: as many as client-go keeps (`maxLruCacheEntries`).
+const REMEMBERED: usize = 4096;
+/// The reason that ends the story of an object: what was told of it before is news when it is true again.
+pub(super) const DELETED: &str = "DeletedLoadBalancer";
+
+/// One fact: the object's UID, the reason and the note.
+type Fact = (String, &'static str, String);
+
+/// The facts told of late.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    facts: BTreeMap<Fact, Duration>,
+    /// Every fact, the oldest first; one that was forgotten may stand here still.
+    order: VecDeque<(Duration, Fact)>,
+}
+
+impl Told {
+    /// Returns whether an event tells news, and remembers it as told.
+    pub(super) fn tell(&mut self, now: Duration, event: &EventValue) -> bool {
+        self.forget_old(now);
+        let fact = fact(event);
+        if self.facts.contains_key(&fact) {
+            return false;
+        }
+        let (uid, ends) = (fact.0.clone(), fact.1 == DELETED);
+        // Either way the other part of the object's story is over.
+        self.facts.retain(|(of, reason, _), _| *of != uid || (*reason != DELETED) != ends);
+        self.order.push_back((now, fact.clone()));
+        self.facts.insert(fact, now);
+        true
+    }
+
+    /// The API server has refused the event: it has not been told.
+    pub(super) fn untell(&mut self, event: &EventValue) {
+        self.facts.remove(&fact(event));
+    }
+
+    fn forget_old(&mut self, now: Duration) {
+        let is_old = |(at, _): &mut (Duration, Fact)| *at + TOLD_FOR <= now;
+        let mut surplus = (self.order.len() + 1).saturating_sub(REMEMBERED);
+        while let Some((at, fact)) = self.order.pop_front_if(|oldest| surplus > 0 || is_old(oldest)) {
+            surplus = surplus.saturating_sub(1);
+            if self.facts.get(&fact) == Some(&at) {
+                self.facts.remove(&fact);
+            }
+        }
+    }
+}
+
+fn fact(event: &EventValue) -> Fact {
+    let uid = match &event.regarding {
+        Regarding::Service(service) => &service.uid,
+        Regarding::VirtualIp { uid, .. } => uid,
+    };
+    (uid.clone(), event.reason, event.note.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(uid: &str, reason: &'static str, note: &str) -> EventValue {
+        let regarding = Regarding::VirtualIp { name: "192.0.2.1".to_owned(), uid: uid.to_owned() };
+        EventValue { regarding, warning: false, reason, action: "A", note: note.to_owned() }
+    }
+
+    fn s(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn fact_is_told_once_an_hour() {
+        let mut told = Told::default();
+        assert!(told.tell(s(0), &event("u", "R", "n")));
+        assert!(!told.tell(s(3599), &event("u", "R", "n")));
+        let others = [event("v", "R", "n"), event("u", "S", "n"), event("u", "R", "m")];
+        assert!(others.iter().all(|other| told.tell(s(3599), other)), "other object, reason or note");
+        assert!(told.tell(s(3600), &event("u", "R", "n")), "the API server has forgotten it");
+    }
+
+    #[test]
+    fn event_that_was_refused_is_told_again() {
+        let mut told = Told::default();
+        told.tell(s(0), &event("u", "R", "n"));
+        told.untell(&event("u", "R", "n"));
+        assert!(told.tell(s(1), &event("u", "R", "n")));
+    }
+
+    #[test]
+    fn release_and_assignment_make_news_of_each_other() {
+        let mut told = Told::default();
+        for second in [0, 1] {
+            assert!(told.tell(s(second), &event("u", "EnsuredLoadBalancer", "n")));
+            assert!(told.tell(s(second), &event("u", DELETED, "n")));
+            assert!(!told.tell(s(second), &event("u", DELETED, "n")));
+        }
+    }
+
+    #[test]
+    fn no_more_than_so_many_are_remembered() {
+        let mut told = Told::default();
+        for n in 0..2 * REMEMBERED {
+            told.tell(s(0), &event(&n.to_string(), "R", "n"));
+            told.tell(s(0), &event(&n.to_string(), DELETED, "n"));
+        }
+        assert!(told.facts.len() <= REMEMBERED && told.order.len() <= REMEMBERED);
+    }
+}

@@ -1,0 +1,83 @@
+//! What the speakers do, and what becomes of their pods.
+
+use std::net::IpAddr;
+
+use herald_crds::virtual_ip::AnnouncedReason;
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+
+use super::{STRANGER, World, address};
+use crate::{index::Object, speaker_pod::SpeakerPodView, view::SpeakerView};
+
+impl World {
+    /// A host outside the cluster has the address.
+    pub(in crate::index) fn stranger(&mut self, at: &str) {
+        let sentence = format!("a host with the link-layer address {STRANGER} answered node a's probe for it");
+        self.held_by_others.insert(address(at), (AnnouncedReason::Conflict, sentence));
+    }
+
+    /// Has it ever been announced?
+    pub(in crate::index) fn was_announced(&self, at: &IpAddr) -> bool {
+        self.vips.get(at).is_some_and(|v| v.status.as_ref().is_some_and(|s| s.first_announced.is_some()))
+    }
+
+    /// The speakers announce what they may and withdraw what is deleted.
+    pub(in crate::index) fn speakers_act(&mut self) {
+        for mut vip in self.vips.values().cloned().collect::<Vec<_>>() {
+            let mut status = vip.status.clone().unwrap_or_default();
+            let at = address(&vip.spec.address);
+            let held = self.held_by_others.get(&at).filter(|_| status.first_announced.is_none());
+            let (reason, message) = match (vip.metadata.deletion_timestamp.is_some(), held) {
+                (true, _) => (AnnouncedReason::Withdrawn, String::new()),
+                (false, Some((reason, sentence))) => (*reason, sentence.clone()),
+                (false, None) => (AnnouncedReason::Announcing, String::new()),
+            };
+            if status.conditions.iter().any(|c| c.reason == reason.as_str())
+                || (status.node.is_none() && vip.metadata.deletion_timestamp.is_some())
+            {
+                continue;
+            }
+            status.node = (reason == AnnouncedReason::Announcing).then(|| "a".to_owned());
+            if reason == AnnouncedReason::Announcing {
+                status.first_announced.get_or_insert(Time(Timestamp::UNIX_EPOCH));
+            }
+            status.conditions = vec![reason.condition(message, None, Time(Timestamp::UNIX_EPOCH))];
+            vip.status = Some(status);
+            self.store_vip(vip);
+        }
+    }
+
+    /// The last announcer may announce the address no more, and says so.
+    pub(in crate::index) fn nobody_announces(&mut self, at: &str) {
+        let mut vip = self.vips[&address(at)].clone();
+        let status = vip.status.get_or_insert_default();
+        status.node = None;
+        status.conditions =
+            vec![AnnouncedReason::Ineligible.condition(String::new(), None, Time(Timestamp::UNIX_EPOCH))];
+        self.store_vip(vip);
+    }
+
+    /// The pod of a node's speaker is there, and is Ready or not.
+    pub(in crate::index) fn pod(&mut self, node: &str, ready: bool) {
+        let name = format!("speaker-{node}");
+        self.pods.insert(name.clone(), pod_on(node, ready));
+        self.index.apply(Object::SpeakerPod(name, pod_on(node, ready)));
+    }
+
+    /// The pod of a node's speaker is deleted.
+    pub(in crate::index) fn delete_pod(&mut self, node: &str) {
+        let name = format!("speaker-{node}");
+        self.index.delete(&Object::SpeakerPod(name.clone(), self.pods.remove(&name).unwrap()));
+    }
+
+    /// A speaker reports whom it covers.
+    pub(in crate::index) fn covers(&mut self, node: &str, covered: &[&str]) {
+        let covering = covered.iter().map(|node| (*node).to_owned()).collect();
+        let view = SpeakerView { covering, ..self.speakers[node].clone() };
+        self.speakers.insert(node.to_owned(), view.clone());
+        self.index.apply(Object::Speaker(node.to_owned(), view));
+    }
+}
+
+pub(super) fn pod_on(node: &str, ready: bool) -> SpeakerPodView {
+    SpeakerPodView { namespace: "herald-system".to_owned(), node: node.to_owned(), ready }
+}
