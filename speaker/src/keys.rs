@@ -105,7 +105,11 @@ pub enum KeysError {
 /// Watches the Secret in the speaker's own namespace until nobody listens.
 pub async fn watch(client: Client, namespace: String, inputs: mpsc::Sender<Input>) {
     // By name: the speaker may read this Secret and no other.
-    let selection = Selection { labels: None, fields: Some(format!("metadata.name={SECRET_CLUSTER_KEY}")) };
+    let selection = Selection {
+        fields: Some(format!("metadata.name={SECRET_CLUSTER_KEY}")),
+        unproven: true,
+        ..Selection::default()
+    };
     let mut reader = Reader::default();
     let translate = |step| reader.take(step).map(Input::Keys).into_iter().collect();
     follow("Secret", Api::namespaced(client, &namespace), selection, translate, inputs).await;

@@ -46,6 +46,8 @@ pub(crate) struct Rest {
     pub(crate) kernel: KernelWatch,
     /// What others say about it.
     pub(crate) reports: Reports,
+    /// What its last frame was signed with; noted while there are several keys to choose from.
+    pub(crate) signed_with: Option<KeyId>,
 }
 
 /// That there is something to say about a peer.
@@ -107,6 +109,7 @@ impl Peer {
             absent_since: None,
             kernel: KernelWatch::default(),
             reports: Reports::default(),
+            signed_with: None,
         };
         Self {
             run: None,

@@ -25,8 +25,13 @@ pub(super) struct WireFacts {
 }
 
 /// Kinds of warnings that come from the wire.
-const WIRE_WARNINGS: [WarningKind; 4] =
-    [WarningKind::PeersUnheard, WarningKind::SegmentLoop, WarningKind::DuplicateNode, WarningKind::ClusterKey];
+const WIRE_WARNINGS: [WarningKind; 5] = [
+    WarningKind::PeersUnheard,
+    WarningKind::SegmentLoop,
+    WarningKind::DuplicateNode,
+    WarningKind::ClusterKey,
+    WarningKind::SocketRefused,
+];
 
 impl WireFacts {
     fn written(status: &SpeakerStatusStatus) -> Self {

@@ -96,6 +96,12 @@ pub fn version_for(peers_highest: impl Iterator<Item = u8>) -> u8 {
     peers_highest.min().map_or(VERSION, |lowest| lowest.clamp(OLDEST, VERSION))
 }
 
+/// The key that a frame which was opened is signed with.
+pub(crate) fn signing_key_of(bytes: &[u8]) -> Option<KeyId> {
+    let (_, id) = bytes.first_chunk::<PREFIX>()?.split_last_chunk()?;
+    Some(KeyId(u64::from_be_bytes(*id)))
+}
+
 impl Keyring {
     /// A frame as bytes, written in this version and signed with this key. Times are cut to what their fields hold.
     ///

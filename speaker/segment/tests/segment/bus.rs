@@ -87,8 +87,9 @@ pub fn stations(nodes: impl IntoIterator<Item = usize>) -> Input {
     Input::Stations(nodes.into_iter().map(station).collect())
 }
 
-fn keyring() -> Keyring {
-    Keyring::new(vec![Key::new(&[7; 32]).unwrap()]).unwrap()
+/// Keys of which all bytes are these, oldest first.
+pub fn keyring(bytes: &[u8]) -> Keyring {
+    Keyring::new(bytes.iter().map(|byte| Key::new(&[*byte; 32]).unwrap()).collect()).unwrap()
 }
 
 /// Some nodes on one wire.
@@ -171,7 +172,7 @@ impl Bus {
             #[cfg(feature = "mutations")]
             mutation: None,
         };
-        let keys = Arc::new(keyring());
+        let keys = Arc::new(keyring(&[7]));
         let mut segment = Segment::new(self.now, config, keys, restored);
         segment.handle(self.now, stations((1..=self.nodes).filter(|other| *other != node)));
         segment.handle(self.now, Input::Neighbours([GATEWAY].into()));
@@ -312,7 +313,7 @@ impl Bus {
                 Output::Send(_) if self.drops_protocol => continue,
                 Output::Send(bytes) if bytes.len() > self.carries => continue,
                 Output::Send(bytes) => {
-                    if let Body::Hello(hello) = keyring().open(&bytes).unwrap().body {
+                    if let Body::Hello(hello) = keyring(&[7, 8]).open(&bytes).unwrap().body {
                         let suspects = hello.heard.iter().filter(|heard| heard.suspect);
                         self.suspicions.extend(suspects.map(|heard| (now, node, heard.node)));
                     }

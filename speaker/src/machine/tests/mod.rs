@@ -1,6 +1,7 @@
 //! The machine, in histories of a few nodes.
 
 mod lan;
+mod large;
 
 use std::collections::BTreeSet;
 
@@ -12,7 +13,7 @@ use crate::{
     cluster::{Change, Exclusion, Vip},
     rank::tests::{LOCAL, node, slice, vip},
 };
-use lan::{HOST, Lan, key, mac};
+use lan::{ETH0, HOST, Lan, key, mac};
 
 const VIP: &str = "192.0.2.10";
 
@@ -360,4 +361,26 @@ fn speaker_is_ready_when_it_takes_part() {
     assert!(lan.readiness("b").unwrap_err().contains("still listens"));
     lan.pass(2000);
     assert!(lan.readiness("b").is_ok());
+}
+
+#[test]
+fn refused_socket_is_asked_for_again_and_told_while_it_lasts() {
+    let mut lan = announced();
+    let refused = || Input::Sockets(ETH0, Err(SocketFailure::Open("ENOBUFS".to_owned())));
+    let warned = |lan: &Lan| lan.reported("a").1.contains(&WarningKind::SocketRefused);
+    let (begun, before) = (lan.now, lan.opened.len());
+    for wait in [1000, 2000, 4000] {
+        lan.tell("a", refused());
+        lan.pass(wait);
+    }
+    let asked: Vec<u64> = lan.opened[before..].iter().map(|(at, _)| at - begun).collect();
+    assert_eq!(asked, [1000, 3000, 7000], "the interfaces have not changed");
+    assert!(lan.opened[before..].iter().all(|(_, by)| *by == "a"));
+    assert!(warned(&lan));
+    assert_eq!(lan.who_has(VIP), only(mac("a")), "others answer for it meanwhile");
+    lan.tell("a", Input::Sockets(ETH0, Ok(())));
+    lan.pass(10_000);
+    assert!(!warned(&lan), "it is over");
+    assert_eq!(lan.opened.len(), before + 3);
+    assert_eq!(lan.announcer(VIP).as_deref(), Some("a"));
 }
