@@ -5,5 +5,7 @@ use herald_controller::args::Args;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    Ok(Args::parse().run().await?)
+    let ran = Args::parse().run().await;
+    herald_observe::log::flush();
+    Ok(ran?)
 }

@@ -109,4 +109,6 @@ pub enum WarningKind {
     DuplicateNode,
     /// The cluster's key is missing or cannot be used, so nothing is announced, or the old key stays in use.
     ClusterKey,
+    /// The kernel refuses a socket on a segment, or to let through what is asked there.
+    SocketRefused,
 }

@@ -1,18 +1,34 @@
 //! The log: lines of text or of JSON on standard output, and a filter that can be changed while the program runs.
+//!
+//! Whoever logs never waits: a thread writes the lines. So a program that ends waits for its last lines ([`flush`]), and
+//! so does one that panics.
+
+mod queue;
 
 use std::{
+    backtrace::{Backtrace, BacktraceStatus},
     fmt,
-    io::IsTerminal,
-    sync::{Arc, Mutex, PoisonError},
+    io::{self, IsTerminal},
+    panic::PanicHookInfo,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::Duration,
 };
 
 use tracing::dispatcher::{Dispatch, SetGlobalDefaultError, set_global_default};
 use tracing_subscriber::{
     EnvFilter,
     filter::ParseError,
-    fmt::MakeWriter,
     reload::{Error as ReloadError, Handle},
 };
+
+use queue::LineQueue;
+
+/// How long a program that ends waits for its last lines to be written: a reader that works takes them in milliseconds,
+/// and the kubelet kills the speaker 5 s after it has asked it to end.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// The lines of this process, once it has a log.
+static LINES: OnceLock<LineQueue> = OnceLock::new();
 
 /// Flags of the log.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
@@ -42,6 +58,9 @@ pub enum LogError {
     /// The program has a log already.
     #[error("the log was started before")]
     Started(#[from] SetGlobalDefaultError),
+    /// The kernel gives no thread.
+    #[error("the log has no thread to write it: {0}")]
+    Thread(#[source] io::Error),
     /// The log has ended.
     #[error("the log takes no other filter")]
     Reload(#[from] ReloadError),
@@ -54,6 +73,7 @@ pub struct Log {
     first: String,
     present: Arc<Mutex<String>>,
     replace: Arc<dyn Fn(EnvFilter) -> Result<(), ReloadError> + Send + Sync>,
+    lines: LineQueue,
 }
 
 impl fmt::Debug for Log {
@@ -63,47 +83,84 @@ impl fmt::Debug for Log {
 }
 
 impl LogArgs {
-    /// Starts the log of this process, on standard output.
+    /// Starts the log of this process, on standard output. A panic is a line of it, too.
     ///
     /// # Errors
-    /// The filter cannot be read, or there is a log already.
+    /// If the filter cannot be read, there is a log already, or there is no thread to write it.
     pub fn start(&self) -> Result<Log, LogError> {
-        let (log, dispatch) = self.make(std::io::stdout, std::io::stdout().is_terminal())?;
+        let colours = io::stdout().is_terminal();
+        let lines = LineQueue::default();
+        let (log, dispatch) = self.make(&lines, colours)?;
         set_global_default(dispatch)?;
+        let args = self.clone();
+        lines.write_to(io::stdout(), move |dropped| args.notice(dropped, colours)).map_err(LogError::Thread)?;
+        LINES.get_or_init(|| lines);
+        std::panic::set_hook(Box::new(log_panic));
         Ok(log)
     }
 
-    /// A log that writes nowhere.
+    /// A log that nobody writes.
     #[cfg(test)]
     pub(crate) fn quiet(&self) -> (Log, Dispatch) {
-        self.make(std::io::sink, false).unwrap()
+        self.make(&LineQueue::default(), false).unwrap()
     }
 
-    fn make<W>(&self, writer: W, colours: bool) -> Result<(Log, Dispatch), LogError>
-    where
-        W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
-    {
+    fn make(&self, queue: &LineQueue, colours: bool) -> Result<(Log, Dispatch), LogError> {
         let Self { log, log_json } = self;
         let filter = parse(log)?;
-        let lines = tracing_subscriber::fmt().with_ansi(colours).with_writer(writer);
+        let lines = tracing_subscriber::fmt().with_ansi(colours).with_writer(queue.clone());
         // Two types: what formats is part of the subscriber's.
         if *log_json {
             let lines = lines.json().with_env_filter(filter).with_filter_reloading();
-            Ok((Log::new(log, lines.reload_handle()), lines.finish().into()))
+            Ok((Log::new(log, lines.reload_handle(), queue), lines.finish().into()))
         } else {
             let lines = lines.with_env_filter(filter).with_filter_reloading();
-            Ok((Log::new(log, lines.reload_handle()), lines.finish().into()))
+            Ok((Log::new(log, lines.reload_handle(), queue), lines.finish().into()))
         }
+    }
+
+    /// The line that tells how many are missing, whatever the filter.
+    fn notice(&self, dropped: u64, colours: bool) -> Vec<u8> {
+        let line = LineQueue::default();
+        let args = Self { log: "warn".to_owned(), log_json: self.log_json };
+        // `warn` is a filter.
+        if let Ok((_, dispatch)) = args.make(&line, colours) {
+            tracing::dispatcher::with_default(&dispatch, || {
+                tracing::warn!(lines = dropped, "log lines were dropped here: the log was not read fast enough");
+            });
+        }
+        line.take()
     }
 }
 
+/// Waits until the lines of this process are written, for a second at most: the last thing that a program does.
+pub fn flush() {
+    if let Some(lines) = LINES.get() {
+        lines.flush(LAST_LINES);
+    }
+}
+
+/// In place of what `std` prints on standard error, where it would wait for a reader that may be stuck.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let backtrace = Backtrace::capture();
+    let backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
+    tracing::error!(%panic, backtrace, "this is a bug, and the program ends");
+    flush();
+}
+
 impl Log {
-    fn new<S: 'static>(first: &str, handle: Handle<EnvFilter, S>) -> Self {
+    fn new<S: 'static>(first: &str, handle: Handle<EnvFilter, S>, lines: &LineQueue) -> Self {
         Self {
             first: first.to_owned(),
             present: Arc::new(Mutex::new(first.to_owned())),
             replace: Arc::new(move |filter| handle.reload(filter)),
+            lines: lines.clone(),
         }
+    }
+
+    /// How many lines were dropped since the program started, because they were not read fast enough.
+    pub fn lines_dropped(&self) -> u64 {
+        self.lines.dropped()
     }
 
     /// The filter now.
@@ -135,40 +192,30 @@ fn parse(text: &str) -> Result<EnvFilter, LogError> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{self, Write};
-
     use test_case::test_case;
 
     use super::*;
 
-    #[derive(Clone, Default)]
-    struct Lines(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Lines {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    impl MakeWriter<'_> for Lines {
-        type Writer = Self;
-
-        fn make_writer(&self) -> Self {
-            self.clone()
-        }
+    fn args(json: bool) -> LogArgs {
+        LogArgs { log: "info".to_owned(), log_json: json }
     }
 
     fn with_log(json: bool, run: impl FnOnce(&Log)) -> String {
-        let lines = Lines::default();
-        let args = LogArgs { log: "info".to_owned(), log_json: json };
-        let (log, dispatch) = args.make(lines.clone(), false).unwrap();
+        let lines = LineQueue::default();
+        let (log, dispatch) = args(json).make(&lines, false).unwrap();
         tracing::dispatcher::with_default(&dispatch, || run(&log));
-        drop(dispatch);
-        String::from_utf8(lines.0.lock().unwrap().clone()).unwrap()
+        String::from_utf8(lines.take()).unwrap()
+    }
+
+    #[test_case(false; "text")]
+    #[test_case(true; "json")]
+    fn missing_lines_are_told_in_the_format_of_the_log(json: bool) {
+        let loud = LogArgs { log: "error".to_owned(), ..args(json) };
+        let line = String::from_utf8(loud.notice(7, false)).unwrap();
+        assert_eq!(line.lines().count(), 1, "{line}");
+        let said = if json { "\"lines\":7" } else { "lines=7" };
+        assert!(line.contains("dropped") && line.contains("WARN") && line.contains(said), "{line}");
+        assert_eq!(line.starts_with('{'), json);
     }
 
     #[test_case(false; "text")]

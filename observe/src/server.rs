@@ -160,7 +160,7 @@ impl Pages {
             "/log" if request.method() == Method::PUT => self.change_log(request.into_body()).await,
             "/log" => not_allowed("GET, HEAD, PUT"),
             "/metrics" | "/healthz" | "/readyz" if !reads => not_allowed("GET, HEAD"),
-            "/metrics" => self.tell(metrics).await,
+            "/metrics" => self.tell(|telling| metrics(telling, self.log.lines_dropped())).await,
             "/healthz" => self.tell(|_| plain(StatusCode::OK, "ok")).await,
             "/readyz" => self.tell(|telling| readiness(&telling.readiness)).await,
             _ => plain(StatusCode::NOT_FOUND, "there are /metrics, /healthz, /readyz and /log"),
@@ -196,8 +196,18 @@ impl Pages {
     }
 }
 
-fn metrics(telling: Telling) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::from(telling.metrics));
+/// The program's metrics, and those of its log, which is the same in every program.
+fn metrics(telling: Telling, dropped: u64) -> Response<Full<Bytes>> {
+    let mut text = telling.metrics;
+    // What ends the text (OpenMetrics 1.0, section "Overall Structure") goes behind all of it.
+    let end = "# EOF\n";
+    if text.ends_with(end) {
+        text.truncate(text.len() - end.len());
+    }
+    text += "# HELP herald_log_lines_dropped Log lines dropped because the log was not read fast enough.\n\
+             # TYPE herald_log_lines_dropped counter\n";
+    text += &format!("herald_log_lines_dropped_total {dropped}\n{end}");
+    let mut response = Response::new(Full::from(text));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(OPENMETRICS));
     response
 }
@@ -288,6 +298,14 @@ mod tests {
         let waiting = Readiness::Waiting("Pools are not listed".to_owned());
         let response = exchange(request, waiting, "127.0.0.1:0").await;
         assert!(response.starts_with(status) && response.ends_with(end), "{response}");
+    }
+
+    #[tokio::test]
+    async fn log_is_among_the_metrics_and_the_end_is_the_end() {
+        let request = "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
+        let response = exchange(request, Readiness::Ready, "127.0.0.1:0").await;
+        assert!(response.contains("\nherald_log_lines_dropped_total 0\n# EOF\n"), "{response}");
+        assert_eq!(response.matches("# EOF").count(), 1, "{response}");
     }
 
     /// The default: on a kernel without IPv6 as on one with it.

@@ -115,7 +115,7 @@ impl<T: Keyed + PartialEq> Collection<T> {
     }
 
     /// All, by key.
-    pub fn iter(&self) -> impl Iterator<Item = &T> {
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &T> {
         self.items.values()
     }
 
@@ -442,6 +442,37 @@ impl Slice {
             family,
             nodes,
         })
+    }
+}
+
+/// Which EndpointSlices are watched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SliceSelection {
+    /// Those of these Services.
+    Of(BTreeSet<ServiceName>),
+    /// All of the cluster.
+    All,
+}
+
+impl Default for SliceSelection {
+    /// None.
+    fn default() -> Self {
+        Self::Of(BTreeSet::new())
+    }
+}
+
+impl SliceSelection {
+    /// Returns whether those of a Service are among them.
+    pub fn contains(&self, service: &ServiceName) -> bool {
+        match self {
+            Self::Of(services) => services.contains(service),
+            Self::All => true,
+        }
+    }
+
+    /// Returns whether there is nothing to watch.
+    pub fn is_empty(&self) -> bool {
+        matches!(self, Self::Of(services) if services.is_empty())
     }
 }
 

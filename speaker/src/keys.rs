@@ -119,7 +119,11 @@ pub async fn watch(client: Client, namespace: String, inputs: mpsc::Sender<Input
     };
     let Some(cluster_uid) = cluster_uid::read(client.clone(), tell).await else { return };
     // By name: the speaker may read this Secret and no other.
-    let selection = Selection { labels: None, fields: Some(format!("metadata.name={SECRET_CLUSTER_KEY}")) };
+    let selection = Selection {
+        fields: Some(format!("metadata.name={SECRET_CLUSTER_KEY}")),
+        unproven: true,
+        ..Selection::default()
+    };
     let mut reader = Reader::new(cluster_uid);
     let translate = |step| reader.take(step).map(Input::Keys).into_iter().collect();
     follow("Secret", Api::namespaced(client, &namespace), selection, translate, inputs).await;

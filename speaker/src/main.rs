@@ -9,7 +9,9 @@ async fn main() -> anyhow::Result<()> {
     match Cli::parse() {
         Cli::Run(args) => {
             let log = args.log.start()?;
-            Ok(args.run.run(log).await?)
+            let ran = args.run.run(log).await;
+            herald_observe::log::flush();
+            Ok(ran?)
         }
         Cli::Check(args) => Ok(writeln!(std::io::stdout(), "{}", args.run().await?)?),
         Cli::Inspect(args) => Ok(std::io::stdout().write_all(args.run().await?.as_bytes())?),

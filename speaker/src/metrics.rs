@@ -9,7 +9,11 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use herald_segment::{Counters, Event, claim::Reason, snapshot::Totals};
+use herald_segment::{
+    Counters, Event,
+    claim::Reason,
+    snapshot::{KeyUse, Totals},
+};
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
@@ -50,6 +54,17 @@ struct Of {
     family: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfFile {
+    file: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfKey {
+    interface: String,
+    key: String,
+}
+
 /// One segment, as it is now.
 #[derive(Clone, Debug)]
 pub struct Reading {
@@ -59,6 +74,8 @@ pub struct Reading {
     pub totals: Totals,
     /// Frames.
     pub counters: Counters,
+    /// The keys that are accepted.
+    pub keys: Vec<KeyUse>,
 }
 
 /// All that is counted.
@@ -74,6 +91,10 @@ pub struct Metrics {
     conflicts: Family<Held, Counter>,
     takeovers: Family<For, Counter>,
     takeover_duration: Histogram,
+    state_saved: Family<OfFile, Gauge>,
+    signs: Family<OfKey, Gauge>,
+    peers_signing: Family<OfKey, Gauge>,
+    peers_accepting: Family<OfKey, Gauge>,
     answers: Family<Of, Counter>,
     announcements: Family<Of, Counter>,
     /// The interfaces of the last readings.
@@ -94,6 +115,10 @@ impl Metrics {
             conflicts: Family::default(),
             takeovers: Family::default(),
             takeover_duration: Histogram::new(TAKEOVER_BUCKETS),
+            state_saved: Family::default(),
+            signs: Family::default(),
+            peers_signing: Family::default(),
+            peers_accepting: Family::default(),
             answers: Family::default(),
             announcements: Family::default(),
             interfaces: BTreeSet::new(),
@@ -122,6 +147,22 @@ impl Metrics {
              speaker that is not heard",
             Unit::Seconds,
             metrics.takeover_duration.clone(),
+        );
+        registry.register(
+            "state_saved",
+            "1 if a restart would go on from what the file holds, 0 if it is not written",
+            metrics.state_saved.clone(),
+        );
+        registry.register("key_signs", "1 for a key it signs with, 0 for one it accepts only", metrics.signs.clone());
+        registry.register(
+            "key_peers_signing",
+            "Peers that are heard and signed their last frame with the key",
+            metrics.peers_signing.clone(),
+        );
+        registry.register(
+            "key_peers_accepting",
+            "Peers that are heard and accept the key",
+            metrics.peers_accepting.clone(),
         );
         registry.register("answers", "ARP requests and Neighbour Solicitations answered", metrics.answers.clone());
         registry.register(
@@ -155,6 +196,11 @@ impl Metrics {
         }
     }
 
+    /// Whether a file of the state is as new as it should be.
+    pub fn state(&self, file: &'static str, saved: bool) {
+        self.state_saved.get_or_create(&OfFile { file }).set(i64::from(saved));
+    }
+
     fn conflict(&self, interface: &str, by: &'static str) {
         self.conflicts.get_or_create(&Held { interface: interface.to_owned(), by }).inc();
     }
@@ -176,7 +222,19 @@ impl Metrics {
             self.forget(gone);
         }
         self.interfaces = now;
-        for Reading { interface, totals, counters } in readings {
+        // Keys come and go, and are few.
+        for family in [&self.signs, &self.peers_signing, &self.peers_accepting] {
+            family.clear();
+        }
+        for Reading { interface, totals, counters, keys } in readings {
+            for KeyUse { id, signs, peers_signing, peers_accepting } in keys {
+                let label = OfKey { interface: interface.clone(), key: id.clone() };
+                self.signs.get_or_create(&label).set(i64::from(*signs));
+                for (family, peers) in [(&self.peers_signing, peers_signing), (&self.peers_accepting, peers_accepting)]
+                {
+                    family.get_or_create(&label).set(i64::try_from(*peers).unwrap_or(i64::MAX));
+                }
+            }
             let label = OnInterface { interface: interface.clone() };
             for (gauge, value) in
                 [(&self.peers, totals.peers), (&self.owned, totals.owned), (&self.covered, totals.covered)]
@@ -278,6 +336,7 @@ mod tests {
             interface: interface.to_owned(),
             totals: Totals { peers, owned: 12, covered: 3 },
             counters: Counters { forged, hellos_sent: 40, hellos_accepted: 80, ..Counters::default() },
+            keys: vec![],
         }
     }
 
@@ -321,6 +380,23 @@ mod tests {
         assert_eq!(value(&metrics, "herald_speaker_hellos_received_total{interface=\"eth0\"}"), Some(80.0));
         let forged = "herald_speaker_frames_dropped_total{interface=\"eth0\",reason=\"forged\"}";
         assert_eq!(value(&metrics, forged), Some(6.0));
+    }
+
+    #[test]
+    fn keys_are_told_for_as_long_as_they_are_accepted() {
+        let mut metrics = Metrics::new("1");
+        let key =
+            |id: &str, signs, peers_signing| KeyUse { id: id.to_owned(), signs, peers_signing, peers_accepting: 2 };
+        metrics.read(&[Reading { keys: vec![key("aa", false, 1), key("bb", true, 1)], ..reading("eth0", 2, 0) }]);
+        let of = |metrics: &Metrics, name: &str, id: &str| {
+            value(metrics, &format!("herald_speaker_key_{name}{{interface=\"eth0\",key=\"{id}\"}}"))
+        };
+        assert_eq!((of(&metrics, "signs", "aa"), of(&metrics, "signs", "bb")), (Some(0.0), Some(1.0)));
+        assert_eq!(of(&metrics, "peers_signing", "aa"), Some(1.0));
+        assert_eq!(of(&metrics, "peers_accepting", "bb"), Some(2.0));
+        metrics.read(&[Reading { keys: vec![key("bb", true, 2)], ..reading("eth0", 2, 0) }]);
+        assert_eq!(of(&metrics, "peers_signing", "aa"), None);
+        assert_eq!(of(&metrics, "peers_signing", "bb"), Some(2.0));
     }
 
     #[test]

@@ -40,6 +40,9 @@ const SETTLE: Duration = Duration::from_millis(20);
 /// (net.ipv4.neigh.default.gc_stale_time).
 const NEIGHBOURS_INTERVAL: Duration = Duration::from_secs(30);
 
+/// The kernel's settings of each interface.
+const CONF: &str = "/proc/sys/net/ipv4/conf";
+
 /// Why the interfaces are unknown.
 #[derive(Debug, thiserror::Error)]
 pub enum NetlinkError {
@@ -175,7 +178,8 @@ async fn next_change<A>(
 async fn interfaces(handle: &Handle, defaults: &Defaults) -> Result<Interfaces, NetlinkError> {
     let links = links(handle, defaults).await?;
     let segments = interfaces::usable(&links);
-    let kernel = read_settings(Path::new("/proc/sys/net/ipv4/conf"), &links);
+    let kube_ipvs0 = links.iter().any(|link| link.name == "kube-ipvs0");
+    let kernel = KernelSettings { kube_ipvs0, interfaces: read_settings(Path::new(CONF), &segments) };
     Ok(Interfaces { warnings: warnings(&segments, &kernel), segments })
 }
 
@@ -232,9 +236,9 @@ async fn neighbours(
     Ok(neighbours::choose(entries.filter_map(neighbours::read), segment.segment.mac, is_gateway).into())
 }
 
-/// Reads what bears on announcing. A file that cannot be read counts as 0, the kernel's default: warnings are not
-/// worth failing for.
-fn read_settings(conf: &Path, links: &[Link]) -> KernelSettings {
+/// Reads what bears on announcing, of the segments and of "all": each pod has a link as well, and links change with the
+/// pods. A file that cannot be read counts as 0, the kernel's default: warnings are not worth failing for.
+fn read_settings(conf: &Path, segments: &[LocalSegment]) -> BTreeMap<String, InterfaceSettings> {
     let read = |name: &str, setting: &str| {
         let path: PathBuf = [conf, Path::new(name), Path::new(setting)].iter().collect();
         let text = std::fs::read_to_string(&path).unwrap_or_else(|error| {
@@ -243,11 +247,29 @@ fn read_settings(conf: &Path, links: &[Link]) -> KernelSettings {
         });
         text.trim().parse().unwrap_or(0)
     };
-    let names = links.iter().map(|link| link.name.as_str()).chain(["all"]);
+    let names = segments.iter().map(|local| local.segment.interface.as_str()).chain(["all"]);
     let settings =
         |name: &str| InterfaceSettings { arp_ignore: read(name, "arp_ignore"), rp_filter: read(name, "rp_filter") };
-    KernelSettings {
-        kube_ipvs0: links.iter().any(|link| link.name == "kube-ipvs0"),
-        interfaces: names.map(|name| (name.to_owned(), settings(name))).collect(),
+    names.map(|name| (name.to_owned(), settings(name))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::{interfaces::tests::local, rank::tests::segment};
+
+    #[test]
+    fn settings_are_read_of_segments_and_of_no_pod() {
+        let conf = tempfile::tempdir().unwrap();
+        for (name, value) in [("all", "0\n"), ("eth0", "1\n"), ("veth7", "2\n")] {
+            fs::create_dir(conf.path().join(name)).unwrap();
+            fs::write(conf.path().join(name).join("arp_ignore"), value).unwrap();
+        }
+        let settings = read_settings(conf.path(), &[local(2, segment("eth0", 1, "192.0.2.0/24"))]);
+        let read: Vec<_> = settings.iter().map(|(name, settings)| (name.as_str(), settings.arp_ignore)).collect();
+        assert_eq!(read, [("all", 0), ("eth0", 1)]);
+        assert_eq!(settings["eth0"].rp_filter, 0, "a file that is not there");
     }
 }

@@ -24,6 +24,9 @@
 //! All candidates are on one segment: nodes on others, which could announce the address to other hosts by way of their
 //! default route, may not while the first in the order can.
 
+mod change;
+mod rendezvous;
+
 use std::{cmp::Reverse, collections::BTreeMap};
 
 use herald_crds::{
@@ -32,12 +35,15 @@ use herald_crds::{
     virtual_ip::AdvertisementRule,
 };
 use herald_segment::view::Class;
-use sha2::{Digest, Sha256};
 
 use crate::{
     cluster::{Collection, Endpoint, Exclusion, Node, Slice, Speaker, Vip},
     interfaces::{self, Segment},
 };
+pub use change::{NodeChange, Side};
+pub use rendezvous::Scores;
+#[cfg(test)]
+pub(crate) use rendezvous::tests::hashes;
 
 /// A node that may announce an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,13 +128,13 @@ impl Ranking<'_> {
     }
 }
 
-/// Orders the nodes for an address.
-pub fn rank<'a>(vip: &'a Vip, view: View<'a>) -> Ranking<'a> {
+/// Orders the nodes for an address. `scores` holds what was computed before, and changes nothing about the order.
+pub fn rank<'a>(vip: &'a Vip, view: View<'a>, scores: &mut Scores) -> Ranking<'a> {
     let mut ranking = Ranking::default();
     let mut able = Vec::new();
     let has_subnet = is_in_a_subnet(vip, view);
     for node in view.nodes.iter() {
-        match ability(vip, node, view, has_subnet) {
+        match ability(vip, node, view.speakers.get(&node.name), view, has_subnet) {
             Ok(ability) => able.push((node, ability)),
             Err(refusal) => {
                 ranking.refused.insert(&node.name, refusal);
@@ -151,7 +157,7 @@ pub fn rank<'a>(vip: &'a Vip, view: View<'a>) -> Ranking<'a> {
         let class = if frozen { Class(0) } else { class(ability.endpoint, node.ready, heavier) };
         let incumbent = vip.status.node.as_ref() == Some(&node.name);
         let home = vip.home_node.as_ref() == Some(&node.name);
-        let tie = (rendezvous(vip, &node.name), &node.name);
+        let tie = (scores.score(vip, &node.name), &node.name);
         let place = (class, Reverse((incumbent, ability.weight, home, tie)));
         candidates.push((place, Candidate { node, segment: ability.segment, class }));
     }
@@ -179,8 +185,11 @@ fn class(endpoint: Endpoint, ready: bool, heavier: usize) -> Class {
 /// Does the address lie in the subnet of some node? Then a node outside it, which could only announce to the wrong
 /// segment by way of its default route, may not, unless a rule names its interface.
 fn is_in_a_subnet(vip: &Vip, view: View<'_>) -> bool {
-    let on_link = |speaker: &Speaker| speaker.segments.iter().any(|s| s.longest_match(vip.address).is_some());
-    view.speakers.iter().any(on_link)
+    view.speakers.iter().any(|speaker| has_on_link(speaker, vip))
+}
+
+fn has_on_link(speaker: &Speaker, vip: &Vip) -> bool {
+    speaker.segments.iter().any(|segment| segment.longest_match(vip.address).is_some())
 }
 
 /// The segment of a node, given its own, on which an address lies, whether or not the node may announce it: where it
@@ -222,14 +231,20 @@ struct Ability<'a> {
 }
 
 /// All conditions but the endpoint, which is judged in the light of the other nodes.
-fn ability<'a>(vip: &Vip, node: &Node, view: View<'a>, has_subnet: bool) -> Result<Ability<'a>, Refusal> {
+fn ability<'a>(
+    vip: &Vip,
+    node: &Node,
+    speaker: Option<&'a Speaker>,
+    view: View<'a>,
+    has_subnet: bool,
+) -> Result<Ability<'a>, Refusal> {
     if let Some(exclusion) = node.excluded {
         return Err(Refusal::Excluded(exclusion));
     }
     if vip.rules.is_empty() {
         return Err(Refusal::NoAdvertisement);
     }
-    let speaker = view.speakers.get(&node.name).ok_or(Refusal::NoSpeaker)?;
+    let speaker = speaker.ok_or(Refusal::NoSpeaker)?;
     let (mut segment, mut weight) = (None, 0_i64);
     let mut refusal = Refusal::NotSelected;
     for rule in &vip.rules {
@@ -259,17 +274,6 @@ fn ability<'a>(vip: &Vip, node: &Node, view: View<'a>, has_subnet: bool) -> Resu
         services => view.slices.best(services, vip.address, &node.name),
     };
     Ok(Ability { segment: segment.ok_or(refusal)?, weight, endpoint })
-}
-
-/// Highest random weight (Thaler and Ravishankar 1998).
-fn rendezvous(vip: &Vip, node: &str) -> [u8; 32] {
-    // NUL cannot occur in any of the three, so no two inputs run together.
-    let mut hash = Sha256::new();
-    for part in [vip.address.to_string().as_str(), &vip.uid, node] {
-        hash.update(part);
-        hash.update([0]);
-    }
-    hash.finalize().into()
 }
 
 #[cfg(test)]

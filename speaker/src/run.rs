@@ -2,9 +2,9 @@
 //! done is done. One thread; the machine belongs to the one loop here.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
@@ -19,7 +19,6 @@ use herald_segment::timers::Timers;
 use jiff::Timestamp;
 use kube::Client;
 use tokio::{
-    signal::unix::{SignalKind, signal},
     sync::{mpsc, oneshot, watch as latest},
     task::JoinSet,
 };
@@ -27,19 +26,21 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     args::RunArgs,
-    cluster::{Change, ServiceName},
+    cluster::{Change, ServiceName, SliceSelection},
     events::{self, writer::Post},
-    frame_burst::FrameBurst,
     health::Asker,
-    inspect::{self, Report, SegmentReport, socket::Sources},
+    inspect::{Report, SegmentReport, socket},
     keys,
-    machine::{ApiFact, Config, Family, Input, Machine, Now, Output, Purpose, Restored},
+    machine::{ApiFact, Config, Family, Input, Machine, Now, Output, Purpose, Restored, SocketFailure},
     metrics::{Metrics, Reading},
     netlink,
     queue::Write,
     readiness::Health,
-    state::{Claims, StateDir, View},
-    tell, watch,
+    sources::{self, Deadlines, Sources, Step},
+    state::{Claims, Name, StateDir, View},
+    tell,
+    turn::Turn,
+    watch,
     wire::{Arrival, Body, SegmentError, Segments},
     writer,
 };
@@ -95,13 +96,11 @@ impl RunArgs {
         } = self;
         Segments::check_permission().map_err(RunError::PacketSocket)?;
         let client = client().await.map_err(|error| RunError::Client(Box::new(error)))?;
-        let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signal)?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signal)?;
-
-        let (inputs, mut facts) = mpsc::channel(INPUTS);
-        let (arrivals, mut frames) = mpsc::channel(ARRIVALS);
+        let (inputs, facts) = mpsc::channel(INPUTS);
+        let (arrivals, frames) = mpsc::channel(ARRIVALS);
         let (writes, to_write) = mpsc::unbounded_channel();
         let mut tasks = JoinSet::new();
+        let signals = sources::signals(&mut tasks).map_err(RunError::Signal)?;
         watch::start(&mut tasks, &client, &node_name, include_excluded_nodes, &inputs);
         let reading_keys = keys::watch(client.clone(), namespace, inputs.clone());
         tasks.spawn(async move {
@@ -126,13 +125,13 @@ impl RunArgs {
             posting.await;
             "the writer of events"
         });
-        let mut scrapes = serve_metrics(&mut tasks, metrics_listen, log).await;
-        let (mut inspections, mut probes) = serve_inspection(&mut tasks, &state_dir);
+        let scrapes = serve_metrics(&mut tasks, metrics_listen, log).await;
+        let (inspections, probes) = serve_inspection(&mut tasks, &state_dir);
         let state = StateDir::open(&state_dir);
         let restored = state.as_ref().map(restore).unwrap_or_default();
         let (claims, kept_claims) = latest::channel(Arc::new(Claims::new()));
         let (view, kept_view) = latest::channel(Arc::new(View::default()));
-        if let Some(state) = state {
+        if let Some(state) = state.clone() {
             tasks.spawn({
                 let state = state.clone();
                 async move {
@@ -161,62 +160,50 @@ impl RunArgs {
             slices: None,
             claims: Kept::new(claims, CLAIMS_SETTLE),
             view: Kept::new(view, VIEW_SETTLE),
+            state,
             metrics: Metrics::new(env!("CARGO_PKG_VERSION")),
             post,
             refused: BTreeSet::new(),
+            sockets: BTreeMap::new(),
             finished: false,
         };
         tracing::info!("started");
+        let mut sources =
+            Sources { frames, facts, scrapes, probes, inspections, signals, tasks, turn: Turn::default() };
         let mut stop_by = None;
         let mut heard_out = None;
-        let mut burst = FrameBurst::default();
         loop {
             speaker.work();
             if speaker.finished {
                 break;
             }
             let timeout = speaker.machine.poll_timeout();
-            tokio::select! {
-                // In this order: an answer is never late because facts pour in. Nor is anything else because frames do.
-                biased;
-                Some(arrival) = frames.recv(), if burst.goes_on() => {
-                    burst.took_one();
-                    speaker.receive(&arrival);
-                    continue;
+            let deadlines =
+                Deadlines { timers: timeout, claims: speaker.claims.due, view: speaker.view.due, stop: stop_by };
+            match sources.next(speaker.start, deadlines).await {
+                Step::Frame(arrival) => speaker.receive(&arrival),
+                // After a pause, timers are due and frames lie in the sockets: what came before a timer comes first, or
+                // this node claims what another has just claimed. To yield lets the runtime look at the sockets and
+                // their tasks read them; then the loop takes in what they have read.
+                Step::Timers if heard_out != timeout => {
+                    heard_out = timeout;
+                    tokio::task::yield_now().await;
                 }
-                () = sleep_until(speaker.start, timeout) => {
-                    // After a pause, timers are due and frames lie in the sockets: what came before a timer comes first,
-                    // or this node claims what another has just claimed. To yield lets the runtime look at the sockets
-                    // and their tasks read them; then the loop takes in what they have read.
-                    if heard_out == timeout {
-                        speaker.machine.handle_timeout(speaker.now());
-                    } else {
-                        heard_out = timeout;
-                        tokio::task::yield_now().await;
-                    }
-                }
-                Some(fact) = facts.recv() => speaker.machine.handle(speaker.now(), fact),
-                Some(reply) = scrapes.recv() => speaker.reply_metrics(reply),
-                Some(reply) = probes.recv() => {
-                    // The kubelet may have given up.
-                    drop(reply.send(speaker.machine.health(speaker.start.elapsed())));
-                }
-                Some(reply) = inspections.recv() => speaker.reply_report(reply),
-                () = sleep_until(speaker.start, speaker.claims.due) => speaker.keep_claims(),
-                () = sleep_until(speaker.start, speaker.view.due) => speaker.keep_view(),
-                _ = terminate.recv(), if stop_by.is_none() => stop_by = Some(speaker.terminate()),
-                _ = interrupt.recv(), if stop_by.is_none() => stop_by = Some(speaker.terminate()),
-                () = sleep_until(speaker.start, stop_by) => {
+                Step::Timers => speaker.machine.handle_timeout(speaker.now()),
+                Step::Fact(fact) => speaker.machine.handle(speaker.now(), fact),
+                Step::Scrape(reply) => speaker.reply_metrics(reply),
+                // The kubelet may have given up.
+                Step::Probe(reply) => drop(reply.send(speaker.machine.health(speaker.start.elapsed()))),
+                Step::Inspection(reply) => speaker.reply_report(reply),
+                Step::KeepClaims => speaker.keep_claims(),
+                Step::KeepView => speaker.keep_view(),
+                Step::Signal => stop_by = stop_by.or_else(|| Some(speaker.terminate())),
+                Step::StopNow => {
                     tracing::warn!(after = ?STOP_WITHIN, "not all segments have stopped in time");
                     break;
                 }
-                Some(ended) = tasks.join_next() => {
-                    return Err(RunError::Ended(ended.map_or_else(|error| error.to_string(), str::to_owned)));
-                }
-                // Nothing else was ready at the end of a burst.
-                () = std::future::ready(()), if !burst.goes_on() => {}
+                Step::Ended(part) => return Err(RunError::Ended(part)),
             }
-            burst.end();
         }
         speaker.keep_claims();
         tracing::info!("stopped; the status of addresses stays as it is");
@@ -246,10 +233,10 @@ async fn serve_metrics(tasks: &mut JoinSet<&'static str>, listen: Listen, log: L
 fn serve_inspection(tasks: &mut JoinSet<&'static str>, state_dir: &Path) -> (Asked<Report>, Asked<Health>) {
     let (report, asked_for_report) = ask::channel();
     let (health, asked_for_health) = ask::channel();
-    match inspect::socket::listen(state_dir) {
+    match socket::listen(state_dir) {
         Ok(listener) => {
             tasks.spawn(async move {
-                inspect::socket::serve(listener, Sources { report, health }).await;
+                socket::serve(listener, socket::Sources { report, health }).await;
                 "the inspection socket"
             });
         }
@@ -272,13 +259,6 @@ fn restore(state: &StateDir) -> Restored {
         same_boot: claims.as_ref().is_some_and(|claims| claims.same_boot),
         claims: claims.map(|claims| claims.content).unwrap_or_default(),
         view: state.view().map(|view| view.content),
-    }
-}
-
-async fn sleep_until(start: Instant, at: Option<Duration>) {
-    match at {
-        Some(at) => tokio::time::sleep(at.saturating_sub(start.elapsed())).await,
-        None => std::future::pending().await,
     }
 }
 
@@ -318,10 +298,14 @@ struct Running {
     slices: Option<AbortOnDropHandle<()>>,
     claims: Kept<Arc<Claims>>,
     view: Kept<Arc<View>>,
+    /// Where both are kept.
+    state: Option<StateDir>,
     metrics: Metrics,
     post: Post,
     /// What was said of frames that could not be sent: segment and error.
     refused: BTreeSet<(u32, String)>,
+    /// What the kernel refuses to the sockets of segments, as it was said last.
+    sockets: BTreeMap<u32, SocketFailure>,
     finished: bool,
 }
 
@@ -347,9 +331,14 @@ impl Running {
                 interface: interface.to_owned(),
                 totals: segment.totals(),
                 counters: segment.counters(),
+                keys: segment.key_uses(),
             })
             .collect();
         self.metrics.read(&readings);
+        for name in Name::ALL {
+            let saved = self.state.as_ref().is_some_and(|state| !state.is_failing(name));
+            self.metrics.state(name.file(), saved);
+        }
         match self.metrics.encode() {
             // It has nothing to wait for: until it has listed, it guards what it kept. Who asked may have gone.
             Ok(metrics) => drop(reply.send(Telling { metrics, readiness: Readiness::Ready })),
@@ -396,11 +385,7 @@ impl Running {
         while let Some(output) = self.machine.poll_output() {
             match output {
                 Output::Segments(indices) => self.open(&indices),
-                Output::Listen { segment, addresses } => {
-                    if let Err(error) = self.segments.listen(segment, &addresses) {
-                        tracing::error!(%error, addresses = addresses.len(), "solicitations are not heard");
-                    }
-                }
+                Output::Listen { segment, addresses } => self.listen(segment, &addresses),
                 Output::Hello { segment, from, bytes } => {
                     if let Err(error) = self.segments.hello(segment, from, &bytes) {
                         self.note_refused(segment, &error);
@@ -417,7 +402,7 @@ impl Running {
                 }
                 Output::WriteVip(write) => self.write(Write::Vip(write)),
                 Output::WriteSpeaker(write) => self.write(Write::Speaker(write)),
-                Output::WatchSlices(services) => self.watch_slices(services),
+                Output::WatchSlices(selection) => self.watch_slices(selection),
                 Output::AskProxy { address, service, target } => self.ask_proxy(address, service, target),
                 Output::ClaimsChanged => self.claims.changed(self.start.elapsed()),
                 Output::ViewChanged => self.view.changed(self.start.elapsed()),
@@ -443,11 +428,40 @@ impl Running {
     fn open(&mut self, indices: &BTreeSet<u32>) {
         self.segments.retain(|segment| indices.contains(&segment));
         self.refused.retain(|(segment, _)| indices.contains(segment));
+        self.sockets.retain(|segment, _| indices.contains(segment));
         for segment in indices {
             if let Err(error) = self.segments.open(*segment) {
-                tracing::error!(%error, "a segment is neither heard nor spoken to");
+                self.sockets_fail(*segment, SocketFailure::Open(error.to_string()));
             }
         }
+    }
+
+    /// A segment that is not open is listened to once it is.
+    fn listen(&mut self, segment: u32, addresses: &BTreeSet<IpAddr>) {
+        if !self.segments.is_open(segment) {
+            return;
+        }
+        match self.segments.listen(segment, addresses) {
+            Err(error) => self.sockets_fail(segment, SocketFailure::Listen(error.to_string())),
+            Ok(()) => {
+                if self.sockets.remove(&segment).is_some() {
+                    tracing::info!(segment, "the kernel refuses nothing any more");
+                    self.machine.handle(self.now(), Input::Sockets(segment, Ok(())));
+                }
+            }
+        }
+    }
+
+    /// Says it once; the machine has it tried again.
+    fn sockets_fail(&mut self, segment: u32, failure: SocketFailure) {
+        if self.sockets.get(&segment) != Some(&failure) {
+            match &failure {
+                SocketFailure::Open(error) => tracing::error!(error, "a segment is neither heard nor spoken to"),
+                SocketFailure::Listen(error) => tracing::error!(error, "not every question for an address is heard"),
+            }
+            self.sockets.insert(segment, failure.clone());
+        }
+        self.machine.handle(self.now(), Input::Sockets(segment, Err(failure)));
     }
 
     fn write(&self, write: Write) {
@@ -458,7 +472,7 @@ impl Running {
     }
 
     /// Ends by itself, within the time the machine waits.
-    fn ask_proxy(&self, address: std::net::IpAddr, service: ServiceName, target: SocketAddr) {
+    fn ask_proxy(&self, address: IpAddr, service: ServiceName, target: SocketAddr) {
         let (inputs, asker) = (self.inputs.clone(), self.asker.clone());
         tokio::spawn(async move {
             if asker.synced(target, &service).await && inputs.send(Input::ProxySynced(address)).await.is_err() {
@@ -468,16 +482,16 @@ impl Running {
     }
 
     /// Replaces the watch on EndpointSlices.
-    fn watch_slices(&mut self, services: BTreeSet<ServiceName>) {
+    fn watch_slices(&mut self, selection: SliceSelection) {
         self.slices = None;
-        if services.is_empty() {
+        if selection.is_empty() {
             let now = self.now();
             let none =
-                [ApiFact::Slice(Change::Listing), ApiFact::Slice(Change::Listed), ApiFact::SlicesCover(services)];
+                [ApiFact::Slice(Change::Listing), ApiFact::Slice(Change::Listed), ApiFact::SlicesCover(selection)];
             none.into_iter().for_each(|fact| self.machine.handle(now, Input::Api(fact)));
             return;
         }
-        let watching = tokio::spawn(watch::slices(self.client.clone(), services, self.inputs.clone()));
+        let watching = tokio::spawn(watch::slices(self.client.clone(), selection, self.inputs.clone()));
         self.slices = Some(AbortOnDropHandle::new(watching));
     }
 }

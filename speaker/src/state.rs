@@ -19,10 +19,13 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, OpenOptions},
-    io::{self, Write},
+    io::{self, BufWriter, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -104,13 +107,19 @@ enum StateError {
 
 /// The files of one directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Name {
+pub enum Name {
+    /// The claims.
     Claims,
+    /// The view.
     View,
 }
 
 impl Name {
-    fn file(self) -> &'static str {
+    /// Both of them.
+    pub const ALL: [Self; 2] = [Self::Claims, Self::View];
+
+    /// Its name in the directory.
+    pub fn file(self) -> &'static str {
         match self {
             Self::Claims => "claims.json",
             Self::View => "view.json",
@@ -124,6 +133,8 @@ pub struct StateDir {
     path: PathBuf,
     /// Empty where it is unknown, which is never the same boot.
     boot: String,
+    /// Which files are not as new as they should be, in the order of [`Name`].
+    failing: Arc<[AtomicBool; 2]>,
 }
 
 impl StateDir {
@@ -137,7 +148,26 @@ impl StateDir {
             tracing::warn!(%error, path = BOOT_ID, "the machine's boot is unknown: it counts as booted anew");
             String::new()
         });
-        Some(Self { path: path.to_owned(), boot: boot.trim().to_owned() })
+        Some(Self { path: path.to_owned(), boot: boot.trim().to_owned(), failing: Arc::default() })
+    }
+
+    /// Returns whether the last write of a file has failed, so that a restart would not know what has changed since.
+    pub fn is_failing(&self, name: Name) -> bool {
+        let [claims, view] = self.failing.as_ref();
+        match name {
+            Name::Claims => claims,
+            Name::View => view,
+        }
+        .load(Ordering::Relaxed)
+    }
+
+    fn set_failing(&self, name: Name, failing: bool) {
+        let [claims, view] = self.failing.as_ref();
+        match name {
+            Name::Claims => claims,
+            Name::View => view,
+        }
+        .store(failing, Ordering::Relaxed);
     }
 
     /// The claims of the run before this one.
@@ -175,7 +205,6 @@ impl StateDir {
     }
 
     fn write<T: Serialize>(&self, name: Name, content: &T) -> Result<(), StateError> {
-        let bytes = serde_json::to_vec(&File { format: FORMAT, boot: self.boot.clone(), content })?;
         let path = self.path.join(name.file());
         let new = path.with_extension("new");
         // Of a run that was killed here, perhaps with another mode.
@@ -183,9 +212,22 @@ impl StateDir {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
             _ => {}
         }
-        OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?.write_all(&bytes)?;
-        fs::rename(&new, &path)?;
-        Ok(())
+        let written = self.write_new(&new, content).and_then(|()| Ok(fs::rename(&new, &path)?));
+        if written.is_err() {
+            // What is there of it would keep the room that the other file needs.
+            match fs::remove_file(&new) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+                _ => {}
+            }
+        }
+        written
+    }
+
+    fn write_new<T: Serialize>(&self, new: &Path, content: &T) -> Result<(), StateError> {
+        // Piece by piece: the text of 10,000 addresses is 13 MB.
+        let mut file = BufWriter::new(OpenOptions::new().write(true).create_new(true).mode(0o600).open(new)?);
+        serde_json::to_writer(&mut file, &File { format: FORMAT, boot: self.boot.clone(), content })?;
+        Ok(file.flush()?)
     }
 
     /// Writes at once, and then at most once in `period`: the newest value, and always the last.
@@ -207,6 +249,7 @@ impl StateDir {
                 Ok(Err(error)) => Some(error.to_string()),
                 Err(error) => Some(error.to_string()),
             };
+            self.set_failing(name, error.is_some());
             match error {
                 Some(error) if complaint.is_new(&error) => {
                     tracing::warn!(file = name.file(), error, "the state is not written: a restart would not know it");

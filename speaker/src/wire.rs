@@ -118,6 +118,11 @@ impl Segments {
         self.open.retain(|segment, _| segments(*segment));
     }
 
+    /// Returns whether a segment is open.
+    pub fn is_open(&self, segment: u32) -> bool {
+        self.open.contains_key(&segment)
+    }
+
     /// Opens a segment, if it is not open: from now on frames of the protocol arrive, and answers to this host, which
     /// are signs of life; no solicitations before [`Segments::listen`].
     ///

@@ -54,6 +54,8 @@ pub(crate) struct Rest {
     pub(crate) kernel: KernelWatch,
     /// What others say about it.
     pub(crate) reports: Reports,
+    /// What its last frame was signed with; noted while there are several keys to choose from.
+    pub(crate) signed_with: Option<KeyId>,
 }
 
 /// That there is something to say about a peer.
@@ -128,6 +130,7 @@ impl Peer {
             old_runs: VecDeque::new(),
             kernel: KernelWatch::default(),
             reports: Reports::default(),
+            signed_with: None,
         };
         Self {
             run: None,

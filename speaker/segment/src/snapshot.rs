@@ -36,10 +36,26 @@ pub struct Snapshot {
     pub interval_ms: u64,
     /// The numbers.
     pub totals: Totals,
+    /// The keys it accepts, oldest first.
+    pub keys: Vec<KeyUse>,
     /// The other nodes, by name.
     pub peers: Vec<Peer>,
     /// The addresses that anybody claims or that the API has, in ascending order.
     pub addresses: Vec<Address>,
+}
+
+/// A key and who uses it. Its id is no secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KeyUse {
+    /// Its id, in hexadecimal.
+    pub id: String,
+    /// Whether this node signs with it. While it hears nobody, it signs with each of its keys in turn.
+    pub signs: bool,
+    /// How many peers that are heard signed their last frame with it.
+    pub peers_signing: usize,
+    /// How many peers that are heard accept it.
+    pub peers_accepting: usize,
 }
 
 /// A segment in numbers.
@@ -112,6 +128,8 @@ pub struct Peer {
     pub kernel: Option<KernelState>,
     /// Who answers for it, by this node's account; empty while nobody needs to.
     pub covered_by: Vec<String>,
+    /// The id of the key its last frame was signed with, in hexadecimal; absent if it is not heard.
+    pub signs_with: Option<String>,
 }
 
 /// An address.

@@ -1,6 +1,6 @@
 //! A report as tables. Pure.
 
-use herald_segment::snapshot::{Address, KernelState, Peer, SpeakerState, Waiting};
+use herald_segment::snapshot::{Address, KernelState, KeyUse, Peer, SpeakerState, Waiting};
 
 use super::{Report, SegmentReport};
 
@@ -41,8 +41,9 @@ fn render_segment(segment: &SegmentReport) -> String {
         count(totals.owned, "address"),
         totals.covered,
     );
+    text += &columns(&["KEY", "SIGNS", "PEERS SIGNING", "PEERS ACCEPTING"], snapshot.keys.iter().map(key_row));
     if !snapshot.peers.is_empty() {
-        let header = ["PEER", "STATE", "HEARD", "INCARNATION", "MAC", "CLAIMS", "KERNEL", "COVERED BY"];
+        let header = ["PEER", "STATE", "HEARD", "INCARNATION", "MAC", "CLAIMS", "KERNEL", "COVERED BY", "SIGNS WITH"];
         text += &columns(&header, snapshot.peers.iter().map(peer_row));
     }
     if !snapshot.addresses.is_empty() {
@@ -50,6 +51,12 @@ fn render_segment(segment: &SegmentReport) -> String {
         text += &columns(&header, snapshot.addresses.iter().map(address_row));
     }
     text
+}
+
+fn key_row(key: &KeyUse) -> Vec<String> {
+    let KeyUse { id, signs, peers_signing, peers_accepting } = key;
+    let signs = if *signs { "yes" } else { "no" };
+    vec![id.clone(), signs.to_owned(), peers_signing.to_string(), peers_accepting.to_string()]
 }
 
 fn peer_row(peer: &Peer) -> Vec<String> {
@@ -69,6 +76,7 @@ fn peer_row(peer: &Peer) -> Vec<String> {
         format!("{}{lacking}", peer.claims),
         kernel.to_owned(),
         if peer.covered_by.is_empty() { nothing() } else { peer.covered_by.join(",") },
+        peer.signs_with.clone().unwrap_or_else(nothing),
     ]
 }
 
@@ -180,7 +188,12 @@ mod tests {
             lacking: false,
             kernel: None,
             covered_by: Vec::new(),
+            signs_with: Some("00000000000000aa".to_owned()),
         }
+    }
+
+    fn key_use(id: &str, signs: bool, peers_signing: usize) -> KeyUse {
+        KeyUse { id: id.to_owned(), signs, peers_signing, peers_accepting: 1 }
     }
 
     fn report() -> Report {
@@ -208,6 +221,7 @@ mod tests {
         let silent = Peer {
             kernel: Some(KernelState::Answers),
             covered_by: vec!["node1".to_owned(), "node2".to_owned()],
+            signs_with: None,
             ..peer("node3", SpeakerState::Silent)
         };
         let snapshot = Snapshot {
@@ -220,6 +234,7 @@ mod tests {
             mac: "02:00:00:00:00:01".to_owned(),
             interval_ms: 100,
             totals: Totals { peers: 1, owned: 1, covered: 1 },
+            keys: vec![key_use("00000000000000aa", false, 1), key_use("00000000000000bb", true, 0)],
             peers: vec![peer("node2", SpeakerState::Active), silent],
             addresses: vec![owned, free],
         };
@@ -237,9 +252,12 @@ mod tests {
 node1: herald-speaker 0.1.0, up 1d1h
 
 eth0 (02:00:00:00:00:01): active, answers; a Hello every 100ms; 1 peer heard, 1 address owned, 1 covered
-PEER    STATE    HEARD   INCARNATION        MAC                 CLAIMS   KERNEL    COVERED BY
-node2   active   31ms    00000000000000ab   02:00:00:00:00:02   1        -         -
-node3   silent   31ms    00000000000000ab   02:00:00:00:00:02   1        answers   node1,node2
+KEY                SIGNS   PEERS SIGNING   PEERS ACCEPTING
+00000000000000aa   no      1               1
+00000000000000bb   yes     0               1
+PEER    STATE    HEARD   INCARNATION        MAC                 CLAIMS   KERNEL    COVERED BY    SIGNS WITH
+node2   active   31ms    00000000000000ab   02:00:00:00:00:02   1        -         -             00000000000000aa
+node3   silent   31ms    00000000000000ab   02:00:00:00:00:02   1        answers   node1,node2   -
 ADDRESS       OWNER   SINCE   EPOCH   REASON   ANSWER              NEXT    CANDIDATES           WAITS FOR
 192.0.2.1     node1   3m12s   2       Dead     02:00:00:00:00:01   node2   node1:0,node2:1,+5   -
 2001:db8::1   -       -       -       -        -                   node1   node1:0              02:00:5e:10:00:01, a host outside the cluster, to let it go

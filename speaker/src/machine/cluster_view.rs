@@ -9,12 +9,13 @@ use std::{
 use herald_crds::virtual_ip::ServiceReference;
 use herald_segment::node::NodeId;
 
-use super::types::ApiFact;
+use super::{slice_watch::SliceWatch, types::ApiFact};
 use crate::{
-    cluster::{Change, Collection, Keyed, Node, ServiceName, Slice, Speaker, Vip},
+    cluster::{Change, Collection, Keyed, Node, Slice, SliceSelection, Speaker, Vip},
     events::{Directory, NodeReference},
+    interfaces::Segment,
     keys::Keys,
-    rank,
+    rank::{self, NodeChange, Side},
     state::View,
 };
 
@@ -25,10 +26,7 @@ pub(super) struct ClusterView {
     pub nodes: Collection<Node>,
     pub speakers: Collection<Speaker>,
     pub slices: Collection<Slice>,
-    /// Services whose slices are completely known.
-    covered: BTreeSet<ServiceName>,
-    /// Services whose slices are asked for.
-    wanted: BTreeSet<ServiceName>,
+    slice_watch: SliceWatch,
     /// When each watch last made progress.
     progress: BTreeMap<Kind, Duration>,
 }
@@ -42,44 +40,56 @@ enum Kind {
     Slices,
 }
 
-/// The addresses a fact bears on.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Concerned {
-    All,
-    Only(Vec<IpAddr>),
+/// What follows from a fact.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Effects {
+    /// The addresses it bears on.
+    pub addresses: Vec<IpAddr>,
+    /// Whether the view has changed in anything that outlives a restart.
+    pub view: bool,
+    /// Whether nodes came or went, or this one is Ready no more or again: what statuses say may be different.
+    pub statuses: bool,
+    /// Whether the interfaces of other nodes have changed.
+    pub stations: bool,
+    /// Nodes that are gone.
+    pub gone: Vec<String>,
 }
 
-impl Concerned {
-    pub(super) const NONE: Self = Self::Only(Vec::new());
+/// The node that asks, with its segments by its own account.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Own<'a> {
+    pub node: &'a str,
+    pub segments: &'a [&'a Segment],
+}
 
-    fn all_if(all: bool) -> Self {
-        if all { Self::All } else { Self::NONE }
+impl Effects {
+    fn on(addresses: Vec<IpAddr>) -> Self {
+        Self { view: !addresses.is_empty(), addresses, ..Self::default() }
     }
 }
 
 impl ClusterView {
     /// As an earlier run left it.
     pub(super) fn restored(view: View) -> Self {
-        let wanted = view.covered.clone();
         Self {
+            slice_watch: SliceWatch::restored(view.vips.iter(), view.covered),
             vips: Collection::restored(view.vips),
             nodes: Collection::restored(view.nodes),
             speakers: Collection::restored(view.speakers),
             slices: Collection::restored(view.slices),
-            covered: view.covered,
-            wanted,
             progress: BTreeMap::new(),
         }
     }
 
     /// For a later run.
     pub(super) fn saved(&self, keys: Option<Keys>) -> View {
+        let covered = self.slice_watch.known();
         View {
             vips: self.vips.iter().cloned().collect(),
             nodes: self.nodes.iter().cloned().collect(),
             speakers: self.speakers.iter().cloned().collect(),
-            slices: self.slices.iter().cloned().collect(),
-            covered: self.covered.clone(),
+            slices: self.slices.iter().filter(|slice| covered.contains(&slice.service)).cloned().collect(),
+            covered,
             keys,
         }
     }
@@ -91,7 +101,7 @@ impl ClusterView {
 
     /// Are the endpoints that decide about an address known?
     pub(super) fn knows_endpoints_of(&self, vip: &Vip) -> bool {
-        vip.local_services().iter().all(|service| self.covered.contains(&service.into()))
+        vip.local_services().iter().all(|service| self.slice_watch.covers(&service.into()))
     }
 
     /// For the order of an address.
@@ -109,39 +119,78 @@ impl ClusterView {
         self.nodes.iter().find(|node| node.id == id).map(|node| node.name.as_str())
     }
 
-    /// Stores a fact of the API, and says which addresses it concerns.
-    pub(super) fn take_in(&mut self, now: Duration, input: ApiFact) -> Concerned {
+    /// Stores a fact of the API, and returns what follows from it.
+    pub(super) fn take_in(&mut self, now: Duration, input: ApiFact, own: Own<'_>) -> Effects {
         match input {
             ApiFact::Vip(change) => {
                 let changed = self.apply(now, Kind::Vips, change, |view| &mut view.vips);
-                Concerned::Only(changed.into_iter().map(|(address, _)| address).collect())
+                for (address, before) in &changed {
+                    self.slice_watch.vip_changed(before.as_ref(), self.vips.get(address));
+                }
+                Effects::on(changed.into_iter().map(|(address, _)| address).collect())
             }
             ApiFact::Node(change) => {
-                Concerned::all_if(!self.apply(now, Kind::Nodes, change, |view| &mut view.nodes).is_empty())
+                let changed = self.apply(now, Kind::Nodes, change, |view| &mut view.nodes);
+                self.nodes_changed(&changed, own)
             }
             ApiFact::Speaker(change) => {
                 let changed = self.apply(now, Kind::Speakers, change, |view| &mut view.speakers);
-                let mut held = BTreeSet::new();
-                for (node, before) in &changed {
-                    let (was, is) = (before.as_ref(), self.speakers.get(node));
-                    if is.map(|s| &s.segments) != was.map(|s| &s.segments) {
-                        return Concerned::All;
-                    }
-                    let of = |speaker: Option<&Speaker>| speaker.map(|s| s.held.clone()).unwrap_or_default();
-                    held.extend(&of(was) ^ &of(is));
-                }
-                Concerned::Only(held.into_iter().collect())
+                self.speakers_changed(&changed, own)
             }
             ApiFact::Slice(change) => {
                 let changed = self.apply(now, Kind::Slices, change, |view| &mut view.slices);
-                self.served_by(&changed.into_iter().map(|((service, _), _)| service).collect())
+                let served = changed.iter().flat_map(|((service, _), _)| self.slice_watch.served_by(service));
+                let addresses: BTreeSet<IpAddr> = served.collect();
+                Effects::on(addresses.into_iter().collect())
             }
-            ApiFact::SlicesCover(services) => {
-                let new = services.difference(&self.covered).cloned().collect();
-                self.covered = services;
-                self.served_by(&new)
+            ApiFact::SlicesCover(covered) => Effects::on(self.slice_watch.cover(covered).into_iter().collect()),
+        }
+    }
+
+    fn nodes_changed(&self, changed: &[(String, Option<Node>)], own: Own<'_>) -> Effects {
+        let mut effects = Effects { view: !changed.is_empty(), ..Effects::default() };
+        let mut changes = Vec::new();
+        for (name, before) in changed {
+            let (after, speaker) = (self.nodes.get(name), self.speakers.get(name));
+            let side = |node| Side { node, speaker };
+            changes.push((name.as_str(), NodeChange::new(side(before.as_ref()), side(after))));
+            let ready = |node: Option<&Node>| node.map(|node| node.ready);
+            let another = before.is_none() || after.is_none();
+            effects.statuses |= another || name == own.node && ready(before.as_ref()) != ready(after);
+            effects.gone.extend(after.is_none().then(|| name.clone()));
+        }
+        effects.addresses = self.concerned_by(&changes, own);
+        effects
+    }
+
+    fn speakers_changed(&self, changed: &[(String, Option<Speaker>)], own: Own<'_>) -> Effects {
+        let mut changes = Vec::new();
+        let mut concerned = BTreeSet::new();
+        for (name, before) in changed {
+            let (node, after) = (self.nodes.get(name), self.speakers.get(name));
+            let held_by = |speaker: Option<&Speaker>| speaker.map(|speaker| speaker.held.clone()).unwrap_or_default();
+            concerned.extend(&held_by(before.as_ref()) ^ &held_by(after));
+            if before.as_ref().map(|speaker| &speaker.segments) != after.map(|speaker| &speaker.segments) {
+                let side = |speaker| Side { node, speaker };
+                changes.push((name.as_str(), NodeChange::new(side(before.as_ref()), side(after))));
             }
         }
+        let moved = !changes.is_empty();
+        concerned.extend(self.concerned_by(&changes, own));
+        Effects { addresses: concerned.into_iter().collect(), view: moved, stations: moved, ..Effects::default() }
+    }
+
+    /// The addresses whose order may depend on one of these changes of nodes.
+    fn concerned_by(&self, changes: &[(&str, NodeChange<'_>)], own: Own<'_>) -> Vec<IpAddr> {
+        let changes: Vec<_> = changes.iter().filter(|(_, change)| !change.is_idle()).collect();
+        if changes.is_empty() || !self.is_listed() {
+            return Vec::new();
+        }
+        let view = self.view(None);
+        let bears = |vip: &&Vip| {
+            changes.iter().any(|(name, change)| change.bears_on(vip, view, (*name == own.node).then_some(own.segments)))
+        };
+        self.vips.iter().filter(bears).map(|vip| vip.address).collect()
     }
 
     fn apply<T: Keyed + PartialEq>(
@@ -157,44 +206,42 @@ impl ClusterView {
         of(self).apply(change)
     }
 
-    /// As of when every watch is known to be current.
+    /// As of when every watch is known to be current; `None` also while endpoints are asked for that decide about an
+    /// address.
     pub(super) fn current_as_of(&self) -> Option<Duration> {
+        if !self.slice_watch.covers_all() {
+            return None;
+        }
         let kinds = [Some(Kind::Vips), Some(Kind::Nodes), Some(Kind::Speakers)];
         // Without a Local address nobody watches slices.
-        let slices = (!self.wanted.is_empty()).then_some(Kind::Slices);
+        let slices = self.slice_watch.is_wanted().then_some(Kind::Slices);
         let kinds = kinds.into_iter().chain([slices]).flatten();
         kinds.map(|kind| self.progress.get(&kind).copied()).min().flatten()
     }
 
-    /// The addresses whose owner depends on endpoints of these Services.
-    fn served_by(&self, services: &BTreeSet<ServiceName>) -> Concerned {
-        if services.is_empty() {
-            return Concerned::NONE;
-        }
-        let depends = |vip: &&Vip| vip.local_services().iter().any(|service| services.contains(&service.into()));
-        Concerned::Only(self.vips.iter().filter(depends).map(|vip| vip.address).collect())
-    }
-
-    /// The Services whose EndpointSlices decide about an address, where they have changed.
-    pub(super) fn newly_wanted_slices(&mut self) -> Option<BTreeSet<ServiceName>> {
+    /// Returns which EndpointSlices are to be watched from now on, where that has changed.
+    pub(super) fn poll_slice_watch(&mut self, now: Duration) -> Option<SliceSelection> {
         if !self.vips.is_listed() {
             return None;
         }
-        let alive = self.vips.iter().filter(|vip| !vip.deleting);
-        let wanted: BTreeSet<_> = alive.flat_map(|vip| vip.local_services().iter().map(ServiceName::from)).collect();
-        if wanted == self.wanted {
-            return None;
+        self.slice_watch.schedule(now);
+        let was_empty = self.slice_watch.selection().is_empty();
+        let selection = self.slice_watch.poll(now)?;
+        if was_empty {
+            // Of a watch that was ended since.
+            self.progress.remove(&Kind::Slices);
         }
-        // What is no longer watched is no longer known.
-        self.covered.retain(|service| wanted.contains(service));
-        self.progress.remove(&Kind::Slices);
-        self.wanted.clone_from(&wanted);
-        Some(wanted)
+        Some(selection)
     }
 
-    /// The Services whose EndpointSlices are to be watched.
-    pub(super) fn wanted_slices(&self) -> &BTreeSet<ServiceName> {
-        &self.wanted
+    /// When [`ClusterView::poll_slice_watch`] has something to say.
+    pub(super) fn poll_timeout(&self) -> Option<Duration> {
+        self.slice_watch.poll_timeout()
+    }
+
+    /// The EndpointSlices that are watched.
+    pub(super) fn watched_slices(&self) -> &SliceSelection {
+        self.slice_watch.selection()
     }
 }
 
@@ -208,3 +255,6 @@ impl Directory for ClusterView {
         self.vips.get(&address).map(|vip| vip.services.clone()).unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     sync::Arc,
+    time::Duration,
 };
 
 use herald_segment::{
@@ -12,7 +13,11 @@ use herald_segment::{
     view::{self, Station},
 };
 
+use super::sockets::Sockets;
 use crate::{interfaces::LocalSegment, packet::Origin};
+
+/// Addresses that come and go are let through together, this long after the first: each time, all filters are made anew.
+const LISTEN_SETTLE: Duration = Duration::from_millis(20);
 
 /// A segment in use.
 #[derive(Debug)]
@@ -27,8 +32,12 @@ pub(super) struct Local {
     pub stations: Option<Arc<[Station]>>,
     /// What is answered here.
     pub answered: BTreeSet<IpAddr>,
-    /// Has what is of interest here changed since it was last let through?
-    pub relisten: bool,
+    /// What the kernel grants.
+    pub sockets: Sockets,
+    /// When what is of interest here is to be let through, if that has changed.
+    relisten_at: Option<Duration>,
+    /// What is of interest here since, and not let through yet.
+    unheard: BTreeSet<IpAddr>,
     /// The nodes that are heard, both ways.
     pub peers: BTreeMap<NodeId, NodeName>,
     /// Those that are known to be dead.
@@ -47,7 +56,9 @@ impl Local {
             told: BTreeMap::new(),
             stations: None,
             answered: BTreeSet::new(),
-            relisten: true,
+            sockets: Sockets::default(),
+            relisten_at: Some(Duration::ZERO),
+            unheard: BTreeSet::new(),
             peers: BTreeMap::new(),
             dead: BTreeSet::new(),
             covering: BTreeSet::new(),
@@ -64,8 +75,55 @@ impl Local {
         }
     }
 
+    /// Returns whether anything can be heard here.
+    pub(super) fn has_carrier(&self) -> bool {
+        self.interface.carrier && !self.sockets.are_closed()
+    }
+
+    /// The API has brought an address, which may be asked for before long.
+    pub(super) fn address_came(&mut self, now: Duration, address: IpAddr) {
+        self.unheard.insert(address);
+        self.relisten_at.get_or_insert(now + LISTEN_SETTLE);
+    }
+
+    /// An address is no longer of interest to the API's view.
+    pub(super) fn address_went(&mut self, now: Duration) {
+        self.relisten_at.get_or_insert(now + LISTEN_SETTLE);
+    }
+
+    /// An address is answered for, or no longer: whom an announcement reaches may ask at once.
+    pub(super) fn answers(&mut self, now: Duration, address: IpAddr, answered: bool) {
+        if answered {
+            self.answered.insert(address);
+        } else {
+            self.answered.remove(&address);
+        }
+        if answered && (self.unheard.contains(&address) || !self.told.contains_key(&address)) {
+            self.relisten_at = Some(now);
+        } else if !answered && !self.told.contains_key(&address) {
+            self.address_went(now);
+        }
+    }
+
+    /// All is to be let through again.
+    pub(super) fn relisten(&mut self, now: Duration) {
+        self.relisten_at = Some(now);
+    }
+
+    /// When [`Local::listen`] has something to say.
+    pub(super) fn relisten_at(&self) -> Option<Duration> {
+        self.relisten_at
+    }
+
+    /// Returns what is to be let through, if it is time for that.
+    pub(super) fn listen(&mut self, now: Duration) -> Option<BTreeSet<IpAddr>> {
+        self.relisten_at.take_if(|at| *at <= now)?;
+        self.unheard.clear();
+        Some(self.of_interest())
+    }
+
     /// All that is of interest here: what others announce is defended by knowing of it, and covered without delay.
-    pub(super) fn of_interest(&self) -> BTreeSet<IpAddr> {
+    fn of_interest(&self) -> BTreeSet<IpAddr> {
         self.told.keys().chain(&self.answered).copied().collect()
     }
 }

@@ -18,10 +18,13 @@
 mod cluster_keys;
 mod cluster_view;
 mod duty;
+mod evaluation;
 mod gate;
 mod local;
 mod outcome;
 mod segments;
+mod slice_watch;
+mod sockets;
 mod speaker_report;
 mod status;
 mod types;
@@ -41,16 +44,19 @@ use crate::{
     events::Coalescer,
     keys::KeysError,
     packet::{self, Asker, Heard},
+    rank::Scores,
     readiness::{Health, Joining},
     socket::PacketType,
     state::{Claims, View},
 };
 use cluster_keys::ClusterKeys;
-use cluster_view::{ClusterView, Concerned};
+use cluster_view::{ClusterView, Effects, Own};
 use duty::{Conflict, Duty};
+use evaluation::Evaluation;
 use gate::Gate;
 pub use gate::PROXY_SYNC;
 use local::Local;
+pub use sockets::SocketFailure;
 use speaker_report::SpeakerReport;
 pub use types::{ApiFact, Config, Event, Input, Interfaces, Now, Output, Purpose, Restored, SpeakerWrite, VipWrite};
 use wire_warnings::WireWarnings;
@@ -61,6 +67,11 @@ pub struct Machine {
     config: Config,
     rng: fastrand::Rng,
     cluster: ClusterView,
+    /// What the order of nodes was computed from before.
+    scores: Scores,
+    evaluation: Evaluation,
+    /// As of when the segments were told that the view is current.
+    current_as_of: Option<Duration>,
     gate: Gate,
     interfaces: Option<Interfaces>,
     keys: Option<ClusterKeys>,
@@ -97,6 +108,9 @@ impl Machine {
             coalescer: Coalescer::new(&config.node),
             config,
             cluster: view.map(ClusterView::restored).unwrap_or_default(),
+            scores: Scores::default(),
+            evaluation: Evaluation::default(),
+            current_as_of: None,
             gate: Gate::default(),
             interfaces: None,
             keys: keys.map(ClusterKeys::new),
@@ -113,8 +127,8 @@ impl Machine {
             stopping: None,
             outputs: VecDeque::new(),
         };
-        if !machine.cluster.wanted_slices().is_empty() {
-            machine.outputs.push_back(Output::WatchSlices(machine.cluster.wanted_slices().clone()));
+        if !machine.cluster.watched_slices().is_empty() {
+            machine.outputs.push_back(Output::WatchSlices(machine.cluster.watched_slices().clone()));
         }
         machine
     }
@@ -152,6 +166,7 @@ impl Machine {
                     self.evaluate(now, address);
                 }
             }
+            Input::Sockets(segment, result) => self.sockets_are(now, segment, result),
             Input::Terminate => self.terminate(now),
         }
         self.settle(now);
@@ -159,31 +174,30 @@ impl Machine {
 
     fn api_says(&mut self, now: Now, fact: ApiFact) {
         let was_listed = self.cluster.is_listed();
-        let as_of = self.cluster.current_as_of();
-        let concerned = self.cluster.take_in(now.monotonic, fact);
-        if let Some(services) = self.cluster.newly_wanted_slices() {
-            self.outputs.push_back(Output::WatchSlices(services));
-        }
+        let segments: Vec<_> = self.segments.values().map(|local| &local.interface.segment).collect();
+        let own = Own { node: &self.config.node, segments: &segments };
+        let effects = self.cluster.take_in(now.monotonic, fact, own);
+        self.watch_slices(now);
+        let Effects { addresses, view, statuses, stations, gone } = effects;
+        gone.iter().for_each(|node| self.scores.forget_node(node));
         if !self.cluster.is_listed() {
             return;
         }
-        let concerned = if was_listed { concerned } else { Concerned::All };
-        if concerned != Concerned::NONE {
+        if view || !was_listed {
             self.outputs.push_back(Output::ViewChanged);
         }
-        match concerned {
-            Concerned::All => {
-                self.update_stations(now);
-                self.evaluate_all(now);
-            }
-            Concerned::Only(addresses) => addresses.into_iter().for_each(|address| self.evaluate(now, address)),
+        if stations || !was_listed {
+            self.update_stations(now);
         }
-        let current = self.cluster.current_as_of();
-        if let Some(at) = current.filter(|_| current != as_of) {
-            for local in self.segments.values_mut() {
-                local.machine.handle(now.monotonic, SegmentInput::Fresh(at));
-            }
+        if statuses {
+            self.unreported.extend(self.duties.keys());
         }
+        if was_listed {
+            self.evaluate_each(now, addresses);
+        } else {
+            self.evaluate_all(now);
+        }
+        self.tell_fresh(now);
     }
 
     /// Takes in a frame of the segment protocol, without its Ethernet header.
@@ -233,6 +247,13 @@ impl Machine {
         for address in self.gate.expire(now.monotonic) {
             self.evaluate(now, address);
         }
+        if self.evaluation.poll_timeout().is_some_and(|at| at <= now.monotonic) {
+            self.evaluate_turn(now);
+        }
+        if self.cluster.poll_timeout().is_some_and(|at| at <= now.monotonic) {
+            self.watch_slices(now);
+        }
+        self.retry_sockets(now);
         self.end_conflicts(now);
         self.tell_outages(now);
         if self.keys.as_mut().is_some_and(|keys| keys.retire(now.monotonic)) {
@@ -250,8 +271,12 @@ impl Machine {
 
     /// When [`Machine::handle_timeout`] has something to do; `None`: not before something else happens.
     pub fn poll_timeout(&self) -> Option<Duration> {
-        let segments = self.segments.values().filter_map(|local| local.machine.poll_timeout());
+        let segments = self.segments.values().flat_map(|local| {
+            [local.machine.poll_timeout(), local.sockets.poll_timeout(), local.relisten_at()].into_iter().flatten()
+        });
         let others = [
+            self.evaluation.poll_timeout(),
+            self.cluster.poll_timeout(),
             self.gate.poll_timeout(),
             self.report.poll_timeout(),
             self.conflicts_end(),
@@ -329,13 +354,51 @@ impl Machine {
         self.cluster.nodes.get(&self.config.node)
     }
 
-    /// Everything may have changed.
+    fn watch_slices(&mut self, now: Now) {
+        if let Some(selection) = self.cluster.poll_slice_watch(now.monotonic) {
+            self.outputs.push_back(Output::WatchSlices(selection));
+        }
+    }
+
+    /// Looks at every address again, over some turns if there are many.
     fn evaluate_all(&mut self, now: Now) {
         let known = self.cluster.vips.iter().map(|vip| vip.address);
         // Also what is claimed and no longer known.
         let told = self.segments.values().flat_map(|local| local.told.keys().copied());
         let all: BTreeSet<IpAddr> = known.chain(told).chain(self.duties.keys().copied()).collect();
-        all.into_iter().for_each(|address| self.evaluate(now, address));
+        self.evaluate_each(now, all);
+    }
+
+    /// Looks at these addresses again: a few of them now, the others in the turns that follow.
+    fn evaluate_each(&mut self, now: Now, addresses: impl IntoIterator<Item = IpAddr>) {
+        let was_done = self.evaluation.is_done();
+        self.evaluation.add(now.monotonic, addresses);
+        // While others wait, these do not add a turn to each fact.
+        if was_done {
+            self.evaluate_turn(now);
+        }
+    }
+
+    fn evaluate_turn(&mut self, now: Now) {
+        let nodes = self.cluster.nodes.iter().len();
+        for address in self.evaluation.turn(now.monotonic, nodes) {
+            self.evaluate(now, address);
+        }
+        self.tell_fresh(now);
+    }
+
+    /// Tells the segments as of when the view is current: once all that is in it has been told.
+    fn tell_fresh(&mut self, now: Now) {
+        let current = self.cluster.current_as_of();
+        if !self.evaluation.is_done() || !self.cluster.is_listed() || current == self.current_as_of {
+            return;
+        }
+        self.current_as_of = current;
+        if let Some(at) = current {
+            for local in self.segments.values_mut() {
+                local.machine.handle(now.monotonic, SegmentInput::Fresh(at));
+            }
+        }
     }
 
     /// Tells the segments what the API says of an address.
@@ -346,6 +409,7 @@ impl Machine {
         self.unreported.insert(address);
         let Some(vip) = self.cluster.vips.get(&address).filter(|vip| !vip.deleting).cloned() else {
             self.gate.forget(address);
+            self.scores.forget_address(address);
             self.tell_gone(now, address);
             return;
         };
@@ -386,7 +450,7 @@ impl Machine {
     /// Each call ends here: what the segments want done, and what is to be written of it.
     fn settle(&mut self, now: Now) {
         self.drain_segments(now);
-        self.listen();
+        self.listen(now);
         self.report_vips(now);
         self.report_speaker(now);
         while let Some(event) = self.coalescer.poll(now.monotonic, now.wall) {

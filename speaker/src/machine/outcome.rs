@@ -6,7 +6,7 @@ use herald_segment::{Event as SegmentEvent, Output as SegmentOutput, Withdrawal}
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
-    Event, Machine, Now, Output, Purpose, VipWrite,
+    Event, Local, Machine, Now, Output, Purpose, VipWrite,
     duty::{CONFLICT_OVER, Conflict, Contender, Obstacle, Owned},
     speaker_report::WireFacts,
     status::{self, Rival},
@@ -34,12 +34,7 @@ impl Machine {
                 return;
             }
             SegmentOutput::Answers { address, mac } => {
-                match mac {
-                    Some(_) => local.answered.insert(address),
-                    None => local.answered.remove(&address),
-                };
-                // What is of interest to the API's view is let through already.
-                local.relisten |= !local.told.contains_key(&address);
+                local.answers(now.monotonic, address, mac.is_some());
                 return;
             }
             SegmentOutput::Event(event) => return self.happened(now, segment, event),
@@ -315,11 +310,17 @@ impl Machine {
         let peers = self.segments.values();
         let peers = peers.map(|local| (local.interface.segment.interface.clone(), local.peers.len()));
         let is_ready = |name: &str| self.cluster.nodes.get(&name.to_owned()).is_some_and(|node| node.ready);
-        let carriers = self.segments.values().filter(|local| local.interface.carrier);
+        let carriers = self.segments.values().filter(|local| local.has_carrier());
         let unheard = carriers.filter_map(|local| wire_warnings::unheard(local, is_ready));
         let keys = wire_warnings::keys(self.keys_error.as_ref(), self.keys.is_some());
+        let of = |local: &Local| local.sockets.warning(&local.interface.segment.interface);
+        let sockets = self.segments.values().filter_map(of);
         let told = self.wire_warnings.list(|id| self.name_of(id));
         let covering = self.segments.values().flat_map(|local| &local.covering).map(|id| self.name_of(*id)).collect();
-        WireFacts { peers: peers.collect(), covering, warnings: keys.into_iter().chain(told).chain(unheard).collect() }
+        WireFacts {
+            peers: peers.collect(),
+            covering,
+            warnings: keys.into_iter().chain(sockets).chain(told).chain(unheard).collect(),
+        }
     }
 }

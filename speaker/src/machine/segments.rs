@@ -11,7 +11,7 @@ use herald_segment::{
 };
 
 use super::{
-    ClusterKeys, Local, Machine, Now, Output,
+    ClusterKeys, Local, Machine, Now, Output, SocketFailure,
     duty::{Outage, OutageCause},
     status,
 };
@@ -141,7 +141,7 @@ impl Machine {
     pub(super) fn tell_candidates(&mut self, now: Now, vip: &Vip) {
         let unsynced = self.gate.is_waiting(vip.address).then_some(self.config.node.as_str());
         let view = self.cluster.view(unsynced);
-        let ranking = rank::rank(vip, view);
+        let ranking = rank::rank(vip, view, &mut self.scores);
         let own = self.segments.values().map(|local| &local.interface.segment);
         let mine = rank::segment_of(vip, view, self.cluster.nodes.get(&self.config.node), own);
         let mine = mine.map(|segment| segment.interface.clone());
@@ -178,8 +178,9 @@ impl Machine {
                 continue;
             }
             let told = Arc::new(told);
-            local.relisten |= !local.told.contains_key(&vip.address);
-            local.told.insert(vip.address, Arc::clone(&told));
+            if local.told.insert(vip.address, Arc::clone(&told)).is_none() {
+                local.address_came(now.monotonic, vip.address);
+            }
             local.machine.handle(now.monotonic, SegmentInput::Vip(vip.address, Some(told)));
         }
         self.duties.entry(vip.address).or_default().refusal = refusal;
@@ -189,7 +190,9 @@ impl Machine {
     pub(super) fn tell_gone(&mut self, now: Now, address: IpAddr) {
         for local in self.segments.values_mut() {
             let told = local.told.remove(&address).is_some();
-            local.relisten |= told;
+            if told {
+                local.address_went(now.monotonic);
+            }
             let claims = || local.machine.saved_state().claims.iter().any(|claim| claim.address == address);
             if told || claims() {
                 local.machine.handle(now.monotonic, SegmentInput::Vip(address, None));
@@ -197,16 +200,40 @@ impl Machine {
         }
     }
 
-    /// Emits what the segments let through, where that has changed, before all else: whom an announcement reaches may
-    /// ask at once.
-    pub(super) fn listen(&mut self) {
+    /// Emits what the segments let through, where that is due, before all else: whom an announcement reaches may ask at
+    /// once.
+    pub(super) fn listen(&mut self, now: Now) {
         for (index, local) in &mut self.segments {
-            if std::mem::take(&mut local.relisten) {
-                let addresses = local.of_interest();
+            if let Some(addresses) = local.listen(now.monotonic) {
                 // Behind the opening of the segment, if that is still to come.
                 let opening = self.outputs.iter().rposition(|output| matches!(output, Output::Segments(_)));
                 self.outputs.insert(opening.map_or(0, |at| at + 1), Output::Listen { segment: *index, addresses });
             }
+        }
+    }
+
+    /// Takes in what the kernel says to the sockets of a segment.
+    pub(super) fn sockets_are(&mut self, now: Now, segment: u32, result: Result<(), SocketFailure>) {
+        let Some(local) = self.segments.get_mut(&segment) else { return };
+        let had_carrier = local.has_carrier();
+        match result {
+            Ok(()) => local.sockets.work(),
+            Err(failure) => local.sockets.failed(now.monotonic, failure),
+        }
+        carrier_changed(now, local, had_carrier);
+    }
+
+    /// Asks the kernel again for what it has refused.
+    pub(super) fn retry_sockets(&mut self, now: Now) {
+        let mut any = false;
+        for local in self.segments.values_mut() {
+            if local.sockets.retry(now.monotonic) {
+                local.relisten(now.monotonic);
+                any = true;
+            }
+        }
+        if any {
+            self.outputs.push_back(Output::Segments(self.segments.keys().copied().collect()));
         }
     }
 }
@@ -229,8 +256,15 @@ fn update(now: Now, local: &mut Local, interface: LocalSegment) {
     if local.interface.mtu != interface.mtu {
         local.machine.handle(now.monotonic, SegmentInput::FrameLimit(FrameLimit::of_mtu(interface.mtu)));
     }
-    if local.interface.carrier != interface.carrier {
-        local.machine.handle(now.monotonic, SegmentInput::Carrier(interface.carrier));
-    }
+    let had_carrier = local.has_carrier();
     local.interface = interface;
+    carrier_changed(now, local, had_carrier);
+}
+
+/// Without sockets a segment is to the protocol as one without carrier: it claims nothing that it could not answer for.
+fn carrier_changed(now: Now, local: &mut Local, before: bool) {
+    let carrier = local.has_carrier();
+    if carrier != before {
+        local.machine.handle(now.monotonic, SegmentInput::Carrier(carrier));
+    }
 }

@@ -30,12 +30,13 @@ pub(super) struct WireFacts {
 }
 
 /// Kinds of warnings that come from the wire.
-const WIRE_WARNINGS: [WarningKind; 5] = [
+const WIRE_WARNINGS: [WarningKind; 6] = [
     WarningKind::PeersUnheard,
     WarningKind::ClaimsLacking,
     WarningKind::SegmentLoop,
     WarningKind::DuplicateNode,
     WarningKind::ClusterKey,
+    WarningKind::SocketRefused,
 ];
 
 impl WireFacts {

@@ -14,8 +14,9 @@ use herald_crds::{
 use herald_segment::{Neighbour, mac::MacAddr, timers::Timers};
 use jiff::Timestamp;
 
+use super::sockets::SocketFailure;
 use crate::{
-    cluster::{Change, Node, ServiceName, Slice, Speaker, Vip},
+    cluster::{Change, Node, ServiceName, Slice, SliceSelection, Speaker, Vip},
     events::EventValue,
     interfaces::LocalSegment,
     keys::{Keys, KeysError},
@@ -77,8 +78,8 @@ pub enum ApiFact {
     Speaker(Change<Speaker>),
     /// Of the watch on EndpointSlices.
     Slice(Change<Slice>),
-    /// The EndpointSlices of these Services are completely known from now on (after a [`Change::Listed`]).
-    SlicesCover(BTreeSet<ServiceName>),
+    /// These EndpointSlices are completely known from now on (after a [`Change::Listed`]).
+    SlicesCover(SliceSelection),
 }
 
 /// A fact.
@@ -95,6 +96,9 @@ pub enum Input {
     Keys(Result<Keys, KeysError>),
     /// kube-proxy on this node has rules for the local endpoints of an address.
     ProxySynced(IpAddr),
+    /// What the kernel says to the sockets of a segment (by interface index): whenever it refuses something, and when it
+    /// refuses nothing any more.
+    Sockets(u32, Result<(), SocketFailure>),
     /// Stop: [`Output::Finished`] says when.
     Terminate,
 }
@@ -102,7 +106,8 @@ pub enum Input {
 /// Something to be done.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Output {
-    /// These segments (by interface index) are in use from now on, and no others.
+    /// These segments (by interface index) are in use from now on, and no others; those that are not open are to be
+    /// opened.
     Segments(BTreeSet<u32>),
     /// Let through what concerns these addresses on this segment, and nothing else.
     Listen {
@@ -133,8 +138,8 @@ pub enum Output {
     WriteVip(VipWrite),
     /// Write this node's SpeakerStatus.
     WriteSpeaker(SpeakerWrite),
-    /// Watch the EndpointSlices of these Services, and no others.
-    WatchSlices(BTreeSet<ServiceName>),
+    /// Watch these EndpointSlices, and no others.
+    WatchSlices(SliceSelection),
     /// Ask kube-proxy's health check until it reports local endpoints, for [`PROXY_SYNC`](super::PROXY_SYNC) at most,
     /// and answer with [`Input::ProxySynced`].
     AskProxy {

@@ -121,9 +121,11 @@ impl World {
     fn order(&self) -> (Vec<String>, BTreeMap<String, Refusal>) {
         let (nodes, speakers, slices) =
             (collection(self.nodes.clone()), collection(self.speakers.clone()), collection(self.slices.clone()));
+        let mut scores = Scores::default();
         let ranking = rank(
             &self.vip,
             View { nodes: &nodes, speakers: &speakers, slices: &slices, unsynced: self.unsynced.as_deref() },
+            &mut scores,
         );
         (
             ranking.order.iter().map(|c| c.node.name.clone()).collect(),
@@ -313,7 +315,9 @@ fn who_is_first() {
 fn classes(world: &World) -> [Option<Class>; 3] {
     let (nodes, speakers, slices) =
         (collection(world.nodes.clone()), collection(world.speakers.clone()), collection(world.slices.clone()));
-    let ranking = rank(&world.vip, View { nodes: &nodes, speakers: &speakers, slices: &slices, unsynced: None });
+    let view = View { nodes: &nodes, speakers: &speakers, slices: &slices, unsynced: None };
+    let mut scores = Scores::default();
+    let ranking = rank(&world.vip, view, &mut scores);
     ["a", "b", "c"].map(|name| ranking.order.iter().find(|c| c.node.name == name).map(|c| c.class))
 }
 

@@ -159,6 +159,94 @@ fn no_directory_no_state() {
     assert!(StateDir::open(&temporary.path().join("missing")).is_none());
 }
 
+/// What fits, by the manifest: 10,000 addresses with `externalTrafficPolicy: Local` among 100 nodes, all of them claimed
+/// here. Two copies of a file exist while one replaces the other.
+#[test]
+fn ten_thousand_addresses_fit_into_the_directory() {
+    let addresses: Vec<_> = (0..10_000_u16).map(|n| [[10, 1], n.to_be_bytes()].concat()).collect();
+    let address = |bytes: &Vec<u8>| format!("{}.{}.{}.{}", bytes[0], bytes[1], bytes[2], bytes[3]);
+    let rule = json!({"name": "default", "nodeSelectors": [{"matchLabels": {"node-role.kubernetes.io/edge": ""}}],
+                      "interfaces": ["eth*"], "preferredNodeSelectors": [], "failback": "Never", "cover": true});
+    let uid = "0b0ae1cd-2f2e-4bb6-9d0c-7c7a3d9a8a11";
+    let vip = |address: String| {
+        let condition = json!({"type": "Announced", "status": "True", "reason": "Announcing", "observedGeneration": 3,
+            "lastTransitionTime": "2026-01-01T00:00:00Z",
+            "message": "node worker-017 announces the address on eth0 with 02:00:5e:10:00:01"});
+        let object = json!({
+            "metadata": {"name": address, "uid": uid, "resourceVersion": "123456789", "generation": 3,
+                         "creationTimestamp": "2026-01-01T00:00:00Z"},
+            "spec": {"address": address, "advertisements": [rule], "pool": "p", "externalTrafficPolicy": "Local",
+                     "homeNode": "worker-017", "healthCheckNodePort": 30123,
+                     "services": [{"namespace": "production", "name": format!("web-{address}"), "uid": uid}]},
+            "status": {"node": "worker-017", "interface": "eth0", "macAddress": "02:00:5e:10:00:01",
+                       "since": "2026-01-01T00:00:00Z", "firstAnnounced": "2026-01-01T00:00:00Z", "transitions": 12,
+                       "conditions": [condition]},
+        });
+        Vip::reduce(serde_json::from_value(object).unwrap()).unwrap()
+    };
+    let slice = |address: String| {
+        let endpoints: Vec<_> =
+            (0..4).map(|n| json!({"addresses": ["10.0.0.1"], "nodeName": format!("worker-{n:03}")})).collect();
+        let object = json!({"metadata": {"name": format!("web-{address}-abcde"), "namespace": "production",
+                             "labels": {"kubernetes.io/service-name": format!("web-{address}")}},
+                            "addressType": "IPv4", "endpoints": endpoints});
+        Slice::reduce(serde_json::from_value(object).unwrap()).unwrap()
+    };
+    let labels: serde_json::Map<_, _> =
+        (0..60).map(|n| (format!("feature.node.kubernetes.io/cpu-feature.{n}"), json!("true"))).collect();
+    let node = |n: u32| {
+        let object = json!({"apiVersion": "v1", "kind": "Node", "spec": {},
+                            "metadata": {"name": format!("worker-{n:03}"), "uid": uid, "labels": labels}});
+        Node::reduce(serde_json::from_value(object).unwrap(), false)
+    };
+    let slices: Vec<_> = addresses.iter().map(address).map(slice).collect();
+    let view = View {
+        vips: addresses.iter().map(address).map(vip).collect(),
+        nodes: (0..100).map(node).collect(),
+        speakers: vec![],
+        covered: slices.iter().map(|slice| slice.service.clone()).collect(),
+        slices,
+        keys: None,
+    };
+    let claim = |bytes: &Vec<u8>| Claim { address: address(bytes).parse().unwrap(), ..claims(7)["eth0"].claims[0] };
+    let floor = |bytes: &Vec<u8>| (address(bytes).parse().unwrap(), Birth(1_700_000_000), Epoch(7));
+    let state =
+        SavedState { claims: addresses.iter().map(claim).collect(), floors: addresses.iter().map(floor).collect() };
+    let (temporary, dir) = dir();
+    dir.write(Name::View, &view).unwrap();
+    dir.write(Name::Claims, &Claims::from([("eth0".to_owned(), state)])).unwrap();
+    let size = |name: Name| fs::metadata(temporary.path().join(name.file())).unwrap().len();
+    let [claims, view] = Name::ALL.map(size);
+    let manifest = include_str!("../../../deploy/herald/speaker.yaml");
+    let (_, limit) = manifest.split_once("sizeLimit: ").unwrap();
+    let (mebibytes, _) = limit.split_once("Mi").unwrap();
+    let limit: u64 = mebibytes.parse::<u64>().unwrap() << 20;
+    let needed = 2 * (claims + view);
+    assert!(needed <= limit, "claims {claims}, view {view}: {needed} bytes needed, {limit} given");
+    assert!(needed > limit / 2, "claims {claims}, view {view}: half of {limit} would do");
+}
+
+#[tokio::test]
+async fn file_that_is_not_written_is_told_and_leaves_nothing_in_the_way() {
+    let (temporary, dir) = dir();
+    // The new file cannot take the place of a directory that is not empty.
+    fs::create_dir_all(temporary.path().join("view.json/in-the-way")).unwrap();
+    let (sender, receiver) = watch::channel(Arc::new(View::default()));
+    let keeping = tokio::spawn(dir.clone().keep_view(receiver));
+    sender.send_replace(Arc::new(view()));
+    drop(sender);
+    keeping.await.unwrap();
+    assert!(dir.is_failing(Name::View) && !dir.is_failing(Name::Claims));
+    assert!(!temporary.path().join("view.new").exists());
+    fs::remove_dir_all(temporary.path().join("view.json")).unwrap();
+    let (sender, receiver) = watch::channel(Arc::new(View::default()));
+    let keeping = tokio::spawn(dir.clone().keep_view(receiver));
+    sender.send_replace(Arc::new(view()));
+    drop(sender);
+    keeping.await.unwrap();
+    assert!(!dir.is_failing(Name::View));
+}
+
 #[tokio::test]
 async fn the_last_value_is_always_written() {
     let (_temporary, dir) = dir();

@@ -74,6 +74,8 @@ pub struct Selection {
     pub labels: Option<String>,
     /// Field selector.
     pub fields: Option<String>,
+    /// Whether [`Step::Current`] decides nothing: then a quiet watch costs one request in 20 s, instead of two.
+    pub unproven: bool,
 }
 
 impl Selection {
@@ -304,6 +306,9 @@ where
 
     /// Does the API server hear etcd?
     async fn read_one(&self) -> Result<(), Failure> {
+        if self.selection.unproven {
+            return Ok(());
+        }
         answered(PATIENCE, self.api.list(&self.selection.list(1))).await.map(drop)
     }
 

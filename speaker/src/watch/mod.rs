@@ -13,14 +13,10 @@ use serde::de::DeserializeOwned;
 use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::{
-    cluster::{Change, Keyed, Node, NodeObject, SERVICE_NAME_LABEL, ServiceName, Slice, Speaker, Vip},
+    cluster::{Change, Keyed, Node, NodeObject, SERVICE_NAME_LABEL, Slice, SliceSelection, Speaker, Vip},
     machine::{ApiFact, Input},
 };
 use follow::{Selection, Step, follow};
-
-/// Names in a label selector, at most: 63 bytes each keep the request's URL below the 8 KiB that proxies allow. Beyond,
-/// all EndpointSlices are watched and the foreign ones dropped on arrival.
-const SELECTOR_NAMES: usize = 100;
 
 /// Starts the watches that always run. None of the tasks ends while somebody listens.
 pub fn start(
@@ -70,12 +66,13 @@ pub fn start(
     });
 }
 
-/// Watches the EndpointSlices of these Services until nobody listens.
-pub async fn slices(client: Client, services: BTreeSet<ServiceName>, inputs: mpsc::Sender<Input>) {
-    let selection = Selection { labels: Some(slice_selector(&services)), fields: None };
-    let reduce = |object| Slice::reduce(object).filter(|slice| services.contains(&slice.service));
+/// Watches these EndpointSlices until nobody listens. A selector has names alone: those of other namespaces are dropped on
+/// arrival.
+pub async fn slices(client: Client, slices: SliceSelection, inputs: mpsc::Sender<Input>) {
+    let selection = Selection { labels: Some(slice_selector(&slices)), ..Selection::default() };
+    let reduce = |object| Slice::reduce(object).filter(|slice| slices.contains(&slice.service));
     let translate = |step| {
-        let cover = matches!(step, Step::Listed).then(|| Input::Api(ApiFact::SlicesCover(services.clone())));
+        let cover = matches!(step, Step::Listed).then(|| Input::Api(ApiFact::SlicesCover(slices.clone())));
         change(step, reduce).map(|change| Input::Api(ApiFact::Slice(change))).into_iter().chain(cover).collect()
     };
     follow("EndpointSlice", Api::<EndpointSlice>::all(client), selection, translate, inputs).await;
@@ -104,26 +101,29 @@ fn change<K, T: Keyed>(step: Step<K>, reduce: impl Fn(K) -> Option<T>) -> Option
     }
 }
 
-fn slice_selector(services: &BTreeSet<ServiceName>) -> String {
-    let names: BTreeSet<_> = services.iter().map(|service| service.name.as_str()).collect();
-    if names.len() > SELECTOR_NAMES {
-        return SERVICE_NAME_LABEL.to_owned();
+fn slice_selector(slices: &SliceSelection) -> String {
+    match slices {
+        SliceSelection::All => SERVICE_NAME_LABEL.to_owned(),
+        SliceSelection::Of(services) => {
+            let names: BTreeSet<_> = services.iter().map(|service| service.name.as_str()).collect();
+            format!("{SERVICE_NAME_LABEL} in ({})", names.into_iter().collect::<Vec<_>>().join(","))
+        }
     }
-    format!("{SERVICE_NAME_LABEL} in ({})", names.into_iter().collect::<Vec<_>>().join(","))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn services(count: usize) -> BTreeSet<ServiceName> {
-        (0..count).map(|i| ServiceName { namespace: "n".to_owned(), name: format!("s{i}") }).collect()
-    }
-
     #[test]
-    fn slices_are_chosen_by_name_while_that_fits() {
-        assert_eq!(slice_selector(&services(2)), "kubernetes.io/service-name in (s0,s1)");
-        assert_eq!(slice_selector(&services(101)), "kubernetes.io/service-name");
+    fn slices_are_chosen_by_the_names_of_their_services() {
+        let service = |namespace: &str, name: &str| crate::cluster::ServiceName {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        };
+        let some = SliceSelection::Of([service("n", "s0"), service("m", "s0"), service("n", "s1")].into());
+        assert_eq!(slice_selector(&some), "kubernetes.io/service-name in (s0,s1)");
+        assert_eq!(slice_selector(&SliceSelection::All), "kubernetes.io/service-name");
     }
 
     #[derive(Clone, Debug, PartialEq)]

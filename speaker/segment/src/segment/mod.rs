@@ -237,6 +237,7 @@ impl Segment {
             Input::Keys(keys) => {
                 self.keys = keys;
                 self.voice = None;
+                self.peers.iter_mut().for_each(|(_, peer)| peer.rest.signed_with = None);
             }
             Input::Carrier(carrier) => self.carrier_changed(now, carrier),
             Input::FrameLimit(limit) => self.frame_limit = limit,
@@ -251,7 +252,14 @@ impl Segment {
     /// Takes in a frame of the protocol (without its Ethernet header), as it was received.
     pub fn handle_frame(&mut self, now: Duration, bytes: &[u8]) {
         let rejected = match self.keys.open(bytes) {
-            Ok(frame) => return self.handle_opened(now, &frame),
+            Ok(frame) => {
+                let accepted = self.counters.accepted;
+                self.handle_opened(now, &frame);
+                if self.counters.accepted > accepted {
+                    self.note_signing_key(frame.sender.node, bytes);
+                }
+                return;
+            }
             Err(rejected) => rejected,
         };
         match rejected {
@@ -264,6 +272,15 @@ impl Segment {
         self.wake(now);
         self.evidence(now);
         self.settle(now);
+    }
+
+    /// Notes what a peer signs with, to be shown. With one key there is nothing to note.
+    fn note_signing_key(&mut self, node: NodeId, bytes: &[u8]) {
+        if self.keys.ids().len() > 1
+            && let Some(peer) = self.peers.get_for_note(node)
+        {
+            peer.rest.signed_with = crate::wire::signing_key_of(bytes);
+        }
     }
 
     /// Takes in a frame that was opened before with the keys this segment holds: several segments in one process can

@@ -7,8 +7,10 @@ use crate::{
     first_claim,
     node::NodeId,
     peer::{self, Presence},
-    snapshot::{Address, CANDIDATES, Candidate, KernelState, Owner, Peer, Snapshot, SpeakerState, Totals, Waiting},
-    wire::State,
+    snapshot::{
+        Address, CANDIDATES, Candidate, KernelState, KeyUse, Owner, Peer, Snapshot, SpeakerState, Totals, Waiting,
+    },
+    wire::{KeyId, State},
 };
 
 impl Segment {
@@ -34,8 +36,35 @@ impl Segment {
             mac: self.config.mac.to_string(),
             interval_ms: millis(self.interval()),
             totals: self.totals(),
+            keys: self.key_uses(),
             peers,
             addresses: addresses.into_iter().map(|address| self.address_shown(now, address)).collect(),
+        }
+    }
+
+    /// The keys this node accepts, oldest first, and who uses them.
+    pub fn key_uses(&self) -> Vec<KeyUse> {
+        let heard: Vec<(Option<KeyId>, &[KeyId])> = self
+            .peers
+            .iter()
+            .filter_map(|(_, peer)| Some((self.signing_key_of(peer), peer.accepted_keys()?)))
+            .collect();
+        let own = self.keys.signing_key(heard.iter().map(|(_, accepted)| *accepted), 0);
+        let key_use = |id: &KeyId| KeyUse {
+            id: id.to_string(),
+            signs: heard.is_empty() || own == *id,
+            peers_signing: heard.iter().filter(|(signing, _)| *signing == Some(*id)).count(),
+            peers_accepting: heard.iter().filter(|(_, accepted)| accepted.contains(id)).count(),
+        };
+        self.keys.ids().iter().map(key_use).collect()
+    }
+
+    /// What a peer signs with, if it is heard: a frame that was accepted is signed with the only key there is.
+    fn signing_key_of(&self, peer: &peer::Peer) -> Option<KeyId> {
+        peer.accepted_keys()?;
+        match self.keys.ids() {
+            [only] => Some(*only),
+            _ => peer.rest.signed_with,
         }
     }
 
@@ -76,6 +105,7 @@ impl Segment {
             lacking: self.lacking.contains_key(&id),
             kernel,
             covered_by: self.covered_by(now, id, peer),
+            signs_with: self.signing_key_of(peer).map(|id| id.to_string()),
         }
     }
 

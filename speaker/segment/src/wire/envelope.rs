@@ -84,6 +84,12 @@ impl From<Flaw> for SealError {
     }
 }
 
+/// The key that a frame which was opened is signed with.
+pub(crate) fn signing_key_of(bytes: &[u8]) -> Option<KeyId> {
+    let (_, id) = bytes.first_chunk::<PREFIX>()?.split_last_chunk()?;
+    Some(KeyId(u64::from_be_bytes(*id)))
+}
+
 impl Keyring {
     /// A frame as bytes, written in this version and signed with this key. Times are cut to what their fields hold.
     ///

@@ -15,6 +15,7 @@ use crate::{
     node::{Incarnation, NodeId, NodeName},
 };
 pub use claims::{changes_per_frame, delta, full_list};
+pub(crate) use envelope::signing_key_of;
 pub use envelope::{Rejected, SealError};
 pub use hello::heard_capacity;
 pub use key::{Key, KeyError, KeyId, Keyring, key_of_cluster};

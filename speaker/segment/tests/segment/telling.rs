@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::bus::{Bus, address, mac, ms, name};
+use crate::bus::{self, Bus, address, mac, ms, name};
 use herald_segment::{
     Event, Input,
     claim::Reason,
@@ -139,4 +139,37 @@ fn hellos_are_counted() {
     // One every 80 to 100 ms, and two peers that do the same.
     let (sent, received) = (after.hellos_sent - before.hellos_sent, after.hellos_accepted - before.hellos_accepted);
     assert!((10..=13).contains(&sent) && (19..=26).contains(&received), "{sent} sent, {received} received");
+}
+
+/// The keys a node shows: of each, whether it signs with it, and how many peers sign with it and accept it.
+fn keys(bus: &Bus, node: usize) -> Vec<(bool, usize, usize)> {
+    snapshot(bus, node).keys.iter().map(|key| (key.signs, key.peers_signing, key.peers_accepting)).collect()
+}
+
+fn tell_keys(bus: &mut Bus, node: usize, bytes: &[u8]) {
+    bus.tell(node, Input::Keys(bus::keys(bytes).into()));
+    bus.run(ms(500));
+}
+
+#[test]
+fn rotation_of_the_key_can_be_followed() {
+    let mut bus = Bus::new(3);
+    bus.run(ms(1000));
+    assert_eq!(keys(&bus, 1), [(true, 2, 2)]);
+    tell_keys(&mut bus, 1, &[7, 8]);
+    tell_keys(&mut bus, 2, &[7, 8]);
+    // Step 1: node 3 does not accept the new key yet.
+    assert_eq!(keys(&bus, 1), [(true, 2, 2), (false, 0, 1)]);
+    tell_keys(&mut bus, 3, &[7, 8]);
+    // Step 2: the old key may be dropped, for nobody signs with it.
+    for node in 1..=3 {
+        assert_eq!(keys(&bus, node), [(false, 0, 2), (true, 2, 2)]);
+    }
+    let new = bus::keys(&[8]).ids()[0].to_string();
+    let signs_with: Vec<_> = snapshot(&bus, 1).peers.into_iter().map(|peer| peer.signs_with).collect();
+    assert_eq!(signs_with, [Some(new.clone()), Some(new)]);
+    for node in 1..=3 {
+        tell_keys(&mut bus, node, &[8]);
+    }
+    assert_eq!(keys(&bus, 1), [(true, 2, 2)]);
 }

@@ -36,6 +36,8 @@ struct Host {
     /// What its speaker keeps in memory.
     kept: Restored,
     powered: bool,
+    /// What its sockets let through.
+    heard: BTreeSet<IpAddr>,
     /// Does its watch bring what changes?
     connected: bool,
 }
@@ -63,6 +65,8 @@ pub(super) struct Lan {
     pub written: Vec<(u64, &'static str, IpAddr)>,
     /// What was reported of nodes.
     reports: Vec<(&'static str, SpeakerStatusStatus)>,
+    /// When a node opened what was not open.
+    pub opened: Vec<(u64, &'static str)>,
     /// Other outputs that tests look at.
     pub asked_proxy: Vec<(&'static str, IpAddr)>,
     pub finished: BTreeSet<&'static str>,
@@ -113,11 +117,18 @@ impl Lan {
             written: vec![],
             reports: vec![],
             asked_proxy: vec![],
+            opened: vec![],
             finished: BTreeSet::new(),
             starts: 0,
         };
         for name in names {
-            let host = Host { machine: None, kept: Restored::default(), powered: true, connected: true };
+            let host = Host {
+                machine: None,
+                kept: Restored::default(),
+                powered: true,
+                heard: BTreeSet::new(),
+                connected: true,
+            };
             lan.hosts.insert(name, host);
             lan.start(name);
         }
@@ -307,22 +318,26 @@ impl Lan {
             Output::Hello { bytes, .. } => self.hand_to_others(name, |machine| machine.handle_hello(now, ETH0, &bytes)),
             Output::Transmit { frame, purpose, .. } => {
                 if let Purpose::Announcement(address) = purpose {
+                    let heard = self.hosts[name].heard.contains(&address);
+                    assert!(heard, "{name} announces {address}, and nobody could ask for it");
                     self.announced.push((self.now, name, address));
                 }
                 self.deliver(name, &frame);
             }
             Output::WriteVip(write) => self.write(name, &write),
             Output::WriteSpeaker(write) => self.report(name, write),
-            Output::Segments(_) | Output::Listen { .. } | Output::Event(_) => {}
             Output::Post(event) => self.posted.push((self.now, name, event.reason)),
-            Output::WatchSlices(services) => {
+            Output::Listen { addresses, .. } => self.hosts.get_mut(name).unwrap().heard = addresses,
+            Output::Segments(_) => self.opened.push((self.now, name)),
+            Output::Event(_) => {}
+            Output::WatchSlices(selection) => {
                 let listed = [Change::Listing]
                     .into_iter()
                     .chain(self.slices.iter().cloned().map(Change::Applied))
                     .chain([Change::Listed, Change::Current]);
                 let facts: Vec<_> = listed.map(|step| Input::Api(ApiFact::Slice(step))).collect();
                 facts.into_iter().for_each(|fact| self.tell(name, fact));
-                self.tell(name, Input::Api(ApiFact::SlicesCover(services)));
+                self.tell(name, Input::Api(ApiFact::SlicesCover(selection)));
             }
             Output::AskProxy { address, .. } => self.asked_proxy.push((name, address)),
             Output::ClaimsChanged | Output::ViewChanged => {

@@ -2,6 +2,7 @@
 
 mod controller;
 mod lan;
+mod large;
 mod truth;
 
 use std::collections::BTreeSet;
@@ -15,7 +16,7 @@ use crate::{
     rank::tests::{LOCAL, node, slice, vip},
     watch::cluster_uid::ClusterError,
 };
-use lan::{HOST, Lan, key, mac};
+use lan::{ETH0, HOST, Lan, key, mac};
 
 const VIP: &str = "192.0.2.10";
 
@@ -426,4 +427,26 @@ fn fifth_key_silences_nobody_who_has_four() {
     lan.tell("b", Input::Keys(Err(KeysError::Invalid(KeyError::Count(5)))));
     let why = lan.readiness("b").unwrap_err();
     assert!(why.contains("there are 5 keys, but there must be 1 to 4"), "{why}");
+}
+
+#[test]
+fn refused_socket_is_asked_for_again_and_told_while_it_lasts() {
+    let mut lan = announced();
+    let refused = || Input::Sockets(ETH0, Err(SocketFailure::Open("ENOBUFS".to_owned())));
+    let warned = |lan: &Lan| lan.reported("a").1.contains(&WarningKind::SocketRefused);
+    let (begun, before) = (lan.now, lan.opened.len());
+    for wait in [1000, 2000, 4000] {
+        lan.tell("a", refused());
+        lan.pass(wait);
+    }
+    let asked: Vec<u64> = lan.opened[before..].iter().map(|(at, _)| at - begun).collect();
+    assert_eq!(asked, [1000, 3000, 7000], "the interfaces have not changed");
+    assert!(lan.opened[before..].iter().all(|(_, by)| *by == "a"));
+    assert!(warned(&lan));
+    assert_eq!(lan.who_has(VIP), only(mac("a")), "others answer for it meanwhile");
+    lan.tell("a", Input::Sockets(ETH0, Ok(())));
+    lan.pass(10_000);
+    assert!(!warned(&lan), "it is over");
+    assert_eq!(lan.opened.len(), before + 3);
+    assert_eq!(lan.announcer(VIP).as_deref(), Some("a"));
 }

@@ -29,6 +29,10 @@ struct Call {
 struct Watch(mpsc::UnboundedSender<String>);
 
 fn start() -> Server {
+    start_with(Selection::default())
+}
+
+fn start_with(selection: Selection) -> Server {
     let (to_server, calls) = mpsc::unbounded_channel();
     let service = tower::service_fn(move |request: Request<Body>| {
         let (answer, answered) = oneshot::channel();
@@ -41,7 +45,7 @@ fn start() -> Server {
     });
     let (out, steps) = mpsc::channel(100);
     let api = Api::<ConfigMap>::all(Client::new(service, "default"));
-    let following = tokio::spawn(follow("ConfigMap", api, Selection::default(), |step| vec![spell(step)], out));
+    let following = tokio::spawn(follow("ConfigMap", api, selection, |step| vec![spell(step)], out));
     Server { calls, steps, following }
 }
 
@@ -361,4 +365,45 @@ async fn ends_when_nobody_listens() {
     assert!(server.is_idle() && !server.following.is_finished());
     drop(server.steps);
     timeout(Duration::from_millis(1), server.following).await.unwrap().unwrap();
+}
+
+/// Requests of one watch in an hour in which nothing happens, and the API server has nothing new to say.
+async fn requests_in_a_quiet_hour(unproven: bool) -> u32 {
+    let mut server = start_with(Selection { unproven, ..Selection::default() });
+    server.list(&["a"]).await;
+    let (mut requests, mut watch) = (0, None);
+    let end = Instant::now() + Duration::from_secs(3600);
+    let mut closes = end;
+    while Instant::now() < end {
+        tokio::select! {
+            call = server.calls.recv() => {
+                requests += 1;
+                let call = call.unwrap();
+                if call.parameter("watch").is_some() {
+                    closes = Instant::now() + Duration::from_secs(call.seconds().into());
+                    let open = call.watch();
+                    open.bookmark("10");
+                    watch = Some(open);
+                } else {
+                    call.page(&["a"], None);
+                }
+            }
+            () = tokio::time::sleep_until(closes) => {
+                drop(watch.take());
+                closes = end + Duration::from_secs(1);
+            }
+            _ = server.steps.recv() => {}
+        }
+    }
+    requests
+}
+
+/// A speaker at rest asks the API server less than once in two seconds: four watches whose progress decides (VirtualIPs,
+/// Nodes, SpeakerStatuses, and EndpointSlices where a Service is Local), and the one on the Secret.
+#[tokio::test(start_paused = true)]
+async fn speaker_at_rest_asks_less_than_once_in_two_seconds() {
+    let (proven, unproven) = (requests_in_a_quiet_hour(false).await, requests_in_a_quiet_hour(true).await);
+    let all = 4 * proven + unproven;
+    assert!(all <= 3600 / 2, "{all} requests in an hour: 4 x {proven} + {unproven}");
+    assert!(all >= 3600 / 3, "{all} requests in an hour prove nothing");
 }
