@@ -19,7 +19,7 @@ pub struct Args {
           num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub default_provider: bool,
 
-    /// Namespace of the Lease and of the cluster's key: the one Herald runs in.
+    /// Namespace of the Lease, of the cluster's key and of the speakers' pods: the one Herald runs in.
     #[arg(long, env = "HERALD_NAMESPACE", default_value = "herald-system")]
     pub namespace: String,
 

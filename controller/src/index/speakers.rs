@@ -129,9 +129,17 @@ impl Index {
         if !self.listed.contains(&Kind::SpeakerPod) {
             return;
         }
+        let first = self.speaker_pods.listed_at.is_none();
         for node in self.speaker_pods.observe(now) {
             self.mark_answered_by(&node, []);
             self.mark(Subject::SpeakerStatus(node));
+        }
+        if first {
+            // A node without a pod is in no list of them.
+            self.mark_vips();
+            for name in self.speakers.keys().cloned().collect::<Vec<_>>() {
+                self.mark(Subject::SpeakerStatus(name));
+            }
         }
     }
 

@@ -247,6 +247,27 @@ fn node_without_a_speaker_pod_is_no_new_home() {
     assert_eq!(home(&world, "192.0.2.3").as_deref(), Some("b"));
 }
 
+/// They are not waited for: a restarted controller may have decided on everything before.
+#[test]
+fn pods_that_are_listed_late_are_missed_from_then_on() {
+    let mut world = announced();
+    world.pods.remove("speaker-a");
+    world.index = Index::new(Timestamp::UNIX_EPOCH);
+    world.index.set_leading(true);
+    for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::SpeakerPod) {
+        world.relist(kind);
+    }
+    world.pass(60);
+    world.wrote_nothing();
+    world.relist(Kind::SpeakerPod);
+    world.pass(SILENT_AFTER.as_secs() - 1);
+    world.wrote_nothing();
+    world.pass(1);
+    assert_eq!(reason(&world), "SpeakerNotReady");
+    world.pass(ABANDONED_AFTER.as_secs());
+    assert!(!world.speakers.contains_key("a") && world.speakers.contains_key("b"));
+}
+
 /// A controller that may not list pods concludes nothing from it, and gives out addresses.
 #[test]
 fn unlisted_pods_are_not_missing() {
