@@ -111,4 +111,28 @@ pub enum WarningKind {
     ClusterKey,
     /// The kernel refuses a socket on a segment, or to let through what is asked there.
     SocketRefused,
+    /// One that a later build writes. The rest of its SpeakerStatus counts all the same.
+    #[serde(other)]
+    #[schemars(skip)]
+    Later,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// During a roll-out speakers read what the next build writes.
+    #[test]
+    fn warning_and_field_of_a_later_build_spoil_nothing() {
+        let written = serde_json::json!({
+            "version": "2",
+            "segments": [{"interface": "eth0", "macAddress": "02:00:00:00:00:01", "peers": 2, "speed": 1000}],
+            "warnings": [{"type": "SomethingNew", "message": "of the next build"}, {"type": "NoCarrier", "message": "m"}],
+            "mood": "good",
+        });
+        let read: SpeakerStatusStatus = serde_json::from_value(written).unwrap();
+        assert_eq!(read.segments[0].peers, 2);
+        let kinds: Vec<_> = read.warnings.iter().map(|warning| warning.kind).collect();
+        assert_eq!(kinds, [WarningKind::Later, WarningKind::NoCarrier]);
+    }
 }
