@@ -318,7 +318,9 @@ impl Running {
         let now = self.now();
         match body {
             Body::Hello(bytes) => self.machine.handle_hello(now, *segment, bytes),
-            Body::Arp(frame) => self.machine.handle_frame(now, *segment, *kind, frame, Family::Ipv4),
+            Body::Arp(frame) | Body::Ipv4(frame) => {
+                self.machine.handle_frame(now, *segment, *kind, frame, Family::Ipv4);
+            }
             Body::Ipv6(frame) => self.machine.handle_frame(now, *segment, *kind, frame, Family::Ipv6),
         }
     }

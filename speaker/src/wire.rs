@@ -1,6 +1,6 @@
-//! The sockets of the segments. Each has three packet sockets, with a kernel filter and a task that carries what the
-//! filter lets through: one for the protocol's frames, one for ARP, one for Neighbour Discovery. The solicited-node
-//! groups of its addresses are joined beside (`groups`).
+//! The sockets of the segments. Each has four packet sockets, with a kernel filter and a task that carries what the
+//! filter lets through: one for the protocol's frames, one for ARP, one for Neighbour Discovery and pings of IPv6, one
+//! for those of IPv4. The solicited-node groups of its addresses are joined beside (`groups`).
 //!
 //! The protocol has a socket of its own, so that no flood of ARP takes the room of Hellos; and where the speaker is
 //! slow, the tasks take turns in giving it what they have (tokio's channels are fair).
@@ -28,6 +28,8 @@ use crate::{
 };
 use groups::Groups;
 
+/// ETH_P_IP (linux/if_ether.h).
+pub const ETHERTYPE_IPV4: u16 = 0x0800;
 /// ETH_P_ARP (linux/if_ether.h).
 pub const ETHERTYPE_ARP: u16 = 0x0806;
 /// ETH_P_IPV6 (linux/if_ether.h).
@@ -60,6 +62,8 @@ pub enum Body {
     Hello(Vec<u8>),
     /// ARP: the whole frame.
     Arp(Vec<u8>),
+    /// IPv4: the whole frame.
+    Ipv4(Vec<u8>),
     /// IPv6: the whole frame.
     Ipv6(Vec<u8>),
 }
@@ -85,6 +89,7 @@ pub struct Segments {
 struct Open {
     hello: Ear,
     arp: Ear,
+    ipv4: Ear,
     ipv6: Ear,
     groups: Groups,
 }
@@ -94,6 +99,7 @@ struct Open {
 enum Traffic {
     Hello,
     Arp,
+    Ipv4,
     Ipv6,
 }
 
@@ -142,6 +148,7 @@ impl Segments {
         let open = Open {
             hello: ear(Traffic::Hello)?,
             arp: ear(Traffic::Arp)?,
+            ipv4: ear(Traffic::Ipv4)?,
             ipv6: ear(Traffic::Ipv6)?,
             groups: Groups::new(segment),
         };
@@ -171,7 +178,7 @@ impl Segments {
         arp.and(ipv6).and(groups)
     }
 
-    /// Sends an ARP or IPv6 frame, by the socket of its EtherType.
+    /// Sends an ARP, IPv4 or IPv6 frame, by the socket of its EtherType.
     ///
     /// # Errors
     /// ENETDOWN while the interface is down; `WouldBlock` or ENOBUFS where a queue is full or there is no carrier;
@@ -199,6 +206,7 @@ impl Segments {
         let ear = match traffic {
             Traffic::Hello => &open.hello,
             Traffic::Arp => &open.arp,
+            Traffic::Ipv4 => &open.ipv4,
             Traffic::Ipv6 => &open.ipv6,
         };
         ear.socket.get_ref().send(frame)
@@ -217,6 +225,7 @@ impl Ear {
         let (ethertype, filter) = match traffic {
             Traffic::Hello => (ETHERTYPE, filter::hello()),
             Traffic::Arp => (ETHERTYPE_ARP, filter::arp([])),
+            Traffic::Ipv4 => (ETHERTYPE_IPV4, filter::ipv4()),
             Traffic::Ipv6 => (ETHERTYPE_IPV6, filter::ipv6([])),
         };
         let socket = PacketSocket::open(segment, ethertype, Some(&program(filter)))?;
@@ -257,6 +266,7 @@ fn body(traffic: Traffic, frame: &[u8]) -> Option<Body> {
     Some(match traffic {
         Traffic::Hello => Body::Hello(payload.to_vec()),
         Traffic::Arp => Body::Arp(frame.to_vec()),
+        Traffic::Ipv4 => Body::Ipv4(frame.to_vec()),
         Traffic::Ipv6 => Body::Ipv6(frame.to_vec()),
     })
 }
@@ -266,6 +276,7 @@ fn traffic_of(frame: &[u8]) -> Option<Traffic> {
     let ethertype = frame.get(ETHERNET_HEADER - 2..ETHERNET_HEADER)?;
     match u16::from_be_bytes(ethertype.try_into().ok()?) {
         ETHERTYPE_ARP => Some(Traffic::Arp),
+        ETHERTYPE_IPV4 => Some(Traffic::Ipv4),
         ETHERTYPE_IPV6 => Some(Traffic::Ipv6),
         _ => None,
     }
@@ -308,6 +319,7 @@ mod tests {
     }
 
     #[test_case(Traffic::Arp => Some(Body::Arp(vec![7; 60])))]
+    #[test_case(Traffic::Ipv4 => Some(Body::Ipv4(vec![7; 60])))]
     #[test_case(Traffic::Ipv6 => Some(Body::Ipv6(vec![7; 60])))]
     fn others_arrive_whole(traffic: Traffic) -> Option<Body> {
         body(traffic, &[7; 60])
@@ -315,7 +327,7 @@ mod tests {
 
     #[test]
     fn what_has_no_header_does_not_arrive() {
-        for traffic in [Traffic::Hello, Traffic::Arp, Traffic::Ipv6] {
+        for traffic in [Traffic::Hello, Traffic::Arp, Traffic::Ipv4, Traffic::Ipv6] {
             assert_eq!(body(traffic, &[0; 13]), None);
         }
     }
@@ -323,7 +335,8 @@ mod tests {
     #[test_case(&[0x08, 0x06] => Some(Traffic::Arp))]
     #[test_case(&[0x86, 0xdd] => Some(Traffic::Ipv6))]
     #[test_case(&[0x88, 0xb5] => None; "the protocol has a function of its own")]
-    #[test_case(&[0x08, 0x00] => None; "IPv4")]
+    #[test_case(&[0x08, 0x00] => Some(Traffic::Ipv4))]
+    #[test_case(&[0x81, 0x00] => None; "tagged")]
     #[test_case(&[0x08] => None; "cut")]
     fn sent_by_the_socket_of_its_ethertype(ethertype: &[u8]) -> Option<Traffic> {
         traffic_of(&[&[0; 12], ethertype].concat())

@@ -27,6 +27,7 @@ mod hold_down;
 mod kernel;
 mod peer;
 mod peers;
+mod ping;
 mod run;
 mod segment;
 mod types;

@@ -3,12 +3,12 @@
 use std::{cmp::Reverse, collections::VecDeque, net::IpAddr, time::Duration};
 
 use crate::{
-    kernel::{KernelWatch, Reports},
+    kernel::{KernelWatch, Reports, Silence},
     mac::MacAddr,
     node::{Incarnation, NodeId, NodeName},
     run::{Pending, Run},
     timers,
-    wire::{Heard, Hello, KeyId, Sender, State},
+    wire::{Heard, Hello, Kernel, KeyId, Sender, State},
 };
 
 /// How often a run that has just been found to hear this node is echoed: one may be lost. What is lost then costs it the
@@ -31,8 +31,9 @@ pub(crate) struct Peer {
     reported: Option<Duration>,
     /// Hellos in which it is still to be echoed.
     pub(crate) echoes: u8,
-    /// Somebody suspects it, and this node hears it: to be said in the next Hello.
-    pub(crate) vouch: bool,
+    /// Somebody suspects it, and this node knows better: it hears it, or has found its kernel silent. To be said in the
+    /// next Hello.
+    pub(crate) attest: bool,
     /// What a Hello that says nothing new does not touch.
     pub(crate) rest: Box<Rest>,
 }
@@ -138,7 +139,7 @@ impl Peer {
             presence: Presence::Unheard,
             reported: None,
             echoes: 0,
-            vouch: false,
+            attest: false,
             rest: Box::new(rest),
         }
     }
@@ -254,6 +255,15 @@ impl Peer {
         self.run.as_ref().is_some_and(|run| run.state == State::Listening)
     }
 
+    /// Returns why its kernel counts as silent, if it does. What this node finds out itself counts before what it is told.
+    /// `controls`: when somebody else last answered a ping of this node.
+    pub(crate) fn kernel_silence(&self, now: Duration, controls: Option<Duration>) -> Option<Silence> {
+        let Rest { kernel, reports, .. } = &*self.rest;
+        let pings_itself = kernel.is_watched() && kernel.answers_pings();
+        let told = if pings_itself { None } else { reports.silence() };
+        kernel.silence(now, reports, controls).or(told)
+    }
+
     /// Was it never heard both ways, but the API lists it, or it is heard one way? Not if its kernel is silent.
     pub(crate) fn may_be_there(&self) -> bool {
         self.presence == Presence::Unheard && (self.rest.station.is_some() || self.pending.is_some())
@@ -332,12 +342,12 @@ impl Peer {
     pub(crate) fn mention(&self, id: NodeId, wants_claims: bool, suspected: bool) -> Option<Mention> {
         let echoes_newcomer = self.pending.is_some() && self.echoes > 0;
         let suspect = !echoes_newcomer && (suspected && !self.listens() || self.is_asked_for());
-        let said = self.echoes > 0 || self.vouch || wants_claims || suspect;
+        let said = self.echoes > 0 || self.attest || wants_claims || suspect;
         said.then_some(Mention { suspect, wants_claims, echoes: self.echoes, node: id })
     }
 
-    /// What to say about it in a Hello at `now`. `evidence`: when this node last heard anything.
-    pub(crate) fn as_heard(&self, mention: Mention, now: Duration, evidence: Option<Duration>) -> Heard {
+    /// What to say about it in a Hello at `now`. `kernel`: about its kernel.
+    pub(crate) fn as_heard(&self, mention: Mention, now: Duration, kernel: Option<Kernel>) -> Heard {
         let pending = self.pending.as_ref().filter(|_| self.echoes > 0);
         // What is pending is what matters: it is the run that speaks now.
         let (incarnation, sequence, heard) = match (&pending, &self.run) {
@@ -352,7 +362,7 @@ impl Peer {
             incarnation,
             sequence,
             age: now.saturating_sub(heard),
-            kernel: self.rest.kernel.report(now, evidence),
+            kernel,
             wants_echo: pending.is_some(),
             wants_claims,
             suspect,

@@ -90,6 +90,14 @@ pub enum Input {
     Neighbours(Arc<[Neighbour]>),
     /// A frame from another host (not to 01:80:c2:00:00:0x) which is neither the protocol's nor ARP or ND.
     Evidence,
+    /// A host has answered [`Output::Ping`]: the reply is to a request of this node's, and came from this address in a
+    /// frame with this Ethernet source.
+    Pong {
+        /// The address that was asked.
+        address: IpAddr,
+        /// The Ethernet source of the reply.
+        mac: MacAddr,
+    },
     /// Stop. [`Event::Finished`] says when.
     Shutdown(Shutdown),
 }
@@ -102,6 +110,14 @@ pub enum Output {
     /// Ask one host for its own address, by unicast ARP request or Neighbour Solicitation.
     Probe {
         /// The address asked for.
+        address: IpAddr,
+        /// The host.
+        mac: MacAddr,
+    },
+    /// Ping one host: an ICMP or ICMPv6 echo request to its own address, by unicast. Where there is no address
+    /// in the host's subnet to ask from, it is not asked.
+    Ping {
+        /// The host's address.
         address: IpAddr,
         /// The host.
         mac: MacAddr,

@@ -27,19 +27,27 @@ const MAX_EBPF_INSTRUCTIONS: usize = 1250;
 /// comparisons of 2 (above 127.255.255.255, where the kernel loads the operand first), a return of 2.
 pub const MAX_RANGES: usize = 100;
 
-/// Offsets from the Ethernet destination on: EtherType at 12; ARP (RFC 826) and IPv6 (RFC 8200) begin at 14, ICMPv6
-/// without extension headers at 54.
+/// Offsets from the Ethernet destination on: EtherType at 12; ARP (RFC 826), IPv4 (RFC 791) and IPv6 (RFC 8200) begin at
+/// 14, ICMP without IP options at 34, ICMPv6 without extension headers at 54.
 const ETHERTYPE: Load = Load::half(12);
 const ARP_TYPES: Load = Load::word(14);
 const ARP_LENGTHS_AND_OPERATION: Load = Load::word(18);
 const ARP_SENDER: Load = Load::word(28);
 const ARP_TARGET: Load = Load::word(38);
+const IPV4_VERSION_AND_LENGTH: Load = Load::byte(14);
+/// Flags and offset.
+const IPV4_FRAGMENT: Load = Load::half(20);
+const IPV4_PROTOCOL: Load = Load::byte(23);
+const ICMP_TYPE_AND_CODE: Load = Load::half(34);
+const ICMP_IDENTIFIER: Load = Load::half(38);
 const IPV6_NEXT_HEADER: Load = Load::byte(20);
 const IPV6_HOP_LIMIT: Load = Load::byte(21);
 const ICMPV6_TYPE_AND_CODE: Load = Load::half(54);
+const ICMPV6_IDENTIFIER: Load = Load::half(58);
 /// The last four bytes of the target of a solicitation or an advertisement (RFC 4861 section 4.3).
 const ND_TARGET_END: Load = Load::word(74);
 
+const ETHERTYPE_IPV4: u32 = 0x0800;
 const ETHERTYPE_ARP: u32 = 0x0806;
 const ETHERTYPE_IPV6: u32 = 0x86dd;
 /// Hardware type Ethernet, protocol type IPv4.
@@ -47,7 +55,16 @@ const ETHERNET_IPV4: u32 = 0x0001_0800;
 /// Hardware length 6, protocol length 4, and the operation.
 const ARP_REQUEST: u32 = 0x0604_0001;
 const ARP_REPLY: u32 = 0x0604_0002;
+const ICMP: u32 = 1;
 const ICMPV6: u32 = 58;
+/// Version 4, and five words: no options.
+const IPV4_WITHOUT_OPTIONS: u32 = 0x45;
+/// Not a fragment, whether or not it might become one.
+const MAY_FRAGMENT: u32 = 0;
+const DO_NOT_FRAGMENT: u32 = 0x4000;
+/// Of the pings that are sent (`packet::ping`, `packet::echo_all`).
+const PING_IDENTIFIER: u32 = 0;
+const ICMP_ECHO_REPLY: u32 = 0;
 /// Types, each with code 0.
 const ECHO_REPLY: u32 = 129 << 8;
 const SOLICITATION: u32 = 135 << 8;
@@ -80,7 +97,8 @@ pub fn arp(addresses: impl IntoIterator<Item = Ipv4Addr>) -> Vec<Instruction> {
 /// The program of the IPv6 socket. It passes ICMPv6 that follows the IPv6 header directly, with code 0:
 ///
 /// - Neighbour Solicitations and Advertisements whose target ends in the last 32 bits of one of the addresses;
-/// - Neighbour Advertisements and echo replies to this host, whoever sends them: they answer liveness probes.
+/// - Neighbour Advertisements to this host, whoever sends them: they answer liveness probes;
+/// - echo replies to this host with the identifier of its own pings.
 ///
 /// Both kinds of Neighbour Discovery only with hop limit 255.
 pub fn ipv6(addresses: impl IntoIterator<Item = Ipv6Addr>) -> Vec<Instruction> {
@@ -95,7 +113,7 @@ pub fn ipv6(addresses: impl IntoIterator<Item = Ipv6Addr>) -> Vec<Instruction> {
         .load(IPV6_NEXT_HEADER)
         .require(&[ICMPV6])
         .load(ICMPV6_TYPE_AND_CODE)
-        .when(ECHO_REPLY, pass_if_to_this_host())
+        .when(ECHO_REPLY, pass_pongs_to_this_host())
         .load(ICMPV6_TYPE_AND_CODE)
         .require(&[SOLICITATION, ADVERTISEMENT])
         .load(IPV6_HOP_LIMIT)
@@ -105,6 +123,30 @@ pub fn ipv6(addresses: impl IntoIterator<Item = Ipv6Addr>) -> Vec<Instruction> {
         .load(ND_TARGET_END)
         .pass_within(&ranges)
         .drop_rest()
+}
+
+/// The program of the IPv4 socket. It passes ICMP echo replies to this host with the identifier of its own pings.
+///
+/// What a node receives is nearly all TCP and UDP: that is dropped first, by three instructions.
+pub fn ipv4() -> Vec<Instruction> {
+    Block::new()
+        .load(IPV4_PROTOCOL)
+        .require(&[ICMP])
+        .load(Load::PACKET_TYPE)
+        .require(&[PACKET_HOST])
+        .load(Load::VLAN_TAG_PRESENT)
+        .require(&[0])
+        .load(ETHERTYPE)
+        .require(&[ETHERTYPE_IPV4])
+        .load(IPV4_VERSION_AND_LENGTH)
+        .require(&[IPV4_WITHOUT_OPTIONS])
+        .load(IPV4_FRAGMENT)
+        .require(&[MAY_FRAGMENT, DO_NOT_FRAGMENT])
+        .load(ICMP_TYPE_AND_CODE)
+        .require(&[ICMP_ECHO_REPLY])
+        .load(ICMP_IDENTIFIER)
+        .require(&[PING_IDENTIFIER])
+        .pass_rest()
 }
 
 /// The program of the Hello socket, which is bound to the protocol's EtherType: all but frames for another host, our
@@ -137,6 +179,10 @@ fn from_another() -> Block {
 
 fn pass_if_to_this_host() -> Block {
     Block::new().load(Load::PACKET_TYPE).when(PACKET_HOST, Block::pass())
+}
+
+fn pass_pongs_to_this_host() -> Block {
+    Block::new().load(ICMPV6_IDENTIFIER).when(PING_IDENTIFIER, pass_if_to_this_host())
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use super::{
     interpreter::{Ancillary, check, ebpf_len, run},
     *,
 };
-use crate::packet::{self, Heard, Origin};
+use crate::packet::{self, Heard, Origin, tests::ping::pong_to};
 
 const OWN: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
 const OTHER: MacAddr = MacAddr([2, 0, 0, 0, 0, 9]);
@@ -37,7 +37,17 @@ fn arp_frame(operation: u16, sender: u32, target: u32) -> Vec<u8> {
 fn nd_frame(kind: u8, target: u32) -> Vec<u8> {
     let mut frame = packet::announcement(v6(0x2001, target).into(), OTHER, OTHER);
     frame[54] = kind;
+    if kind == 129 {
+        // The identifier of an echo reply stands where an advertisement has its flags.
+        frame[58] = 0;
+    }
     frame
+}
+
+/// The reply to a ping.
+fn pong_frame() -> Vec<u8> {
+    let origin = Origin { mac: OTHER, addresses: vec![IpNet::new(v4(9).into(), 24).unwrap()], link_local: None };
+    pong_to(&packet::ping(v4(1).into(), OWN, &origin).unwrap()).unwrap()
 }
 
 fn passes_arp(owned: impl IntoIterator<Item = u32>, frame: &[u8], ancillary: Ancillary) -> bool {
@@ -125,6 +135,64 @@ fn with_no_address_only_answers_to_probes_pass() {
     assert!(!passes_ipv6([], &nd_frame(135, 1), Ancillary::HOST));
 }
 
+#[test]
+fn the_identifier_of_an_echo_reply_is_ours() {
+    for at in [58, 59] {
+        let mut frame = nd_frame(129, 7);
+        frame[at] = 1;
+        assert!(!passes_ipv6([7], &frame, Ancillary::HOST));
+    }
+}
+
+fn passes_ipv4(frame: &[u8], ancillary: Ancillary) -> bool {
+    let program = ipv4();
+    check(&program);
+    run(&program, frame, ancillary)
+}
+
+#[test_case(Ancillary::HOST, true; "to this host")]
+#[test_case(Ancillary::BROADCAST, false; "to all")]
+#[test_case(Ancillary::MULTICAST, false; "to a group")]
+#[test_case(OTHER_HOST, false; "to another host")]
+#[test_case(OUTGOING, false; "our own")]
+#[test_case(Ancillary { tagged: true, ..Ancillary::HOST }, false; "tagged")]
+fn pongs(ancillary: Ancillary, expected: bool) {
+    assert_eq!(passes_ipv4(&pong_frame(), ancillary), expected);
+}
+
+#[test_case(12, 0x86; "EtherType")]
+#[test_case(14, 0x46; "IP options")]
+#[test_case(20, 0x20; "first fragment")]
+#[test_case(21, 1; "later fragment")]
+#[test_case(23, 6; "TCP")]
+#[test_case(34, 8; "a request")]
+#[test_case(35, 1; "code")]
+#[test_case(38, 1; "identifier")]
+#[test_case(39, 1; "identifier, second byte")]
+fn pongs_by_header(at: usize, byte: u8) {
+    let mut frame = pong_frame();
+    frame[at] = byte;
+    assert!(!passes_ipv4(&frame, Ancillary::HOST));
+    assert!((0..40).all(|cut| !passes_ipv4(&pong_frame()[..cut], Ancillary::HOST)));
+}
+
+/// It may be marked as not to be fragmented, or not.
+#[test]
+fn pongs_of_all_kernels() {
+    let mut frame = pong_frame();
+    for flags in [0, 0x40] {
+        frame[20] = flags;
+        assert!(passes_ipv4(&frame, Ancillary::HOST));
+    }
+}
+
+/// A node that receives a million packets a second pays for each instruction.
+#[test]
+fn tcp_costs_three_instructions() {
+    let program = ipv4();
+    assert_eq!(program[..3].iter().map(|i| i.code).collect::<Vec<_>>(), [0x30, 0x15, 0x06]);
+}
+
 #[test_case(Ancillary::MULTICAST, true; "to the group")]
 #[test_case(Ancillary::HOST, true; "to this host")]
 #[test_case(OTHER_HOST, false; "to another host")]
@@ -143,7 +211,7 @@ fn worst() -> impl Iterator<Item = u32> {
 
 #[test]
 fn the_longest_programs_fit_and_the_kernel_takes_them() {
-    let programs = [arp(worst().map(Ipv4Addr::from_bits)), ipv6(worst().map(|bits| v6(0xfd00, bits))), hello()];
+    let programs = [arp(worst().map(Ipv4Addr::from_bits)), ipv6(worst().map(|bits| v6(0xfd00, bits))), ipv4(), hello()];
     for program in programs {
         check(&program);
         assert!(ebpf_len(&program) <= MAX_EBPF_INSTRUCTIONS, "{} eBPF instructions", ebpf_len(&program));

@@ -208,16 +208,19 @@ impl Machine {
         }
     }
 
-    /// Takes in a whole Ethernet frame of ARP or IPv6.
+    /// Takes in a whole Ethernet frame of ARP, IPv4 or IPv6.
     pub fn handle_frame(&mut self, now: Now, segment: u32, kind: PacketType, frame: &[u8], family: Family) {
         let Some(local) = self.segments.get_mut(&segment) else { return };
         let own = local.interface.segment.mac;
         let heard = match family {
-            Family::Ipv4 => packet::read_arp(frame, kind, own),
+            Family::Ipv4 => packet::read_arp(frame, kind, own).or_else(|| packet::read_ipv4(frame, kind, own)),
             Family::Ipv6 => packet::read_ipv6(frame, kind, own),
         };
         match heard {
             None => return,
+            Some(Heard::Pong { address, mac }) => {
+                local.machine.handle(now.monotonic, SegmentInput::Pong { address, mac });
+            }
             Some(Heard::Evidence) => local.machine.handle(now.monotonic, SegmentInput::Evidence),
             Some(Heard::Packet { packet, asker }) => {
                 let at = local.machine.handle_packet(now.monotonic, &packet);
@@ -465,7 +468,7 @@ impl Machine {
 /// What a frame that is not the protocol's is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
-    /// ARP.
+    /// ARP, or IPv4 itself.
     Ipv4,
     /// IPv6.
     Ipv6,

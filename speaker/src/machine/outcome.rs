@@ -42,6 +42,7 @@ impl Machine {
                 (Some(packet::announcement(address, mac, own)), Purpose::Announcement(address))
             }
             SegmentOutput::Probe { address, mac } => (packet::probe(address, mac, &local.origin()), Purpose::Question),
+            SegmentOutput::Ping { address, mac } => (packet::ping(address, mac, &local.origin()), Purpose::Question),
             SegmentOutput::Enquire(address) => (Some(packet::enquiry(address, &local.origin())), Purpose::Question),
             SegmentOutput::EchoAll => (packet::echo_all(&local.origin()), Purpose::Question),
         };

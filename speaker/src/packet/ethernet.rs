@@ -5,6 +5,7 @@ use herald_segment::mac::MacAddr;
 use crate::socket::PacketType;
 
 /// EtherTypes (linux/if_ether.h).
+pub(super) const IPV4: u16 = 0x0800;
 pub(super) const ARP: u16 = 0x0806;
 pub(super) const IPV6: u16 = 0x86dd;
 

@@ -1,4 +1,5 @@
-//! ARP (RFC 826) and Neighbour Discovery (RFC 4861) on Ethernet: what frames say, and the frames that are sent. Pure.
+//! ARP (RFC 826), Neighbour Discovery (RFC 4861) and pings on Ethernet: what frames say, and the frames that are sent.
+//! Pure.
 //!
 //! Frames are whole, from the Ethernet destination on, without frame check sequence. The driver pads short ones.
 
@@ -6,8 +7,9 @@ mod arp;
 mod ethernet;
 mod icmpv6;
 mod nd;
+mod ping;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -46,7 +48,14 @@ pub enum Heard {
         /// Who asks, if it may be answered.
         asker: Option<Asker>,
     },
-    /// It is neither, but shows that a host is there: an ICMPv6 echo reply to us.
+    /// It is the reply to a [`ping`] of ours.
+    Pong {
+        /// The address it comes from.
+        address: IpAddr,
+        /// The Ethernet source.
+        mac: MacAddr,
+    },
+    /// It is none of these, but shows that a host is there: an ICMPv6 echo reply to us.
     Evidence,
 }
 
@@ -78,6 +87,12 @@ pub fn read_arp(frame: &[u8], kind: PacketType, own: MacAddr) -> Option<Heard> {
     arp::read(&ethernet::receive(frame, ethernet::ARP, kind, own)?, own)
 }
 
+/// Reads a frame of the IPv4 socket. `own` is the interface's link-layer address. `None`: malformed, with a wrong
+/// checksum, not for this host, sent by it, or anything but the reply to a [`ping`].
+pub fn read_ipv4(frame: &[u8], kind: PacketType, own: MacAddr) -> Option<Heard> {
+    ping::read_v4(&ethernet::receive(frame, ethernet::IPV4, kind, own)?)
+}
+
 /// Reads a frame of the IPv6 socket. `own` is the interface's link-layer address. `None`: malformed, with a wrong
 /// checksum, not for this host, sent by it, or anything but a Neighbour Solicitation, a Neighbour Advertisement or an
 /// echo reply to this host. Extension headers, so fragments too, are not read (RFC 6980 section 5).
@@ -102,6 +117,17 @@ pub fn probe(address: IpAddr, to: MacAddr, origin: &Origin) -> Option<Vec<u8>> {
         (IpAddr::V4(v4), _) => Some(arp::probe(v4, to, origin.mac, Ipv4Addr::UNSPECIFIED)),
         (IpAddr::V6(v6), Some(IpAddr::V6(own))) => Some(nd::probe(v6, to, origin.mac, own)),
         (IpAddr::V6(v6), _) => origin.link_local.map(|own| nd::probe(v6, to, origin.mac, own)),
+    }
+}
+
+/// Pings the host at `to`: an ICMP or ICMPv6 echo request to its own address. `None` without an own address in the same
+/// subnet: the reply would have to be routed. For IPv6 the link-local address will do, if there is one.
+pub fn ping(address: IpAddr, to: MacAddr, origin: &Origin) -> Option<Vec<u8>> {
+    match (address, origin.beside(address)) {
+        (IpAddr::V4(v4), Some(IpAddr::V4(own))) => Some(ping::request_v4(v4, to, origin.mac, own)),
+        (IpAddr::V4(_), _) => None,
+        (IpAddr::V6(v6), Some(IpAddr::V6(own))) => Some(ping::request_v6(v6, to, origin.mac, own)),
+        (IpAddr::V6(v6), _) => origin.link_local.map(|own| ping::request_v6(v6, to, origin.mac, own)),
     }
 }
 

@@ -11,6 +11,7 @@ use super::{
         self, ALL_NODES, ECHO_REPLY, ECHO_REQUEST, HOP_LIMIT, Message, NEIGHBOUR_ADVERTISEMENT, NEIGHBOUR_SOLICITATION,
         Outgoing, group_mac,
     },
+    ping,
 };
 
 /// Flags of an advertisement (RFC 4861 section 4.4). The router flag is never set: nobody has a LoadBalancer's address
@@ -46,7 +47,7 @@ pub(super) fn read(received: &Received<'_>, own: MacAddr) -> Option<Heard> {
         (NEIGHBOUR_SOLICITATION, 0, HOP_LIMIT) => read_solicitation(received, &message, own),
         (NEIGHBOUR_ADVERTISEMENT, 0, HOP_LIMIT) => read_advertisement(received, &message),
         // Its hop limit is what its sender has as default.
-        (ECHO_REPLY, 0, _) if received.to == To::Host => Some(Heard::Evidence),
+        (ECHO_REPLY, 0, _) => ping::read_v6(received, &message),
         _ => None,
     }
 }

@@ -24,6 +24,8 @@ impl World<'_> {
                 let packet = Packet { source, binding, asks: Some(address) };
                 self.probe(index, mac, packet);
             }
+            // No host of the simulation answers pings, as behind a firewall.
+            Output::Ping { .. } => {}
             Output::Enquire(address) => {
                 self.trace(|| format!("node {index}: enquires about {address}"));
                 self.send_packet(index, To::All, Packet { source, binding: None, asks: Some(address) });

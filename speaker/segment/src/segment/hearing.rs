@@ -4,7 +4,7 @@
 use std::{net::IpAddr, time::Duration};
 
 use super::Segment;
-use crate::{mac::MacAddr, timers, types::Output};
+use crate::{mac::MacAddr, peer::Peer, timers, types::Output};
 
 /// Hosts asked for a sign of life at once, at most.
 const ASKED: usize = 8;
@@ -19,6 +19,8 @@ pub(super) struct Hearing {
     evidence: Option<Duration>,
     /// When somebody last showed that it hears this node: an answer to a probe, a mention in a Hello.
     replied: Option<Duration>,
+    /// When somebody last answered a ping.
+    ponged: Option<Duration>,
     /// The last host seen that is no node: it can be asked for an answer.
     witness: Option<(IpAddr, MacAddr)>,
     /// Since when none of them does; the start, if none ever did.
@@ -34,6 +36,7 @@ impl Hearing {
         Self {
             evidence: None,
             replied: None,
+            ponged: None,
             witness: None,
             silence_began: now,
             had_peers: false,
@@ -60,6 +63,17 @@ impl Hearing {
     /// Somebody hears this node.
     pub(super) fn replied(&mut self, now: Duration) {
         self.replied = Some(now);
+    }
+
+    /// When somebody last answered a ping of this node.
+    pub(super) fn last_pong(&self) -> Option<Duration> {
+        self.ponged
+    }
+
+    /// Somebody has answered a ping of this node.
+    pub(super) fn ponged(&mut self, now: Duration) {
+        self.replied(now);
+        self.ponged = Some(now);
     }
 
     /// Is this the host seen last?
@@ -128,14 +142,27 @@ impl Segment {
 
     /// Asks others than the silent node itself for an answer: if nobody answers, it is this node that cannot be heard.
     pub(super) fn ask_witnesses(&mut self) {
+        for (address, mac) in self.witnesses(|_| true) {
+            self.outputs.push_back(Output::Probe { address, mac });
+        }
+    }
+
+    /// Pings others than the silent node itself: if nobody answers, it is the network that passes no pings, or this node
+    /// is cut off together with a switch that answers ARP and ND in everybody's name.
+    pub(super) fn ask_controls(&mut self) {
+        for (address, mac) in self.witnesses(|peer| peer.rest.kernel.answers_pings()) {
+            self.outputs.push_back(Output::Ping { address, mac });
+        }
+    }
+
+    /// The first neighbour, the witness, and of the speaking peers that are of use the one with the lowest id.
+    fn witnesses(&self, is_of_use: impl Fn(&Peer) -> bool) -> Vec<(IpAddr, MacAddr)> {
         let neighbour = self.neighbours.first().map(|host| (host.address, host.mac));
-        let speaking = self.peers.iter().filter(|(_, peer)| peer.speaks());
+        let speaking = self.peers.iter().filter(|(_, peer)| peer.speaks() && is_of_use(peer));
         let peer = speaking.min_by_key(|(id, _)| *id).and_then(|(_, peer)| peer.probe_target());
         let mut asked: Vec<_> = [neighbour, peer, self.hearing.witness].into_iter().flatten().collect();
         asked.dedup();
-        for (address, mac) in asked {
-            self.outputs.push_back(Output::Probe { address, mac });
-        }
+        asked
     }
 
     /// Asks for a sign of life while there is none: the neighbours the kernel knows, the peers, then everybody.

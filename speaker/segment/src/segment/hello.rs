@@ -10,7 +10,7 @@ use crate::{
     run::Run,
     timers::{self, JITTER_FROM_PERCENT, TRIGGERED_GAP_DIVISOR, Timers},
     types::{Event, Output},
-    wire::{self, Body, Frame, Heard, Hello, Kernel, KeyId, Sender, State},
+    wire::{self, Body, Frame, Heard, Hello, Kernel, KeyId, Question, Sender, State},
 };
 
 /// Hellos sent at once at most, when there is more to say about peers than fits into one; a Hello that was brought
@@ -111,11 +111,12 @@ impl Segment {
 
     /// What is said of a peer, and need not be said again.
     fn speak_of(&mut self, now: Duration, mention: Mention) -> Option<Heard> {
-        let evidence = self.hearing.evidence();
+        let (evidence, controls) = (self.hearing.evidence(), self.hearing.last_pong());
         let peer = self.peers.get_for_note(mention.node)?;
-        let heard = peer.as_heard(mention, now, evidence);
+        let kernel = peer.rest.kernel.report(now, evidence, controls);
+        let heard = peer.as_heard(mention, now, kernel);
         peer.echoes = peer.echoes.saturating_sub(1);
-        peer.vouch = false;
+        peer.attest = false;
         Some(heard)
     }
 
@@ -353,6 +354,7 @@ impl Segment {
         let absent_since = peer.rest.absent_since.take();
         let presumed = if self.state == State::Active { self.presumed_of(id) } else { Vec::new() };
         self.peers.set_presence(id, Presence::Speaking);
+        self.ping_soon(now);
         self.peers_at = self.peers_at.min(due);
         self.hearing.peer_speaks();
         self.tell(Event::PeerUp(name));
@@ -383,13 +385,15 @@ impl Segment {
             }
             let Some(peer) = self.peers.get_for_note(heard.node) else { continue };
             let speaks = peer.speaks();
-            match heard.kernel {
-                Some(Kernel::Answered(age)) => {
-                    let at = now.saturating_sub(age);
-                    peer.rest.reports.answered = peer.rest.reports.answered.max(Some(at));
+            if let Some(kernel) = heard.kernel {
+                peer.rest.reports.note(now, kernel);
+                if kernel == Kernel::Silent(Question::Ping) {
+                    self.peers_at = self.peers_at.min(now);
                 }
-                Some(Kernel::Silent) => peer.rest.reports.silent = Some(now),
-                None => {}
+            }
+            if heard.suspect && peer.rest.kernel.has_missed_pings() {
+                peer.attest = true;
+                continue;
             }
             if heard.suspect && self.covers.contains(&heard.node) {
                 self.repeat_to_who_misses(from, heard.node);
@@ -398,7 +402,7 @@ impl Segment {
             let at = now.saturating_sub(heard.age);
             let heard_here = peer.run.as_ref().filter(|_| speaks).map(|run| run.heard());
             if heard.suspect && heard_here.is_some_and(|here| at < here || heard.sequence == 0) {
-                peer.vouch = true;
+                peer.attest = true;
                 self.hasten_hello(now, Duration::ZERO);
             } else if !heard.wants_echo && heard.sequence > 0 {
                 // Of whichever run: it speaks to somebody.

@@ -1,10 +1,12 @@
 //! Silence, cover and death of peers.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
 use super::{Contention, Segment};
 use crate::{
     claim::Reason,
+    kernel::Silence,
+    mac::MacAddr,
     mutation::Mutation,
     node::NodeId,
     peer::{Peer, Presence},
@@ -162,9 +164,9 @@ impl Segment {
         let Some(peer) = self.peers.get(id) else { return };
         if !peer.rest.kernel.is_watched() {
             let holds = self.book.addresses_of(id).next().is_some();
-            let reported = peer.rest.reports.answered.max(peer.rest.reports.silent);
             let patience = timers::lost_after(self.interval()) * 2;
-            let unattended = reported.is_none() && peer.silent_since().is_some_and(|since| now >= since + patience);
+            let unattended =
+                !peer.rest.reports.any() && peer.silent_since().is_some_and(|since| now >= since + patience);
             if !holds || !(unattended || self.is_coverer(id, false) || self.is_next_in_line(id)) {
                 return;
             }
@@ -173,22 +175,35 @@ impl Segment {
     }
 
     fn probe(&mut self, now: Duration, id: NodeId) {
+        let Some((address, mac)) = self.watch_kernel(now, id) else { return };
         let Some(peer) = self.peers.get_mut(id) else { return };
-        let Some((address, mac)) = peer.probe_target() else {
-            // Nobody can be asked. A probe that stays due would be due at every look.
-            peer.rest.kernel.stop();
-            self.report_once_a_minute(now, Event::CannotBeAsked(id));
-            return;
-        };
-        peer.rest.kernel.watch(now);
         let silent_since = peer.silent_since();
-        if peer.rest.kernel.due(now) {
-            self.outputs.push_back(Output::Probe { address, mac });
+        if peer.rest.kernel.address_due(now) {
             let since = silent_since.max(peer.rest.kernel.unanswered_since());
+            self.outputs.push_back(Output::Probe { address, mac });
             if since.is_none_or(|since| !self.hearing.is_heard_since(since)) {
                 self.ask_witnesses();
             }
         }
+        self.ping_if_due(now, id, address, mac);
+    }
+
+    /// Begins to ask a node's kernel, unless it is asked already. Returns where, if anywhere.
+    fn watch_kernel(&mut self, now: Duration, id: NodeId) -> Option<(IpAddr, MacAddr)> {
+        let lately = now.saturating_sub(self.ping_habit_lasts());
+        let peer = self.peers.get_mut(id)?;
+        let Some(target) = peer.probe_target() else {
+            // Nobody can be asked. A probe that stays due would be due at every look.
+            peer.rest.kernel.stop();
+            self.report_once_a_minute(now, Event::CannotBeAsked(id));
+            return None;
+        };
+        let begins = !peer.rest.kernel.is_watched();
+        peer.rest.kernel.watch(now, target, lately);
+        if begins {
+            self.ping_soon(now);
+        }
+        Some(target)
     }
 
     /// Is this node one of the first two live candidates of an address that a silent node holds?
@@ -209,19 +224,20 @@ impl Segment {
             return false;
         }
         // What was heard before the kernel fell silent says nothing about now.
-        let asked = peer.rest.kernel.silent_since(peer.rest.reports.answered);
-        let hears = self.hears_and_is_heard(asked.map_or(silent_since, |asked| asked.max(silent_since)));
+        let silence = self.kernel_silence(peer);
+        let hears = self.hears_and_is_heard(silence.map_or(silent_since, |silence| silence.since.max(silent_since)));
         if self.stall.is_some() || !self.carrier || !(hears || self.breaks(Mutation::TakeOverWhileDeaf)) {
             return false;
         }
         if self.breaks(Mutation::TakeOverWithoutProbing) {
             return true;
         }
-        // What this node finds out itself counts before what it is told.
-        match peer.rest.kernel.is_watched() {
-            true => asked.is_some(),
-            false => peer.rest.reports.say_silent(),
-        }
+        silence.is_some() || !peer.rest.kernel.is_watched() && peer.rest.reports.say_silent()
+    }
+
+    /// Returns why a peer's kernel counts as silent, if it does: by what this node has found out, or was told of pings.
+    pub(super) fn kernel_silence(&self, peer: &Peer) -> Option<Silence> {
+        peer.kernel_silence(self.called, self.hearing.last_pong())
     }
 
     /// Since then, did anybody else show that this node hears, and that it is heard? What can only hear, or only speak,
@@ -232,9 +248,14 @@ impl Segment {
 
     /// A node is dead: its claims are no longer live.
     fn die(&mut self, now: Duration, id: NodeId) {
+        let silence = self.peers.get(id).and_then(|peer| self.kernel_silence(peer));
         self.peers.set_presence(id, Presence::Dead);
-        if let Some(peer) = self.peers.get_mut(id) {
-            peer.rest.kernel.stop();
+        if let Some(peer) = self.peers.get_mut(id)
+            && peer.rest.kernel.conclude(silence)
+        {
+            // Those that do not know it to answer pings, and may be first in line, have this node's word only.
+            peer.attest = true;
+            self.hasten_hello(now, Duration::ZERO);
         }
         self.tell(Event::PeerDead(id));
         let left = self.book.remove_node(id);
@@ -259,9 +280,9 @@ impl Segment {
         if !peer.rest.kernel.is_watched() {
             return;
         }
-        let asked = peer.rest.kernel.silent_since(peer.rest.reports.answered);
+        let silence = self.kernel_silence(peer);
         let shows_life = peer.shows_life(now, self.interval() * PENDING_IS_ALIVE);
-        let silent = asked.is_some_and(|since| self.hears_and_is_heard(since)) && !shows_life;
+        let silent = silence.is_some_and(|it| self.hears_and_is_heard(it.since)) && !shows_life;
         if silent && peer.is_lost(now, self.interval()) && self.state == State::Active {
             self.die(now, id);
             return;
@@ -296,8 +317,8 @@ impl Segment {
         if unheard && asked == ASKED_AT_ONCE {
             return;
         }
-        let Some(peer) = self.peers.get_mut(id) else { return };
-        peer.rest.kernel.watch(now);
+        self.watch_kernel(now, id);
+        let Some(peer) = self.peers.get(id) else { return };
         let name = peer.rest.name.clone();
         self.peers_at = now;
         if unheard {
@@ -328,7 +349,7 @@ impl Segment {
         let restarted = peer.listens() && peer.speaks();
         let unheard = peer.may_be_there() && peer.rest.kernel.is_alive(now);
         let silent = restarted || peer.silent_since().is_some() || unheard;
-        let alive = peer.rest.kernel.silent_since(peer.rest.reports.answered).is_none();
+        let alive = self.kernel_silence(peer).is_none();
         let covering = self.covers.contains(&id);
         let holds = || self.book.addresses_of(id).next().is_some() || unheard && !self.presumed_of(id).is_empty();
         (silent && alive && (covering || holds()), unheard)

@@ -12,6 +12,7 @@ mod listing;
 mod liveness;
 mod ownership;
 mod packets;
+mod pinging;
 mod snapshot;
 mod stopping;
 
@@ -33,6 +34,7 @@ use crate::{
     mutation::Mutation,
     node::NodeId,
     peers::Peers,
+    ping::PingClock,
     run::Run,
     timers::{self, VIEW_FRESH},
     types::{Config, Counters, Event, Input, Neighbour, Output, SavedState},
@@ -88,6 +90,8 @@ pub struct Segment {
     /// What its last frame was written in, until a peer or the keys change.
     voice: Option<Voice>,
     hearing: Hearing,
+    /// When to ask peers whether they answer pings.
+    pings: PingClock,
     barrier: Option<Barrier>,
     stall: Option<Stall>,
     stopping: Option<Stopping>,
@@ -170,6 +174,7 @@ impl Segment {
             hello: HelloClock::new(now, config.timers),
             voice: None,
             hearing: Hearing::new(now),
+            pings: PingClock::default(),
             barrier: Some(Barrier::new(now)),
             stall: None,
             stopping: None,
@@ -244,6 +249,7 @@ impl Segment {
             Input::Interface { mac, address } => self.interface_changed(now, mac, address),
             Input::Neighbours(neighbours) => self.neighbours = neighbours,
             Input::Evidence => self.evidence(now),
+            Input::Pong { address, mac } => self.ponged(now, address, mac),
             Input::Shutdown(shutdown) => self.shut_down(now, shutdown),
         }
         self.settle(now);
@@ -339,6 +345,7 @@ impl Segment {
             }
         }
         self.solicit(now);
+        self.ask_who_answers_pings(now);
         if self.may_announce() {
             while let Some(address) = self.announcer.poll(now) {
                 self.outputs.push_back(Output::Announce { address, mac: self.config.mac });
@@ -366,6 +373,7 @@ impl Segment {
             self.repeats.next(),
             self.disputes.next(),
             self.hearing.solicit_at(),
+            self.pings.next(),
             announcer,
             self.full_list.as_ref().map(FullList::next),
             self.stopping.as_ref().and_then(Stopping::next),

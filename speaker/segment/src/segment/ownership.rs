@@ -216,7 +216,7 @@ impl Segment {
             return None;
         }
         // What was seen on the wire needs less to be believed than what the API once said.
-        let silent = |peer: &Peer| peer.rest.kernel.silent_since(peer.rest.reports.answered).is_some();
+        let silent = |peer: &Peer| self.kernel_silence(peer).is_some();
         let patience = self.interval() * PENDING_IS_ALIVE;
         let there =
             |peer: &Peer| peer.shows_life(self.called, patience) || peer.presence() != Presence::Dead && !silent(peer);
@@ -231,7 +231,7 @@ impl Segment {
     /// it is the network that drops the protocol, and they are all at work. Not if its kernel is silent.
     pub(super) fn may_act_unheard(&self, peer: &Peer) -> bool {
         let everybody = self.peers.speaking() == 0 && peer.silent_since().is_some();
-        peer.may_be_there() || everybody && peer.rest.kernel.silent_since(peer.rest.reports.answered).is_none()
+        peer.may_be_there() || everybody && self.kernel_silence(peer).is_none()
     }
 
     /// The addresses a node is presumed to own.

@@ -53,6 +53,22 @@ impl Segment {
         self.answer(asked)
     }
 
+    /// A host has answered a ping of this node's.
+    pub(super) fn ponged(&mut self, now: Duration, address: IpAddr, mac: MacAddr) {
+        self.evidence(now);
+        if !self.is_answer(address, mac) {
+            return;
+        }
+        self.hearing.ponged(now);
+        let Some(peer) = self.peers.by_mac(mac).and_then(|id| self.peers.get_mut(id)) else { return };
+        if peer.probe_target() == Some((address, mac)) {
+            peer.rest.kernel.ponged(now, (address, mac));
+            if peer.rest.kernel.is_watched() {
+                self.peers_at = self.peers_at.min(now);
+            }
+        }
+    }
+
     /// Is this what a host that was probed answers?
     fn is_answer(&self, address: IpAddr, mac: MacAddr) -> bool {
         let peer = self.peers.by_mac(mac).and_then(|id| self.peers.get(id));
@@ -131,7 +147,8 @@ impl Segment {
     /// A node that is not heard announces an address: it has taken it.
     fn announced_by_unheard(&mut self, now: Duration, id: NodeId, address: IpAddr) {
         let Some(peer) = self.peers.get_mut(id) else { return };
-        peer.rest.kernel.answered(now);
+        peer.rest.reports.revive();
+        peer.rest.kernel.revive(now);
         if peer.presence() == Presence::Dead {
             let silent = peer.run.as_ref().map(|run| Presence::Silent { since: run.heard(), reported: false });
             self.peers.set_presence(id, silent.unwrap_or(Presence::Unheard));

@@ -88,7 +88,7 @@ impl Segment {
             (Presence::Unheard, _) => SpeakerState::Unheard,
         };
         let watched = peer.rest.kernel.is_watched();
-        let kernel = if peer.rest.kernel.silent_since(peer.rest.reports.answered).is_some() {
+        let kernel = if self.kernel_silence(peer).is_some() {
             Some(KernelState::Silent)
         } else if watched && peer.rest.kernel.is_alive(now) {
             Some(KernelState::Answers)

@@ -3,7 +3,7 @@
 use std::{str, time::Duration};
 
 use super::{
-    FrameLimit, Heard, Hello, Kernel, KeyId, Sender, State,
+    FrameLimit, Heard, Hello, Kernel, KeyId, Question, Sender, State,
     bytes::{Flaw, Reader, address_len, put_address, whole_millis},
     envelope::ENVELOPE,
 };
@@ -21,6 +21,7 @@ const WANTS_ECHO: u8 = 1;
 const WANTS_CLAIMS: u8 = 1 << 1;
 const SUSPECT: u8 = 1 << 2;
 const PROBED: u8 = 1 << 3;
+const PINGED: u8 = 1 << 4;
 
 /// In the place of the time since a kernel's last answer: it is silent.
 const KERNEL_SILENT: u16 = u16::MAX;
@@ -70,17 +71,18 @@ fn put_heard(out: &mut Vec<u8>, heard: &Heard) {
         out.extend(number.to_be_bytes());
     }
     out.extend(whole_millis(heard.age, u16::MAX).to_be_bytes());
-    let kernel = match heard.kernel {
-        None => 0,
-        Some(Kernel::Answered(age)) => whole_millis(age, KERNEL_SILENT - 1),
-        Some(Kernel::Silent) => KERNEL_SILENT,
+    let (question, kernel) = match heard.kernel {
+        None => (None, 0),
+        Some(Kernel::Answered(question, age)) => (Some(question), whole_millis(age, KERNEL_SILENT - 1)),
+        Some(Kernel::Silent(question)) => (Some(question), KERNEL_SILENT),
     };
     out.extend(kernel.to_be_bytes());
     let flags = [
         (heard.wants_echo, WANTS_ECHO),
         (heard.wants_claims, WANTS_CLAIMS),
         (heard.suspect, SUSPECT),
-        (heard.kernel.is_some(), PROBED),
+        (question.is_some(), PROBED),
+        (question == Some(Question::Ping), PINGED),
     ];
     out.push(flags.into_iter().filter(|(set, _)| *set).fold(0, |flags, (_, flag)| flags | flag));
 }
@@ -136,10 +138,11 @@ fn read_heard(reader: &mut Reader<'_>) -> Result<Heard, Flaw> {
     let age = reader.millis("heard.age")?;
     let kernel = reader.u16("heard.kernel")?;
     let flags = reader.u8("heard.flags")?;
+    let question = if flags & PINGED == 0 { Question::Address } else { Question::Ping };
     let kernel = match kernel {
         _ if flags & PROBED == 0 => None,
-        KERNEL_SILENT => Some(Kernel::Silent),
-        millis => Some(Kernel::Answered(Duration::from_millis(millis.into()))),
+        KERNEL_SILENT => Some(Kernel::Silent(question)),
+        millis => Some(Kernel::Answered(question, Duration::from_millis(millis.into()))),
     };
     Ok(Heard {
         node,

@@ -156,10 +156,20 @@ pub struct Heard {
 /// The outcome of liveness probes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kernel {
-    /// It answered this long ago; whole milliseconds, at most 65,534.
-    Answered(Duration),
-    /// It has not answered three probes in a row.
-    Silent,
+    /// It answered this question this long ago; whole milliseconds, at most 65,534. A sender that knows the node to answer
+    /// pings speaks of these only.
+    Answered(Question, Duration),
+    /// It does not answer this question any more.
+    Silent(Question),
+}
+
+/// What a kernel is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// Whether it has its own address: ARP, Neighbour Discovery. A switch may answer for it.
+    Address,
+    /// For the answer to a ping (an ICMP or ICMPv6 echo request), which nobody else can give.
+    Ping,
 }
 
 /// A part of somebody's claims.

@@ -21,7 +21,7 @@ use herald_segment::{
 use crate::next_build::{self, Build};
 
 /// A host of the segment that is no node: what a node asks for a sign of life when it hears nobody else.
-const GATEWAY: Neighbour =
+pub const GATEWAY: Neighbour =
     Neighbour { address: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 254)), mac: MacAddr([2, 0, 0, 0, 0, 0xfe]) };
 
 /// The key of the cluster.
@@ -30,7 +30,7 @@ pub const SECRET: [u8; 32] = [7; 32];
 /// How long a frame is on its way.
 const DELAY: Duration = Duration::from_millis(1);
 
-pub fn ms(ms: u64) -> Duration {
+pub const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
@@ -54,6 +54,18 @@ fn own_address(node: usize) -> IpAddr {
 enum Traffic {
     Frame(Vec<u8>),
     Packet(Packet, Option<MacAddr>),
+    /// A ping: who is asked for which address, and by whom.
+    Ping {
+        address: IpAddr,
+        to: MacAddr,
+        from: MacAddr,
+    },
+    /// Its answer: who answers from which address, and to whom.
+    Pong {
+        address: IpAddr,
+        from: MacAddr,
+        to: MacAddr,
+    },
 }
 
 /// A node's next Claims frame is lost, and for a while its Hellos and announcements are.
@@ -108,6 +120,17 @@ pub struct Bus {
     pub speakers: BTreeMap<usize, Segment>,
     /// Nodes whose kernels answer.
     pub kernels: BTreeSet<usize>,
+    /// Nodes for which the switch answers ARP and ND in their name, with their link-layer address as Ethernet source, be
+    /// they alive or not: suppression.
+    pub suppressed: BTreeSet<usize>,
+    /// Who drops whose pings: a firewall at the first, or on the way.
+    pub drops_pings: BTreeSet<(MacAddr, MacAddr)>,
+    /// So many percent of the pings are lost, and of the answers.
+    loses_pings: u8,
+    /// How long an answer to a ping takes.
+    pub pong_delay: Duration,
+    /// Pings: time, node, who is asked.
+    pub pings: Vec<(Duration, usize, MacAddr)>,
     /// Nodes that hear nothing.
     pub deaf: BTreeSet<usize>,
     /// Nodes nobody hears.
@@ -140,6 +163,8 @@ pub struct Bus {
     runs: u64,
     views: BTreeMap<IpAddr, Arc<Vip>>,
     nodes: usize,
+    /// Decides which pings are lost.
+    luck: fastrand::Rng,
     strangers: BTreeMap<IpAddr, MacAddr>,
 }
 
@@ -155,6 +180,11 @@ impl Bus {
             now: ms(1000),
             speakers: BTreeMap::new(),
             kernels: (1..=nodes).collect(),
+            suppressed: BTreeSet::new(),
+            drops_pings: BTreeSet::new(),
+            loses_pings: 0,
+            pong_delay: DELAY,
+            pings: Vec::new(),
             deaf: BTreeSet::new(),
             mute: BTreeSet::new(),
             loses: None,
@@ -173,6 +203,7 @@ impl Bus {
             runs: 0,
             views: BTreeMap::new(),
             nodes,
+            luck: fastrand::Rng::with_seed(1),
             strangers: BTreeMap::new(),
         };
         (1..=nodes).for_each(|node| bus.start(node, None));
@@ -359,6 +390,10 @@ impl Bus {
             let answer = Packet { source: GATEWAY.mac, binding, asks: None };
             self.in_flight.push((self.now + DELAY, 0, Traffic::Packet(answer, Some(packet.source))));
         }
+        if let Traffic::Ping { address, to, from } = *traffic {
+            self.ping_arrives(address, to, from);
+            return;
+        }
         for node in 1..=self.nodes {
             if node == from || self.deaf.contains(&node) {
                 continue;
@@ -367,8 +402,8 @@ impl Bus {
                 if to.is_some_and(|to| to != mac(node)) {
                     continue;
                 }
-                if packet.asks == Some(own_address(node)) && self.kernels.contains(&node) && !self.mute.contains(&node)
-                {
+                let answers = self.kernels.contains(&node) || self.suppressed.contains(&node);
+                if packet.asks == Some(own_address(node)) && answers && !self.mute.contains(&node) {
                     let answer =
                         Packet { source: mac(node), binding: Some((own_address(node), mac(node))), asks: None };
                     self.in_flight.push((self.now + DELAY, node, Traffic::Packet(answer, Some(packet.source))));
@@ -384,8 +419,43 @@ impl Bus {
                 Traffic::Packet(packet, _) => {
                     segment.handle_packet(self.now, packet);
                 }
+                Traffic::Pong { address, from, to } if *to == mac(node) => {
+                    segment.handle(self.now, Input::Pong { address: *address, mac: *from });
+                }
+                Traffic::Pong { .. } | Traffic::Ping { .. } => continue,
             }
             self.collect(node);
+        }
+    }
+
+    /// The gateway and the living nodes answer, unless a firewall is before it.
+    fn ping_arrives(&mut self, address: IpAddr, to: MacAddr, from: MacAddr) {
+        let node = (1..=self.nodes).find(|node| mac(*node) == to);
+        let answers = match node {
+            Some(node) => self.kernels.contains(&node) && !self.mute.contains(&node) && !self.deaf.contains(&node),
+            None => to == GATEWAY.mac,
+        };
+        let lost = self.drops_pings.contains(&(to, from)) || self.loses_ping() || self.loses_ping();
+        if answers && !lost {
+            let pong = Traffic::Pong { address, from: to, to: from };
+            self.in_flight.push((self.now + self.pong_delay, node.unwrap_or_default(), pong));
+        }
+    }
+
+    /// So many percent of the pings are lost, and of the answers.
+    pub fn lose_pings(&mut self, percent: u8, seed: u64) {
+        self.loses_pings = percent;
+        self.luck = fastrand::Rng::with_seed(seed);
+    }
+
+    fn loses_ping(&mut self) -> bool {
+        self.luck.u8(..100) < self.loses_pings
+    }
+
+    /// A firewall at these nodes drops every ping.
+    pub fn drop_pings_to(&mut self, to: impl IntoIterator<Item = MacAddr>) {
+        for to in to {
+            self.drops_pings.extend((1..=self.nodes).map(|from| (to, mac(from))));
         }
     }
 
@@ -422,6 +492,10 @@ impl Bus {
                     continue;
                 }
                 Output::Probe { address, mac } => Traffic::Packet(packet(Some(address), mine), Some(mac)),
+                Output::Ping { address, mac: to } => {
+                    self.pings.push((now, node, to));
+                    Traffic::Ping { address, to, from: mac(node) }
+                }
                 Output::Enquire(address) => {
                     if let Some(mac) = self.strangers.get(&address) {
                         let answer = Packet { source: *mac, binding: Some((address, *mac)), asks: None };

@@ -6,6 +6,7 @@ mod births;
 mod bus;
 mod handover;
 mod histories;
+mod liveness;
 mod next_build;
 mod replay;
 mod rolling;

@@ -6,7 +6,7 @@ use herald_segment::{
     claim::{Birth, Claim, ClaimKey, Digest, Epoch, Reason},
     mac::MacAddr,
     node::{Incarnation, NodeId, NodeName},
-    wire::{Body, Frame, Heard, Hello, Kernel, Key, KeyId, Keyring, Sender, State},
+    wire::{Body, Frame, Heard, Hello, Kernel, Key, KeyId, Keyring, Question, Sender, State},
 };
 use ring::hmac;
 
@@ -55,7 +55,7 @@ pub fn heard(node: u64) -> Heard {
         incarnation: Incarnation(2),
         sequence: 3,
         age: Duration::from_millis(40),
-        kernel: Some(Kernel::Silent),
+        kernel: Some(Kernel::Silent(Question::Address)),
         wants_echo: false,
         wants_claims: false,
         suspect: true,

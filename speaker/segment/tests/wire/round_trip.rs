@@ -11,8 +11,8 @@ use herald_segment::{
     mac::MacAddr,
     node::{Incarnation, NodeId, NodeName},
     wire::{
-        Body, Change, Claims, Frame, FrameLimit, Heard, Hello, Kernel, KeyId, MAX_FRAME, SealError, Sender, State,
-        changes_per_frame, heard_capacity,
+        Body, Change, Claims, Frame, FrameLimit, Heard, Hello, Kernel, KeyId, MAX_FRAME, Question, SealError, Sender,
+        State, changes_per_frame, heard_capacity,
     },
 };
 use proptest::{collection::vec, option, prelude::*, sample::select};
@@ -34,7 +34,9 @@ fn addresses() -> impl Strategy<Value = IpAddr> {
 }
 
 fn heards() -> impl Strategy<Value = Heard> {
-    let kernel = prop_oneof![Just(Kernel::Silent), millis(0..=65_534_u16).prop_map(Kernel::Answered)];
+    let questions = || select(vec![Question::Address, Question::Ping]);
+    let answered = (questions(), millis(0..=65_534_u16)).prop_map(|(question, age)| Kernel::Answered(question, age));
+    let kernel = prop_oneof![questions().prop_map(Kernel::Silent), answered];
     (any::<(u64, u64, u64)>(), millis(any::<u16>()), option::of(kernel), any::<(bool, bool, bool)>()).prop_map(
         |((node, incarnation, sequence), age, kernel, (wants_echo, wants_claims, suspect))| Heard {
             node: NodeId(node),
@@ -159,8 +161,8 @@ fn ages_are_cut_and_saturate(age: Duration, expected: Duration) {
 #[test_case(Duration::from_millis(65_535), Duration::from_millis(65_534); "never read as silence")]
 #[test_case(Duration::MAX, Duration::from_millis(65_534))]
 fn an_old_answer_of_a_kernel_stays_an_answer(age: Duration, expected: Duration) {
-    let hello = through(|hello| hello.heard[0].kernel = Some(Kernel::Answered(age)));
-    assert_eq!(hello.heard[0].kernel, Some(Kernel::Answered(expected)));
+    let hello = through(|hello| hello.heard[0].kernel = Some(Kernel::Answered(Question::Address, age)));
+    assert_eq!(hello.heard[0].kernel, Some(Kernel::Answered(Question::Address, expected)));
 }
 
 #[test_case(Duration::from_nanos(1), Duration::from_millis(1))]

@@ -6,7 +6,9 @@ use herald_segment::{
     claim::{Birth, Claim, ClaimKey, Digest, Epoch, Reason},
     mac::MacAddr,
     node::{Incarnation, NodeName},
-    wire::{Body, Change, Claims, Frame, Heard, Hello, Kernel, Key, KeyId, Keyring, Sender, State, key_of_cluster},
+    wire::{
+        Body, Change, Claims, Frame, Heard, Hello, Kernel, Key, KeyId, Keyring, Question, Sender, State, key_of_cluster,
+    },
 };
 use test_case::test_case;
 
@@ -81,7 +83,7 @@ fn hello_heard() -> Frame {
         incarnation: RUN_A,
         sequence: 1,
         age: Duration::from_millis(17),
-        kernel: Some(Kernel::Answered(Duration::from_millis(23))),
+        kernel: Some(Kernel::Answered(Question::Ping, Duration::from_millis(23))),
         wants_echo: true,
         wants_claims: true,
         suspect: false,
@@ -91,7 +93,7 @@ fn hello_heard() -> Frame {
         incarnation: RUN_C,
         sequence: 90,
         age: Duration::from_millis(65_535),
-        kernel: Some(Kernel::Silent),
+        kernel: Some(Kernel::Silent(Question::Address)),
         wants_echo: false,
         wants_claims: false,
         suspect: true,

@@ -19,7 +19,7 @@ use crate::{
     cluster::{Change, Collection, Keyed, Node, Slice, Speaker, Vip},
     interfaces::LocalSegment,
     keys::Keys,
-    packet::{Asker, Heard},
+    packet::{Asker, Heard, tests::ping::pong_to},
     rank::tests::{node, segment, speaker},
     socket::PacketType,
 };
@@ -55,6 +55,8 @@ pub(super) struct Lan {
     pub strangers: BTreeSet<IpAddr>,
     /// The switch drops the protocol, and passes everything else.
     pub drops_protocol: bool,
+    /// Nodes in whose name the switch answers ARP, with their link-layer address, whether they have power or not.
+    pub suppressed: BTreeSet<&'static str>,
     /// Addresses that the kernels of nodes have, beside their own.
     held: BTreeSet<(&'static str, IpAddr)>,
     /// Events that were posted: when, by whom, with which reason.
@@ -111,6 +113,7 @@ impl Lan {
             version: 100,
             strangers: BTreeSet::new(),
             drops_protocol: false,
+            suppressed: BTreeSet::new(),
             held: BTreeSet::new(),
             posted: vec![],
             announced: vec![],
@@ -375,7 +378,7 @@ impl Lan {
         }
     }
 
-    /// A frame of ARP goes to everybody or to one; kernels answer for their nodes, and strangers for what they hold.
+    /// A frame of ARP or a ping goes to everybody or to one; kernels answer for their nodes, and strangers for what they hold.
     fn deliver(&mut self, from: &'static str, frame: &[u8]) {
         let now = self.moment();
         let to = MacAddr(frame[..6].try_into().unwrap());
@@ -392,7 +395,7 @@ impl Lan {
         let mut kernels: Vec<(MacAddr, IpAddr)> = self
             .hosts
             .iter()
-            .filter(|(_, host)| host.powered)
+            .filter(|(name, host)| host.powered || self.suppressed.contains(*name))
             .map(|(name, _)| (mac(name), own_address(name).into()))
             .collect();
         kernels.push((HOST, HOST_ADDRESS.into()));
@@ -405,6 +408,10 @@ impl Lan {
             {
                 self.answer(from, &answer);
             }
+        }
+        let is_up = to == HOST || self.hosts.iter().any(|(name, host)| host.powered && mac(name) == to);
+        if let Some(pong) = pong_to(frame).filter(|_| is_up) {
+            self.answer(from, &pong);
         }
     }
 

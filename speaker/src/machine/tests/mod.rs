@@ -140,6 +140,21 @@ fn a_dead_node_is_succeeded_and_the_move_is_counted() {
     assert_eq!((status.node.as_deref(), status.transitions), (Some(by), 1));
 }
 
+/// An EVPN leaf answers even unicast ARP requests for who is gone, with the right link-layer address.
+#[test]
+fn dead_node_in_whose_name_the_switch_answers_arp_is_succeeded_within_two_seconds() {
+    let mut lan = announced();
+    lan.pass(5000);
+    let died = lan.now;
+    lan.announced.clear();
+    lan.suppressed.insert("a");
+    lan.power_off("a");
+    lan.pass(5000);
+    let (at, by, _) = lan.announced[0];
+    assert!(at - died <= 2000, "{} ms", at - died);
+    assert_eq!(lan.who_has(VIP), only(mac(by)));
+}
+
 #[test]
 fn a_deleted_address_is_answered_for_no_more_and_its_status_says_so() {
     let mut lan = announced();

@@ -24,7 +24,7 @@ fn request() -> Vec<u8> {
 fn asker(heard: Option<Heard>) -> Option<Asker> {
     heard.and_then(|heard| match heard {
         Heard::Packet { asker, .. } => asker,
-        Heard::Evidence => None,
+        Heard::Pong { .. } | Heard::Evidence => None,
     })
 }
 

@@ -1,5 +1,6 @@
 mod arp;
 mod nd;
+pub(crate) mod ping;
 
 use proptest::{collection::vec, prelude::*};
 use test_case::test_case;
