@@ -6,7 +6,9 @@ use herald_segment::{
     claim::{Birth, Claim, ClaimKey, Digest, Epoch, Reason},
     mac::MacAddr,
     node::{Incarnation, NodeName},
-    wire::{Body, Change, Claims, Frame, Heard, Hello, Kernel, Key, KeyId, Keyring, Question, Sender, State, key_of_cluster},
+    wire::{
+        Body, Change, Claims, Frame, Heard, Hello, Kernel, Key, KeyId, Keyring, Question, Sender, State, key_of_cluster,
+    },
 };
 use test_case::test_case;
 
