@@ -1,0 +1,101 @@
+//! The kernel of a node answers for an address that another node announces, as when another provider puts it on a NIC: the
+//! conflict is reported with that node's name, once, and the address stays where it is.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use herald_crds::names;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+use super::Scene;
+use crate::audit_log::{AuditLog, Request};
+use crate::fault::{Fault, Faults, Link};
+use crate::lab::Host;
+use crate::probe::Mac;
+use crate::probe::frame::arp_request;
+
+/// From the first frame that shows it until the status says so.
+const REPORTED_WITHIN: Duration = Duration::from_secs(5);
+
+/// So long the conflict goes on while writes are counted.
+const GOES_ON: Duration = Duration::from_secs(30);
+
+/// Between two announcements of the node that took the address: keepalived and kube-vip repeat theirs.
+const ANNOUNCED_EVERY: Duration = Duration::from_secs(2);
+
+/// A status for the conflict and one for what changes in its message, an Event and one update of it. What is caught is a
+/// write for each announcement: fifteen.
+const MOST_WRITES: usize = 4;
+
+/// A conflict is over when nobody else has claimed the address for 60 s (CONFLICT_OVER, speaker/src/machine/duty.rs); the
+/// rest is for a busy machine.
+const OVER_WITHIN: Duration = Duration::from_secs(75);
+
+pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
+    let (address, owner) = scene.announced_service(1)?;
+    let lab = scene.bed.lab();
+    let other = lab.nodes()?.into_iter().find(|node| node.name() != owner).context("another node")?;
+    let faults = Faults::of(lab);
+    let result = conflict(scene, &faults, address, &owner, &other);
+    // Whatever was found, the next scenario gets a whole cluster.
+    faults.heal_all()?;
+    result?;
+    scene.bed.wait_for("the conflict to be over", OVER_WITHIN, || {
+        Ok(conflict_of(scene, address)?.filter(|condition| condition.status == "False").map(drop))
+    })?;
+    scene.answered_by(address, &owner)?;
+    scene.reachable(address)?;
+    Ok(())
+}
+
+fn conflict(scene: &Scene<'_>, faults: &Faults<'_>, address: IpAddr, owner: &str, other: &Host) -> Result<()> {
+    let IpAddr::V4(ip) = address else { bail!("{address} is not IPv4") };
+    let link = Link { host: other.name().to_owned(), segment: 0 };
+    let mut log = AuditLog::from_now(&scene.bed.lab().audit_log())?;
+    faults.inject(Fault::AddressAdded { link, address: address.into() })?;
+    announces(faults, other, ip)?;
+    let found = scene.bed.wait_for("the VirtualIP to report the conflict", REPORTED_WITHIN, || {
+        Ok(conflict_of(scene, address)?.filter(|condition| condition.status == "True"))
+    })?;
+    ensure!(found.reason == "AnsweredByClusterNode", "the reason of {found:?}");
+    ensure!(found.message.contains(other.name()), "it names {}: {}", other.name(), found.message);
+    still_announced(scene, address, owner)?;
+
+    let begun = std::time::Instant::now();
+    while begun.elapsed() < GOES_ON {
+        // Not a condition waited for: the pace of the other's announcements.
+        std::thread::sleep(ANNOUNCED_EVERY);
+        announces(faults, other, ip)?;
+    }
+    let about = |write: &Request| write.name == address.to_string() || write.namespace == scene.namespace;
+    let writes: Vec<_> = log.writes()?.iter().filter(|write| about(write)).map(ToString::to_string).collect();
+    ensure!(writes.len() <= MOST_WRITES, "{} writes about one conflict: {writes:#?}", writes.len());
+    still_announced(scene, address, owner)?;
+    let warnings: Vec<_> = scene.events("web")?.into_iter().filter(|(kind, ..)| kind == "Warning").collect();
+    let named = warnings.iter().filter(|(.., note)| note.contains(other.name())).count();
+    ensure!((warnings.len(), named) == (1, 1), "one Warning that names {}: {warnings:?}", other.name());
+    Ok(())
+}
+
+/// A host says that it has the address, as one that has just taken it does (RFC 5227 section 2.3).
+fn announces(faults: &Faults<'_>, host: &Host, ip: Ipv4Addr) -> Result<()> {
+    faults.send_frame(host.name(), host.interface(0)?, &arp_request(Mac::from(host.mac(0)?), ip, ip))
+}
+
+fn conflict_of(scene: &Scene<'_>, address: IpAddr) -> Result<Option<Condition>> {
+    let conditions = scene.virtual_ip(address)?.and_then(|vip| vip.status).map(|status| status.conditions);
+    Ok(conditions.unwrap_or_default().into_iter().find(|condition| condition.type_ == names::CONDITION_CONFLICT))
+}
+
+/// Checks that the owner is said to announce the address, and that it does.
+fn still_announced(scene: &Scene<'_>, address: IpAddr, owner: &str) -> Result<()> {
+    let vip = scene.virtual_ip(address)?.context("the VirtualIP")?;
+    let announced = vip.announced().is_some_and(|condition| condition.status == "True");
+    let node = vip.status.and_then(|status| status.node);
+    ensure!(announced && node.as_deref() == Some(owner), "{owner} announced it, and now {node:?} does ({announced})");
+    let mac = Mac::from(scene.bed.lab().host(owner)?.mac(0)?);
+    let answering = scene.who_has(address)?;
+    ensure!(answering.contains(&mac), "{owner} ({mac}) answers no longer, but {answering:?}");
+    Ok(())
+}
