@@ -1,5 +1,6 @@
-//! The kernel of a node answers for an address that another node announces, as when another provider puts it on a NIC: the
-//! conflict is reported with that node's name, once, and the address stays where it is.
+//! A node's kernel has a Service's address, as when another provider puts it on a NIC. If another node announces the address,
+//! the conflict is reported with the name of the one that answers, once, and the address stays where it is; if it is the
+//! only one that may announce it, it says that it has the address itself.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -8,12 +9,12 @@ use anyhow::{Context, Result, bail, ensure};
 use herald_crds::names;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use super::Scene;
+use super::{Expose, Scene};
 use crate::audit_log::{AuditLog, Request};
 use crate::fault::{Fault, Faults, Link};
 use crate::lab::Host;
-use crate::probe::Mac;
 use crate::probe::frame::arp_request;
+use crate::probe::{Mac, Probe, ProbeSpec, Probers};
 
 /// From the first frame that shows it until the status says so.
 const REPORTED_WITHIN: Duration = Duration::from_secs(5);
@@ -37,9 +38,11 @@ pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
     let lab = scene.bed.lab();
     let other = lab.nodes()?.into_iter().find(|node| node.name() != owner).context("another node")?;
     let faults = Faults::of(lab);
+    let taken = takes(&other, address);
+    faults.inject(taken.clone())?;
     let result = conflict(scene, &faults, address, &owner, &other);
-    // Whatever was found, the next scenario gets a whole cluster.
-    faults.heal_all()?;
+    // Whatever was found, the other scenarios get a whole cluster. Only this fault: others may run beside this one.
+    faults.heal(&taken)?;
     result?;
     scene.bed.wait_for("the conflict to be over", OVER_WITHIN, || {
         Ok(conflict_of(scene, address)?.filter(|condition| condition.status == "False").map(drop))
@@ -51,9 +54,7 @@ pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
 
 fn conflict(scene: &Scene<'_>, faults: &Faults<'_>, address: IpAddr, owner: &str, other: &Host) -> Result<()> {
     let IpAddr::V4(ip) = address else { bail!("{address} is not IPv4") };
-    let link = Link { host: other.name().to_owned(), segment: 0 };
     let mut log = AuditLog::from_now(&scene.bed.lab().audit_log())?;
-    faults.inject(Fault::AddressAdded { link, address: address.into() })?;
     announces(faults, other, ip)?;
     let found = scene.bed.wait_for("the VirtualIP to report the conflict", REPORTED_WITHIN, || {
         Ok(conflict_of(scene, address)?.filter(|condition| condition.status == "True"))
@@ -76,6 +77,50 @@ fn conflict(scene: &Scene<'_>, faults: &Faults<'_>, address: IpAddr, owner: &str
     let named = warnings.iter().filter(|(.., note)| note.contains(other.name())).count();
     ensure!((warnings.len(), named) == (1, 1), "one Warning that names {}: {warnings:?}", other.name());
     Ok(())
+}
+
+/// The address is on the NIC of the only node that may announce it, before there is a Service: that node does not announce
+/// it, and says why; once the NIC has it no more, it does.
+pub(super) fn own(scene: &Scene<'_>) -> Result<()> {
+    let address = scene.address(1);
+    let node = scene.bed.lab().nodes()?.into_iter().next().context("a node")?;
+    scene.pool(&scene.namespace, &[address.to_string()])?;
+    scene.apply(&format!(
+        "{{apiVersion: heraldlb.io/v1alpha1, kind: L2Advertisement, \
+         metadata: {{name: {namespace}, labels: {{scenario: {namespace}}}}}, spec: {{addressPools: [{namespace}], \
+         nodeSelectors: [{{matchLabels: {{kubernetes.io/hostname: {node}}}}}]}}}}",
+        namespace = scene.namespace,
+        node = node.name(),
+    ))?;
+    scene.deploy_echo(1)?;
+    let faults = Faults::of(scene.bed.lab());
+    let has = takes(&node, address);
+    faults.inject(has.clone())?;
+    let result = not_announced(scene, address, &node);
+    faults.heal(&has)?;
+    result?;
+    ensure!(scene.announcer(address)? == node.name(), "{} alone may announce it", node.name());
+    scene.answered_by(address, node.name())?;
+    scene.reachable(address)?;
+    Ok(())
+}
+
+fn not_announced(scene: &Scene<'_>, address: IpAddr, node: &Host) -> Result<()> {
+    let recorder = Probers { neighbour: false, ..Probers::NEIGHBOUR };
+    let recording = Probe::start(scene.bed.lab(), scene.client()?.name(), &ProbeSpec::all([address]).with(recorder))?;
+    scene.expose(&Expose::ours("web"))?;
+    let sentence = scene.eventually("the VirtualIP to say that the node has the address itself", || {
+        let vip = scene.virtual_ip(address)?;
+        let condition = vip.as_ref().and_then(|vip| vip.announced()).filter(|condition| condition.status == "False");
+        Ok(condition.filter(|condition| condition.message.contains(node.name())).map(|c| c.message.clone()))
+    })?;
+    let said = recording.stop()?.announcements;
+    ensure!(said.is_empty(), "it was announced all the same, while its status said {sentence:?}: {said:?}");
+    Ok(())
+}
+
+fn takes(host: &Host, address: IpAddr) -> Fault {
+    Fault::AddressAdded { link: Link { host: host.name().to_owned(), segment: 0 }, address: address.into() }
 }
 
 /// A host says that it has the address, as one that has just taken it does (RFC 5227 section 2.3).

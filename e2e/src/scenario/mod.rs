@@ -92,6 +92,8 @@ pub fn all() -> Vec<Scenario> {
     let alone = |name, about, seconds, run| scenario(name, about, Shared, Alone, seconds, run);
     let elsewhere = |name, about, place, seconds, run| scenario(name, about, Own(place), Alone, seconds, run);
     vec![
+        // First, for it lasts longest: a conflict is over after a minute.
+        welcome("kernel-takes-address", "another node answers for it: said once", 150, kernel_takes_address::run),
         welcome("first-light", "an address, one node that answers, three pods behind it", 30, first_light::run),
         welcome("type-changes", "from ClusterIP to LoadBalancer and away again", 30, type_changes::run),
         welcome("node-ports", "no node ports, then node ports, one address", 30, node_ports::run),
@@ -113,19 +115,14 @@ pub fn all() -> Vec<Scenario> {
         alone("faults", "faults of wire, container and API server, and their healing", 60, faults::run),
         alone("restart", "20 Services in place, everything restarted, nothing written", 60, restart::run),
         alone("at-rest", "100 Services at once, and then nothing is written", 60, at_rest::run),
-        alone("rollout-stops", "at the first node that cannot speak, and no address is silent", 60, rollout_stops::run),
+        alone("rollout-stops", "at the first node that cannot speak, and no address is silent", 90, rollout_stops::run),
         alone("leader", "its end in the middle of a burst: each Service one address", 120, leader::run),
         alone("node-death", "another node announces, and keeps the address", 60, node_death::run),
         alone("node-deleted", "a silent node is deleted, and the others go on", 60, node_deleted::run),
         alone("stranger-first", "an address in use is not announced but replaced", 60, strangers::first),
         alone("stranger-later", "an announced address is defended and stays", 60, strangers::later),
         alone("cluster-node", "another provider's answers burn no address", 60, strangers::cluster_node),
-        alone(
-            "kernel-takes-address",
-            "a node's kernel answers for another's: said once",
-            150,
-            kernel_takes_address::run,
-        ),
+        alone("kernel-has-address", "a node that has it itself does not announce it", 30, kernel_takes_address::own),
         alone("another-cluster", "frames of another cluster change nothing", 60, strangers::another_cluster),
         alone("failover-speaker", "speakers fail, nobody notices", 120, failover::speaker),
         alone("failover-power", "nodes lose power, others take over", 120, failover::power),

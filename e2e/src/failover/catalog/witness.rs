@@ -21,14 +21,15 @@ pub(super) const DRILLS: &[Drill] = &[Drill {
     prepare: nothing,
     phases: &[phase("node-power-off-false-witness", Promise::SUCCEEDED, |take| {
         take.strike(|play| {
-            play.power_off()?;
-            impersonate(play)
+            impersonate(play)?;
+            play.power_off()
         })
     })
     .within(WITHIN)],
 }];
 
-/// From the moment of the power-off: before it the switch's own answers would lead the node's traffic astray.
+/// Only now, for as long as the node lives the answers lead its traffic astray: they come from another port of the switch
+/// here, where a switch that suppresses ARP sends them by the port of the one that asked.
 fn impersonate(play: &Play<'_>) -> Result<()> {
     let (victim, witness) = (play.host(&play.victim)?, play.stage.watching_host());
     let address = victim.addresses(play.stage.segment).into_iter().find_map(|address| match address {
