@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use herald_crds::virtual_ip::AnnouncedReason;
 use ipnet::{IpNet, Ipv4Net};
 
 use super::{Expose, Scene};
@@ -16,7 +17,8 @@ const SUBNET: u8 = 32;
 /// From what happens to the interface until the status says so.
 const REPORTED_WITHIN: Duration = Duration::from_secs(5);
 
-const REASON: &str = "InterfaceLost";
+/// Reason of the Warning on the Service (docs/observe.md).
+const WARNING: &str = "AddressNotAnnounced";
 
 pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
     let faults = Faults::of(scene.bed.lab());
@@ -62,13 +64,14 @@ fn try_each(scene: &Scene<'_>, faults: &Faults<'_>) -> Result<()> {
             let vip = scene.virtual_ip(address)?.context("the VirtualIP")?;
             Ok(vip.announced().filter(|condition| condition.status == "False").cloned())
         })?;
-        ensure!(said.reason == REASON, "{REASON} while {fault}, not {}: {}", said.reason, said.message);
+        let expected = AnnouncedReason::InterfaceLost.as_str();
+        ensure!(said.reason == expected, "{expected} while {fault}, not {}: {}", said.reason, said.message);
         let sentence = &said.message;
         ensure!(sentence.contains(&host) && sentence.contains(&interface), "it names {host}, {interface}: {sentence}");
         scene.silent(address)?;
         scene.eventually("a Warning on the Service", || {
             let warnings =
-                scene.events("web")?.into_iter().filter(|(kind, reason, _)| kind == "Warning" && reason == REASON);
+                scene.events("web")?.into_iter().filter(|(kind, reason, _)| kind == "Warning" && reason == WARNING);
             Ok((warnings.count() > 0).then_some(()))
         })?;
 

@@ -3,10 +3,11 @@
 //! only one that may announce it, it says that it has the address itself.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use herald_crds::names;
+use herald_crds::virtual_ip::AnnouncedReason;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::{Expose, Scene};
@@ -16,7 +17,8 @@ use crate::lab::Host;
 use crate::probe::frame::arp_request;
 use crate::probe::{Mac, Probe, ProbeSpec, Probers};
 
-/// From the first frame that shows it until the status says so.
+/// From the moment in which the other kernel has the address until the status says so. Nobody announces it on the wire: the
+/// speaker beside that kernel knows.
 const REPORTED_WITHIN: Duration = Duration::from_secs(5);
 
 /// So long the conflict goes on while writes are counted.
@@ -39,8 +41,9 @@ pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
     let other = lab.nodes()?.into_iter().find(|node| node.name() != owner).context("another node")?;
     let faults = Faults::of(lab);
     let taken = takes(&other, address);
+    let log = AuditLog::from_now(&lab.audit_log())?;
     faults.inject(taken.clone())?;
-    let result = conflict(scene, &faults, address, &owner, &other);
+    let result = conflict(scene, log, address, &owner, &other);
     // Whatever was found, the other scenarios get a whole cluster. Only this fault: others may run beside this one.
     faults.heal(&taken)?;
     result?;
@@ -52,22 +55,21 @@ pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
     Ok(())
 }
 
-fn conflict(scene: &Scene<'_>, faults: &Faults<'_>, address: IpAddr, owner: &str, other: &Host) -> Result<()> {
+fn conflict(scene: &Scene<'_>, mut log: AuditLog, address: IpAddr, owner: &str, other: &Host) -> Result<()> {
     let IpAddr::V4(ip) = address else { bail!("{address} is not IPv4") };
-    let mut log = AuditLog::from_now(&scene.bed.lab().audit_log())?;
-    announces(faults, other, ip)?;
     let found = scene.bed.wait_for("the VirtualIP to report the conflict", REPORTED_WITHIN, || {
         Ok(conflict_of(scene, address)?.filter(|condition| condition.status == "True"))
     })?;
-    ensure!(found.reason == "AnsweredByClusterNode", "the reason of {found:?}");
+    ensure!(found.reason == AnnouncedReason::AnsweredByClusterNode.as_str(), "the reason of {found:?}");
     ensure!(found.message.contains(other.name()), "it names {}: {}", other.name(), found.message);
     still_announced(scene, address, owner)?;
 
-    let begun = std::time::Instant::now();
+    let faults = Faults::of(scene.bed.lab());
+    let begun = Instant::now();
     while begun.elapsed() < GOES_ON {
         // Not a condition waited for: the pace of the other's announcements.
         std::thread::sleep(ANNOUNCED_EVERY);
-        announces(faults, other, ip)?;
+        announces(&faults, other, ip)?;
     }
     let about = |write: &Request| write.name == address.to_string() || write.namespace == scene.namespace;
     let writes: Vec<_> = log.writes()?.iter().filter(|write| about(write)).map(ToString::to_string).collect();
