@@ -11,8 +11,8 @@ use crate::failover::look::{look, only};
 use crate::failover::{Drill, Place, Play, Promise, Tried};
 use crate::fault::{Fault, Link};
 
-/// Less than the longest frame of the protocol, 1,400 bytes with its Ethernet header (docs/protocol.md), and enough for
-/// IPv6 (1,280, RFC 8200 section 5).
+/// Less than the longest frame of the protocol carries, 1,400 bytes (docs/protocol.md), and enough for IPv6 (1,280, RFC 8200
+/// section 5).
 const MTU: u16 = 1300;
 
 /// Two speakers that start write their SpeakerStatus, and the others that they have gone and come: with room, no more than
