@@ -7,7 +7,7 @@
 //!   the first listing. It says nothing about what is gone.
 //!
 //! **Builds.** A file is read by the build that wrote it, or by another that was put into the same pod. It begins with its
-//! format ([`FORMAT`]), and these rules hold: fields that a build does not know it ignores; a field that was added has a
+//! format (`FORMAT`), and these rules hold: fields that a build does not know it ignores; a field that was added has a
 //! default; the format rises when a file would be read and mean something else. What cannot be read, and what is of
 //! another format, newer or older, is as good as absent: a warning says which and why, and the speaker starts as in a new
 //! pod.
