@@ -34,8 +34,8 @@ pub(super) const DRILLS: &[Drill] = &[Drill {
     phases: &[phase("small-mtu-speakers-replaced", Promise::NOTHING, |take| {
         let mut log = AuditLog::from_now(&take.play.stage.lab().audit_log())?;
         take.strike(|play| {
-            let others = play.stage.nodes().iter().filter(|node| **node != play.victim);
-            others.into_iter().try_for_each(|node| play.replace_speaker(node))
+            let mut others = play.stage.nodes().iter().filter(|node| **node != play.victim);
+            others.try_for_each(|node| play.replace_speaker(node))
         })?;
         // Whoever finds an address vacant claims it within a second of its start, and both then answer for good. All are looked
         // at once: so many questions are a load on a small machine.
