@@ -105,7 +105,15 @@ async fn write_vip(client: Client, write: &VipWrite) -> kube::Result<()> {
 /// The version makes the API server refuse a write that was decided from an older one. A merge patch removes only
 /// what it names: what the status lacks is named with null.
 fn vip_patch(write: &VipWrite) -> serde_json::Result<Value> {
-    let mut status = json!({"node": null, "interface": null, "macAddress": null, "since": null});
+    let mut status = json!({
+        "node": null,
+        "interface": null,
+        "macAddress": null,
+        "handedOverBy": null,
+        "since": null,
+        "firstAnnounced": null,
+        "conditions": [],
+    });
     merge(&mut status, serde_json::to_value(&write.status)?);
     Ok(json!({"metadata": {"resourceVersion": write.resource_version}, "status": status}))
 }
@@ -125,7 +133,7 @@ async fn write_speaker(client: Client, write: &SpeakerWrite) -> kube::Result<()>
 
 /// Only this speaker writes the object, so no version is sent.
 fn speaker_patch(write: &SpeakerWrite) -> serde_json::Result<Value> {
-    let mut status = json!({"segments": [], "covering": [], "warnings": []});
+    let mut status = json!({"segments": [], "heldAddresses": [], "covering": [], "warnings": []});
     merge(&mut status, serde_json::to_value(&write.status)?);
     Ok(json!({"status": status}))
 }
@@ -153,7 +161,7 @@ fn merge(into: &mut Value, from: Value) {
 #[cfg(test)]
 mod tests {
     use herald_crds::{speaker_status::SpeakerStatusStatus, virtual_ip::VirtualIPStatus};
-    use kube::core::Status;
+    use kube::{CustomResourceExt, core::Status};
     use test_case::test_case;
 
     use super::*;
@@ -167,16 +175,46 @@ mod tests {
         };
         let expected = json!({
             "metadata": {"resourceVersion": "7"},
-            "status": {"node": null, "interface": null, "macAddress": null, "since": null, "transitions": 2},
+            "status": {
+                "node": null,
+                "interface": null,
+                "macAddress": null,
+                "handedOverBy": null,
+                "since": null,
+                "firstAnnounced": null,
+                "transitions": 2,
+                "conditions": [],
+            },
         });
         assert_eq!(vip_patch(&write).unwrap(), expected);
+    }
+
+    /// The fields of the status of a kind, as its CustomResourceDefinition has them.
+    fn status_fields<T: CustomResourceExt>() -> Vec<String> {
+        let definition = serde_json::to_value(T::crd()).unwrap();
+        let status = "/spec/versions/0/schema/openAPIV3Schema/properties/status/properties";
+        definition.pointer(status).unwrap().as_object().unwrap().keys().cloned().collect()
+    }
+
+    /// A merge patch leaves alone what it does not name: a field that is added to a status and not named here would stay for
+    /// ever.
+    #[test]
+    fn every_field_of_a_status_is_named_also_when_it_is_absent() {
+        let named = |patch: Value| patch["status"].as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+        let vip = VipWrite { name: String::new(), resource_version: String::new(), status: VirtualIPStatus::default() };
+        assert_eq!(named(vip_patch(&vip).unwrap()), status_fields::<VirtualIP>());
+        let (node, node_uid) = (String::new(), String::new());
+        let speaker = SpeakerWrite { node, node_uid, status: SpeakerStatusStatus::default() };
+        assert_eq!(named(speaker_patch(&speaker).unwrap()), status_fields::<SpeakerStatus>());
     }
 
     #[test]
     fn a_node_that_covers_nobody_and_whose_warnings_are_gone_says_so() {
         let status = SpeakerStatusStatus { version: "1".to_owned(), ..SpeakerStatusStatus::default() };
         let write = SpeakerWrite { node: "a".to_owned(), node_uid: "u".to_owned(), status };
-        let expected = json!({"status": {"version": "1", "segments": [], "covering": [], "warnings": []}});
+        let expected = json!({
+            "status": {"version": "1", "segments": [], "heldAddresses": [], "covering": [], "warnings": []},
+        });
         assert_eq!(speaker_patch(&write).unwrap(), expected);
         let owner = new_speaker(&write).metadata.owner_references.unwrap().remove(0);
         assert_eq!((owner.kind.as_str(), owner.uid.as_str()), ("Node", "u"));
