@@ -190,9 +190,11 @@ impl Segment {
     /// Ends the pause after a stall if it is time.
     pub(super) fn step_stall(&mut self, now: Duration) {
         let Some((since, until)) = self.stall.as_ref().map(|stall| (stall.since, stall.until)) else { return };
+        // What comes at first was said during the stall, and has waited in the socket's buffer, which keeps the oldest.
+        let drained = since + self.look_every();
         let mut heard_all = true;
         for (id, peer) in self.peers.iter().filter(|(_, peer)| peer.speaks()) {
-            heard_all &= !self.lacking.contains_key(&id) && peer.run.as_ref().is_some_and(|run| run.heard() > since);
+            heard_all &= !self.lacking.contains_key(&id) && peer.run.as_ref().is_some_and(|run| run.heard() > drained);
         }
         if now >= until || heard_all && self.peers.speaking() > 0 {
             self.stall = None;
