@@ -34,11 +34,13 @@ pub(super) const DRILLS: &[Drill] = &[Drill {
     phases: &[phase("small-mtu-speakers-replaced", Promise::NOTHING, |take| {
         let mut log = AuditLog::from_now(&take.play.stage.lab().audit_log())?;
         take.strike(|play| {
-            let mut others = play.stage.nodes().iter().filter(|node| **node != play.victim);
-            others.try_for_each(|node| play.replace_speaker(node))
+            for node in play.stage.nodes().iter().filter(|node| **node != play.victim) {
+                play.replace_speaker(node)?;
+                one_owner(play)?;
+            }
+            Ok(())
         })?;
-        // Whoever finds an address vacant claims it within a second of its start, and both then answer for good. All are looked
-        // at once: so many questions are a load on a small machine.
+        // Whoever finds an address vacant claims it within a second of its start; what comes later is looked for as well.
         take.lasts(Duration::from_secs(2), Duration::from_secs(20));
         one_owner(take.play)?;
         let mut writes = log.writes().context("the audit log")?;
