@@ -54,10 +54,7 @@ pub fn ruleset(faults: &[Fault], plan: &Plan) -> String {
             | Fault::Frozen { .. }
             | Fault::InterfaceAdded { .. }
             | Fault::AddressAdded { .. }
-            | Fault::MacChanged { .. }
-            | Fault::MtuChanged { .. }
-            | Fault::InterfaceDown { .. }
-            | Fault::AddressRemoved { .. } => {}
+            | Fault::MacChanged { .. } => {}
         }
     }
     // Named first, so that deleting it does not fail where it is not there yet.

@@ -20,7 +20,10 @@ pub(super) const DRILLS: &[Drill] = &[
         more_services: 0,
         tried: Tried::Always,
         prepare: nothing,
-        phases: &[phase("drain-taint", Promise::HANDED_OVER, drain_taint)],
+        phases: &[phase("drain-taint", Promise::HANDED_OVER, |take| {
+            let (taint, none) = (format!("{}=:NoSchedule", names::TAINT_DRAIN), format!("{}-", names::TAINT_DRAIN));
+            change(take, "taint", &taint, &none)
+        })],
     },
     Drill {
         name: "exclude-label",
@@ -151,18 +154,12 @@ pub(super) const DRILLS: &[Drill] = &[
     },
 ];
 
-/// The announcing node gets the taint.
-pub(super) fn drain_taint(take: &mut Take<'_>) -> Result<()> {
-    let (taint, none) = (format!("{}=:NoSchedule", names::TAINT_DRAIN), format!("{}-", names::TAINT_DRAIN));
-    change(take, "taint", &taint, &none)
-}
-
-pub(super) fn hung(play: &Play<'_>) -> Fault {
+fn hung(play: &Play<'_>) -> Fault {
     Fault::KubeletStopped { node: play.victim.clone() }
 }
 
 /// Says in a kubelet's place whether its node is Ready: the node's controller would wait for 20 s until it says so.
-pub(super) fn report(play: &Play<'_>, node: &str, ready: bool) -> Result<()> {
+fn report(play: &Play<'_>, node: &str, ready: bool) -> Result<()> {
     let status = if ready { "True" } else { "False" };
     let patch = format!(r#"{{"status":{{"conditions":[{{"type":"Ready","status":"{status}","reason":"Drill"}}]}}}}"#);
     play.stage
