@@ -100,6 +100,22 @@ impl Owners {
         self.addresses[address].changes.last().is_some_and(|change| change.at >= since)
     }
 
+    /// A node's memory is as it was some time ago: it holds an address, by what it remembers.
+    pub fn reverted(&mut self, now: Duration, address: AddrIx, node: NodeIx, claim: Claim) {
+        self.gave_up(address, node);
+        self.addresses[address].holders.push(Change { at: now, node, claim });
+    }
+
+    /// There is another object, whose birth is not later than the last one's: what was told of births says nothing of it.
+    pub fn born_before(&mut self, address: AddrIx) {
+        self.addresses[address].deleted = None;
+    }
+
+    /// How often the owner of an address changed since then.
+    pub fn changes_since(&self, address: AddrIx, since: Duration) -> usize {
+        self.addresses[address].changes.iter().filter(|change| change.at >= since).count()
+    }
+
     /// A node no longer holds an address.
     pub fn gave_up(&mut self, address: AddrIx, node: NodeIx) {
         self.addresses[address].holders.retain(|holder| holder.node != node);

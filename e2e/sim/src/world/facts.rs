@@ -8,7 +8,8 @@ use super::{Event, World};
 use crate::{
     api::{Api, NO_CANDIDATE},
     check::{owners::Facts, retries},
-    names::{self, AddrIx, NodeIx},
+    history::Role,
+    names::{AddrIx, NodeIx},
     net::{Kind, Network},
     node::Node,
 };
@@ -32,6 +33,7 @@ pub(super) struct Truth<'a> {
     deaf_since: &'a [Option<Duration>],
     last_sent: &'a [Duration],
     interval: Duration,
+    rivals: bool,
 }
 
 /// An address that nobody could announce is announced this long after somebody can: watches, two probes 100 ms apart,
@@ -46,7 +48,10 @@ impl Truth<'_> {
 
 impl Facts for Truth<'_> {
     fn apart(&self, a: NodeIx, b: NodeIx) -> bool {
-        let lost = |node: NodeIx| !self.nodes[node].runs() || self.lately(self.unreachable[node]);
+        let renumbered = |node: &Node| node.renumbered > 0 || node.without_prefix > 0;
+        let lost = |node: NodeIx| {
+            !self.nodes[node].runs() || self.lately(self.unreachable[node]) || renumbered(&self.nodes[node])
+        };
         lost(a)
             || lost(b)
             || !self.net.connects(a, b, Kind::Other)
@@ -71,7 +76,8 @@ impl Facts for Truth<'_> {
     }
 
     fn better(&self, address: AddrIx, first: NodeIx, second: NodeIx) -> bool {
-        self.api.was_better(self.now, VIEW_AGE, address, first, second)
+        // It may have been a node of the other cluster's by then, which is a candidate of nobody here.
+        self.rivals || self.api.was_better(self.now, VIEW_AGE, address, first, second)
     }
 
     fn excluded(&self, address: AddrIx, node: NodeIx) -> bool {
@@ -79,7 +85,9 @@ impl Facts for Truth<'_> {
     }
 
     fn unheard(&self, a: NodeIx, b: NodeIx) -> bool {
-        !self.net.connects(a, b, Kind::Protocol) || self.unheard.is_some_and(|at| self.now < at + A_MOMENT)
+        !self.net.connects(a, b, Kind::Protocol)
+            || !self.net.fits_all(a, b)
+            || self.unheard.is_some_and(|at| self.now < at + A_MOMENT)
     }
 
     fn hears_nothing(&self, node: NodeIx) -> bool {
@@ -100,7 +108,9 @@ impl Facts for Truth<'_> {
             let (from, until) = *waited;
             until - from <= lost_after(self.interval) + self.interval && self.now <= until
         });
-        let waited = waited.map_or(Duration::ZERO, |(from, until)| until - from);
+        // A machine that was reverted knows nothing of what was said since the snapshot, until each has said Hello.
+        let reverted = self.nodes[to].reverted.filter(|(_, at)| self.now <= *at + self.interval * 2);
+        let waited = waited.or(reverted).map_or(Duration::ZERO, |(from, until)| until - from);
         self.net.longest_delay() + Duration::from_millis(1) + self.interval * made_good + waited
     }
 }
@@ -125,6 +135,7 @@ impl World<'_> {
             deaf_since: &self.deaf_since,
             last_sent: &self.last_sent,
             interval: self.history.interval(),
+            rivals: self.history.rivals > 0,
         };
         self.owners.owned(self.now, address, node, claim, &facts)
     }
@@ -137,14 +148,17 @@ impl World<'_> {
             let real: Vec<_> = answers.filter(|(node, _)| self.answers_now(*node)).collect();
             contested = true;
             let net = &self.net;
-            self.two_macs.update(self.now, address, &real, |a, b| net.connects(a, b, Kind::Protocol));
+            // Another cluster is a stranger; and where frames are lost that are allowed, a segment is not connected.
+            let cluster = |node: NodeIx| self.history.role(node) == Role::Rival;
+            let meet = |a, b| cluster(a) == cluster(b) && net.connects(a, b, Kind::Protocol) && net.fits_all(a, b);
+            self.two_macs.update(self.now, address, &real, meet);
         }
         if !contested && !self.two_macs.is_empty() {
             self.two_macs.update(self.now, address, &[], |_, _| false);
         }
         let vantage = self.nodes.len();
         let answered = self.answers[address].iter().any(|(node, mac)| {
-            let owner = names::host_of_mac(*mac);
+            let owner = self.host_of(*mac);
             self.answers_now(*node)
                 && self.reachable(vantage, *node)
                 && owner.is_some_and(|owner| self.reachable(vantage, owner))
@@ -194,7 +208,7 @@ impl World<'_> {
     /// The node with whose MAC an address is answered.
     pub(super) fn answered_with(&self, address: AddrIx) -> Option<NodeIx> {
         let (_, mac) = self.answers[address].iter().find(|(node, _)| self.answers_now(*node))?;
-        names::host_of_mac(*mac)
+        self.host_of(*mac)
     }
 
     /// Looks at all addresses that a node answers for.

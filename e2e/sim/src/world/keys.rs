@@ -13,7 +13,7 @@ use crate::names::NodeIx;
 impl World<'_> {
     /// The keys a node has now.
     pub(super) fn keys_of(&self, index: NodeIx) -> Arc<Keyring> {
-        if !self.rotates {
+        if self.history.rotations() == 0 {
             return self.keys.clone();
         }
         let node = &self.nodes[index];
@@ -41,7 +41,7 @@ impl World<'_> {
 
 /// Keys of the cluster by their numbers, from the oldest on.
 #[allow(clippy::expect_used, reason = "the secrets are of the right length, and few")]
-pub(super) fn keyring(numbers: RangeInclusive<usize>) -> Keyring {
+pub(crate) fn keyring(numbers: RangeInclusive<usize>) -> Keyring {
     let key = |number| {
         let mut secret = *b"the key of the simulated cluster";
         secret[0] ^= number as u8;

@@ -7,12 +7,20 @@ use herald_segment::{Event as Told, Output, Withdrawal, claim::Reason, view::Pac
 use super::{Event, To, World};
 use crate::{
     check::{Invariant, Violation},
+    history::Role,
     names::{self, Family, NodeIx},
     net::{BASE_DELAY, Kind},
 };
 
 /// A speaker writes status this long after it came to own an address, at the latest.
 const STATUS_DELAY: Duration = Duration::from_millis(50);
+
+/// Nothing makes an address change its owner more often than this within this time: each fault of a history moves it once
+/// or twice, and at most nine come in half a minute.
+const WAR_CHANGES: usize = 12;
+
+/// See [`WAR_CHANGES`].
+const WAR: Duration = Duration::from_secs(10);
 
 impl World<'_> {
     pub(super) fn output(&mut self, index: NodeIx, output: Output) {
@@ -73,11 +81,15 @@ impl World<'_> {
                 if let Some(speaker) = &mut self.nodes[index].speaker {
                     speaker.owns.insert(address);
                     speaker.handed_over.remove(&address);
-                    listens = !speaker.segment.is_answering();
+                    listens = !speaker.machine.segment().is_answering();
+                }
+                if self.history.role(index) == Role::Rival {
+                    // Another cluster's: what is right there is not looked at.
+                    return;
                 }
                 let first = self.judge_first_claim(index, address, &claim);
                 let mut violation = self.judge_owned(index, address, claim);
-                violation = violation.or(first);
+                violation = violation.or(first).or(self.judge_pace_of_owners(address));
                 let late = claim.reason == Reason::Vacant && self.may_be_claimed_late(address);
                 let justified = late || matches!(claim.reason, Reason::Class | Reason::CoverExpired);
                 if violation.is_none()
@@ -108,7 +120,8 @@ impl World<'_> {
                 let (claim, to) = (*claim, self.api.node(*to));
                 self.trace(|| format!("node {index}: loses to node {to:?}: {}", Self::claim_text(&claim)));
                 self.gives_up(index, claim.address);
-                if let Some(address) = names::vip_index(claim.address) {
+                let rival = to.is_some_and(|to| self.history.role(to) == Role::Rival);
+                if let Some(address) = names::vip_index(claim.address).filter(|_| !rival) {
                     self.owners.lost(self.now, address, index, &claim);
                 }
             }
@@ -145,7 +158,7 @@ impl World<'_> {
             Told::StateChanged => {
                 let node = &mut self.nodes[index];
                 if let Some(speaker) = &node.speaker {
-                    node.saved = Some((speaker.segment.saved_state(), node.boot));
+                    node.saved = Some((speaker.machine.segment().saved_state(), node.boot));
                 }
             }
             Told::PeerSilent(id) | Told::Covering(id) | Told::CoverEnded(id) | Told::CoveringLong(id) => {
@@ -158,12 +171,17 @@ impl World<'_> {
                 };
                 self.trace(|| format!("node {index}: {what} node {about:?}"));
             }
-            Told::Conflict { address, .. } => {
+            Told::Conflict { address, mac } => {
+                let mac = *mac;
                 self.trace(|| format!("node {index}: {told:?}"));
                 let address = names::vip_index(*address);
-                if let Some(violation) = address.and_then(|address| self.judge_conflict(index, address)) {
+                if let Some(violation) = address.and_then(|address| self.judge_conflict(index, address, mac)) {
                     self.violate(violation);
                 }
+            }
+            Told::Reverted => {
+                self.trace(|| format!("node {index}: {told:?}"));
+                self.joins_anew(index);
             }
             Told::PeerUp(_)
             | Told::PeerUnheard(_)
@@ -171,11 +189,20 @@ impl World<'_> {
             | Told::BornOutOfOrder(_)
             | Told::ClaimsLacking(_)
             | Told::CannotBeAsked(_)
-            | Told::Reverted
             | Told::DuplicateNode(_)
             | Told::SegmentLoop
             | Told::Stalled(_) => self.trace(|| format!("node {index}: {told:?}")),
         }
+    }
+
+    /// Does an address go back and forth?
+    fn judge_pace_of_owners(&self, address: names::AddrIx) -> Option<Violation> {
+        let changes = self.owners.changes_since(address, self.now.saturating_sub(WAR));
+        (changes > WAR_CHANGES).then(|| Violation {
+            invariant: Invariant::PingPong,
+            at: self.now,
+            seen: format!("address {address} was claimed {changes} times within {WAR:?}"),
+        })
     }
 
     fn gives_up(&mut self, index: NodeIx, address: std::net::IpAddr) {

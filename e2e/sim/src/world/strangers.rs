@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use herald_segment::{
     claim::{Claim, Reason},
+    mac::MacAddr,
     timers::DEFEND_EVERY,
     view::Packet,
 };
@@ -11,6 +12,7 @@ use herald_segment::{
 use super::{Event, To, World};
 use crate::{
     check::{Invariant, Violation},
+    fault::Condition,
     history::RETRY,
     names::{self, AddrIx, Family, HostIx, NodeIx},
     net::Kind,
@@ -96,6 +98,15 @@ impl World<'_> {
         }
     }
 
+    /// A node's kernel announces an address that it has just taken.
+    pub(super) fn kernel_announces(&mut self, address: AddrIx, node: NodeIx) {
+        if self.nodes[node].runs() {
+            let (vip, mac) = (names::vip(address), self.nodes[node].mac);
+            let asks = Some(vip).filter(IpAddr::is_ipv4);
+            self.send_packet(node, To::All, Packet { source: mac, binding: Some((vip, mac)), asks });
+        }
+    }
+
     /// The stranger announces the address.
     pub(super) fn stranger_announces(&mut self, address: AddrIx) {
         if self.strangers.held[address].strangers == 0 {
@@ -121,13 +132,13 @@ impl World<'_> {
         // The answer to a solicitation from :: goes to all (RFC 4861 section 7.2.4).
         let to_all = packet.binding.is_none() && Family::of(asked) == Family::V6;
         let to = if to_all { To::All } else { To::Host(from) };
-        let mac = names::mac(host);
+        let mac = self.mac_of(host);
         self.send_packet(host, to, Packet { source: mac, binding: Some((asked, mac)), asks: None });
     }
 
     /// May clients be with another than the owner?
     pub(super) fn may_lead_elsewhere(&self, address: AddrIx) -> bool {
-        self.strangers.held[address].is_held_within(self.now, CLIENTS_RETURN)
+        self.history.rivals > 0 || self.strangers.held[address].is_held_within(self.now, CLIENTS_RETURN)
     }
 
     /// Is nobody to claim the address, or not yet?
@@ -137,7 +148,7 @@ impl World<'_> {
 
     /// May the first claim of the address have been put off?
     pub(super) fn may_be_claimed_late(&self, address: AddrIx) -> bool {
-        self.strangers.held[address].is_held_within(self.now, RETRY)
+        self.history.rivals > 0 || self.strangers.held[address].is_held_within(self.now, RETRY)
     }
 
     /// A first claim of an address that somebody else answers for. Judged only where nothing is lost or late.
@@ -163,13 +174,20 @@ impl World<'_> {
     }
 
     /// A node tells of a conflict: is there one, and does it not tell of it (so defend the address) too often?
-    pub(super) fn judge_conflict(&mut self, node: NodeIx, address: AddrIx) -> Option<Violation> {
+    pub(super) fn judge_conflict(&mut self, node: NodeIx, address: AddrIx, mac: MacAddr) -> Option<Violation> {
         let speaker = self.nodes[node].speaker.as_ref()?;
         let owns = speaker.owns.contains(&address);
         let before = self.strangers.told.insert((node, address), (self.now, owns));
         let defended = before.filter(|(at, owned)| *owned && *at >= speaker.started).map(|(at, _)| at);
         // Packets wait in the sockets of a process that does not run, for as long as it does not.
-        let there = self.strangers.held[address].is_held() || self.strangers.held[address].gone.is_some();
+        let held = &self.strangers.held[address];
+        let other = self.host_of(mac).and_then(|host| self.nodes.get(host));
+        // Known, not mended: the new machine of a node whose last Hello was of the machine before.
+        let replaced = self.history.lets_known_pass && other.is_some_and(|other| other.machine > 0);
+        // A node without a prefix is told of no other; where Hellos are dropped as well, it knows none.
+        let dropped = self.conditions.iter().any(|condition| matches!(condition, Condition::EtherTypeDropped(_)));
+        let knows_none = self.nodes[node].without_prefix > 0 && dropped;
+        let there = self.history.rivals > 0 || replaced || knows_none || held.is_held() || held.gone.is_some();
         let why = match defended.filter(|at| owns && self.now < *at + DEFEND_EVERY) {
             _ if !there => "there is no stranger".to_owned(),
             Some(at) => format!("it did at {:.3} s", at.as_secs_f64()),
