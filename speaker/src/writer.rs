@@ -105,7 +105,7 @@ async fn write_vip(client: Client, write: &VipWrite) -> kube::Result<()> {
 /// The version makes the API server refuse a write that was decided from an older one. A merge patch removes only
 /// what it names: what the status lacks is named with null.
 fn vip_patch(write: &VipWrite) -> serde_json::Result<Value> {
-    let mut status = json!({"node": null, "interface": null, "macAddress": null, "since": null});
+    let mut status = json!({"node": null, "interface": null, "macAddress": null, "handedOverBy": null, "since": null});
     merge(&mut status, serde_json::to_value(&write.status)?);
     Ok(json!({"metadata": {"resourceVersion": write.resource_version}, "status": status}))
 }
@@ -153,6 +153,8 @@ fn merge(into: &mut Value, from: Value) {
 #[cfg(test)]
 mod tests {
     use herald_crds::{speaker_status::SpeakerStatusStatus, virtual_ip::VirtualIPStatus};
+    use jiff::Timestamp;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
     use kube::core::Status;
     use test_case::test_case;
 
@@ -162,14 +164,54 @@ mod tests {
     fn a_cleared_status_names_what_goes() {
         let write = VipWrite {
             name: "192.0.2.1".to_owned(),
+            uid: "u".to_owned(),
             resource_version: "7".to_owned(),
             status: VirtualIPStatus { transitions: 2, ..VirtualIPStatus::default() },
         };
         let expected = json!({
             "metadata": {"resourceVersion": "7"},
-            "status": {"node": null, "interface": null, "macAddress": null, "since": null, "transitions": 2},
+            "status": {"node": null, "interface": null, "macAddress": null, "handedOverBy": null, "since": null,
+                "transitions": 2},
         });
         assert_eq!(vip_patch(&write).unwrap(), expected);
+    }
+
+    /// What a status says no more has to go from the object: who watches it would go by that for ever.
+    #[test]
+    fn whatever_a_status_says_of_its_announcer_is_cleared_with_it() {
+        let said = VirtualIPStatus {
+            node: Some("a".to_owned()),
+            interface: Some("eth0".to_owned()),
+            mac_address: Some("02:00:00:00:00:01".to_owned()),
+            handed_over_by: Some("a".to_owned()),
+            since: Some(Time(Timestamp::UNIX_EPOCH)),
+            // Kept for as long as the object is there.
+            first_announced: None,
+            transitions: 0,
+            // There is always one.
+            conditions: vec![],
+        };
+        let write = VipWrite {
+            name: "192.0.2.1".to_owned(),
+            uid: "u".to_owned(),
+            resource_version: "7".to_owned(),
+            status: VirtualIPStatus::default(),
+        };
+        let said = serde_json::to_value(&said).unwrap();
+        let mut stored = said.clone();
+        json_patch_merge(&mut stored, &vip_patch(&write).unwrap()["status"]);
+        assert_eq!(stored, json!({"transitions": 0}), "of {said}");
+    }
+
+    /// As the API server applies a merge patch (RFC 7396), of one level.
+    fn json_patch_merge(stored: &mut Value, patch: &Value) {
+        let (Value::Object(stored), Value::Object(patch)) = (stored, patch) else { panic!("{patch}") };
+        for (field, value) in patch {
+            match value {
+                Value::Null => drop(stored.remove(field)),
+                value => drop(stored.insert(field.clone(), value.clone())),
+            }
+        }
     }
 
     #[test]
