@@ -1,6 +1,7 @@
 //! What one leader decides, step by step.
 
 mod adoption;
+mod attack_speakers;
 mod contest;
 mod creation;
 mod families;

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
+mod attack_handover;
+mod attack_takes;
 mod births;
 mod bus;
 mod handover;

@@ -1,5 +1,6 @@
 //! The machine, in histories of a few nodes.
 
+mod attack_truth;
 mod controller;
 mod lan;
 mod large;
