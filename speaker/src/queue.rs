@@ -43,6 +43,14 @@ impl Write {
             Self::Vip(write) => Key::Vip(write.name.clone()),
         }
     }
+
+    /// Tells an object from the next one of its name. (A SpeakerStatus has no other writer, whichever it is.)
+    fn uid(&self) -> &str {
+        match self {
+            Self::Speaker(_) => "",
+            Self::Vip(write) => &write.uid,
+        }
+    }
 }
 
 /// How a write ended.
@@ -58,11 +66,14 @@ pub enum Outcome {
 #[derive(Debug, Default)]
 pub struct Queue {
     slots: BTreeMap<Key, Slot>,
-    pacing: Pacing<Key>,
+    /// By name and UID: an address that is given out again and again is another object each time.
+    pacing: Pacing<(Key, String)>,
 }
 
 #[derive(Debug)]
 struct Slot {
+    /// Of the object that was written last, or is to be.
+    uid: String,
     waiting: Option<Write>,
     in_flight: Option<Write>,
     failures: u32,
@@ -72,12 +83,17 @@ struct Slot {
 impl Queue {
     /// Lets a write wait for its turn, in the place of what waits for the same object.
     pub fn push(&mut self, now: Duration, write: Write) {
-        let slot = self.slots.entry(write.key()).or_insert(Slot {
+        let uid = write.uid().to_owned();
+        let slot = self.slots.entry(write.key()).or_insert_with(|| Slot {
+            uid: uid.clone(),
             waiting: None,
             in_flight: None,
             failures: 0,
             not_before: now,
         });
+        if slot.uid != uid {
+            (slot.uid, slot.failures, slot.not_before) = (uid, 0, now);
+        }
         slot.waiting = Some(write);
     }
 
@@ -96,7 +112,11 @@ impl Queue {
             Outcome::Settled => {
                 slot.failures = 0;
                 let least = if *key == Key::Speaker { SPEAKER_INTERVAL } else { Duration::ZERO };
-                slot.not_before = now + self.pacing.written(now, key).max(least);
+                let object = (key.clone(), ended.as_ref().map_or("", Write::uid).to_owned());
+                let pause = self.pacing.written(now, &object).max(least);
+                if slot.uid == object.1 {
+                    slot.not_before = now + pause;
+                }
             }
             Outcome::Failed => {
                 slot.waiting = slot.waiting.take().or(ended);
@@ -128,8 +148,12 @@ mod tests {
     use super::*;
 
     fn vip(name: &str, version: &str) -> Write {
-        let status = VirtualIPStatus::default();
-        Write::Vip(VipWrite { name: name.to_owned(), resource_version: version.to_owned(), status })
+        object(name, "u", version)
+    }
+
+    fn object(name: &str, uid: &str, version: &str) -> Write {
+        let [name, uid, resource_version] = [name, uid, version].map(str::to_owned);
+        Write::Vip(VipWrite { name, uid, resource_version, status: VirtualIPStatus::default() })
     }
 
     fn speaker(version: &str) -> Write {
@@ -207,6 +231,34 @@ mod tests {
         assert!((5..=11).contains(&writes), "{writes} writes");
         queue.push(now, vip("y", "1"));
         assert!(queue.next(now).is_some(), "another object does not wait");
+    }
+
+    /// Services that come and go get the lowest free address, each time the same: each is announced and withdrawn.
+    #[test]
+    fn objects_of_one_name_that_follow_each_other_do_not_wait() {
+        let mut queue = Queue::default();
+        for n in 0..20 {
+            for version in ["announced", "withdrawn"] {
+                let (now, write) = (ms(n * 1000), object("x", &n.to_string(), version));
+                queue.push(now, write.clone());
+                assert_eq!(queue.next(now), Some(write));
+                queue.ended(now, &Key::Vip("x".into()), Outcome::Settled);
+            }
+        }
+    }
+
+    #[test]
+    fn object_does_not_wait_for_the_pause_of_the_one_before() {
+        let mut queue = Queue::default();
+        for n in 0..10 {
+            queue.push(ms(0), object("x", "one", &n.to_string()));
+            if queue.next(ms(0)).is_some() {
+                queue.ended(ms(0), &Key::Vip("x".into()), Outcome::Settled);
+            }
+        }
+        assert_eq!(queue.next(ms(0)), None);
+        queue.push(ms(1), object("x", "two", "1"));
+        assert_eq!(queue.next(ms(1)), Some(object("x", "two", "1")));
     }
 
     #[test]

@@ -170,6 +170,7 @@ mod tests {
     fn a_cleared_status_names_what_goes() {
         let write = VipWrite {
             name: "192.0.2.1".to_owned(),
+            uid: "u".to_owned(),
             resource_version: "7".to_owned(),
             status: VirtualIPStatus { transitions: 2, ..VirtualIPStatus::default() },
         };
@@ -201,7 +202,12 @@ mod tests {
     #[test]
     fn every_field_of_a_status_is_named_also_when_it_is_absent() {
         let named = |patch: Value| patch["status"].as_object().unwrap().keys().cloned().collect::<Vec<_>>();
-        let vip = VipWrite { name: String::new(), resource_version: String::new(), status: VirtualIPStatus::default() };
+        let vip = VipWrite {
+            name: String::new(),
+            uid: String::new(),
+            resource_version: String::new(),
+            status: VirtualIPStatus::default(),
+        };
         assert_eq!(named(vip_patch(&vip).unwrap()), status_fields::<VirtualIP>());
         let (node, node_uid) = (String::new(), String::new());
         let speaker = SpeakerWrite { node, node_uid, status: SpeakerStatusStatus::default() };

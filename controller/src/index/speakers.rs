@@ -66,9 +66,12 @@ impl SpeakerPods {
         self.changed.extend(self.pods.remove(name).map(|pod| pod.node));
     }
 
-    /// A node has left the cluster.
+    /// A node has left the cluster. Its pod may outlive its Node, and see that registered again.
     pub(super) fn forget(&mut self, node: &str) {
         self.nodes.remove(node);
+        if self.pods.values().any(|pod| pod.node == node) {
+            self.changed.insert(node.to_owned());
+        }
     }
 
     /// Takes notice, at this time, of what has changed, and returns the nodes that it changes something for.

@@ -71,6 +71,11 @@ const FREE_TAKES: u32 = 3;
 /// The first pause, which doubles up to [`HOLD_DOWN`].
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
+/// Takes that are further apart, beside the pauses of both nodes, do not count together. Two nodes whose views differ take
+/// an address from each other as soon as they may, which is within milliseconds; endpoints that come and go do so in many
+/// seconds, and an address that did not follow them would stay where nobody serves it.
+const APART: Duration = Duration::from_secs(10);
+
 impl Takes {
     /// This node has taken an address from an owner that is no candidate.
     pub(crate) fn took(&mut self, now: Duration, address: IpAddr) {
@@ -81,7 +86,8 @@ impl Takes {
             Some(doublings) => FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(doublings)).min(HOLD_DOWN),
         };
         let until = now + pause;
-        self.taken.set(until + HOLD_DOWN, address, Taken { times, until });
+        // The other node pauses for twice as long at most: it may have taken the address once more often.
+        self.taken.set(until + pause * 2 + APART, address, Taken { times, until });
     }
 
     /// Until when an address is not taken from an owner that is no candidate; `None` if it may be.
@@ -145,7 +151,9 @@ mod tests {
     #[test_case(&[0, 1, 2], 1; "the third waits")]
     #[test_case(&[0, 1, 2, 3], 2)]
     #[test_case(&[0, 1, 2, 3, 5, 9, 17, 33, 65, 125], 60; "it grows no further")]
-    #[test_case(&[0, 1, 63], 0; "a minute after the last, it is forgiven")]
+    #[test_case(&[0, 10, 20, 30], 0; "endpoints that come and go are followed")]
+    #[test_case(&[0, 1, 2, 14], 2; "soon after the other node's pause")]
+    #[test_case(&[0, 1, 2, 15], 0; "later, it is forgiven")]
     fn takes_from_unfit_owners_pause(takes: &[u64], pause: u64) {
         let mut taken = Takes::default();
         for at in takes {

@@ -1,7 +1,7 @@
 //! The addresses that are to be looked at again, a few at a time: in a large cluster one fact can concern all of them,
 //! and frames and timers are not to wait for that. Pure.
 
-use std::{collections::BTreeSet, net::IpAddr, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, ops::Bound, time::Duration};
 
 /// Nodes looked at in one turn, summed up over its addresses. To look at one takes about a microsecond, half of it for
 /// the hash where that is not known yet: some 2 ms, a twenty-fifth of the shortest Hello interval.
@@ -11,6 +11,8 @@ const LOOKS_PER_TURN: usize = 2000;
 #[derive(Debug, Default)]
 pub(super) struct Evaluation {
     waiting: BTreeSet<IpAddr>,
+    /// The one looked at last: those behind it come next, so that each has its turn, however often others are added.
+    last: Option<IpAddr>,
     due: Duration,
 }
 
@@ -29,7 +31,15 @@ impl Evaluation {
     pub(super) fn turn(&mut self, now: Duration, nodes: usize) -> Vec<IpAddr> {
         let count = (LOOKS_PER_TURN / nodes.max(1)).max(1);
         self.due = now;
-        (0..count).map_while(|_| self.waiting.pop_first()).collect()
+        (0..count).map_while(|_| self.next()).collect()
+    }
+
+    fn next(&mut self) -> Option<IpAddr> {
+        let behind = self.last.and_then(|last| self.waiting.range((Bound::Excluded(last), Bound::Unbounded)).next());
+        let next = *behind.or_else(|| self.waiting.first())?;
+        self.waiting.remove(&next);
+        self.last = Some(next);
+        Some(next)
     }
 
     /// Returns whether all have been looked at.
@@ -71,6 +81,18 @@ mod tests {
         evaluation.add(Duration::from_secs(2), addresses(2));
         assert_eq!(evaluation.poll_timeout(), Some(Duration::from_secs(1)));
         assert_eq!(evaluation.turn(Duration::from_secs(3), 1).len(), 2);
+    }
+
+    /// Nodes of a large cluster become Ready and NotReady one after another, and each time all addresses are concerned.
+    #[test]
+    fn addresses_that_pour_in_keep_no_other_waiting_for_ever() {
+        let mut evaluation = Evaluation::default();
+        let mut seen = BTreeSet::new();
+        for _ in 0..50 {
+            evaluation.add(Duration::ZERO, addresses(1000));
+            seen.extend(evaluation.turn(Duration::ZERO, 100));
+        }
+        assert_eq!(seen.len(), 1000);
     }
 
     #[test]

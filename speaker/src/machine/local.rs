@@ -44,6 +44,8 @@ pub(super) struct Local {
     pub dead: BTreeSet<NodeId>,
     /// Those this node answers for here, since their speakers are silent.
     pub covering: BTreeSet<NodeId>,
+    /// Does it answer for what it owns? Not while it listens.
+    pub answering: bool,
     /// Has it said its last word?
     pub finished: bool,
 }
@@ -62,6 +64,7 @@ impl Local {
             peers: BTreeMap::new(),
             dead: BTreeSet::new(),
             covering: BTreeSet::new(),
+            answering: false,
             finished: false,
         }
     }

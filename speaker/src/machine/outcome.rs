@@ -22,6 +22,17 @@ impl Machine {
             while let Some(output) = self.segments.get_mut(&index).and_then(|local| local.machine.poll_output()) {
                 self.carry_out(now, index, output);
             }
+            self.note_answering(index);
+        }
+    }
+
+    /// A segment that answers again has something to say of what it owns.
+    fn note_answering(&mut self, index: u32) {
+        let Some(local) = self.segments.get_mut(&index) else { return };
+        let answering = local.machine.is_answering();
+        if !std::mem::replace(&mut local.answering, answering) && answering {
+            let owned = self.duties.iter().filter(|(_, duty)| duty.is_owned_on(index)).map(|(address, _)| *address);
+            self.unreported.extend(owned);
         }
     }
 
@@ -242,11 +253,17 @@ impl Machine {
             Some(Obstacle::InterfaceLost(_)) if duty.outage_due.is_some() => return,
             _ => {}
         }
-        // With another link-layer address it is still the same node that announces it.
+        // With another link-layer address or name of its interface it is still the same node that announces it.
         if let Some(owned) = &mut duty.owned
             && let Some(local) = self.segments.get(&owned.segment)
         {
-            owned.mac = local.interface.segment.mac;
+            let segment = &local.interface.segment;
+            owned.mac = segment.mac;
+            owned.interface.clone_from(&segment.interface);
+            if !local.answering && !matches!(duty.obstacle, Some(Obstacle::InterfaceLost(_))) {
+                // Its link has just come up, or it has stood still: another may have taken the address over.
+                return;
+            }
         }
         let Some(duty) = self.duties.get(&address) else { return };
         let ready = self.cluster.nodes.get(&self.config.node).is_some_and(|node| node.ready);
@@ -261,10 +278,14 @@ impl Machine {
             return;
         };
         let emitted = (vip.resource_version.clone(), status::essence(&status));
-        if emitted.1 == status::essence(&vip.status) || duty.emitted.as_ref() == Some(&emitted) {
+        // What was emitted of this version may still wait (the API server was away, or the object is written too often):
+        // it is not so any more, so what is so takes its place, also if that is what the object says.
+        let outdated = duty.emitted.as_ref().is_some_and(|(version, said)| *version == emitted.0 && *said != emitted.1);
+        if emitted.1 == status::essence(&vip.status) && !outdated || duty.emitted.as_ref() == Some(&emitted) {
             return;
         }
-        let write = VipWrite { name: vip.name.clone(), resource_version: vip.resource_version.clone(), status };
+        let (name, uid) = (vip.name.clone(), vip.uid.clone());
+        let write = VipWrite { name, uid, resource_version: vip.resource_version.clone(), status };
         let held_by = self.cluster.held_by(address).and_then(|node| self.cluster.nodes.get(&node.to_owned()));
         if let (Some(node), Some(owned)) = (held_by, &duty.owned) {
             let held = SegmentEvent::AnsweredByClusterNode { address, node: node.id };

@@ -76,6 +76,8 @@ impl Machine {
             machine.handle(now.monotonic, SegmentInput::Shutdown(kind));
         }
         self.segments.insert(interface.index, Local::new(interface, machine));
+        // It has not been told yet as of when the view is current.
+        self.current_as_of = None;
     }
 
     /// The segment is joined by a new run, which knows what the one before it claimed.

@@ -178,6 +178,8 @@ pub enum Purpose {
 pub struct VipWrite {
     /// Object name.
     pub name: String,
+    /// Object UID.
+    pub uid: String,
     /// The version it was decided from.
     pub resource_version: String,
     /// The whole status.

@@ -283,3 +283,21 @@ fn unlisted_pods_are_not_missing() {
     assert_eq!((&*reason(&world), world.ingress("web")), ("Announcing", vec![VIP.to_owned()]));
     assert_eq!(world.speakers.len(), 2);
 }
+
+/// `kubectl delete node`, and the kubelet registers it again at once: the pod garbage collector waits 40 s before it deletes
+/// the pods of a node that is not there (pkg/controller/podgc, quarantineTime), so nothing happens to the speaker's.
+#[test]
+fn pod_that_outlives_its_node_object_is_not_missing() {
+    let mut world = announced();
+    let view = world.nodes.remove("a").unwrap();
+    world.relist(Kind::Node);
+    world.settle();
+    world.nodes.insert("a".to_owned(), view);
+    world.relist(Kind::Node);
+    world.log.clear();
+    world.pass(SILENT_AFTER.as_secs() + 1);
+    assert_eq!(reason(&world), "Announcing", "its speaker's pod is Ready and always was");
+    world.pass(2 * ABANDONED_AFTER.as_secs());
+    world.wrote_nothing();
+    assert!(world.speakers.contains_key("a"));
+}

@@ -53,8 +53,7 @@ impl Segment {
     /// The node that an address of this node's is to be handed over to now: a fitter candidate by a fresh view that has
     /// not been heard for [`HAND_OVER_AFTER`], though its kernel lives.
     pub(super) fn successor_by_api(&mut self, now: Duration, address: IpAddr) -> Option<NodeId> {
-        let able = self.state == State::Active && self.stall.is_none() && self.carrier;
-        let Some(node) = self.fitter_unheard(address).filter(|_| able && self.view_is_fresh(now)) else {
+        let Some(node) = self.fitter_unheard(address).filter(|_| self.is_able() && self.view_is_fresh(now)) else {
             self.handovers.wanted.remove(&address);
             return None;
         };
@@ -107,14 +106,26 @@ impl Segment {
     }
 
     /// How it stands with an address that this node has handed over and that nobody is known to hold.
-    pub(super) fn handed_over(&self, now: Duration, address: IpAddr) -> Option<HandedOver> {
-        let take_back = self.handovers.given.get(&address)?;
-        Some(if *take_back <= now { HandedOver::InVain } else { HandedOver::Lately })
+    pub(super) fn handed_over(&mut self, now: Duration, address: IpAddr) -> Option<HandedOver> {
+        let take_back = *self.handovers.given.get(&address)?;
+        if self.stall.is_some() {
+            // The successor may have taken it meanwhile: that is heard first.
+            self.turns.set(take_back.max(now + self.interval()), address, ());
+        }
+        Some(if take_back <= now && self.is_able() { HandedOver::InVain } else { HandedOver::Lately })
     }
 
-    /// Somebody holds the address, this node or its successor.
-    pub(super) fn end_hand_over(&mut self, address: IpAddr) {
-        self.handovers.given.remove(&address);
+    /// Somebody holds the address: this node, or its `successor`, to which it can be handed over again at once the next
+    /// time.
+    pub(super) fn end_hand_over(&mut self, address: IpAddr, successor: bool) {
+        if self.handovers.given.remove(&address).is_some() && successor {
+            self.handovers.tried.forget(address);
+        }
+    }
+
+    /// May it stop to answer, or begin to? Where it does not take part now, it decides anew once it does.
+    fn is_able(&self) -> bool {
+        self.state == State::Active && self.stall.is_none() && self.carrier
     }
 
     /// The API says that a node has stopped to answer for an address. What this node remembers of its claims, or has

@@ -117,6 +117,10 @@ impl Segment {
         if self.state == State::Listening {
             self.state = State::Active;
         }
+        // Its link was away: who took over what it claims may not be heard, where the network drops the protocol. Then one
+        // of the two has to hear the other's announcement.
+        let kept: Vec<IpAddr> = self.book.addresses_of(self.id).collect();
+        kept.into_iter().for_each(|address| self.announcer.resumed(now, address));
         for (_, claim) in std::mem::take(&mut self.resume) {
             self.resume_claim(now, claim);
         }

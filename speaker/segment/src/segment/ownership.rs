@@ -144,7 +144,7 @@ impl Segment {
             _ => None,
         };
         if holder != Holder::Nobody {
-            self.end_hand_over(address);
+            self.end_hand_over(address, !matches!(holder, Holder::Me(_)));
         }
         let vip = self.vips.get(&address).map(|vip| {
             let candidates = &vip.candidates;

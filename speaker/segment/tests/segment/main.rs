@@ -2,12 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
+mod alternating_endpoints;
 mod births;
 mod bus;
 mod handover;
 mod histories;
 mod liveness;
 mod next_build;
+mod repeated_handover;
 mod replay;
 mod rolling;
 mod telling;

@@ -57,6 +57,10 @@ pub(super) struct Lan {
     pub drops_protocol: bool,
     /// Nodes in whose name the switch answers ARP, with their link-layer address, whether they have power or not.
     pub suppressed: BTreeSet<&'static str>,
+    /// Nodes that nothing comes from and nothing reaches.
+    pub cut_off: BTreeSet<&'static str>,
+    /// The last write of each address, of nodes whose API server is away: what their queues keep.
+    queued: BTreeMap<(&'static str, String), VipWrite>,
     /// Addresses that the kernels of nodes have, beside their own.
     held: BTreeSet<(&'static str, IpAddr)>,
     /// Events that were posted: when, by whom, with which reason.
@@ -114,6 +118,8 @@ impl Lan {
             strangers: BTreeSet::new(),
             drops_protocol: false,
             suppressed: BTreeSet::new(),
+            cut_off: BTreeSet::new(),
+            queued: BTreeMap::new(),
             held: BTreeSet::new(),
             posted: vec![],
             announced: vec![],
@@ -221,6 +227,15 @@ impl Lan {
     /// Cuts a node's speaker off from the API, which goes on without it.
     pub(super) fn disconnect(&mut self, name: &str) {
         self.hosts.get_mut(name).unwrap().connected = false;
+    }
+
+    /// The API server is there again for a node's speaker: what its queue has kept is written.
+    pub(super) fn reconnect(&mut self, name: &'static str) {
+        self.hosts.get_mut(name).unwrap().connected = true;
+        for write in self.queued.extract_if(.., |(by, _), _| *by == name).map(|(_, write)| write).collect::<Vec<_>>() {
+            self.write(name, &write);
+        }
+        self.work();
     }
 
     pub(super) fn tell(&mut self, name: &'static str, input: Input) {
@@ -371,6 +386,8 @@ impl Lan {
     fn hand_to_others(&mut self, name: &str, mut hand: impl FnMut(&mut Machine)) {
         for (other, host) in &mut self.hosts {
             if *other != name
+                && !self.cut_off.contains(name)
+                && !self.cut_off.contains(other)
                 && let Some(machine) = &mut host.machine
             {
                 hand(machine);
@@ -380,11 +397,14 @@ impl Lan {
 
     /// A frame of ARP or a ping goes to everybody or to one; kernels answer for their nodes, and strangers for what they hold.
     fn deliver(&mut self, from: &'static str, frame: &[u8]) {
+        if self.cut_off.contains(from) {
+            return;
+        }
         let now = self.moment();
         let to = MacAddr(frame[..6].try_into().unwrap());
         let all = to == MacAddr::BROADCAST;
         for (other, host) in &mut self.hosts {
-            if *other == from || !(all || to == mac(other)) {
+            if *other == from || self.cut_off.contains(other) || !(all || to == mac(other)) {
                 continue;
             }
             let kind = if all { PacketType::Broadcast } else { PacketType::Host };
@@ -396,6 +416,7 @@ impl Lan {
             .hosts
             .iter()
             .filter(|(name, host)| host.powered || self.suppressed.contains(*name))
+            .filter(|(name, _)| !self.cut_off.contains(*name))
             .map(|(name, _)| (mac(name), own_address(name).into()))
             .collect();
         kernels.push((HOST, HOST_ADDRESS.into()));
@@ -409,7 +430,8 @@ impl Lan {
                 self.answer(from, &answer);
             }
         }
-        let is_up = to == HOST || self.hosts.iter().any(|(name, host)| host.powered && mac(name) == to);
+        let mut reachable = self.hosts.iter().filter(|(name, host)| host.powered && !self.cut_off.contains(*name));
+        let is_up = to == HOST || reachable.any(|(name, _)| mac(name) == to);
         if let Some(pong) = pong_to(frame).filter(|_| is_up) {
             self.answer(from, &pong);
         }
@@ -424,6 +446,7 @@ impl Lan {
 
     fn write(&mut self, name: &'static str, write: &VipWrite) {
         if !self.hosts[name].connected {
+            self.queued.insert((name, write.name.clone()), write.clone());
             return;
         }
         let Some(vip) = self.vips.iter().find(|vip| vip.name == write.name).cloned() else { return };
@@ -478,6 +501,13 @@ impl Lan {
         if up {
             self.tell_neighbours(name);
         }
+    }
+
+    /// The interface of a node has another name from now on.
+    pub(super) fn rename(&mut self, name: &'static str, to: &str) {
+        let mut interfaces = self.interfaces(name);
+        interfaces.segments[0].segment.interface = to.to_owned();
+        self.tell(name, Input::Interfaces(interfaces));
     }
 
     /// The cable of a node is pulled, or plugged in.
