@@ -171,7 +171,8 @@ fn watched(scene: &Scene<'_>, address: IpAddr, act: impl FnOnce() -> Result<()>)
     // Who answers late, answers within this.
     std::thread::sleep(AFTERWARDS);
     let (watch, traffic) = (watch.stop()?, traffic.stop()?);
-    let seen = Seen::of(Target { address, policy: Policy::Local }, &watch, &traffic).context("two reports")?;
+    let seen = Seen::of(Target { address, policy: Policy::Local }, &watch, &traffic, watch.origin_ns)
+        .context("two reports")?;
     Ok((seen, format!("{watch}{traffic}")))
 }
 

@@ -1,6 +1,8 @@
 //! Herald's laboratory: a real Kubernetes cluster on one machine, faults to inject in it, probes that measure what
 //! a client sees, and the scenarios that prove Herald on it.
 
+mod at_rest;
+mod audit_log;
 pub mod bench;
 pub mod binaries;
 mod controllers;

@@ -2,18 +2,28 @@
 
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
-use super::figures::{self, Row};
+use super::figures::{self, Rest, Row};
 use super::{Drill, Pace, Performance, Place, Stage, drills, perform, violations};
+use crate::at_rest::{AtRest, come_to_rest};
+use crate::audit_log::AuditLog;
 use crate::lab::Spec;
 use crate::progress::Progress;
 use crate::scenario::{Images, Scene, Testbed};
 
 /// More void runs than this many of a hundred say that the machine cannot measure.
 const VOID_PERCENT: usize = 30;
+
+/// So long Herald's requests at rest are counted after the runs of a drill: each of its watches is begun again once, after
+/// 18 to 22 s.
+const AT_REST: Duration = Duration::from_secs(22);
+
+/// After a drill everything is whole, and Herald has seconds' worth left to write.
+const REST_WITHIN: Duration = Duration::from_secs(60);
 
 /// The third octet of the benchmark's addresses.
 const BLOCK: u8 = 200;
@@ -32,26 +42,38 @@ pub struct Options {
     place: Option<Place>,
 }
 
-/// Runs of one drill in one laboratory.
+/// Runs of drills, and the time after them.
+#[derive(Default)]
 struct Measured {
     rows: Vec<Row>,
+    rests: Vec<Rest>,
     runs: usize,
     void: usize,
     failures: Vec<String>,
 }
 
+impl Measured {
+    fn add(&mut self, Self { rows, rests, runs, void, failures }: Self) {
+        self.rows.extend(rows);
+        self.rests.extend(rests);
+        self.runs += runs;
+        self.void += void;
+        self.failures.extend(failures);
+    }
+}
+
 /// Brings laboratories up, does every drill, prints a table, writes `target/bench/failover.json`.
 ///
 /// # Errors
-/// When a laboratory does not come up, more than 30 % of the runs were void, or a promise was broken; the table is
-/// printed before.
+/// When a laboratory does not come up, more than 30 % of the runs were void, a promise was broken, or Herald asked for more
+/// at rest than it should; the tables are printed before.
 pub fn run(spec: &Spec, options: &Options, progress: &Progress) -> Result<()> {
     let wanted = |place| {
         let fits = move |drill: &&Drill| drill.places.contains(&place) && drill.name.contains(&options.only);
         drills().filter(fits).collect::<Vec<_>>()
     };
     let images = Images::build(progress)?;
-    let (mut rows, mut runs, mut void, mut failures) = (Vec::new(), 0, 0, Vec::new());
+    let mut all = Measured::default();
     let places = Place::value_variants().iter().filter(|place| options.place.is_none_or(|only| only == **place));
     for &place in places {
         let chosen = wanted(place);
@@ -62,32 +84,41 @@ pub fn run(spec: &Spec, options: &Options, progress: &Progress) -> Result<()> {
         let bed = Testbed::up(&place.spec(spec), &images, progress)?;
         let measured = measure(&bed, place, &chosen, options.repeat, progress);
         bed.into_lab().down()?;
-        for drill in measured? {
-            rows.extend(drill.rows);
-            runs += drill.runs;
-            void += drill.void;
-            failures.extend(drill.failures);
-        }
+        all.add(measured?);
         // After each laboratory: hours of figures are not lost to what the last one does.
-        write(&rows)?;
+        write(&all)?;
     }
-    if rows.is_empty() && failures.is_empty() {
+    if all.rows.is_empty() && all.failures.is_empty() {
         bail!("no fault that is done there has a name that holds {:?}", options.only);
     }
-    report(&rows, runs, void, &failures)
+    report(&all)
 }
 
-fn measure(
-    bed: &Testbed,
-    place: Place,
-    chosen: &[&Drill],
-    repeat: usize,
-    progress: &Progress,
-) -> Result<Vec<Measured>> {
+fn measure(bed: &Testbed, place: Place, chosen: &[&Drill], repeat: usize, progress: &Progress) -> Result<Measured> {
     let scene = Scene::named(bed, "failover", BLOCK)?;
     let services = chosen.iter().map(|drill| drill.more_services).max().unwrap_or_default() + 2;
     let stage = Stage::set(&scene, place.segment(), services, Pace::Full)?;
-    chosen.iter().map(|drill| measure_one(&stage, place, drill, repeat, progress)).collect()
+    let mut all = Measured::default();
+    for drill in chosen {
+        let mut measured = measure_one(&stage, place, drill, repeat, progress)?;
+        let name = format!("{}{}", drill.name, place.suffix());
+        progress.step(format!("{name}: counting requests at rest for {} s", AT_REST.as_secs()));
+        match rest(bed) {
+            Ok(seen) => {
+                measured.failures.extend(seen.violations().iter().map(|what| format!("{name}: {what}")));
+                measured.rests.push(Rest { after: name, proxy: place.proxy(), seen });
+            }
+            Err(error) => measured.failures.push(format!("{name}: {error:#}")),
+        }
+        all.add(measured);
+    }
+    Ok(all)
+}
+
+/// What Herald asks for when a drill is over and everything is whole.
+fn rest(bed: &Testbed) -> Result<AtRest> {
+    come_to_rest(bed, &mut AuditLog::from_now(&bed.lab().audit_log())?, REST_WITHIN)?;
+    AtRest::watched(bed, AT_REST)
 }
 
 fn measure_one(stage: &Stage<'_>, place: Place, drill: &Drill, repeat: usize, progress: &Progress) -> Result<Measured> {
@@ -116,21 +147,24 @@ fn measure_one(stage: &Stage<'_>, place: Place, drill: &Drill, repeat: usize, pr
         .flat_map(|runs| figures::rows(runs, place.proxy(), place.suffix(), addresses))
         .collect::<Vec<_>>();
     progress.step(format!("\n{}", figures::table(&rows)));
-    Ok(Measured { rows, runs, void, failures })
+    Ok(Measured { rows, rests: Vec::new(), runs, void, failures })
 }
 
-fn write(rows: &[Row]) -> Result<PathBuf> {
+/// Writes both tables as data; returns the file of the first.
+fn write(Measured { rows, rests, .. }: &Measured) -> Result<PathBuf> {
     let directory = crate::binaries::workspace()?.join("target/bench");
     std::fs::create_dir_all(&directory).with_context(|| directory.display().to_string())?;
-    let file = directory.join("failover.json");
+    let (file, at_rest) = (directory.join("failover.json"), directory.join("failover-at-rest.json"));
+    std::fs::write(&at_rest, serde_json::to_vec_pretty(rests)?).with_context(|| at_rest.display().to_string())?;
     std::fs::write(&file, serde_json::to_vec_pretty(rows)?).with_context(|| file.display().to_string())?;
     Ok(file)
 }
 
-fn report(rows: &[Row], runs: usize, void: usize, failures: &[String]) -> Result<()> {
-    let file = write(rows)?;
+fn report(all: &Measured) -> Result<()> {
+    let file = write(all)?;
+    let Measured { rows, rests, runs, void, failures } = all;
     let mut out = io::stdout().lock();
-    writeln!(out, "{}", figures::table(rows)).context("printing")?;
+    writeln!(out, "{}\n{}", figures::table(rows), figures::rest_table(rests)).context("printing")?;
     writeln!(out, "{void} of {runs} runs were void and repeated. Written to {}", file.display()).context("printing")?;
     for failure in failures {
         writeln!(out, "BROKEN: {failure}").context("printing")?;

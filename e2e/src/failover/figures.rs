@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::{Family, Performance, Policy};
+use crate::at_rest::AtRest;
 use crate::lab::ProxyMode;
 
 /// From so many samples on there is a 99th percentile.
@@ -33,6 +34,15 @@ pub(super) struct Row {
     pub(super) data_gap_ms: Option<Spread>,
     #[serde(skip)]
     pub(super) metallb: Option<&'static str>,
+}
+
+/// What Herald asked of the API server when the runs of a drill were over.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct Rest {
+    pub(super) after: String,
+    pub(super) proxy: ProxyMode,
+    #[serde(flatten)]
+    pub(super) seen: AtRest,
 }
 
 /// Of some samples.
@@ -150,10 +160,23 @@ pub(super) fn table(rows: &[Row]) -> String {
     text
 }
 
+/// The second table.
+pub(super) fn rest_table(rests: &[Rest]) -> String {
+    let mut text = String::from(
+        "| at rest after | kube-proxy | requests of the busiest speaker a second | of the controllers | writes |\n\
+         |---|---|---|---|---|\n",
+    );
+    for Rest { after, proxy, seen: AtRest { busiest_speaker_per_s, controllers_per_s, writes } } in rests {
+        let writes = writes.len();
+        text += &format!("| {after} | {proxy} | {busiest_speaker_per_s:.2} | {controllers_per_s:.2} | {writes} |\n");
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::failover::{Herd, Phase, Promise, Seen, Target};
+    use crate::failover::{Bounds, Herd, Phase, Promise, Seen, Target};
     use crate::probe::Mac;
     use test_case::test_case;
 
@@ -183,11 +206,19 @@ mod tests {
             answer_gap_ms,
             data_gap_ms: 0.0,
             macs: vec![Mac([2; 6])],
+            moved_after_ms: None,
             unanswered_at_the_end: false,
         };
         let promise = Promise::NOTHING;
         Performance {
-            phase: Phase { name: "fault", act: |_| Ok(()), cluster: promise, local: promise, metallb: Some("5 s") },
+            phase: Phase {
+                name: "fault",
+                act: |_| Ok(()),
+                cluster: promise,
+                local: promise,
+                bounds: Bounds::CONTEST,
+                metallb: Some("5 s"),
+            },
             seen: vec![seen("192.0.2.1", Policy::Cluster), seen("2001:db8::1", Policy::Local)],
             herd: vec![Herd { family: Family::V6, announced_after_ms: answer_gap_ms }],
             void: false,
@@ -207,6 +238,13 @@ mod tests {
         assert_eq!(told, expected);
         assert_eq!((rows[0].owner_moves, rows[0].two_macs_ms_max, rows[0].answer_gap_ms.max), (2, 30.0, 300.0));
         assert_eq!(rows[2].data_gap_ms, None);
+    }
+
+    #[test]
+    fn rest_is_a_row_as_well() {
+        let seen = AtRest { busiest_speaker_per_s: 0.4, controllers_per_s: 1.0, writes: vec!["a write".to_owned()] };
+        let rest = Rest { after: "fault".to_owned(), proxy: ProxyMode::Nftables, seen };
+        assert_eq!(rest_table(&[rest]).lines().last(), Some("| fault | nftables | 0.40 | 1.00 | 1 |"));
     }
 
     #[test]

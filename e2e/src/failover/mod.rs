@@ -63,6 +63,8 @@ pub struct Phase {
     pub cluster: Promise,
     /// The same with `Local`.
     pub local: Promise,
+    /// How long things may take, where that is promised.
+    pub bounds: Bounds,
     /// What MetalLB did under the same fault, in words.
     pub metallb: Option<&'static str>,
 }
@@ -94,6 +96,27 @@ pub struct Promise {
     pub owner: Owner,
     /// What becomes of its traffic.
     pub traffic: Traffic,
+}
+
+/// How long things may take, in milliseconds: bounds by timers, with room for a busy machine. What is typical is the
+/// benchmark's.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Bounds {
+    /// From the fault until the next owner answers, where there is one.
+    pub moved_ms: f64,
+    /// Without an answer to a solicitation.
+    pub unanswered_ms: f64,
+    /// Without an answered datagram or new connection.
+    pub traffic_ms: f64,
+    /// For which two nodes may answer while the address goes from one to the other.
+    pub two_macs_ms: f64,
+}
+
+impl Bounds {
+    /// Two Hello intervals for two MACs (P4), of 100 ms each on segments of up to 100 speakers: the one hears of the
+    /// other's claim then. Nothing else is bounded.
+    pub const CONTEST: Self =
+        Self { moved_ms: f64::INFINITY, unanswered_ms: f64::INFINITY, traffic_ms: f64::INFINITY, two_macs_ms: 200.0 };
 }
 
 /// Who answers for an address.

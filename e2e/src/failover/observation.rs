@@ -29,6 +29,8 @@ pub struct Seen {
     pub data_gap_ms: f64,
     /// The MACs that answered, in the order of their first answers.
     pub macs: Vec<Mac>,
+    /// Milliseconds from the fault until the last of them answered first; `None` if only one answered.
+    pub moved_after_ms: Option<f64>,
     /// Whether the end came while something was still unanswered.
     pub unanswered_at_the_end: bool,
 }
@@ -43,13 +45,15 @@ pub struct Herd {
 }
 
 impl Seen {
-    /// Joins what the watching and the talking client report; `None` if one of them did not probe the address.
+    /// Joins what the watching and the talking client report of a fault that came at `struck_ns`; `None` if one of them did
+    /// not probe the address.
     #[must_use]
-    pub fn of(target: Target, watch: &Report, traffic: &Report) -> Option<Self> {
+    pub fn of(target: Target, watch: &Report, traffic: &Report, struck_ns: u64) -> Option<Self> {
         let neighbour = watch.target(target.address)?.neighbour.as_ref()?;
         let TargetReport { udp, stream, connections, .. } = traffic.target(target.address)?;
         let (udp, stream, connections) = (udp.as_ref()?, stream.as_ref()?, connections.as_ref()?);
         let all = [&neighbour.answers, &udp.answers, &stream.answers, &connections.answers];
+        let next_owner = neighbour.macs.get(1..).and_then(<[_]>::last);
         Some(Self {
             target,
             lost: udp.answers.lost + stream.answers.lost,
@@ -60,6 +64,7 @@ impl Seen {
             answer_gap_ms: neighbour.answers.gaps.max_ms,
             data_gap_ms: udp.answers.gaps.max_ms.max(connections.answers.gaps.max_ms),
             macs: neighbour.macs.iter().map(|seen| seen.mac).collect(),
+            moved_after_ms: next_owner.map(|owner| owner.first_ms - struck_ms(watch, struck_ns)),
             unanswered_at_the_end: all.into_iter().any(is_open),
         })
     }
@@ -69,11 +74,16 @@ fn is_open(answers: &Answers) -> bool {
     answers.gaps.largest.iter().any(|gap| gap.open)
 }
 
+/// The fault's moment in a report's time.
+fn struck_ms(watch: &Report, struck_ns: u64) -> f64 {
+    struck_ns.saturating_sub(watch.origin_ns) as f64 / 1e6
+}
+
 /// When each of `addresses` was first announced by another MAC than `old`, counted from the fault. An address nobody
 /// announced is missing.
 #[must_use]
 pub fn herd(addresses: &[IpAddr], watch: &Report, struck_ns: u64, old: Mac) -> Vec<Herd> {
-    let struck_ms = struck_ns.saturating_sub(watch.origin_ns) as f64 / 1e6;
+    let struck_ms = struck_ms(watch, struck_ns);
     let first = |address: &IpAddr| {
         let by_others = watch.announcements.iter().filter(|a| a.address == *address && a.mac != old);
         by_others.map(|a| a.first_ms - struck_ms).min_by(f64::total_cmp)
@@ -143,12 +153,13 @@ mod tests {
         };
         let watch = Report::of(&samples(Some(neighbour), false));
         let traffic = Report::of(&samples(None, true));
-        let seen = Seen::of(target(), &watch, &traffic).unwrap();
+        let seen = Seen::of(target(), &watch, &traffic, 20_000_000).unwrap();
         assert_eq!((seen.lost, seen.resets, seen.failed_connections, seen.moves), (1, 1, 1, 1), "{seen:?}");
         assert_eq!((seen.answer_gap_ms, seen.data_gap_ms), (50.0, 100.0));
         assert_eq!((seen.macs.as_slice(), seen.unanswered_at_the_end), (&[A, B][..], false));
-        assert!(Seen::of(target(), &traffic, &traffic).is_none(), "nobody watched");
-        assert!(Seen::of(target(), &watch, &watch).is_none(), "nobody talked");
+        assert_eq!(seen.moved_after_ms, Some(41.0), "B answered first at 61 ms, and the fault came at 20");
+        assert!(Seen::of(target(), &traffic, &traffic, 0).is_none(), "nobody watched");
+        assert!(Seen::of(target(), &watch, &watch, 0).is_none(), "nobody talked");
     }
 
     #[test]

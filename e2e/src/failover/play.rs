@@ -15,6 +15,7 @@ use crate::fault::{Fault, Faults, Link, PodFound};
 use crate::lab::Host;
 use crate::probe::analysis::MacSeen;
 use crate::probe::{Mac, Probe, ProbeSpec, Probers, Report, Running};
+use crate::scenario::install;
 
 /// How long anything may take that the product or Kubernetes does in seconds.
 const SOON: Duration = Duration::from_secs(45);
@@ -129,7 +130,7 @@ impl<'a> Play<'a> {
         let reports = format!("{watch}{traffic}");
         acted.with_context(|| format!("what the clients saw:\n{reports}"))?;
 
-        let seen = self.targets.iter().map(|target| Seen::of(*target, &watch, &traffic));
+        let seen = self.targets.iter().map(|target| Seen::of(*target, &watch, &traffic, struck_ns));
         let seen = seen.collect::<Option<Vec<_>>>().context("a report for each address")?;
         let herd = self.herd_seen(phase, &watch, struck_ns)?;
         let performance = Performance { phase: *phase, seen, herd, void: watch.void || traffic.void, reports };
@@ -207,6 +208,32 @@ impl<'a> Play<'a> {
         self.speakers.values()
     }
 
+    /// Replaces the speaker on a node by that of another pod, and waits until it is ready.
+    pub(super) fn replace_speaker(&self, node: &str) -> Result<()> {
+        let before = self.speaker(node)?;
+        self.faults().delete_pod(before, None)?;
+        self.stage.wait(&format!("another speaker on {node}"), || {
+            let now = self.stage.speakers()?;
+            Ok(now.iter().any(|pod| pod.node == node && pod.uid != before.uid).then_some(()))
+        })?;
+        install::wait_for_rollout(self.stage.lab())
+    }
+
+    /// The same on every node, one after the other.
+    pub(super) fn replace_speakers(&self) -> Result<()> {
+        self.stage.nodes().iter().try_for_each(|node| self.replace_speaker(node))
+    }
+
+    /// Waits until the container of the victim's speaker, which has ended, runs again and is ready.
+    pub(super) fn speaker_runs_again(&self) -> Result<()> {
+        let PodFound { namespace, name, .. } = self.speaker(&self.victim)?;
+        let state = "-o=jsonpath={.status.containerStatuses[0].restartCount} {.status.containerStatuses[0].ready}";
+        self.stage.wait(&format!("{name} to be ready again"), || {
+            let said = self.stage.scene.kubectl(&["get", "pod", "-n", namespace, name, state])?;
+            Ok((!said.starts_with("0 ") && said.ends_with(" true")).then_some(()))
+        })
+    }
+
     pub(super) fn look(&self) -> Result<BTreeMap<IpAddr, Vec<MacSeen>>> {
         look(self.stage.lab(), self.stage.watcher(), &self.addresses())
     }
@@ -237,9 +264,15 @@ impl<'a> Play<'a> {
 impl Take<'_> {
     /// Marks the moment of the fault, and does it.
     pub(super) fn strike(&mut self, fault: impl FnOnce(&Play<'_>) -> Result<()>) -> Result<()> {
+        self.mark()?;
+        fault(self.play)
+    }
+
+    /// Marks a later moment as that of the fault: when what was done has become known.
+    pub(super) fn mark(&mut self) -> Result<()> {
         let now = clock_gettime(ClockId::CLOCK_MONOTONIC).context("reading the clock")?;
         self.struck_ns = u64::try_from(Duration::from(now).as_nanos()).context("the monotonic clock")?;
-        fault(self.play)
+        Ok(())
     }
 
     /// Waits until everything that is asked for and sent is answered again.

@@ -1,6 +1,7 @@
 //! Where drills are done: an endpoint on each node, two Services before them, two clients; and how everything is made
 //! whole again.
 
+use std::any::Any;
 use std::cell::RefCell;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -47,6 +48,8 @@ pub struct Stage<'a> {
     watcher: Host,
     /// Arguments of kubectl that undo what drills changed in the cluster.
     undo: RefCell<Vec<Vec<String>>>,
+    /// What goes on until the drill is over.
+    held: RefCell<Vec<Box<dyn Any>>>,
     placed: RefCell<Option<Placed>>,
 }
 
@@ -80,8 +83,8 @@ impl<'a> Stage<'a> {
         for node in &nodes {
             scene.apply(&workload::endpoint(node, &nodes).to_string())?;
         }
-        let stage =
-            Self { scene, segment, pace, nodes, talker, watcher, undo: RefCell::default(), placed: RefCell::default() };
+        let (undo, held, placed) = (RefCell::default(), RefCell::default(), RefCell::default());
+        let stage = Self { scene, segment, pace, nodes, talker, watcher, undo, held, placed };
         stage.whole()?;
         Ok(stage)
     }
@@ -105,7 +108,7 @@ impl<'a> Stage<'a> {
         self.talker.name()
     }
 
-    /// The client that asks who has an address.
+    /// The client that asks who has an address, and from which drills do what a host on the wire does.
     pub(super) fn watcher(&self) -> &str {
         self.watcher.name()
     }
@@ -142,6 +145,16 @@ impl<'a> Stage<'a> {
         let addresses: Vec<IpAddr> = self.targets()?.iter().map(|target| target.address).collect();
         let seen = look(self.lab(), self.watcher(), &addresses)?;
         Ok(addresses.len() == 2 * Policy::ALL.len() && seen.values().all(|seen| itself(seen) == Some(mac)))
+    }
+
+    /// The host of that client.
+    pub(super) fn watching_host(&self) -> &Host {
+        &self.watcher
+    }
+
+    /// Keeps something that ends when it is dropped, until the drill is over.
+    pub(super) fn hold(&self, what: impl Any) {
+        self.held.borrow_mut().push(Box::new(what));
     }
 
     /// Changes something in the cluster by kubectl, to be undone when the drill is over.
@@ -191,6 +204,7 @@ impl<'a> Stage<'a> {
 
     /// Undoes every fault and change and waits until nothing is left of them.
     pub(super) fn restore(&self) -> Result<()> {
+        self.held.take();
         self.faults().heal_all()?;
         for command in self.undo.take().into_iter().rev() {
             self.scene.kubectl(&command.iter().map(String::as_str).collect::<Vec<_>>())?;

@@ -1,11 +1,8 @@
-//! What was seen, held against what was promised. How long something took is not judged here: that is the benchmark's.
+//! What was seen, held against what was promised. How long something took is judged where a phase bounds it; how long it
+//! takes as a rule is the benchmark's.
 
 use super::{Owner, Phase, Seen, Traffic};
 use crate::probe::CONNECT_INTERVAL;
-
-/// So long two nodes may answer for one address while it goes from one to the other, in milliseconds: two Hello intervals
-/// (P4), of 100 ms each on segments of up to 100 speakers. A bound by timers: the one hears of the other's claim then.
-const TWO_MACS_MS: f64 = 200.0;
 
 /// New connections to one address that may fail where kube-proxy hears of a change before the speaker: those of a tenth
 /// of a second. So far apart may be two programs that watch one API server, on a machine with two cores for three nodes;
@@ -29,9 +26,17 @@ pub fn violations(phase: &Phase, seen: &Seen) -> Vec<String> {
         Owner::Stays => demand(seen.macs.len() <= 1, format!("its owner should stay, but {:?} answered", seen.macs)),
         Owner::Moves => {
             demand(seen.moves == 1, format!("it should move once, and moved {} times: {:?}", seen.moves, seen.macs));
-            demand(both <= TWO_MACS_MS, format!("two nodes answered for {both:.0} ms"));
+            demand(both <= phase.bounds.two_macs_ms, format!("two nodes answered for {both:.0} ms"));
         }
         Owner::OneInTheEnd => {}
+    }
+    let took = [
+        ("the next owner answered after", seen.moved_after_ms.unwrap_or_default(), phase.bounds.moved_ms),
+        ("nobody answered for", seen.answer_gap_ms, phase.bounds.unanswered_ms),
+        ("traffic stood still for", seen.data_gap_ms, phase.bounds.traffic_ms),
+    ];
+    for (what, ms, most) in took {
+        demand(ms <= most, format!("{what} {ms:.0} ms, more than {most:.0}"));
     }
     match promise.traffic {
         Traffic::Unbroken => {
@@ -54,7 +59,7 @@ pub fn violations(phase: &Phase, seen: &Seen) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::failover::{Policy, Promise, Target};
+    use crate::failover::{Bounds, Policy, Promise, Target};
     use crate::probe::Mac;
     use test_case::test_case;
 
@@ -72,17 +77,33 @@ mod tests {
             answer_gap_ms: 0.0,
             data_gap_ms: 0.0,
             macs: vec![A],
+            moved_after_ms: None,
             unanswered_at_the_end: false,
         }
     }
 
     fn moved() -> Seen {
-        Seen { moves: 1, macs: vec![A, B], lost: 3, resets: 1, answer_gap_ms: 300.0, ..quiet() }
+        Seen {
+            moves: 1,
+            macs: vec![A, B],
+            lost: 3,
+            resets: 1,
+            answer_gap_ms: 300.0,
+            moved_after_ms: Some(320.0),
+            ..quiet()
+        }
     }
 
     fn phase(cluster: Promise) -> Phase {
         // The Local Service is promised the least, so that a mix-up of the two is seen.
-        Phase { name: "a fault", act: |_| Ok(()), cluster, local: Promise::ONE_IN_THE_END, metallb: None }
+        Phase {
+            name: "a fault",
+            act: |_| Ok(()),
+            cluster,
+            local: Promise::ONE_IN_THE_END,
+            bounds: Bounds::CONTEST,
+            metallb: None,
+        }
     }
 
     #[test_case(Promise::NOTHING, quiet(), 0; "nothing happened")]
@@ -104,6 +125,18 @@ mod tests {
     #[test_case(Promise::ONE_IN_THE_END, Seen { moves: 3, failed_connections: 9, ..moved() }, 0; "whatever happens")]
     fn promises(promise: Promise, seen: Seen, broken: usize) {
         let found = violations(&phase(promise), &seen);
+        assert_eq!(found.len(), broken, "{found:#?}");
+    }
+
+    #[test_case(moved(), 0; "all within")]
+    #[test_case(quiet(), 1; "it did not move, and only that is broken")]
+    #[test_case(Seen { moved_after_ms: Some(501.0), ..moved() }, 1; "moved late")]
+    #[test_case(Seen { answer_gap_ms: 401.0, ..moved() }, 1; "silent for long")]
+    #[test_case(Seen { data_gap_ms: 451.0, ..moved() }, 1; "no traffic for long")]
+    #[test_case(Seen { two_macs_ms: 1.0, ..moved() }, 1; "two at once")]
+    fn bounds(seen: Seen, broken: usize) {
+        let bounds = Bounds { moved_ms: 500.0, unanswered_ms: 400.0, traffic_ms: 450.0, two_macs_ms: 0.0 };
+        let found = violations(&Phase { bounds, ..phase(Promise::SUCCEEDED) }, &seen);
         assert_eq!(found.len(), broken, "{found:#?}");
     }
 

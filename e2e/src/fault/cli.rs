@@ -182,6 +182,47 @@ enum Verb {
         #[command(flatten)]
         link: LinkArgs,
     },
+    /// Give a host's interface another MTU.
+    ChangeMtu {
+        #[command(flatten)]
+        link: LinkArgs,
+        /// Bytes of the longest packet.
+        #[arg(value_parser = clap::value_parser!(u16).range(68..))]
+        mtu: u16,
+    },
+    /// Undo `change-mtu`.
+    RestoreMtu {
+        #[command(flatten)]
+        link: LinkArgs,
+    },
+    /// Set a host's interface down.
+    InterfaceDown {
+        /// The host.
+        host: String,
+        /// The interface.
+        interface: String,
+    },
+    /// Undo `interface-down`.
+    InterfaceUp {
+        /// The host.
+        host: String,
+        /// The interface.
+        interface: String,
+    },
+    /// Take an address from a host's interface.
+    LoseAddress {
+        /// The host.
+        host: String,
+        /// The interface.
+        interface: String,
+        /// The address with the prefix length.
+        address: IpNet,
+    },
+    /// Undo `lose-address`, for all lost addresses of a host.
+    RegainAddresses {
+        /// The host.
+        host: String,
+    },
     /// Send a frame, given in hexadecimal from the destination address on.
     SendFrame {
         /// The host.
@@ -317,6 +358,19 @@ pub fn run(args: Args, lab: &Lab) -> Result<()> {
         Verb::RestoreMac { link } => {
             let wanted = Link::from(link);
             healed(&faults, |fault| matches!(fault, Fault::MacChanged { link, .. } if *link == wanted))
+        }
+        Verb::ChangeMtu { link, mtu } => injected(&faults, Fault::MtuChanged { link: link.into(), mtu }),
+        Verb::RestoreMtu { link } => {
+            let wanted = Link::from(link);
+            healed(&faults, |fault| matches!(fault, Fault::MtuChanged { link, .. } if *link == wanted))
+        }
+        Verb::InterfaceDown { host, interface } => injected(&faults, Fault::InterfaceDown { host, interface }),
+        Verb::InterfaceUp { host, interface } => healed_one(&faults, &Fault::InterfaceDown { host, interface }),
+        Verb::LoseAddress { host, interface, address } => {
+            injected(&faults, Fault::AddressRemoved { host, interface, address })
+        }
+        Verb::RegainAddresses { host: wanted } => {
+            healed(&faults, |fault| matches!(fault, Fault::AddressRemoved { host, .. } if *host == wanted))
         }
         Verb::SendFrame { host, frame, interface } => frame::send(&lab.host(&host)?, &interface, &frame),
     }

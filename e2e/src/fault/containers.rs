@@ -66,6 +66,11 @@ impl Container {
         }
     }
 
+    /// Whether its first process has ended.
+    pub(super) fn first_has_ended(&self) -> bool {
+        !self.processes.iter().any(|process| process.first && process.id.is_alive())
+    }
+
     /// Sends a signal to every process.
     pub(super) fn signal_all(&self, signal: Signal) -> Result<()> {
         self.processes.iter().try_for_each(|process| process.id.signal(signal))

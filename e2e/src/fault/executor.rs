@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::Signal;
@@ -128,6 +128,20 @@ impl<'a> Faults<'a> {
     /// If the container does not run or its node is off.
     pub fn signal(&self, pod: &PodFound, signal: Signal) -> Result<()> {
         self.container(pod)?.signal(signal)
+    }
+
+    /// Sends SIGTERM to the first process of a container and waits until it has ended; returns how long that took.
+    ///
+    /// # Errors
+    /// If the container does not run, or does not end within the limit.
+    pub fn terminate(&self, pod: &PodFound, within: Duration) -> Result<Duration> {
+        let container = self.container(pod)?;
+        let begun = Instant::now();
+        container.signal(Signal::SIGTERM)?;
+        Progress::quiet().wait_for(&format!("container {} of {pod} to end", pod.container), within, || {
+            Ok(container.first_has_ended().then_some(()))
+        })?;
+        Ok(begun.elapsed())
     }
 
     /// Stops all processes of a container (SIGSTOP).

@@ -16,6 +16,12 @@ const LONGEST: usize = 1514;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Frame(Vec<u8>);
 
+impl Frame {
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 /// The text is no frame.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub(super) enum NotAFrame {

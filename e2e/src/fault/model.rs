@@ -88,6 +88,29 @@ pub enum Fault {
         /// The address it has now.
         mac: Mac,
     },
+    /// A host's interface has another MTU: longer frames are refused where they are sent, and dropped where they arrive.
+    MtuChanged {
+        /// The host's interface.
+        link: Link,
+        /// The longest packet it carries now, in bytes.
+        mtu: u16,
+    },
+    /// A host's interface is set down, as an administrator or a network daemon does. IPv6 addresses go with it.
+    InterfaceDown {
+        /// The host.
+        host: String,
+        /// The interface's name.
+        interface: String,
+    },
+    /// A host's interface has lost an address, as when its lease ends.
+    AddressRemoved {
+        /// The host.
+        host: String,
+        /// The interface's name.
+        interface: String,
+        /// The address, with the length of its prefix.
+        address: IpNet,
+    },
 }
 
 /// A host's plug in a segment.
@@ -178,7 +201,8 @@ impl Fault {
             ) => link == other && direction == other_direction,
             (Self::Partition { segment, groups: _ }, Self::Partition { segment: other, groups: _ }) => segment == other,
             (Self::ApiServer(_), Self::ApiServer(_)) => true,
-            (Self::MacChanged { link, mac: _ }, Self::MacChanged { link: other, mac: _ }) => link == other,
+            (Self::MacChanged { link, mac: _ }, Self::MacChanged { link: other, mac: _ })
+            | (Self::MtuChanged { link, mtu: _ }, Self::MtuChanged { link: other, mtu: _ }) => link == other,
             _ => self == earlier,
         }
     }
@@ -188,7 +212,10 @@ impl Fault {
     pub fn ends_with_power_of(&self, name: &str) -> bool {
         match self {
             Self::KubeletStopped { node } | Self::Frozen { node, .. } => node == name,
-            Self::AddressAdded { link, .. } | Self::MacChanged { link, .. } => link.host == name,
+            Self::AddressAdded { link, .. } | Self::MacChanged { link, .. } | Self::MtuChanged { link, .. } => {
+                link.host == name
+            }
+            Self::InterfaceDown { host, .. } | Self::AddressRemoved { host, .. } => host == name,
             Self::PoweredOff { .. }
             | Self::Cut(_)
             | Self::Dropping { .. }
@@ -245,6 +272,11 @@ impl fmt::Display for Fault {
             }
             Self::AddressAdded { link, address } => write!(f, "{link} has the added address {address}"),
             Self::MacChanged { link, mac } => write!(f, "{link} has the link-layer address {mac}"),
+            Self::MtuChanged { link, mtu } => write!(f, "{link} has an MTU of {mtu} bytes"),
+            Self::InterfaceDown { host, interface } => write!(f, "{interface} of {host} is down"),
+            Self::AddressRemoved { host, interface, address } => {
+                write!(f, "{interface} of {host} lacks its address {address}")
+            }
         }
     }
 }
@@ -273,6 +305,7 @@ mod tests {
     #[test]
     fn a_later_fault_replaces_one_of_the_same_place() {
         let cut = |host: &str| Fault::Cut(Link { host: host.into(), segment: 0 });
+        let mtu = |host: &str, mtu| Fault::MtuChanged { link: Link { host: host.into(), segment: 0 }, mtu };
         let table = [
             (dropping("node1", Direction::In, 10), dropping("node1", Direction::In, 20), true),
             (dropping("node1", Direction::In, 10), dropping("node1", Direction::Out, 10), false),
@@ -281,6 +314,8 @@ mod tests {
             (cut("node1"), cut("node2"), false),
             (Fault::ApiServer(ApiServerFault::Hung), Fault::ApiServer(ApiServerFault::Stopped), true),
             (cut("node1"), Fault::PoweredOff { host: "node1".into() }, false),
+            (mtu("node1", 1300), mtu("node1", 1400), true),
+            (mtu("node1", 1300), mtu("node2", 1300), false),
         ];
         for (earlier, later, expected) in table {
             assert_eq!(later.replaces(&earlier), expected, "{later} after {earlier}");
@@ -303,6 +338,12 @@ mod tests {
                 address: "10.10.100.1/32".parse().unwrap(),
             },
             Fault::MacChanged { link: Link { host: "node1".into(), segment: 0 }, mac: Mac([2, 0, 0, 7, 0, 0x11]) },
+            Fault::MtuChanged { link: Link { host: "node1".into(), segment: 0 }, mtu: 1300 },
+            Fault::AddressRemoved {
+                host: "node1".into(),
+                interface: "eth1".into(),
+                address: "10.30.0.1/16".parse().unwrap(),
+            },
         ];
         let text = serde_json::to_string(&faults).unwrap();
         assert_eq!(serde_json::from_str::<Vec<Fault>>(&text).unwrap(), faults);

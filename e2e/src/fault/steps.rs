@@ -168,6 +168,15 @@ pub fn inject(fault: &Fault, plan: &Plan) -> Result<Vec<Step>, Impossible> {
             vec![Step::HostIp { host: link.host.clone(), args }]
         }
         Fault::MacChanged { link, mac } => vec![set_mac(link, &mac.to_string(), plan)?],
+        Fault::MtuChanged { link, mtu } => vec![set_mtu(link, *mtu, plan)?],
+        Fault::InterfaceDown { host, interface } => {
+            known(host, plan)?;
+            vec![host_ip(host, &["link", "set", interface, "down"])]
+        }
+        Fault::AddressRemoved { host, interface, address } => {
+            known(host, plan)?;
+            vec![host_ip(host, &["address", "delete", &address.to_string(), "dev", interface])]
+        }
     })
 }
 
@@ -197,6 +206,11 @@ pub fn heal(fault: &Fault, plan: &Plan) -> Result<Vec<Step>, Impossible> {
             let mac = plug(link, plan)?.mac.to_string();
             vec![set_mac(link, &mac, plan)?]
         }
+        Fault::MtuChanged { link, .. } => vec![set_mtu(link, ORDINARY_MTU, plan)?],
+        Fault::InterfaceDown { host, interface } => vec![host_ip(host, &["link", "set", interface, "up"])],
+        Fault::AddressRemoved { host, interface, address } => {
+            vec![host_ip(host, &["address", "add", &address.to_string(), "dev", interface])]
+        }
     })
 }
 
@@ -211,26 +225,32 @@ pub fn drain(node: &str, plan: &Plan) -> Result<Step, Impossible> {
 }
 
 /// The order in which faults are undone: what others need first. A kubelet cannot be reached on a host without power,
-/// and kubectl needs the API server.
+/// kubectl needs the API server, and an interface that was added goes with all that was done to it.
 #[must_use]
 pub fn heal_order(fault: &Fault) -> u8 {
     match fault {
         Fault::ApiServer(_) => 0,
         Fault::PoweredOff { .. } => 1,
+        Fault::InterfaceDown { .. } => 2,
+        Fault::AddressRemoved { .. } => 3,
         Fault::Cut(_)
         | Fault::Dropping { .. }
         | Fault::EtherTypeDropped { .. }
         | Fault::Partition { .. }
         | Fault::InterfaceAdded { .. }
         | Fault::AddressAdded { .. }
-        | Fault::MacChanged { .. } => 2,
-        Fault::KubeletStopped { .. } | Fault::Frozen { .. } => 3,
-        Fault::Cordoned { .. } => 4,
+        | Fault::MacChanged { .. }
+        | Fault::MtuChanged { .. } => 4,
+        Fault::KubeletStopped { .. } | Fault::Frozen { .. } => 5,
+        Fault::Cordoned { .. } => 6,
     }
 }
 
 const API_SERVER: &str = "kube-apiserver";
 const KUBELET: &str = "kubelet";
+
+/// MTU of a cable (IEEE 802.3), which no host of a laboratory changes by itself.
+const ORDINARY_MTU: u16 = 1500;
 
 fn strings(args: &[&str]) -> Vec<String> {
     args.iter().map(|&arg| arg.to_owned()).collect()
@@ -303,6 +323,10 @@ fn set_mac(link: &Link, mac: &str, plan: &Plan) -> Result<Step, Impossible> {
     Ok(host_ip(&link.host, &["link", "set", &interface(link, plan)?, "address", mac]))
 }
 
+fn set_mtu(link: &Link, mtu: u16, plan: &Plan) -> Result<Step, Impossible> {
+    Ok(host_ip(&link.host, &["link", "set", &interface(link, plan)?, "mtu", &mtu.to_string()]))
+}
+
 fn is_node<'a>(name: &'a str, plan: &Plan) -> Result<&'a str, Impossible> {
     known(name, plan)?;
     match plan.host(name).map(|host| host.role) {
@@ -366,8 +390,36 @@ pub(super) mod tests {
     #[test_case(Fault::MacChanged { link: link("node1"), mac: Mac([2, 0, 0, 7, 0, 0x11]) },
         &[host_ip("node1", &["link", "set", "eth0", "address", "02:00:00:07:00:11"])],
         &[host_ip("node1", &["link", "set", "eth0", "address", "02:00:00:00:00:11"])]; "another MAC")]
+    #[test_case(Fault::MtuChanged { link: link("node1"), mtu: 1300 },
+        &[host_ip("node1", &["link", "set", "eth0", "mtu", "1300"])],
+        &[host_ip("node1", &["link", "set", "eth0", "mtu", "1500"])]; "a small MTU")]
+    #[test_case(Fault::InterfaceDown { host: "node1".into(), interface: "eth1".into() },
+        &[host_ip("node1", &["link", "set", "eth1", "down"])],
+        &[host_ip("node1", &["link", "set", "eth1", "up"])]; "an interface set down")]
+    #[test_case(
+        Fault::AddressRemoved {
+            host: "node1".into(), interface: "eth1".into(), address: "10.30.0.1/16".parse().unwrap(),
+        },
+        &[host_ip("node1", &["address", "delete", "10.30.0.1/16", "dev", "eth1"])],
+        &[host_ip("node1", &["address", "add", "10.30.0.1/16", "dev", "eth1"])]; "a lost address")]
     fn there_and_back(fault: Fault, there: &[Step], back: &[Step]) {
         assert_eq!((inject(&fault, &plan()).as_deref(), heal(&fault, &plan()).as_deref()), (Ok(there), Ok(back)));
+    }
+
+    #[test]
+    fn added_interface_goes_after_what_was_done_to_it() {
+        let (host, interface) = ("node1".to_owned(), "eth1".to_owned());
+        let address: IpNet = "10.30.0.1/16".parse().unwrap();
+        let mut faults = [
+            Fault::InterfaceAdded { link: link("node1"), number: 1, address: Some(address) },
+            Fault::AddressRemoved { host: host.clone(), interface: interface.clone(), address },
+            Fault::InterfaceDown { host, interface },
+        ];
+        faults.sort_by_key(heal_order);
+        let texts = faults.map(|fault| fault.to_string());
+        assert_eq!(texts[0], "eth1 of node1 is down");
+        assert_eq!(texts[1], "eth1 of node1 lacks its address 10.30.0.1/16");
+        assert_eq!(texts[2], "node1 on lan0 has an added interface eth1 with 10.30.0.1/16");
     }
 
     fn partition(groups: &[&[&str]]) -> Fault {

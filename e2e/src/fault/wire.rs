@@ -54,7 +54,10 @@ pub fn ruleset(faults: &[Fault], plan: &Plan) -> String {
             | Fault::Frozen { .. }
             | Fault::InterfaceAdded { .. }
             | Fault::AddressAdded { .. }
-            | Fault::MacChanged { .. } => {}
+            | Fault::MacChanged { .. }
+            | Fault::MtuChanged { .. }
+            | Fault::InterfaceDown { .. }
+            | Fault::AddressRemoved { .. } => {}
         }
     }
     // Named first, so that deleting it does not fail where it is not there yet.

@@ -43,6 +43,19 @@ pub fn arp_request(mac: Mac, ip: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {
     frame
 }
 
+/// "`ip` is at `mac`", in answer to a request; `mac` is the Ethernet source as well.
+#[must_use]
+pub fn arp_reply(mac: Mac, ip: Ipv4Addr, to: Mac, asker: Ipv4Addr) -> Vec<u8> {
+    let mut frame = ethernet(to, mac, ETHERTYPE_ARP, ARP);
+    // Ethernet, IPv4, lengths 6 and 4, reply (RFC 826).
+    frame.extend([0, 1, 8, 0, 6, 4, 0, 2]);
+    frame.extend(mac.0);
+    frame.extend(ip.octets());
+    frame.extend(to.0);
+    frame.extend(asker.octets());
+    frame
+}
+
 /// Neighbour solicitation for `target`, to its solicited-node group (RFC 4861 section 4.3).
 #[must_use]
 pub fn solicitation(mac: Mac, ip: Ipv6Addr, target: Ipv6Addr) -> Vec<u8> {

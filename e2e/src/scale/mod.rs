@@ -18,23 +18,24 @@ use k8s_openapi::api::core::v1::Service;
 use kube::Api;
 use kube::api::PostParams;
 
+use crate::at_rest::{AtRest, come_to_rest};
+use crate::audit_log::{AuditLog, CONTROLLER, SPEAKER};
 use crate::controllers;
 use crate::lab::Spec;
 use crate::progress::Progress;
 use crate::scenario::{Images, Scene, Testbed};
 use crate::stamps::{listen, watch_ingress};
-use ledger::{AuditLog, Ledger};
+use ledger::Ledger;
 use report::{Figures, PerProgram};
 
 /// Requests under way at once while the Services are created: the API server, not their sender, is to be the limit.
 const CREATORS: usize = 16;
 /// No new address for this long: those that are still missing do not come.
 const STALLED: Duration = Duration::from_secs(60);
-/// Herald has nothing left to write when it has not written for this long. The slowest thing it waits for are pools'
-/// statuses, once a second, and statuses of VirtualIPs.
-const QUIET: Duration = Duration::from_secs(5);
-/// By then it must be quiet.
+/// By then it must have nothing left to write.
 const QUIET_WITHIN: Duration = Duration::from_secs(180);
+/// So long its requests at rest are counted, before the burst and after it: each watch is begun again three times.
+const AT_REST: Duration = Duration::from_secs(60);
 /// 8,190 addresses of the nodes' subnet, and 8,192 of IPv6.
 const POOL: [&str; 2] = ["10.10.160.1-10.10.191.254", "fd00:10:10::5:0/115"];
 
@@ -52,7 +53,7 @@ pub struct Load {
 /// Runs the benchmark on a laboratory of its own, prints a table, writes `target/bench/scale.json`.
 ///
 /// # Errors
-/// When a step fails, an address is missing, or Herald does not come to rest.
+/// When a step fails, an address is missing, Herald does not come to rest, or it asks for more at rest than it should.
 pub fn run(spec: &Spec, load: Load, progress: &Progress) -> Result<()> {
     let images = Images::build(progress)?;
     let bed = Testbed::up(spec, &images, progress)?;
@@ -63,13 +64,15 @@ pub fn run(spec: &Spec, load: Load, progress: &Progress) -> Result<()> {
         Ok((speakers.iter().filter(|s| s.status.is_some()).count() == bed.lab().nodes()?.len()).then_some(()))
     })?;
     let mut log = AuditLog::from_now(&bed.lab().audit_log())?;
-    come_to_rest(&scene, &mut log, &mut Ledger::default())?;
+    come_to_rest(&bed, &mut log, QUIET_WITHIN)?;
+    progress.step(format!("counting requests at rest for {} s", AT_REST.as_secs()));
+    let at_rest_before = AtRest::watched(&bed, AT_REST)?;
+    log.read()?;
 
-    let mut writes = Ledger::default();
     let before = processes::usage(bed.lab())?;
     let times = burst(&scene, load, progress)?;
     progress.step("waiting until Herald has nothing left to write");
-    come_to_rest(&scene, &mut log, &mut writes)?;
+    let writes = Ledger::of(come_to_rest(&bed, &mut log, QUIET_WITHIN)?);
     let after = processes::usage(bed.lab())?;
     let of = |usage: &BTreeMap<&str, processes::Usage>, program: &str| -> Result<processes::Usage> {
         usage.get(program).copied().with_context(|| format!("no process of {program} runs"))
@@ -77,10 +80,13 @@ pub fn run(spec: &Spec, load: Load, progress: &Progress) -> Result<()> {
     let spent = |program: &str| -> Result<f64> { Ok(of(&after, program)?.cpu_s - of(&before, program)?.cpu_s) };
     let resident = |program: &str| -> Result<f64> { Ok(of(&after, program)?.rss_mib) };
 
+    progress.step(format!("counting requests at rest for {} s, all Services in place", AT_REST.as_secs()));
+    let at_rest = AtRest::watched(&bed, AT_REST)?;
+
+    log.read()?;
     progress.step("killing both controllers, all Services in place");
     let restart_s = controllers::restart(&scene)?.as_secs_f64();
-    let mut restart_writes = Ledger::default();
-    come_to_rest(&scene, &mut log, &mut restart_writes)?;
+    let restart_writes = Ledger::of(come_to_rest(&bed, &mut log, QUIET_WITHIN)?);
 
     let figures = Figures {
         services: load.services,
@@ -89,7 +95,7 @@ pub fn run(spec: &Spec, load: Load, progress: &Progress) -> Result<()> {
         last_ingress_s: times.last_ingress.as_secs_f64(),
         tail_s: seconds_after(times.last_ingress, times.created),
         first_frame_tail_s: seconds_after(times.last_frame, times.created),
-        writes: PerProgram { controller: writes.of("herald-controller"), speakers: writes.of("herald-speaker") },
+        writes: PerProgram { controller: writes.by(CONTROLLER), speakers: writes.by(SPEAKER) },
         cpu_s: report::Cpu {
             controller: spent("controller")?,
             speakers: spent("speakers")?,
@@ -98,9 +104,14 @@ pub fn run(spec: &Spec, load: Load, progress: &Progress) -> Result<()> {
         rss_mb: PerProgram { controller: resident("controller")?, speakers: resident("speakers")? },
         restart_s,
         restart_writes: restart_writes.total(),
+        at_rest_before,
+        at_rest,
     };
     report::print(&figures, &writes, &restart_writes)?;
-    bed.into_lab().down()
+    bed.into_lab().down()?;
+    let broken = figures.at_rest.violations_after(&figures.at_rest_before);
+    ensure!(broken.is_empty(), "{}", broken.join("\n"));
+    Ok(())
 }
 
 fn seconds_after(later: Duration, earlier: Duration) -> f64 {
@@ -174,15 +185,4 @@ fn service(number: u16, dual_stack: bool) -> Result<Service> {
                  "allocateLoadBalancerNodePorts": false, "ipFamilies": families, "ipFamilyPolicy": policy,
                  "selector": {"app": "echo"}, "ports": [{"port": 80}]},
     }))?)
-}
-
-/// Waits until Herald has not written for a while, and adds what it wrote to the ledger.
-fn come_to_rest(scene: &Scene<'_>, log: &mut AuditLog, ledger: &mut Ledger) -> Result<()> {
-    let mut since = Instant::now();
-    scene.bed.wait_for("Herald to write nothing more", QUIET_WITHIN, || {
-        if log.read(ledger)? > 0 {
-            since = Instant::now();
-        }
-        Ok((since.elapsed() >= QUIET).then_some(()))
-    })
 }

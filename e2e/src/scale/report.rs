@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use super::ledger::Ledger;
+use crate::at_rest::AtRest;
 
 /// What was measured. Times in seconds from before the first create, memory in MiB.
 #[derive(Debug, Serialize)]
@@ -30,6 +31,10 @@ pub(super) struct Figures {
     pub(super) restart_s: f64,
     /// API writes after that.
     pub(super) restart_writes: usize,
+    /// Before the burst.
+    pub(super) at_rest_before: AtRest,
+    /// With all Services in place.
+    pub(super) at_rest: AtRest,
 }
 
 /// A figure of each of Herald's programs.
@@ -85,6 +90,8 @@ fn table(figures: &Figures) -> String {
         ("RSS of the largest speaker".to_owned(), format!("{:.1} MiB", figures.rss_mb.speakers)),
         ("SIGKILL of both controllers to one that leads".to_owned(), format!("{:.2} s", figures.restart_s)),
         ("API writes after it".to_owned(), figures.restart_writes.to_string()),
+        ("at rest before the burst".to_owned(), figures.at_rest_before.to_string()),
+        ("at rest after it".to_owned(), figures.at_rest.to_string()),
     ];
     let lines = rows.iter().map(|(what, value)| format!("| {what} | {value} |\n"));
     format!("| what | |\n|---|---|\n{}", lines.collect::<String>())
@@ -105,6 +112,7 @@ mod tests {
 
     #[test]
     fn the_file_has_the_promised_fields() {
+        let at_rest = |busiest_speaker_per_s| AtRest { busiest_speaker_per_s, controllers_per_s: 1.0, writes: vec![] };
         let figures = Figures {
             services: 100,
             dual_stack: false,
@@ -117,6 +125,8 @@ mod tests {
             rss_mb: PerProgram { controller: 12.0, speakers: 9.0 },
             restart_s: 2.0,
             restart_writes: 0,
+            at_rest_before: at_rest(0.25),
+            at_rest: at_rest(0.5),
         };
         let json = serde_json::to_value(&figures).unwrap();
         let expected = serde_json::json!({"services": 100, "dual_stack": false, "create_s": 1.0, "last_ingress_s": 1.5,
@@ -127,5 +137,7 @@ mod tests {
         let table = table(&figures);
         assert!(table.contains("| API writes a Service | 4.00 |"), "{table}");
         assert!(table.contains("| CPU of the controllers | 0.50 s, 5.00 ms a Service |"), "{table}");
+        let rest = "| at rest after it | a speaker 0.50 requests a second at most, the controllers 1.00, 0 writes |";
+        assert!(table.contains(rest), "{table}");
     }
 }

@@ -36,6 +36,22 @@ pub(super) fn moves(scene: &Scene<'_>) -> Result<()> {
     subject(scene, Subject::Moves)
 }
 
+pub(super) fn unheard(scene: &Scene<'_>) -> Result<()> {
+    subject(scene, Subject::Unheard)
+}
+
+pub(super) fn false_witness(scene: &Scene<'_>) -> Result<()> {
+    subject(scene, Subject::Witness)
+}
+
+pub(super) fn flood(scene: &Scene<'_>) -> Result<()> {
+    subject(scene, Subject::Flood)
+}
+
+pub(super) fn small_mtu(scene: &Scene<'_>) -> Result<()> {
+    subject(scene, Subject::Mtu)
+}
+
 pub(super) fn one_node(scene: &Scene<'_>) -> Result<()> {
     all_in(scene, Place::One, drills())
 }

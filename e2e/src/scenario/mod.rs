@@ -6,6 +6,7 @@
 
 mod address_rules;
 mod advertisements;
+mod at_rest;
 mod audit;
 mod class_matrix;
 mod cli;
@@ -15,7 +16,9 @@ mod failover;
 mod faults;
 mod first_light;
 pub mod install;
+mod interface_lost;
 mod interfaces;
+mod kernel_takes_address;
 mod leader;
 mod ledger;
 mod node_death;
@@ -25,6 +28,7 @@ mod notes;
 mod pools;
 mod privileges;
 mod restart;
+mod rollout_stops;
 mod scene;
 mod sharing;
 mod strangers;
@@ -88,6 +92,8 @@ pub fn all() -> Vec<Scenario> {
     let alone = |name, about, seconds, run| scenario(name, about, Shared, Alone, seconds, run);
     let elsewhere = |name, about, place, seconds, run| scenario(name, about, Own(place), Alone, seconds, run);
     vec![
+        // First, for it lasts longest: a conflict is over after a minute.
+        welcome("kernel-takes-address", "another node answers for it: said once", 150, kernel_takes_address::run),
         welcome("first-light", "an address, one node that answers, three pods behind it", 30, first_light::run),
         welcome("type-changes", "from ClusterIP to LoadBalancer and away again", 30, type_changes::run),
         welcome("node-ports", "no node ports, then node ports, one address", 30, node_ports::run),
@@ -102,17 +108,21 @@ pub fn all() -> Vec<Scenario> {
         alone("notes", "what is wrong is a sentence, once, until it is mended", 30, notes::run),
         alone("cluster-key", "made once, kept by every kubectl apply, made again when deleted", 60, cluster_key::run),
         alone("advertisements", "an L2Advertisement chooses the node, or none", 30, advertisements::run),
+        alone("interface-lost", "an interface or its address goes: said within seconds", 60, interface_lost::run),
         alone("interfaces", "an interface and an address that come later", 30, interfaces::run),
         alone("contract-lifecycle", "what changes and ends, and what stays", 60, contract::lifecycle),
         alone("contract-neighbours", "what works with a Service, or is left alone", 60, contract::neighbours),
         alone("faults", "faults of wire, container and API server, and their healing", 60, faults::run),
         alone("restart", "20 Services in place, everything restarted, nothing written", 60, restart::run),
+        alone("at-rest", "100 Services at once, and then nothing is written", 60, at_rest::run),
+        alone("rollout-stops", "at the first node that cannot speak, and no address is silent", 90, rollout_stops::run),
         alone("leader", "its end in the middle of a burst: each Service one address", 120, leader::run),
         alone("node-death", "another node announces, and keeps the address", 60, node_death::run),
         alone("node-deleted", "a silent node is deleted, and the others go on", 60, node_deleted::run),
         alone("stranger-first", "an address in use is not announced but replaced", 60, strangers::first),
         alone("stranger-later", "an announced address is defended and stays", 60, strangers::later),
         alone("cluster-node", "another provider's answers burn no address", 60, strangers::cluster_node),
+        alone("kernel-has-address", "a node that has it itself does not announce it", 30, kernel_takes_address::own),
         alone("another-cluster", "frames of another cluster change nothing", 60, strangers::another_cluster),
         alone("failover-speaker", "speakers fail, nobody notices", 120, failover::speaker),
         alone("failover-power", "nodes lose power, others take over", 120, failover::power),
@@ -121,6 +131,10 @@ pub fn all() -> Vec<Scenario> {
         alone("failover-endpoints", "endpoints come and go, no connection is lost", 120, failover::endpoints),
         alone("failover-updates", "what answers is replaced, no request fails", 120, failover::updates),
         alone("failover-moves", "planned moves lose no connection", 150, failover::moves),
+        alone("failover-unheard", "planned moves where no speaker hears another", 150, failover::unheard),
+        alone("false-witness", "a switch answers for a dead node, and another takes over", 60, failover::false_witness),
+        alone("small-mtu", "long lists of claims on a short link: no second owner", 90, failover::small_mtu),
+        alone("flood", "the wire is flooded, and what fails is covered as ever", 90, failover::flood),
         alone("uninstall", "the documented command leaves nothing behind", 60, uninstall::run),
         alone(
             "uninstall-without-controller",

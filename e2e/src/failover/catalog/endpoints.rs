@@ -5,11 +5,11 @@ use std::net::SocketAddr;
 use anyhow::{Context, Result};
 
 use super::{nothing, phase};
-use crate::failover::{Drill, Owner, Place, Play, Policy, Promise, Traffic, Tried};
+use crate::failover::{Drill, Owner, Place, Play, Policy, Promise, Take, Traffic, Tried};
 use crate::fault::PodChoice;
 
 /// Pods end: connections to them end with them.
-const WITH_PODS: Promise = Promise { owner: Owner::Stays, traffic: Traffic::NoNewConnectionLost };
+pub(super) const WITH_PODS: Promise = Promise { owner: Owner::Stays, traffic: Traffic::NoNewConnectionLost };
 
 pub(super) const DRILLS: &[Drill] = &[
     Drill {
@@ -37,28 +37,10 @@ pub(super) const DRILLS: &[Drill] = &[
         places: &[Place::Three, Place::Iptables],
         more_services: 0,
         tried: Tried::Always,
-        prepare: |play| {
-            // Any endpoint will do for the Service with the policy Cluster: there is only one at a time.
-            let survives = crate::failover::stage::survives(&play.victim);
-            let any = format!(r#"{{"spec":{{"selector":{{"{survives}":null}}}}}}"#);
-            let survivors = format!(r#"{{"spec":{{"selector":{{"{survives}":"yes"}}}}}}"#);
-            play.stage.change_here(
-                &["patch", "service", "cluster", "--type=merge", "-p", &any],
-                &["patch", "service", "cluster", "--type=merge", "-p", &survivors],
-            )?;
-            others(play).try_for_each(|node| play.stage.set_ready(node, false))?;
-            others(play).try_for_each(|node| readiness_seen(play, node, false))
-        },
-        phases: &[phase("endpoint-moves", WITH_PODS, |take| {
-            let play = take.play;
-            let next = others(play).next().context("another node")?;
-            take.strike(|play| play.stage.set_ready(next, true))?;
-            readiness_seen(play, next, true)?;
-            rules_written(play, next)?;
-            play.stage.set_ready(&play.victim, false)
-        })
-        .local(Promise::HANDED_OVER)
-        .metallb("moves before kube-proxy is ready: 3 to 38 connections time out")],
+        prepare: one_endpoint,
+        phases: &[phase("endpoint-moves", WITH_PODS, endpoint_moves)
+            .local(Promise::HANDED_OVER)
+            .metallb("moves before kube-proxy is ready: 3 to 38 connections time out")],
     },
     Drill {
         name: "endpoint-terminating",
@@ -82,6 +64,30 @@ pub(super) const DRILLS: &[Drill] = &[
     },
 ];
 
+/// Leaves one endpoint, on the announcing node.
+pub(super) fn one_endpoint(play: &Play<'_>) -> Result<()> {
+    // Any endpoint will do for the Service with the policy Cluster: there is only one at a time.
+    let survives = crate::failover::stage::survives(&play.victim);
+    let any = format!(r#"{{"spec":{{"selector":{{"{survives}":null}}}}}}"#);
+    let survivors = format!(r#"{{"spec":{{"selector":{{"{survives}":"yes"}}}}}}"#);
+    play.stage.change_here(
+        &["patch", "service", "cluster", "--type=merge", "-p", &any],
+        &["patch", "service", "cluster", "--type=merge", "-p", &survivors],
+    )?;
+    others(play).try_for_each(|node| play.stage.set_ready(node, false))?;
+    others(play).try_for_each(|node| readiness_seen(play, node, false))
+}
+
+/// The only endpoint goes from the announcing node to another, with overlap.
+pub(super) fn endpoint_moves(take: &mut Take<'_>) -> Result<()> {
+    let play = take.play;
+    let next = others(play).next().context("another node")?;
+    take.strike(|play| play.stage.set_ready(next, true))?;
+    readiness_seen(play, next, true)?;
+    rules_written(play, next)?;
+    play.stage.set_ready(&play.victim, false)
+}
+
 fn others<'a>(play: &'a Play<'_>) -> impl Iterator<Item = &'a String> {
     play.stage.nodes().iter().filter(|node| **node != play.victim)
 }
@@ -104,7 +110,7 @@ fn rules_written(play: &Play<'_>, node: &str) -> Result<()> {
 }
 
 /// Waits until the API has a node's endpoint as ready or not.
-fn readiness_seen(play: &Play<'_>, node: &str, ready: bool) -> Result<()> {
+pub(super) fn readiness_seen(play: &Play<'_>, node: &str, ready: bool) -> Result<()> {
     let replicas = if ready { "1" } else { "" };
     let name = format!("deployment/echo-{node}");
     play.stage.wait(&format!("the endpoint on {node} to be {}", if ready { "ready" } else { "unready" }), || {

@@ -2,15 +2,19 @@
 
 mod api;
 mod endpoints;
+mod flood;
 mod moves;
+mod mtu;
 mod power;
 mod speaker;
+mod unheard;
 mod updates;
 mod wire;
+mod witness;
 
 use anyhow::Result;
 
-use super::{Drill, Phase, Play, Promise};
+use super::{Bounds, Drill, Phase, Play, Promise};
 
 /// What fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,12 +33,31 @@ pub enum Subject {
     Updates,
     /// Nothing: a planned move.
     Moves,
+    /// Nothing, while no speaker hears another: a planned move.
+    Unheard,
+    /// A node's power, while a switch answers for it.
+    Witness,
+    /// A speaker or a node's power, while a host floods the wire.
+    Flood,
+    /// The MTU of the nodes' link.
+    Mtu,
 }
 
 impl Subject {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::Speaker, Self::Power, Self::Wire, Self::Api, Self::Endpoints, Self::Updates, Self::Moves];
+    pub const ALL: [Self; 11] = [
+        Self::Speaker,
+        Self::Power,
+        Self::Wire,
+        Self::Api,
+        Self::Endpoints,
+        Self::Updates,
+        Self::Moves,
+        Self::Unheard,
+        Self::Witness,
+        Self::Flood,
+        Self::Mtu,
+    ];
 
     /// Its drills, in the order of their worth.
     #[must_use]
@@ -47,6 +70,10 @@ impl Subject {
             Self::Endpoints => endpoints::DRILLS,
             Self::Updates => updates::DRILLS,
             Self::Moves => moves::DRILLS,
+            Self::Unheard => unheard::DRILLS,
+            Self::Witness => witness::DRILLS,
+            Self::Flood => flood::DRILLS,
+            Self::Mtu => mtu::DRILLS,
         }
     }
 }
@@ -63,12 +90,16 @@ fn nothing(_: &Play<'_>) -> Result<()> {
 
 /// A phase that promises the same for both policies.
 const fn phase(name: &'static str, promise: Promise, act: fn(&mut super::Take<'_>) -> Result<()>) -> Phase {
-    Phase { name, act, cluster: promise, local: promise, metallb: None }
+    Phase { name, act, cluster: promise, local: promise, bounds: Bounds::CONTEST, metallb: None }
 }
 
 impl Phase {
     const fn metallb(self, did: &'static str) -> Self {
         Self { metallb: Some(did), ..self }
+    }
+
+    const fn within(self, bounds: Bounds) -> Self {
+        Self { bounds, ..self }
     }
 
     const fn local(self, promise: Promise) -> Self {

@@ -20,10 +20,7 @@ pub(super) const DRILLS: &[Drill] = &[
         more_services: 0,
         tried: Tried::Always,
         prepare: nothing,
-        phases: &[phase("drain-taint", Promise::HANDED_OVER, |take| {
-            let (taint, none) = (format!("{}=:NoSchedule", names::TAINT_DRAIN), format!("{}-", names::TAINT_DRAIN));
-            change(take, "taint", &taint, &none)
-        })],
+        phases: &[phase("drain-taint", Promise::HANDED_OVER, drain_taint)],
     },
     Drill {
         name: "exclude-label",
@@ -154,12 +151,18 @@ pub(super) const DRILLS: &[Drill] = &[
     },
 ];
 
-fn hung(play: &Play<'_>) -> Fault {
+/// The announcing node gets the taint.
+pub(super) fn drain_taint(take: &mut Take<'_>) -> Result<()> {
+    let (taint, none) = (format!("{}=:NoSchedule", names::TAINT_DRAIN), format!("{}-", names::TAINT_DRAIN));
+    change(take, "taint", &taint, &none)
+}
+
+pub(super) fn hung(play: &Play<'_>) -> Fault {
     Fault::KubeletStopped { node: play.victim.clone() }
 }
 
 /// Says in a kubelet's place whether its node is Ready: the node's controller would wait for 20 s until it says so.
-fn report(play: &Play<'_>, node: &str, ready: bool) -> Result<()> {
+pub(super) fn report(play: &Play<'_>, node: &str, ready: bool) -> Result<()> {
     let status = if ready { "True" } else { "False" };
     let patch = format!(r#"{{"status":{{"conditions":[{{"type":"Ready","status":"{status}","reason":"Drill"}}]}}}}"#);
     play.stage

@@ -31,8 +31,7 @@ pub(super) const DRILLS: &[Drill] = &[
         tried: Tried::Always,
         prepare: nothing,
         phases: &[phase("speaker-pod-deleted", Promise::NOTHING, |take| {
-            take.strike(|play| play.faults().delete_pod(play.speaker(&play.victim)?, None))?;
-            replaced(take.play)
+            take.strike(|play| play.replace_speaker(&play.victim))
         })
         .metallb("0 lost, but the owner moves: reset every time, two owners for 0.2 s")],
     },
@@ -104,16 +103,6 @@ pub(super) const DRILLS: &[Drill] = &[
         })],
     },
 ];
-
-/// Waits until another pod's speaker runs on the victim.
-fn replaced(play: &Play<'_>) -> Result<()> {
-    let before = &play.speaker(&play.victim)?.uid;
-    play.stage.wait(&format!("another speaker on {}", play.victim), || {
-        let now = play.stage.speakers()?;
-        Ok(now.iter().any(|pod| pod.node == play.victim && pod.uid != *before).then_some(()))
-    })?;
-    install::wait_for_rollout(play.stage.lab())
-}
 
 /// Waits until others give all answers for the victim.
 pub(super) fn until_covered(play: &Play<'_>) -> Result<()> {

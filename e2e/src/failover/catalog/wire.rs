@@ -206,7 +206,7 @@ fn protocol_dropped(play: &Play<'_>) -> Fault {
 }
 
 /// The switch drops Herald's frames; every speaker says that it hears no other.
-fn drop_protocol(play: &Play<'_>) -> Result<()> {
+pub(super) fn drop_protocol(play: &Play<'_>) -> Result<()> {
     play.faults().inject(protocol_dropped(play))?;
     play.stage.wait("every speaker to report PeersUnheard", || {
         let speakers = play.stage.scene.list_cluster::<SpeakerStatus>()?;

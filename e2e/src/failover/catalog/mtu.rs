@@ -1,0 +1,59 @@
+//! The nodes' link carries less than the longest frame of the protocol, as below VXLAN over WireGuard or IPsec: lists of
+//! claims that do not fit are sent in more frames, and no address is claimed by a node that has not heard them all.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use super::phase;
+use crate::audit_log::{AuditLog, SPEAKER};
+use crate::failover::look::{look, only};
+use crate::failover::{Drill, Place, Play, Promise, Tried};
+use crate::fault::{Fault, Link};
+
+/// Less than the longest frame of the protocol carries, 1,400 bytes (docs/protocol.md), and enough for IPv6 (1,280, RFC 8200
+/// section 5).
+const MTU: u16 = 1300;
+
+/// Two speakers that start write their SpeakerStatus, and the others that they have gone and come: with room, no more than
+/// ten writes each. What is caught is one write for each address.
+const MOST_WRITES: usize = 20;
+
+pub(super) const DRILLS: &[Drill] = &[Drill {
+    name: "small-mtu-speakers-replaced",
+    about: "the nodes' MTU is 1,300, one node has 100 addresses, and the other nodes' speakers are replaced",
+    places: &[Place::Three],
+    more_services: 48,
+    tried: Tried::Always,
+    prepare: |play| {
+        play.stage.nodes().iter().try_for_each(|node| {
+            let link = Link { host: node.clone(), segment: play.stage.segment };
+            play.faults().inject(Fault::MtuChanged { link, mtu: MTU })
+        })
+    },
+    phases: &[phase("small-mtu-speakers-replaced", Promise::NOTHING, |take| {
+        let mut log = AuditLog::from_now(&take.play.stage.lab().audit_log())?;
+        take.strike(|play| {
+            let mut others = play.stage.nodes().iter().filter(|node| **node != play.victim);
+            others.try_for_each(|node| play.replace_speaker(node))
+        })?;
+        // Whoever finds an address vacant claims it within a second of its start, and both then answer for good. All are looked
+        // at once: so many questions are a load on a small machine.
+        take.lasts(Duration::from_secs(2), Duration::from_secs(20));
+        one_owner(take.play)?;
+        let mut writes = log.writes().context("the audit log")?;
+        writes.retain(|write| write.account == SPEAKER);
+        let writes: Vec<_> = writes.iter().map(ToString::to_string).collect();
+        ensure!(writes.len() <= MOST_WRITES, "the speakers wrote {} times: {writes:#?}", writes.len());
+        Ok(())
+    })],
+}];
+
+/// Checks that the victim alone answers for each of its addresses.
+fn one_owner(play: &Play<'_>) -> Result<()> {
+    let mac = play.mac(&play.victim)?;
+    let seen = look(play.stage.lab(), play.stage.watcher(), &play.herd)?;
+    let wrong: Vec<_> = seen.iter().filter(|(_, macs)| only(macs) != Some(mac)).collect();
+    ensure!(wrong.is_empty(), "{} of {} addresses are not answered by {mac} alone: {wrong:?}", wrong.len(), seen.len());
+    Ok(())
+}

@@ -1,0 +1,59 @@
+//! A hundred Services at once; then nothing changes, and Herald writes nothing.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use futures::{StreamExt, TryStreamExt};
+use herald_crds::names;
+use k8s_openapi::api::core::v1::Service;
+use kube::Api;
+use kube::api::PostParams;
+
+use super::Scene;
+use crate::at_rest::{AtRest, come_to_rest};
+use crate::audit_log::AuditLog;
+
+const SERVICES: u8 = 100;
+
+/// Requests to the API server at a time.
+const AT_ONCE: usize = 16;
+
+/// What a burst leaves to write is written within seconds; the rest is for a busy machine.
+const REST_WITHIN: Duration = Duration::from_secs(30);
+
+/// So long nothing may be written: half as long again as a watch lasts before it is begun again.
+const RESTS: Duration = Duration::from_secs(30);
+
+pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
+    scene.pool(&scene.namespace, &[scene.range(1, 120)])?;
+    let mut log = AuditLog::from_now(&scene.bed.lab().audit_log())?;
+    let services: Api<Service> = Api::namespaced(scene.bed.kube(), &scene.namespace);
+    let objects: Vec<Service> = (1..=SERVICES).map(service).collect::<Result<_>>()?;
+    scene.bed.block_on(async move {
+        let requests = objects.into_iter().map(|object| {
+            let services = services.clone();
+            async move { services.create(&PostParams::default(), &object).await.map(drop) }
+        });
+        Ok(futures::stream::iter(requests).buffer_unordered(AT_ONCE).try_collect::<()>().await?)
+    })?;
+    scene.eventually("every address to be announced", || {
+        let vips = scene.virtual_ips()?;
+        let announced = vips.iter().filter(|vip| vip.announced().is_some_and(|c| c.status == "True")).count();
+        Ok((announced == usize::from(SERVICES)).then_some(()))
+    })?;
+    come_to_rest(scene.bed, &mut log, REST_WITHIN)?;
+    let seen = AtRest::watched(scene.bed, RESTS)?;
+    scene.bed.progress.step(format!("at-rest: {seen}"));
+    let broken = seen.violations();
+    ensure!(broken.is_empty(), "{}", broken.join("\n"));
+    Ok(())
+}
+
+/// Without node ports, and without endpoints: what changes is Herald's alone.
+fn service(number: u8) -> Result<Service> {
+    Ok(serde_json::from_value(serde_json::json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": format!("web{number}")},
+        "spec": {"type": "LoadBalancer", "loadBalancerClass": names::CLASS, "allocateLoadBalancerNodePorts": false,
+                 "selector": {"app": "echo"}, "ports": [{"port": 80}]},
+    }))?)
+}

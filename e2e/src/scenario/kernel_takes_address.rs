@@ -1,0 +1,148 @@
+//! A node's kernel has a Service's address, as when another provider puts it on a NIC. If another node announces the address,
+//! the conflict is reported with the name of the one that answers, once, and the address stays where it is; if it is the
+//! only one that may announce it, it says that it has the address itself.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use herald_crds::names;
+use herald_crds::virtual_ip::AnnouncedReason;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+use super::{Expose, Scene};
+use crate::audit_log::{AuditLog, Request};
+use crate::fault::{Fault, Faults, Link};
+use crate::lab::Host;
+use crate::probe::frame::arp_request;
+use crate::probe::{Mac, Probe, ProbeSpec, Probers};
+
+/// From the moment in which the other kernel has the address until the status says so. Nobody announces it on the wire: the
+/// speaker beside that kernel knows.
+const REPORTED_WITHIN: Duration = Duration::from_secs(5);
+
+/// So long the conflict goes on while writes are counted.
+const GOES_ON: Duration = Duration::from_secs(30);
+
+/// Between two announcements of the node that took the address: keepalived and kube-vip repeat theirs.
+const ANNOUNCED_EVERY: Duration = Duration::from_secs(2);
+
+/// A status for the conflict and one for what changes in its message, an Event and one update of it. What is caught is a
+/// write for each announcement: fifteen.
+const MOST_WRITES: usize = 4;
+
+/// A conflict is over when nobody else has claimed the address for 60 s (CONFLICT_OVER, speaker/src/machine/duty.rs); the
+/// rest is for a busy machine.
+const OVER_WITHIN: Duration = Duration::from_secs(75);
+
+pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
+    let (address, owner) = scene.announced_service(1)?;
+    let lab = scene.bed.lab();
+    let other = lab.nodes()?.into_iter().find(|node| node.name() != owner).context("another node")?;
+    let faults = Faults::of(lab);
+    let taken = takes(&other, address);
+    let log = AuditLog::from_now(&lab.audit_log())?;
+    faults.inject(taken.clone())?;
+    let result = conflict(scene, log, address, &owner, &other);
+    // Whatever was found, the other scenarios get a whole cluster. Only this fault: others may run beside this one.
+    faults.heal(&taken)?;
+    result?;
+    scene.bed.wait_for("the conflict to be over", OVER_WITHIN, || {
+        Ok(conflict_of(scene, address)?.filter(|condition| condition.status == "False").map(drop))
+    })?;
+    scene.answered_by(address, &owner)?;
+    scene.reachable(address)?;
+    Ok(())
+}
+
+fn conflict(scene: &Scene<'_>, mut log: AuditLog, address: IpAddr, owner: &str, other: &Host) -> Result<()> {
+    let IpAddr::V4(ip) = address else { bail!("{address} is not IPv4") };
+    let found = scene.bed.wait_for("the VirtualIP to report the conflict", REPORTED_WITHIN, || {
+        Ok(conflict_of(scene, address)?.filter(|condition| condition.status == "True"))
+    })?;
+    ensure!(found.reason == AnnouncedReason::AnsweredByClusterNode.as_str(), "the reason of {found:?}");
+    ensure!(found.message.contains(other.name()), "it names {}: {}", other.name(), found.message);
+    still_announced(scene, address, owner)?;
+
+    let faults = Faults::of(scene.bed.lab());
+    let begun = Instant::now();
+    while begun.elapsed() < GOES_ON {
+        // Not a condition waited for: the pace of the other's announcements.
+        std::thread::sleep(ANNOUNCED_EVERY);
+        announces(&faults, other, ip)?;
+    }
+    let about = |write: &Request| write.name == address.to_string() || write.namespace == scene.namespace;
+    let writes: Vec<_> = log.writes()?.iter().filter(|write| about(write)).map(ToString::to_string).collect();
+    ensure!(writes.len() <= MOST_WRITES, "{} writes about one conflict: {writes:#?}", writes.len());
+    still_announced(scene, address, owner)?;
+    let warnings: Vec<_> = scene.events("web")?.into_iter().filter(|(kind, ..)| kind == "Warning").collect();
+    let named = warnings.iter().filter(|(.., note)| note.contains(other.name())).count();
+    ensure!((warnings.len(), named) == (1, 1), "one Warning that names {}: {warnings:?}", other.name());
+    Ok(())
+}
+
+/// The address is on the NIC of the only node that may announce it, before there is a Service: that node does not announce
+/// it, and says why; once the NIC has it no more, it does.
+pub(super) fn own(scene: &Scene<'_>) -> Result<()> {
+    let address = scene.address(1);
+    let node = scene.bed.lab().nodes()?.into_iter().next().context("a node")?;
+    scene.pool(&scene.namespace, &[address.to_string()])?;
+    scene.apply(&format!(
+        "{{apiVersion: heraldlb.io/v1alpha1, kind: L2Advertisement, \
+         metadata: {{name: {namespace}, labels: {{scenario: {namespace}}}}}, spec: {{addressPools: [{namespace}], \
+         nodeSelectors: [{{matchLabels: {{kubernetes.io/hostname: {node}}}}}]}}}}",
+        namespace = scene.namespace,
+        node = node.name(),
+    ))?;
+    scene.deploy_echo(1)?;
+    let faults = Faults::of(scene.bed.lab());
+    let has = takes(&node, address);
+    faults.inject(has.clone())?;
+    let result = not_announced(scene, address, &node);
+    faults.heal(&has)?;
+    result?;
+    ensure!(scene.announcer(address)? == node.name(), "{} alone may announce it", node.name());
+    scene.answered_by(address, node.name())?;
+    scene.reachable(address)?;
+    Ok(())
+}
+
+fn not_announced(scene: &Scene<'_>, address: IpAddr, node: &Host) -> Result<()> {
+    let recorder = Probers { neighbour: false, ..Probers::NEIGHBOUR };
+    let recording = Probe::start(scene.bed.lab(), scene.client()?.name(), &ProbeSpec::all([address]).with(recorder))?;
+    scene.expose(&Expose::ours("web"))?;
+    let sentence = scene.eventually("the VirtualIP to say that the node has the address itself", || {
+        let vip = scene.virtual_ip(address)?;
+        let condition = vip.as_ref().and_then(|vip| vip.announced()).filter(|condition| condition.status == "False");
+        Ok(condition.filter(|condition| condition.message.contains(node.name())).map(|c| c.message.clone()))
+    })?;
+    let said = recording.stop()?.announcements;
+    ensure!(said.is_empty(), "it was announced all the same, while its status said {sentence:?}: {said:?}");
+    Ok(())
+}
+
+fn takes(host: &Host, address: IpAddr) -> Fault {
+    Fault::AddressAdded { link: Link { host: host.name().to_owned(), segment: 0 }, address: address.into() }
+}
+
+/// A host says that it has the address, as one that has just taken it does (RFC 5227 section 2.3).
+fn announces(faults: &Faults<'_>, host: &Host, ip: Ipv4Addr) -> Result<()> {
+    faults.send_frame(host.name(), host.interface(0)?, &arp_request(Mac::from(host.mac(0)?), ip, ip))
+}
+
+fn conflict_of(scene: &Scene<'_>, address: IpAddr) -> Result<Option<Condition>> {
+    let conditions = scene.virtual_ip(address)?.and_then(|vip| vip.status).map(|status| status.conditions);
+    Ok(conditions.unwrap_or_default().into_iter().find(|condition| condition.type_ == names::CONDITION_CONFLICT))
+}
+
+/// Checks that the owner is said to announce the address, and that it does.
+fn still_announced(scene: &Scene<'_>, address: IpAddr, owner: &str) -> Result<()> {
+    let vip = scene.virtual_ip(address)?.context("the VirtualIP")?;
+    let announced = vip.announced().is_some_and(|condition| condition.status == "True");
+    let node = vip.status.and_then(|status| status.node);
+    ensure!(announced && node.as_deref() == Some(owner), "{owner} announced it, and now {node:?} does ({announced})");
+    let mac = Mac::from(scene.bed.lab().host(owner)?.mac(0)?);
+    let answering = scene.who_has(address)?;
+    ensure!(answering.contains(&mac), "{owner} ({mac}) answers no longer, but {answering:?}");
+    Ok(())
+}

@@ -1,0 +1,135 @@
+//! The cluster's key is replaced by a value that is none, and the speakers are rolled out: the roll-out stops at the first
+//! node, which says why; nobody's address is silent; and it goes on when the key is mended.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use herald_crds::SpeakerStatus;
+use herald_crds::names::{FIRST_CLUSTER_KEY, SECRET_CLUSTER_KEY};
+use herald_crds::speaker_status::WarningKind;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::ListParams;
+
+use super::{Expose, Scene, install};
+use crate::probe::{Mac, Probe, ProbeSpec, Probers};
+
+/// A roll-out of three speakers takes seconds; the rest is for a busy machine.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// So long `kubectl rollout status` is given: a roll-out that does not stop is over by then.
+const STOPPED_FOR: &str = "--timeout=15s";
+
+/// A speaker that ends is covered within 0.2 s. This is no measurement: it tells silence from a busy machine.
+const LONGEST_GAP_MS: f64 = 2000.0;
+
+/// As many as it takes for each node to announce one.
+const SERVICES: u8 = 6;
+
+pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
+    scene.pool(&scene.namespace, &[scene.range(1, 9)])?;
+    scene.deploy_echo(1)?;
+    let mut owners = BTreeMap::new();
+    for number in 1..=SERVICES {
+        let name = format!("web{number}");
+        scene.expose(&Expose::ours(&name))?;
+        let address = scene.external_ip(&name)?;
+        owners.insert(address, scene.announcer(address)?);
+    }
+    let nodes: BTreeSet<_> = owners.values().collect();
+    ensure!(nodes.len() == scene.bed.lab().nodes()?.len(), "every node announces an address: {owners:?}");
+    let key = secret(scene, &["-o", &format!("jsonpath={{.data['{}']}}", FIRST_CLUSTER_KEY.replace('.', "\\."))])?;
+    ensure!(!key.is_empty(), "the cluster's key");
+
+    let probers = Probers { announcements: false, ..Probers::NEIGHBOUR };
+    let spec = ProbeSpec::all(owners.keys().copied()).with(probers);
+    let mut watch = Probe::start(scene.bed.lab(), scene.client()?.name(), &spec)?;
+    watch.steady(LIMIT)?;
+    let result = stops(scene);
+    // Whatever was found, the next scenario gets a whole cluster.
+    set_key(scene, &key)?;
+    install::wait_for_rollout(scene.bed.lab())?;
+    result?;
+    watch.steady_again(LIMIT)?;
+    let report = watch.stop()?;
+    for (address, owner) in &owners {
+        let seen = report.target(*address).and_then(|target| target.neighbour.as_ref()).context("what was seen")?;
+        let macs: Vec<_> = seen.macs.iter().map(|seen| seen.mac).collect();
+        let mac = Mac::from(scene.bed.lab().host(owner)?.mac(0)?);
+        ensure!(macs == [mac], "{address} was answered by {macs:?}, and is {owner}'s ({mac})");
+        let gap = seen.answers.gaps.max_ms;
+        ensure!(gap <= LONGEST_GAP_MS, "{address} was unanswered for {gap} ms:\n{report}");
+        same_owner(scene, *address, owner)?;
+    }
+    Ok(())
+}
+
+fn same_owner(scene: &Scene<'_>, address: IpAddr, owner: &str) -> Result<()> {
+    let now = scene.announcer(address)?;
+    ensure!(now == owner, "{address} was {owner}'s, and is {now}'s");
+    Ok(())
+}
+
+/// Replaces the key by one that is too short, rolls out, and looks at where that stops.
+fn stops(scene: &Scene<'_>) -> Result<()> {
+    let before = uids(&speakers(scene)?);
+    // "short", in base64.
+    set_key(scene, "c2hvcnQ=")?;
+    scene.kubectl(&["rollout", "restart", "-n", install::NAMESPACE, "daemonset/herald-speaker"])?;
+    let status = ["rollout", "status", "-n", install::NAMESPACE, "daemonset/herald-speaker", STOPPED_FOR];
+    ensure!(scene.kubectl(&status).is_err(), "the roll-out went through with a key that is none");
+
+    let now = speakers(scene)?;
+    let fresh: Vec<&Pod> = now.iter().filter(|pod| !before.contains(&uid(pod))).collect();
+    let [sick] = fresh.as_slice() else { anyhow::bail!("{} speakers were replaced, not one", fresh.len()) };
+    ensure!(now.iter().filter(|pod| !is_ready(pod)).count() == 1, "one speaker is not ready, the others are");
+    let name = sick.metadata.name.clone().context("a pod's name")?;
+    let node = sick.spec.as_ref().and_then(|spec| spec.node_name.clone()).context("a pod's node")?;
+    // The kubelet's Event has the words of the probe: `herald-speaker check ready`.
+    let reason = format!("Secret {SECRET_CLUSTER_KEY}");
+    scene.eventually("an Event that says why it is not ready", || {
+        let path = "-o=jsonpath={.items[*].message}";
+        let about = format!("involvedObject.name={name},reason=Unhealthy");
+        let said = scene.kubectl(&["get", "events", "-n", install::NAMESPACE, "--field-selector", &about, path])?;
+        Ok((said.contains("not ready") && said.contains(&reason)).then_some(()))
+    })?;
+    scene.eventually(&format!("the SpeakerStatus of {node} to say why"), || {
+        let warnings = scene.get_cluster::<SpeakerStatus>(&node)?.and_then(|speaker| speaker.status);
+        let warnings = warnings.map(|status| status.warnings).unwrap_or_default();
+        let says = |kind, message: &str| kind == WarningKind::ClusterKey && message.contains(&reason);
+        Ok(warnings.iter().any(|warning| says(warning.kind, &warning.message)).then_some(()))
+    })
+}
+
+fn set_key(scene: &Scene<'_>, base64: &str) -> Result<()> {
+    let patch = serde_json::json!({"data": {FIRST_CLUSTER_KEY: base64}}).to_string();
+    let namespace = install::NAMESPACE;
+    scene.kubectl(&["patch", "secret", "-n", namespace, SECRET_CLUSTER_KEY, "--type=merge", "-p", &patch]).map(drop)
+}
+
+fn secret(scene: &Scene<'_>, how: &[&str]) -> Result<String> {
+    scene.kubectl(&[&["get", "secret", "-n", install::NAMESPACE, SECRET_CLUSTER_KEY], how].concat())
+}
+
+fn speakers(scene: &Scene<'_>) -> Result<Vec<Pod>> {
+    let pods: Api<Pod> = Api::namespaced(scene.bed.kube(), install::NAMESPACE);
+    let chosen = ListParams::default().labels("app.kubernetes.io/component=speaker");
+    let mut pods = scene.bed.block_on(async move { Ok(pods.list(&chosen).await?.items) })?;
+    pods.retain(|pod| pod.metadata.deletion_timestamp.is_none());
+    Ok(pods)
+}
+
+fn uids(pods: &[Pod]) -> BTreeSet<String> {
+    pods.iter().map(uid).collect()
+}
+
+fn uid(pod: &Pod) -> String {
+    pod.metadata.uid.clone().unwrap_or_default()
+}
+
+fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+    conditions.is_some_and(|all| all.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
+}
