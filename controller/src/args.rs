@@ -3,6 +3,8 @@
 use clap::{Parser, Subcommand};
 use herald_observe::{log::LogArgs, server::Listen};
 
+use crate::index::FORGET_SPEAKERS_AFTER;
+
 /// Where metrics and health are served unless configured: next to the speaker's 7475, so that both fit on one host.
 const DEFAULT_LISTEN: &str = "[::]:7476";
 
@@ -30,6 +32,12 @@ pub struct Args {
     /// Name of this replica, unique among them: the pod's name.
     #[arg(long, env = "HERALD_IDENTITY")]
     pub identity: Option<String>,
+
+    /// Delete the SpeakerStatus of a node that has had no speaker pod for so many seconds, at least 5: the node is no
+    /// candidate for addresses any more.
+    #[arg(long, env = "HERALD_FORGET_SPEAKERS_AFTER", default_value_t = FORGET_SPEAKERS_AFTER.as_secs(), value_name = "SECONDS",
+          value_parser = clap::value_parser!(u64).range(5..))]
+    pub forget_speakers_after: u64,
 
     /// Where metrics, health and the log's filter are served, as address:port; empty: nowhere.
     #[arg(long, env = "HERALD_METRICS_LISTEN", default_value = DEFAULT_LISTEN)]
@@ -66,5 +74,14 @@ mod tests {
     fn default_provider(flags: &[&str], expected: bool) {
         let args = Args::parse_from(["herald-controller", "--identity", "pod"].iter().chain(flags));
         assert_eq!(args.default_provider, expected);
+    }
+
+    #[test_case("3600", true)]
+    #[test_case("5", true)]
+    #[test_case("4", false; "a roll-out replaces a pod in such a time")]
+    #[test_case("1h", false; "seconds")]
+    fn forget_speakers_after(given: &str, accepted: bool) {
+        let args = Args::try_parse_from(["herald-controller", "--forget-speakers-after", given]);
+        assert_eq!(args.is_ok(), accepted);
     }
 }

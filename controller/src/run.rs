@@ -80,7 +80,16 @@ impl Args {
     /// What keeps it from starting, or a part that ended by itself.
     pub async fn run(self) -> Result<(), RunError> {
         // Destructured, so that a flag that is not used does not compile.
-        let Self { command, default_provider, namespace, lease_name, identity, metrics_listen, log } = self;
+        let Self {
+            command,
+            default_provider,
+            namespace,
+            lease_name,
+            identity,
+            forget_speakers_after,
+            metrics_listen,
+            log,
+        } = self;
         let log = log.start()?;
         let mut config = kube::Config::infer().await.map_err(|e| RunError::Config(Box::new(e)))?;
         // The client would try again by itself, unseen and each request alone; here the breaker and the queue do it.
@@ -108,7 +117,8 @@ impl Args {
             side_tasks.spawn(server::serve(listener, ask, log));
         }
         let writer = Writer::new(client, identity, default_provider);
-        let result = serve(&writer, watches, received, leading, asked).await;
+        let index = Index::new(Timestamp::now()).forget_speakers_after(Duration::from_secs(forget_speakers_after));
+        let result = serve(index, &writer, watches, received, leading, asked).await;
         // With the last receiver of `elected` the election gives the lease back and ends: side tasks hold some.
         drop(side_tasks);
         if let Err(error) = election.await {
@@ -119,6 +129,7 @@ impl Args {
 }
 
 async fn serve(
+    mut index: Index,
     writer: &Writer,
     mut watches: JoinSet<Kind>,
     mut received: mpsc::Receiver<Input>,
@@ -130,7 +141,6 @@ async fn serve(
     let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signal)?;
     let started = Instant::now();
     let now = || started.elapsed();
-    let mut index = Index::new(Timestamp::now());
     let mut outbox = Outbox::default();
     let metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
     let mut writes = FuturesUnordered::new();

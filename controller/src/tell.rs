@@ -61,7 +61,7 @@ pub fn decision(action: &Action) {
             tracing::info!(name, "a VirtualIP that was not named after its address is let go");
         }
         Action::DeleteSpeakerStatus { node, .. } => {
-            tracing::info!(node, "deleted the SpeakerStatus of a node that has had no speaker pod for an hour");
+            tracing::info!(node, "deleted the SpeakerStatus of a node that has long had no speaker pod");
         }
         Action::Event(event) => {
             let regarding = match &event.regarding {

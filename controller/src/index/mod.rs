@@ -73,6 +73,10 @@ use told::Told;
 pub(crate) use virtual_ip::MISDATED;
 use virtual_ip::VirtualIpEntry;
 
+/// So long a node may be without a speaker's pod before its SpeakerStatus is deleted, unless configured. A node that is
+/// drained, rebooted or waits for an image keeps it; one that the DaemonSet has left for good must not stay a candidate.
+pub const FORGET_SPEAKERS_AFTER: Duration = Duration::from_secs(3600);
+
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Index {
@@ -102,12 +106,21 @@ pub struct Index {
     told: Told,
     /// The time of day at time zero: for what outlives a process.
     clock: Timestamp,
+    /// The SpeakerStatus of a node that has had no speaker's pod for so long is deleted.
+    forget_speakers_after: Duration,
 }
 
 impl Index {
     /// An index that knows nothing; `clock` is the time of day at time zero.
     pub fn new(clock: Timestamp) -> Self {
-        Self { clock, ..Self::default() }
+        Self { clock, forget_speakers_after: FORGET_SPEAKERS_AFTER, ..Self::default() }
+    }
+
+    /// The SpeakerStatus of a node that has had no speaker's pod for so long is deleted, unless otherwise than
+    /// [`FORGET_SPEAKERS_AFTER`].
+    #[must_use]
+    pub fn forget_speakers_after(self, forget_speakers_after: Duration) -> Self {
+        Self { forget_speakers_after, ..self }
     }
 
     /// Has every kind been listed that is waited for?

@@ -19,9 +19,6 @@ use crate::{
 /// A speaker whose pod has not been Ready for so long is taken for silent: twice the 5 s after which its peers report that
 /// they cover for it, and far above the second or two in which a roll-out replaces a pod.
 pub(super) const SILENT_AFTER: Duration = Duration::from_secs(10);
-/// The SpeakerStatus of a node that has had no speaker's pod for so long is deleted. A node that is drained, rebooted or
-/// waits for an image keeps it; one that the DaemonSet has left for good must not stay a candidate.
-pub(super) const ABANDONED_AFTER: Duration = Duration::from_secs(3600);
 
 /// A SpeakerStatus.
 #[derive(Clone, Debug)]
@@ -176,14 +173,14 @@ impl Index {
         Some(since)
     }
 
-    /// Deletes what is left of a speaker whose node has had no pod of it for an hour: the node would stay a candidate for
-    /// every address, and all its peers would report that it is not heard.
+    /// Deletes what is left of a speaker whose node has had no pod of it for long: the node would stay a candidate for every
+    /// address, and all its peers would report that it is not heard.
     pub(super) fn decide_speaker(&mut self, name: &str, now: Duration) -> Option<Action> {
         let absent = self.speaker_pods.absent_since(name)?;
         let entry = self.speakers.get_mut(name)?;
-        // A speaker that writes although no pod is seen (one with other labels) is not written against: once an hour.
+        // A speaker that writes although no pod is seen (one with other labels) is not written against: once in that time.
         let seen = *entry.seen.get_or_insert(now);
-        let due = absent.max(seen) + ABANDONED_AFTER;
+        let due = absent.max(seen) + self.forget_speakers_after;
         if now < due {
             self.queue.mark_at(due, Subject::SpeakerStatus(name.to_owned()));
             return None;

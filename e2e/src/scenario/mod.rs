@@ -31,6 +31,7 @@ mod restart;
 mod rollout_stops;
 mod scene;
 mod sharing;
+mod speaker_leaves;
 mod strangers;
 mod testbed;
 mod turns;
@@ -118,6 +119,7 @@ pub fn all() -> Vec<Scenario> {
         alone("rollout-stops", "at the first node that cannot speak, and no address is silent", 90, rollout_stops::run),
         alone("leader", "its end in the middle of a burst: each Service one address", 120, leader::run),
         alone("node-death", "another node announces, and keeps the address", 60, node_death::run),
+        alone("speaker-leaves", "a node that the DaemonSet leaves is no candidate any more", 60, speaker_leaves::run),
         alone("node-deleted", "a silent node is deleted, and the others go on", 60, node_deleted::run),
         alone("stranger-first", "an address in use is not announced but replaced", 60, strangers::first),
         alone("stranger-later", "an announced address is defended and stays", 60, strangers::later),

@@ -5,7 +5,7 @@ use serde_json::json;
 use test_case::test_case;
 
 use crate::index::{
-    speakers::{ABANDONED_AFTER, SILENT_AFTER},
+    speakers::SILENT_AFTER,
     world::{World, address},
     *,
 };
@@ -193,16 +193,16 @@ fn restarted_controller_counts_anew_and_writes_nothing_twice() {
 fn speaker_status_without_a_pod_is_deleted_after_an_hour() {
     let mut world = announced();
     world.delete_pod("b");
-    world.pass(ABANDONED_AFTER.as_secs() - 1);
+    world.pass(FORGET_SPEAKERS_AFTER.as_secs() - 1);
     assert!(world.speakers.contains_key("b"));
     world.restart();
-    world.pass(ABANDONED_AFTER.as_secs() - 1);
+    world.pass(FORGET_SPEAKERS_AFTER.as_secs() - 1);
     world.wrote_nothing();
     world.pass(1);
     assert_eq!(world.writes(), ["DeleteSpeakerStatus"]);
     assert!(!world.speakers.contains_key("b") && world.speakers.contains_key("a"));
     world.log.clear();
-    world.pass(2 * ABANDONED_AFTER.as_secs());
+    world.pass(2 * FORGET_SPEAKERS_AFTER.as_secs());
     world.wrote_nothing();
 }
 
@@ -210,9 +210,9 @@ fn speaker_status_without_a_pod_is_deleted_after_an_hour() {
 fn pod_that_returns_within_the_hour_keeps_its_speaker_status() {
     let mut world = announced();
     world.delete_pod("b");
-    world.pass(ABANDONED_AFTER.as_secs() - 60);
+    world.pass(FORGET_SPEAKERS_AFTER.as_secs() - 60);
     world.pod("b", false);
-    world.pass(2 * ABANDONED_AFTER.as_secs());
+    world.pass(2 * FORGET_SPEAKERS_AFTER.as_secs());
     world.wrote_nothing();
 }
 
@@ -223,7 +223,7 @@ fn speaker_status_of_an_unseen_pod_is_deleted_once_an_hour() {
     world.delete_pod("b");
     let view = world.speakers["b"].clone();
     for life in 0..3 {
-        world.pass(ABANDONED_AFTER.as_secs() + 1);
+        world.pass(FORGET_SPEAKERS_AFTER.as_secs() + 1);
         assert_eq!(world.writes(), vec!["DeleteSpeakerStatus"; life + 1]);
         let again = SpeakerView { uid: format!("again-{life}"), ..view.clone() };
         world.speakers.insert("b".to_owned(), again.clone());
@@ -264,7 +264,7 @@ fn pods_that_are_listed_late_are_missed_from_then_on() {
     world.wrote_nothing();
     world.pass(1);
     assert_eq!(reason(&world), "SpeakerNotReady");
-    world.pass(ABANDONED_AFTER.as_secs());
+    world.pass(FORGET_SPEAKERS_AFTER.as_secs());
     assert!(!world.speakers.contains_key("a") && world.speakers.contains_key("b"));
 }
 
@@ -279,7 +279,7 @@ fn unlisted_pods_are_not_missing() {
     }
     world.create("web", json!({}));
     world.live();
-    world.pass(2 * ABANDONED_AFTER.as_secs());
+    world.pass(2 * FORGET_SPEAKERS_AFTER.as_secs());
     assert_eq!((&*reason(&world), world.ingress("web")), ("Announcing", vec![VIP.to_owned()]));
     assert_eq!(world.speakers.len(), 2);
 }
@@ -297,7 +297,7 @@ fn pod_that_outlives_its_node_object_is_not_missing() {
     world.log.clear();
     world.pass(SILENT_AFTER.as_secs() + 1);
     assert_eq!(reason(&world), "Announcing", "its speaker's pod is Ready and always was");
-    world.pass(2 * ABANDONED_AFTER.as_secs());
+    world.pass(2 * FORGET_SPEAKERS_AFTER.as_secs());
     world.wrote_nothing();
     assert!(world.speakers.contains_key("a"));
 }
