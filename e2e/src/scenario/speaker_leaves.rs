@@ -3,11 +3,10 @@
 
 use anyhow::{Result, ensure};
 use herald_crds::SpeakerStatus;
+use serde_json::{Value, json};
 
 use super::{Scene, install};
 
-/// The DaemonSet's node selector has it.
-const LABEL: &str = "kubernetes.io/os";
 const FORGET: &str = "HERALD_FORGET_SPEAKERS_AFTER";
 
 pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
@@ -15,7 +14,7 @@ pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
     controller_with(scene, &format!("{FORGET}=5"))?;
     let result = leaves(scene, address, &node);
     // Whatever was found, the next scenario gets a whole cluster.
-    scene.kubectl(&["label", "node", &node, &format!("{LABEL}=linux"), "--overwrite"])?;
+    speakers_where(scene, &Value::Null)?;
     scene.eventually(&format!("{node}'s speaker to report again"), || {
         Ok(scene.get_cluster::<SpeakerStatus>(&node)?.and_then(|speaker| speaker.status).map(drop))
     })?;
@@ -24,7 +23,9 @@ pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
 }
 
 fn leaves(scene: &Scene<'_>, address: std::net::IpAddr, node: &str) -> Result<()> {
-    scene.kubectl(&["label", "node", node, &format!("{LABEL}-")])?;
+    let elsewhere = json!([{"key": "kubernetes.io/hostname", "operator": "NotIn", "values": [node]}]);
+    let terms = json!({"nodeSelectorTerms": [{"matchExpressions": elsewhere}]});
+    speakers_where(scene, &json!({"requiredDuringSchedulingIgnoredDuringExecution": terms}))?;
     scene.eventually(&format!("the SpeakerStatus of {node} to go with its speaker"), || {
         Ok(scene.get_cluster::<SpeakerStatus>(node)?.is_none().then_some(()))
     })?;
@@ -35,6 +36,14 @@ fn leaves(scene: &Scene<'_>, address: std::net::IpAddr, node: &str) -> Result<()
     let left = scene.list_cluster::<SpeakerStatus>()?.len();
     ensure!(left + 1 == nodes, "{left} SpeakerStatuses are left of {nodes}");
     Ok(())
+}
+
+/// Rolls out the speakers to the nodes of this node affinity, or to all.
+fn speakers_where(scene: &Scene<'_>, node_affinity: &Value) -> Result<()> {
+    let patch = json!({"spec": {"template": {"spec": {"affinity": {"nodeAffinity": node_affinity}}}}});
+    let namespace = install::NAMESPACE;
+    let patch = patch.to_string();
+    scene.kubectl(&["patch", "-n", namespace, "daemonset/herald-speaker", "--type=merge", "-p", &patch]).map(drop)
 }
 
 /// Rolls out the controller with a variable set (`NAME=value`) or not set any more (`NAME-`).
