@@ -124,7 +124,9 @@ impl Testbed {
             return Ok(());
         };
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/failures").join(scenario.name);
-        let gathered = self.lab.collect(&folder);
+        // What an earlier run left would lie between what this one leaves.
+        let emptied = if folder.exists() { std::fs::remove_dir_all(&folder) } else { Ok(()) };
+        let gathered = emptied.map_err(anyhow::Error::from).and_then(|()| self.lab.collect(&folder));
         let error = error.context(format!("scenario {} on lab {}", scenario.name, self.lab.id()));
         match gathered {
             Ok(()) => Err(error.context(format!("logs, objects and captures are in {}", folder.display()))),
