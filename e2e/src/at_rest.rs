@@ -11,7 +11,7 @@ use crate::scenario::Testbed;
 
 /// Herald has nothing left to write when it has not written for this long. The slowest thing it waits for are pools'
 /// statuses, once a second, and statuses of VirtualIPs.
-const QUIET: Duration = Duration::from_secs(5);
+pub(crate) const QUIET: Duration = Duration::from_secs(5);
 
 /// Requests a second that one speaker may make at rest. It has at most five watches, each begun again after 18 to 22 s, and
 /// one that was quiet asks once for what it may have missed: ten requests in 20 s.
@@ -89,11 +89,16 @@ impl std::fmt::Display for AtRest {
     }
 }
 
-/// Waits until Herald has not written for a while, and returns what it wrote until then.
+/// Waits until Herald has not written for so long, and returns what it wrote until then.
 ///
 /// # Errors
 /// When it still writes after this long.
-pub(crate) fn come_to_rest(bed: &Testbed, log: &mut AuditLog, within: Duration) -> Result<Vec<Request>> {
+pub(crate) fn come_to_rest(
+    bed: &Testbed,
+    log: &mut AuditLog,
+    quiet: Duration,
+    within: Duration,
+) -> Result<Vec<Request>> {
     let mut since = Instant::now();
     let mut all = Vec::new();
     bed.wait_for("Herald to write nothing more", within, || {
@@ -102,7 +107,7 @@ pub(crate) fn come_to_rest(bed: &Testbed, log: &mut AuditLog, within: Duration) 
             since = Instant::now();
         }
         all.extend(writes);
-        Ok((since.elapsed() >= QUIET).then_some(()))
+        Ok((since.elapsed() >= quiet).then_some(()))
     })?;
     Ok(all)
 }

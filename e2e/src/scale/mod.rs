@@ -18,7 +18,7 @@ use k8s_openapi::api::core::v1::Service;
 use kube::Api;
 use kube::api::PostParams;
 
-use crate::at_rest::{AtRest, come_to_rest};
+use crate::at_rest::{AtRest, QUIET, come_to_rest};
 use crate::audit_log::{AuditLog, CONTROLLER, SPEAKER};
 use crate::controllers;
 use crate::lab::Spec;
@@ -64,7 +64,7 @@ pub fn run(spec: &Spec, load: Load, progress: &Progress) -> Result<()> {
         Ok((speakers.iter().filter(|s| s.status.is_some()).count() == bed.lab().nodes()?.len()).then_some(()))
     })?;
     let mut log = AuditLog::from_now(&bed.lab().audit_log())?;
-    come_to_rest(&bed, &mut log, QUIET_WITHIN)?;
+    come_to_rest(&bed, &mut log, QUIET, QUIET_WITHIN)?;
     progress.step(format!("counting requests at rest for {} s", AT_REST.as_secs()));
     let at_rest_before = AtRest::watched(&bed, AT_REST)?;
     log.read()?;
@@ -72,7 +72,7 @@ pub fn run(spec: &Spec, load: Load, progress: &Progress) -> Result<()> {
     let before = processes::usage(bed.lab())?;
     let times = burst(&scene, load, progress)?;
     progress.step("waiting until Herald has nothing left to write");
-    let writes = Ledger::of(come_to_rest(&bed, &mut log, QUIET_WITHIN)?);
+    let writes = Ledger::of(come_to_rest(&bed, &mut log, QUIET, QUIET_WITHIN)?);
     let after = processes::usage(bed.lab())?;
     let of = |usage: &BTreeMap<&str, processes::Usage>, program: &str| -> Result<processes::Usage> {
         usage.get(program).copied().with_context(|| format!("no process of {program} runs"))
@@ -86,7 +86,7 @@ pub fn run(spec: &Spec, load: Load, progress: &Progress) -> Result<()> {
     log.read()?;
     progress.step("killing both controllers, all Services in place");
     let restart_s = controllers::restart(&scene)?.as_secs_f64();
-    let restart_writes = Ledger::of(come_to_rest(&bed, &mut log, QUIET_WITHIN)?);
+    let restart_writes = Ledger::of(come_to_rest(&bed, &mut log, QUIET, QUIET_WITHIN)?);
 
     let figures = Figures {
         services: load.services,

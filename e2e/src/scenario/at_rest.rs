@@ -10,7 +10,7 @@ use kube::Api;
 use kube::api::PostParams;
 
 use super::Scene;
-use crate::at_rest::{AtRest, come_to_rest};
+use crate::at_rest::{AtRest, QUIET, come_to_rest};
 use crate::audit_log::AuditLog;
 
 const SERVICES: u8 = 100;
@@ -41,7 +41,7 @@ pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
         let announced = vips.iter().filter(|vip| vip.announced().is_some_and(|c| c.status == "True")).count();
         Ok((announced == usize::from(SERVICES)).then_some(()))
     })?;
-    come_to_rest(scene.bed, &mut log, REST_WITHIN)?;
+    come_to_rest(scene.bed, &mut log, QUIET, REST_WITHIN)?;
     let seen = AtRest::watched(scene.bed, RESTS)?;
     scene.bed.progress.step(format!("at-rest: {seen}"));
     let broken = seen.violations();

@@ -135,7 +135,7 @@ pub fn all() -> Vec<Scenario> {
         alone("failover-moves", "planned moves lose no connection", 150, failover::moves),
         alone("failover-unheard", "planned moves where no speaker hears another", 150, failover::unheard),
         alone("false-witness", "a switch answers for a dead node, and another takes over", 60, failover::false_witness),
-        alone("small-mtu", "long lists of claims on a short link: no second owner", 90, failover::small_mtu),
+        alone("small-mtu", "long lists of claims on a short link: no second owner", 150, failover::small_mtu),
         alone("flood", "the wire is flooded, and what fails is covered as ever", 90, failover::flood),
         alone("uninstall", "the documented command leaves nothing behind", 60, uninstall::run),
         alone(
