@@ -103,8 +103,10 @@ pub enum WarningKind {
     PeersUnheard,
     /// A node is heard on a segment, but its claims do not come through: the path does not carry its longer frames.
     ClaimsLacking,
-    /// This node's own frames come back: two of its interfaces are on one segment, or the segment has a loop.
+    /// This node's own frames come back: the segment has a loop.
     SegmentLoop,
+    /// Two interfaces of this node are on one segment: one of them is left alone.
+    InterfacesOnOneSegment,
     /// Two machines speak as one node.
     DuplicateNode,
     /// The cluster's key is missing or cannot be used, so nothing is announced, or the old key stays in use.

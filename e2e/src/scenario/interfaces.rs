@@ -1,6 +1,7 @@
 //! Interfaces and addresses that come while the speaker runs: an address is announced where its subnet is.
 
 use anyhow::{Result, ensure};
+use herald_crds::SpeakerStatus;
 use ipnet::{IpNet, Ipv4Net};
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -42,15 +43,17 @@ fn try_each(scene: &Scene<'_>, faults: &Faults<'_>) -> Result<()> {
     let number = faults.next_interface(first.name())?;
     let plugged = Fault::InterfaceAdded { link: link(first.name()), number, address: Some(own(PLUGGED, 11)?) };
     faults.inject(plugged.clone())?;
-    announced_on(scene, address(PLUGGED), first.name(), &format!("eth{number}"))?;
+    // It is on the wire of the first one, which speaks for it.
+    announced_on(scene, address(PLUGGED), first.name(), first.interface(0)?)?;
 
     faults.inject(Fault::AddressAdded { link: link(second.name()), address: own(ADDED, 12)? })?;
     announced_on(scene, address(ADDED), second.name(), second.interface(0)?)?;
 
     faults.heal(&plugged)?;
-    scene.eventually("the unplugged interface to be left", || {
-        let status = scene.virtual_ip(address(PLUGGED))?.and_then(|vip| vip.status);
-        Ok(status.is_none_or(|s| s.interface.is_none_or(|i| i != format!("eth{number}"))).then_some(()))
+    scene.eventually("the subnet of the unplugged interface to be left", || {
+        let status = scene.get_cluster::<SpeakerStatus>(first.name())?.and_then(|speaker| speaker.status);
+        let subnet = own(PLUGGED, 0)?.to_string();
+        Ok(status.is_some_and(|s| !s.segments.iter().any(|segment| segment.prefixes.contains(&subnet))).then_some(()))
     })
 }
 

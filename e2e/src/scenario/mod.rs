@@ -25,6 +25,7 @@ mod node_death;
 mod node_deleted;
 mod node_ports;
 mod notes;
+mod one_segment;
 mod pools;
 mod privileges;
 mod restart;
@@ -111,6 +112,7 @@ pub fn all() -> Vec<Scenario> {
         alone("advertisements", "an L2Advertisement chooses the node, or none", 30, advertisements::run),
         alone("interface-lost", "an interface or its address goes: said within seconds", 60, interface_lost::run),
         alone("interfaces", "an interface and an address that come later", 30, interfaces::run),
+        alone("one-segment", "a second interface on the same network: one MAC, nothing moves", 60, one_segment::run),
         alone("contract-lifecycle", "what changes and ends, and what stays", 60, contract::lifecycle),
         alone("contract-neighbours", "what works with a Service, or is left alone", 60, contract::neighbours),
         alone("faults", "faults of wire, container and API server, and their healing", 60, faults::run),

@@ -33,4 +33,4 @@ mod segment;
 mod types;
 
 pub use segment::Segment;
-pub use types::{Config, Counters, Event, Input, Neighbour, Output, SavedState, Withdrawal};
+pub use types::{Config, Counters, Event, Input, Neighbour, Output, SavedState, Sibling, Withdrawal};

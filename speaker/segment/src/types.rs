@@ -1,6 +1,6 @@
 //! What goes into a [`Segment`](crate::Segment) and what comes out.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -88,6 +88,9 @@ pub enum Input {
     },
     /// Hosts to ask for a sign of life.
     Neighbours(Arc<[Neighbour]>),
+    /// The runs that this speaker has on other interfaces: one that is heard here means that both are on one segment
+    /// ([`Segment::take_sibling`](crate::Segment::take_sibling)).
+    Siblings(BTreeSet<Incarnation>),
     /// A frame from another host (not to 01:80:c2:00:00:0x) which is neither the protocol's nor ARP or ND.
     Evidence,
     /// A host has answered [`Output::Ping`]: the reply is to a request of this node's, and came from this address in a
@@ -100,6 +103,15 @@ pub enum Input {
     },
     /// Stop. [`Event::Finished`] says when.
     Shutdown(Shutdown),
+}
+
+/// A frame of a run of this speaker's on another interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sibling {
+    /// Which run.
+    pub incarnation: Incarnation,
+    /// The sequence of the frame.
+    pub sequence: u64,
 }
 
 /// Something to be done.

@@ -9,7 +9,7 @@ use std::{
 
 use herald_segment::{
     Segment,
-    node::{NodeId, NodeName},
+    node::{Incarnation, NodeId, NodeName},
     view::{self, Station},
 };
 
@@ -34,6 +34,10 @@ pub(super) struct Local {
     pub answered: BTreeSet<IpAddr>,
     /// What the kernel grants.
     pub sockets: Sockets,
+    /// Does it take part in the protocol? Not while another of the node's interfaces on the same segment does.
+    pub speaks: bool,
+    /// The runs on the node's other interfaces, as the protocol was told of them.
+    pub siblings: BTreeSet<Incarnation>,
     /// When what is of interest here is to be let through, if that has changed.
     relisten_at: Option<Duration>,
     /// What is of interest here since, and not let through yet.
@@ -51,7 +55,7 @@ pub(super) struct Local {
 }
 
 impl Local {
-    pub(super) fn new(interface: LocalSegment, machine: Segment) -> Self {
+    pub(super) fn new(interface: LocalSegment, machine: Segment, speaks: bool) -> Self {
         Self {
             interface,
             machine,
@@ -59,6 +63,8 @@ impl Local {
             stations: None,
             answered: BTreeSet::new(),
             sockets: Sockets::default(),
+            speaks,
+            siblings: BTreeSet::new(),
             relisten_at: Some(Duration::ZERO),
             unheard: BTreeSet::new(),
             peers: BTreeMap::new(),
@@ -78,8 +84,13 @@ impl Local {
         }
     }
 
-    /// Returns whether anything can be heard here.
+    /// Returns whether the protocol can take part here.
     pub(super) fn has_carrier(&self) -> bool {
+        self.is_able() && self.speaks
+    }
+
+    /// Returns whether anything can be heard here.
+    pub(super) fn is_able(&self) -> bool {
         self.interface.carrier && !self.sockets.are_closed()
     }
 

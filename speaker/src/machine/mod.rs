@@ -21,12 +21,14 @@ mod duty;
 mod evaluation;
 mod gate;
 mod local;
+mod one_segment;
 mod outcome;
 mod segments;
 mod slice_watch;
 mod sockets;
 mod speaker_report;
 mod status;
+mod twins;
 mod types;
 mod wire_warnings;
 
@@ -58,6 +60,7 @@ pub use gate::PROXY_SYNC;
 use local::Local;
 pub use sockets::SocketFailure;
 use speaker_report::SpeakerReport;
+use twins::Twins;
 pub use types::{ApiFact, Config, Event, Input, Interfaces, Now, Output, Purpose, Restored, SpeakerWrite, VipWrite};
 use wire_warnings::WireWarnings;
 
@@ -90,6 +93,8 @@ pub struct Machine {
     /// Addresses whose status may have to be written.
     unreported: BTreeSet<IpAddr>,
     wire_warnings: WireWarnings,
+    /// Which of the interfaces are on one segment.
+    twins: Twins,
     report: SpeakerReport,
     coalescer: Coalescer,
     /// Has anything changed that SpeakerStatus tells?
@@ -122,6 +127,7 @@ impl Machine {
             conflicts: BTreeMap::new(),
             unreported: BTreeSet::new(),
             wire_warnings: WireWarnings::default(),
+            twins: Twins::default(),
             report: SpeakerReport::default(),
             speaker_changed: true,
             stopping: None,
@@ -197,6 +203,10 @@ impl Machine {
         } else {
             self.evaluate_all(now);
         }
+        // An advertisement may name the other one.
+        if self.twins.yielding().next().is_some() && self.decide_roles(now) {
+            self.update_segments(now);
+        }
         self.tell_fresh(now);
     }
 
@@ -204,6 +214,7 @@ impl Machine {
     pub fn handle_hello(&mut self, now: Now, segment: u32, bytes: &[u8]) {
         if let Some(local) = self.segments.get_mut(&segment) {
             local.machine.handle_frame(now.monotonic, bytes);
+            self.note_sibling(now, segment);
             self.settle(now);
         }
     }
@@ -256,6 +267,9 @@ impl Machine {
         if self.cluster.poll_timeout().is_some_and(|at| at <= now.monotonic) {
             self.watch_slices(now);
         }
+        if self.twins.poll_timeout().is_some_and(|at| at <= now.monotonic) {
+            self.update_segments(now);
+        }
         self.retry_sockets(now);
         self.end_conflicts(now);
         self.tell_outages(now);
@@ -285,6 +299,7 @@ impl Machine {
             self.conflicts_end(),
             self.duties.values().filter_map(|duty| duty.outage_due).min(),
             self.wire_warnings.expire_at(),
+            self.twins.poll_timeout(),
             self.keys.as_ref().and_then(ClusterKeys::poll_timeout),
         ];
         segments.chain(others.into_iter().flatten()).min()
@@ -317,7 +332,7 @@ impl Machine {
 
     /// What the kubelet's probes ask for.
     pub fn health(&self, now: Duration) -> Health {
-        let joining = self.segments.values().filter_map(|local| {
+        let joining = self.segments.values().filter(|local| local.speaks).filter_map(|local| {
             let waited = now.saturating_sub(local.machine.joining_since()?);
             let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
             Some(Joining { interface: local.interface.segment.interface.clone(), waited_ms })

@@ -159,15 +159,22 @@ impl Machine {
             owned.since = since;
         }
         let deleted = vip.is_none_or(|vip| vip.deleting) && self.cluster.vips.is_listed();
+        // What it learns of its own claims from peers may lie on another interface of it.
+        let here = self.segments.get(&owned.segment).and_then(|local| local.told.get(&address));
+        let lies_elsewhere = vip.is_some() && here.is_none_or(|told| told.candidates.is_empty());
         let duty = self.duties.entry(address).or_default();
         duty.owned = Some(owned);
         duty.has_owned = true;
-        duty.end_outage();
-        duty.obstacle = None;
+        if !lies_elsewhere {
+            duty.end_outage();
+            duty.obstacle = None;
+        }
         self.unreported.insert(address);
         if deleted {
             // It was deleted while this speaker was away: the claim was remembered, the object was not.
             self.tell_gone(now, address);
+        } else if lies_elsewhere {
+            self.evaluate(now, address);
         }
     }
 
@@ -177,7 +184,9 @@ impl Machine {
         if duty.owned.as_ref().is_some_and(|owned| owned.segment == segment) {
             duty.owned = None;
             self.conflicts.remove(&address);
-            duty.obstacle = obstacle;
+            if !matches!(duty.obstacle, Some(Obstacle::InterfaceLost(_))) {
+                duty.obstacle = obstacle;
+            }
         }
         self.unreported.insert(address);
     }
@@ -316,7 +325,8 @@ impl Machine {
             // The Node owns the object, so it must be known.
             return;
         };
-        if let Some(write) = self.report.write(&self.config.version, node, interfaces, self.held_addresses(), written) {
+        let published = self.published(interfaces);
+        if let Some(write) = self.report.write(&self.config.version, node, &published, self.held_addresses(), written) {
             self.outputs.push_back(Output::WriteSpeaker(write));
         }
     }
@@ -329,7 +339,7 @@ impl Machine {
     }
 
     fn wire_facts(&self) -> WireFacts {
-        let peers = self.segments.values();
+        let peers = self.segments.values().filter(|local| local.speaks);
         let peers = peers.map(|local| (local.interface.segment.interface.clone(), local.peers.len()));
         let is_ready = |name: &str| self.cluster.nodes.get(&name.to_owned()).is_some_and(|node| node.ready);
         let carriers = self.segments.values().filter(|local| local.has_carrier());
@@ -342,7 +352,7 @@ impl Machine {
         WireFacts {
             peers: peers.collect(),
             covering,
-            warnings: keys.into_iter().chain(sockets).chain(told).chain(unheard).collect(),
+            warnings: keys.into_iter().chain(sockets).chain(told).chain(unheard).chain(self.twin_warnings()).collect(),
         }
     }
 }

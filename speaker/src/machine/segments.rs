@@ -14,6 +14,7 @@ use super::{
     ClusterKeys, Local, Machine, Now, Output, SocketFailure,
     duty::{Outage, OutageCause},
     status,
+    twins::Role,
 };
 use crate::{
     cluster::Vip,
@@ -25,7 +26,9 @@ impl Machine {
     /// The interfaces or the keys have changed.
     pub(super) fn update_segments(&mut self, now: Now) {
         let (Some(interfaces), Some(_)) = (&self.interfaces, &self.keys) else { return };
-        let present = interfaces.segments.clone();
+        let mut present = interfaces.segments.clone();
+        self.decide_roles(now);
+        self.unite(&mut present);
         let indices: BTreeSet<u32> = present.iter().map(|segment| segment.index).collect();
         let before: BTreeSet<u32> = self.segments.keys().copied().collect();
         if indices != before {
@@ -44,15 +47,17 @@ impl Machine {
                     if changed {
                         self.carrier_changed(now, index, carrier);
                     }
+                    self.take_role(now, index);
                 }
                 None => self.join(now, segment),
             }
         }
+        self.tell_siblings(now);
         self.update_stations(now);
         self.evaluate_all(now);
     }
 
-    fn join(&mut self, now: Now, interface: LocalSegment) {
+    pub(super) fn join(&mut self, now: Now, interface: LocalSegment) {
         let Some(keys) = self.keys.as_ref().map(ClusterKeys::keyring) else { return };
         let node = NodeName::new(&self.config.node);
         let incarnation = Incarnation(self.rng.u64(..));
@@ -69,13 +74,14 @@ impl Machine {
         if let Some(neighbours) = self.neighbours.get(&interface.index) {
             machine.handle(now.monotonic, SegmentInput::Neighbours(Arc::clone(neighbours)));
         }
-        if !interface.carrier {
+        let speaks = self.twins.role(interface.index) == Role::Speaks;
+        if !(interface.carrier && speaks) {
             machine.handle(now.monotonic, SegmentInput::Carrier(false));
         }
         if let Some(kind) = self.stopping {
             machine.handle(now.monotonic, SegmentInput::Shutdown(kind));
         }
-        self.segments.insert(interface.index, Local::new(interface, machine));
+        self.segments.insert(interface.index, Local::new(interface, machine, speaks));
         // It has not been told yet as of when the view is current.
         self.current_as_of = None;
     }
@@ -87,12 +93,13 @@ impl Machine {
         self.leave(now, index);
         self.neighbours.extend(neighbours.map(|neighbours| (index, neighbours)));
         self.join(now, interface);
+        self.tell_siblings(now);
         self.update_stations(now);
         self.evaluate_all(now);
     }
 
     /// An interface is gone, and with it all that was announced there. What was claimed is resumed when it is back.
-    fn leave(&mut self, now: Now, index: u32) {
+    pub(super) fn leave(&mut self, now: Now, index: u32) {
         let Some(local) = self.segments.remove(&index) else { return };
         let interface = local.interface.segment.interface;
         self.neighbours.remove(&index);
@@ -144,7 +151,8 @@ impl Machine {
         let unsynced = self.gate.is_waiting(vip.address).then_some(self.config.node.as_str());
         let view = self.cluster.view(unsynced);
         let ranking = rank::rank(vip, view, &mut self.scores);
-        let own = self.segments.values().map(|local| &local.interface.segment);
+        let speaking = self.segments.values().filter(|local| local.speaks);
+        let own = speaking.map(|local| &local.interface.segment);
         let mine = rank::segment_of(vip, view, self.cluster.nodes.get(&self.config.node), own);
         let mine = mine.map(|segment| segment.interface.clone());
         let id_of = |name: &String| match self.cluster.nodes.get(name) {
@@ -161,7 +169,8 @@ impl Machine {
             let segment = &local.interface.segment;
             let announced_here = first.as_ref().is_none_or(|first| first.meets(segment));
             let lies_here = mine.as_ref() == Some(&segment.interface) && announced_here;
-            if !lies_here && !local.told.contains_key(&vip.address) {
+            // What an earlier run claimed here may lie elsewhere now.
+            if !lies_here && !local.told.contains_key(&vip.address) && !local.machine.claims_or_resumes(vip.address) {
                 continue;
             }
             // Where it lies no more, nobody may announce it.
@@ -223,6 +232,9 @@ impl Machine {
             Err(failure) => local.sockets.failed(now.monotonic, failure),
         }
         carrier_changed(now, local, had_carrier);
+        if self.segments.len() > 1 && self.decide_roles(now) {
+            self.update_segments(now);
+        }
     }
 
     /// Asks the kernel again for what it has refused.
@@ -264,7 +276,7 @@ fn update(now: Now, local: &mut Local, interface: LocalSegment) {
 }
 
 /// Without sockets a segment is to the protocol as one without carrier: it claims nothing that it could not answer for.
-fn carrier_changed(now: Now, local: &mut Local, before: bool) {
+pub(super) fn carrier_changed(now: Now, local: &mut Local, before: bool) {
     let carrier = local.has_carrier();
     if carrier != before {
         local.machine.handle(now.monotonic, SegmentInput::Carrier(carrier));

@@ -30,10 +30,11 @@ pub(super) struct WireFacts {
 }
 
 /// Kinds of warnings that come from the wire.
-const WIRE_WARNINGS: [WarningKind; 6] = [
+const WIRE_WARNINGS: [WarningKind; 7] = [
     WarningKind::PeersUnheard,
     WarningKind::ClaimsLacking,
     WarningKind::SegmentLoop,
+    WarningKind::InterfacesOnOneSegment,
     WarningKind::DuplicateNode,
     WarningKind::ClusterKey,
     WarningKind::SocketRefused,

@@ -64,10 +64,7 @@ impl WireWarnings {
             },
             Trouble::Loop => SpeakerWarning {
                 kind: WarningKind::SegmentLoop,
-                message: format!(
-                    "{interface}: this node's own frames come back: two of its interfaces are on one segment (choose \
-                     one with spec.interfaces of an L2Advertisement), or the segment has a loop"
-                ),
+                message: format!("{interface}: this node's own frames come back: the segment has a loop"),
             },
             Trouble::ClaimsLacking(node) => SpeakerWarning {
                 kind: WarningKind::ClaimsLacking,

@@ -9,7 +9,7 @@ use crate::{
     peer::{Mention, Peer, Presence},
     run::Run,
     timers::{self, JITTER_FROM_PERCENT, TRIGGERED_GAP_DIVISOR, Timers},
-    types::{Event, Output},
+    types::{Event, Output, Sibling},
     wire::{self, Body, Frame, Heard, Hello, Kernel, KeyId, Question, Sender, State},
 };
 
@@ -57,7 +57,7 @@ impl HelloClock {
     }
 
     /// Is this the sequence of a frame sent lately?
-    fn is_recent(&self, sequence: u64) -> bool {
+    pub(super) fn is_recent(&self, sequence: u64) -> bool {
         self.recent.front().is_some_and(|oldest| sequence >= *oldest) && sequence <= self.sequence
     }
 }
@@ -190,6 +190,11 @@ impl Segment {
     pub(super) fn own_frame(&mut self, now: Duration, frame: &Frame) {
         if frame.sender.incarnation == self.config.incarnation {
             self.report_once_a_minute(now, Event::SegmentLoop);
+            return;
+        }
+        if self.siblings.contains(&frame.sender.incarnation) {
+            let Sender { incarnation, sequence, .. } = frame.sender;
+            self.sibling_heard = Some(Sibling { incarnation, sequence });
             return;
         }
         // An earlier run of this speaker cannot know this one: what does not echo it is replayed, or still on its way.

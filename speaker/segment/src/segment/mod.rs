@@ -32,12 +32,12 @@ use crate::{
     hold_down::{HoldDown, Takes},
     mac::MacAddr,
     mutation::Mutation,
-    node::NodeId,
+    node::{Incarnation, NodeId},
     peers::Peers,
     ping::PingClock,
     run::Run,
     timers::{self, VIEW_FRESH},
-    types::{Config, Counters, Event, Input, Neighbour, Output, SavedState},
+    types::{Config, Counters, Event, Input, Neighbour, Output, SavedState, Sibling},
     view::Vip,
     wire::{Body, Change, Frame, FrameLimit, Keyring, Rejected, Sender, State},
 };
@@ -132,6 +132,10 @@ pub struct Segment {
     outputs: VecDeque<Output>,
     /// What was told within the last minute and would be told with every frame.
     told: VecDeque<(Duration, Event)>,
+    /// The runs that this speaker has on other interfaces.
+    siblings: BTreeSet<Incarnation>,
+    /// The frame of such a run that was heard last.
+    sibling_heard: Option<Sibling>,
     state_changed: bool,
     counters: Counters,
 }
@@ -201,6 +205,8 @@ impl Segment {
             full_list_sent: Duration::ZERO,
             outputs: VecDeque::new(),
             told: VecDeque::new(),
+            siblings: BTreeSet::new(),
+            sibling_heard: None,
             state_changed: false,
             counters: Counters::default(),
             config,
@@ -248,6 +254,7 @@ impl Segment {
             Input::FrameLimit(limit) => self.frame_limit = limit,
             Input::Interface { mac, address } => self.interface_changed(now, mac, address),
             Input::Neighbours(neighbours) => self.neighbours = neighbours,
+            Input::Siblings(siblings) => self.siblings = siblings,
             Input::Evidence => self.evidence(now),
             Input::Pong { address, mac } => self.ponged(now, address, mac),
             Input::Shutdown(shutdown) => self.shut_down(now, shutdown),
@@ -440,6 +447,26 @@ impl Segment {
         self.best_claim(address).is_some()
     }
 
+    /// Returns the frame that was heard last of a run of this speaker's on another interface, once.
+    pub fn take_sibling(&mut self) -> Option<Sibling> {
+        self.sibling_heard.take()
+    }
+
+    /// Was this frame sent here, lately? What was recorded and is played back on another segment was not.
+    pub fn has_sent(&self, Sibling { incarnation, sequence }: Sibling) -> bool {
+        incarnation == self.config.incarnation && self.hello.is_recent(sequence)
+    }
+
+    /// This run.
+    pub fn incarnation(&self) -> Incarnation {
+        self.config.incarnation
+    }
+
+    /// Does this node claim the address here, or will it when it has joined, unless another has taken it?
+    pub fn claims_or_resumes(&self, address: IpAddr) -> bool {
+        self.resume.contains_key(&address) || self.book.of(self.id, address).is_some()
+    }
+
     /// When a peer was last heard; `None` if it is not heard.
     pub fn last_heard(&self, node: NodeId) -> Option<Duration> {
         let peer = self.peers.get(node).filter(|peer| peer.speaks())?;
@@ -447,7 +474,7 @@ impl Segment {
     }
 
     /// The time between two Hellos, as last promised.
-    fn interval(&self) -> Duration {
+    pub fn interval(&self) -> Duration {
         self.hello.interval
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use herald_segment::{Event, node::Incarnation, wire::Heard};
+use herald_segment::{Event, Input, node::Incarnation, wire::Heard};
 
 use crate::bus::{Bus, address, ms, name};
 
@@ -87,4 +87,25 @@ fn nodes_whose_views_differ_for_good_do_not_fight_without_end() {
     assert!(moves <= 4 * (2 + 6 + 10), "{moves} moves in ten minutes");
     let last_minute = bus.claims_since(bus.now - 60 * SECOND).len();
     assert!(last_minute <= 4, "{last_minute} moves in the last minute");
+}
+
+/// Two interfaces of one speaker. A frame of the one that is heard on the other shows that both are on one network, if it was
+/// sent just now; not if somebody has recorded it.
+#[test]
+fn frame_of_another_interface_is_told_from_a_recorded_one() {
+    let mut bus = Bus::new(1);
+    bus.run(20 * SECOND);
+    let own: Vec<Vec<u8>> = bus.sent.iter().filter(|(node, _)| *node == 1).map(|(_, bytes)| bytes.clone()).collect();
+    let first = bus.speakers.remove(&1).unwrap();
+    bus.start(1, None);
+    let (now, mut other) = (bus.now, bus.speakers.remove(&1).unwrap());
+    other.handle_frame(now, &own[0]);
+    assert_eq!(other.take_sibling(), None, "it knows of no other run yet");
+    other.handle(now, Input::Siblings([first.incarnation()].into()));
+    for (bytes, lately) in [(&own[0], false), (own.last().unwrap(), true)] {
+        other.handle_frame(now, bytes);
+        let heard = other.take_sibling().unwrap();
+        assert_eq!(first.has_sent(heard), lately);
+        assert_eq!(other.take_sibling(), None, "once");
+    }
 }

@@ -25,6 +25,8 @@ use crate::{
 };
 
 pub(super) const ETH0: u32 = 2;
+/// A second interface, on the same wire.
+pub(super) const ETH1: u32 = 3;
 /// A host outside the cluster, whose kernel answers for itself.
 pub(super) const HOST: MacAddr = MacAddr([2, 0, 0, 0, 1, 9]);
 pub(super) const HOST_ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 9);
@@ -36,10 +38,14 @@ struct Host {
     /// What its speaker keeps in memory.
     kept: Restored,
     powered: bool,
-    /// What its sockets let through.
-    heard: BTreeSet<IpAddr>,
+    /// What its sockets let through, by interface.
+    heard: BTreeMap<u32, BTreeSet<IpAddr>>,
     /// Does its watch bring what changes?
     connected: bool,
+    /// Has its first interface a cable?
+    first: bool,
+    /// Is its second interface plugged in?
+    second: bool,
 }
 
 /// The segment.
@@ -81,6 +87,13 @@ pub(super) struct Lan {
 
 pub(super) fn mac(name: &str) -> MacAddr {
     speaker(name).segments[0].mac
+}
+
+/// The link-layer address of a node's second interface.
+pub(super) fn second_mac(name: &str) -> MacAddr {
+    let MacAddr(mut bytes) = mac(name);
+    bytes[4] = 2;
+    MacAddr(bytes)
 }
 
 fn own_address(name: &str) -> Ipv4Addr {
@@ -135,8 +148,10 @@ impl Lan {
                 machine: None,
                 kept: Restored::default(),
                 powered: true,
-                heard: BTreeSet::new(),
+                heard: BTreeMap::new(),
                 connected: true,
+                first: true,
+                second: false,
             };
             lan.hosts.insert(name, host);
             lan.start(name);
@@ -190,7 +205,10 @@ impl Lan {
     /// The kernel's neighbours are told once, until they change or the interface is new.
     fn tell_neighbours(&mut self, name: &'static str) {
         let neighbour = herald_segment::Neighbour { address: HOST_ADDRESS.into(), mac: HOST };
-        self.tell(name, Input::Neighbours(ETH0, [neighbour].into()));
+        let second = self.hosts[name].second.then_some(ETH1);
+        for index in std::iter::once(ETH0).chain(second) {
+            self.tell(name, Input::Neighbours(index, [neighbour].into()));
+        }
     }
 
     /// The machine of a node finds that it was set back to a snapshot.
@@ -300,7 +318,7 @@ impl Lan {
             self.work();
             let due = self.hosts.values().filter_map(|host| host.machine.as_ref()?.poll_timeout()).min();
             // Rounded up: a timeout that is not due yet would be asked for again at once.
-            let due = due.map(|due| u64::try_from(due.as_micros().div_ceil(1000)).unwrap());
+            let due = due.map(|due| u64::try_from(due.as_nanos().div_ceil(1_000_000)).unwrap());
             let Some(due) = due.filter(|due| *due <= until) else { break };
             self.now = self.now.max(due);
             rounds = if rounds.0 == self.now { (self.now, rounds.1 + 1) } else { (self.now, 1) };
@@ -333,19 +351,30 @@ impl Lan {
         let now = self.moment();
         match output {
             Output::Hello { .. } if self.drops_protocol => {}
-            Output::Hello { bytes, .. } => self.hand_to_others(name, |machine| machine.handle_hello(now, ETH0, &bytes)),
-            Output::Transmit { frame, purpose, .. } => {
+            Output::Hello { segment, bytes, .. } => {
+                self.hand_to_others(name, |machine| machine.handle_hello(now, ETH0, &bytes));
+                for (other, host) in self.hosts.iter_mut().filter(|(_, host)| host.second) {
+                    let own = if segment == ETH0 { ETH1 } else { ETH0 };
+                    let to = if *other == name { own } else { ETH1 };
+                    if let Some(machine) = &mut host.machine {
+                        machine.handle_hello(now, to, &bytes);
+                    }
+                }
+            }
+            Output::Transmit { segment, frame, purpose } => {
                 if let Purpose::Announcement(address) = purpose {
-                    let heard = self.hosts[name].heard.contains(&address);
+                    let heard = self.hosts[name].heard.get(&segment).is_some_and(|heard| heard.contains(&address));
                     assert!(heard, "{name} announces {address}, and nobody could ask for it");
                     self.announced.push((self.now, name, address));
                 }
-                self.deliver(name, &frame);
+                self.deliver(name, segment, &frame);
             }
             Output::WriteVip(write) => self.write(name, &write),
             Output::WriteSpeaker(write) => self.report(name, write),
             Output::Post(event) => self.posted.push((self.now, name, event.reason)),
-            Output::Listen { addresses, .. } => self.hosts.get_mut(name).unwrap().heard = addresses,
+            Output::Listen { segment, addresses } => {
+                self.hosts.get_mut(name).unwrap().heard.insert(segment, addresses);
+            }
             Output::Segments(_) => self.opened.push((self.now, name)),
             Output::Event(_) => {}
             Output::WatchSlices(selection) => {
@@ -374,7 +403,7 @@ impl Lan {
 
     /// A node sends a frame, whatever its speaker does.
     pub(super) fn frame(&mut self, name: &'static str, frame: &[u8]) {
-        self.deliver(name, frame);
+        self.deliver(name, ETH0, frame);
         self.work();
     }
 
@@ -386,6 +415,7 @@ impl Lan {
     fn hand_to_others(&mut self, name: &str, mut hand: impl FnMut(&mut Machine)) {
         for (other, host) in &mut self.hosts {
             if *other != name
+                && host.first
                 && !self.cut_off.contains(name)
                 && !self.cut_off.contains(other)
                 && let Some(machine) = &mut host.machine
@@ -396,7 +426,7 @@ impl Lan {
     }
 
     /// A frame of ARP or a ping goes to everybody or to one; kernels answer for their nodes, and strangers for what they hold.
-    fn deliver(&mut self, from: &'static str, frame: &[u8]) {
+    fn deliver(&mut self, from: &'static str, segment: u32, frame: &[u8]) {
         if self.cut_off.contains(from) {
             return;
         }
@@ -409,13 +439,18 @@ impl Lan {
             }
             let kind = if all { PacketType::Broadcast } else { PacketType::Host };
             if let Some(machine) = &mut host.machine {
-                machine.handle_frame(now, ETH0, kind, frame, Family::Ipv4);
+                if host.first {
+                    machine.handle_frame(now, ETH0, kind, frame, Family::Ipv4);
+                }
+                if host.second && all {
+                    machine.handle_frame(now, ETH1, kind, frame, Family::Ipv4);
+                }
             }
         }
         let mut kernels: Vec<(MacAddr, IpAddr)> = self
             .hosts
             .iter()
-            .filter(|(name, host)| host.powered || self.suppressed.contains(*name))
+            .filter(|(name, host)| host.powered && host.first || self.suppressed.contains(*name))
             .filter(|(name, _)| !self.cut_off.contains(*name))
             .map(|(name, _)| (mac(name), own_address(name).into()))
             .collect();
@@ -427,20 +462,21 @@ impl Lan {
             if (all || to == own)
                 && let Some(answer) = ask(frame, own, address, own)
             {
-                self.answer(from, &answer);
+                self.answer(from, segment, &answer);
             }
         }
-        let mut reachable = self.hosts.iter().filter(|(name, host)| host.powered && !self.cut_off.contains(*name));
+        let mut reachable =
+            self.hosts.iter().filter(|(name, host)| host.powered && host.first && !self.cut_off.contains(*name));
         let is_up = to == HOST || reachable.any(|(name, _)| mac(name) == to);
         if let Some(pong) = pong_to(frame).filter(|_| is_up) {
-            self.answer(from, &pong);
+            self.answer(from, segment, &pong);
         }
     }
 
-    fn answer(&mut self, to: &str, frame: &[u8]) {
+    fn answer(&mut self, to: &str, segment: u32, frame: &[u8]) {
         let now = self.moment();
         if let Some(machine) = self.hosts.get_mut(to).and_then(|host| host.machine.as_mut()) {
-            machine.handle_frame(now, ETH0, PacketType::Host, frame, Family::Ipv4);
+            machine.handle_frame(now, segment, PacketType::Host, frame, Family::Ipv4);
         }
     }
 
@@ -491,7 +527,21 @@ impl Lan {
         let held =
             self.held.iter().filter(|(holder, _)| *holder == name).map(|(_, address)| ipnet::IpNet::from(*address));
         interfaces.segments[0].addresses.extend(held);
+        interfaces.segments[0].carrier = self.hosts[name].first;
+        if self.hosts[name].second {
+            let mut second = interfaces.segments[0].clone();
+            (second.index, second.carrier) = (ETH1, true);
+            (second.segment.interface, second.segment.mac) = ("eth1".to_owned(), second_mac(name));
+            interfaces.segments.push(second);
+        }
         interfaces
+    }
+
+    /// The second interface of a node is plugged into the same wire, or pulled out.
+    pub(super) fn set_second(&mut self, name: &'static str, plugged: bool) {
+        self.hosts.get_mut(name).unwrap().second = plugged;
+        self.tell(name, Input::Interfaces(self.interfaces(name)));
+        self.tell_neighbours(name);
     }
 
     /// The interface of a node goes down, or comes up.
@@ -512,9 +562,8 @@ impl Lan {
 
     /// The cable of a node is pulled, or plugged in.
     pub(super) fn set_carrier(&mut self, name: &'static str, carrier: bool) {
-        let mut interfaces = self.interfaces(name);
-        interfaces.segments[0].carrier = carrier;
-        self.tell(name, Input::Interfaces(interfaces));
+        self.hosts.get_mut(name).unwrap().first = carrier;
+        self.tell(name, Input::Interfaces(self.interfaces(name)));
     }
 
     /// What a condition of an address says: status, reason, sentence.
@@ -528,6 +577,12 @@ impl Lan {
     pub(super) fn reported(&self, name: &str) -> (i64, Vec<WarningKind>) {
         let (_, status) = self.reports.iter().rev().find(|(by, _)| *by == name).unwrap();
         (status.segments[0].peers, status.warnings.iter().map(|warning| warning.kind).collect())
+    }
+
+    /// The interfaces that a node last reported.
+    pub(super) fn reported_interfaces(&self, name: &str) -> Vec<String> {
+        let (_, status) = self.reports.iter().rev().find(|(by, _)| *by == name).unwrap();
+        status.segments.iter().map(|segment| segment.interface.clone()).collect()
     }
 
     /// Each report of whom a node covers, without repetitions.
@@ -556,7 +611,12 @@ impl Lan {
         let mut told = BTreeSet::new();
         for host in self.hosts.values_mut() {
             let Some(machine) = &mut host.machine else { continue };
-            machine.handle_frame(now, ETH0, PacketType::Broadcast, &question, Family::Ipv4);
+            if host.first {
+                machine.handle_frame(now, ETH0, PacketType::Broadcast, &question, Family::Ipv4);
+            }
+            if host.second {
+                machine.handle_frame(now, ETH1, PacketType::Broadcast, &question, Family::Ipv4);
+            }
             let outputs: Vec<Output> = std::iter::from_fn(|| machine.poll_output()).collect();
             for output in outputs {
                 match output {

@@ -3,6 +3,7 @@
 mod controller;
 mod lan;
 mod large;
+mod one_segment;
 mod truth;
 
 use std::collections::BTreeSet;

@@ -1,0 +1,137 @@
+//! What follows where several interfaces of this node are on one segment: which of them takes part, and what others are told.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use herald_crds::{
+    advertisement::chooses_interface,
+    speaker_status::{SpeakerWarning, WarningKind},
+};
+use herald_segment::{Input as SegmentInput, node::Incarnation};
+
+use super::{
+    Interfaces, Local, Machine, Now,
+    segments::carrier_changed,
+    twins::{Interface, Role},
+};
+use crate::interfaces::{LocalSegment, names_any};
+
+impl Machine {
+    /// Decides what each interface does, and returns whether that has changed.
+    pub(super) fn decide_roles(&mut self, now: Now) -> bool {
+        let Some(interfaces) = &self.interfaces else { return false };
+        let closed = |index: u32| self.segments.get(&index).is_some_and(|local| local.sockets.are_closed());
+        let interfaces: Vec<Interface<'_>> = interfaces
+            .segments
+            .iter()
+            .map(|LocalSegment { index, carrier, segment, .. }| Interface {
+                index: *index,
+                name: &segment.interface,
+                able: *carrier && !closed(*index),
+                default_route: segment.default_route,
+            })
+            .collect();
+        let intervals = self.segments.values().map(|local| local.machine.interval());
+        let interval = intervals.max().unwrap_or_else(|| self.config.timers.interval(0));
+        let rules = || self.cluster.vips.iter().flat_map(|vip| &vip.rules).map(|rule| &rule.interfaces);
+        let named = |name: &str| rules().any(|patterns| names_any(patterns) && chooses_interface(patterns, name));
+        self.twins.decide(now.monotonic, interval, &interfaces, named)
+    }
+
+    /// What lies on an interface that yields lies on the one that it yields to.
+    pub(super) fn unite(&self, present: &mut [LocalSegment]) {
+        for (index, to) in self.twins.yielding() {
+            let Some(yielding) = present.iter().find(|other| other.index == index).map(|other| other.segment.clone())
+            else {
+                continue;
+            };
+            if let Some(LocalSegment { segment, .. }) = present.iter_mut().find(|other| other.index == to) {
+                segment.prefixes.extend(yielding.prefixes);
+                segment.prefixes.sort();
+                segment.prefixes.dedup();
+                segment.default_route |= yielding.default_route;
+            }
+        }
+    }
+
+    /// An interface does what was decided.
+    pub(super) fn take_role(&mut self, now: Now, index: u32) {
+        let speaks = self.twins.role(index) == Role::Speaks;
+        let Some(local) = self.segments.get_mut(&index) else { return };
+        if local.speaks == speaks {
+            return;
+        }
+        if !speaks && local.is_able() {
+            return self.give_up(now, index);
+        }
+        let had_carrier = local.has_carrier();
+        local.speaks = speaks;
+        carrier_changed(now, local, had_carrier);
+    }
+
+    /// An interface that took part does so no more: what it claims is its twin's to claim, which hears of it from the peers
+    /// or finds it vacant.
+    fn give_up(&mut self, now: Now, index: u32) {
+        let Some(local) = self.segments.get(&index) else { return };
+        let (interface, neighbours) = (local.interface.clone(), self.neighbours.get(&index).cloned());
+        self.leave(now, index);
+        self.remembered.remove(&interface.segment.interface);
+        self.neighbours.extend(neighbours.map(|neighbours| (index, neighbours)));
+        self.join(now, interface);
+    }
+
+    /// Each run is told of the others of this process.
+    pub(super) fn tell_siblings(&mut self, now: Now) {
+        let runs: BTreeMap<u32, Incarnation> =
+            self.segments.iter().map(|(index, local)| (*index, local.machine.incarnation())).collect();
+        for (index, local) in &mut self.segments {
+            let others: BTreeSet<Incarnation> =
+                runs.iter().filter(|(other, _)| *other != index).map(|(_, run)| *run).collect();
+            if local.siblings != others {
+                local.siblings.clone_from(&others);
+                local.machine.handle(now.monotonic, SegmentInput::Siblings(others));
+            }
+        }
+    }
+
+    /// Takes notice of a run of another of this node's interfaces that was heard on one.
+    pub(super) fn note_sibling(&mut self, now: Now, index: u32) {
+        let heard = self.segments.get_mut(&index).and_then(|local| local.machine.take_sibling());
+        let Some(sibling) = heard else { return };
+        let sent = |(_, local): &(&u32, &Local)| local.machine.has_sent(sibling);
+        let Some(other) = self.segments.iter().find(sent).map(|(other, _)| *other) else { return };
+        if self.twins.heard(now.monotonic, index, other) {
+            self.speaker_changed = true;
+            self.update_segments(now);
+        }
+    }
+
+    /// The interfaces as others see them: those that take part, or will unless they turn out to be on the segment of another.
+    pub(super) fn published(&self, interfaces: &Interfaces) -> Interfaces {
+        let speaking = || self.segments.values().filter(|local| local.speaks);
+        let segments = interfaces.segments.iter().filter_map(|interface| {
+            let Some(local) = self.segments.get(&interface.index) else { return Some(interface.clone()) };
+            let shown = match self.twins.role(interface.index) {
+                Role::Speaks => true,
+                Role::Tried => !speaking().any(|other| other.interface.segment.meets(&local.interface.segment)),
+                Role::Yields(_) => false,
+            };
+            shown.then(|| local.interface.clone())
+        });
+        Interfaces { segments: segments.collect(), warnings: interfaces.warnings.clone() }
+    }
+
+    /// What is to be said of the interfaces that yield.
+    pub(super) fn twin_warnings(&self) -> impl Iterator<Item = SpeakerWarning> {
+        let name = |index: u32| self.segments.get(&index).map(|local| local.interface.segment.interface.as_str());
+        self.twins.yielding().filter_map(move |(index, to)| {
+            let (yielding, speaking) = (name(index)?, name(to)?);
+            Some(SpeakerWarning {
+                kind: WarningKind::InterfacesOnOneSegment,
+                message: format!(
+                    "{yielding} is on the same segment as {speaking}: addresses are announced on {speaking} alone; an \
+                     L2Advertisement that names {yielding} in spec.interfaces has them announced there"
+                ),
+            })
+        })
+    }
+}
