@@ -10,6 +10,7 @@ mod histories;
 mod liveness;
 mod next_build;
 mod repeated_handover;
+mod replaced_machine;
 mod replay;
 mod rolling;
 mod telling;
