@@ -7,6 +7,7 @@ mod births;
 mod bus;
 mod handover;
 mod histories;
+mod listening_owner;
 mod liveness;
 mod next_build;
 mod repeated_handover;
