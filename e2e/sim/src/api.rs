@@ -20,6 +20,12 @@ pub const WATCH_DELAYS: [Duration; 3] =
 /// The edge renews the freshness of its view this often while its watches make progress.
 pub const FRESH_EVERY: Duration = Duration::from_secs(10);
 
+/// When the objects were created that are there from the start.
+pub const FIRST_BIRTH: Birth = Birth(1_700_000_000);
+
+/// By how many seconds two API servers' clocks differ, if they do.
+const CLOCKS_DIFFER: u64 = 2;
+
 /// A VirtualIP object, with what its candidates follow from.
 #[derive(Clone, Debug)]
 pub struct Object {
@@ -42,6 +48,12 @@ pub struct Object {
 pub struct Entry {
     /// The object, while it exists.
     pub object: Option<Object>,
+    /// The birth of the last object, gone or not.
+    pub last_birth: Birth,
+    /// When the object was created, if its birth is not later than that of the one before.
+    pub born_before: Option<Duration>,
+    /// How many objects there were.
+    pub objects: u32,
     /// How many conditions keep it deleted.
     pub absent: u32,
     /// `externalTrafficPolicy: Local`: for each node, how many conditions keep it without endpoint.
@@ -59,6 +71,9 @@ pub struct Api {
     pub not_ready: Vec<u32>,
     /// By node: conditions that exclude it.
     pub excluded: Vec<u32>,
+    /// By node: conditions under which the API does not list it on the segment. (Nodes of another cluster and second
+    /// interfaces never are.)
+    pub unlisted: Vec<u32>,
     ids: Vec<NodeId>,
 }
 
@@ -66,14 +81,18 @@ pub struct Api {
 const REMEMBERED: usize = 24;
 
 impl Api {
-    /// Nodes and addresses; `local` says which addresses are Local and where their endpoints are (`None`: Cluster).
-    pub fn new(names: &[NodeName], homes: &[NodeIx], local: &[Option<Vec<bool>>]) -> Self {
+    /// Nodes, the first `members` of which are the cluster's, and addresses; `local` says which addresses are Local and
+    /// where their endpoints are (`None`: Cluster).
+    pub fn new(names: &[NodeName], members: usize, homes: &[NodeIx], local: &[Option<Vec<bool>>]) -> Self {
         let entries = homes
             .iter()
             .zip(local)
             .enumerate()
             .map(|(index, (home, local))| Entry {
-                object: Some(Object::new(index, Birth(1_700_000_000), *home)),
+                object: Some(Object::new(index, 0, FIRST_BIRTH, *home)),
+                last_birth: FIRST_BIRTH,
+                born_before: None,
+                objects: 1,
                 absent: 0,
                 endpoints: local.as_ref().map(|nodes| nodes.iter().map(|has| u32::from(!has)).collect()),
                 published: Vec::new(),
@@ -83,6 +102,7 @@ impl Api {
             entries,
             not_ready: vec![0; names.len()],
             excluded: vec![0; names.len()],
+            unlisted: (0..names.len()).map(|node| u32::from(node >= members)).collect(),
             ids: names.iter().map(NodeName::id).collect(),
         }
     }
@@ -95,7 +115,7 @@ impl Api {
     /// How fit a node is for an address by the truth.
     pub fn class(&self, address: AddrIx, node: NodeIx) -> Class {
         let entry = &self.entries[address];
-        if entry.object.is_none() || self.excluded[node] > 0 {
+        if entry.object.is_none() || self.excluded[node] > 0 || self.unlisted[node] > 0 {
             return NO_CANDIDATE;
         }
         if entry.endpoints.as_ref().is_some_and(|without| without[node] > 0) {
@@ -172,20 +192,50 @@ impl Api {
         self.entries[address].object = None;
     }
 
-    /// A younger object for the address.
-    pub fn create(&mut self, now: Duration, address: AddrIx) {
+    /// A younger object for the address, whose birth is older than that of the last one if the API servers' clocks say
+    /// so.
+    pub fn create(&mut self, now: Duration, address: AddrIx, born_before: bool) {
         let home = (address + now.as_millis() as usize) % self.ids.len();
+        let entry = &mut self.entries[address];
         // Births are whole seconds; the controller creates a name anew only after the old object is gone, which takes
         // more than one.
-        let birth = Birth(1_700_000_001 + now.as_secs());
-        self.entries[address].object = Some(Object::new(address, birth, home));
+        let birth = if born_before {
+            Birth(entry.last_birth.0 - CLOCKS_DIFFER)
+        } else {
+            Birth(entry.last_birth.0.max(FIRST_BIRTH.0 + now.as_secs()) + 1)
+        };
+        entry.object = Some(Object::new(address, entry.objects, birth, home));
+        entry.last_birth = birth;
+        entry.born_before = born_before.then_some(now);
+        entry.objects += 1;
+    }
+
+    /// The controller takes back what a node that it does not know any more says of itself.
+    pub fn forget_announcer(&mut self, node: NodeIx) -> Vec<AddrIx> {
+        let mut corrected = Vec::new();
+        for (address, entry) in self.entries.iter_mut().enumerate() {
+            if let Some(object) = entry.object.as_mut().filter(|object| object.announced_by == Some(node)) {
+                object.announced_by = None;
+                corrected.push(address);
+            }
+        }
+        corrected
     }
 }
 
+/// The UID of the first object of an address.
+pub fn first_uid(address: AddrIx) -> Arc<str> {
+    uid(address, 0)
+}
+
+/// The UID of the object that came after so many others.
+fn uid(address: AddrIx, before: u32) -> Arc<str> {
+    format!("uid-{address}-{before}").into()
+}
+
 impl Object {
-    fn new(address: AddrIx, birth: Birth, home: NodeIx) -> Self {
-        let uid = format!("uid-{address}-{}", birth.0).into();
-        Self { birth, uid, home, announced_by: None, handed_over_by: None, ever_announced: false }
+    fn new(address: AddrIx, before: u32, birth: Birth, home: NodeIx) -> Self {
+        Self { birth, uid: uid(address, before), home, announced_by: None, handed_over_by: None, ever_announced: false }
     }
 }
 
@@ -204,7 +254,7 @@ mod tests {
 
     fn api() -> Api {
         let names: Vec<_> = (0..3).map(|i| NodeName::new(&format!("n{i}"))).collect();
-        Api::new(&names, &[1, 2], &[None, Some(vec![true, false, true])])
+        Api::new(&names, 3, &[1, 2], &[None, Some(vec![true, false, true])])
     }
 
     fn order(api: &Api, address: AddrIx) -> Vec<(usize, u8)> {
@@ -232,8 +282,28 @@ mod tests {
         let before = api.entries[0].object.as_ref().unwrap().birth;
         api.delete(0);
         assert!(api.view(0).is_none());
-        api.create(Duration::from_secs(2), 0);
+        api.create(Duration::from_secs(2), 0, false);
         assert!(api.entries[0].object.as_ref().unwrap().birth > before);
+    }
+
+    #[test]
+    fn clocks_that_differ_make_a_younger_object_older() {
+        let mut api = api();
+        let object = |api: &Api| api.entries[0].object.clone().unwrap();
+        let first = object(&api);
+        api.delete(0);
+        api.create(Duration::from_secs(2), 0, true);
+        assert!(object(&api).birth < first.birth);
+        assert_ne!(object(&api).uid, first.uid);
+    }
+
+    #[test]
+    fn a_node_that_is_not_listed_announces_nothing() {
+        let mut api = api();
+        api.entries[0].object.as_mut().unwrap().announced_by = Some(0);
+        api.unlisted[0] = 1;
+        assert_eq!(api.forget_announcer(0), [0]);
+        assert_eq!(order(&api, 0).len(), 2);
     }
 
     #[test]

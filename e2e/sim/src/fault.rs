@@ -39,6 +39,19 @@ pub enum Forgery {
     Flipped,
     /// Frames sent before, of this and earlier runs.
     Replay,
+    /// Hellos of runs that are over, several of one node among them: each looks like a speaker that has just started.
+    FormerRuns,
+}
+
+/// What becomes of a node's machine while the API does not list the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removal {
+    /// Machine and speaker run on: the kubelet is broken, and somebody deletes the Node.
+    MachineStays,
+    /// The speaker is taken away first and comes back last; the kernel runs on.
+    SpeakerStops,
+    /// The machine is switched off first. Another bears its name afterwards, with another MAC and the same address.
+    MachineReplaced,
 }
 
 /// The kinds of faults.
@@ -103,6 +116,24 @@ pub enum Kind {
     ApiDown,
     /// The VirtualIP is deleted at the beginning and created anew at the end.
     Recreate(AddrIx),
+    /// The same, but the younger object has the older creationTimestamp: the API servers' clocks differ, or were set back.
+    RecreateOlder(AddrIx),
+    /// The Node is deleted from the API, and registered again at the end.
+    NodeDeleted(NodeIx, Removal),
+    /// The node's own addresses on the segment change: it keeps one of the other family only, or none at all (then it is
+    /// no candidate, and no station). At the end it has what it had.
+    Renumbered {
+        /// Which.
+        node: NodeIx,
+        /// Is none left?
+        none_left: bool,
+    },
+    /// The node's link carries packets of this length at most, and the node knows.
+    Mtu(NodeIx, u32),
+    /// The segment carries packets of this length at most, and nobody knows.
+    PathMtu(u32),
+    /// At the end the node's virtual machine goes on from a snapshot of the beginning.
+    Reverted(NodeIx),
     /// The node is NotReady.
     NotReady(NodeIx),
     /// The node is excluded.
@@ -118,12 +149,17 @@ pub enum Kind {
     NoEndpoint(AddrIx, NodeIx),
     /// The switch answers ARP for hosts that do not.
     ProxyArp,
+    /// The switch answers unicast probes of nodes itself, in the name of the host that is asked, dead or alive, with that
+    /// host's link-layer address as Ethernet source. It answers no pings.
+    Suppression,
     /// The switch drops the protocol's EtherType on all ports, or at one node's.
     EtherTypeDropped(Option<NodeIx>),
     /// A host outside the cluster announces the address and answers for it.
     Stranger(AddrIx),
     /// The node's kernel answers for the address: another provider's, or IPVS with arp_ignore=0.
     KernelAnswers(AddrIx, NodeIx),
+    /// The same, and the node announces the address when it takes it, as another provider does.
+    KernelTakes(AddrIx, NodeIx),
     /// The cluster's key is replaced. One node after the other accepts a second one; when all have done so for the time
     /// of the fault, one after the other drops the first. (What the API tells a node that is cut off from it, the
     /// operator waits for: here it is told at once.)
@@ -134,6 +170,9 @@ pub enum Kind {
     /// Somebody forges frames, 50 in a second.
     Forged(Forgery),
 }
+
+/// From power-on to the speaker's start of a machine that replaces another.
+const BOOT: Duration = Duration::from_secs(1);
 
 /// A state of the world that lasts for a while.
 #[derive(Clone, Debug, PartialEq)]
@@ -170,6 +209,20 @@ pub enum Condition {
     ApiLost(Option<NodeIx>),
     /// The object does not exist.
     Absent(AddrIx),
+    /// The object does not exist; the next one has an older birth than it.
+    AbsentBeforeOlder(AddrIx),
+    /// The API does not list the node. See [`Kind::NodeDeleted`].
+    Unlisted(NodeIx),
+    /// Another machine bears the node's name (from the beginning on, for good).
+    OtherMachine(NodeIx),
+    /// See [`Kind::Renumbered`].
+    Renumbered(NodeIx, bool),
+    /// See [`Kind::Mtu`].
+    Mtu(NodeIx, u32),
+    /// See [`Kind::PathMtu`].
+    PathMtu(u32),
+    /// See [`Kind::Reverted`].
+    Reverted(NodeIx),
     /// See [`Kind::NotReady`].
     NotReady(NodeIx),
     /// See [`Kind::Excluded`].
@@ -178,12 +231,16 @@ pub enum Condition {
     NoEndpoint(AddrIx, NodeIx),
     /// See [`Kind::ProxyArp`].
     ProxyArp,
+    /// See [`Kind::Suppression`].
+    Suppression,
     /// See [`Kind::EtherTypeDropped`].
     EtherTypeDropped(Option<NodeIx>),
     /// See [`Kind::Stranger`].
     Stranger(AddrIx),
     /// See [`Kind::KernelAnswers`].
     KernelAnswers(AddrIx, NodeIx),
+    /// See [`Kind::KernelTakes`].
+    KernelTakes(AddrIx, NodeIx),
     /// The node accepts the next key besides the one it had; afterwards only the next. See [`Kind::KeyRotation`].
     TwoKeys(NodeIx),
     /// See [`Kind::Forged`].
@@ -255,6 +312,25 @@ impl Fault {
             Kind::ApiLost(node) => during(none, whole, Condition::ApiLost(Some(*node))),
             Kind::ApiDown => during(none, whole, Condition::ApiLost(None)),
             Kind::Recreate(address) => during(none, whole, Condition::Absent(*address)),
+            Kind::RecreateOlder(address) => during(none, whole, Condition::AbsentBeforeOlder(*address)),
+            Kind::NodeDeleted(node, removal) => {
+                // What is wrong with the machine comes first: that is why the Node is deleted.
+                let before = whole / 4;
+                match removal {
+                    Removal::MachineStays => {}
+                    Removal::SpeakerStops => during(none, whole, Condition::Down(*node, Stop::Deleted)),
+                    Removal::MachineReplaced => {
+                        during(none, whole, Condition::Off(*node));
+                        during(none, whole + BOOT, Condition::Down(*node, Stop::Deleted));
+                        during(before, whole - before, Condition::OtherMachine(*node));
+                    }
+                }
+                during(before, whole - before, Condition::Unlisted(*node));
+            }
+            Kind::Renumbered { node, none_left } => during(none, whole, Condition::Renumbered(*node, *none_left)),
+            Kind::Mtu(node, mtu) => during(none, whole, Condition::Mtu(*node, *mtu)),
+            Kind::PathMtu(mtu) => during(none, whole, Condition::PathMtu(*mtu)),
+            Kind::Reverted(node) => during(none, whole, Condition::Reverted(*node)),
             Kind::NotReady(node) => during(none, whole, Condition::NotReady(*node)),
             Kind::Excluded(node) => during(none, whole, Condition::Excluded(*node)),
             Kind::Flapping { node, period } => {
@@ -266,9 +342,11 @@ impl Fault {
             }
             Kind::NoEndpoint(address, node) => during(none, whole, Condition::NoEndpoint(*address, *node)),
             Kind::ProxyArp => during(none, whole, Condition::ProxyArp),
+            Kind::Suppression => during(none, whole, Condition::Suppression),
             Kind::EtherTypeDropped(node) => during(none, whole, Condition::EtherTypeDropped(*node)),
             Kind::Stranger(address) => during(none, whole, Condition::Stranger(*address)),
             Kind::KernelAnswers(address, node) => during(none, whole, Condition::KernelAnswers(*address, *node)),
+            Kind::KernelTakes(address, node) => during(none, whole, Condition::KernelTakes(*address, *node)),
             Kind::KeyRotation { step } => {
                 for node in 0..nodes {
                     during(*step * node as u32, *step * nodes as u32 + whole, Condition::TwoKeys(node));
@@ -296,6 +374,11 @@ impl Fault {
             | Kind::Flapping { node, .. }
             | Kind::NoEndpoint(_, node)
             | Kind::KernelAnswers(_, node)
+            | Kind::KernelTakes(_, node)
+            | Kind::NodeDeleted(node, _)
+            | Kind::Renumbered { node, .. }
+            | Kind::Mtu(node, _)
+            | Kind::Reverted(node)
             | Kind::EtherTypeDropped(Some(node)) => Some(*node),
             Kind::Loss(_)
             | Kind::Delay(_)
@@ -307,8 +390,11 @@ impl Fault {
             | Kind::KeyRotation { .. }
             | Kind::ApiDown
             | Kind::Recreate(_)
+            | Kind::RecreateOlder(_)
+            | Kind::PathMtu(_)
             | Kind::Stranger(_)
             | Kind::ProxyArp
+            | Kind::Suppression
             | Kind::EtherTypeDropped(None)
             | Kind::Forged(_) => None,
         }
@@ -318,9 +404,11 @@ impl Fault {
     pub fn address(&self) -> Option<AddrIx> {
         match self.kind {
             Kind::Recreate(address)
+            | Kind::RecreateOlder(address)
             | Kind::NoEndpoint(address, _)
             | Kind::Stranger(address)
-            | Kind::KernelAnswers(address, _) => Some(address),
+            | Kind::KernelAnswers(address, _)
+            | Kind::KernelTakes(address, _) => Some(address),
             _ => None,
         }
     }

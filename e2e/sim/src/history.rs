@@ -1,4 +1,4 @@
-//! A history: a cluster and what befalls it. Made from a seed, printed, replayed, shrunk.
+//! A history: a cluster and what befalls it. Made from a seed ([`generate`](crate::generate)), printed, replayed, shrunk.
 
 use std::{fmt, time::Duration};
 
@@ -6,11 +6,11 @@ use fastrand::Rng;
 use herald_segment::{
     mutation::Mutation,
     timers::{CONFLICT_RETRY, Timers},
-    view::Shutdown,
 };
 
+pub use crate::generate::Shape;
 use crate::{
-    fault::{Fault, Forgery, Kind, Stop},
+    fault::{Fault, Kind, Removal, Stop},
     names::{AddrIx, NodeIx},
 };
 
@@ -21,6 +21,17 @@ pub struct History {
     pub seed: u64,
     /// Number of nodes.
     pub nodes: usize,
+    /// Nodes of another cluster that announces some of the same addresses: they come after the cluster's own.
+    pub rivals: usize,
+    /// What the other cluster has in common with this one.
+    pub rivals_are: Rivals,
+    /// When the other cluster's nodes start.
+    pub rivals_from: Duration,
+    /// The kernels of so many of the nodes, the first ones, drop pings.
+    pub firewalls: usize,
+    /// So many of the nodes, the first ones, have a second interface on the same wire, each with a run of the protocol
+    /// and no address to announce: they come last.
+    pub second_interfaces: usize,
     /// Number of addresses.
     pub addresses: usize,
     /// Number of clients.
@@ -42,17 +53,24 @@ pub struct History {
     pub mutation: Option<Mutation>,
 }
 
-/// What the command line fixes.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Shape {
-    /// Number of nodes.
-    pub nodes: Option<usize>,
-    /// Number of addresses.
-    pub addresses: Option<usize>,
-    /// Only power-offs, for measuring; each frame is lost with this probability.
-    pub power_off_at_loss: Option<f64>,
-    /// The rule that is broken.
-    pub mutation: Option<Mutation>,
+/// Who a node is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// A node of the cluster.
+    Member,
+    /// A node of another cluster.
+    Rival,
+    /// The second interface of this node.
+    SecondOf(NodeIx),
+}
+
+/// What another cluster on the segment has in common with this one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rivals {
+    /// The Secret, as a backup or a Git repository brings it along; but it is another cluster, so that its keys differ.
+    Another,
+    /// The cluster's UID as well, and the UIDs and births of all objects: made from a snapshot of etcd.
+    Cloned,
 }
 
 /// A fault that lasts this long does not end.
@@ -79,57 +97,16 @@ pub const RETRY: Duration = CONFLICT_RETRY.saturating_add(Duration::from_secs(3)
 const QUIET: Duration = Duration::from_secs(12);
 
 impl History {
-    /// The history of a seed.
-    pub fn generate(seed: u64, shape: Shape) -> Self {
-        let mut rng = Rng::with_seed(seed ^ 0x4865_7261_6c64);
-        let nodes = shape.nodes.unwrap_or_else(|| match rng.u32(0..100) {
-            0..3 => 1,
-            3..6 => 2,
-            6..10 => 20,
-            10 => 50,
-            _ => rng.usize(3..=12),
-        });
-        let addresses = shape.addresses.unwrap_or_else(|| rng.usize(1..=50));
-        let mut history = Self::quiet(seed, nodes, addresses);
-        history.local_share = if rng.bool() { 0.0 } else { 0.3 };
-        history.mutation = shape.mutation;
-        if let Some(loss) = shape.power_off_at_loss {
-            history.power_off(&mut rng, loss);
-        } else if rng.bool() {
-            let kind = kind(&mut rng, nodes, addresses);
-            let lasts = lasts(&mut rng, &kind);
-            let at = history.start() + jitter(&mut rng);
-            history = history.with_single(Fault { at, lasts, kind });
-        } else {
-            let count = rng.usize(2..=8);
-            let span = Duration::from_secs(30);
-            for _ in 0..count {
-                let kind = kind(&mut rng, nodes, addresses);
-                let lasts = lasts(&mut rng, &kind);
-                // An operator replaces one key at a time.
-                if matches!(kind, Kind::KeyRotation { .. }) && history.rotations() > 0 {
-                    continue;
-                }
-                let from_start =
-                    matches!(kind, Kind::EtherTypeDropped(_) | Kind::Stranger(_) | Kind::KernelAnswers(..))
-                        && rng.bool();
-                let at = if from_start { Duration::ZERO } else { history.start() + span.mul_f64(rng.f64()) };
-                history.faults.push(Fault { at, lasts, kind });
-            }
-            if rng.u32(0..4) == 0 {
-                history.cut_off_while_recreated(&mut rng);
-            }
-            history.faults.sort_by_key(|fault| fault.at);
-        }
-        history.end = history.settled_end();
-        history
-    }
-
     /// A history in which nothing happens.
     pub fn quiet(seed: u64, nodes: usize, addresses: usize) -> Self {
         let mut history = Self {
             seed,
             nodes,
+            rivals: 0,
+            rivals_are: Rivals::Another,
+            rivals_from: Duration::ZERO,
+            firewalls: 0,
+            second_interfaces: 0,
             addresses,
             clients: 3,
             flows: addresses.min(4),
@@ -160,32 +137,36 @@ impl History {
         self
     }
 
-    fn power_off(&mut self, rng: &mut Rng, loss: f64) {
-        let node = rng.usize(0..self.nodes);
-        let at = self.start() + jitter(rng);
-        let kind = Kind::PowerOff { node, boot: Duration::from_secs(1) };
-        self.faults.push(Fault { at, lasts: FOREVER, kind });
-        if loss > 0.0 {
-            self.faults.push(Fault { at: Duration::ZERO, lasts: FOREVER, kind: Kind::Loss(loss) });
-        }
-        self.local_share = 0.0;
+    /// How many speak on the segment: the cluster's nodes, those of another, and second interfaces.
+    pub fn speakers(&self) -> usize {
+        self.nodes + self.rivals + self.second_interfaces.min(self.nodes)
     }
 
-    /// A node (perhaps the owner) is cut from the API while addresses are deleted and created anew.
-    fn cut_off_while_recreated(&mut self, rng: &mut Rng) {
-        let at = self.start() + Duration::from_secs(20).mul_f64(rng.f64());
-        let node = rng.usize(0..self.nodes);
-        self.faults.push(Fault { at, lasts: Duration::from_secs(rng.u64(5..60)), kind: Kind::ApiLost(node) });
-        for address in 0..self.addresses.min(5) {
-            let lasts = Duration::from_millis(rng.u64(1100..8000));
-            let at = at + Duration::from_secs(4).mul_f64(rng.f64());
-            self.faults.push(Fault { at, lasts, kind: Kind::Recreate(address) });
+    /// Who a node is, by its index among all that speak.
+    pub fn role(&self, index: NodeIx) -> Role {
+        if index < self.nodes {
+            Role::Member
+        } else if index < self.nodes + self.rivals {
+            Role::Rival
+        } else {
+            Role::SecondOf(index - self.nodes - self.rivals)
         }
+    }
+
+    /// Is there another cluster that is this one to the protocol?
+    pub fn is_cloned(&self) -> bool {
+        self.rivals > 0 && self.rivals_are == Rivals::Cloned
+    }
+
+    /// Does the other cluster, if there is one, use this address as well? Of two that differ half of the addresses, of both
+    /// families, are used by one alone.
+    pub fn is_contested(&self, address: AddrIx) -> bool {
+        self.rivals > 0 && (self.rivals_are == Rivals::Cloned || address % 4 < 2)
     }
 
     /// The interval of its speakers while all are there.
     pub fn interval(&self) -> Duration {
-        self.timers.interval(self.nodes.saturating_sub(1))
+        self.timers.interval(self.speakers().saturating_sub(1))
     }
 
     /// What it takes to settle.
@@ -208,7 +189,8 @@ impl History {
         let last =
             if self.faults.iter().any(|f| f.lasts > Duration::from_secs(500)) { last.min(longest) } else { last };
         // What somebody held is asked for again only when the retry comes.
-        let held = |fault: &Fault| matches!(fault.kind, Kind::Stranger(_) | Kind::KernelAnswers(..));
+        let held =
+            |fault: &Fault| matches!(fault.kind, Kind::Stranger(_) | Kind::KernelAnswers(..) | Kind::KernelTakes(..));
         let retry = if self.faults.iter().any(held) { RETRY } else { Duration::ZERO };
         last.max(self.start()) + self.settle() + retry + QUIET
     }
@@ -240,85 +222,17 @@ impl fmt::Display for History {
             self.end.as_secs_f64(),
             self.mutation.map_or_else(String::new, |mutation| format!(", broken on purpose: {mutation:?}"))
         )?;
+        if self.rivals > 0 {
+            let (from, are) = (self.rivals_from.as_secs_f64(), self.rivals_are);
+            writeln!(f, "  from {from:.1} s on: {} nodes of another cluster ({are:?})", self.rivals)?;
+        }
+        if self.firewalls > 0 {
+            writeln!(f, "  from the start: {} nodes drop pings", self.firewalls)?;
+        }
+        if self.second_interfaces > 0 {
+            writeln!(f, "  from the start: {} nodes have a second interface on the wire", self.second_interfaces)?;
+        }
         self.faults.iter().try_for_each(|fault| writeln!(f, "  {fault}"))
-    }
-}
-
-fn jitter(rng: &mut Rng) -> Duration {
-    Duration::from_secs(1).mul_f64(rng.f64())
-}
-
-/// A fault of any kind.
-fn kind(rng: &mut Rng, nodes: usize, addresses: usize) -> Kind {
-    let node = rng.usize(0..nodes);
-    let address = rng.usize(0..addresses);
-    let stop = match rng.u32(0..6) {
-        0 | 1 => Stop::Killed,
-        2 => Stop::Deleted,
-        3 | 4 => Stop::Asked(Shutdown::Restarting),
-        _ => Stop::Asked(Shutdown::Leaving),
-    };
-    match rng.u32(0..45) {
-        0 => Kind::Loss([0.01, 0.03, 0.1, 0.3][rng.usize(0..4)]),
-        1 => Kind::Delay(Duration::from_millis([1, 5, 20, 80][rng.usize(0..4)])),
-        2 => Kind::Duplicate(0.3),
-        3 => Kind::Reorder(0.3),
-        4 | 5 if nodes > 1 => Kind::OneWay(node, (node + rng.usize(1..nodes)) % nodes),
-        4 | 5 => Kind::Mute(node),
-        6..9 => Kind::Partition(part(rng, nodes)),
-        9..12 => Kind::StallSpeaker(node),
-        12 | 13 => Kind::PauseNode { node, clock: rng.bool() },
-        14..18 => Kind::Speaker(node, stop),
-        18 => Kind::RollingUpgrade { down: Duration::from_millis(800), step: Duration::from_millis(3000) },
-        19..22 => Kind::PowerOff { node, boot: Duration::from_millis(rng.u64(200..3000)) },
-        22 => Kind::SitePowerCycle { step: Duration::from_millis(rng.u64(0..1500)) },
-        23 | 24 => Kind::Cable { node, silent: Duration::from_secs(if rng.bool() { 30 } else { 0 }) },
-        25 => Kind::Deaf(node),
-        26 => Kind::Mute(node),
-        27 | 28 => Kind::ApiLost(node),
-        29 => Kind::ApiDown,
-        30 => Kind::Recreate(address),
-        31 | 32 => Kind::NotReady(node),
-        33 => Kind::Excluded(node),
-        34 => Kind::Flapping { node, period: Duration::from_millis(rng.u64(500..5000)) },
-        35 => Kind::NoEndpoint(address, node),
-        36 => Kind::ProxyArp,
-        40 | 41 => Kind::Stranger(address),
-        42 => Kind::KernelAnswers(address, node),
-        43 | 44 => Kind::KeyRotation { step: Duration::from_millis(rng.u64(0..500)) },
-        37 => Kind::EtherTypeDropped(rng.bool().then_some(node)),
-        _ => Kind::Forged([Forgery::Noise, Forgery::Foreign, Forgery::Flipped, Forgery::Replay][rng.usize(0..4)]),
-    }
-}
-
-fn part(rng: &mut Rng, nodes: usize) -> Vec<NodeIx> {
-    let mut cut: Vec<_> = (0..nodes).collect();
-    rng.shuffle(&mut cut);
-    cut.truncate(rng.usize(1..=nodes.div_ceil(2)));
-    cut.sort_unstable();
-    cut
-}
-
-/// How long a fault of this kind lasts.
-fn lasts(rng: &mut Rng, kind: &Kind) -> Duration {
-    let ms = |rng: &mut Rng, from: u64, to: u64| {
-        // Even over orders of magnitude: short ones meet other timers than long ones.
-        let (from, to) = (from as f64, to as f64);
-        Duration::from_secs_f64(from * (to / from).powf(rng.f64()) / 1000.0)
-    };
-    match kind {
-        Kind::StallSpeaker(_) | Kind::PauseNode { .. } => ms(rng, 50, 20_000),
-        Kind::Speaker(..) => ms(rng, 200, 20_000),
-        Kind::RollingUpgrade { .. } => Duration::ZERO,
-        Kind::PowerOff { .. } | Kind::SitePowerCycle { .. } => ms(rng, 500, 30_000),
-        Kind::ApiLost(_) | Kind::ApiDown => ms(rng, 1000, 60_000),
-        // Every speaker has to hear that every other accepts the key, at a loss of 30 % too.
-        Kind::KeyRotation { .. } => ms(rng, 3000, 20_000),
-        Kind::Recreate(_) => ms(rng, 1100, 10_000),
-        Kind::Stranger(_) | Kind::KernelAnswers(..) => ms(rng, 500, 40_000),
-        Kind::NotReady(_) | Kind::Excluded(_) | Kind::NoEndpoint(..) => ms(rng, 500, 30_000),
-        Kind::Flapping { .. } => Duration::from_secs(20),
-        _ => ms(rng, 100, 20_000),
     }
 }
 
@@ -341,17 +255,26 @@ pub fn gap(kind: &Kind, interval: Duration, nodes: usize) -> Option<Duration> {
         | Kind::Cable { .. }
         | Kind::Mute(_)
         | Kind::Deaf(_)
+        | Kind::NodeDeleted(..)
+        | Kind::Renumbered { .. }
             if nodes == 1 =>
         {
             None
         }
-        Kind::StallSpeaker(_) | Kind::Speaker(_, Stop::Killed | Stop::Deleted) => Some(cover),
+        Kind::StallSpeaker(_)
+        | Kind::Speaker(_, Stop::Killed | Stop::Deleted)
+        | Kind::NodeDeleted(_, Removal::SpeakerStops) => Some(cover),
         Kind::Speaker(_, Stop::Asked(_)) | Kind::RollingUpgrade { .. } => Some(margin),
-        Kind::PauseNode { .. } | Kind::PowerOff { .. } | Kind::Cable { .. } | Kind::Mute(_) => Some(takeover),
+        Kind::PauseNode { .. }
+        | Kind::PowerOff { .. }
+        | Kind::Cable { .. }
+        | Kind::Mute(_)
+        | Kind::NodeDeleted(_, Removal::MachineReplaced)
+        | Kind::Renumbered { none_left: true, .. } => Some(takeover),
         // Three intervals until it knows, one until it says so.
         Kind::Deaf(_) => Some(takeover + interval),
         // Watches, the first-claim probe (0.3 s), and ranks that pass.
-        Kind::Recreate(_) => Some(Duration::from_millis(600) + interval * 6),
+        Kind::Recreate(_) | Kind::RecreateOlder(_) => Some(Duration::from_millis(600) + interval * 6),
         Kind::Duplicate(_)
         | Kind::ApiLost(_)
         | Kind::ApiDown
@@ -359,9 +282,14 @@ pub fn gap(kind: &Kind, interval: Duration, nodes: usize) -> Option<Duration> {
         | Kind::Excluded(_)
         | Kind::Flapping { .. }
         | Kind::ProxyArp
+        | Kind::Suppression
         | Kind::Stranger(_)
         | Kind::KernelAnswers(..)
+        | Kind::KernelTakes(..)
         | Kind::KeyRotation { .. }
+        | Kind::NodeDeleted(_, Removal::MachineStays)
+        | Kind::Renumbered { .. }
+        | Kind::Mtu(..)
         | Kind::Forged(_) => Some(margin),
         // The endpoint is gone at once, and the watch is late.
         Kind::NoEndpoint(..) => None,
@@ -371,42 +299,8 @@ pub fn gap(kind: &Kind, interval: Duration, nodes: usize) -> Option<Duration> {
         | Kind::OneWay(..)
         | Kind::Partition(_)
         | Kind::SitePowerCycle { .. }
+        | Kind::PathMtu(_)
+        | Kind::Reverted(_)
         | Kind::EtherTypeDropped(_) => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_seed_gives_one_history() {
-        for seed in 0..200 {
-            let history = History::generate(seed, Shape::default());
-            assert_eq!(history, History::generate(seed, Shape::default()));
-            assert!(!history.faults.is_empty() && history.end < Duration::from_secs(200), "{history}");
-        }
-    }
-
-    #[test]
-    fn every_kind_comes_up() {
-        let mut kinds: Vec<_> = (0..2000)
-            .flat_map(|seed| History::generate(seed, Shape::default()).faults)
-            .map(|fault| std::mem::discriminant(&fault.kind))
-            .collect();
-        kinds.sort_by_key(|kind| format!("{kind:?}"));
-        kinds.dedup();
-        assert_eq!(kinds.len(), 28);
-    }
-
-    #[test]
-    fn what_is_begun_is_ended() {
-        for seed in 0..200 {
-            let history = History::generate(seed, Shape::default());
-            for fault in &history.faults {
-                let steps = fault.steps(history.nodes, history.addresses);
-                assert_eq!(steps.iter().filter(|s| s.begins).count() * 2, steps.len(), "{fault}");
-            }
-        }
     }
 }

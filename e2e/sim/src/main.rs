@@ -59,6 +59,9 @@ struct Arguments {
     /// Measures: in each history one node loses power, and each frame is lost with this probability (0 to 0.5).
     #[arg(long, value_name = "LOSS")]
     measure: Option<f64>,
+    /// So many nodes, the first ones, have a second interface on the same wire.
+    #[arg(long, value_name = "NODES", default_value_t = 0)]
+    second_interfaces: usize,
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -68,6 +71,7 @@ fn main() -> anyhow::Result<ExitCode> {
         addresses: arguments.addresses,
         power_off_at_loss: arguments.measure,
         mutation: arguments.mutation,
+        second_interfaces: arguments.second_interfaces,
     };
     anyhow::ensure!(shape.nodes.is_none_or(|n| (1..=2000).contains(&n)), "--nodes: 1 to 2000");
     anyhow::ensure!(shape.addresses.is_none_or(|n| (1..=20_000).contains(&n)), "--addresses: 1 to 20000");
@@ -138,7 +142,11 @@ fn many(arguments: &Arguments, shape: Shape) -> Totals {
             eprintln!("{line}");
         }
     };
-    let totals = runner::run(arguments.first, arguments.seeds, shape, &progress);
+    let hangs = |seed| {
+        eprintln!("seed {seed} hangs: a call of a machine does not return");
+        std::process::exit(1);
+    };
+    let totals = runner::run(arguments.first, arguments.seeds, shape, &progress, &hangs);
     if terminal {
         eprintln!();
     }

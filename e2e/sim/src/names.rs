@@ -93,13 +93,18 @@ fn index(net: Net, address: IpAddr) -> Option<usize> {
 
 /// A host's link-layer address.
 pub fn mac(host: HostIx) -> MacAddr {
-    let [high, low] = (host as u16).to_be_bytes();
-    MacAddr([0x02, 0, 0, 0, high, low])
+    mac_of_machine(host, 0)
 }
 
-/// The host with this link-layer address.
+/// The link-layer address of the machine that bears a host's name after so many others did.
+pub fn mac_of_machine(host: HostIx, machine: u8) -> MacAddr {
+    let [high, low] = (host as u16).to_be_bytes();
+    MacAddr([0x02, 0, 0, machine, high, low])
+}
+
+/// The host to one of whose machines this link-layer address belongs.
 pub fn host_of_mac(mac: MacAddr) -> Option<HostIx> {
-    let [0x02, 0, 0, 0, high, low] = mac.0 else { return None };
+    let [0x02, 0, 0, _, high, low] = mac.0 else { return None };
     Some(usize::from(u16::from_be_bytes([high, low])))
 }
 
@@ -111,6 +116,7 @@ mod tests {
     fn there_and_back() {
         for index in [0, 1, 255, 256, 9999] {
             assert_eq!(host_of_mac(mac(index)), Some(index));
+            assert_eq!(host_of_mac(mac_of_machine(index, 3)), Some(index));
             assert_eq!(vip_index(vip(index)), Some(index));
             for family in [Family::V4, Family::V6] {
                 assert_eq!(host_of_address(host_address(index, family)), Some(index));

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use herald_segment::wire::FrameLimit;
+
 use crate::{
     fault::Condition,
     names::{HostIx, NodeIx},
@@ -25,10 +27,14 @@ struct Port {
     mute: bool,
     protocol_dropped: bool,
     cut: bool,
+    mtu: Option<u32>,
 }
 
 /// One frame takes this long on an idle switch.
 pub const BASE_DELAY: Duration = Duration::from_micros(150);
+
+/// The MTU of an Ethernet.
+pub const MTU: u32 = 1500;
 
 /// A frame that is held back waits at most this long.
 pub const REORDER_DELAY: Duration = Duration::from_millis(30);
@@ -48,7 +54,10 @@ pub struct Network {
     pub reorder: f64,
     /// Does the switch answer ARP for the dead?
     pub proxy_arp: bool,
+    /// Does it answer probes in the name of who is asked?
+    pub suppresses: bool,
     protocol_dropped: bool,
+    path_mtu: Option<u32>,
 }
 
 impl Network {
@@ -62,7 +71,9 @@ impl Network {
             duplicate: 0.0,
             reorder: 0.0,
             proxy_arp: false,
+            suppresses: false,
             protocol_dropped: false,
+            path_mtu: None,
         }
     }
 
@@ -89,6 +100,11 @@ impl Network {
             Condition::Deaf(node) => self.port(*node, |p| p.deaf = true),
             Condition::Mute(node) => self.port(*node, |p| p.mute = true),
             Condition::ProxyArp => self.proxy_arp = true,
+            Condition::Suppression => self.suppresses = true,
+            Condition::Mtu(node, mtu) => {
+                self.port(*node, |p| p.mtu = Some(p.mtu.map_or(*mtu, |other| other.min(*mtu))))
+            }
+            Condition::PathMtu(mtu) => self.path_mtu = Some(self.path_mtu.map_or(*mtu, |other| other.min(*mtu))),
             Condition::EtherTypeDropped(None) => self.protocol_dropped = true,
             Condition::EtherTypeDropped(Some(node)) => self.port(*node, |p| p.protocol_dropped = true),
             _ => {}
@@ -112,6 +128,23 @@ impl Network {
             && !b.deaf
             && (kind == Kind::Other || !(self.protocol_dropped || a.protocol_dropped || b.protocol_dropped))
             && (self.one_way.is_empty() || !self.one_way.contains(&(from, to)))
+    }
+
+    /// The MTU of a host's own link, as the host knows it.
+    pub fn mtu(&self, host: HostIx) -> u32 {
+        self.ports.get(host).and_then(|port| port.mtu).unwrap_or(MTU)
+    }
+
+    /// Does a frame of this length (without its Ethernet header) get from one host to another?
+    pub fn fits(&self, from: HostIx, to: HostIx, length: usize) -> bool {
+        let least = self.mtu(from).min(self.mtu(to)).min(self.path_mtu.unwrap_or(u32::MAX));
+        u32::try_from(length).is_ok_and(|length| length <= least)
+    }
+
+    /// Does every frame get through, both ways, that either may send by what it knows of its own link?
+    pub fn fits_all(&self, a: HostIx, b: HostIx) -> bool {
+        let longest = |host: HostIx| FrameLimit::of_mtu(self.mtu(host)).bytes();
+        self.fits(a, b, longest(a)) && self.fits(b, a, longest(b))
     }
 
     /// Both ways?
@@ -189,6 +222,16 @@ mod tests {
     fn carries(conditions: &[Condition], kind: Kind) -> (bool, bool) {
         let net = Network::under(3, conditions.iter());
         (net.carries(0, 1, kind), net.carries(1, 0, kind))
+    }
+
+    #[test_case(&[] => (true, true, true); "an Ethernet")]
+    #[test_case(&[Condition::Mtu(0, 576)] => (false, true, false); "what is long does not reach a short link")]
+    #[test_case(&[Condition::Mtu(0, 576), Condition::Mtu(1, 576)] => (false, true, true); "both know")]
+    #[test_case(&[Condition::PathMtu(576)] => (false, true, false); "nobody knows")]
+    #[test_case(&[Condition::Mtu(0, 9000)] => (true, true, true); "jumbo frames")]
+    fn lengths(conditions: &[Condition]) -> (bool, bool, bool) {
+        let net = Network::under(2, conditions.iter());
+        (net.fits(1, 0, 1400), net.fits(0, 1, 576), net.fits_all(0, 1))
     }
 
     #[test]

@@ -2,18 +2,20 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     sync::Arc,
     time::Duration,
 };
 
 use herald_segment::{
-    SavedState, Segment,
+    SavedState,
     mac::MacAddr,
-    node::{NodeId, NodeName},
-    view::{Packet, Vip},
+    node::{Incarnation, NodeId, NodeName},
+    view::{Packet, Station, Vip},
 };
 
 use crate::{
+    machine::{Machine, Snapshot},
     names::{self, AddrIx, HostIx},
     world::Carried,
 };
@@ -28,6 +30,8 @@ pub enum Received {
     Frame(Arc<Carried>),
     /// An ARP packet, and who sent it.
     Packet(HostIx, Packet),
+    /// The answer to a ping: the address that was asked, and the Ethernet source.
+    Pong(IpAddr, MacAddr),
     /// Some other frame.
     Evidence,
 }
@@ -36,7 +40,9 @@ pub enum Received {
 #[derive(Debug)]
 pub struct Speaker {
     /// The machine.
-    pub segment: Segment,
+    pub machine: Machine,
+    /// This run of it.
+    pub incarnation: Incarnation,
     /// What waits while the process does not run.
     pub inbox: Vec<Received>,
     /// The wake-up that is in the queue (simulation time).
@@ -59,6 +65,20 @@ pub struct Speaker {
     pub leaving: bool,
 }
 
+/// A virtual machine as it was at some time: what of its node lies in its memory.
+#[derive(Debug)]
+pub struct Memory {
+    machine: Snapshot,
+    incarnation: Incarnation,
+    answers: BTreeMap<AddrIx, MacAddr>,
+    owns: BTreeSet<AddrIx>,
+    started: Duration,
+    saved: Option<(SavedState, u64)>,
+    taken: Duration,
+    /// What its clock showed.
+    clock: Duration,
+}
+
 /// A node.
 #[derive(Debug)]
 pub struct Node {
@@ -68,6 +88,22 @@ pub struct Node {
     pub id: NodeId,
     /// Its NIC's address.
     pub mac: MacAddr,
+    /// Counts the machines that bore its name before this one.
+    pub machine: u8,
+    /// Its own address on the segment by which the others know it, if it has one.
+    pub address: Option<IpAddr>,
+    /// Conditions that changed its own address.
+    pub renumbered: u32,
+    /// Conditions that leave it without an address of its own on the segment.
+    pub without_prefix: u32,
+    /// What the API last told it of the other nodes on the segment.
+    pub stations: Arc<[Station]>,
+    /// May it be reverted to a snapshot?
+    pub is_virtual: bool,
+    /// When the snapshot was taken from which it last went on, and when it did.
+    pub reverted: Option<(Duration, Duration)>,
+    /// The snapshots it may be reverted to, the oldest first.
+    pub snapshots: Vec<Option<Memory>>,
     /// Conditions that hold it without power.
     pub off: u32,
     /// Conditions that keep it from running.
@@ -105,13 +141,25 @@ pub struct Node {
 }
 
 impl Node {
-    /// A node that runs, without a speaker.
+    /// A node that runs, without a speaker, with the name that belongs to this index.
     pub fn new(index: usize, addresses: usize, clock: Duration, watch: usize) -> Self {
-        let name = NodeName::new(&format!("node-{index:04}"));
+        Self::named(NodeName::new(&format!("node-{index:04}")), index, addresses, clock, watch)
+    }
+
+    /// A node that runs, without a speaker.
+    pub fn named(name: NodeName, index: usize, addresses: usize, clock: Duration, watch: usize) -> Self {
         Self {
             id: name.id(),
             name,
             mac: names::mac(index),
+            machine: 0,
+            address: Some(names::known_address(index)),
+            renumbered: 0,
+            without_prefix: 0,
+            stations: Arc::from([]),
+            is_virtual: false,
+            reverted: None,
+            snapshots: Vec::new(),
             off: 0,
             paused: 0,
             stalled: 0,
@@ -156,13 +204,11 @@ impl Node {
             return false;
         }
         speaker.listens_since = None;
-        match &carried.bytes {
-            Some(bytes) => speaker.segment.handle_frame(at, bytes),
-            None => speaker.segment.handle_opened(at, &carried.frame),
-        }
-        let due = speaker.segment.poll_timeout().map(|due| due.saturating_sub(self.clock).max(now));
-        speaker.segment.has_output()
-            || speaker.segment.is_answering() != speaker.answering
+        speaker.machine.hear(at, carried);
+        let segment = speaker.machine.segment();
+        let due = segment.poll_timeout().map(|due| due.saturating_sub(self.clock).max(now));
+        segment.has_output()
+            || segment.is_answering() != speaker.answering
             || due.is_some_and(|due| speaker.wake.is_none_or(|wake| due < wake))
     }
 
@@ -190,13 +236,47 @@ impl Node {
         self.clock = self.clock.saturating_sub(now.saturating_sub(since));
         true
     }
+
+    /// A snapshot of it is taken. (Of a speaker that does not run there is none.)
+    pub fn take_snapshot(&mut self, now: Duration) {
+        let speaker = self.speaker.as_ref().filter(|_| self.off == 0);
+        let memory = speaker.and_then(|speaker| {
+            Some(Memory {
+                machine: speaker.machine.snapshot()?,
+                incarnation: speaker.incarnation,
+                answers: speaker.answers.clone(),
+                owns: speaker.owns.clone(),
+                started: speaker.started,
+                saved: self.saved.clone(),
+                taken: now,
+                clock: self.local(self.frozen_at.unwrap_or(now)),
+            })
+        });
+        self.snapshots.push(memory);
+    }
+
+    /// It goes on from a snapshot: memory, file and clock are as they were then.
+    pub fn revert(&mut self, now: Duration, memory: Memory) {
+        self.clock = memory.clock.saturating_sub(now);
+        // One that is not run at the moment stands still from here on.
+        self.frozen_at = self.frozen_at.map(|_| now);
+        self.saved = memory.saved;
+        self.reverted = Some((memory.taken, now));
+        let mut speaker = Speaker::new(memory.started, memory.incarnation, Machine::revert(memory.machine));
+        speaker.answers = memory.answers;
+        speaker.owns = memory.owns;
+        self.speaker = Some(speaker);
+        self.starts += 1;
+        self.stopped_at = None;
+    }
 }
 
 impl Speaker {
     /// A process with this machine.
-    pub fn new(now: Duration, segment: Segment) -> Self {
+    pub fn new(now: Duration, incarnation: Incarnation, machine: Machine) -> Self {
         Self {
-            segment,
+            machine,
+            incarnation,
             inbox: Vec::new(),
             wake: None,
             answering: false,

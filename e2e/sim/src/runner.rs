@@ -4,7 +4,9 @@ use std::{
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
+        mpsc,
     },
+    thread,
     time::{Duration, Instant},
 };
 
@@ -56,37 +58,122 @@ impl Totals {
     }
 }
 
+/// What one core is at.
+#[derive(Debug, Default)]
+struct Beat {
+    seed: AtomicU64,
+    /// Counts events of all its histories.
+    done: AtomicU64,
+}
+
+/// An event takes a core some milliseconds at most; other work on the machine may hold it up for a minute or two.
+const HUNG: Duration = Duration::from_secs(300);
+
+/// From one look at the cores to the next.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// Says which seed hangs (a call of a machine that does not return cannot be ended from outside), until told to end.
+fn watch(beats: &[Beat], hung_after: Duration, look_every: Duration, end: &mpsc::Receiver<()>, hangs: &dyn Fn(u64)) {
+    let look = |beat: &Beat| beat.done.load(Ordering::Relaxed);
+    let mut seen: Vec<_> = beats.iter().map(|beat| (look(beat), Instant::now())).collect();
+    while end.recv_timeout(look_every) == Err(mpsc::RecvTimeoutError::Timeout) {
+        for (beat, (done, since)) in beats.iter().zip(&mut seen) {
+            let done_now = look(beat);
+            if done_now != *done || beat.seed.load(Ordering::Relaxed) == IDLE {
+                (*done, *since) = (done_now, Instant::now());
+            } else if since.elapsed() >= hung_after {
+                hangs(beat.seed.load(Ordering::Relaxed));
+                *since = Instant::now();
+            }
+        }
+    }
+}
+
+/// The core has no seed any more.
+const IDLE: u64 = u64::MAX;
+
 /// After so many violations no more seeds are begun: the rest would say the same.
 const ENOUGH: usize = 200;
 
-/// Runs the seeds from `first` on. `progress` is called now and then with what there is so far.
-pub fn run(first: u64, count: u64, shape: Shape, progress: &(dyn Fn(&Totals) + Sync)) -> Totals {
+/// Runs the seeds from `first` on. `progress` is called now and then with what there is so far; `hangs` with a seed that
+/// does not go on: it never will.
+pub fn run(
+    first: u64,
+    count: u64,
+    shape: Shape,
+    progress: &(dyn Fn(&Totals) + Sync),
+    hangs: &(dyn Fn(u64) + Sync),
+) -> Totals {
     let started = Instant::now();
     let next = AtomicU64::new(first);
     let totals = Mutex::new(Totals::default());
+    let beats: Vec<Beat> = (0..rayon::current_num_threads()).map(|_| Beat::default()).collect();
+    thread::scope(|watched| {
+        let (finished, end) = mpsc::channel();
+        let beats = &beats;
+        watched.spawn(move || watch(beats, HUNG, LOOK_EVERY, &end, hangs));
+        run_on_all_cores(first.saturating_add(count), shape, progress, beats, (&next, &totals, started));
+        drop(finished);
+    });
+    let mut totals = totals.into_inner().unwrap_or_else(PoisonError::into_inner);
+    totals.violations.sort_by_key(|(seed, _)| *seed);
+    totals.wall = started.elapsed();
+    totals
+}
+
+fn run_on_all_cores(
+    end: u64,
+    shape: Shape,
+    progress: &(dyn Fn(&Totals) + Sync),
+    beats: &[Beat],
+    (next, totals, started): (&AtomicU64, &Mutex<Totals>, Instant),
+) {
     // Where there are fewer seeds than cores, a large crowd is shared out among those that are left.
     rayon::scope(|scope| {
-        for _ in 0..rayon::current_num_threads() {
-            scope.spawn(|_| {
+        for beat in beats {
+            scope.spawn(move |_| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= first.saturating_add(count) {
+                    beat.seed.store(if seed < end { seed } else { IDLE }, Ordering::Relaxed);
+                    if seed >= end {
                         return;
                     }
-                    let outcome = world::run(&History::generate(seed, shape), Detail::Nothing);
+                    let outcome = world::run_watched(&History::generate(seed, shape), Detail::Nothing, &beat.done);
                     let mut totals = totals.lock().unwrap_or_else(PoisonError::into_inner);
                     totals.add(seed, outcome);
                     totals.wall = started.elapsed();
                     progress(&totals);
                     if totals.violations.len() >= ENOUGH {
+                        beat.seed.store(IDLE, Ordering::Relaxed);
                         return;
                     }
                 }
             });
         }
     });
-    let mut totals = totals.into_inner().unwrap_or_else(PoisonError::into_inner);
-    totals.violations.sort_by_key(|(seed, _)| *seed);
-    totals.wall = started.elapsed();
-    totals
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_core_that_does_not_go_on_is_named() {
+        let beats = [Beat::default(), Beat::default()];
+        beats[1].seed.store(7, Ordering::Relaxed);
+        let (finished, end) = mpsc::channel();
+        let named = AtomicU64::new(IDLE);
+        let ms = Duration::from_millis;
+        thread::scope(|scope| {
+            let (beats, named) = (&beats, &named);
+            scope.spawn(move || {
+                while named.load(Ordering::Relaxed) != 7 {
+                    beats[0].done.fetch_add(1, Ordering::Relaxed);
+                    thread::yield_now();
+                }
+                drop(finished);
+            });
+            watch(beats, ms(50), ms(2), &end, &|seed| named.store(seed, Ordering::Relaxed));
+        });
+    }
 }

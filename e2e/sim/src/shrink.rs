@@ -49,6 +49,8 @@ fn candidates(history: &History) -> Vec<History> {
     add(&|candidate| candidate.addresses = (candidate.addresses - 1).max(1));
     add(&|candidate| candidate.nodes = (candidate.nodes / 2).max(1));
     add(&|candidate| candidate.nodes = (candidate.nodes - 1).max(1));
+    add(&|candidate| candidate.rivals = 0);
+    add(&|candidate| candidate.firewalls = 0);
     add(&|candidate| candidate.local_share = 0.0);
     add(&|candidate| candidate.clients = (candidate.clients - 1).max(1));
     for index in 0..history.faults.len() {
@@ -71,7 +73,11 @@ mod tests {
         for candidate in candidates(&history) {
             let size = |h: &History| {
                 let lasts: Duration = h.faults.iter().map(|fault| fault.lasts).sum();
-                (h.faults.len() + h.nodes + h.addresses + h.clients, h.local_share.to_bits(), lasts)
+                (
+                    h.faults.len() + h.nodes + h.rivals + h.firewalls + h.addresses + h.clients,
+                    h.local_share.to_bits(),
+                    lasts,
+                )
             };
             let (a, b) = (size(&candidate), size(&history));
             assert!(a.0 <= b.0 && a.1 <= b.1 && a.2 <= b.2 && a != b);

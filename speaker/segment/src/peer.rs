@@ -292,6 +292,12 @@ impl Peer {
         self.run.as_ref().map(|run| run.said().mac).or(self.rest.station.map(|(mac, _)| mac))
     }
 
+    /// Its link-layer addresses by its own account and by the API's. They differ while a machine that has taken its name
+    /// was not heard yet.
+    pub(crate) fn macs(&self) -> [Option<MacAddr>; 2] {
+        [self.run.as_ref().map(|run| run.said().mac), self.rest.station.map(|(mac, _)| mac)]
+    }
+
     /// The keys it accepts, if it is heard at all.
     pub(crate) fn accepted_keys(&self) -> Option<&[KeyId]> {
         let pending = self.pending.as_ref().map(|pending| pending.keys.as_slice());

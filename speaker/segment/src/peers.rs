@@ -137,19 +137,33 @@ impl Peers {
         self.by_mac.get(&mac).copied()
     }
 
-    /// A peer's link-layer address is as it now says.
-    pub(crate) fn learn_mac(&mut self, id: NodeId, before: Option<MacAddr>) {
-        let now = self.by_id.get(&id).and_then(Peer::mac);
+    /// A peer's link-layer addresses were these, and are as it or the API now says. What a node says of itself goes before
+    /// what the API says of another.
+    pub(crate) fn learn_macs(&mut self, id: NodeId, before: [Option<MacAddr>; 2]) {
+        let now = self.by_id.get(&id).map_or_else(Default::default, Peer::macs);
         if now == before {
             return;
         }
-        if let Some(before) = before
-            && self.by_mac.get(&before) == Some(&id)
-        {
-            self.by_mac.remove(&before);
+        for mac in before.into_iter().flatten().filter(|mac| !now.contains(&Some(*mac))) {
+            self.release_mac(id, mac);
         }
-        if let Some(mac) = now {
+        let [said, listed] = now;
+        self.by_mac.extend(said.map(|mac| (mac, id)));
+        let says_so = |peer: &Peer| peer.macs()[0] == listed;
+        if let Some(mac) = listed
+            && !self.by_mac(mac).and_then(|holder| self.get(holder)).is_some_and(says_so)
+        {
             self.by_mac.insert(mac, id);
+        }
+    }
+
+    /// A peer no longer has this link-layer address. Another may have: a machine that was installed with another name.
+    fn release_mac(&mut self, id: NodeId, mac: MacAddr) {
+        if self.by_mac.get(&mac) == Some(&id) {
+            self.by_mac.remove(&mac);
+            let other = self.iter().find(|(other, peer)| *other != id && peer.macs().contains(&Some(mac)));
+            let other = other.map(|(other, _)| (mac, other));
+            self.by_mac.extend(other);
         }
     }
 
@@ -174,7 +188,7 @@ impl Peers {
 
     fn relist(&mut self, id: NodeId, station: Option<&Station>) {
         if let Some(peer) = self.by_id.get_mut(&id) {
-            let before = peer.mac();
+            let before = peer.macs();
             peer.rest.station = station.map(|station| (station.mac, station.address));
             if peer.probe_target().is_none() {
                 peer.rest.kernel.stop();
@@ -182,7 +196,7 @@ impl Peers {
             if let Some(station) = station {
                 peer.rest.name = station.node.clone();
             }
-            self.learn_mac(id, before);
+            self.learn_macs(id, before);
         }
     }
 
@@ -190,8 +204,9 @@ impl Peers {
     pub(crate) fn forget(&mut self, id: NodeId) {
         self.set_presence(id, Presence::Unheard);
         self.drop_pending(id);
-        if let Some(mac) = self.by_id.remove(&id).and_then(|peer| peer.mac()) {
-            self.by_mac.remove(&mac);
+        let macs = self.by_id.remove(&id).map_or_else(Default::default, |peer| peer.macs());
+        for mac in macs.into_iter().flatten() {
+            self.release_mac(id, mac);
         }
     }
 }

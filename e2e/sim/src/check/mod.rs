@@ -15,6 +15,8 @@ pub enum Invariant {
     TwoMacs,
     /// I2: an address with a live eligible candidate is answered.
     Unanswered,
+    /// I2: an address does not stay with a node that serves nobody while another would.
+    Unserved,
     /// I2: an address that does not exist is not answered.
     Ghost,
     /// I1: whoever was stopped answers only after it has heard what it missed.
@@ -42,6 +44,7 @@ impl fmt::Display for Invariant {
         f.write_str(match self {
             Self::TwoMacs => "I1 two MACs",
             Self::Unanswered => "I2 unanswered",
+            Self::Unserved => "I2 left with a node that serves nobody",
             Self::Ghost => "I2 answered though gone",
             Self::AnsweredUnheard => "I1 answered before it listened",
             Self::Reason => "I3 owner changed without a reason",

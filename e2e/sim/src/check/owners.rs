@@ -100,6 +100,22 @@ impl Owners {
         self.addresses[address].changes.last().is_some_and(|change| change.at >= since)
     }
 
+    /// A node's memory is as it was some time ago: it holds an address, by what it remembers.
+    pub fn reverted(&mut self, now: Duration, address: AddrIx, node: NodeIx, claim: Claim) {
+        self.gave_up(address, node);
+        self.addresses[address].holders.push(Change { at: now, node, claim });
+    }
+
+    /// There is another object, whose birth is not later than the last one's: what was told of births says nothing of it.
+    pub fn born_before(&mut self, address: AddrIx) {
+        self.addresses[address].deleted = None;
+    }
+
+    /// How often the owner of an address changed since then.
+    pub fn changes_since(&self, address: AddrIx, since: Duration) -> usize {
+        self.addresses[address].changes.iter().filter(|change| change.at >= since).count()
+    }
+
     /// A node no longer holds an address.
     pub fn gave_up(&mut self, address: AddrIx, node: NodeIx) {
         self.addresses[address].holders.retain(|holder| holder.node != node);
@@ -205,8 +221,11 @@ impl History {
                 none_is(&|holder| facts.leaving(holder)).map(|stays| format!("node {stays} was not told to leave"))
             }
             Reason::Deaf => none_is(&|holder| facts.deaf(holder)).map(|hears| format!("node {hears} is not deaf")),
-            Reason::Class => none_is(&|holder| facts.better(address, node, holder))
-                .map(|as_good| format!("it is of no better class than node {as_good}")),
+            // Also from a node that is out of reach: whoever is silent is succeeded for a class as well.
+            Reason::Class if lower().any(|holder| facts.better(address, node, holder.node)) => None,
+            Reason::Class => {
+                near().next().map(|as_good| format!("it is of no better class than node {}", as_good.node))
+            }
             Reason::CoverExpired => {
                 // Counted by the claimant, whose clock began with the silence.
                 let least = COVER_MAX - Duration::from_secs(1);

@@ -8,7 +8,8 @@ use super::{Event, World};
 use crate::{
     api::{Api, NO_CANDIDATE},
     check::{owners::Facts, retries},
-    names::{self, AddrIx, NodeIx},
+    fault::Condition,
+    names::{AddrIx, NodeIx},
     net::{Kind, Network},
     node::Node,
 };
@@ -32,6 +33,7 @@ pub(super) struct Truth<'a> {
     deaf_since: &'a [Option<Duration>],
     last_sent: &'a [Duration],
     interval: Duration,
+    cloned: bool,
 }
 
 /// An address that nobody could announce is announced this long after somebody can: watches, two probes 100 ms apart,
@@ -46,7 +48,10 @@ impl Truth<'_> {
 
 impl Facts for Truth<'_> {
     fn apart(&self, a: NodeIx, b: NodeIx) -> bool {
-        let lost = |node: NodeIx| !self.nodes[node].runs() || self.lately(self.unreachable[node]);
+        let renumbered = |node: &Node| node.renumbered > 0 || node.without_prefix > 0;
+        let lost = |node: NodeIx| {
+            !self.nodes[node].runs() || self.lately(self.unreachable[node]) || renumbered(&self.nodes[node])
+        };
         lost(a)
             || lost(b)
             || !self.net.connects(a, b, Kind::Other)
@@ -71,15 +76,19 @@ impl Facts for Truth<'_> {
     }
 
     fn better(&self, address: AddrIx, first: NodeIx, second: NodeIx) -> bool {
-        self.api.was_better(self.now, VIEW_AGE, address, first, second)
+        // It may have been a node of the clone's by then, which is a candidate of nobody here.
+        self.cloned || self.api.was_better(self.now, VIEW_AGE, address, first, second)
     }
 
     fn excluded(&self, address: AddrIx, node: NodeIx) -> bool {
-        self.api.was_excluded(self.now, VIEW_AGE, address, node)
+        // It may have been taken from a node of the clone's since.
+        self.cloned || self.api.was_excluded(self.now, VIEW_AGE, address, node)
     }
 
     fn unheard(&self, a: NodeIx, b: NodeIx) -> bool {
-        !self.net.connects(a, b, Kind::Protocol) || self.unheard.is_some_and(|at| self.now < at + A_MOMENT)
+        !self.net.connects(a, b, Kind::Protocol)
+            || !self.net.fits_all(a, b)
+            || self.unheard.is_some_and(|at| self.now < at + A_MOMENT)
     }
 
     fn hears_nothing(&self, node: NodeIx) -> bool {
@@ -100,7 +109,9 @@ impl Facts for Truth<'_> {
             let (from, until) = *waited;
             until - from <= lost_after(self.interval) + self.interval && self.now <= until
         });
-        let waited = waited.map_or(Duration::ZERO, |(from, until)| until - from);
+        // A machine that was reverted knows nothing of what was said since the snapshot, until each has said Hello.
+        let reverted = self.nodes[to].reverted.filter(|(_, at)| self.now <= *at + self.interval * 2);
+        let waited = waited.or(reverted).map_or(Duration::ZERO, |(from, until)| until - from);
         self.net.longest_delay() + Duration::from_millis(1) + self.interval * made_good + waited
     }
 }
@@ -125,6 +136,7 @@ impl World<'_> {
             deaf_since: &self.deaf_since,
             last_sent: &self.last_sent,
             interval: self.history.interval(),
+            cloned: self.history.is_cloned(),
         };
         self.owners.owned(self.now, address, node, claim, &facts)
     }
@@ -137,15 +149,22 @@ impl World<'_> {
             let real: Vec<_> = answers.filter(|(node, _)| self.answers_now(*node)).collect();
             contested = true;
             let net = &self.net;
-            self.two_macs.update(self.now, address, &real, |a, b| net.connects(a, b, Kind::Protocol));
+            // Another cluster is a stranger; and where frames are lost that are allowed, a segment is not connected.
+            let (first, members) = (self.history.nodes, self.history.nodes + self.history.rivals);
+            let rival = |node: NodeIx| (first..members).contains(&node);
+            let cloned = self.history.is_cloned();
+            let meet =
+                |a, b| (cloned || rival(a) == rival(b)) && net.connects(a, b, Kind::Protocol) && net.fits_all(a, b);
+            self.two_macs.update(self.now, address, &real, meet);
         }
         if !contested && !self.two_macs.is_empty() {
             self.two_macs.update(self.now, address, &[], |_, _| false);
         }
         let vantage = self.nodes.len();
         let answered = self.answers[address].iter().any(|(node, mac)| {
-            let owner = names::host_of_mac(*mac);
+            let owner = self.host_of(*mac);
             self.answers_now(*node)
+                && !self.is_rival(*node)
                 && self.reachable(vantage, *node)
                 && owner.is_some_and(|owner| self.reachable(vantage, owner))
         });
@@ -179,22 +198,33 @@ impl World<'_> {
                 let runs = self.nodes.get(host).is_none_or(Node::runs);
                 host != node && runs && self.net.carries(host, node, Kind::Other)
             });
-            let hears = hears || self.net.proxy_arp && self.net.delivers(node);
+            let hears = hears || (self.net.proxy_arp || self.net.suppresses) && self.net.delivers(node);
             let since = self.deaf_since[node].unwrap_or(self.now);
             self.deaf_since[node] = (!hears).then_some(since);
         }
     }
 
+    /// Was a machine set back to a snapshot while the protocol was dropped, so that nobody can tell it? What it answers then
+    /// is not promised (docs/protocol.md, section 9).
+    pub(super) fn goes_by_old_memory(&self) -> bool {
+        let drops = |condition: &Condition| matches!(condition, Condition::EtherTypeDropped(_));
+        let since = |dropped: Duration| {
+            self.nodes.iter().any(|node| node.reverted.is_some_and(|(_, reverted)| reverted >= dropped))
+        };
+        self.conditions.iter().any(drops) && self.unheard.is_some_and(since)
+    }
+
     /// Does the node's speaker run and answer?
-    fn answers_now(&self, index: NodeIx) -> bool {
+    pub(super) fn answers_now(&self, index: NodeIx) -> bool {
         let node = &self.nodes[index];
         node.speaks() && node.speaker.as_ref().is_some_and(|speaker| speaker.answering)
     }
 
-    /// The node with whose MAC an address is answered.
+    /// The node with whose MAC the cluster answers for an address.
     pub(super) fn answered_with(&self, address: AddrIx) -> Option<NodeIx> {
-        let (_, mac) = self.answers[address].iter().find(|(node, _)| self.answers_now(*node))?;
-        names::host_of_mac(*mac)
+        let (_, mac) =
+            self.answers[address].iter().find(|(node, _)| self.answers_now(*node) && !self.is_rival(*node))?;
+        self.host_of(*mac)
     }
 
     /// Looks at all addresses that a node answers for.
@@ -223,12 +253,21 @@ impl World<'_> {
             let viewed = self.nodes[node].view[address].as_ref();
             self.nodes[node].speaks()
                 && self.api.class(address, node) != NO_CANDIDATE
+                && !self.may_doubt_birth(address, node)
                 && viewed.is_some_and(|vip| {
                     let named = vip.candidates.iter().any(|candidate| candidate.node == self.nodes[node].id);
                     vip.uid == object.uid && named
                 })
                 && self.reachable(vantage, node)
         })
+    }
+
+    /// May a node still take an object for one that is known to be deleted? Its birth is not later, the node has started
+    /// since it was created, and what its view shows was not confirmed for 30 s (docs/protocol.md, section 23).
+    fn may_doubt_birth(&self, address: AddrIx, node: NodeIx) -> bool {
+        let started = self.nodes[node].speaker.as_ref().map(|speaker| speaker.started);
+        let since = |created: Duration| started.is_some_and(|at| at >= created && self.now < at + VIEW_AGE);
+        self.api.entries[address].born_before.is_some_and(since)
     }
 
     pub(super) fn check_answered(&mut self, address: AddrIx, since: Duration) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use herald_segment::wire::VERSION;
 
-use super::{Event, World};
+use super::{Event, Recorded, World};
 use crate::{
     check::{Invariant, Violation},
     fault::{Condition, Forgery},
@@ -40,12 +40,10 @@ impl World<'_> {
             }
             let now = node.local(self.now);
             let Some(speaker) = &mut node.speaker else { continue };
-            let before = speaker.segment.counters().accepted;
-            speaker.segment.handle_frame(now, &bytes);
-            let believed = speaker.segment.counters().accepted > before;
+            let believed = speaker.machine.hear_forged(now, &bytes);
             self.after(index);
             // A replay may bring what a node had not received; that is for the other invariants to judge.
-            if believed && kind != Forgery::Replay {
+            if believed && !matches!(kind, Forgery::Replay | Forgery::FormerRuns) {
                 self.violate(Violation {
                     invariant: Invariant::Forgery,
                     at: self.now,
@@ -57,7 +55,7 @@ impl World<'_> {
     }
 
     fn forged(&mut self, kind: Forgery) -> Option<(Option<usize>, Vec<u8>)> {
-        let some = |rng: &mut fastrand::Rng, recorded: &[(usize, Vec<u8>)]| {
+        let some = |rng: &mut fastrand::Rng, recorded: &[Recorded]| {
             (!recorded.is_empty()).then(|| recorded[rng.usize(0..recorded.len())].clone())
         };
         match kind {
@@ -69,18 +67,26 @@ impl World<'_> {
                 Some((None, bytes))
             }
             Forgery::Foreign => {
-                let (_, bytes) = some(&mut self.rng, &self.recorded)?;
+                let Recorded { bytes, .. } = some(&mut self.rng, &self.recorded)?;
                 let frame = self.keys.open(&bytes).ok()?;
                 let key = *self.foreign_keys.ids().first()?;
                 Some((None, self.foreign_keys.seal(key, VERSION, &frame).ok()?))
             }
             Forgery::Flipped => {
-                let (_, mut bytes) = some(&mut self.rng, &self.recorded)?;
+                let Recorded { mut bytes, .. } = some(&mut self.rng, &self.recorded)?;
                 let at = self.rng.usize(0..bytes.len());
                 bytes[at] ^= 1 << self.rng.u32(0..8);
                 Some((None, bytes))
             }
-            Forgery::Replay => some(&mut self.rng, &self.recorded).map(|(from, bytes)| (Some(from), bytes)),
+            Forgery::Replay => some(&mut self.rng, &self.recorded).map(|frame| (Some(frame.from), frame.bytes)),
+            Forgery::FormerRuns => {
+                let is_over = |frame: &&Recorded| {
+                    let speaker = self.nodes[frame.from].speaker.as_ref();
+                    frame.hello && speaker.is_none_or(|speaker| speaker.incarnation != frame.run)
+                };
+                let over: Vec<_> = self.recorded.iter().filter(is_over).cloned().collect();
+                some(&mut self.rng, &over).map(|frame| (Some(frame.from), frame.bytes))
+            }
         }
     }
 }

@@ -3,19 +3,29 @@
 mod facts;
 mod forge;
 mod keys;
+mod members;
 mod outputs;
+mod pace;
+mod pings;
 mod process;
+mod rivals;
 mod steps;
 mod strangers;
 mod talk;
 mod traffic;
 mod views;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    net::IpAddr,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
 use fastrand::Rng;
 use herald_segment::{
     claim::Claim,
+    mac::MacAddr,
+    node::{Incarnation, NodeName},
     view::{Packet, Station, Vip},
     wire::{Frame, Keyring},
 };
@@ -25,13 +35,18 @@ use crate::{
     check::{Violation, answered::Answered, load::Limits, load::Load, owners::Owners, two_macs::TwoMacs},
     client::Flow,
     fault::{Condition, Step},
-    history::History,
+    history::{History, Role},
     measure::Samples,
     names::{self, AddrIx, HostIx, NodeIx},
     net::Network,
     node::Node,
 };
-use keys::{foreign_keyring, keyring};
+use keys::foreign_keyring;
+#[cfg(test)]
+pub(crate) use keys::keyring;
+#[cfg(not(test))]
+use keys::keyring;
+use pace::Pace;
 use strangers::Strangers;
 
 /// A frame of the protocol on its way.
@@ -43,6 +58,8 @@ pub struct Carried {
     pub frame: Frame,
     /// Is it a Hello?
     pub hello: bool,
+    /// Its length, without an Ethernet header.
+    pub length: usize,
     /// What was sent, if receivers have different keys: each opens it for itself.
     pub bytes: Option<Vec<u8>>,
 }
@@ -65,12 +82,20 @@ enum Event {
     Frame(To, Arc<Carried>),
     /// An ARP packet arrives.
     Packet { from: HostIx, to: To, packet: Packet },
+    /// A ping arrives at a host.
+    Ping { from: NodeIx, to: HostIx, address: IpAddr },
+    /// The answer to a ping arrives.
+    Pong { from: HostIx, to: NodeIx, address: IpAddr, mac: MacAddr },
     /// Answers to an echo request to all arrive.
     EchoReplies(NodeIx),
     /// The watches of these nodes tell of an address.
     View { watch: usize, address: AddrIx, vip: Option<Arc<Vip>> },
     /// A node's watches have listed everything.
     Listed(NodeIx),
+    /// The watches of these nodes tell which nodes are on the segment.
+    Stations { watch: usize, all: Arc<[Station]> },
+    /// A node's speaker writes its SpeakerStatus.
+    Registers(NodeIx),
     /// The edges note that their watches make progress.
     Fresh,
     /// A speaker's status write arrives: it owns the address, or does not any more.
@@ -118,6 +143,15 @@ pub struct Outcome {
     pub trace: Vec<String>,
 }
 
+/// A frame that a forger has recorded.
+#[derive(Clone, Debug)]
+struct Recorded {
+    from: NodeIx,
+    run: Incarnation,
+    hello: bool,
+    bytes: Vec<u8>,
+}
+
 /// What is measured around power-offs.
 #[derive(Debug)]
 struct Measured {
@@ -146,13 +180,19 @@ struct World<'h> {
     api: Api,
     /// By client, its flows.
     clients: Vec<Vec<Flow>>,
-    /// All keys that are used in the history.
+    /// All keys that the cluster uses in the history.
     keys: Arc<Keyring>,
-    rotates: bool,
+    /// The keys of the other cluster, if there is one.
+    rival_keys: Arc<Keyring>,
+    /// Does each receiver open frames by its own keys?
+    opens_itself: bool,
     foreign_keys: Keyring,
-    stations: Vec<Arc<[Station]>>,
-    /// Bytes of frames that a forger has recorded.
-    recorded: Vec<(NodeIx, Vec<u8>)>,
+    /// By node: what the API says of it, if it lists it.
+    stations: Vec<Option<Station>>,
+    /// The other cluster, if there is one.
+    other: rivals::Other,
+    /// Frames that a forger has recorded.
+    recorded: Vec<Recorded>,
     records: bool,
     forging: u32,
     strangers: Strangers,
@@ -182,6 +222,11 @@ struct World<'h> {
     answered: Answered,
     /// By address: since when some node can and may announce it.
     eligible: Vec<Option<Duration>>,
+    /// By address: since when it is with a node that serves nobody though another would.
+    unserved: Vec<Option<Duration>>,
+    pace: Pace,
+    /// The last step until which addresses might go to and fro.
+    no_pace_until_step: Option<Duration>,
     owners: Owners,
     load: Load,
     /// By address: who says that it answers, and with what.
@@ -204,7 +249,12 @@ pub enum Detail {
 
 /// Runs a history to its end or to the first violation.
 pub fn run(history: &History, detail: Detail) -> Outcome {
-    World::new(history, detail).run()
+    World::new(history, detail).run(None)
+}
+
+/// The same; each event that is done is counted, so that somebody else sees that it goes on.
+pub fn run_watched(history: &History, detail: Detail, done: &AtomicU64) -> Outcome {
+    World::new(history, detail).run(Some(done))
 }
 
 /// From so many nodes on a frame is taken in on all cores: a tenth of a millisecond of work, ten times what it takes to
@@ -212,9 +262,16 @@ pub fn run(history: &History, detail: Detail) -> Outcome {
 const CROWD: usize = 200;
 
 impl<'h> World<'h> {
-    fn run(mut self) -> Outcome {
+    fn run(mut self, done: Option<&AtomicU64>) -> Outcome {
         self.begin();
         while let Some((at, event)) = self.queue.pop() {
+            if let Some(violation) = self.pace.event(at) {
+                self.violate(violation);
+                break;
+            }
+            if let Some(done) = done {
+                done.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            }
             self.now = at;
             if matches!(event, Event::End) {
                 break;
@@ -234,32 +291,37 @@ impl<'h> World<'h> {
 
     fn new(history: &'h History, detail: Detail) -> Self {
         let mut rng = Rng::with_seed(history.seed);
-        let (count, addresses) = (history.nodes, history.addresses);
+        let (count, addresses) = (history.speakers(), history.addresses);
         // Clocks started at some time before the simulation; all pauses together are shorter.
-        let nodes: Vec<_> = (0..count)
+        let mut nodes: Vec<_> = (0..count)
             .map(|index| {
                 let clock = Duration::from_secs(10_000) + Duration::from_secs(1_000_000).mul_f64(rng.f64());
-                Node::new(index, addresses, clock, rng.usize(0..crate::api::WATCH_DELAYS.len()))
+                let watch = rng.usize(0..crate::api::WATCH_DELAYS.len());
+                match history.role(index) {
+                    Role::Member => Node::new(index, addresses, clock, watch),
+                    Role::Rival => {
+                        Node::named(NodeName::new(&format!("other-{index:04}")), index, addresses, clock, watch)
+                    }
+                    Role::SecondOf(first) => {
+                        Node::named(Node::new(first, 0, clock, watch).name, index, addresses, clock, watch)
+                    }
+                }
             })
             .collect();
         let names: Vec<_> = nodes.iter().map(|node| node.name.clone()).collect();
-        let homes: Vec<_> = (0..addresses).map(|address| address % count).collect();
+        let homes: Vec<_> = (0..addresses).map(|address| address % history.nodes).collect();
         let local: Vec<_> = (0..addresses).map(|address| history.endpoints(address)).collect();
-        let mut steps: Vec<_> = history.faults.iter().flat_map(|fault| fault.steps(count, addresses)).collect();
+        let mut steps: Vec<_> = history.faults.iter().flat_map(|fault| fault.steps(history.nodes, addresses)).collect();
         steps.sort_by_key(|step| step.at);
-        let stations: Vec<_> = nodes
-            .iter()
-            .enumerate()
-            .map(|(index, node)| Station {
-                node: node.name.clone(),
-                mac: node.mac,
-                address: names::known_address(index),
-            })
-            .collect();
-        let without = |index: usize| {
-            let (before, after) = stations.split_at(index);
-            before.iter().chain(&after[1..]).cloned().collect::<Arc<[_]>>()
-        };
+        let (stations, known) = members::stations(history, &nodes);
+        for (node, known) in nodes.iter_mut().zip(known) {
+            node.stations = known;
+        }
+        for step in &steps {
+            if let Condition::Reverted(node) = step.condition {
+                nodes[node].is_virtual = true;
+            }
+        }
         let clients = (0..history.clients)
             .map(|client| {
                 (0..history.flows)
@@ -277,13 +339,15 @@ impl<'h> World<'h> {
             queue: crate::queue::Queue::default(),
             crowd: CROWD,
             net: Network::new(count + history.clients + 1),
-            api: Api::new(&names, &homes, &local),
-            stations: (0..count).map(without).collect(),
+            api: Api::new(&names, history.nodes, &homes, &local),
+            stations,
+            other: rivals::Other::new(history, &nodes),
             steps,
             conditions: Vec::new(),
             clients,
             keys: Arc::new(keyring(0..=history.rotations())),
-            rotates: history.rotations() > 0,
+            rival_keys: Arc::new(keys::rival_keyring(history)),
+            opens_itself: history.rotations() > 0 || history.rivals > 0,
             foreign_keys: foreign_keyring(),
             recorded: Vec::new(),
             records,
@@ -303,6 +367,9 @@ impl<'h> World<'h> {
             two_macs: TwoMacs::default(),
             answered: Answered::new(addresses),
             eligible: vec![None; addresses],
+            unserved: vec![None; addresses],
+            pace: Pace::of(history),
+            no_pace_until_step: None,
             owners: Owners::new(addresses),
             load: Load::new(count),
             answers: vec![Vec::new(); addresses],
@@ -323,13 +390,14 @@ impl<'h> World<'h> {
     fn begin(&mut self) {
         for address in 0..self.history.addresses {
             let view = self.api.publish(Duration::ZERO, address);
-            for node in &mut self.nodes {
+            for node in &mut self.nodes[..self.history.nodes] {
                 node.view[address].clone_from(&view);
             }
         }
         for node in 0..self.nodes.len() {
             let at = Duration::from_millis(300).mul_f64(self.rng.f64());
-            self.queue.push(at, Event::Start(node));
+            let from = if self.is_rival(node) { self.history.rivals_from } else { Duration::ZERO };
+            self.queue.push(from + at, Event::Start(node));
         }
         for client in 0..self.clients.len() {
             for flow in 0..self.clients[client].len() {
@@ -351,9 +419,13 @@ impl<'h> World<'h> {
             Event::Wake(node) => self.wake(node),
             Event::Frame(to, carried) => self.frame_arrives(to, &carried),
             Event::Packet { from, to, packet } => self.packet_arrives(from, to, &packet),
+            Event::Ping { from, to, address } => self.ping_arrives(from, to, address),
+            Event::Pong { from, to, address, mac } => self.pong_arrives(from, to, address, mac),
             Event::EchoReplies(node) => self.echo_replies(node),
             Event::View { watch, address, vip } => self.view_arrives(watch, address, &vip),
             Event::Listed(node) => self.listed(node),
+            Event::Stations { watch, all } => self.stations_arrive(watch, &all),
+            Event::Registers(node) => self.registers(node),
             Event::Fresh => self.fresh(),
             Event::Status { node, address } => self.status_arrives(node, address),
             Event::Talk { client, flow } => self.talk(client, flow),
@@ -417,7 +489,7 @@ mod tests {
             let [together, one_by_one] = [0, usize::MAX].map(|crowd| {
                 let mut world = World::new(&history, Detail::Frames);
                 world.crowd = crowd;
-                world.run().trace
+                world.run(None).trace
             });
             assert_eq!(together, one_by_one, "seed {seed}");
         }

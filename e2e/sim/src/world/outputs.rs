@@ -4,15 +4,26 @@ use std::{net::IpAddr, time::Duration};
 
 use herald_segment::{Event as Told, Output, Withdrawal, claim::Reason, view::Packet};
 
-use super::{Event, To, World};
+use super::{Event, To, World, steps::LONG_DELAY};
 use crate::{
     check::{Invariant, Violation},
+    fault::{Condition, Forgery},
     names::{self, Family, NodeIx},
     net::{BASE_DELAY, Kind},
 };
 
 /// A speaker writes status this long after it came to own an address, at the latest.
 const STATUS_DELAY: Duration = Duration::from_millis(50);
+
+/// Nothing makes an address change its owner more often than this within this time: each fault of a history moves it once
+/// or twice, and at most nine come in half a minute.
+const WAR_CHANGES: usize = 12;
+
+/// Three probes in vain find a kernel silent, if their answers take as long as this.
+const THREE_PROBES: Duration = Duration::from_millis(150);
+
+/// See [`WAR_CHANGES`].
+const WAR: Duration = Duration::from_secs(10);
 
 impl World<'_> {
     pub(super) fn output(&mut self, index: NodeIx, output: Output) {
@@ -24,8 +35,7 @@ impl World<'_> {
                 let packet = Packet { source, binding, asks: Some(address) };
                 self.probe(index, mac, packet);
             }
-            // No host of the simulation answers pings, as behind a firewall.
-            Output::Ping { .. } => {}
+            Output::Ping { address, mac } => self.ping(index, address, mac),
             Output::Enquire(address) => {
                 self.trace(|| format!("node {index}: enquires about {address}"));
                 self.send_packet(index, To::All, Packet { source, binding: None, asks: Some(address) });
@@ -75,11 +85,16 @@ impl World<'_> {
                 if let Some(speaker) = &mut self.nodes[index].speaker {
                     speaker.owns.insert(address);
                     speaker.handed_over.remove(&address);
-                    listens = !speaker.segment.is_answering();
+                    listens = !speaker.machine.segment().is_answering();
+                }
+                if self.is_rival(index) {
+                    // What is right in the other cluster is not looked at.
+                    self.rival_owns(index, address, true);
+                    return;
                 }
                 let first = self.judge_first_claim(index, address, &claim);
                 let mut violation = self.judge_owned(index, address, claim);
-                violation = violation.or(first);
+                violation = violation.or(first).or(self.judge_pace_of_owners(address));
                 let late = claim.reason == Reason::Vacant && self.may_be_claimed_late(address);
                 let justified = late || matches!(claim.reason, Reason::Class | Reason::CoverExpired);
                 if violation.is_none()
@@ -110,7 +125,8 @@ impl World<'_> {
                 let (claim, to) = (*claim, self.api.node(*to));
                 self.trace(|| format!("node {index}: loses to node {to:?}: {}", Self::claim_text(&claim)));
                 self.gives_up(index, claim.address);
-                if let Some(address) = names::vip_index(claim.address) {
+                let rival = to.is_some_and(|to| self.is_rival(to));
+                if let Some(address) = names::vip_index(claim.address).filter(|_| !rival) {
                     self.owners.lost(self.now, address, index, &claim);
                 }
             }
@@ -147,7 +163,7 @@ impl World<'_> {
             Told::StateChanged => {
                 let node = &mut self.nodes[index];
                 if let Some(speaker) = &node.speaker {
-                    node.saved = Some((speaker.segment.saved_state(), node.boot));
+                    node.saved = Some((speaker.machine.segment().saved_state(), node.boot));
                 }
             }
             Told::PeerSilent(id) | Told::Covering(id) | Told::CoverEnded(id) | Told::CoveringLong(id) => {
@@ -167,23 +183,56 @@ impl World<'_> {
                     self.violate(violation);
                 }
             }
+            Told::Reverted => {
+                self.trace(|| format!("node {index}: {told:?}"));
+                self.joins_anew(index);
+            }
             Told::PeerUp(_)
             | Told::PeerUnheard(_)
             | Told::AnsweredByClusterNode { .. }
             | Told::BornOutOfOrder(_)
             | Told::ClaimsLacking(_)
             | Told::CannotBeAsked(_)
-            | Told::Reverted
             | Told::DuplicateNode(_)
             | Told::SegmentLoop
             | Told::Stalled(_) => self.trace(|| format!("node {index}: {told:?}")),
         }
     }
 
+    /// Does an address go back and forth?
+    fn judge_pace_of_owners(&self, address: names::AddrIx) -> Option<Violation> {
+        let excused = self.no_pace_until_step.is_some_and(|at| self.now < at + WAR);
+        if excused || self.no_pace_is_promised() {
+            return None;
+        }
+        // Candidates that cannot hear each other's claims in time claim once each.
+        let at_once = if self.net.longest_delay() >= LONG_DELAY { self.nodes.len() } else { 0 };
+        let changes = self.owners.changes_since(address, self.now.saturating_sub(WAR));
+        (changes > WAR_CHANGES + at_once).then(|| Violation {
+            invariant: Invariant::PingPong,
+            at: self.now,
+            seen: format!("address {address} was claimed {changes} times within {WAR:?}"),
+        })
+    }
+
+    /// Does docs/protocol.md let addresses go to and fro?
+    pub(super) fn no_pace_is_promised(&self) -> bool {
+        let dropped = self.conditions.iter().any(|condition| matches!(condition, Condition::EtherTypeDropped(_)));
+        // Section 29: played back where the network drops the real ones, recorded frames are frames held back and let go one
+        // by one. Section 18: kernels whose answers take longer than three probes are found silent, though they live.
+        let played_back = self.conditions.contains(&Condition::Forged(Forgery::Replay));
+        let late = self.net.longest_delay() * 2 >= THREE_PROBES;
+        // Section 22: two views that differ for good; tests/clusters.rs judges what is promised there.
+        dropped && (played_back || late) || self.history.is_cloned()
+    }
+
     fn gives_up(&mut self, index: NodeIx, address: std::net::IpAddr) {
         let Some(address) = names::vip_index(address) else { return };
         if let Some(speaker) = &mut self.nodes[index].speaker {
             speaker.owns.remove(&address);
+        }
+        if self.is_rival(index) {
+            self.rival_owns(index, address, false);
         }
         self.owners.gave_up(address, index);
     }

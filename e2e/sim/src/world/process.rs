@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use herald_segment::{Config, Input, Neighbour, Segment, node::Incarnation, timers::lost_after, view::Shutdown};
+use herald_segment::{Config, Input, Neighbour, node::Incarnation, timers::lost_after, view::Shutdown};
 
-use super::{Event, To, World};
+use super::{Event, To, World, members::REGISTER_DELAY};
 use crate::{
     api::WATCH_DELAYS,
     fault::Stop,
+    machine::Machine,
     names::{self, NodeIx},
+    net::MTU,
     node::{Received, Speaker},
 };
 
@@ -19,7 +21,7 @@ impl World<'_> {
     /// A speaker starts.
     pub(super) fn start(&mut self, index: NodeIx) {
         let node = &self.nodes[index];
-        if node.off > 0 || node.down > 0 || node.speaker.is_some() {
+        if node.off > 0 || node.down > 0 || node.without_prefix > 0 || node.speaker.is_some() {
             return;
         }
         if node.paused > 0 {
@@ -28,11 +30,13 @@ impl World<'_> {
         }
         let now = node.local(self.now);
         let restored = node.saved.clone().map(|(state, boot)| (state, boot == node.boot));
+        let is_virtual = node.is_virtual;
+        let incarnation = Incarnation(self.rng.u64(1..));
         let config = Config {
             node: node.name.clone(),
-            incarnation: Incarnation(self.rng.u64(1..)),
+            incarnation,
             mac: node.mac,
-            address: Some(names::known_address(index)),
+            address: node.address,
             timers: self.history.timers,
             announce_rate: herald_segment::announce::DEFAULT_RATE,
             seed: self.rng.u64(..),
@@ -42,8 +46,8 @@ impl World<'_> {
         self.trace(|| {
             format!("node {index}: speaker starts, {}", if resumes { "with its state" } else { "without state" })
         });
-        let segment = Segment::new(now, config, self.keys_of(index), restored);
-        self.nodes[index].speaker = Some(Speaker::new(self.now, segment));
+        let machine = Machine::new(now, config, self.keys_of(index), restored, is_virtual);
+        self.nodes[index].speaker = Some(Speaker::new(self.now, incarnation, machine));
         self.nodes[index].starts += 1;
         self.nodes[index].stopped_at = None;
         if !resumes {
@@ -53,13 +57,17 @@ impl World<'_> {
             }
         }
         self.speaker_handles(index, Input::Carrier(self.net.carrier(index)));
-        let gateway = self.history.nodes;
+        if self.net.mtu(index) != MTU {
+            self.tell_mtu(index);
+        }
+        let gateway = self.nodes.len();
         if self.history.clients > 0 {
             let gateway = Neighbour { address: names::known_address(gateway), mac: names::mac(gateway) };
             self.speaker_handles(index, Input::Neighbours([gateway].into()));
         }
         let delay = WATCH_DELAYS[self.nodes[index].watch];
         self.queue.push(self.now + delay, Event::Listed(index));
+        self.queue.push(self.now + REGISTER_DELAY, Event::Registers(index));
     }
 
     /// Gives a fact to a node's speaker, if it runs.
@@ -70,7 +78,7 @@ impl World<'_> {
         }
         let now = node.local(self.now);
         if let Some(speaker) = &mut node.speaker {
-            speaker.segment.handle(now, input);
+            speaker.machine.handle(now, input);
         }
         self.after(index);
     }
@@ -90,8 +98,8 @@ impl World<'_> {
         let node = &mut self.nodes[index];
         let now = node.local(self.now);
         let Some(speaker) = &mut node.speaker else { return };
-        if speaker.segment.poll_timeout().is_some_and(|due| due <= now) {
-            speaker.segment.handle_timeout(now);
+        if speaker.machine.segment().poll_timeout().is_some_and(|due| due <= now) {
+            speaker.machine.timeout(now);
             if let Some(violation) = self.load.wake(self.now, index, self.limits) {
                 self.violate(violation);
                 return;
@@ -102,21 +110,25 @@ impl World<'_> {
 
     /// What follows each time the machine was given something: its outputs are done, its timer is set.
     pub(super) fn after(&mut self, index: NodeIx) {
-        while let Some(output) = self.nodes[index].speaker.as_mut().and_then(|s| s.segment.poll_output()) {
+        while let Some(output) = self.nodes[index].speaker.as_mut().and_then(|s| s.machine.poll_output()) {
+            if let Some(violation) = self.pace.output() {
+                self.violate(violation);
+                return;
+            }
             self.output(index, output);
         }
         let now = self.now;
         let node = &mut self.nodes[index];
         let clock = node.clock;
         let Some(speaker) = &mut node.speaker else { return };
-        if let Some(due) = speaker.segment.poll_timeout() {
+        if let Some(due) = speaker.machine.segment().poll_timeout() {
             let due = due.saturating_sub(clock).max(now);
             if speaker.wake.is_none_or(|wake| due < wake) {
                 speaker.wake = Some(due);
                 self.queue.push(due, Event::Wake(index));
             }
         }
-        let answering = speaker.segment.is_answering();
+        let answering = speaker.machine.segment().is_answering();
         if answering != speaker.answering {
             speaker.answering = answering;
             self.trace(|| format!("node {index}: {}", if answering { "answers" } else { "answers nothing" }));
@@ -127,6 +139,10 @@ impl World<'_> {
     /// A process that was stopped goes on.
     pub(super) fn resume(&mut self, index: NodeIx) {
         let node = &mut self.nodes[index];
+        if node.without_prefix > 0 {
+            self.leaves_segment(index);
+            return;
+        }
         if !node.speaks() {
             return;
         }
@@ -147,10 +163,11 @@ impl World<'_> {
             match received {
                 Received::Frame(carried) => self.hear(index, &carried),
                 Received::Packet(from, packet) => self.hear_packet(index, from, &packet),
+                Received::Pong(address, mac) => self.speaker_handles(index, Input::Pong { address, mac }),
                 Received::Evidence => self.speaker_handles(index, Input::Evidence),
             }
         }
-        if self.rotates {
+        if self.history.rotations() > 0 {
             self.tell_keys(index);
         }
         let carrier = self.net.carrier(index);
@@ -169,6 +186,27 @@ impl World<'_> {
                 self.solicit(nodes + client, To::All, address);
             }
         }
+    }
+
+    /// A node that has lost its last prefix on the segment leaves it without a word, as soon as its speaker runs. It keeps
+    /// what it claimed, for the run with which it comes back.
+    pub(super) fn leaves_segment(&mut self, index: NodeIx) {
+        let node = &mut self.nodes[index];
+        if node.speaks()
+            && let Some(speaker) = &node.speaker
+        {
+            node.saved = Some((speaker.machine.segment().saved_state(), node.boot));
+            self.kill(index);
+        }
+    }
+
+    /// A machine that was set back to a snapshot takes part again as another run, with what it claims.
+    pub(super) fn joins_anew(&mut self, index: NodeIx) {
+        let node = &mut self.nodes[index];
+        let Some(speaker) = &node.speaker else { return };
+        node.saved = Some((speaker.machine.segment().saved_state(), node.boot));
+        self.kill(index);
+        self.queue.push(self.now, Event::Start(index));
     }
 
     /// Something stops a speaker.

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// A delay from which three probes 50 ms apart may all seem unanswered when the verdict falls.
-const LONG_DELAY: Duration = Duration::from_millis(20);
+pub(super) const LONG_DELAY: Duration = Duration::from_millis(20);
 
 /// A loss from which verdicts by three probes are wrong often enough to be met: at 3 % three round trips in a row fail
 /// with a probability of 2e-4, three Hellos of one node with 3e-5; both at once with 6e-9.
@@ -24,6 +24,9 @@ impl World<'_> {
         self.trace(|| format!("{} {condition:?}", if begins { "begins" } else { "ends" }));
         self.step_count += 1;
         self.settled = None;
+        if self.no_pace_is_promised() {
+            self.no_pace_until_step = Some(self.now);
+        }
         if begins {
             self.conditions.push(condition.clone());
         } else if let Some(position) = self.conditions.iter().position(|active| *active == condition) {
@@ -54,11 +57,17 @@ impl World<'_> {
             | Condition::NoCarrier(node)
             | Condition::PortSilent(node)
             | Condition::Deaf(node)
-            | Condition::Mute(node) => self.unreachable[*node] = self.now,
+            | Condition::Mute(node)
+            | Condition::OtherMachine(node)
+            // Its kernel does not answer for the address by which it was known.
+            | Condition::Renumbered(node, _) => self.unreachable[*node] = self.now,
             Condition::OneWay(..) | Condition::Partition(_) => self.paths_broken = self.now,
             Condition::Loss(p) if *p >= HIGH_LOSS => self.paths_broken = self.now,
             Condition::Delay(delay) if *delay >= LONG_DELAY => self.paths_broken = self.now,
-            Condition::EtherTypeDropped(_) => self.unheard = Some(self.now),
+            // What is too long to pass is not heard either.
+            Condition::EtherTypeDropped(_) | Condition::Mtu(..) | Condition::PathMtu(_) => {
+                self.unheard = Some(self.now);
+            }
             _ => {}
         }
     }
@@ -120,11 +129,29 @@ impl World<'_> {
                 one(&mut self.api.entries[*address].absent);
                 match (begins, self.api.entries[*address].absent) {
                     (true, 1) => self.api.delete(*address),
-                    (false, 0) => self.api.create(self.now, *address),
+                    (false, 0) => self.api.create(self.now, *address, false),
                     _ => return,
                 }
                 self.publish(*address);
             }
+            Condition::AbsentBeforeOlder(address) => {
+                one(&mut self.api.entries[*address].absent);
+                match (begins, self.api.entries[*address].absent) {
+                    (true, 1) => self.api.delete(*address),
+                    (false, 0) => {
+                        self.api.create(self.now, *address, true);
+                        self.owners.born_before(*address);
+                    }
+                    _ => return,
+                }
+                self.publish(*address);
+            }
+            Condition::Unlisted(node) => self.listing_changes(begins, *node),
+            Condition::OtherMachine(node) if begins => self.machine_is_replaced(*node),
+            Condition::OtherMachine(_) => {}
+            Condition::Renumbered(node, none_left) => self.renumbered(begins, *node, *none_left),
+            Condition::Mtu(node, _) => self.tell_mtu(*node),
+            Condition::Reverted(node) => self.snapshot_changes(begins, *node),
             Condition::NotReady(node) => {
                 one(&mut self.api.not_ready[*node]);
                 self.publish_all();
@@ -141,6 +168,12 @@ impl World<'_> {
             }
             Condition::Stranger(address) => self.stranger_changes(begins, *address),
             Condition::KernelAnswers(address, node) => self.kernel_changes(begins, *address, *node),
+            Condition::KernelTakes(address, node) => {
+                self.kernel_changes(begins, *address, *node);
+                if begins {
+                    self.kernel_announces(*address, *node);
+                }
+            }
             Condition::TwoKeys(node) => self.keys_change(begins, *node),
             Condition::Forged(_) => {
                 one(&mut self.forging);
@@ -158,6 +191,8 @@ impl World<'_> {
             | Condition::Deaf(_)
             | Condition::Mute(_)
             | Condition::ProxyArp
+            | Condition::Suppression
+            | Condition::PathMtu(_)
             | Condition::EtherTypeDropped(_) => {}
         }
     }
@@ -190,7 +225,8 @@ impl World<'_> {
 
     /// All has had its time to settle since the step.
     pub(super) fn settles(&mut self, step: u64) {
-        if step == self.step_count && !self.conditions.iter().any(keeps_unsettled) {
+        // Two views that differ for good never settle.
+        if step == self.step_count && !self.history.is_cloned() && !self.conditions.iter().any(keeps_unsettled) {
             self.trace(|| "all should be settled".to_owned());
             self.settled = Some(self.now);
             self.look_at_addresses();
@@ -205,7 +241,7 @@ impl World<'_> {
 }
 
 /// While this goes on, nothing need be as it should: who hears whom is chance, or differs from node to node.
-fn keeps_unsettled(condition: &Condition) -> bool {
+pub(super) fn keeps_unsettled(condition: &Condition) -> bool {
     match condition {
         Condition::Loss(_)
         | Condition::Delay(_)
@@ -217,6 +253,9 @@ fn keeps_unsettled(condition: &Condition) -> bool {
         | Condition::PortSilent(_)
         | Condition::NoCarrier(_)
         | Condition::Paused(..)
+        | Condition::PathMtu(_)
+        // A node that drops pings and dies is covered until this ends.
+        | Condition::Suppression
         | Condition::EtherTypeDropped(_) => true,
         Condition::Down(_, stop) => matches!(stop, Stop::Asked(_)),
         Condition::Duplicate(_)
@@ -224,12 +263,19 @@ fn keeps_unsettled(condition: &Condition) -> bool {
         | Condition::Off(_)
         | Condition::ApiLost(_)
         | Condition::Absent(_)
+        | Condition::AbsentBeforeOlder(_)
+        | Condition::Unlisted(_)
+        | Condition::OtherMachine(_)
+        | Condition::Renumbered(..)
+        | Condition::Mtu(..)
+        | Condition::Reverted(_)
         | Condition::NotReady(_)
         | Condition::Excluded(_)
         | Condition::NoEndpoint(..)
         | Condition::ProxyArp
         | Condition::Stranger(_)
         | Condition::KernelAnswers(..)
+        | Condition::KernelTakes(..)
         | Condition::TwoKeys(_)
         | Condition::Forged(_) => false,
     }

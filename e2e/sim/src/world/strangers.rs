@@ -11,7 +11,7 @@ use herald_segment::{
 use super::{Event, To, World};
 use crate::{
     check::{Invariant, Violation},
-    history::RETRY,
+    history::{RETRY, Rivals},
     names::{self, AddrIx, Family, HostIx, NodeIx},
     net::Kind,
 };
@@ -49,6 +49,11 @@ pub(super) struct Strangers {
 impl Strangers {
     pub(super) fn new(addresses: usize) -> Self {
         Self { held: vec![Held::default(); addresses], told: BTreeMap::new() }
+    }
+
+    /// Has anybody told of a conflict about the address?
+    pub(super) fn is_told(&self, address: AddrIx) -> bool {
+        self.told.keys().any(|(_, about)| *about == address)
     }
 }
 
@@ -96,6 +101,15 @@ impl World<'_> {
         }
     }
 
+    /// A node's kernel announces an address that it has just taken.
+    pub(super) fn kernel_announces(&mut self, address: AddrIx, node: NodeIx) {
+        if self.nodes[node].runs() {
+            let (vip, mac) = (names::vip(address), self.nodes[node].mac);
+            let asks = Some(vip).filter(IpAddr::is_ipv4);
+            self.send_packet(node, To::All, Packet { source: mac, binding: Some((vip, mac)), asks });
+        }
+    }
+
     /// The stranger announces the address.
     pub(super) fn stranger_announces(&mut self, address: AddrIx) {
         if self.strangers.held[address].strangers == 0 {
@@ -121,23 +135,26 @@ impl World<'_> {
         // The answer to a solicitation from :: goes to all (RFC 4861 section 7.2.4).
         let to_all = packet.binding.is_none() && Family::of(asked) == Family::V6;
         let to = if to_all { To::All } else { To::Host(from) };
-        let mac = names::mac(host);
+        let mac = self.mac_of(host);
         self.send_packet(host, to, Packet { source: mac, binding: Some((asked, mac)), asks: None });
     }
 
     /// May clients be with another than the owner?
     pub(super) fn may_lead_elsewhere(&self, address: AddrIx) -> bool {
-        self.strangers.held[address].is_held_within(self.now, CLIENTS_RETURN)
+        self.history.is_contested(address) || self.strangers.held[address].is_held_within(self.now, CLIENTS_RETURN)
     }
 
     /// Is nobody to claim the address, or not yet?
     pub(super) fn is_refused(&self, address: AddrIx) -> bool {
-        self.may_be_claimed_late(address) && self.owners.holders(address).next().is_none()
+        // A node that was away resumes what it held only if nobody else took it, and says nothing if somebody did.
+        let holds =
+            |node: NodeIx| self.nodes[node].speaker.as_ref().is_none_or(|speaker| speaker.owns.contains(&address));
+        self.may_be_claimed_late(address) && !self.owners.holders(address).any(holds)
     }
 
     /// May the first claim of the address have been put off?
     pub(super) fn may_be_claimed_late(&self, address: AddrIx) -> bool {
-        self.strangers.held[address].is_held_within(self.now, RETRY)
+        self.history.is_contested(address) || self.strangers.held[address].is_held_within(self.now, RETRY)
     }
 
     /// A first claim of an address that somebody else answers for. Judged only where nothing is lost or late.
@@ -157,9 +174,20 @@ impl World<'_> {
             **holder != node && heard && !lately(self.unreachable[**holder])
         };
         let kernel = || held.kernels.iter().find(answers).map(|holder| format!("the kernel of node {holder}"));
-        let who = stranger.or_else(kernel)?;
+        let rival = || self.rival_that_answers(node, address).map(|rival| format!("node {rival} of another cluster"));
+        let who = stranger.or_else(kernel).or_else(rival)?;
         let seen = format!("node {node} claims address {address} for the first time, but {who} answers for it");
         Some(Violation { invariant: Invariant::Stranger, at: self.now, seen })
+    }
+
+    /// The node of another cluster that has answered for an address for long enough to be seen by a node.
+    fn rival_that_answers(&self, node: NodeIx, address: AddrIx) -> Option<NodeIx> {
+        if self.history.rivals_are == Rivals::Cloned {
+            return None;
+        }
+        let (rival, since) = self.rival_owner(address)?;
+        let seen = self.answers_now(rival) && self.net.connects(node, rival, Kind::Other);
+        (seen && self.now >= since + SEEN_AFTER).then_some(rival)
     }
 
     /// A node tells of a conflict: is there one, and does it not tell of it (so defend the address) too often?
@@ -169,7 +197,8 @@ impl World<'_> {
         let before = self.strangers.told.insert((node, address), (self.now, owns));
         let defended = before.filter(|(at, owned)| *owned && *at >= speaker.started).map(|(at, _)| at);
         // Packets wait in the sockets of a process that does not run, for as long as it does not.
-        let there = self.strangers.held[address].is_held() || self.strangers.held[address].gone.is_some();
+        let held = &self.strangers.held[address];
+        let there = self.history.is_contested(address) || held.is_held() || held.gone.is_some();
         let why = match defended.filter(|at| owns && self.now < *at + DEFEND_EVERY) {
             _ if !there => "there is no stranger".to_owned(),
             Some(at) => format!("it did at {:.3} s", at.as_secs_f64()),

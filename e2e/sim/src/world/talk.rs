@@ -4,14 +4,16 @@ use std::time::Duration;
 
 use herald_segment::view::Packet;
 
-use super::{Event, To, World};
+use super::{Event, To, World, steps::keeps_unsettled};
 use crate::{
+    api::NO_CANDIDATE,
     check::{
         Invariant, Violation,
         flows::{self, Moved, Settled},
     },
     client::{Ask, Reached, Said},
-    names::{self, Family, HostIx},
+    fault::Condition,
+    names::{self, Family, HostIx, NodeIx},
 };
 
 /// After all has settled, clients have this long until their caches must be right: three unicast solicitations a
@@ -20,6 +22,10 @@ const CACHES_SETTLE: Duration = Duration::from_secs(6);
 
 /// From one look to the next.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// An address leaves a node that is no candidate within this: at once where the protocol is heard; where it is not, by
+/// way of the API.
+const MOVES: Duration = Duration::from_secs(10);
 
 /// What broke a path is an excuse for a reset this long: announcements come in rounds over 3 s, and an entry may be
 /// asked again only then.
@@ -37,13 +43,13 @@ impl World<'_> {
         match ask {
             Some(Ask::Broadcast) => self.solicit(host, To::All, address),
             Some(Ask::Unicast(mac)) => {
-                if let Some(to) = names::host_of_mac(mac) {
+                if let Some(to) = self.host_of(mac) {
                     self.solicit(host, To::Host(to), address);
                 }
             }
             None => {}
         }
-        if let Some(node) = mac.and_then(names::host_of_mac).filter(|node| *node < self.nodes.len())
+        if let Some(node) = mac.and_then(|mac| self.host_of(mac)).filter(|node| *node < self.nodes.len())
             && self.reachable(host, node)
             && !self.net.loses(&mut self.rng)
             && !self.net.loses(&mut self.rng)
@@ -67,6 +73,7 @@ impl World<'_> {
                         || self.unheard.is_some_and(lately)
                         || lately(self.impaired[node])
                         || self.may_lead_elsewhere(address)
+                        || self.goes_by_old_memory()
                         || lately(self.unreachable[from]),
                 };
                 if let Some(violation) = flows::moved(now, moved) {
@@ -105,11 +112,15 @@ impl World<'_> {
     /// All should be well: is it?
     pub(super) fn look(&mut self) {
         self.queue.push(self.now + LOOK_EVERY, Event::Look);
-        let Some(since) = self.settled else { return };
+        let Some(since) = self.settled else {
+            self.look_for_unserved();
+            return;
+        };
         self.look_at_addresses();
         if self.now < since + CACHES_SETTLE {
             return;
         }
+        self.look_for_untold_conflicts();
         for client in 0..self.clients.len() {
             for index in 0..self.clients[client].len() {
                 let flow = &self.clients[client][index];
@@ -129,7 +140,7 @@ impl World<'_> {
                     client: self.nodes.len() + client,
                     address,
                     progress: flow.progress,
-                    cached: flow.mac().and_then(names::host_of_mac),
+                    cached: flow.mac().and_then(|mac| self.host_of(mac)),
                     owner: self.answered_with(address),
                 };
                 if let Some(violation) = flows::settled(self.now, settled) {
@@ -155,12 +166,44 @@ impl World<'_> {
             }
         }
         self.look_for_ghosts();
+        self.look_for_unserved();
         if let Some((address, a, b)) = self.two_macs.any() {
             let seen = format!(
                 "all should be settled, but address {address} is answered by node {} with {} and by node {} with {}",
                 a.0, a.1, b.0, b.1
             );
             self.violate(Violation { invariant: Invariant::TwoMacs, at: self.now, seen });
+        }
+    }
+
+    /// No address stays with a node that is no candidate (so that its traffic goes nowhere) while another could have it.
+    ///
+    /// Looked at also where the protocol is not heard at all: ARP passes there.
+    fn look_for_unserved(&mut self) {
+        let disturbed = |condition: &Condition| match condition {
+            Condition::EtherTypeDropped(None) => false,
+            Condition::EtherTypeDropped(Some(_)) | Condition::ApiLost(_) | Condition::Stalled(_) => true,
+            Condition::Down(..) | Condition::Off(_) => true,
+            other => keeps_unsettled(other),
+        };
+        let sound = !self.conditions.iter().any(disturbed);
+        for address in 0..self.history.addresses {
+            let owner = self.answered_with(address).filter(|owner| *owner < self.history.nodes);
+            let left = |owner: NodeIx| {
+                let holds = self.owners.holders(address).any(|holder| holder == owner);
+                holds && self.api.class(address, owner) == NO_CANDIDATE
+            };
+            let unserved = sound && owner.is_some_and(left) && self.is_eligible(address);
+            let since = self.unserved[address].filter(|_| unserved).unwrap_or(self.now);
+            self.unserved[address] = unserved.then_some(since);
+            if self.now >= since + MOVES {
+                let seen = format!(
+                    "address {address} is with node {owner:?}, which serves nobody, since {:.3} s; another could have it",
+                    since.as_secs_f64()
+                );
+                self.violate(Violation { invariant: Invariant::Unserved, at: self.now, seen });
+                return;
+            }
         }
     }
 

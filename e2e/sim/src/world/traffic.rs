@@ -10,7 +10,7 @@ use herald_segment::{
 };
 use rayon::prelude::*;
 
-use super::{Carried, Detail, Event, To, World};
+use super::{Carried, Detail, Event, Recorded, To, World};
 use crate::{
     check::{Invariant, Violation, two_macs},
     names::{self, HostIx, NodeIx},
@@ -37,7 +37,7 @@ impl World<'_> {
             return;
         }
         self.last_sent[from] = self.now;
-        let frame = match self.keys.open(&bytes) {
+        let frame = match self.keys_seen(from).open(&bytes) {
             Ok(frame) => frame,
             Err(error) => {
                 self.violate(Violation {
@@ -63,12 +63,13 @@ impl World<'_> {
                 let forgotten = self.rng.usize(0..RECORDED);
                 self.recorded.swap_remove(forgotten);
             }
-            self.recorded.push((from, bytes.clone()));
+            self.recorded.push(Recorded { from, run: frame.sender.incarnation, hello, bytes: bytes.clone() });
         }
         if !self.net.transmits(from) {
             return;
         }
-        let carried = Arc::new(Carried { from, frame, hello, bytes: self.rotates.then_some(bytes) });
+        let length = bytes.len();
+        let carried = Arc::new(Carried { from, frame, hello, length, bytes: self.opens_itself.then_some(bytes) });
         if self.net.is_uniform() {
             self.queue.push(self.now + BASE_DELAY, Event::Frame(To::All, carried));
             return;
@@ -107,7 +108,9 @@ impl World<'_> {
                 look_ahead(nodes, &carried.frame);
                 let first = part * share + some * LOOKED_AHEAD;
                 for (index, node) in (first..).zip(nodes) {
-                    let reached = index != carried.from && net.carries(carried.from, index, Kind::Protocol);
+                    let reached = index != carried.from
+                        && net.carries(carried.from, index, Kind::Protocol)
+                        && net.fits(carried.from, index, carried.length);
                     if reached && node.hear(now, carried) {
                         stirred.push(index);
                     }
@@ -120,7 +123,10 @@ impl World<'_> {
     }
 
     fn frame_arrives_at(&mut self, index: NodeIx, carried: &Arc<Carried>) {
-        if index == carried.from || !self.net.carries(carried.from, index, Kind::Protocol) {
+        if index == carried.from
+            || !self.net.carries(carried.from, index, Kind::Protocol)
+            || !self.net.fits(carried.from, index, carried.length)
+        {
             return;
         }
         if !self.nodes[index].runs() || self.net.loses(&mut self.rng) {
@@ -164,7 +170,15 @@ impl World<'_> {
 
     /// A liveness probe leaves a node.
     pub(super) fn probe(&mut self, from: NodeIx, mac: MacAddr, packet: Packet) {
-        let Some(to) = names::host_of_mac(mac) else { return };
+        let Some(to) = self.host_of(mac) else { return };
+        if self.net.suppresses {
+            if let Some(asked) = packet.asks.filter(|_| self.net.transmits(from)) {
+                let answer = Packet { source: mac, binding: Some((asked, mac)), asks: None };
+                let event = Event::Packet { from, to: To::Host(from), packet: answer };
+                self.queue.push(self.now + BASE_DELAY * 2, event);
+            }
+            return;
+        }
         if self.net.proxy_arp && !self.reachable(from, to) && self.net.transmits(from) {
             // Two ways in which switches and routers answer for the dead: with their own MAC, or with the right one.
             let Some(asked) = packet.asks else { return };
@@ -223,7 +237,7 @@ impl World<'_> {
         let node = &mut self.nodes[index];
         let now = node.local(self.now);
         let Some(speaker) = &mut node.speaker else { return };
-        let answer = speaker.segment.handle_packet(now, packet);
+        let answer = speaker.machine.hear_packet(now, packet);
         let listens = speaker.listens_since.filter(|since| self.now < *since + node.interval);
         self.after(index);
         if let (Some(since), Some(mac)) = (listens, answer) {
@@ -239,14 +253,28 @@ impl World<'_> {
 
     /// A host's kernel answers for the host's own addresses.
     pub(super) fn kernel_answers(&mut self, host: HostIx, from: HostIx, packet: &Packet) {
-        if let Some(asked) = packet.asks.filter(|asked| names::host_of_address(*asked) == Some(host)) {
-            self.answer(host, from, asked, names::mac(host));
+        if let Some(asked) = packet.asks.filter(|asked| self.kernel_has(host, *asked)) {
+            self.answer(host, from, asked, self.mac_of(host));
         }
+    }
+
+    /// Is this one of the host's own addresses?
+    pub(super) fn kernel_has(&self, host: HostIx, address: IpAddr) -> bool {
+        let has = |node: &Node| {
+            let (left, changed) = (node.without_prefix == 0, node.renumbered > 0);
+            left && (!changed || node.address == Some(address))
+        };
+        names::host_of_address(address) == Some(host) && self.nodes.get(host).is_none_or(has)
+    }
+
+    /// A host's link-layer address.
+    pub(super) fn mac_of(&self, host: HostIx) -> MacAddr {
+        self.nodes.get(host).map_or_else(|| names::mac(host), |node| node.mac)
     }
 
     /// A host answers a request.
     pub(super) fn answer(&mut self, host: HostIx, to: HostIx, address: IpAddr, mac: MacAddr) {
-        let packet = Packet { source: names::mac(host), binding: Some((address, mac)), asks: None };
+        let packet = Packet { source: self.mac_of(host), binding: Some((address, mac)), asks: None };
         self.send_packet(host, To::Host(to), packet);
     }
 
@@ -276,9 +304,9 @@ fn look_ahead(receivers: &[Node], frame: &Frame) {
         Body::Claims(_) | Body::Later(_) => &[],
     };
     for speaker in receivers.iter().filter_map(|node| node.speaker.as_ref()) {
-        black_box(speaker.segment.last_heard(frame.sender.node));
+        black_box(speaker.machine.segment().last_heard(frame.sender.node));
         for heard in entries.iter().filter(|heard| heard.suspect).take(LOOKED_AHEAD_ENTRIES) {
-            black_box(speaker.segment.last_heard(heard.node));
+            black_box(speaker.machine.segment().last_heard(heard.node));
         }
     }
 }

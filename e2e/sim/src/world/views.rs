@@ -7,6 +7,7 @@ use herald_segment::{Input, view::Vip};
 use super::{Event, World};
 use crate::{
     api::{FRESH_EVERY, WATCH_DELAYS},
+    history::Role,
     names::{self, AddrIx, NodeIx},
 };
 
@@ -28,7 +29,7 @@ impl World<'_> {
     }
 
     pub(super) fn view_arrives(&mut self, watch: usize, address: AddrIx, vip: &Option<Arc<Vip>>) {
-        for index in 0..self.nodes.len() {
+        for index in 0..self.history.nodes {
             let node = &mut self.nodes[index];
             if node.watch != watch || node.cut > 0 || !node.runs() {
                 continue;
@@ -44,18 +45,25 @@ impl World<'_> {
     /// without the API has what it wrote down before.
     pub(super) fn listed(&mut self, index: NodeIx) {
         let connected = self.nodes[index].cut == 0;
+        let role = self.history.role(index);
         if connected && self.nodes[index].speaks() {
             for address in 0..self.history.addresses {
                 let published = self.api.entries[address].published.last();
-                self.nodes[index].view[address] = published.and_then(|(_, vip)| vip.clone());
+                self.nodes[index].view[address] = match role {
+                    Role::Member => published.and_then(|(_, vip)| vip.clone()),
+                    Role::Rival => self.other.view[address].clone(),
+                    // What is announced lies on the first.
+                    Role::SecondOf(_) => None,
+                };
             }
         }
         if !self.nodes[index].speaks() {
             return;
         }
-        let knows_all = connected || self.nodes[index].saved.is_some();
-        if knows_all {
-            self.speaker_handles(index, Input::Stations(self.stations[index].clone()));
+        if connected {
+            self.stations_listed(index);
+        } else if self.nodes[index].saved.is_some() {
+            self.tell_stations(index);
         }
         for address in 0..self.history.addresses {
             let vip = self.nodes[index].view[address].clone();
@@ -86,6 +94,9 @@ impl World<'_> {
 
     /// A speaker writes whether it owns an address.
     pub(super) fn status_arrives(&mut self, index: NodeIx, address: AddrIx) {
+        if self.history.role(index) != Role::Member {
+            return;
+        }
         let node = &self.nodes[index];
         let Some(speaker) = node.speaker.as_ref().filter(|_| node.cut == 0 && node.speaks()) else { return };
         let owns = speaker.owns.contains(&address);
@@ -113,6 +124,7 @@ impl World<'_> {
     pub(super) fn reconnected(&mut self, index: NodeIx) {
         let delay = WATCH_DELAYS[self.nodes[index].watch];
         self.queue.push(self.now + delay, Event::Listed(index));
+        self.queue.push(self.now + delay, Event::Registers(index));
         let owned: Vec<_> = self.nodes[index].speaker.iter().flat_map(|speaker| speaker.owns.iter().copied()).collect();
         for address in owned {
             self.queue.push(self.now + delay * 2, Event::Status { node: index, address });

@@ -12,6 +12,7 @@ use crate::{
     decide::HandedOver,
     hold_down::HoldDown,
     node::NodeId,
+    peer::Peer,
     timers::{HAND_OVER_AFTER, TAKE_BACK_AFTER},
     types::{Event, Withdrawal},
     wire::State,
@@ -20,7 +21,7 @@ use crate::{
 /// What this node has handed over, or is about to.
 #[derive(Debug, Default)]
 pub(super) struct HandOvers {
-    /// Nodes that are fitter and not heard, and since when each is.
+    /// The best of the nodes that are fitter, and since when none of these is heard.
     wanted: BTreeMap<IpAddr, Successor>,
     /// When each address that nobody has taken yet is to be taken back.
     given: BTreeMap<IpAddr, Duration>,
@@ -50,8 +51,8 @@ impl HandOvers {
 }
 
 impl Segment {
-    /// The node that an address of this node's is to be handed over to now: a fitter candidate by a fresh view that has
-    /// not been heard for [`HAND_OVER_AFTER`], though its kernel lives.
+    /// The node that an address of this node's is to be handed over to now: the best of the candidates that are fitter by a
+    /// fresh view, if none of these has been heard for [`HAND_OVER_AFTER`], though its kernel lives.
     pub(super) fn successor_by_api(&mut self, now: Duration, address: IpAddr) -> Option<NodeId> {
         let Some(node) = self.fitter_unheard(address).filter(|_| self.is_able() && self.view_is_fresh(now)) else {
             self.handovers.wanted.remove(&address);
@@ -62,10 +63,10 @@ impl Segment {
             return None;
         }
         let successor = self.handovers.wanted.entry(address).or_insert(Successor { node, since: now });
-        if successor.node != node {
-            *successor = Successor { node, since: now };
-        }
-        let due = successor.since + HAND_OVER_AFTER;
+        // Which of them is the best may change all the time: that alone is no reason to wait.
+        successor.node = node;
+        let fell_silent = self.peers.get(node).and_then(Peer::silent_since).unwrap_or_default();
+        let due = successor.since.max(fell_silent) + HAND_OVER_AFTER;
         self.ask_unheard(now, node);
         let lives = self.peers.get(node).is_some_and(|peer| peer.rest.kernel.is_alive(now));
         if due > now || !lives {

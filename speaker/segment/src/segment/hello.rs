@@ -241,7 +241,7 @@ impl Segment {
             return;
         }
         let Some(peer) = self.peers.get_mut(id) else { return };
-        let mac_before = peer.mac();
+        let macs_before = peer.macs();
         let (was_state, was_deaf) = peer.run.as_ref().map_or((None, false), |run| (Some(run.state), run.deaf));
         match peer.run.as_mut().filter(|run| run.incarnation == sender.incarnation) {
             Some(run) if sender.sequence <= run.sequence() => {
@@ -263,7 +263,7 @@ impl Segment {
             }
         }
         self.count_hello();
-        self.peers.learn_mac(id, mac_before);
+        self.peers.learn_macs(id, macs_before);
         self.heard_from(now, id);
         self.claims_and_entries_received(now, id, hello);
         if was_state != Some(hello.state) || was_deaf != hello.deaf {

@@ -178,9 +178,10 @@ impl Segment {
         if !self.peers.add(subject, &NodeName::new(&format!("{subject:?}"))) {
             return;
         }
-        // A node that is heard speaks for itself: not after a stall, and not if its Hello is overdue. Others may have found
-        // it silent already, and this node may have stood still without noticing.
-        let believed = |peer: &&Peer| !peer.speaks() || self.stall.is_some() || peer.is_overdue(now);
+        // A node that is heard speaks for itself: not while it listens, not after a stall, and not if its Hello is overdue.
+        // Others may have found it silent already, and this node may have stood still without noticing.
+        let listens = |peer: &Peer| peer.run.as_ref().is_some_and(|run| run.state == State::Listening);
+        let believed = |peer: &&Peer| !peer.speaks() || listens(peer) || self.stall.is_some() || peer.is_overdue(now);
         let Some(peer) = self.peers.get(subject).filter(believed) else { return };
         if !peer.speaks() && peer.silent_since().is_none() {
             self.peers.set_presence(subject, Presence::Silent { since: now, reported: false });

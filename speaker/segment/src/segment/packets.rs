@@ -87,7 +87,7 @@ impl Segment {
         let Some(id) = self.peers.by_mac(mac) else { return self.stranger_seen(now, address, mac) };
         // Switches and routers answer for the dead.
         let itself = source == mac;
-        if itself && self.kernel_seen(now, id, address) {
+        if itself && self.kernel_seen(now, id, address, mac) {
             return;
         }
         let claimed = self.book.of(id, address).is_some();
@@ -98,11 +98,13 @@ impl Segment {
         }
     }
 
-    /// Is this a packet of a peer's kernel, about its own address?
-    fn kernel_seen(&mut self, now: Duration, id: NodeId, address: IpAddr) -> bool {
+    /// Returns whether this is a packet of a peer about its own address. It says that the peer's kernel lives, unless
+    /// another machine has taken the peer's name: that one's kernel is not the one that is asked.
+    fn kernel_seen(&mut self, now: Duration, id: NodeId, address: IpAddr, mac: MacAddr) -> bool {
         let Some(peer) = self.peers.get_mut(id) else { return false };
-        let own = peer.probe_target().is_some_and(|(target, _)| target == address);
-        if own {
+        let target = peer.probe_target();
+        let own = target.is_some_and(|(target, _)| target == address);
+        if target == Some((address, mac)) {
             peer.rest.kernel.answered(now);
             self.peers_at = self.peers_at.min(now);
         }

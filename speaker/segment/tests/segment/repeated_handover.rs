@@ -120,3 +120,25 @@ fn owner_whose_link_comes_back_makes_no_second_link_layer_address() {
     // The other covers for it: it gives the same link-layer address.
     assert_eq!(bus.reached(address(1)), Some(1), "{:?}", bus.answers(address(1)));
 }
+
+/// The owner serves nobody. Of those that could, one is NotReady every other second, so that the best of them changes
+/// before three seconds are over each time.
+#[test]
+fn address_is_handed_over_though_the_best_successor_alternates() {
+    let mut bus = Bus::new(3);
+    bus.drops_protocol = true;
+    bus.run(ms(3000));
+    bus.publish(address(1), 1, &[(1, 0)]);
+    bus.until(ms(1000), |bus| bus.reached(address(1)) == Some(1));
+    bus.run(ms(4000));
+    for round in 0..5 {
+        let order = if round % 2 == 0 { [(2, 0), (3, 1)] } else { [(3, 0), (2, 1)] };
+        bus.publish_announced(address(1), 1, &order, Some(1));
+        bus.refresh();
+        bus.run(ms(1000));
+    }
+    let handed_over = |(_, node, event): &(Duration, usize, Event)| {
+        *node == 1 && matches!(event, Event::Withdrawn { why: Withdrawal::HandedOver(_), .. })
+    };
+    assert_eq!(bus.events.iter().filter(|event| handed_over(event)).count(), 1);
+}
