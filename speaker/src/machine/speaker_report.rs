@@ -100,6 +100,7 @@ impl SpeakerReport {
         let status = SpeakerStatusStatus {
             version: version.to_owned(),
             segments: segments.map(|s| s.segment.to_status(peers(&s.segment.interface))).collect(),
+            links: Vec::new(),
             held_addresses,
             covering: wire.covering.iter().cloned().collect(),
             warnings: interfaces.warnings.iter().chain(&wire.warnings).cloned().collect(),
