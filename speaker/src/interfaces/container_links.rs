@@ -42,17 +42,21 @@ const NAMES: [(&str, &str); 27] = [
     ("vboxnet*", "VirtualBox"),
 ];
 
-/// Returns what makes the link, if by its kind or its name it is one of these.
-pub(super) fn maker(link: &Link) -> Option<&'static str> {
+/// Returns why the link is taken for one of these, by its kind or by its name.
+pub(super) fn reason(link: &Link) -> Option<String> {
     let kind = link.kind.as_deref()?;
     if OVERLAYS.contains(&kind) {
-        return Some("a pod network that spans the nodes");
+        return Some(format!("a link of kind {kind} carries a network of pods from node to node"));
     }
     if is_docker_bridge(&link.name) {
-        return Some("Docker");
+        return Some(by_name("Docker"));
     }
     let is_named = |pattern: &str| chooses_interface(&[InterfacePattern(pattern.to_owned())], &link.name);
-    NAMES.iter().find(|(pattern, _)| is_named(pattern)).map(|(_, maker)| *maker)
+    NAMES.iter().find(|(pattern, _)| is_named(pattern)).map(|(_, maker)| by_name(maker))
+}
+
+fn by_name(maker: &str) -> String {
+    format!("its name is one that {maker} gives to its links")
 }
 
 /// Returns whether a name is that of the bridge Docker makes for a network: `br-` and the first twelve digits of its id

@@ -65,13 +65,12 @@ pub fn survey(links: &[Link], selection: &Selection) -> Survey {
 fn decide(link: &Link, by_index: &BTreeMap<u32, &Link>, selection: &Selection) -> Decision {
     let wish = selection.wish(&link.name);
     // Neither the default route nor a person is ever overruled by a name.
-    if let Some(maker) = container_links::maker(link)
+    if let Some(why) = container_links::reason(link)
         && wish != Wish::Named
         && !link.default_route
     {
         return Decision::Containers(format!(
-            "its kind and its name are those of a link that {maker} makes; if it is a network of yours, name it in \
-             spec.interfaces of an L2Advertisement or in {}",
+            "{why}; if it is a network of yours, name it in spec.interfaces of an L2Advertisement or in {}",
             selection.setting.place()
         ));
     }
