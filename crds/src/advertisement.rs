@@ -1,6 +1,8 @@
 //! `L2Advertisement`: which nodes and interfaces announce which addresses. Optional: with none in the cluster, every
 //! pool is announced from every eligible node, on the interface whose subnet holds the address.
 
+use std::str::FromStr;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -74,6 +76,68 @@ pub struct InterfacePattern(
     pub String,
 );
 
+impl InterfacePattern {
+    /// The most characters of a name: IFNAMSIZ is 16 with the closing NUL.
+    const MAX_NAME: usize = 15;
+}
+
+/// Text that is no pattern. The message gives the value and what to write.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{} {PATTERN_MESSAGE}", shown(.0))]
+pub struct UnreadablePattern(String);
+
+/// A value as a message shows it: an annotation may be long.
+fn shown(value: &str) -> String {
+    const MAX_SHOWN: usize = 40;
+    match value.char_indices().nth(MAX_SHOWN) {
+        Some((end, _)) => format!("{:?}...", &value[..end]),
+        None => format!("{value:?}"),
+    }
+}
+
+impl FromStr for InterfacePattern {
+    type Err = UnreadablePattern;
+
+    /// Reads what [`L2AdvertisementSpec::interfaces`] admits.
+    fn from_str(text: &str) -> Result<Self, UnreadablePattern> {
+        let name = text.strip_prefix('!').unwrap_or(text);
+        let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.@*?-".contains(&byte);
+        let is_pattern = (1..=Self::MAX_NAME).contains(&name.len()) && name.bytes().all(is_allowed);
+        if is_pattern { Ok(Self(text.to_owned())) } else { Err(UnreadablePattern(text.to_owned())) }
+    }
+}
+
+/// Patterns as a flag and an annotation have them: separated by commas. None: no choice.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InterfacePatterns(
+    /// The patterns.
+    pub Vec<InterfacePattern>,
+);
+
+impl InterfacePatterns {
+    /// Reads a list. What is no pattern is left out, and returned beside.
+    pub fn read(text: &str) -> (Self, Vec<UnreadablePattern>) {
+        let (mut patterns, mut unreadable) = (Vec::new(), Vec::new());
+        for pattern in text.split(',').map(str::trim).filter(|pattern| !pattern.is_empty()) {
+            match pattern.parse() {
+                Ok(pattern) => patterns.push(pattern),
+                Err(error) => unreadable.push(error),
+            }
+        }
+        (Self(patterns), unreadable)
+    }
+}
+
+impl FromStr for InterfacePatterns {
+    type Err = UnreadablePattern;
+
+    /// Reads a list of which every entry is a pattern.
+    fn from_str(text: &str) -> Result<Self, UnreadablePattern> {
+        let (patterns, unreadable) = Self::read(text);
+        unreadable.into_iter().next().map_or(Ok(patterns), Err)
+    }
+}
+
 /// Does an address go back to a node that ranks better once it has returned?
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Failback {
@@ -140,6 +204,26 @@ mod tests {
     use test_case::test_case;
 
     use super::*;
+
+    #[test_case("" => (vec![], 0))]
+    #[test_case("eth0, !eth9 ,bond*" => (vec!["eth0".to_owned(), "!eth9".to_owned(), "bond*".to_owned()], 0))]
+    #[test_case("eth0,," => (vec!["eth0".to_owned()], 0))]
+    #[test_case("abcdefghijklmno,!abcdefghijklmno" => (vec!["abcdefghijklmno".to_owned(), "!abcdefghijklmno".to_owned()], 0); "fifteen characters")]
+    #[test_case("abcdefghijklmnop" => (vec![], 1); "sixteen characters")]
+    #[test_case("eth0,!,!!eth1,e th2,eth/3" => (vec!["eth0".to_owned()], 4))]
+    fn lists(text: &str) -> (Vec<String>, usize) {
+        let (InterfacePatterns(patterns), unreadable) = InterfacePatterns::read(text);
+        assert_eq!(text.parse::<InterfacePatterns>().is_ok(), unreadable.is_empty());
+        (patterns.into_iter().map(|pattern| pattern.0).collect(), unreadable.len())
+    }
+
+    #[test]
+    fn unreadable_pattern_names_its_value_and_what_to_write() {
+        let error = "eth/3".parse::<InterfacePattern>().unwrap_err().to_string();
+        assert!(error.contains("\"eth/3\" is not an interface pattern: write a name (eth0)"), "{error}");
+        let long = "ü".repeat(1000).parse::<InterfacePattern>().unwrap_err().to_string();
+        assert!(long.len() < 400, "{long}");
+    }
 
     #[test_case(&[], "eth0", true; "no pattern chooses all")]
     #[test_case(&["eth0"], "eth0", true)]

@@ -21,6 +21,10 @@ pub const METALLB_POOL: &str = "metallb.io/address-pool";
 /// MetalLB's counterpart of [`ANNOTATION_SHARED`], read where ours is absent.
 pub const METALLB_SHARED: &str = "metallb.io/allow-shared-ip";
 
+/// On a Node: the interfaces that its speaker takes, as comma-separated patterns (see
+/// [`InterfacePatterns`](crate::advertisement::InterfacePatterns)). Wins over the speakers' flag.
+pub const ANNOTATION_INTERFACES: &str = "heraldlb.io/interfaces";
+
 /// On a pool: the addresses, comma-separated, or `all`, that stay out of quarantine while it stands.
 pub const ANNOTATION_RELEASE_QUARANTINE: &str = "heraldlb.io/release-quarantine";
 

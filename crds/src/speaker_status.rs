@@ -40,6 +40,12 @@ pub struct SpeakerStatusStatus {
     /// The interfaces addresses can be announced on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub segments: Vec<SegmentStatus>,
+    /// The links of the node that have addresses, each with what is done with it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<LinkStatus>,
+    /// How many links with addresses are left out of `links`, which names 64 at most.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub links_left_out: i64,
     /// Addresses of VirtualIPs that the node's kernel has itself, on one of these interfaces: it answers for them, whoever
     /// announces them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -75,6 +81,50 @@ pub struct SegmentStatus {
     pub peers: i64,
 }
 
+/// A link of the node that has addresses.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct LinkStatus {
+    /// Interface name.
+    pub interface: String,
+    /// Its kind, as `ip -details link` shows it: `vlan`, `bond`, `bridge`. A network card has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// Its addresses of global scope, with the length of the prefix that is on link: `10.10.0.11/16`. 64 at most, and
+    /// without temporary ones (RFC 8981); of a container network's link without single ones (`/32`, `/128`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<String>,
+    /// How many more of these it has.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub addresses_left_out: i64,
+    /// What is done with it.
+    #[serde(rename = "use")]
+    pub link_use: LinkUse,
+    /// Why, unless addresses are announced on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+fn is_zero(number: &i64) -> bool {
+    *number == 0
+}
+
+/// What is done with a link.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LinkUse {
+    /// Addresses can be announced on it.
+    Segment,
+    /// It is left alone, though it is the node's own: it is down, or no Ethernet, or no prefix is on link, or settings
+    /// exclude it. Its addresses are the node's.
+    Skipped,
+    /// It is a container network's, or holds the addresses of Services: what it has is no address of the node's.
+    Containers,
+    /// One that a later build writes.
+    #[serde(other)]
+    #[schemars(skip)]
+    Later,
+}
+
 /// Something wrong, with a sentence a person can act on.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct SpeakerWarning {
@@ -96,6 +146,10 @@ pub enum WarningKind {
     ArpIgnore,
     /// Strict reverse-path filtering drops traffic whose reply would leave elsewhere.
     RpFilter,
+    /// A segment lies on a bond of mode 6 (balance-alb), which rewrites ARP.
+    BondMode,
+    /// A pattern of the Node's annotation `heraldlb.io/interfaces` cannot be read.
+    InterfaceSetting,
     /// A segment's interface has no carrier.
     NoCarrier,
     /// Nodes which the API lists on a segment are not heard there, though their kernels answer: the network may drop

@@ -3,6 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::Parser;
+use herald_crds::advertisement::InterfacePatterns;
 use herald_observe::{log::LogArgs, server::Listen};
 use herald_segment::{announce::DEFAULT_RATE, timers::Timers};
 
@@ -42,6 +43,12 @@ pub struct RunArgs {
     #[arg(long, env = "HERALD_INCLUDE_EXCLUDED_NODES", default_value_t = false, action = clap::ArgAction::Set,
           num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub include_excluded_nodes: bool,
+
+    /// The interfaces to take, comma-separated: names, globs (eth*) and exclusions (!eth9); empty: each that is one by its
+    /// kind (docs/networks.md). One that it leaves out gets no socket. The annotation heraldlb.io/interfaces of a Node
+    /// wins over it on that node.
+    #[arg(long, env = "HERALD_INTERFACES", default_value = "")]
+    pub interfaces: InterfacePatterns,
 
     /// Repeated announcements per second on each interface. Switches with dynamic ARP inspection allow 15.
     #[arg(long, env = "HERALD_ANNOUNCE_RATE", default_value_t = DEFAULT_RATE, value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -104,6 +111,18 @@ mod tests {
     #[test_case(&["--announce-rate=0"], None)]
     fn are_read(flags: &[&str], expected: Option<(bool, u32)>) {
         assert_eq!(parse(flags).map(|a| (a.include_excluded_nodes, a.announce_rate)), expected);
+    }
+
+    #[test_case(&[], Some(&[]))]
+    #[test_case(&["--interfaces="], Some(&[]))]
+    #[test_case(&["--interfaces=eth*,!eth9"], Some(&["eth*", "!eth9"]))]
+    #[test_case(&["--interfaces=eth0;eth1"], None; "not separated by commas")]
+    fn interfaces_are_patterns(flags: &[&str], expected: Option<&[&str]>) {
+        let patterns = |args: &RunArgs| args.interfaces.0.iter().map(|pattern| pattern.0.clone()).collect::<Vec<_>>();
+        assert_eq!(
+            parse(flags).as_ref().map(patterns),
+            expected.map(|patterns| patterns.iter().map(ToString::to_string).collect())
+        );
     }
 
     #[test_case(&[], Some((100, 1)))]

@@ -9,7 +9,7 @@ use std::{
 use herald_crds::{
     SpeakerStatus, VirtualIP,
     address::{IpFamily, name_of_address},
-    names::{LABEL_EXCLUDE_NODE, TAINT_AUTOSCALER_DELETES, TAINT_DRAIN},
+    names::{ANNOTATION_INTERFACES, LABEL_EXCLUDE_NODE, TAINT_AUTOSCALER_DELETES, TAINT_DRAIN},
     service::excludes_node,
     speaker_status::SpeakerStatusStatus,
     virtual_ip::{AdvertisementRule, ServiceReference, TrafficPolicy, VirtualIPStatus},
@@ -292,6 +292,9 @@ pub struct Node {
     pub ready: bool,
     /// Must it not announce? (Cordon alone is no reason.)
     pub excluded: Option<Exclusion>,
+    /// Its annotation `heraldlb.io/interfaces`, as it is written: the interfaces that its speaker takes.
+    #[serde(default)]
+    pub interfaces: Option<String>,
     /// Is it cordoned? Then what stops its speaker is a departure, and no restart.
     pub cordoned: bool,
 }
@@ -299,7 +302,7 @@ pub struct Node {
 impl Node {
     /// Reduces an API object. `include_excluded` disregards the exclude label.
     pub fn reduce(object: NodeObject, include_excluded: bool) -> Self {
-        let ObjectMeta { name, uid, labels, deletion_timestamp, .. } = object.metadata;
+        let ObjectMeta { name, uid, labels, annotations, deletion_timestamp, .. } = object.metadata;
         let labels = labels.unwrap_or_default();
         let tainted = |key: &str| object.spec.taints.iter().any(|taint| taint.key == key);
         let excluded = if deletion_timestamp.is_some() {
@@ -324,6 +327,7 @@ impl Node {
             labels,
             ready: conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True"),
             excluded,
+            interfaces: annotations.and_then(|mut annotations| annotations.remove(ANNOTATION_INTERFACES)),
             cordoned: object.spec.unschedulable,
         }
     }

@@ -1,13 +1,20 @@
 //! On which interface is an address announced?
 //!
-//! [`usable`] reduces the links of a node to the [`Segment`]s on which something can be announced, and says what is
-//! ambiguous about them. [`choose`] picks the one segment for an address. Speakers publish their segments in
+//! [`survey`] reduces the links of a node to the [`Segment`]s on which something can be announced, and says why each other
+//! one is left alone. [`choose`] picks the one segment for an address. Speakers publish their segments in
 //! SpeakerStatus, so each can say of every node whether the node can announce an address.
 //!
-//! A link is a segment if it is an Ethernet link that is up, is not enslaved to another, has an on-link prefix (global
-//! scope, and not a single address), and is not one of the links container networks make ([`SKIPPED`]). A veth with an
-//! on-link prefix is an ordinary network card: that is what it is in kind. A segment that has lost its carrier is still
-//! one: the node keeps what it owns there until it hears a better claim (docs/protocol.md).
+//! A segment that has lost its carrier is still one: the node keeps what it owns there until it hears a better claim
+//! (docs/protocol.md).
+
+mod container_links;
+mod link;
+mod link_use;
+mod selection;
+
+pub use link::Link;
+pub use link_use::{MAX_LISTED, Survey, survey};
+pub use selection::{Selection, Setting, names_explicitly};
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -18,50 +25,6 @@ use herald_crds::{
 use herald_segment::mac::MacAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
-
-/// Links that container networks make. Enslaved links need no name here.
-pub const SKIPPED: [&str; 13] = [
-    "cni*",
-    "docker*",
-    "br-*",
-    "cali*",
-    "cilium_*",
-    "lxc*",
-    "flannel*",
-    "kube-ipvs0",
-    "nodelocaldns",
-    "tunl*",
-    "virbr*",
-    "vxlan*",
-    "lo",
-];
-
-/// A network link as the kernel describes it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Link {
-    /// Interface index.
-    pub index: u32,
-    /// Interface name.
-    pub name: String,
-    /// Its address, where it is an Ethernet link.
-    pub mac: Option<MacAddr>,
-    /// Administratively up.
-    pub up: bool,
-    /// With carrier.
-    pub carrier: bool,
-    /// Is it enslaved to a bridge, bond, team or VRF?
-    pub enslaved: bool,
-    /// What it carries in a frame, in bytes after the Ethernet header.
-    pub mtu: u32,
-    /// The networks of its addresses of global scope.
-    pub prefixes: Vec<IpNet>,
-    /// These addresses, with the length of the prefix that is on link; lasting ones first.
-    pub addresses: Vec<IpNet>,
-    /// An IPv6 address of link-local scope.
-    pub link_local: Option<Ipv6Addr>,
-    /// Does a default route of the main table leave here?
-    pub default_route: bool,
-}
 
 /// One interface on which addresses can be announced.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -132,49 +95,25 @@ impl Segment {
     }
 }
 
-/// The segments among the links, ordered by interface name.
-pub fn usable(links: &[Link]) -> Vec<LocalSegment> {
-    let skipped = SKIPPED.map(|pattern| InterfacePattern(pattern.to_owned()));
-    let mut segments: Vec<_> = links
-        .iter()
-        .filter(|link| link.up && !link.enslaved && !chooses_interface(&skipped, &link.name))
-        .filter_map(|link| {
-            let mac = link.mac.filter(|mac| mac.is_unicast())?;
-            let mut prefixes: Vec<_> = link.prefixes.iter().filter(|p| is_on_link(p)).map(IpNet::trunc).collect();
-            prefixes.sort();
-            prefixes.dedup();
-            let addresses: Vec<_> = link.addresses.iter().filter(|a| !is_link_local(a.addr())).copied().collect();
-            let segment = Segment {
-                interface: link.name.clone(),
-                mac,
-                address: representative(&addresses),
-                prefixes,
-                default_route: link.default_route,
-            };
-            (!segment.prefixes.is_empty()).then_some(LocalSegment {
-                index: link.index,
-                carrier: link.carrier,
-                mtu: link.mtu,
-                addresses,
-                link_local: link.link_local,
-                segment,
-            })
-        })
-        .collect();
-    segments.sort_by(|a, b| a.segment.interface.cmp(&b.segment.interface));
-    segments
-}
-
-/// A single address says nothing about its neighbours, and a link-local prefix is on every link.
-fn is_on_link(prefix: &IpNet) -> bool {
-    prefix.prefix_len() < prefix.max_prefix_len() && !is_link_local(prefix.addr())
-}
-
-fn is_link_local(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(a) => a.is_link_local() || a.is_loopback(),
-        IpAddr::V6(a) => a.is_unicast_link_local() || a.is_loopback(),
-    }
+/// Returns the segment that a link makes; `None` where it is no Ethernet link or no prefix is on link.
+fn segment_of(link: &Link) -> Option<LocalSegment> {
+    let (mac, prefixes) = (link.mac?, link.on_link_prefixes());
+    let addresses: Vec<_> = link.global_addresses().collect();
+    let segment = Segment {
+        interface: link.name.clone(),
+        mac,
+        address: representative(&addresses),
+        prefixes,
+        default_route: link.default_route,
+    };
+    (!segment.prefixes.is_empty()).then_some(LocalSegment {
+        index: link.index,
+        carrier: link.carrier,
+        mtu: link.mtu,
+        addresses,
+        link_local: link.link_local,
+        segment,
+    })
 }
 
 /// The address by which others ask whether the node's kernel lives: one with neighbours on link before a single one
@@ -262,38 +201,19 @@ pub(crate) mod tests {
             mac: Some(MacAddr([2, 0, 0, 0, 0, u8::try_from(index).unwrap()])),
             up: true,
             carrier: true,
-            enslaved: false,
             mtu: 1500,
             prefixes: prefixes.iter().map(|p| p.parse().unwrap()).collect(),
             addresses: prefixes.iter().map(|p| p.parse().unwrap()).collect(),
-            link_local: None,
-            default_route: false,
+            ..Link::default()
         }
+    }
+
+    fn usable(links: &[Link]) -> Vec<LocalSegment> {
+        survey(links, &Selection::default()).segments
     }
 
     fn names(segments: &[LocalSegment]) -> Vec<&str> {
         segments.iter().map(|s| s.segment.interface.as_str()).collect()
-    }
-
-    #[test_case("eth0", true)]
-    #[test_case("bond0.100", true)]
-    #[test_case("br0", true; "a bridge a person made")]
-    #[test_case("veth1", true)]
-    #[test_case("br-1234", false)]
-    #[test_case("cni0", false)]
-    #[test_case("docker0", false)]
-    #[test_case("cali12", false)]
-    #[test_case("cilium_host", false)]
-    #[test_case("lxc1", false)]
-    #[test_case("flannel.1", false)]
-    #[test_case("kube-ipvs0", false)]
-    #[test_case("nodelocaldns", false)]
-    #[test_case("tunl0", false)]
-    #[test_case("virbr0", false)]
-    #[test_case("vxlan.calico", false)]
-    #[test_case("lo", false)]
-    fn by_name(name: &str, expected: bool) {
-        assert_eq!(!usable(&[link(2, name, &["192.0.2.1/24"])]).is_empty(), expected);
     }
 
     #[test]
@@ -301,7 +221,7 @@ pub(crate) mod tests {
         let good = link(2, "eth0", &["192.0.2.1/24"]);
         let cases = [
             Link { up: false, ..good.clone() },
-            Link { enslaved: true, ..good.clone() },
+            Link { master: Some(9), ..good.clone() },
             Link { mac: None, ..good.clone() },
             Link { mac: Some(MacAddr::ZERO), ..good.clone() },
             link(2, "eth0", &[]),

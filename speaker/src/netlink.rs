@@ -23,10 +23,13 @@ use futures::{StreamExt, TryStreamExt, channel::mpsc::UnboundedReceiver};
 use herald_segment::Neighbour;
 use netlink_packet_route::{RouteNetlinkMessage, neighbour::NeighbourAttribute};
 use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder, new_multicast_connection, packet_core::NetlinkPayload};
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 
 use crate::{
-    interfaces::{self, Link, LocalSegment},
+    interfaces::{Link, LocalSegment, Selection, survey},
     machine::{Input, Interfaces},
     warnings::{InterfaceSettings, KernelSettings, warnings},
 };
@@ -61,13 +64,22 @@ pub enum NetlinkError {
     /// The connection task ended.
     #[error("the netlink connection ended")]
     Ended,
+    /// Nobody says any more which interfaces are wanted.
+    #[error("the speaker's loop ended")]
+    Unselected,
 }
 
-/// Tells of the interfaces and of the neighbours on them, now and whenever they change, until nobody listens.
+/// Tells of the interfaces and of the neighbours on them, now and whenever they or the selection change, until nobody
+/// listens. Before there is a selection it tells nothing: an interface that people exclude would get sockets for a moment.
 ///
 /// # Errors
-/// The kernel refuses a socket or a dump.
-pub async fn run(inputs: mpsc::Sender<Input>) -> Result<(), NetlinkError> {
+/// If the kernel refuses a socket or a dump, or the selection ends.
+pub async fn run(
+    inputs: mpsc::Sender<Input>,
+    mut selections: watch::Receiver<Option<Selection>>,
+) -> Result<(), NetlinkError> {
+    let wanted = selections.wait_for(Option::is_some).await.map(|selection| selection.clone());
+    let mut selection = wanted.map_err(|_| NetlinkError::Unselected)?.unwrap_or_default();
     // Subscribed before the first dump: what changes in between is told.
     let (connection, handle, mut messages) = new_multicast_connection(&[
         MulticastGroup::Link,
@@ -85,7 +97,7 @@ pub async fn run(inputs: mpsc::Sender<Input>) -> Result<(), NetlinkError> {
     let mut next_neighbours = Instant::now();
     loop {
         if concerns >= Concerns::Links {
-            let interfaces = interfaces(&handle, &defaults).await?;
+            let interfaces = interfaces(&handle, &defaults, &selection).await?;
             if told.as_ref() != Some(&interfaces) {
                 if inputs.send(Input::Interfaces(interfaces.clone())).await.is_err() {
                     return Ok(());
@@ -110,7 +122,15 @@ pub async fn run(inputs: mpsc::Sender<Input>) -> Result<(), NetlinkError> {
             }
             next_neighbours = Instant::now() + NEIGHBOURS_INTERVAL;
         }
-        concerns = next_change(&mut messages, next_neighbours).await?;
+        concerns = tokio::select! {
+            changed = selections.changed() => {
+                changed.map_err(|_| NetlinkError::Unselected)?;
+                selection = selections.borrow_and_update().clone().unwrap_or_default();
+                // Of what the other future had taken in, any may have been.
+                Concerns::Routes
+            }
+            change = next_change(&mut messages, next_neighbours) => change?,
+        };
         if concerns == Concerns::Routes {
             defaults = self::defaults(&handle).await?;
         }
@@ -175,12 +195,14 @@ async fn next_change<A>(
     }
 }
 
-async fn interfaces(handle: &Handle, defaults: &Defaults) -> Result<Interfaces, NetlinkError> {
+async fn interfaces(handle: &Handle, defaults: &Defaults, selection: &Selection) -> Result<Interfaces, NetlinkError> {
     let links = links(handle, defaults).await?;
-    let segments = interfaces::usable(&links);
+    let survey = survey(&links, selection);
     let kube_ipvs0 = links.iter().any(|link| link.name == "kube-ipvs0");
-    let kernel = KernelSettings { kube_ipvs0, interfaces: read_settings(Path::new(CONF), &segments) };
-    Ok(Interfaces { warnings: warnings(&segments, &kernel), segments })
+    let kernel = KernelSettings { kube_ipvs0, interfaces: read_settings(Path::new(CONF), &survey.segments) };
+    let mut warnings = warnings(&survey, &kernel);
+    warnings.extend(selection.warning());
+    Ok(Interfaces { warnings, segments: survey.segments, links: survey.links, links_left_out: survey.links_left_out })
 }
 
 async fn links(handle: &Handle, defaults: &Defaults) -> Result<Vec<Link>, NetlinkError> {
@@ -258,7 +280,72 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::{interfaces::tests::local, rank::tests::segment};
+    use crate::{
+        interfaces::{Setting, tests::local},
+        rank::tests::segment,
+        socket::tests::{in_a_network_namespace, ip},
+    };
+
+    /// Runs a future in a network namespace of its own; `None` where none can be made.
+    fn in_namespace<T: Send>(test: impl Future<Output = T> + Send) -> Option<T> {
+        let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        in_a_network_namespace(|| runtime().block_on(test))
+    }
+
+    #[test]
+    fn links_are_read_from_the_kernel() {
+        in_namespace(async {
+            assert!(ip("link add eth0 type veth peer name eth1") && ip("link set eth1 arp off"));
+            assert!(ip("link add br-lan type bridge") && ip("link set eth1 master br-lan"));
+            assert!(ip("link add link eth0 name shim type macvlan mode bridge") && ip("link set br-lan up"));
+            assert!(ip("addr add 192.0.2.1/24 dev br-lan"));
+            // What a kernel may lack is looked at where it is there.
+            let vlan = ip("link add link eth0 name eth0.7 type vlan id 7");
+            let bond = ip("link add bond0 type bond mode balance-alb");
+            let (connection, handle, _) = rtnetlink::new_connection().unwrap();
+            tokio::spawn(connection);
+            let links = links(&handle, &Defaults::default()).await.unwrap();
+            let link = |name: &str| links.iter().find(|link| link.name == name).unwrap();
+            let index = |name: &str| Some(link(name).index);
+            assert_eq!((link("eth0").kind.as_deref(), link("eth0").noarp), (Some("veth"), false));
+            assert_eq!((link("eth1").master, link("eth1").noarp), (index("br-lan"), true));
+            assert_eq!((link("br-lan").kind.as_deref(), link("br-lan").up), (Some("bridge"), true));
+            assert_eq!(link("br-lan").prefixes, ["192.0.2.1/24".parse().unwrap()]);
+            assert_eq!((link("shim").kind.as_deref(), link("shim").parent), (Some("macvlan"), index("eth0")));
+            assert!(!vlan || (link("eth0.7").kind.as_deref(), link("eth0.7").parent) == (Some("vlan"), index("eth0")));
+            assert!(!bond || link("bond0").is_balance_alb);
+        });
+    }
+
+    #[test]
+    fn interfaces_are_told_once_they_are_selected_and_again_with_each_selection() {
+        in_namespace(async {
+            assert!(ip("link add eth0 type veth peer name wire") && ip("link set eth0 up") && ip("link set wire up"));
+            assert!(ip("addr add 192.0.2.1/24 dev eth0"));
+            let (inputs, mut told) = mpsc::channel(16);
+            let (select, selected) = watch::channel(None);
+            let running = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(run(inputs, selected)));
+            let mut segments = async || loop {
+                let input = tokio::time::timeout(Duration::from_secs(5), told.recv()).await.unwrap().unwrap();
+                let Input::Interfaces(interfaces) = input else { continue };
+                let names = interfaces.segments.iter().map(|local| local.segment.interface.clone());
+                return (names.collect::<Vec<_>>(), interfaces.links);
+            };
+            let before = tokio::time::timeout(Duration::from_millis(200), segments()).await;
+            assert!(before.is_err(), "told before anybody could exclude an interface: {before:?}");
+            select.send_replace(Some(Selection::default()));
+            assert_eq!(segments().await.0, ["eth0"]);
+            let patterns = vec![herald_crds::advertisement::InterfacePattern("!eth0".to_owned())];
+            let setting = Setting { patterns, node: Some("a".to_owned()) };
+            select.send_replace(Some(Selection { setting, ..Selection::default() }));
+            let (names, links) = segments().await;
+            assert_eq!(names, Vec::<String>::new());
+            assert!(links[0].message.as_ref().unwrap().contains("of Node a leaves it out"), "{links:?}");
+            select.send_replace(Some(Selection::default()));
+            assert_eq!(segments().await.0, ["eth0"]);
+            drop(running);
+        });
+    }
 
     #[test]
     fn settings_are_read_of_segments_and_of_no_pod() {

@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use herald_crds::advertisement::InterfacePatterns;
 use herald_observe::{
     ask::{self, Asked},
     log::Log,
@@ -30,6 +31,7 @@ use crate::{
     events::{self, writer::Post},
     health::Asker,
     inspect::{Report, SegmentReport, socket},
+    interfaces::Selection,
     keys,
     machine::{ApiFact, Config, Family, Input, Machine, Now, Output, Purpose, Restored, SocketFailure},
     metrics::{Metrics, Reading},
@@ -88,6 +90,7 @@ impl RunArgs {
             node_name,
             namespace,
             include_excluded_nodes,
+            interfaces: InterfacePatterns(interfaces),
             announce_rate,
             hello,
             hello_per_peer,
@@ -107,7 +110,8 @@ impl RunArgs {
             reading_keys.await;
             "the watch on the Secret"
         });
-        let from_kernel = netlink::run(inputs.clone());
+        let (selections, selected) = latest::channel(None);
+        let from_kernel = netlink::run(inputs.clone(), selected);
         tasks.spawn(async move {
             if let Err(error) = from_kernel.await {
                 tracing::error!(%error, "the interfaces are unknown");
@@ -148,11 +152,12 @@ impl RunArgs {
         let timers = Timers { hello, hello_per_peer };
         let version = env!("CARGO_PKG_VERSION").to_owned();
         let seed = fastrand::u64(..);
-        let config = Config { node: node_name, version, announce_rate, timers, seed };
+        let config = Config { node: node_name, interfaces, version, announce_rate, timers, seed };
         let mut speaker = Running {
             start: Instant::now(),
             machine: Machine::new(config, restored),
             segments: Segments::new(arrivals),
+            selections,
             writes,
             inputs,
             asker: Asker::default(),
@@ -290,6 +295,8 @@ struct Running {
     start: Instant,
     machine: Machine,
     segments: Segments,
+    /// Which interfaces are wanted; `None`: that is not known yet.
+    selections: latest::Sender<Option<Selection>>,
     writes: mpsc::UnboundedSender<Write>,
     inputs: mpsc::Sender<Input>,
     client: Client,
@@ -359,6 +366,8 @@ impl Running {
             node: self.machine.node().to_owned(),
             uptime_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
             segments: segments.collect(),
+            links: self.machine.links().to_vec(),
+            links_left_out: self.machine.links_left_out(),
         };
         // Who asked may have gone.
         drop(reply.send(report));
@@ -386,6 +395,7 @@ impl Running {
     fn work(&mut self) {
         while let Some(output) = self.machine.poll_output() {
             match output {
+                Output::Select(selection) => drop(self.selections.send_replace(Some(selection))),
                 Output::Segments(indices) => self.open(&indices),
                 Output::Listen { segment, addresses } => self.listen(segment, &addresses),
                 Output::Hello { segment, from, bytes } => {

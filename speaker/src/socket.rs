@@ -255,23 +255,4 @@ fn link_layer_address(ifindex: u32, ethertype: u16) -> io::Result<SockAddr> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_names_interface_and_ethertype() {
-        let address = link_layer_address(7, 0x0806).unwrap();
-        assert_eq!(i32::from(address.family()), libc::AF_PACKET);
-        assert_eq!(address.len() as usize, size_of::<sockaddr_ll>());
-        // sockaddr_ll: family (2), protocol in network byte order (2), index (4).
-        // SAFETY: the address holds at least the 8 bytes read.
-        let bytes = unsafe { std::slice::from_raw_parts(address.as_ptr().cast::<u8>(), 8) };
-        assert_eq!(bytes[2..4], [0x08, 0x06]);
-        assert_eq!(bytes[4..8], 7_i32.to_ne_bytes());
-    }
-
-    #[test]
-    fn an_impossible_index_is_refused() {
-        assert_eq!(link_layer_address(u32::MAX, 0x0806).unwrap_err().kind(), io::ErrorKind::InvalidInput);
-    }
-}
+pub(crate) mod tests;

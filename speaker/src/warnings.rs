@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use herald_crds::speaker_status::{SpeakerWarning, WarningKind};
+use herald_crds::speaker_status::{LinkStatus, LinkUse, SpeakerWarning, WarningKind};
 
-use crate::interfaces::{LocalSegment, ambiguities};
+use crate::interfaces::{LocalSegment, Survey, ambiguities};
 
 /// Settings of the kernel that bear on announcing, as read from /proc/sys/net/ipv4/conf.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,17 +37,29 @@ impl KernelSettings {
     }
 }
 
+/// Links that a warning names, with why each is left alone.
+const MAX_NAMED_LINKS: usize = 4;
+
+/// Why a node has no segment, with what is done with the links that people may have meant.
+fn no_usable_interface(survey: &Survey) -> String {
+    let skipped = survey.links.iter().filter(|link| link.link_use == LinkUse::Skipped);
+    let reason = |link: &LinkStatus| format!("{}: {}", link.interface, link.message.as_deref().unwrap_or_default());
+    let reasons: Vec<_> = skipped.take(MAX_NAMED_LINKS).map(reason).collect();
+    if reasons.is_empty() {
+        return "no interface can announce addresses: none is an Ethernet link that is up and has an on-link prefix; give \
+                one an address with its subnet's prefix length"
+            .to_owned();
+    }
+    format!("no interface can announce addresses: {}", reasons.join("; "))
+}
+
 /// The warnings of a node, most important first.
-pub fn warnings(segments: &[LocalSegment], kernel: &KernelSettings) -> Vec<SpeakerWarning> {
+pub fn warnings(survey: &Survey, kernel: &KernelSettings) -> Vec<SpeakerWarning> {
+    let segments = &survey.segments;
     let mut warnings = Vec::new();
     let mut warn = |kind, message| warnings.push(SpeakerWarning { kind, message });
     if segments.is_empty() {
-        warn(
-            WarningKind::NoUsableInterface,
-            "no interface can announce addresses: none is an Ethernet link that is up, not enslaved to another \
-             and has an on-link prefix; give one an address with its subnet's prefix length"
-                .to_owned(),
-        );
+        warn(WarningKind::NoUsableInterface, no_usable_interface(survey));
     }
     for LocalSegment { segment, carrier, .. } in segments {
         if !carrier {
@@ -83,6 +95,16 @@ pub fn warnings(segments: &[LocalSegment], kernel: &KernelSettings) -> Vec<Speak
             );
         }
     }
+    for (interface, bond) in &survey.rewritten_arp {
+        warn(
+            WarningKind::BondMode,
+            format!(
+                "{interface}: the bond {bond} is in mode 6 (balance-alb), which replaces the sender's link-layer address in \
+                 ARP, so hosts learn several for one address and peers see a conflict: use mode 1 (active-backup) or 4 \
+                 (802.3ad)"
+            ),
+        );
+    }
     for (first, second, prefix) in ambiguities(segments) {
         warn(
             WarningKind::AmbiguousInterface,
@@ -108,6 +130,10 @@ mod tests {
         local(2, segment)
     }
 
+    fn on(segments: &[LocalSegment]) -> Survey {
+        Survey { segments: segments.to_vec(), ..Survey::default() }
+    }
+
     fn kernel(kube_ipvs0: bool, all: (u8, u8), own: (u8, u8)) -> KernelSettings {
         let settings = |(arp_ignore, rp_filter)| InterfaceSettings { arp_ignore, rp_filter };
         KernelSettings {
@@ -125,22 +151,49 @@ mod tests {
     #[test_case(false, (0, 1), (0, 2), false => Vec::<WarningKind>::new(); "loose wins")]
     #[test_case(false, (0, 1), (0, 1), true => Vec::<WarningKind>::new(); "replies leave here")]
     fn of_the_kernel(ipvs: bool, all: (u8, u8), own: (u8, u8), default_route: bool) -> Vec<WarningKind> {
-        warnings(&[eth0(default_route)], &kernel(ipvs, all, own)).into_iter().map(|w| w.kind).collect()
+        warnings(&on(&[eth0(default_route)]), &kernel(ipvs, all, own)).into_iter().map(|w| w.kind).collect()
     }
 
     #[test]
     fn of_the_interfaces() {
-        assert_eq!(warnings(&[], &KernelSettings::default())[0].kind, WarningKind::NoUsableInterface);
+        assert_eq!(warnings(&on(&[]), &KernelSettings::default())[0].kind, WarningKind::NoUsableInterface);
         let eth1 = local(3, segment("eth1", 2, "192.0.2.0/25"));
-        let found = warnings(&[eth0(true), eth1], &KernelSettings::default());
+        let found = warnings(&on(&[eth0(true), eth1]), &KernelSettings::default());
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].kind, WarningKind::AmbiguousInterface);
         assert!(found[0].message.contains("eth0 and eth1 both have addresses of 192.0.2.0/25"), "{}", found[0].message);
     }
 
     #[test]
+    fn node_without_a_segment_names_the_links_that_are_left_alone() {
+        let link = |interface: &str, link_use, message: &str| LinkStatus {
+            interface: interface.to_owned(),
+            kind: None,
+            addresses: vec![],
+            addresses_left_out: 0,
+            link_use,
+            message: Some(message.to_owned()),
+        };
+        let links = vec![
+            link("eth1", LinkUse::Skipped, "it is down: ip link set eth1 up"),
+            link("docker0", LinkUse::Containers, "Docker's"),
+        ];
+        let found = warnings(&Survey { links, ..Survey::default() }, &KernelSettings::default());
+        let expected = "no interface can announce addresses: eth1: it is down: ip link set eth1 up";
+        assert_eq!((found[0].kind, found[0].message.as_str()), (WarningKind::NoUsableInterface, expected));
+    }
+
+    #[test]
+    fn bond_that_rewrites_arp_is_named_with_the_segment_on_it() {
+        let rewritten_arp = vec![("bond0.100".to_owned(), "bond0".to_owned())];
+        let found = warnings(&Survey { rewritten_arp, ..on(&[eth0(true)]) }, &KernelSettings::default());
+        assert_eq!(found.iter().map(|w| w.kind).collect::<Vec<_>>(), [WarningKind::BondMode]);
+        assert!(found[0].message.starts_with("bond0.100: the bond bond0 is in mode 6"), "{}", found[0].message);
+    }
+
+    #[test]
     fn of_the_carrier() {
-        let found = warnings(&[LocalSegment { carrier: false, ..eth0(true) }], &KernelSettings::default());
+        let found = warnings(&on(&[LocalSegment { carrier: false, ..eth0(true) }]), &KernelSettings::default());
         assert_eq!(found.iter().map(|w| w.kind).collect::<Vec<_>>(), [WarningKind::NoCarrier]);
         assert!(found[0].message.starts_with("eth0: no carrier"), "{}", found[0].message);
     }

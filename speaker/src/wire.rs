@@ -116,7 +116,7 @@ impl Segments {
     pub fn check_permission() -> io::Result<()> {
         // Bound to no interface in particular; its filter lets through only what is for this host, and it is closed
         // before anyone reads.
-        PacketSocket::open(0, ETHERTYPE_ARP, Some(&program(filter::arp([])))).map(|_| ())
+        PacketSocket::open(0, ETHERTYPE_ARP, Some(&program(filter::arp(0, [])))).map(|_| ())
     }
 
     /// Closes all but these.
@@ -171,8 +171,8 @@ impl Segments {
         let open = self.open.get_mut(&segment).ok_or_else(not_open)?;
         let (v4, v6) = by_family(addresses);
         // The filters first: who asks by the group is then let in.
-        let arp = open.arp.set_filter(filter::arp(v4)).map_err(failed("setting the filter for ARP"));
-        let ipv6 = open.ipv6.set_filter(filter::ipv6(v6.iter().copied()));
+        let arp = open.arp.set_filter(filter::arp(segment, v4)).map_err(failed("setting the filter for ARP"));
+        let ipv6 = open.ipv6.set_filter(filter::ipv6(segment, v6.iter().copied()));
         let ipv6 = ipv6.map_err(failed("setting the filter for IPv6"));
         let groups = open.groups.set(&groups::of(v6)).map_err(failed("joining a solicited-node group"));
         arp.and(ipv6).and(groups)
@@ -223,10 +223,10 @@ struct Ear {
 impl Ear {
     fn open(segment: u32, traffic: Traffic, arrivals: &mpsc::Sender<Arrival>) -> io::Result<Self> {
         let (ethertype, filter) = match traffic {
-            Traffic::Hello => (ETHERTYPE, filter::hello()),
-            Traffic::Arp => (ETHERTYPE_ARP, filter::arp([])),
-            Traffic::Ipv4 => (ETHERTYPE_IPV4, filter::ipv4()),
-            Traffic::Ipv6 => (ETHERTYPE_IPV6, filter::ipv6([])),
+            Traffic::Hello => (ETHERTYPE, filter::hello(segment)),
+            Traffic::Arp => (ETHERTYPE_ARP, filter::arp(segment, [])),
+            Traffic::Ipv4 => (ETHERTYPE_IPV4, filter::ipv4(segment)),
+            Traffic::Ipv6 => (ETHERTYPE_IPV6, filter::ipv6(segment, [])),
         };
         let socket = PacketSocket::open(segment, ethertype, Some(&program(filter)))?;
         socket.set_receive_buffer(RECEIVE_BUFFER)?;

@@ -133,7 +133,9 @@ async fn write_speaker(client: Client, write: &SpeakerWrite) -> kube::Result<()>
 
 /// Only this speaker writes the object, so no version is sent.
 fn speaker_patch(write: &SpeakerWrite) -> serde_json::Result<Value> {
-    let mut status = json!({"segments": [], "heldAddresses": [], "covering": [], "warnings": []});
+    let mut status = json!({
+        "segments": [], "links": [], "linksLeftOut": 0, "heldAddresses": [], "covering": [], "warnings": [],
+    });
     merge(&mut status, serde_json::to_value(&write.status)?);
     Ok(json!({"status": status}))
 }
@@ -219,7 +221,10 @@ mod tests {
         let status = SpeakerStatusStatus { version: "1".to_owned(), ..SpeakerStatusStatus::default() };
         let write = SpeakerWrite { node: "a".to_owned(), node_uid: "u".to_owned(), status };
         let expected = json!({
-            "status": {"version": "1", "segments": [], "heldAddresses": [], "covering": [], "warnings": []},
+            "status": {
+                "version": "1", "segments": [], "links": [], "linksLeftOut": 0, "heldAddresses": [], "covering": [],
+                "warnings": [],
+            },
         });
         assert_eq!(speaker_patch(&write).unwrap(), expected);
         let owner = new_speaker(&write).metadata.owner_references.unwrap().remove(0);

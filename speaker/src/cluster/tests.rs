@@ -77,6 +77,13 @@ fn ready(conditions: serde_json::Value, expected: bool) {
     assert_eq!(Node::reduce(object, false).ready, expected);
 }
 
+#[test_case(json!({"name": "n1"}) => None)]
+#[test_case(json!({"name": "n1", "annotations": {"heraldlb.io/interfaces": "eth*,!eth9"}}) => Some("eth*,!eth9".to_owned()))]
+#[test_case(json!({"name": "n1", "annotations": {"heraldlb.io/interfaces": ""}}) => Some(String::new()); "said, though empty")]
+fn interfaces_of_the_annotation(metadata: serde_json::Value) -> Option<String> {
+    Node::reduce(node(json!({"metadata": metadata})), false).interfaces
+}
+
 fn slice(endpoints: serde_json::Value) -> Slice {
     slice_of("IPv4", endpoints).unwrap()
 }

@@ -1,7 +1,8 @@
 //! What the kernel does with a program: it checks it, charges for it, and runs it.
 
 use super::program::{
-    AD_PKTTYPE, AD_VLAN_TAG_PRESENT, Instruction, JA, JEQ_K, JGE_K, JGT_K, LD_B_ABS, LD_H_ABS, LD_W_ABS, RET_K,
+    AD_IFINDEX, AD_PKTTYPE, AD_VLAN_TAG_PRESENT, Instruction, JA, JEQ_K, JGE_K, JGT_K, LD_B_ABS, LD_H_ABS, LD_W_ABS,
+    RET_K,
 };
 
 /// What the kernel knows of a frame beside its bytes.
@@ -10,12 +11,16 @@ pub(super) struct Ancillary {
     /// `sll_pkttype`.
     pub packet_type: u8,
     pub tagged: bool,
+    /// The index of the interface that receives it in the end.
+    pub interface: u32,
 }
 
 impl Ancillary {
-    pub(super) const HOST: Self = Self { packet_type: 0, tagged: false };
-    pub(super) const BROADCAST: Self = Self { packet_type: 1, tagged: false };
-    pub(super) const MULTICAST: Self = Self { packet_type: 2, tagged: false };
+    /// The interface of the segment.
+    pub(super) const INTERFACE: u32 = 7;
+    pub(super) const HOST: Self = Self { packet_type: 0, tagged: false, interface: Self::INTERFACE };
+    pub(super) const BROADCAST: Self = Self { packet_type: 1, tagged: false, interface: Self::INTERFACE };
+    pub(super) const MULTICAST: Self = Self { packet_type: 2, tagged: false, interface: Self::INTERFACE };
 }
 
 /// The kernel's interpreter, for the instructions used here. Says whether the frame passes.
@@ -29,6 +34,7 @@ pub(super) fn run(program: &[Instruction], frame: &[u8], ancillary: Ancillary) -
             LD_W_ABS | LD_H_ABS | LD_B_ABS => {
                 a = match k {
                     AD_PKTTYPE => u32::from(ancillary.packet_type),
+                    AD_IFINDEX => ancillary.interface,
                     AD_VLAN_TAG_PRESENT => u32::from(ancillary.tagged),
                     _ => {
                         let len = match code {

@@ -1,7 +1,7 @@
 //! The classic BPF programs of the packet sockets: the kernel drops every frame that is none of ours, so that foreign
 //! ARP and ND, of which a busy segment has thousands a second, wake nobody. Pure.
 //!
-//! All drop frames for another host, our own, and tagged ones. Addresses are looked up in the ranges they form:
+//! All drop frames for another host, our own, tagged ones, and those of another interface. Addresses are looked up in the ranges they form:
 //! sorted, and searched by halving, so that a frame costs about 3 log2(n) instructions. Where there are more runs of
 //! addresses than a program has room for, those with the smallest gaps are joined: the filter then passes a few frames
 //! too many, which the speaker reads and drops.
@@ -82,10 +82,10 @@ const PACKET_OUTGOING: u32 = 4;
 /// - requests for one of the addresses;
 /// - requests and replies whose sender says to have one of the addresses;
 /// - replies to this host, whoever sends them: they answer liveness probes.
-pub fn arp(addresses: impl IntoIterator<Item = Ipv4Addr>) -> Vec<Instruction> {
+pub fn arp(interface: u32, addresses: impl IntoIterator<Item = Ipv4Addr>) -> Vec<Instruction> {
     // They are searched twice.
     let ranges = Ranges::of(addresses.into_iter().map(Ipv4Addr::to_bits), MAX_RANGES / 2);
-    arp_of(&[ARP_REQUEST, ARP_REPLY])
+    arp_of(interface, &[ARP_REQUEST, ARP_REPLY])
         .when(ARP_REPLY, pass_if_to_this_host())
         .load(ARP_LENGTHS_AND_OPERATION)
         .when(ARP_REQUEST, Block::new().load(ARP_TARGET).pass_within(&ranges))
@@ -101,13 +101,13 @@ pub fn arp(addresses: impl IntoIterator<Item = Ipv4Addr>) -> Vec<Instruction> {
 /// - echo replies to this host with the identifier of its own pings.
 ///
 /// Both kinds of Neighbour Discovery only with hop limit 255.
-pub fn ipv6(addresses: impl IntoIterator<Item = Ipv6Addr>) -> Vec<Instruction> {
+pub fn ipv6(interface: u32, addresses: impl IntoIterator<Item = Ipv6Addr>) -> Vec<Instruction> {
     let ends = addresses.into_iter().map(|address| {
         let [.., a, b, c, d] = address.octets();
         u32::from_be_bytes([a, b, c, d])
     });
     let ranges = Ranges::of(ends, MAX_RANGES);
-    from_another()
+    from_another(interface)
         .load(ETHERTYPE)
         .require(&[ETHERTYPE_IPV6])
         .load(IPV6_NEXT_HEADER)
@@ -128,12 +128,14 @@ pub fn ipv6(addresses: impl IntoIterator<Item = Ipv6Addr>) -> Vec<Instruction> {
 /// The program of the IPv4 socket. It passes ICMP echo replies to this host with the identifier of its own pings.
 ///
 /// What a node receives is nearly all TCP and UDP: that is dropped first, by three instructions.
-pub fn ipv4() -> Vec<Instruction> {
+pub fn ipv4(interface: u32) -> Vec<Instruction> {
     Block::new()
         .load(IPV4_PROTOCOL)
         .require(&[ICMP])
         .load(Load::PACKET_TYPE)
         .require(&[PACKET_HOST])
+        .load(Load::INTERFACE)
+        .require(&[interface])
         .load(Load::VLAN_TAG_PRESENT)
         .require(&[0])
         .load(ETHERTYPE)
@@ -150,14 +152,14 @@ pub fn ipv4() -> Vec<Instruction> {
 }
 
 /// The program of the Hello socket, which is bound to the protocol's EtherType: all but frames for another host, our
-/// own, and tagged ones.
-pub fn hello() -> Vec<Instruction> {
-    from_another().pass_rest()
+/// own, tagged ones, and those of another interface.
+pub fn hello(interface: u32) -> Vec<Instruction> {
+    from_another(interface).pass_rest()
 }
 
 /// Goes on with ARP for IPv4 on Ethernet, of one of the operations, which is left in the accumulator.
-fn arp_of(operations: &[u32]) -> Block {
-    from_another()
+fn arp_of(interface: u32, operations: &[u32]) -> Block {
+    from_another(interface)
         .load(ETHERTYPE)
         .require(&[ETHERTYPE_ARP])
         .load(ARP_TYPES)
@@ -166,12 +168,21 @@ fn arp_of(operations: &[u32]) -> Block {
         .require(operations)
 }
 
-/// Goes on with untagged frames that are not for another host and not our own.
-fn from_another() -> Block {
+/// Goes on with untagged frames of this interface that are not for another host and not our own.
+///
+/// A socket bound to a NIC also receives what belongs to the VLANs and macvlans on it. The kernel delivers a frame to the
+/// sockets of the device it arrived on (`orig_dev->ptype_specific`) after `vlan_do_receive` has taken the tag away and made
+/// the VLAN's device that of the frame, and after a macvlan's `rx_handler` has done the same (`__netif_receive_skb_core`,
+/// net/core/dev.c). The tag does not tell them apart then; the device does. It is the device that recvfrom gives in
+/// `sll_ifindex`, too, unless PACKET_ORIGDEV is set (`packet_rcv`, net/packet/af_packet.c). On a bond or a bridge it is the
+/// bond or the bridge, whichever port the frame came by.
+fn from_another(interface: u32) -> Block {
     Block::new()
         .load(Load::PACKET_TYPE)
         .refuse(PACKET_OTHERHOST)
         .refuse(PACKET_OUTGOING)
+        .load(Load::INTERFACE)
+        .require(&[interface])
         // The tag itself is out of the frame by now: the kernel keeps it beside.
         .load(Load::VLAN_TAG_PRESENT)
         .require(&[0])

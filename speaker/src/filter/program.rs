@@ -18,6 +18,7 @@ pub(super) const RET_K: u16 = 0x06;
 /// Ancillary data, "loaded" from negative offsets (linux/filter.h): SKF_AD_OFF is -0x1000.
 const AD_OFF: u32 = (-0x1000_i32) as u32;
 pub(super) const AD_PKTTYPE: u32 = AD_OFF + 4;
+pub(super) const AD_IFINDEX: u32 = AD_OFF + 8;
 pub(super) const AD_VLAN_TAG_PRESENT: u32 = AD_OFF + 48;
 
 const DROP: Instruction = Instruction::new(RET_K, 0, 0, 0);
@@ -62,6 +63,8 @@ pub(super) struct Load(Instruction);
 impl Load {
     /// To whom the frame was sent (`sll_pkttype`).
     pub(super) const PACKET_TYPE: Self = Self::word(AD_PKTTYPE);
+    /// The index of the interface that receives the frame in the end: the VLAN's or the macvlan's, not its parent's.
+    pub(super) const INTERFACE: Self = Self::word(AD_IFINDEX);
     /// 1 if the frame had a VLAN tag.
     pub(super) const VLAN_TAG_PRESENT: Self = Self::word(AD_VLAN_TAG_PRESENT);
 

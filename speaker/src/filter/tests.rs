@@ -14,9 +14,12 @@ use crate::packet::{self, Heard, Origin, tests::ping::pong_to};
 
 const OWN: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
 const OTHER: MacAddr = MacAddr([2, 0, 0, 0, 0, 9]);
-const OTHER_HOST: Ancillary = Ancillary { packet_type: 3, tagged: false };
-const OUTGOING: Ancillary = Ancillary { packet_type: 4, tagged: false };
-const TAGGED: Ancillary = Ancillary { packet_type: 1, tagged: true };
+const INTERFACE: u32 = Ancillary::INTERFACE;
+const OTHER_HOST: Ancillary = Ancillary { packet_type: 3, tagged: false, interface: INTERFACE };
+const OUTGOING: Ancillary = Ancillary { packet_type: 4, tagged: false, interface: INTERFACE };
+const TAGGED: Ancillary = Ancillary { packet_type: 1, tagged: true, interface: INTERFACE };
+/// Of a VLAN or a macvlan on the segment's interface.
+const OF_A_CHILD: Ancillary = Ancillary { packet_type: 0, tagged: false, interface: INTERFACE + 1 };
 
 fn v4(bits: u32) -> Ipv4Addr {
     Ipv4Addr::from_bits(0x0a00_0000 + bits)
@@ -51,13 +54,13 @@ fn pong_frame() -> Vec<u8> {
 }
 
 fn passes_arp(owned: impl IntoIterator<Item = u32>, frame: &[u8], ancillary: Ancillary) -> bool {
-    let program = arp(owned.into_iter().map(v4));
+    let program = arp(INTERFACE, owned.into_iter().map(v4));
     check(&program);
     run(&program, frame, ancillary)
 }
 
 fn passes_ipv6(owned: impl IntoIterator<Item = u32>, frame: &[u8], ancillary: Ancillary) -> bool {
-    let program = ipv6(owned.into_iter().map(|bits| v6(0xfd00, bits)));
+    let program = ipv6(INTERFACE, owned.into_iter().map(|bits| v6(0xfd00, bits)));
     check(&program);
     run(&program, frame, ancillary)
 }
@@ -76,6 +79,7 @@ fn passes_ipv6(owned: impl IntoIterator<Item = u32>, frame: &[u8], ancillary: An
 #[test_case(2, 7, 7, OTHER_HOST, false; "a reply to another host")]
 #[test_case(1, 7, 7, OUTGOING, false; "our own")]
 #[test_case(1, 7, 7, TAGGED, false; "tagged")]
+#[test_case(2, 7, 1, OF_A_CHILD, false; "of a VLAN")]
 fn arp_by_rule(operation: u16, sender: u32, target: u32, ancillary: Ancillary, expected: bool) {
     assert_eq!(passes_arp([7], &arp_frame(operation, sender, target), ancillary), expected);
 }
@@ -105,6 +109,7 @@ fn arp_by_header(at: usize, byte: u8) {
 #[test_case(136, 7, OTHER_HOST, false; "to another host")]
 #[test_case(136, 7, OUTGOING, false; "our own")]
 #[test_case(135, 7, TAGGED, false; "tagged")]
+#[test_case(136, 7, OF_A_CHILD, false; "of a VLAN")]
 fn ipv6_by_rule(kind: u8, target: u32, ancillary: Ancillary, expected: bool) {
     assert_eq!(passes_ipv6([7], &nd_frame(kind, target), ancillary), expected);
 }
@@ -145,7 +150,7 @@ fn the_identifier_of_an_echo_reply_is_ours() {
 }
 
 fn passes_ipv4(frame: &[u8], ancillary: Ancillary) -> bool {
-    let program = ipv4();
+    let program = ipv4(INTERFACE);
     check(&program);
     run(&program, frame, ancillary)
 }
@@ -156,6 +161,7 @@ fn passes_ipv4(frame: &[u8], ancillary: Ancillary) -> bool {
 #[test_case(OTHER_HOST, false; "to another host")]
 #[test_case(OUTGOING, false; "our own")]
 #[test_case(Ancillary { tagged: true, ..Ancillary::HOST }, false; "tagged")]
+#[test_case(OF_A_CHILD, false; "of a VLAN")]
 fn pongs(ancillary: Ancillary, expected: bool) {
     assert_eq!(passes_ipv4(&pong_frame(), ancillary), expected);
 }
@@ -189,7 +195,7 @@ fn pongs_of_all_kernels() {
 /// A node that receives a million packets a second pays for each instruction.
 #[test]
 fn tcp_costs_three_instructions() {
-    let program = ipv4();
+    let program = ipv4(INTERFACE);
     assert_eq!(program[..3].iter().map(|i| i.code).collect::<Vec<_>>(), [0x30, 0x15, 0x06]);
 }
 
@@ -198,8 +204,9 @@ fn tcp_costs_three_instructions() {
 #[test_case(OTHER_HOST, false; "to another host")]
 #[test_case(OUTGOING, false; "our own")]
 #[test_case(TAGGED, false; "tagged")]
+#[test_case(OF_A_CHILD, false; "of a VLAN")]
 fn hellos(ancillary: Ancillary, expected: bool) {
-    let program = hello();
+    let program = hello(INTERFACE);
     check(&program);
     assert_eq!(run(&program, &[0; 64], ancillary), expected);
 }
@@ -211,7 +218,12 @@ fn worst() -> impl Iterator<Item = u32> {
 
 #[test]
 fn the_longest_programs_fit_and_the_kernel_takes_them() {
-    let programs = [arp(worst().map(Ipv4Addr::from_bits)), ipv6(worst().map(|bits| v6(0xfd00, bits))), ipv4(), hello()];
+    let programs = [
+        arp(INTERFACE, worst().map(Ipv4Addr::from_bits)),
+        ipv6(INTERFACE, worst().map(|bits| v6(0xfd00, bits))),
+        ipv4(INTERFACE),
+        hello(INTERFACE),
+    ];
     for program in programs {
         check(&program);
         assert!(ebpf_len(&program) <= MAX_EBPF_INSTRUCTIONS, "{} eBPF instructions", ebpf_len(&program));
@@ -224,7 +236,8 @@ fn the_longest_programs_fit_and_the_kernel_takes_them() {
 
 #[test]
 fn a_thousand_scattered_addresses_pass() {
-    let (program4, program6) = (arp(worst().map(Ipv4Addr::from_bits)), ipv6(worst().map(|bits| v6(0xfd00, bits))));
+    let (program4, program6) =
+        (arp(INTERFACE, worst().map(Ipv4Addr::from_bits)), ipv6(INTERFACE, worst().map(|bits| v6(0xfd00, bits))));
     for bits in worst() {
         let request = packet::announcement(Ipv4Addr::from_bits(bits).into(), OTHER, OTHER);
         assert!(run(&program4, &request, Ancillary::BROADCAST));
@@ -246,7 +259,11 @@ fn matters(heard: Heard, owned: &BTreeSet<IpAddr>, ancillary: Ancillary) -> bool
 }
 
 fn ancillary() -> impl Strategy<Value = Ancillary> {
-    (0u8..5, prop::bool::weighted(0.1)).prop_map(|(packet_type, tagged)| Ancillary { packet_type, tagged })
+    (0u8..5, prop::bool::weighted(0.1)).prop_map(|(packet_type, tagged)| Ancillary {
+        packet_type,
+        tagged,
+        interface: INTERFACE,
+    })
 }
 
 proptest! {
@@ -287,11 +304,11 @@ proptest! {
     fn never_drops_what_is_owned(owned in btree_set(any::<u32>(), 1..2000), pick in any::<Index>()) {
         let bits = *owned.iter().nth(pick.index(owned.len())).unwrap();
         let address = Ipv4Addr::from_bits(bits);
-        let program = arp(owned.iter().copied().map(Ipv4Addr::from_bits));
+        let program = arp(INTERFACE, owned.iter().copied().map(Ipv4Addr::from_bits));
         check(&program);
         prop_assert!(ebpf_len(&program) <= MAX_EBPF_INSTRUCTIONS);
         prop_assert!(run(&program, &packet::announcement(address.into(), OTHER, OTHER), Ancillary::BROADCAST));
-        let program = ipv6(owned.iter().map(|bits| v6(0xfd00, *bits)));
+        let program = ipv6(INTERFACE, owned.iter().map(|bits| v6(0xfd00, *bits)));
         check(&program);
         prop_assert!(ebpf_len(&program) <= MAX_EBPF_INSTRUCTIONS);
         prop_assert!(run(&program, &nd_frame(135, bits), Ancillary::MULTICAST));
@@ -315,7 +332,7 @@ proptest! {
         let owned4 = owned.iter().map(|bits| v4(*bits));
         let owned6 = owned.iter().map(|bits| v6(0x2001, *bits));
         let all: BTreeSet<IpAddr> = owned4.clone().map(IpAddr::from).chain(owned6.clone().map(IpAddr::from)).collect();
-        let (program4, program6) = (arp(owned4), ipv6(owned6));
+        let (program4, program6) = (arp(INTERFACE, owned4), ipv6(INTERFACE, owned6));
         for mut frame in frames {
             let destination = match ancillary.packet_type {
                 0 => OWN,

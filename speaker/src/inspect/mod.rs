@@ -10,6 +10,7 @@ pub mod table;
 use std::{path::PathBuf, str::FromStr};
 
 use clap::{Args, ValueEnum};
+use herald_crds::speaker_status::LinkStatus;
 use herald_segment::snapshot::Snapshot;
 use serde::Serialize;
 
@@ -93,6 +94,10 @@ pub struct Report {
     pub uptime_ms: u64,
     /// Its segments.
     pub segments: Vec<SegmentReport>,
+    /// The links of the node that have addresses, each with what is done with it.
+    pub links: Vec<LinkStatus>,
+    /// How many more there are.
+    pub links_left_out: usize,
 }
 
 /// One segment.

@@ -174,7 +174,14 @@ mod tests {
     use herald_observe::ask;
 
     fn report() -> Report {
-        Report { version: "0.1.0".to_owned(), node: "node1".to_owned(), uptime_ms: 5, segments: Vec::new() }
+        Report {
+            version: "0.1.0".to_owned(),
+            node: "node1".to_owned(),
+            uptime_ms: 5,
+            segments: vec![],
+            links: vec![],
+            links_left_out: 0,
+        }
     }
 
     /// What `client` makes of a speaker that listens in a directory.

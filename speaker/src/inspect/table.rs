@@ -1,5 +1,6 @@
 //! A report as tables. Pure.
 
+use herald_crds::speaker_status::LinkStatus;
 use herald_segment::snapshot::{Address, KernelState, KeyUse, Peer, SpeakerState, Waiting};
 
 use super::{Report, SegmentReport};
@@ -9,7 +10,7 @@ const NOTHING: &str = "-";
 
 /// Renders a report.
 pub fn render(report: &Report) -> String {
-    let Report { version, node, uptime_ms, segments } = report;
+    let Report { version, node, uptime_ms, segments, links, links_left_out } = report;
     let mut text = format!("{node}: herald-speaker {version}, up {}\n", age(*uptime_ms));
     if segments.is_empty() {
         text += "\nno segment: no interface on which anything could be announced\n";
@@ -18,7 +19,29 @@ pub fn render(report: &Report) -> String {
         text += "\n";
         text += &render_segment(segment);
     }
+    if !links.is_empty() {
+        text += "\n";
+        text += &columns(&["LINK", "KIND", "USE", "ADDRESSES", "WHY"], links.iter().map(link_row));
+    }
+    if *links_left_out > 0 {
+        text += &format!("and {links_left_out} more links with addresses\n");
+    }
     text
+}
+
+fn link_row(link: &LinkStatus) -> Vec<String> {
+    let LinkStatus { interface, kind, addresses, addresses_left_out, link_use, message } = link;
+    let mut addresses = addresses.clone();
+    if *addresses_left_out > 0 {
+        addresses.push(format!("+{addresses_left_out}"));
+    }
+    vec![
+        interface.clone(),
+        kind.clone().unwrap_or_else(nothing),
+        format!("{link_use:?}"),
+        if addresses.is_empty() { nothing() } else { addresses.join(",") },
+        message.clone().unwrap_or_else(nothing),
+    ]
 }
 
 fn render_segment(segment: &SegmentReport) -> String {
@@ -168,6 +191,7 @@ fn columns(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use herald_crds::speaker_status::LinkUse;
     use herald_segment::{
         claim::Reason,
         snapshot::{Candidate, Owner, Snapshot, Totals},
@@ -194,6 +218,17 @@ mod tests {
 
     fn key_use(id: &str, signs: bool, peers_signing: usize) -> KeyUse {
         KeyUse { id: id.to_owned(), signs, peers_signing, peers_accepting: 1 }
+    }
+
+    fn link(interface: &str, link_use: LinkUse, message: Option<&str>) -> LinkStatus {
+        LinkStatus {
+            interface: interface.to_owned(),
+            kind: interface.starts_with("br").then(|| "bridge".to_owned()),
+            addresses: vec!["192.0.2.11/24".to_owned(), "2001:db8::11/64".to_owned()],
+            addresses_left_out: i64::from(message.is_some()),
+            link_use,
+            message: message.map(str::to_owned),
+        }
     }
 
     fn report() -> Report {
@@ -243,6 +278,8 @@ mod tests {
             node: "node1".to_owned(),
             uptime_ms: 90_061_000,
             segments: vec![SegmentReport { interface: "eth0".to_owned(), snapshot }],
+            links: vec![link("eth0", LinkUse::Segment, None), link("br-lan", LinkUse::Skipped, Some("it is down"))],
+            links_left_out: 2,
         }
     }
 
@@ -261,6 +298,11 @@ node3   silent   31ms    00000000000000ab   02:00:00:00:00:02   1        answers
 ADDRESS       OWNER   SINCE   EPOCH   REASON   ANSWER              NEXT    CANDIDATES           WAITS FOR
 192.0.2.1     node1   3m12s   2       Dead     02:00:00:00:00:01   node2   node1:0,node2:1,+5   -
 2001:db8::1   -       -       -       -        -                   node1   node1:0              02:00:5e:10:00:01, a host outside the cluster, to let it go
+
+LINK     KIND     USE       ADDRESSES                          WHY
+eth0     -        Segment   192.0.2.11/24,2001:db8::11/64      -
+br-lan   bridge   Skipped   192.0.2.11/24,2001:db8::11/64,+1   it is down
+and 2 more links with addresses
 ";
         assert_eq!(report().render(Format::Table).unwrap(), expected);
     }

@@ -6,10 +6,10 @@ use std::{
     time::Duration,
 };
 
-use herald_crds::virtual_ip::ServiceReference;
+use herald_crds::virtual_ip::{AdvertisementRule, ServiceReference};
 use herald_segment::node::NodeId;
 
-use super::{slice_watch::SliceWatch, types::ApiFact};
+use super::{interface_rules::InterfaceRules, slice_watch::SliceWatch, types::ApiFact};
 use crate::{
     cluster::{Change, Collection, Keyed, Node, Slice, SliceSelection, Speaker, Vip},
     events::{Directory, NodeReference},
@@ -27,6 +27,7 @@ pub(super) struct ClusterView {
     pub speakers: Collection<Speaker>,
     pub slices: Collection<Slice>,
     slice_watch: SliceWatch,
+    interface_rules: InterfaceRules,
     /// When each watch last made progress.
     progress: BTreeMap<Kind, Duration>,
 }
@@ -51,6 +52,8 @@ pub(super) struct Effects {
     pub statuses: bool,
     /// Whether the interfaces of other nodes have changed.
     pub stations: bool,
+    /// Whether what people say of interfaces may have changed.
+    pub selection: bool,
     /// Nodes that are gone.
     pub gone: Vec<String>,
 }
@@ -72,6 +75,7 @@ impl ClusterView {
     /// As an earlier run left it.
     pub(super) fn restored(view: View) -> Self {
         Self {
+            interface_rules: InterfaceRules::of(&view.vips),
             slice_watch: SliceWatch::restored(view.vips.iter(), view.covered),
             vips: Collection::restored(view.vips),
             nodes: Collection::restored(view.nodes),
@@ -119,15 +123,22 @@ impl ClusterView {
         self.nodes.iter().find(|node| node.id == id).map(|node| node.name.as_str())
     }
 
+    /// The rules by which L2Advertisements name interfaces.
+    pub(super) fn interface_rules(&self) -> impl Iterator<Item = &AdvertisementRule> {
+        self.interface_rules.iter()
+    }
+
     /// Stores a fact of the API, and returns what follows from it.
     pub(super) fn take_in(&mut self, now: Duration, input: ApiFact, own: Own<'_>) -> Effects {
         match input {
             ApiFact::Vip(change) => {
                 let changed = self.apply(now, Kind::Vips, change, |view| &mut view.vips);
+                let mut selection = false;
                 for (address, before) in &changed {
+                    selection |= self.interface_rules.vip_changed(before.as_ref(), self.vips.get(address));
                     self.slice_watch.vip_changed(before.as_ref(), self.vips.get(address));
                 }
-                Effects::on(changed.into_iter().map(|(address, _)| address).collect())
+                Effects { selection, ..Effects::on(changed.into_iter().map(|(address, _)| address).collect()) }
             }
             ApiFact::Node(change) => {
                 let changed = self.apply(now, Kind::Nodes, change, |view| &mut view.nodes);
@@ -155,6 +166,7 @@ impl ClusterView {
             let side = |node| Side { node, speaker };
             changes.push((name.as_str(), NodeChange::new(side(before.as_ref()), side(after))));
             let ready = |node: Option<&Node>| node.map(|node| node.ready);
+            effects.selection |= name == own.node;
             let another = before.is_none() || after.is_none();
             effects.statuses |= another || name == own.node && ready(before.as_ref()) != ready(after);
             effects.gone.extend(after.is_none().then(|| name.clone()));

@@ -20,6 +20,8 @@ mod cluster_view;
 mod duty;
 mod evaluation;
 mod gate;
+mod interface_rules;
+mod interface_selection;
 mod local;
 mod one_segment;
 mod outcome;
@@ -44,6 +46,7 @@ use herald_segment::{Input as SegmentInput, Neighbour, SavedState, node::NodeId,
 use crate::{
     cluster::{Endpoint, Node, ServiceName},
     events::Coalescer,
+    interfaces::Selection,
     keys::KeysError,
     packet::{self, Asker, Heard},
     rank::Scores,
@@ -76,6 +79,8 @@ pub struct Machine {
     /// As of when the segments were told that the view is current.
     current_as_of: Option<Duration>,
     gate: Gate,
+    /// Which interfaces are wanted, as it was emitted last.
+    selection: Option<Selection>,
     interfaces: Option<Interfaces>,
     keys: Option<ClusterKeys>,
     /// Why the Secret's present content is not in use.
@@ -117,6 +122,7 @@ impl Machine {
             evaluation: Evaluation::default(),
             current_as_of: None,
             gate: Gate::default(),
+            selection: None,
             interfaces: None,
             keys: keys.map(ClusterKeys::new),
             keys_error: None,
@@ -133,6 +139,9 @@ impl Machine {
             stopping: None,
             outputs: VecDeque::new(),
         };
+        if machine.cluster.is_listed() {
+            machine.select_interfaces();
+        }
         if !machine.cluster.watched_slices().is_empty() {
             machine.outputs.push_back(Output::WatchSlices(machine.cluster.watched_slices().clone()));
         }
@@ -184,13 +193,16 @@ impl Machine {
         let own = Own { node: &self.config.node, segments: &segments };
         let effects = self.cluster.take_in(now.monotonic, fact, own);
         self.watch_slices(now);
-        let Effects { addresses, view, statuses, stations, gone } = effects;
+        let Effects { addresses, view, statuses, stations, selection, gone } = effects;
         gone.iter().for_each(|node| self.scores.forget_node(node));
         if !self.cluster.is_listed() {
             return;
         }
         if view || !was_listed {
             self.outputs.push_back(Output::ViewChanged);
+        }
+        if selection || !was_listed {
+            self.select_interfaces();
         }
         if stations || !was_listed {
             self.update_stations(now);

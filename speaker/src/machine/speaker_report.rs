@@ -101,6 +101,8 @@ impl SpeakerReport {
         let status = SpeakerStatusStatus {
             version: version.to_owned(),
             segments: segments.map(|s| s.segment.to_status(peers(&s.segment.interface))).collect(),
+            links: interfaces.links.clone(),
+            links_left_out: i64::try_from(interfaces.links_left_out).unwrap_or(i64::MAX),
             held_addresses,
             covering: wire.covering.iter().cloned().collect(),
             warnings: interfaces.warnings.iter().chain(&wire.warnings).cloned().collect(),

@@ -8,7 +8,8 @@ use std::{
 };
 
 use herald_crds::{
-    speaker_status::{SpeakerStatusStatus, SpeakerWarning},
+    advertisement::InterfacePattern,
+    speaker_status::{LinkStatus, SpeakerStatusStatus, SpeakerWarning},
     virtual_ip::VirtualIPStatus,
 };
 use herald_segment::{Neighbour, mac::MacAddr, timers::Timers};
@@ -18,7 +19,7 @@ use super::sockets::SocketFailure;
 use crate::{
     cluster::{Change, Node, ServiceName, Slice, SliceSelection, Speaker, Vip},
     events::EventValue,
-    interfaces::LocalSegment,
+    interfaces::{LocalSegment, Selection},
     keys::{Keys, KeysError},
     state::{Claims, View},
 };
@@ -28,6 +29,8 @@ use crate::{
 pub struct Config {
     /// The node it runs on.
     pub node: String,
+    /// The interfaces that the flag chooses.
+    pub interfaces: Vec<InterfacePattern>,
     /// Herald's version, for SpeakerStatus.
     pub version: String,
     /// Repeated announcements per second and segment.
@@ -52,6 +55,10 @@ pub struct Now {
 pub struct Interfaces {
     /// Where something can be announced.
     pub segments: Vec<LocalSegment>,
+    /// The links that have addresses, each with what is done with it.
+    pub links: Vec<LinkStatus>,
+    /// How many more there are.
+    pub links_left_out: usize,
     /// What is wrong.
     pub warnings: Vec<SpeakerWarning>,
 }
@@ -106,6 +113,8 @@ pub enum Input {
 /// Something to be done.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Output {
+    /// These interfaces are wanted from now on: before the first, none is.
+    Select(Selection),
     /// These segments (by interface index) are in use from now on, and no others; those that are not open are to be
     /// opened.
     Segments(BTreeSet<u32>),

@@ -9,7 +9,7 @@ use herald_segment::mac::MacAddr;
 use ipnet::IpNet;
 use netlink_packet_route::{
     address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope},
-    link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage},
+    link::{BondMode, InfoBond, InfoData, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage},
     route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType, RouteVia},
 };
 
@@ -20,30 +20,41 @@ const ETHERNET_MTU: u32 = 1500;
 
 /// Reads a link, without addresses and routes. One without a name cannot be.
 pub(super) fn link(message: &LinkMessage) -> Option<Link> {
-    let (mut name, mut address, mut enslaved, mut mtu) = (None, None, false, None);
+    let flags = message.header.flags;
+    let (mut name, mut address) = (None, None);
+    let mut link = Link {
+        index: message.header.index,
+        up: flags.contains(LinkFlags::Up),
+        // IFF_RUNNING: with carrier, and not dormant as before 802.1X has let it in (RFC 2863 operational state).
+        carrier: flags.contains(LinkFlags::Running),
+        noarp: flags.contains(LinkFlags::Noarp),
+        mtu: ETHERNET_MTU,
+        ..Link::default()
+    };
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(value) => name = Some(value.clone()),
             LinkAttribute::Address(bytes) => address = <[u8; 6]>::try_from(bytes.as_slice()).ok().map(MacAddr),
-            LinkAttribute::Controller(master) => enslaved = *master != 0,
-            LinkAttribute::Mtu(bytes) => mtu = Some(*bytes),
+            LinkAttribute::Controller(master) => link.master = Some(*master).filter(|index| *index != 0),
+            LinkAttribute::Link(parent) => link.parent = Some(*parent).filter(|index| *index != 0),
+            LinkAttribute::Mtu(bytes) => link.mtu = *bytes,
+            LinkAttribute::LinkInfo(info) => info.iter().for_each(|info| add_info(&mut link, info)),
             _ => {}
         }
     }
-    Some(Link {
-        index: message.header.index,
-        name: name?,
-        mac: address.filter(|_| message.header.link_layer_type == LinkLayerType::Ether),
-        up: message.header.flags.contains(LinkFlags::Up),
-        // IFF_RUNNING: with carrier, and not dormant as before 802.1X has let it in (RFC 2863 operational state).
-        carrier: message.header.flags.contains(LinkFlags::Running),
-        enslaved,
-        mtu: mtu.unwrap_or(ETHERNET_MTU),
-        prefixes: Vec::new(),
-        addresses: Vec::new(),
-        link_local: None,
-        default_route: false,
-    })
+    link.name = name?;
+    link.mac = address.filter(|_| message.header.link_layer_type == LinkLayerType::Ether);
+    Some(link)
+}
+
+fn add_info(link: &mut Link, info: &LinkInfo) {
+    match info {
+        LinkInfo::Kind(kind) => link.kind = Some(kind.to_string()),
+        LinkInfo::Data(InfoData::Bond(options)) => {
+            link.is_balance_alb = options.contains(&InfoBond::Mode(BondMode::BalanceAlb));
+        }
+        _ => {}
+    }
 }
 
 /// The addresses of one link.
@@ -54,6 +65,8 @@ pub(super) struct Addresses {
     /// The addresses of global scope. They come with how fleeting they are: secondary (in IPv6: temporary, RFC 8981) or
     /// deprecated.
     own: Vec<(bool, IpNet)>,
+    /// The temporary ones among them.
+    temporary: BTreeSet<IpAddr>,
     link_local: Option<Ipv6Addr>,
 }
 
@@ -77,6 +90,10 @@ impl Addresses {
                 let length = if own == on_link { message.header.prefix_len } else { IpNet::from(own).prefix_len() };
                 let fleeting = AddressHeaderFlags::Secondary | AddressHeaderFlags::Deprecated;
                 self.prefixes.extend(IpNet::new(on_link, message.header.prefix_len));
+                // The kernel has one flag for both: in IPv6 it means temporary (linux/if_addr.h).
+                if own.is_ipv6() && flags.contains(AddressHeaderFlags::Secondary) {
+                    self.temporary.insert(own);
+                }
                 self.own.extend(IpNet::new(own, length).map(|own| (flags.intersects(fleeting), own)));
             }
             (AddressScope::Link, IpAddr::V6(own)) if own.is_unicast_link_local() => {
@@ -92,6 +109,7 @@ impl Addresses {
         self.own.sort_by_key(|(fleeting, _)| *fleeting);
         link.prefixes = self.prefixes;
         link.addresses = self.own.into_iter().map(|(_, own)| own).collect();
+        link.temporary = self.temporary;
         link.link_local = self.link_local;
     }
 }
@@ -167,7 +185,7 @@ fn gateway(attributes: &[RouteAttribute]) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
-    use netlink_packet_route::route::RouteNextHop;
+    use netlink_packet_route::{link::InfoKind, route::RouteNextHop};
     use test_case::test_case;
 
     use super::*;
@@ -191,23 +209,46 @@ mod tests {
             name(),
             LinkAttribute::Address(vec![2, 0, 0, 0, 0, 1]),
             LinkAttribute::Controller(7),
+            LinkAttribute::Link(5),
             LinkAttribute::Mtu(1300),
+            LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Vlan)]),
         ];
-        let message = link_message(LinkFlags::Up | LinkFlags::Running, LinkLayerType::Ether, attributes);
+        let message =
+            link_message(LinkFlags::Up | LinkFlags::Running | LinkFlags::Noarp, LinkLayerType::Ether, attributes);
         let expected = Link {
             index: 2,
             name: "eth0".to_owned(),
             mac: Some(MacAddr([2, 0, 0, 0, 0, 1])),
             up: true,
             carrier: true,
-            enslaved: true,
+            noarp: true,
+            kind: Some("vlan".to_owned()),
+            master: Some(7),
+            parent: Some(5),
             mtu: 1300,
-            prefixes: vec![],
-            addresses: vec![],
-            link_local: None,
-            default_route: false,
+            ..Link::default()
         };
         assert_eq!(link(&message), Some(expected));
+    }
+
+    #[test_case(BondMode::BalanceAlb => true)]
+    #[test_case(BondMode::ActiveBackup => false)]
+    #[test_case(BondMode::Ieee8023Ad => false)]
+    fn mode_of_a_bond_is_read(mode: BondMode) -> bool {
+        let data = LinkInfo::Data(InfoData::Bond(vec![InfoBond::MiiMon(100), InfoBond::Mode(mode)]));
+        let info = LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bond), data]);
+        link(&link_message(LinkFlags::Up, LinkLayerType::Ether, vec![name(), info])).unwrap().is_balance_alb
+    }
+
+    #[test]
+    fn temporary_addresses_are_those_of_ipv6_with_the_flag() {
+        let secondary = AddressHeaderFlags::Secondary;
+        let ipv6 = vec![AddressAttribute::Address("2001:db8::1".parse().unwrap())];
+        let link = of(&[
+            address(AddressScope::Universe, secondary, ipv6),
+            address(AddressScope::Universe, secondary, local("192.0.2.1")),
+        ]);
+        assert_eq!(link.temporary, BTreeSet::from(["2001:db8::1".parse().unwrap()]));
     }
 
     #[test_case(LinkFlags::Up => (true, false); "no carrier")]

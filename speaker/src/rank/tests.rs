@@ -43,6 +43,7 @@ pub(crate) fn node(name: &str) -> Node {
         labels: BTreeMap::from([("name".to_owned(), name.to_owned())]),
         ready: true,
         excluded: None,
+        interfaces: None,
         cordoned: false,
     }
 }

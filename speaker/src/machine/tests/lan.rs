@@ -114,7 +114,7 @@ fn interfaces(name: &str) -> Interfaces {
     segment.address = Some(own.into());
     let addresses = vec![format!("{own}/24").parse().unwrap()];
     let local = LocalSegment { index: ETH0, carrier: true, mtu: 1500, addresses, link_local: None, segment };
-    Interfaces { segments: vec![local], warnings: vec![] }
+    Interfaces { segments: vec![local], ..Interfaces::default() }
 }
 
 impl Lan {
@@ -187,6 +187,7 @@ impl Lan {
         self.starts += 1;
         let config = Config {
             node: name.to_owned(),
+            interfaces: vec![],
             version: "0".to_owned(),
             announce_rate: 500,
             timers: Timers::default(),
@@ -376,7 +377,7 @@ impl Lan {
                 self.hosts.get_mut(name).unwrap().heard.insert(segment, addresses);
             }
             Output::Segments(_) => self.opened.push((self.now, name)),
-            Output::Event(_) => {}
+            Output::Select(_) | Output::Event(_) => {}
             Output::WatchSlices(selection) => {
                 let listed = [Change::Listing]
                     .into_iter()

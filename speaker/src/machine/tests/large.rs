@@ -47,11 +47,17 @@ impl Large {
             keys: Some(key(1)),
             ..View::default()
         };
-        let config =
-            Config { node: name(0), version: "0".to_owned(), announce_rate: 500, timers: Timers::default(), seed: 1 };
+        let config = Config {
+            node: name(0),
+            interfaces: vec![],
+            version: "0".to_owned(),
+            announce_rate: 500,
+            timers: Timers::default(),
+            seed: 1,
+        };
         let machine = Machine::new(config, Restored { view: Some(view), ..Restored::default() });
         let mut large = Self { machine, now: 0 };
-        large.tell(Input::Interfaces(Interfaces { segments: vec![local(2, here())], warnings: vec![] }));
+        large.tell(Input::Interfaces(Interfaces { segments: vec![local(2, here())], ..Interfaces::default() }));
         large
     }
 
