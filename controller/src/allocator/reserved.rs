@@ -1,12 +1,16 @@
-//! Addresses that are something else already: nodes' own, and those of the cluster's networks.
+//! Addresses that are something else already: those that no host has, nodes' own, and those of the cluster's networks.
 
 use std::{collections::BTreeMap, fmt, net::IpAddr};
 
 use herald_crds::address::{AddressBlock, AddressSet};
 
-/// What an address is already.
+use super::special::{RANGES, SpecialRange};
+
+/// What an address is already. The order is that in which a pool's condition lists them.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reservation {
+    /// In a range of which no host has an address.
+    Special(SpecialRange),
     /// An address of a Node.
     Node(String),
     /// In the pod network of a Node.
@@ -18,44 +22,67 @@ pub enum Reservation {
 }
 
 impl fmt::Display for Reservation {
+    /// What follows "the address is".
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Node(name) => write!(f, "status.addresses of Node {name}"),
-            Self::Pods(name) => write!(f, "spec.podCIDRs of Node {name}"),
-            Self::Services(name) => write!(f, "spec.cidrs of ServiceCIDR {name}"),
-            Self::StrayVirtualIp(name) => write!(f, "metadata.name of VirtualIP {name}, whose spec.address is another"),
+            Self::Special(range) => write!(f, "in {range}"),
+            Self::Node(name) => write!(f, "in status.addresses of Node {name}"),
+            Self::Pods(name) => write!(f, "in spec.podCIDRs of Node {name}"),
+            Self::Services(name) => write!(f, "in spec.cidrs of ServiceCIDR {name}"),
+            Self::StrayVirtualIp(name) => {
+                write!(f, "in metadata.name of VirtualIP {name}, whose spec.address is another")
+            }
+        }
+    }
+}
+
+impl Reservation {
+    /// Returns whether the address stays reserved although a Service shows it in its status. No host has a special
+    /// address. An address of a Node was written by a provider that publishes nodes (k3s ServiceLB); to announce it from
+    /// another node would take that node off the network.
+    fn outweighs_a_status(&self) -> bool {
+        match self {
+            Self::Special(_) | Self::Node(_) => true,
+            Self::Pods(_) | Self::Services(_) | Self::StrayVirtualIp(_) => false,
         }
     }
 }
 
 /// All of them. Adding costs the runs of one set; taking one away builds the set again, which happens when a node goes.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Reserved {
     blocks: BTreeMap<Reservation, Vec<AddressBlock>>,
     all: AddressSet,
 }
 
+impl Default for Reserved {
+    /// What is reserved in every cluster.
+    fn default() -> Self {
+        let special = RANGES.map(|range| (Reservation::Special(range), vec![AddressBlock::from(range.network)]));
+        let blocks = BTreeMap::from(special);
+        Self { all: blocks.values().flatten().collect(), blocks }
+    }
+}
+
 impl Reserved {
-    /// What has changed: `None`: nothing; some blocks added; or more than that.
+    /// Replaces what is reserved by one cause, and returns what has changed; `None`: nothing.
     pub(super) fn set(&mut self, by: Reservation, blocks: Vec<AddressBlock>) -> Option<Changed> {
-        let before = self.blocks.get(&by).map(Vec::as_slice).unwrap_or_default();
-        if before == blocks {
-            return None;
+        let before = self.blocks.remove(&by).unwrap_or_default();
+        let without = |of: &[AddressBlock], others: &[AddressBlock]| -> Vec<AddressBlock> {
+            of.iter().filter(|block| !others.contains(block)).copied().collect()
+        };
+        let changed = Changed { added: without(&blocks, &before), removed: without(&before, &blocks) };
+        if !blocks.is_empty() {
+            self.blocks.insert(by, blocks);
         }
-        let only_added = before.is_empty();
-        if blocks.is_empty() {
-            self.blocks.remove(&by);
+        if changed.removed.is_empty() {
+            for block in &changed.added {
+                self.all.insert(block);
+            }
         } else {
-            self.blocks.insert(by, blocks.clone());
-        }
-        if !only_added {
             self.all = self.blocks.values().flatten().collect();
-            return Some(Changed::Anything);
         }
-        for block in &blocks {
-            self.all.insert(block);
-        }
-        Some(Changed::Added(blocks))
+        (!changed.added.is_empty() || !changed.removed.is_empty()).then_some(changed)
     }
 
     pub(super) fn contains(&self, address: IpAddr) -> bool {
@@ -64,12 +91,22 @@ impl Reserved {
 
     /// What the address is.
     pub(super) fn of(&self, address: IpAddr) -> Option<&Reservation> {
-        let holds = |block: &AddressBlock| {
+        self.all_of(address).next()
+    }
+
+    /// Why a Service does not keep the address although its status shows it.
+    pub(super) fn outweighing_a_status(&self, address: IpAddr) -> Option<&Reservation> {
+        self.all_of(address).find(|by| by.outweighs_a_status())
+    }
+
+    fn all_of(&self, address: IpAddr) -> impl Iterator<Item = &Reservation> {
+        let holds = move |block: &AddressBlock| {
             block.family() == AddressBlock::single(address).family()
                 && (block.first()..=block.last()).contains(&address)
         };
-        let within = self.blocks.iter().filter(|_| self.contains(address));
-        within.filter(|(_, blocks)| blocks.iter().any(holds)).map(|(by, _)| by).next()
+        // Most addresses are none: one search in place of all.
+        let blocks = self.contains(address).then_some(&self.blocks).into_iter().flatten();
+        blocks.filter(move |(_, blocks)| blocks.iter().any(holds)).map(|(by, _)| by)
     }
 
     pub(super) fn blocks(&self) -> impl Iterator<Item = &AddressBlock> {
@@ -88,9 +125,9 @@ impl Reserved {
 
 /// See [`Reserved::set`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Changed {
-    /// These blocks.
-    Added(Vec<AddressBlock>),
-    /// Some went.
-    Anything,
+pub(super) struct Changed {
+    /// The blocks that were not reserved by this cause.
+    pub(super) added: Vec<AddressBlock>,
+    /// Those that are no longer.
+    pub(super) removed: Vec<AddressBlock>,
 }

@@ -188,15 +188,15 @@ fn reserved_addresses_are_passed_over_until_they_are_given_up() {
     a.set_reserved(node("before"), block("192.0.2.1"));
     a.set_pool("lan", &pool(lan().1));
     ask(&mut a, "x", None, None).unwrap();
-    assert!(a.set_reserved(node("after"), block("192.0.2.2-192.0.2.3")));
+    assert_eq!(a.set_reserved(node("after"), block("192.0.2.2-192.0.2.3")), block("192.0.2.2-192.0.2.3"));
     assert_eq!(a.held(&service("x")), ["192.0.2.2".parse::<IpAddr>().unwrap()], "what is assigned stays");
     assert_eq!(ask(&mut a, "y", None, None).unwrap_err().reason(), "PoolFull");
     assert_eq!(ask(&mut a, "y", Some("192.0.2.3"), None).unwrap_err().reason(), "AddressReserved");
     a.vacate(&service("x"), "192.0.2.2".parse().unwrap());
     a.free("192.0.2.2".parse().unwrap());
     assert_eq!(ask(&mut a, "y", None, None).unwrap_err().reason(), "PoolFull", "freed, and reserved still");
-    assert!(!a.set_reserved(node("after"), block("192.0.2.2-192.0.2.3")), "nothing new");
-    assert!(a.set_reserved(node("after"), Vec::new()));
+    assert!(a.set_reserved(node("after"), block("192.0.2.2-192.0.2.3")).is_empty(), "nothing new");
+    assert_eq!(a.set_reserved(node("after"), Vec::new()), block("192.0.2.2-192.0.2.3"));
     assert_eq!(ask(&mut a, "y", None, None).unwrap(), "192.0.2.2");
     assert_eq!(a.usage("lan", IpFamily::V4).unwrap().available, "1");
 }

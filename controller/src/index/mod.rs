@@ -15,6 +15,7 @@ mod object;
 mod outcome;
 mod pool;
 mod queue;
+mod reservations;
 mod service;
 mod speakers;
 mod stray;
@@ -243,21 +244,6 @@ impl Index {
                 self.service_networks.remove(name);
                 self.reserve(Reservation::Services(name.clone()), []);
             }
-        }
-    }
-
-    fn reserve_for_node(&mut self, name: &str, node: &NodeView) {
-        let own = node.addresses.iter().copied().map(AddressBlock::single);
-        self.reserve(Reservation::Node(name.to_owned()), own);
-        let pods = node.pod_networks.iter().copied().map(AddressBlock::from);
-        self.reserve(Reservation::Pods(name.to_owned()), pods);
-    }
-
-    /// What these addresses are already, which pools say and who waits may depend on.
-    fn reserve(&mut self, by: Reservation, blocks: impl IntoIterator<Item = AddressBlock>) {
-        if self.allocator.set_reserved(by, blocks.into_iter().collect()) {
-            self.mark_pools();
-            self.mark_waiting();
         }
     }
 
