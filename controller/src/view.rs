@@ -14,6 +14,7 @@ use herald_crds::{
         MANAGER_CONTROLLER, TAINT_AUTOSCALER_DELETES, TAINT_DRAIN,
     },
     service::{Claim, Request, RequestError, excludes_node},
+    speaker_status::LinkUse,
     virtual_ip::{ServiceReference, TrafficPolicy},
 };
 use ipnet::IpNet;
@@ -276,6 +277,9 @@ pub struct SpeakerView {
     pub uid: String,
     /// Its interfaces.
     pub segments: Vec<SegmentView>,
+    /// The addresses of the node's own links, each with the length of its prefix on link. Those of container networks,
+    /// and where kube-proxy binds the addresses of Services, are not among them.
+    pub link_addresses: BTreeSet<IpNet>,
     /// The nodes whose silent speakers it covers.
     pub covering: Vec<String>,
 }
@@ -286,9 +290,26 @@ impl SpeakerView {
         Self {
             uid: status.metadata.uid.clone().unwrap_or_default(),
             segments: segments(status),
+            link_addresses: link_addresses(status),
             covering: status.status.iter().flat_map(|s| &s.covering).cloned().collect(),
         }
     }
+
+    /// The prefixes on link at the node, on whichever of its own links.
+    pub fn on_link_prefixes(&self) -> BTreeSet<IpNet> {
+        let of_segments = self.segments.iter().flat_map(|segment| &segment.prefixes);
+        of_segments.chain(&self.link_addresses).map(IpNet::trunc).collect()
+    }
+}
+
+fn link_addresses(status: &SpeakerStatus) -> BTreeSet<IpNet> {
+    let links = status.status.iter().flat_map(|s| &s.links);
+    let own = links.filter(|link| match link.link_use {
+        LinkUse::Segment | LinkUse::Skipped => true,
+        // Of a use that this build does not know nothing follows.
+        LinkUse::Containers | LinkUse::Later => false,
+    });
+    own.flat_map(|link| &link.addresses).filter_map(|address| address.parse().ok()).collect()
 }
 
 fn segments(status: &SpeakerStatus) -> Vec<SegmentView> {
@@ -355,6 +376,21 @@ mod tests {
             "status": {"conditions": [{"type": "Ready", "status": "True"}]}});
         let view = NodeView::of(&serde_json::from_value(node).unwrap());
         assert_eq!((view.ready, view.eligible), (ready, eligible));
+    }
+
+    #[test]
+    fn addresses_of_links_by_their_use() {
+        let link = |name: &str, link_use: &str, addresses: &[&str]| json!({"interface": name, "use": link_use, "addresses": addresses});
+        let status = json!({"metadata": {"name": "a"}, "spec": {"nodeName": "a"}, "status": {"version": "1",
+            "segments": [{"interface": "eth0", "macAddress": "02:00:00:00:00:01", "prefixes": ["192.0.2.0/24", "10.20.0.0/16"]}],
+            "links": [link("eth0", "Segment", &["192.0.2.11/24", "2001:db8::11/64", "odd"]),
+                link("wg0", "Skipped", &["10.40.0.2/29"]), link("kube-ipvs0", "Containers", &["192.0.2.50/32"]),
+                link("new0", "OfALaterBuild", &["192.0.2.60/32"])]}});
+        let view = SpeakerView::of(&serde_json::from_value(status).unwrap());
+        let nets = |all: &[&str]| all.iter().map(|net| net.parse().unwrap()).collect::<BTreeSet<IpNet>>();
+        assert_eq!(view.link_addresses, nets(&["192.0.2.11/24", "2001:db8::11/64", "10.40.0.2/29"]));
+        let expected = nets(&["192.0.2.0/24", "10.20.0.0/16", "2001:db8::/64", "10.40.0.0/29"]);
+        assert_eq!(view.on_link_prefixes(), expected);
     }
 
     #[test_case(Some("9"), Some("10"), true; "numbers, not text")]

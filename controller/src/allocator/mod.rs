@@ -9,6 +9,7 @@ mod refusal;
 mod reserved;
 mod sharing;
 mod special;
+mod subnet;
 
 #[cfg(test)]
 mod tests;
@@ -32,6 +33,7 @@ pub use refusal::{Obstacle, PoolFault, Refusal};
 pub use reserved::Reservation;
 pub use sharing::{Port, Sharing, SharingObstacle};
 pub use special::{RANGES, SpecialRange};
+pub use subnet::reservations as subnet_reservations;
 
 /// A Service that asks for an address.
 #[derive(Clone, Copy, Debug)]

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fmt, net::IpAddr};
 
 use herald_crds::address::{AddressBlock, AddressSet};
+use ipnet::{Ipv4Net, Ipv6Net};
 
 use super::special::{RANGES, SpecialRange};
 
@@ -11,8 +12,16 @@ use super::special::{RANGES, SpecialRange};
 pub enum Reservation {
     /// In a range of which no host has an address.
     Special(SpecialRange),
-    /// An address of a Node.
+    /// The network address of a prefix on link at a node.
+    NetworkAddress(Ipv4Net),
+    /// The broadcast address of a prefix on link at a node.
+    BroadcastAddress(Ipv4Net),
+    /// The subnet-router anycast address of a prefix on link at a node.
+    SubnetRouterAnycast(Ipv6Net),
+    /// An address that a Node lists.
     Node(String),
+    /// An address of a link of a node that the Node does not list, by the name of the node and its SpeakerStatus.
+    Links(String),
     /// In the pod network of a Node.
     Pods(String),
     /// In the network of the cluster's Services, by the name of its ServiceCIDR.
@@ -26,7 +35,13 @@ impl fmt::Display for Reservation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Special(range) => write!(f, "in {range}"),
+            Self::NetworkAddress(net) => write!(f, "the network address of {net}, on link at a node"),
+            Self::BroadcastAddress(net) => write!(f, "the broadcast address of {net}, on link at a node"),
+            Self::SubnetRouterAnycast(net) => {
+                write!(f, "the subnet-router anycast address of {net}, on link at a node")
+            }
             Self::Node(name) => write!(f, "in status.addresses of Node {name}"),
+            Self::Links(name) => write!(f, "in status.links of SpeakerStatus {name}"),
             Self::Pods(name) => write!(f, "in spec.podCIDRs of Node {name}"),
             Self::Services(name) => write!(f, "in spec.cidrs of ServiceCIDR {name}"),
             Self::StrayVirtualIp(name) => {
@@ -39,11 +54,13 @@ impl fmt::Display for Reservation {
 impl Reservation {
     /// Returns whether the address stays reserved although a Service shows it in its status. No host has a special
     /// address. An address of a Node was written by a provider that publishes nodes (k3s ServiceLB); to announce it from
-    /// another node would take that node off the network.
+    /// another node would take that node off the network. What only a link has, another provider may have bound to it for
+    /// this very Service (kube-vip, PureLB).
     fn outweighs_a_status(&self) -> bool {
         match self {
             Self::Special(_) | Self::Node(_) => true,
-            Self::Pods(_) | Self::Services(_) | Self::StrayVirtualIp(_) => false,
+            Self::NetworkAddress(_) | Self::BroadcastAddress(_) | Self::SubnetRouterAnycast(_) => false,
+            Self::Links(_) | Self::Pods(_) | Self::Services(_) | Self::StrayVirtualIp(_) => false,
         }
     }
 }

@@ -12,6 +12,7 @@ mod contested;
 mod correction;
 mod creation_dates;
 mod object;
+mod on_link;
 mod outcome;
 mod pool;
 mod queue;
@@ -66,6 +67,7 @@ use crate::{
 use creation_dates::CreationDates;
 use object::missing;
 pub use object::{Kind, Object};
+use on_link::OnLinkPrefixes;
 use pool::PoolEntry;
 use queue::Queue;
 use speakers::{SpeakerEntry, SpeakerPods};
@@ -95,6 +97,7 @@ pub struct Index {
     nodes: BTreeMap<String, NodeView>,
     speakers: BTreeMap<String, SpeakerEntry>,
     speaker_pods: SpeakerPods,
+    on_link: OnLinkPrefixes,
     creation_dates: CreationDates,
     service_networks: BTreeMap<String, Vec<IpNet>>,
     allocator: Allocator,
@@ -205,8 +208,8 @@ impl Index {
                     if old.map(|old| &old.labels) != Some(&node.labels) {
                         self.mark_advertisements();
                     }
-                    self.reserve_for_node(&name, &node);
-                    self.nodes.insert(name, node);
+                    self.nodes.insert(name.clone(), node);
+                    self.reserve_for_node(&name);
                     self.mark_vips();
                 }
             }
@@ -234,7 +237,7 @@ impl Index {
             Object::Node(name, _) => {
                 self.nodes.remove(name);
                 self.speaker_pods.forget(name);
-                self.reserve_for_node(name, &NodeView::default());
+                self.reserve_for_node(name);
                 self.mark_vips();
                 self.mark_advertisements();
             }

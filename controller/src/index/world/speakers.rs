@@ -69,12 +69,31 @@ impl World {
         self.index.delete(&Object::SpeakerPod(name.clone(), self.pods.remove(&name).unwrap()));
     }
 
+    /// A speaker reports these addresses of its node's own links.
+    pub(in crate::index) fn links(&mut self, node: &str, addresses: &[&str]) {
+        let link_addresses = addresses.iter().map(|a| a.parse().unwrap()).collect();
+        let view = SpeakerView { link_addresses, ..self.speakers[node].clone() };
+        self.report(node, view);
+    }
+
+    /// The SpeakerStatus of a node is this from now on.
+    pub(in crate::index) fn report(&mut self, node: &str, view: SpeakerView) {
+        self.speakers.insert(node.to_owned(), view.clone());
+        self.index.apply(Object::Speaker(node.to_owned(), view));
+    }
+
+    /// The SpeakerStatus of a node is deleted.
+    pub(in crate::index) fn delete_report(&mut self, node: &str) {
+        if let Some(view) = self.speakers.remove(node) {
+            self.index.delete(&Object::Speaker(node.to_owned(), view));
+        }
+    }
+
     /// A speaker reports whom it covers.
     pub(in crate::index) fn covers(&mut self, node: &str, covered: &[&str]) {
         let covering = covered.iter().map(|node| (*node).to_owned()).collect();
         let view = SpeakerView { covering, ..self.speakers[node].clone() };
-        self.speakers.insert(node.to_owned(), view.clone());
-        self.index.apply(Object::Speaker(node.to_owned(), view));
+        self.report(node, view);
     }
 }
 
