@@ -14,12 +14,8 @@ fn shown(addresses: &[&str]) -> Value {
     json!({"status": {"loadBalancer": {"ingress": ingress}}})
 }
 
-/// The Node lists these addresses from now on.
 fn node_lists(world: &mut World, name: &str, addresses: &[&str]) {
-    let addresses = addresses.iter().map(|a| address(a)).collect();
-    let node = NodeView { addresses, ..world.nodes[name].clone() };
-    world.nodes.insert(name.to_owned(), node.clone());
-    world.index.apply(Object::Node(name.to_owned(), node));
+    world.node_lists(name, addresses.iter().map(|a| address(a)).collect());
 }
 
 /// Warnings told so far, by reason.

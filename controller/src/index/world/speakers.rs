@@ -6,7 +6,11 @@ use herald_crds::virtual_ip::AnnouncedReason;
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 
 use super::{STRANGER, World, address};
-use crate::{index::Object, speaker_pod::SpeakerPodView, view::SpeakerView};
+use crate::{
+    index::Object,
+    speaker_pod::SpeakerPodView,
+    view::{NodeView, SpeakerView},
+};
 
 impl World {
     /// A host outside the cluster has the address.
@@ -69,10 +73,19 @@ impl World {
         self.index.delete(&Object::SpeakerPod(name.clone(), self.pods.remove(&name).unwrap()));
     }
 
+    /// The Node lists these addresses of its own.
+    pub(in crate::index) fn node_lists(&mut self, name: &str, addresses: Vec<IpAddr>) {
+        let node = NodeView { addresses, ..self.nodes[name].clone() };
+        self.nodes.insert(name.to_owned(), node.clone());
+        self.index.apply(Object::Node(name.to_owned(), node));
+    }
+
     /// A speaker reports these addresses of its node's own links.
     pub(in crate::index) fn links(&mut self, node: &str, addresses: &[&str]) {
         let link_addresses = addresses.iter().map(|a| a.parse().unwrap()).collect();
-        let view = SpeakerView { link_addresses, ..self.speakers[node].clone() };
+        let before = self.speakers.get(node).or(self.speakers.values().next()).cloned().unwrap_or_default();
+        let uid = format!("speaker-{node}");
+        let view = SpeakerView { uid, link_addresses, ..before };
         self.report(node, view);
     }
 
