@@ -229,6 +229,8 @@ pub struct NodeView {
     pub labels: BTreeMap<String, String>,
     /// Condition Ready is True.
     pub ready: bool,
+    /// Condition NetworkUnavailable is True: its pod network is not set up yet, as after a reboot.
+    pub network_unavailable: bool,
     /// It may announce: neither excluded by label nor by a taint, nor being deleted.
     pub eligible: bool,
     /// Its own addresses.
@@ -238,18 +240,27 @@ pub struct NodeView {
 }
 
 impl NodeView {
+    /// Returns whether the node may be the home of an address. A node without a network is Ready and reaches no pod, so
+    /// that it would be given traffic which it drops. What it announces already it still announces: only speakers decide
+    /// about that.
+    pub fn may_be_home(&self) -> bool {
+        self.ready && !self.network_unavailable && self.eligible
+    }
+
     /// Reduces a Node.
     pub fn of(node: &Node) -> Self {
         let labels = node.metadata.labels.clone().unwrap_or_default();
         let taints = node.spec.as_ref().and_then(|s| s.taints.as_deref()).unwrap_or_default();
         let conditions = node.status.as_ref().and_then(|s| s.conditions.as_deref()).unwrap_or_default();
+        let is_true = |condition: &str| conditions.iter().any(|c| c.type_ == condition && c.status == "True");
         let excluded = excludes_node(labels.get(LABEL_EXCLUDE_NODE).map(String::as_str))
             || taints.iter().any(|t| t.key == TAINT_AUTOSCALER_DELETES || t.key == TAINT_DRAIN)
             || node.metadata.deletion_timestamp.is_some();
         let addresses = node.status.as_ref().and_then(|s| s.addresses.as_deref()).unwrap_or_default();
         let pod_networks = node.spec.as_ref().and_then(|s| s.pod_cidrs.as_deref()).unwrap_or_default();
         Self {
-            ready: conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True"),
+            ready: is_true("Ready"),
+            network_unavailable: is_true("NetworkUnavailable"),
             eligible: !excluded,
             // Host names stand in the same list.
             addresses: addresses.iter().filter_map(|a| a.address.parse().ok()).collect(),
@@ -391,6 +402,17 @@ mod tests {
         assert_eq!(view.link_addresses, nets(&["192.0.2.11/24", "2001:db8::11/64", "10.40.0.2/29"]));
         let expected = nets(&["192.0.2.0/24", "10.20.0.0/16", "2001:db8::/64", "10.40.0.0/29"]);
         assert_eq!(view.on_link_prefixes(), expected);
+    }
+
+    #[test_case(json!([{"type": "Ready", "status": "True"}]), true)]
+    #[test_case(json!([{"type": "Ready", "status": "True"}, {"type": "NetworkUnavailable", "status": "False"}]), true; "network is up")]
+    #[test_case(json!([{"type": "Ready", "status": "True"}, {"type": "NetworkUnavailable", "status": "True"}]), false; "no network yet")]
+    #[test_case(json!([{"type": "Ready", "status": "True"}, {"type": "NetworkUnavailable", "status": "Unknown"}]), true; "not known")]
+    #[test_case(json!([{"type": "Ready", "status": "Unknown"}]), false; "unknown")]
+    #[test_case(json!([]), false; "no condition")]
+    fn node_may_be_home(conditions: Value, expected: bool) {
+        let node = json!({"metadata": {"name": "a"}, "status": {"conditions": conditions}});
+        assert_eq!(NodeView::of(&serde_json::from_value(node).unwrap()).may_be_home(), expected);
     }
 
     #[test_case(Some("9"), Some("10"), true; "numbers, not text")]
