@@ -75,9 +75,9 @@ impl Holdings {
         self.by_address.iter().map(|(a, o)| (*a, o))
     }
 
-    pub(super) fn within(&self, block: &AddressBlock) -> impl Iterator<Item = &Occupant> {
+    pub(super) fn within(&self, block: &AddressBlock) -> impl Iterator<Item = (IpAddr, &Occupant)> {
         // The order of addresses is by family, then by value: a block is a range of it.
-        self.by_address.range(block.first()..=block.last()).map(|(_, occupant)| occupant)
+        self.by_address.range(block.first()..=block.last()).map(|(a, o)| (*a, o))
     }
 
     pub(super) fn addresses(&self) -> impl Iterator<Item = IpAddr> {

@@ -32,7 +32,7 @@ use pool::Pool;
 pub use refusal::{Obstacle, PoolFault, Refusal};
 pub use reserved::Reservation;
 pub use sharing::{Port, Sharing, SharingObstacle};
-pub use special::{RANGES, SpecialRange};
+pub use special::SpecialRange;
 pub use subnet::reservations as subnet_reservations;
 
 /// A Service that asks for an address.
@@ -90,17 +90,15 @@ impl Allocator {
     /// Sets what addresses are already, by one cause: they are given to nobody, whatever the pools say. What is assigned
     /// stays. Returns the blocks for which that is new, or no longer so.
     pub fn set_reserved(&mut self, by: Reservation, blocks: Vec<AddressBlock>) -> Vec<AddressBlock> {
-        let Some(reserved::Changed { added, removed }) = self.reserved.set(by, blocks) else { return Vec::new() };
-        if removed.is_empty() {
-            for pool in self.pools.values_mut() {
-                added.iter().for_each(|block| pool.reserve(block));
-            }
-        } else {
-            let specs: Vec<_> = self.pools.iter().map(|(name, pool)| (name.clone(), pool.spec().clone())).collect();
-            for (name, spec) in specs {
-                let pool = self.filled(spec);
-                self.pools.insert(name, pool);
-            }
+        let Some(reserved::Changed { added, removed, mut freed }) = self.reserved.set(by, blocks) else {
+            return Vec::new();
+        };
+        for (address, _) in removed.iter().flat_map(|block| self.holdings.within(block)) {
+            freed.remove(&AddressBlock::single(address));
+        }
+        for pool in self.pools.values_mut() {
+            pool.give_back_all(&freed);
+            added.iter().for_each(|block| pool.reserve(block));
         }
         added.into_iter().chain(removed).collect()
     }
@@ -114,7 +112,7 @@ impl Allocator {
 
     /// The Services that have an address of this block.
     pub fn holders_within(&self, block: &AddressBlock) -> impl Iterator<Item = &ServiceReference> {
-        self.holdings.within(block).flat_map(|occupant| &occupant.services)
+        self.holdings.within(block).flat_map(|(_, occupant)| &occupant.services)
     }
 
     /// What an address is already, beside a Service's.

@@ -65,7 +65,7 @@ impl Reservation {
     }
 }
 
-/// All of them. Adding costs the runs of one set; taking one away builds the set again, which happens when a node goes.
+/// All of them. Adding costs the runs of one set; taking one away looks at every block once.
 #[derive(Clone, Debug)]
 pub(super) struct Reserved {
     blocks: BTreeMap<Reservation, Vec<AddressBlock>>,
@@ -88,17 +88,18 @@ impl Reserved {
         let without = |of: &[AddressBlock], others: &[AddressBlock]| -> Vec<AddressBlock> {
             of.iter().filter(|block| !others.contains(block)).copied().collect()
         };
-        let changed = Changed { added: without(&blocks, &before), removed: without(&before, &blocks) };
+        let (added, removed) = (without(&blocks, &before), without(&before, &blocks));
         if !blocks.is_empty() {
             self.blocks.insert(by, blocks);
         }
-        if changed.removed.is_empty() {
-            for block in &changed.added {
-                self.all.insert(block);
-            }
-        } else {
-            self.all = self.blocks.values().flatten().collect();
+        let mut freed: AddressSet = removed.iter().collect();
+        if !freed.is_empty() {
+            // Some of it may be reserved by another cause too.
+            self.blocks().for_each(|block| freed.remove(block));
         }
+        self.all.subtract(&freed);
+        added.iter().for_each(|block| self.all.insert(block));
+        let changed = Changed { added, removed, freed };
         (!changed.added.is_empty() || !changed.removed.is_empty()).then_some(changed)
     }
 
@@ -147,4 +148,6 @@ pub(super) struct Changed {
     pub(super) added: Vec<AddressBlock>,
     /// Those that are no longer.
     pub(super) removed: Vec<AddressBlock>,
+    /// What of these is reserved by no other cause.
+    pub(super) freed: AddressSet,
 }
