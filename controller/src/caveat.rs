@@ -6,7 +6,10 @@ use herald_crds::{
 };
 use k8s_openapi::api::core::v1::Service;
 
-use crate::{allocator::SharingObstacle, view::default_finalizer_by};
+use crate::{
+    allocator::{Reservation, SharingObstacle},
+    view::default_finalizer_by,
+};
 
 /// One thing. Each is a sentence in the Service's condition for as long as it holds, and one Warning when it appears.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -60,6 +63,17 @@ pub enum Caveat {
         /// Why.
         why: SharingObstacle,
     },
+    /// The Service has an address that would not be given out today.
+    #[error(
+        "{address} is {by}, so it would not be given out today, and hosts may fail to reach it: the Service keeps it, as \
+         it has had it before; ask for another, or end the other use"
+    )]
+    ReservedAddress {
+        /// The address.
+        address: std::net::IpAddr,
+        /// What it is.
+        by: Reservation,
+    },
 }
 
 impl Caveat {
@@ -72,6 +86,7 @@ impl Caveat {
             Self::SkippedByKubeProxy { .. } => "SkippedByKubeProxy",
             Self::AnotherProvider { .. } => "AnotherProvider",
             Self::SharingConflict { .. } => "SharingConflict",
+            Self::ReservedAddress { .. } => "ReservedAddress",
         }
     }
 }

@@ -26,10 +26,10 @@ pub enum NoCandidate {
     /// Advertisements exist, and none selects the address.
     #[error("L2Advertisements exist, and none selects this address: add its pool to spec.addressPools of one")]
     NotAdvertised,
-    /// No node is Ready, eligible and selected.
+    /// No node is Ready, has a network, and is eligible and selected.
     #[error(
-        "no node is Ready, selected by an L2Advertisement, and free of the exclude label and drain taints: \
-         see kubectl get nodes --show-labels"
+        "no node is Ready, has a network (condition NetworkUnavailable), is selected by an L2Advertisement, and free of \
+         the exclude label and drain taints: see kubectl get nodes --show-labels, and kubectl describe nodes"
     )]
     NoNode,
     /// No speaker has reported from any such node.
@@ -95,7 +95,7 @@ fn weight(
 ) -> Result<i64, NoCandidate> {
     // A selector that cannot be read selects nothing.
     let matches = |s: &LabelSelector| selector::matches(s, &node.node.labels).unwrap_or(false);
-    if !node.node.ready || !node.node.eligible {
+    if !node.node.may_be_home() {
         return Err(NoCandidate::NoNode);
     }
     let mut selected =
@@ -186,6 +186,7 @@ mod tests {
         assert_eq!(choose(&rule(|_| ()), "192.0.2.9", |_| ()), "b");
         assert_eq!(choose(&rule(|_| ()), "192.0.2.9", |n| n[1].ready = false), "c");
         assert_eq!(choose(&rule(|_| ()), "192.0.2.9", |n| n[1].eligible = false), "c");
+        assert_eq!(choose(&rule(|_| ()), "192.0.2.9", |n| n[1].network_unavailable = true), "c");
     }
 
     #[test]

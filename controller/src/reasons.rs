@@ -116,6 +116,9 @@ fn refusal_after(refusal: Option<&Refusal>) -> Option<Refusal> {
             Refusal::AddressReserved { address, by: Reservation::Node("node1".to_owned()) }
         }
         Some(Refusal::AddressReserved { .. }) => {
+            Refusal::AddressNotAdopted { address, by: Reservation::Node("node1".to_owned()) }
+        }
+        Some(Refusal::AddressNotAdopted { .. }) => {
             Refusal::AddressAvoided { address: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 255)), pool: lan() }
         }
         Some(Refusal::AddressAvoided { .. }) => Refusal::BadRequest(RequestError::NotAnAddress {
@@ -168,7 +171,10 @@ fn caveat_after(caveat: Option<&Caveat>) -> Option<Caveat> {
             other: "shop/web".to_owned(),
             why: SharingObstacle::Port(Port { protocol: "TCP".to_owned(), port: 443 }),
         },
-        Some(Caveat::SharingConflict { .. }) => return None,
+        Some(Caveat::SharingConflict { .. }) => {
+            Caveat::ReservedAddress { address: ADDRESS, by: Reservation::Node("node1".to_owned()) }
+        }
+        Some(Caveat::ReservedAddress { .. }) => return None,
     })
 }
 

@@ -14,6 +14,7 @@ use herald_crds::{
         MANAGER_CONTROLLER, TAINT_AUTOSCALER_DELETES, TAINT_DRAIN,
     },
     service::{Claim, Request, RequestError, excludes_node},
+    speaker_status::LinkUse,
     virtual_ip::{ServiceReference, TrafficPolicy},
 };
 use ipnet::IpNet;
@@ -228,6 +229,8 @@ pub struct NodeView {
     pub labels: BTreeMap<String, String>,
     /// Condition Ready is True.
     pub ready: bool,
+    /// Condition NetworkUnavailable is True: its pod network is not set up yet, as after a reboot.
+    pub network_unavailable: bool,
     /// It may announce: neither excluded by label nor by a taint, nor being deleted.
     pub eligible: bool,
     /// Its own addresses.
@@ -237,18 +240,27 @@ pub struct NodeView {
 }
 
 impl NodeView {
+    /// Returns whether the node may be the home of an address. A node without a network is Ready and reaches no pod, so
+    /// that it would be given traffic which it drops. What it announces already it still announces: only speakers decide
+    /// about that.
+    pub fn may_be_home(&self) -> bool {
+        self.ready && !self.network_unavailable && self.eligible
+    }
+
     /// Reduces a Node.
     pub fn of(node: &Node) -> Self {
         let labels = node.metadata.labels.clone().unwrap_or_default();
         let taints = node.spec.as_ref().and_then(|s| s.taints.as_deref()).unwrap_or_default();
         let conditions = node.status.as_ref().and_then(|s| s.conditions.as_deref()).unwrap_or_default();
+        let is_true = |condition: &str| conditions.iter().any(|c| c.type_ == condition && c.status == "True");
         let excluded = excludes_node(labels.get(LABEL_EXCLUDE_NODE).map(String::as_str))
             || taints.iter().any(|t| t.key == TAINT_AUTOSCALER_DELETES || t.key == TAINT_DRAIN)
             || node.metadata.deletion_timestamp.is_some();
         let addresses = node.status.as_ref().and_then(|s| s.addresses.as_deref()).unwrap_or_default();
         let pod_networks = node.spec.as_ref().and_then(|s| s.pod_cidrs.as_deref()).unwrap_or_default();
         Self {
-            ready: conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True"),
+            ready: is_true("Ready"),
+            network_unavailable: is_true("NetworkUnavailable"),
             eligible: !excluded,
             // Host names stand in the same list.
             addresses: addresses.iter().filter_map(|a| a.address.parse().ok()).collect(),
@@ -276,6 +288,9 @@ pub struct SpeakerView {
     pub uid: String,
     /// Its interfaces.
     pub segments: Vec<SegmentView>,
+    /// The addresses of the node's own links, each with the length of its prefix on link. Those of container networks,
+    /// and where kube-proxy binds the addresses of Services, are not among them.
+    pub link_addresses: BTreeSet<IpNet>,
     /// The nodes whose silent speakers it covers.
     pub covering: Vec<String>,
 }
@@ -286,9 +301,26 @@ impl SpeakerView {
         Self {
             uid: status.metadata.uid.clone().unwrap_or_default(),
             segments: segments(status),
+            link_addresses: link_addresses(status),
             covering: status.status.iter().flat_map(|s| &s.covering).cloned().collect(),
         }
     }
+
+    /// The prefixes on link at the node, on whichever of its own links.
+    pub fn on_link_prefixes(&self) -> BTreeSet<IpNet> {
+        let of_segments = self.segments.iter().flat_map(|segment| &segment.prefixes);
+        of_segments.chain(&self.link_addresses).map(IpNet::trunc).collect()
+    }
+}
+
+fn link_addresses(status: &SpeakerStatus) -> BTreeSet<IpNet> {
+    let links = status.status.iter().flat_map(|s| &s.links);
+    let own = links.filter(|link| match link.link_use {
+        LinkUse::Segment | LinkUse::Skipped => true,
+        // Of a use that this build does not know nothing follows.
+        LinkUse::Containers | LinkUse::Later => false,
+    });
+    own.flat_map(|link| &link.addresses).filter_map(|address| address.parse().ok()).collect()
 }
 
 fn segments(status: &SpeakerStatus) -> Vec<SegmentView> {
@@ -355,6 +387,32 @@ mod tests {
             "status": {"conditions": [{"type": "Ready", "status": "True"}]}});
         let view = NodeView::of(&serde_json::from_value(node).unwrap());
         assert_eq!((view.ready, view.eligible), (ready, eligible));
+    }
+
+    #[test]
+    fn addresses_of_links_by_their_use() {
+        let link = |name: &str, link_use: &str, addresses: &[&str]| json!({"interface": name, "use": link_use, "addresses": addresses});
+        let status = json!({"metadata": {"name": "a"}, "spec": {"nodeName": "a"}, "status": {"version": "1",
+            "segments": [{"interface": "eth0", "macAddress": "02:00:00:00:00:01", "prefixes": ["192.0.2.0/24", "10.20.0.0/16"]}],
+            "links": [link("eth0", "Segment", &["192.0.2.11/24", "2001:db8::11/64", "odd"]),
+                link("wg0", "Skipped", &["10.40.0.2/29"]), link("kube-ipvs0", "Containers", &["192.0.2.50/32"]),
+                link("new0", "OfALaterBuild", &["192.0.2.60/32"])]}});
+        let view = SpeakerView::of(&serde_json::from_value(status).unwrap());
+        let nets = |all: &[&str]| all.iter().map(|net| net.parse().unwrap()).collect::<BTreeSet<IpNet>>();
+        assert_eq!(view.link_addresses, nets(&["192.0.2.11/24", "2001:db8::11/64", "10.40.0.2/29"]));
+        let expected = nets(&["192.0.2.0/24", "10.20.0.0/16", "2001:db8::/64", "10.40.0.0/29"]);
+        assert_eq!(view.on_link_prefixes(), expected);
+    }
+
+    #[test_case(json!([{"type": "Ready", "status": "True"}]), true)]
+    #[test_case(json!([{"type": "Ready", "status": "True"}, {"type": "NetworkUnavailable", "status": "False"}]), true; "network is up")]
+    #[test_case(json!([{"type": "Ready", "status": "True"}, {"type": "NetworkUnavailable", "status": "True"}]), false; "no network yet")]
+    #[test_case(json!([{"type": "Ready", "status": "True"}, {"type": "NetworkUnavailable", "status": "Unknown"}]), true; "not known")]
+    #[test_case(json!([{"type": "Ready", "status": "Unknown"}]), false; "unknown")]
+    #[test_case(json!([]), false; "no condition")]
+    fn node_may_be_home(conditions: Value, expected: bool) {
+        let node = json!({"metadata": {"name": "a"}, "status": {"conditions": conditions}});
+        assert_eq!(NodeView::of(&serde_json::from_value(node).unwrap()).may_be_home(), expected);
     }
 
     #[test_case(Some("9"), Some("10"), true; "numbers, not text")]

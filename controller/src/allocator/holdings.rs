@@ -5,7 +5,7 @@ use std::{
     net::IpAddr,
 };
 
-use herald_crds::virtual_ip::ServiceReference;
+use herald_crds::{address::AddressBlock, virtual_ip::ServiceReference};
 
 /// Who has an address. Without Services it is being withdrawn.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -73,6 +73,11 @@ impl Holdings {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (IpAddr, &Occupant)> {
         self.by_address.iter().map(|(a, o)| (*a, o))
+    }
+
+    pub(super) fn within(&self, block: &AddressBlock) -> impl Iterator<Item = (IpAddr, &Occupant)> {
+        // The order of addresses is by family, then by value: a block is a range of it.
+        self.by_address.range(block.first()..=block.last()).map(|(a, o)| (*a, o))
     }
 
     pub(super) fn addresses(&self) -> impl Iterator<Item = IpAddr> {

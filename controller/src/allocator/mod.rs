@@ -8,6 +8,8 @@ mod pool;
 mod refusal;
 mod reserved;
 mod sharing;
+mod special;
+mod subnet;
 
 #[cfg(test)]
 mod tests;
@@ -30,6 +32,8 @@ use pool::Pool;
 pub use refusal::{Obstacle, PoolFault, Refusal};
 pub use reserved::Reservation;
 pub use sharing::{Port, Sharing, SharingObstacle};
+pub use special::SpecialRange;
+pub use subnet::reservations as subnet_reservations;
 
 /// A Service that asks for an address.
 #[derive(Clone, Copy, Debug)]
@@ -83,24 +87,37 @@ impl Allocator {
         pool
     }
 
-    /// What addresses are already: given to nobody, whatever the pools say. What is assigned stays. Has it changed?
-    pub fn set_reserved(&mut self, by: Reservation, blocks: Vec<AddressBlock>) -> bool {
-        match self.reserved.set(by, blocks) {
-            None => return false,
-            Some(reserved::Changed::Added(blocks)) => {
-                for pool in self.pools.values_mut() {
-                    blocks.iter().for_each(|block| pool.reserve(block));
-                }
-            }
-            Some(reserved::Changed::Anything) => {
-                let specs: Vec<_> = self.pools.iter().map(|(name, pool)| (name.clone(), pool.spec().clone())).collect();
-                for (name, spec) in specs {
-                    let pool = self.filled(spec);
-                    self.pools.insert(name, pool);
-                }
-            }
+    /// Sets what addresses are already, by one cause: they are given to nobody, whatever the pools say. What is assigned
+    /// stays. Returns the blocks for which that is new, or no longer so.
+    pub fn set_reserved(&mut self, by: Reservation, blocks: Vec<AddressBlock>) -> Vec<AddressBlock> {
+        let Some(reserved::Changed { added, removed, mut freed }) = self.reserved.set(by, blocks) else {
+            return Vec::new();
+        };
+        for (address, _) in removed.iter().flat_map(|block| self.holdings.within(block)) {
+            freed.remove(&AddressBlock::single(address));
         }
-        true
+        for pool in self.pools.values_mut() {
+            pool.give_back_all(&freed);
+            added.iter().for_each(|block| pool.reserve(block));
+        }
+        added.into_iter().chain(removed).collect()
+    }
+
+    /// The pools that hold an address of one of these blocks.
+    pub fn pools_over(&self, blocks: &[AddressBlock]) -> Vec<String> {
+        let blocks: AddressSet = blocks.iter().collect();
+        let over = self.pools.iter().filter(|(_, pool)| !pool.usable().intersection(&blocks).is_empty());
+        over.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// The Services that have an address of this block.
+    pub fn holders_within(&self, block: &AddressBlock) -> impl Iterator<Item = &ServiceReference> {
+        self.holdings.within(block).flat_map(|(_, occupant)| &occupant.services)
+    }
+
+    /// What an address is already, beside a Service's.
+    pub fn reservation(&self, address: IpAddr) -> Option<&Reservation> {
+        self.reserved.of(address)
     }
 
     /// Forgets a pool. What is assigned stays.
@@ -161,7 +178,7 @@ impl Allocator {
     /// Lets a Service keep an address it already carries, without asking whether its pool would give it today.
     ///
     /// # Errors
-    /// The address is another Service's, or in no pool; nothing has changed then.
+    /// If the address is another Service's, in no pool, a Node's, or one that no host has; nothing has changed then.
     pub fn adopt(&mut self, service: &ServiceReference, address: IpAddr) -> Result<(), Refusal> {
         self.may_join(service, address)?;
         let pool = match self.holdings.occupant(address) {
@@ -169,6 +186,10 @@ impl Allocator {
             None => self.pools_holding(address).next().map(|(name, _)| name.clone()),
         };
         let pool = pool.ok_or(Refusal::ForeignIngress { value: address.to_string() })?;
+        let held = self.holdings.occupant(address).is_some();
+        if let Some(by) = self.reserved.outweighing_a_status(address).filter(|_| !held) {
+            return Err(Refusal::AddressNotAdopted { address, by: by.clone() });
+        }
         self.occupy(address, &pool, service);
         Ok(())
     }

@@ -64,6 +64,10 @@ impl Pool {
         }
     }
 
+    pub(super) fn give_back_all(&mut self, addresses: &AddressSet) {
+        self.free.unite(&self.usable.intersection(addresses));
+    }
+
     pub(super) fn is_free(&self, address: IpAddr) -> bool {
         self.free.contains(address) && !self.avoids(address)
     }

@@ -112,11 +112,21 @@ pub enum Refusal {
         /// Namespace and name of that Service.
         by: String,
     },
-    /// The address asked for is a node's, or of the cluster's networks.
-    #[error(
-        "the Service asks for {address}, which stands in {by}: ask for another, and exclude it from the AddressPool"
-    )]
+    /// The address asked for is one that no host has, a node's, or of the cluster's networks.
+    #[error("the Service asks for {address}, which is {by}: ask for another, and exclude it from the AddressPool")]
     AddressReserved {
+        /// The address.
+        address: IpAddr,
+        /// What it is.
+        by: Reservation,
+    },
+    /// The status shows an address of a Node, or one that no host has.
+    #[error(
+        "status.loadBalancer.ingress holds {address}, which is {by}: another provider wrote it, and no Service can have \
+         it. Herald does not overwrite it; give the Service one provider (spec.loadBalancerClass), or empty its status, \
+         and it gets another address"
+    )]
+    AddressNotAdopted {
         /// The address.
         address: IpAddr,
         /// What it is.
@@ -158,6 +168,7 @@ impl Refusal {
             Self::SharingRefused { .. } => "SharingRefused",
             Self::AddressInExternalIps { .. } => "AddressInExternalIPs",
             Self::AddressReserved { .. } => "AddressReserved",
+            Self::AddressNotAdopted { .. } => "AddressNotAdopted",
             Self::AddressAvoided { .. } => "AddressAvoided",
             Self::BadRequest(_) => "BadRequest",
             Self::ForeignIngress { .. } => "ForeignIngress",

@@ -1,14 +1,27 @@
-//! Addresses that are something else already: nodes' own, and those of the cluster's networks.
+//! Addresses that are something else already: those that no host has, nodes' own, and those of the cluster's networks.
 
 use std::{collections::BTreeMap, fmt, net::IpAddr};
 
 use herald_crds::address::{AddressBlock, AddressSet};
+use ipnet::{Ipv4Net, Ipv6Net};
 
-/// What an address is already.
+use super::special::{RANGES, SpecialRange};
+
+/// What an address is already. The order is that in which a pool's condition lists them.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reservation {
-    /// An address of a Node.
+    /// In a range of which no host has an address.
+    Special(SpecialRange),
+    /// The network address of a prefix on link at a node.
+    NetworkAddress(Ipv4Net),
+    /// The broadcast address of a prefix on link at a node.
+    BroadcastAddress(Ipv4Net),
+    /// The subnet-router anycast address of a prefix on link at a node.
+    SubnetRouterAnycast(Ipv6Net),
+    /// An address that a Node lists.
     Node(String),
+    /// An address of a link of a node that the Node does not list, by the name of the node and its SpeakerStatus.
+    Links(String),
     /// In the pod network of a Node.
     Pods(String),
     /// In the network of the cluster's Services, by the name of its ServiceCIDR.
@@ -18,44 +31,76 @@ pub enum Reservation {
 }
 
 impl fmt::Display for Reservation {
+    /// What follows "the address is".
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Node(name) => write!(f, "status.addresses of Node {name}"),
-            Self::Pods(name) => write!(f, "spec.podCIDRs of Node {name}"),
-            Self::Services(name) => write!(f, "spec.cidrs of ServiceCIDR {name}"),
-            Self::StrayVirtualIp(name) => write!(f, "metadata.name of VirtualIP {name}, whose spec.address is another"),
+            Self::Special(range) => write!(f, "in {range}"),
+            Self::NetworkAddress(net) => write!(f, "the network address of {net}, on link at a node"),
+            Self::BroadcastAddress(net) => write!(f, "the broadcast address of {net}, on link at a node"),
+            Self::SubnetRouterAnycast(net) => {
+                write!(f, "the subnet-router anycast address of {net}, on link at a node")
+            }
+            Self::Node(name) => write!(f, "in status.addresses of Node {name}"),
+            Self::Links(name) => write!(f, "in status.links of SpeakerStatus {name}"),
+            Self::Pods(name) => write!(f, "in spec.podCIDRs of Node {name}"),
+            Self::Services(name) => write!(f, "in spec.cidrs of ServiceCIDR {name}"),
+            Self::StrayVirtualIp(name) => {
+                write!(f, "in metadata.name of VirtualIP {name}, whose spec.address is another")
+            }
         }
     }
 }
 
-/// All of them. Adding costs the runs of one set; taking one away builds the set again, which happens when a node goes.
-#[derive(Clone, Debug, Default)]
+impl Reservation {
+    /// Returns whether the address stays reserved although a Service shows it in its status. No host has a special
+    /// address. An address of a Node was written by a provider that publishes nodes (k3s ServiceLB); to announce it from
+    /// another node would take that node off the network. What only a link has, another provider may have bound to it for
+    /// this very Service (kube-vip, PureLB).
+    fn outweighs_a_status(&self) -> bool {
+        match self {
+            Self::Special(_) | Self::Node(_) => true,
+            Self::NetworkAddress(_) | Self::BroadcastAddress(_) | Self::SubnetRouterAnycast(_) => false,
+            Self::Links(_) | Self::Pods(_) | Self::Services(_) | Self::StrayVirtualIp(_) => false,
+        }
+    }
+}
+
+/// All of them. Adding costs the runs of one set; taking one away looks at every block once.
+#[derive(Clone, Debug)]
 pub(super) struct Reserved {
     blocks: BTreeMap<Reservation, Vec<AddressBlock>>,
     all: AddressSet,
 }
 
+impl Default for Reserved {
+    /// What is reserved in every cluster.
+    fn default() -> Self {
+        let special = RANGES.map(|range| (Reservation::Special(range), vec![AddressBlock::from(range.network)]));
+        let blocks = BTreeMap::from(special);
+        Self { all: blocks.values().flatten().collect(), blocks }
+    }
+}
+
 impl Reserved {
-    /// What has changed: `None`: nothing; some blocks added; or more than that.
+    /// Replaces what is reserved by one cause, and returns what has changed; `None`: nothing.
     pub(super) fn set(&mut self, by: Reservation, blocks: Vec<AddressBlock>) -> Option<Changed> {
-        let before = self.blocks.get(&by).map(Vec::as_slice).unwrap_or_default();
-        if before == blocks {
-            return None;
+        let before = self.blocks.remove(&by).unwrap_or_default();
+        let without = |of: &[AddressBlock], others: &[AddressBlock]| -> Vec<AddressBlock> {
+            of.iter().filter(|block| !others.contains(block)).copied().collect()
+        };
+        let (added, removed) = (without(&blocks, &before), without(&before, &blocks));
+        if !blocks.is_empty() {
+            self.blocks.insert(by, blocks);
         }
-        let only_added = before.is_empty();
-        if blocks.is_empty() {
-            self.blocks.remove(&by);
-        } else {
-            self.blocks.insert(by, blocks.clone());
+        let mut freed: AddressSet = removed.iter().collect();
+        if !freed.is_empty() {
+            // Some of it may be reserved by another cause too.
+            self.blocks().for_each(|block| freed.remove(block));
         }
-        if !only_added {
-            self.all = self.blocks.values().flatten().collect();
-            return Some(Changed::Anything);
-        }
-        for block in &blocks {
-            self.all.insert(block);
-        }
-        Some(Changed::Added(blocks))
+        self.all.subtract(&freed);
+        added.iter().for_each(|block| self.all.insert(block));
+        let changed = Changed { added, removed, freed };
+        (!changed.added.is_empty() || !changed.removed.is_empty()).then_some(changed)
     }
 
     pub(super) fn contains(&self, address: IpAddr) -> bool {
@@ -64,12 +109,22 @@ impl Reserved {
 
     /// What the address is.
     pub(super) fn of(&self, address: IpAddr) -> Option<&Reservation> {
-        let holds = |block: &AddressBlock| {
+        self.all_of(address).next()
+    }
+
+    /// Why a Service does not keep the address although its status shows it.
+    pub(super) fn outweighing_a_status(&self, address: IpAddr) -> Option<&Reservation> {
+        self.all_of(address).find(|by| by.outweighs_a_status())
+    }
+
+    fn all_of(&self, address: IpAddr) -> impl Iterator<Item = &Reservation> {
+        let holds = move |block: &AddressBlock| {
             block.family() == AddressBlock::single(address).family()
                 && (block.first()..=block.last()).contains(&address)
         };
-        let within = self.blocks.iter().filter(|_| self.contains(address));
-        within.filter(|(_, blocks)| blocks.iter().any(holds)).map(|(by, _)| by).next()
+        // Most addresses are none: one search in place of all.
+        let blocks = self.contains(address).then_some(&self.blocks).into_iter().flatten();
+        blocks.filter(move |(_, blocks)| blocks.iter().any(holds)).map(|(by, _)| by)
     }
 
     pub(super) fn blocks(&self) -> impl Iterator<Item = &AddressBlock> {
@@ -88,9 +143,11 @@ impl Reserved {
 
 /// See [`Reserved::set`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Changed {
-    /// These blocks.
-    Added(Vec<AddressBlock>),
-    /// Some went.
-    Anything,
+pub(super) struct Changed {
+    /// The blocks that were not reserved by this cause.
+    pub(super) added: Vec<AddressBlock>,
+    /// Those that are no longer.
+    pub(super) removed: Vec<AddressBlock>,
+    /// What of these is reserved by no other cause.
+    pub(super) freed: AddressSet,
 }

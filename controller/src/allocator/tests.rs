@@ -188,17 +188,51 @@ fn reserved_addresses_are_passed_over_until_they_are_given_up() {
     a.set_reserved(node("before"), block("192.0.2.1"));
     a.set_pool("lan", &pool(lan().1));
     ask(&mut a, "x", None, None).unwrap();
-    assert!(a.set_reserved(node("after"), block("192.0.2.2-192.0.2.3")));
+    assert_eq!(a.set_reserved(node("after"), block("192.0.2.2-192.0.2.3")), block("192.0.2.2-192.0.2.3"));
     assert_eq!(a.held(&service("x")), ["192.0.2.2".parse::<IpAddr>().unwrap()], "what is assigned stays");
     assert_eq!(ask(&mut a, "y", None, None).unwrap_err().reason(), "PoolFull");
     assert_eq!(ask(&mut a, "y", Some("192.0.2.3"), None).unwrap_err().reason(), "AddressReserved");
     a.vacate(&service("x"), "192.0.2.2".parse().unwrap());
     a.free("192.0.2.2".parse().unwrap());
     assert_eq!(ask(&mut a, "y", None, None).unwrap_err().reason(), "PoolFull", "freed, and reserved still");
-    assert!(!a.set_reserved(node("after"), block("192.0.2.2-192.0.2.3")), "nothing new");
-    assert!(a.set_reserved(node("after"), Vec::new()));
+    assert!(a.set_reserved(node("after"), block("192.0.2.2-192.0.2.3")).is_empty(), "nothing new");
+    assert_eq!(a.set_reserved(node("after"), Vec::new()), block("192.0.2.2-192.0.2.3"));
     assert_eq!(ask(&mut a, "y", None, None).unwrap(), "192.0.2.2");
     assert_eq!(a.usage("lan", IpFamily::V4).unwrap().available, "1");
+}
+
+proptest! {
+    /// Causes that come, change and go, over one another and over what is assigned: free is what is neither.
+    #[test]
+    fn what_is_free_is_neither_assigned_nor_reserved(
+        steps in prop::collection::vec((0u8..4, prop::collection::vec((0u8..12, 0u8..5), 0..3), any::<bool>()), 0..30),
+    ) {
+        let address = |n: u8| -> IpAddr { format!("192.0.2.{n}").parse().unwrap() };
+        let mut a = allocator(&[("lan", json!({"addresses": ["192.0.2.2-192.0.2.9"]}))]);
+        let mut causes: BTreeMap<u8, Vec<(u8, u8)>> = BTreeMap::new();
+        for (at, (cause, ranges, assigns)) in steps.into_iter().enumerate() {
+            let block = |(first, n): &(u8, u8)| format!("{}-{}", address(*first), address(first + n)).parse().unwrap();
+            a.set_reserved(Reservation::Node(cause.to_string()), ranges.iter().map(block).collect());
+            causes.insert(cause, ranges);
+            let is_reserved = |n: u8| causes.values().flatten().any(|(first, more)| (*first..=first + more).contains(&n));
+            let free = |a: &Allocator| -> Vec<u8> {
+                (2..=9).filter(|n| !is_reserved(*n) && a.occupant(address(*n)).is_none()).collect()
+            };
+            let before = free(&a);
+            prop_assert_eq!(a.usage("lan", IpFamily::V4).unwrap().available, before.len().to_string());
+            for n in 0..16 {
+                prop_assert_eq!(a.reservation(address(n)).is_some(), is_reserved(n), "{}", n);
+            }
+            if assigns {
+                let got = ask(&mut a, &format!("s{at}"), None, None).ok();
+                prop_assert_eq!(got, before.first().map(|n| address(*n).to_string()));
+            } else {
+                let held = a.occupants().next().map(|(held, _)| held);
+                held.into_iter().for_each(|held| a.free(held));
+                prop_assert_eq!(a.usage("lan", IpFamily::V4).unwrap().available, free(&a).len().to_string());
+            }
+        }
+    }
 }
 
 #[derive(Clone, Debug)]

@@ -275,7 +275,7 @@ fn only_the_family_in_conflict_is_replaced() {
     world.pool("six", json!({"addresses": ["2001:db8::/64"]}));
     world.create("web", json!({"spec": {"ipFamilies": ["IPv6", "IPv4"], "ipFamilyPolicy": "RequireDualStack"}}));
     world.live();
-    assert_eq!(world.ingress("web"), ["2001:db8::", "192.0.2.2"]);
+    assert_eq!(world.ingress("web"), ["2001:db8::1", "192.0.2.2"]);
 }
 
 #[test]

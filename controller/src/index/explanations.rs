@@ -57,7 +57,7 @@ fn a_pool_over_the_clusters_networks() {
     };
     world.nodes.insert("a".to_owned(), node);
     world.service_networks.insert("kubernetes".to_owned(), vec!["192.0.2.64/26".parse().unwrap()]);
-    world.pool("lan", json!({"addresses": ["192.0.2.0/24"], "exclude": ["192.0.2.0"]}));
+    world.pool("lan", json!({"addresses": ["192.0.2.0/24"], "exclude": ["192.0.2.0", "192.0.2.255"]}));
     world.create("theirs", json!({"spec": {"loadBalancerClass": "x/y", "externalIPs": ["192.0.2.2"]}}));
     world.restart();
     world.create("web", json!({}));
@@ -66,10 +66,10 @@ fn a_pool_over_the_clusters_networks() {
     let accepted = world.pool_condition("lan", CONDITION_ACCEPTED);
     assert_eq!((&*accepted.status, &*accepted.reason), ("True", "Overlaps"));
     for sentence in [
-        "192.0.2.1 in status.addresses of Node a",
-        "192.0.2.128-192.0.2.255 in spec.podCIDRs of Node a",
-        "192.0.2.64-192.0.2.127 in spec.cidrs of ServiceCIDR kubernetes",
-        "192.0.2.2 in spec.externalIPs of Service ns/theirs",
+        "192.0.2.1 is in status.addresses of Node a",
+        "192.0.2.128-192.0.2.254 are in spec.podCIDRs of Node a",
+        "192.0.2.64-192.0.2.127 are in spec.cidrs of ServiceCIDR kubernetes",
+        "192.0.2.2 is in spec.externalIPs of Service ns/theirs",
     ] {
         assert!(accepted.message.contains(sentence), "{}", accepted.message);
     }

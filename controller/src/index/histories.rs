@@ -1,7 +1,11 @@
 //! Random histories: whatever happens, in whatever order, with a leader that comes and goes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
+use ipnet::IpNet;
 use k8s_openapi::jiff::Timestamp;
 use proptest::prelude::*;
 use serde_json::json;
@@ -26,7 +30,17 @@ pub(super) enum Event {
     Restart,
     Lease(bool),
     Stranger(u8, bool),
+    /// The speaker of node a or b reports addresses of its links: the last octet and the length of the prefix of each.
+    Links(bool, Vec<(u8, u8)>),
+    /// The Node of a or b lists an address, or none.
+    Node(bool, Option<u8>),
+    /// The SpeakerStatus of node b is deleted.
+    ReportGone,
 }
+
+/// Lengths of the prefixes of links: with 29 and 30 bits network and broadcast addresses lie among those of the pool; the
+/// others have none there.
+const LENGTHS: [u8; 4] = [29, 30, 31, 32];
 
 pub(super) fn event() -> impl Strategy<Value = Event> {
     let name = 0u8..6;
@@ -45,6 +59,10 @@ pub(super) fn event() -> impl Strategy<Value = Event> {
         1 => Just(Event::Restart),
         1 => any::<bool>().prop_map(Event::Lease),
         2 => (1u8..7, any::<bool>()).prop_map(|(n, there)| Event::Stranger(n, there)),
+        2 => (any::<bool>(), prop::collection::vec((0u8..9, prop::sample::select(&LENGTHS[..])), 0..3))
+            .prop_map(|(b, links)| Event::Links(b, links)),
+        1 => (any::<bool>(), prop::option::of(1u8..9)).prop_map(|(b, n)| Event::Node(b, n)),
+        1 => Just(Event::ReportGone),
     ]
 }
 
@@ -113,11 +131,60 @@ pub(super) fn happen(world: &mut World, event: &Event) {
         Event::Pass(seconds) => world.pass(u64::from(*seconds)),
         Event::Restart => world.restart(),
         Event::Lease(leading) => world.index.set_leading(*leading),
+        Event::Links(b, links) => {
+            // An IPv6 address beside each: /125 to /128, of which the pool has the first few addresses.
+            let four = links.iter().map(|(n, length)| format!("192.0.2.{n}/{length}"));
+            let six = links.iter().map(|(n, length)| format!("2001:db8::{n}/{}", length + 96));
+            let addresses: Vec<String> = four.chain(six).collect();
+            let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
+            world.links(node_name(*b), &addresses);
+        }
+        Event::Node(b, address) => {
+            let addresses = address.iter().map(|n| IpAddr::from([192, 0, 2, *n])).collect();
+            world.node_lists(node_name(*b), addresses);
+        }
+        Event::ReportGone => world.delete_report("b"),
         Event::Stranger(n, true) => world.stranger(&format!("192.0.2.{n}")),
         Event::Stranger(n, false) => {
             world.held_by_others.remove(&address(&format!("192.0.2.{n}")));
         }
     }
+}
+
+fn node_name(b: bool) -> &'static str {
+    if b { "b" } else { "a" }
+}
+
+/// Returns whether a node has the address, or it is the network, broadcast or anycast address of a prefix on link: by
+/// arithmetic on what the objects of the API say.
+fn is_taken_by_a_node(world: &World, address: IpAddr) -> bool {
+    let bits = |address: IpAddr| match address {
+        IpAddr::V4(v4) => (u128::from(v4.to_bits()), 32),
+        IpAddr::V6(v6) => (v6.to_bits(), 128),
+    };
+    let (wanted, width) = bits(address);
+    let end_of_prefix = |net: &IpNet| {
+        if net.addr().is_ipv4() != address.is_ipv4() || width - u32::from(net.prefix_len()) < 2 {
+            return false;
+        }
+        let hosts = (1u128 << (width - u32::from(net.prefix_len()))) - 1;
+        let inside = wanted & !hosts == bits(net.addr()).0 & !hosts;
+        inside && (wanted & hosts == 0 || (address.is_ipv4() && wanted & hosts == hosts))
+    };
+    let listed = world.nodes.values().flat_map(|node| &node.addresses).any(|own| *own == address);
+    let reported = world.speakers.values().any(|speaker| {
+        let prefixes = speaker.segments.iter().flat_map(|segment| &segment.prefixes);
+        speaker.link_addresses.iter().any(|own| own.addr() == address)
+            || prefixes.chain(&speaker.link_addresses).any(end_of_prefix)
+    });
+    listed || reported
+}
+
+/// What has been planned, published or made.
+fn known(world: &World) -> BTreeSet<IpAddr> {
+    let planned = world.index.allocator.occupants().map(|(address, _)| address);
+    let shown = published(world).into_values().flatten().map(|text| address(&text));
+    planned.chain(shown).chain(world.vips.keys().copied()).collect()
 }
 
 /// Every address in a status, by Service.
@@ -141,13 +208,16 @@ proptest! {
     #[test]
     fn no_history_assigns_twice_or_takes_away(events in prop::collection::vec(event(), 1..60)) {
         let mut world = World::new();
-        world.pool("six", json!({"addresses": ["2001:db8::1-2001:db8::2"]}));
+        world.pool("six", json!({"addresses": ["2001:db8::4-2001:db8::7"]}));
         for event in &events {
-            let before = published(&world);
+            let (before, known_before) = (published(&world), known(&world));
             let announced: BTreeSet<_> = world.vips.keys().filter(|a| world.was_announced(a)).copied().collect();
             happen(&mut world, event);
             let after = published(&world);
             prop_assert_eq!(assigned_twice(&after), None, "an address twice: {:?}", &after);
+            for address in known(&world).difference(&known_before) {
+                prop_assert!(!is_taken_by_a_node(&world, *address), "{address} is given out");
+            }
             for (name, addresses) in &after {
                 for address in addresses {
                     let vip = world.vips.get(&address.parse().unwrap());

@@ -12,9 +12,11 @@ mod contested;
 mod correction;
 mod creation_dates;
 mod object;
+mod on_link;
 mod outcome;
 mod pool;
 mod queue;
+mod reservations;
 mod service;
 mod speakers;
 mod stray;
@@ -65,6 +67,7 @@ use crate::{
 use creation_dates::CreationDates;
 use object::missing;
 pub use object::{Kind, Object};
+use on_link::OnLinkPrefixes;
 use pool::PoolEntry;
 use queue::Queue;
 use speakers::{SpeakerEntry, SpeakerPods};
@@ -94,6 +97,7 @@ pub struct Index {
     nodes: BTreeMap<String, NodeView>,
     speakers: BTreeMap<String, SpeakerEntry>,
     speaker_pods: SpeakerPods,
+    on_link: OnLinkPrefixes,
     creation_dates: CreationDates,
     service_networks: BTreeMap<String, Vec<IpNet>>,
     allocator: Allocator,
@@ -204,8 +208,8 @@ impl Index {
                     if old.map(|old| &old.labels) != Some(&node.labels) {
                         self.mark_advertisements();
                     }
-                    self.reserve_for_node(&name, &node);
-                    self.nodes.insert(name, node);
+                    self.nodes.insert(name.clone(), node);
+                    self.reserve_for_node(&name);
                     self.mark_vips();
                 }
             }
@@ -233,7 +237,7 @@ impl Index {
             Object::Node(name, _) => {
                 self.nodes.remove(name);
                 self.speaker_pods.forget(name);
-                self.reserve_for_node(name, &NodeView::default());
+                self.reserve_for_node(name);
                 self.mark_vips();
                 self.mark_advertisements();
             }
@@ -243,21 +247,6 @@ impl Index {
                 self.service_networks.remove(name);
                 self.reserve(Reservation::Services(name.clone()), []);
             }
-        }
-    }
-
-    fn reserve_for_node(&mut self, name: &str, node: &NodeView) {
-        let own = node.addresses.iter().copied().map(AddressBlock::single);
-        self.reserve(Reservation::Node(name.to_owned()), own);
-        let pods = node.pod_networks.iter().copied().map(AddressBlock::from);
-        self.reserve(Reservation::Pods(name.to_owned()), pods);
-    }
-
-    /// What these addresses are already, which pools say and who waits may depend on.
-    fn reserve(&mut self, by: Reservation, blocks: impl IntoIterator<Item = AddressBlock>) {
-        if self.allocator.set_reserved(by, blocks.into_iter().collect()) {
-            self.mark_pools();
-            self.mark_waiting();
         }
     }
 

@@ -161,13 +161,13 @@ impl Index {
         let (strays, reserved): (Vec<_>, Vec<_>) =
             self.allocator.reserved(name).into_iter().partition(|(by, _)| is_stray(by));
         if !strays.is_empty() {
-            let parts: Vec<_> = strays.iter().map(|(by, set)| format!("{} in {by}", runs(set))).collect();
+            let parts: Vec<_> = strays.iter().map(|(by, set)| format!("{} {by}", subject(set))).collect();
             let parts = list(parts.into_iter());
             sentences.push(format!("{parts}. None of these is given out; delete those VirtualIPs."));
         }
-        let reserved = reserved.into_iter().map(|(by, set)| format!("{} in {by}", runs(&set)));
+        let reserved = reserved.into_iter().map(|(by, set)| format!("{} {by}", subject(&set)));
         let external = self.allocator.external(name).into_iter();
-        let external = external.map(|(address, by)| format!("{address} in spec.externalIPs of Service {by}"));
+        let external = external.map(|(address, by)| format!("{address} is in spec.externalIPs of Service {by}"));
         let elsewhere: Vec<_> = reserved.chain(external).collect();
         if !elsewhere.is_empty() {
             let parts = list(elsewhere.into_iter());
@@ -228,6 +228,12 @@ fn runs(set: &AddressSet) -> String {
     let run = |(first, last)| if first == last { format!("{first}") } else { format!("{first}-{last}") };
     let all: Vec<String> = IpFamily::ALL.iter().flat_map(|f| set.blocks(*f)).map(run).collect();
     list(all.into_iter())
+}
+
+/// The runs with the verb that follows them.
+fn subject(set: &AddressSet) -> String {
+    let count: u128 = IpFamily::ALL.iter().map(|family| set.len(*family)).fold(0, u128::saturating_add);
+    format!("{} {}", runs(set), if count == 1 { "is" } else { "are" })
 }
 
 fn list(items: impl ExactSizeIterator<Item = String>) -> String {

@@ -320,7 +320,12 @@ impl Index {
             let other = format!("{}/{}", other.namespace, other.name);
             Some(Caveat::SharingConflict { address: *address, other, why })
         };
-        view.caveats.iter().cloned().chain(desired.iter().filter_map(clash)).collect()
+        let reserved = |address: &IpAddr| {
+            let by = self.allocator.reservation(*address)?;
+            Some(Caveat::ReservedAddress { address: *address, by: by.clone() })
+        };
+        let of_addresses = desired.iter().filter_map(clash).chain(desired.iter().filter_map(reserved));
+        view.caveats.iter().cloned().chain(of_addresses).collect()
     }
 
     /// Gives back what a Service has that is not, or no longer, to have an address. A Service that never had one of

@@ -9,6 +9,8 @@ use std::{
     time::Duration,
 };
 
+use ipnet::IpNet;
+
 use super::{Index, Kind, VirtualIpEntry};
 use crate::{
     action::{Action, Subject},
@@ -101,6 +103,10 @@ impl SpeakerPods {
     }
 }
 
+fn prefixes_of(entry: Option<&SpeakerEntry>) -> BTreeSet<IpNet> {
+    entry.map(|entry| entry.view.on_link_prefixes()).unwrap_or_default()
+}
+
 impl Index {
     pub(super) fn apply_speaker(&mut self, name: String, view: SpeakerView) {
         let before = self.speakers.get(&name);
@@ -108,8 +114,16 @@ impl Index {
             return;
         }
         let same_segments = before.is_some_and(|entry| entry.view.segments == view.segments);
-        let seen = before.filter(|entry| entry.view.uid == view.uid).and_then(|entry| entry.seen);
+        let same_object = before.is_some_and(|entry| entry.view.uid == view.uid);
+        let only_links = same_segments && same_object && before.is_some_and(|e| e.view.covering == view.covering);
+        let seen = before.filter(|_| same_object).and_then(|entry| entry.seen);
+        let prefixes = view.on_link_prefixes();
         let before = self.speakers.insert(name.clone(), SpeakerEntry { view, seen });
+        self.reserve_for_prefixes(&prefixes_of(before.as_ref()), &prefixes);
+        self.reserve_for_node(&name);
+        if only_links {
+            return; // nothing else follows from them
+        }
         if same_segments {
             self.mark_answered_by(&name, before.iter().flat_map(|entry| &entry.view.covering));
         } else {
@@ -119,7 +133,9 @@ impl Index {
     }
 
     pub(super) fn delete_speaker(&mut self, name: &str) {
-        self.speakers.remove(name);
+        let gone = self.speakers.remove(name);
+        self.reserve_for_prefixes(&prefixes_of(gone.as_ref()), &BTreeSet::new());
+        self.reserve_for_node(name);
         self.queue.forget(&Subject::SpeakerStatus(name.to_owned()));
         self.mark_vips();
     }

@@ -111,7 +111,7 @@ mod tests {
                 && said.message.contains("kubectl delete vip 192.0.2.1")
         );
         let pool = world.pool_condition("lan", herald_crds::names::CONDITION_ACCEPTED);
-        assert!(pool.message.contains("192.0.2.1 in metadata.name of VirtualIP 192.0.2.1"), "{}", pool.message);
+        assert!(pool.message.contains("192.0.2.1 is in metadata.name of VirtualIP 192.0.2.1"), "{}", pool.message);
         world.create("asks", json!({"spec": {"loadBalancerIP": "192.0.2.1"}}));
         world.live();
         assert_eq!(world.condition("asks"), "False AddressReserved");

@@ -95,7 +95,7 @@ impl World {
             speakers: ["a", "b"]
                 .map(|n| {
                     let (uid, segments) = (format!("speaker-{n}"), vec![segment.clone()]);
-                    (n.to_owned(), SpeakerView { uid, segments, covering: Vec::new() })
+                    (n.to_owned(), SpeakerView { uid, segments, ..SpeakerView::default() })
                 })
                 .into(),
             pods: ["a", "b"].map(|n| (format!("speaker-{n}"), pod_on(n, true))).into(),

@@ -82,6 +82,20 @@ impl AddressSet {
         self.runs(family).0.iter().map(move |(a, b)| (family.address(*a), family.address(*b)))
     }
 
+    /// Adds what is in another set.
+    pub fn unite(&mut self, other: &Self) {
+        for family in IpFamily::ALL {
+            other.runs(family).0.iter().for_each(|run| self.runs_mut(family).insert(*run));
+        }
+    }
+
+    /// Takes out what is in another set.
+    pub fn subtract(&mut self, other: &Self) {
+        for family in IpFamily::ALL {
+            other.runs(family).0.iter().for_each(|run| self.runs_mut(family).remove(*run));
+        }
+    }
+
     /// The addresses in both sets.
     pub fn intersection(&self, other: &Self) -> Self {
         Self { v4: self.v4.intersection(&other.v4), v6: self.v6.intersection(&other.v6) }

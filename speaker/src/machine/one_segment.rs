@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use herald_crds::{
     advertisement::chooses_interface,
-    speaker_status::{SpeakerWarning, WarningKind},
+    speaker_status::{LinkUse, SpeakerWarning, WarningKind},
 };
 use herald_segment::{Input as SegmentInput, node::Incarnation};
 
@@ -117,21 +117,31 @@ impl Machine {
             };
             shown.then(|| local.interface.clone())
         });
-        Interfaces { segments: segments.collect(), warnings: interfaces.warnings.clone() }
+        let segments = segments.collect();
+        let mut links = interfaces.links.clone();
+        for (yielding, speaking) in self.yielding_names() {
+            if let Some(link) = links.iter_mut().find(|link| link.interface == yielding) {
+                link.link_use = LinkUse::Skipped;
+                link.message = Some(format!("it is on the same segment as {speaking}, which speaks for it"));
+            }
+        }
+        Interfaces { segments, links, warnings: interfaces.warnings.clone(), ..*interfaces }
     }
 
     /// What is to be said of the interfaces that yield.
     pub(super) fn twin_warnings(&self) -> impl Iterator<Item = SpeakerWarning> {
-        let name = |index: u32| self.segments.get(&index).map(|local| local.interface.segment.interface.as_str());
-        self.twins.yielding().filter_map(move |(index, to)| {
-            let (yielding, speaking) = (name(index)?, name(to)?);
-            Some(SpeakerWarning {
-                kind: WarningKind::InterfacesOnOneSegment,
-                message: format!(
-                    "{yielding} is on the same segment as {speaking}: addresses are announced on {speaking} alone; an \
-                     L2Advertisement that names {yielding} in spec.interfaces has them announced there"
-                ),
-            })
+        self.yielding_names().map(|(yielding, speaking)| SpeakerWarning {
+            kind: WarningKind::InterfacesOnOneSegment,
+            message: format!(
+                "{yielding} is on the same segment as {speaking}: addresses are announced on {speaking} alone; an \
+                 L2Advertisement that names {yielding} in spec.interfaces has them announced there"
+            ),
         })
+    }
+
+    /// The names of the interfaces that yield, and of those that they yield to.
+    fn yielding_names(&self) -> impl Iterator<Item = (&str, &str)> {
+        let name = |index: u32| self.segments.get(&index).map(|local| local.interface.segment.interface.as_str());
+        self.twins.yielding().filter_map(move |(index, to)| Some((name(index)?, name(to)?)))
     }
 }

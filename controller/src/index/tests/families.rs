@@ -11,12 +11,12 @@ fn dual_stack_in_the_order_of_the_families() {
     world.pool("six", json!({"addresses": ["2001:db8::/64"]}));
     world.create("web", json!({"spec": {"ipFamilies": ["IPv6", "IPv4"], "ipFamilyPolicy": "RequireDualStack"}}));
     world.settle();
-    assert_eq!(world.ingress("web"), ["2001:db8::", "192.0.2.1"]);
+    assert_eq!(world.ingress("web"), ["2001:db8::1", "192.0.2.1"]);
     let writes: Vec<_> = world.writes().into_iter().filter(|w| w != "PatchPoolStatus").collect();
     assert_eq!(writes, ["CreateVirtualIp", "CreateVirtualIp", "PatchServiceStatus", "Event"]);
     world.change("web", json!({"spec": {"ipFamilies": ["IPv6"], "ipFamilyPolicy": "SingleStack"}}));
     world.live();
-    assert_eq!(world.ingress("web"), ["2001:db8::"]);
+    assert_eq!(world.ingress("web"), ["2001:db8::1"]);
     assert_eq!(world.vips.len(), 1);
 }
 

@@ -6,5 +6,6 @@ mod creation;
 mod families;
 mod lifecycle;
 mod pools;
+mod reservations;
 mod speakers;
 mod virtual_ips;

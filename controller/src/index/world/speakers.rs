@@ -6,7 +6,11 @@ use herald_crds::virtual_ip::AnnouncedReason;
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 
 use super::{STRANGER, World, address};
-use crate::{index::Object, speaker_pod::SpeakerPodView, view::SpeakerView};
+use crate::{
+    index::Object,
+    speaker_pod::SpeakerPodView,
+    view::{NodeView, SpeakerView},
+};
 
 impl World {
     /// A host outside the cluster has the address.
@@ -69,12 +73,40 @@ impl World {
         self.index.delete(&Object::SpeakerPod(name.clone(), self.pods.remove(&name).unwrap()));
     }
 
+    /// The Node lists these addresses of its own.
+    pub(in crate::index) fn node_lists(&mut self, name: &str, addresses: Vec<IpAddr>) {
+        let node = NodeView { addresses, ..self.nodes[name].clone() };
+        self.nodes.insert(name.to_owned(), node.clone());
+        self.index.apply(Object::Node(name.to_owned(), node));
+    }
+
+    /// A speaker reports these addresses of its node's own links.
+    pub(in crate::index) fn links(&mut self, node: &str, addresses: &[&str]) {
+        let link_addresses = addresses.iter().map(|a| a.parse().unwrap()).collect();
+        let before = self.speakers.get(node).or(self.speakers.values().next()).cloned().unwrap_or_default();
+        let uid = format!("speaker-{node}");
+        let view = SpeakerView { uid, link_addresses, ..before };
+        self.report(node, view);
+    }
+
+    /// The SpeakerStatus of a node is this from now on.
+    pub(in crate::index) fn report(&mut self, node: &str, view: SpeakerView) {
+        self.speakers.insert(node.to_owned(), view.clone());
+        self.index.apply(Object::Speaker(node.to_owned(), view));
+    }
+
+    /// The SpeakerStatus of a node is deleted.
+    pub(in crate::index) fn delete_report(&mut self, node: &str) {
+        if let Some(view) = self.speakers.remove(node) {
+            self.index.delete(&Object::Speaker(node.to_owned(), view));
+        }
+    }
+
     /// A speaker reports whom it covers.
     pub(in crate::index) fn covers(&mut self, node: &str, covered: &[&str]) {
         let covering = covered.iter().map(|node| (*node).to_owned()).collect();
         let view = SpeakerView { covering, ..self.speakers[node].clone() };
-        self.speakers.insert(node.to_owned(), view.clone());
-        self.index.apply(Object::Speaker(node.to_owned(), view));
+        self.report(node, view);
     }
 }
 
