@@ -27,9 +27,13 @@ const GOES_ON: Duration = Duration::from_secs(30);
 /// Between two announcements of the node that took the address: keepalived and kube-vip repeat theirs.
 const ANNOUNCED_EVERY: Duration = Duration::from_secs(2);
 
-/// A status for the conflict and one for what changes in its message, an Event and one update of it. What is caught is a
-/// write for each announcement: fifteen.
-const MOST_WRITES: usize = 4;
+/// A status for the conflict and one for what changes in its message, an Event and one update of it; and from the controller
+/// the Service's condition, which says that a node has the address, and its Event. What is caught is a write for each
+/// announcement: fifteen.
+const MOST_WRITES: usize = 6;
+
+/// What the speaker that announces an address tells of it.
+const CONFLICT_WARNING: &str = "AnsweredByClusterNode";
 
 /// A conflict is over when nobody else has claimed the address for 60 s (CONFLICT_OVER, speaker/src/machine/duty.rs); the
 /// rest is for a busy machine.
@@ -76,25 +80,26 @@ fn conflict(scene: &Scene<'_>, mut log: AuditLog, address: IpAddr, owner: &str, 
     ensure!(writes.len() <= MOST_WRITES, "{} writes about one conflict: {writes:#?}", writes.len());
     still_announced(scene, address, owner)?;
     let warnings: Vec<_> = scene.events("web")?.into_iter().filter(|(kind, ..)| kind == "Warning").collect();
+    let mut reasons: Vec<&str> = warnings.iter().map(|(_, reason, _)| reason.as_str()).collect();
+    reasons.sort_unstable();
+    // What the speaker has seen on the wire, and what the controller knows of the nodes' links: each once.
+    ensure!(reasons == [CONFLICT_WARNING, "ReservedAddress"], "the Warnings of one conflict: {warnings:?}");
     let named = warnings.iter().filter(|(.., note)| note.contains(other.name())).count();
-    ensure!((warnings.len(), named) == (1, 1), "one Warning that names {}: {warnings:?}", other.name());
+    ensure!(named == warnings.len(), "they name {}: {warnings:?}", other.name());
     Ok(())
 }
 
-/// The address is on the NIC of the only node that may announce it, before there is a Service: that node does not announce
-/// it, and says why; once the NIC has it no more, it does.
+/// The address is on the NIC of the only node that may announce it, before anybody has: that node does not announce it, and
+/// says why; once the NIC has it no more, it does.
 pub(super) fn own(scene: &Scene<'_>) -> Result<()> {
     let address = scene.address(1);
     let node = scene.bed.lab().nodes()?.into_iter().next().context("a node")?;
     scene.pool(&scene.namespace, &[address.to_string()])?;
-    scene.apply(&format!(
-        "{{apiVersion: heraldlb.io/v1alpha1, kind: L2Advertisement, \
-         metadata: {{name: {namespace}, labels: {{scenario: {namespace}}}}}, spec: {{addressPools: [{namespace}], \
-         nodeSelectors: [{{matchLabels: {{kubernetes.io/hostname: {node}}}}}]}}}}",
-        namespace = scene.namespace,
-        node = node.name(),
-    ))?;
+    // An address that a node has is given to no Service: it takes it afterwards.
+    scene.advertise_from("In", "nowhere")?;
     scene.deploy_echo(1)?;
+    scene.expose(&Expose::ours("web"))?;
+    ensure!(scene.external_ip("web")? == address, "the Service gets the pool's only address");
     let faults = Faults::of(scene.bed.lab());
     let has = takes(&node, address);
     faults.inject(has.clone())?;
@@ -110,7 +115,7 @@ pub(super) fn own(scene: &Scene<'_>) -> Result<()> {
 fn not_announced(scene: &Scene<'_>, address: IpAddr, node: &Host) -> Result<()> {
     let recorder = Probers { neighbour: false, ..Probers::NEIGHBOUR };
     let recording = Probe::start(scene.bed.lab(), scene.client()?.name(), &ProbeSpec::all([address]).with(recorder))?;
-    scene.expose(&Expose::ours("web"))?;
+    scene.advertise_from("In", node.name())?;
     let sentence = scene.eventually("the VirtualIP to say that the node has the address itself", || {
         let vip = scene.virtual_ip(address)?;
         let condition = vip.as_ref().and_then(|vip| vip.announced()).filter(|condition| condition.status == "False");

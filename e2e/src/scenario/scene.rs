@@ -325,6 +325,16 @@ spec:
         })
     }
 
+    /// The scenario's pool is announced from nodes whose host name is `In` or `NotIn` this one alone.
+    pub fn advertise_from(&self, operator: &str, host: &str) -> Result<()> {
+        self.apply(&format!(
+            "{{apiVersion: heraldlb.io/v1alpha1, kind: L2Advertisement, \
+             metadata: {{name: {namespace}, labels: {{scenario: {namespace}}}}}, spec: {{addressPools: [{namespace}], \
+             nodeSelectors: [{{matchExpressions: [{{key: kubernetes.io/hostname, operator: {operator}, values: [{host}]}}]}}]}}}}",
+            namespace = self.namespace,
+        ))
+    }
+
     /// Waits until every node is Ready.
     pub fn every_node_ready(&self, within: Duration) -> Result<()> {
         self.bed.wait_for("every node to be Ready", within, || {

@@ -108,17 +108,14 @@ pub(super) fn cluster_node(scene: &Scene<'_>) -> Result<()> {
     scene.deploy_echo(1)?;
     let address = scene.address(1);
     let node = scene.bed.lab().nodes()?.into_iter().next_back().context("a node")?;
-    // Another node is to ask for the address: no kernel answers its own node's questions.
-    scene.apply(&format!(
-        "{{apiVersion: heraldlb.io/v1alpha1, kind: L2Advertisement, \
-         metadata: {{name: {namespace}, labels: {{scenario: {namespace}}}}}, spec: {{addressPools: [{namespace}], \
-         nodeSelectors: [{{matchExpressions: [{{key: kubernetes.io/hostname, operator: NotIn, values: [{node}]}}]}}]}}}}",
-        namespace = scene.namespace,
-        node = node.name(),
-    ))?;
+    // An address that a node has is given to no Service: it takes it afterwards, and nobody has announced it yet.
+    scene.advertise_from("In", "nowhere")?;
+    scene.expose(&Expose::ours("web"))?;
+    ensure!(scene.external_ip("web")? == address, "the Service gets the pool's only address");
     healed(scene, |faults| {
         faults.inject(takes(&node, address))?;
-        scene.expose(&Expose::ours("web"))?;
+        // Another node is to ask for the address: no kernel answers its own node's questions.
+        scene.advertise_from("NotIn", node.name())?;
         let sentence = scene.eventually("the VirtualIP to say that a node of the cluster answers", || {
             let vip = scene.virtual_ip(address)?;
             let condition = vip.as_ref().and_then(|vip| vip.announced());
