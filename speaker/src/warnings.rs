@@ -105,16 +105,19 @@ pub fn warnings(survey: &Survey, kernel: &KernelSettings) -> Vec<SpeakerWarning>
             ),
         );
     }
-    for (first, second, prefix) in ambiguities(segments) {
-        warn(
-            WarningKind::AmbiguousInterface,
-            format!(
-                "{first} and {second} both have addresses of {prefix} on link: an address there is announced on the \
-                 one with the longer prefix, else on {first}; choose with spec.interfaces of an L2Advertisement"
-            ),
-        );
-    }
     warnings
+}
+
+/// What can be announced on two of the interfaces that take part.
+pub fn ambiguous(segments: &[LocalSegment]) -> Vec<SpeakerWarning> {
+    let warning = |(first, second, prefix)| SpeakerWarning {
+        kind: WarningKind::AmbiguousInterface,
+        message: format!(
+            "{first} and {second} both have addresses of {prefix} on link: an address there is announced on the one with \
+             the longer prefix, else on {first}; choose with spec.interfaces of an L2Advertisement"
+        ),
+    };
+    ambiguities(segments).into_iter().map(warning).collect()
 }
 
 #[cfg(test)]
@@ -158,7 +161,8 @@ mod tests {
     fn of_the_interfaces() {
         assert_eq!(warnings(&on(&[]), &KernelSettings::default())[0].kind, WarningKind::NoUsableInterface);
         let eth1 = local(3, segment("eth1", 2, "192.0.2.0/25"));
-        let found = warnings(&on(&[eth0(true), eth1]), &KernelSettings::default());
+        assert_eq!(warnings(&on(&[eth0(true), eth1.clone()]), &KernelSettings::default()), []);
+        let found = ambiguous(&[eth0(true), eth1]);
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].kind, WarningKind::AmbiguousInterface);
         assert!(found[0].message.contains("eth0 and eth1 both have addresses of 192.0.2.0/25"), "{}", found[0].message);

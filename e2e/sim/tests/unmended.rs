@@ -15,8 +15,9 @@ use herald_sim::{
 /// World seeds under which each history is run: delays, jitter and who starts first differ.
 const SEEDS: u64 = 20;
 
-/// Two interfaces of a node on one wire are two runs with one name. Nothing else goes wrong in these histories, and in
-/// most of them one of these comes of it within two seconds of the start:
+/// Two interfaces of a node on one wire are two runs with one name, if nobody keeps them apart: the speaker does
+/// (docs/protocol.md, section 9; speaker/src/machine/twins.rs), above the segments that are simulated here. Nothing else goes
+/// wrong in these histories, and in most of them one of these comes of it within two seconds of the start:
 ///
 /// - Peers count one run of a node and drop the claims of the other. If that is the one which announces, its address is
 ///   claimed as vacant by the next candidate, and answered with two MACs.

@@ -13,7 +13,10 @@ use super::{
     segments::carrier_changed,
     twins::{Interface, Role},
 };
-use crate::interfaces::{LocalSegment, names_any};
+use crate::{
+    interfaces::{LocalSegment, names_any},
+    warnings::ambiguous,
+};
 
 impl Machine {
     /// Decides what each interface does, and returns whether that has changed.
@@ -117,7 +120,8 @@ impl Machine {
             };
             shown.then(|| local.interface.clone())
         });
-        let segments = segments.collect();
+        let segments: Vec<_> = segments.collect();
+        let warnings = interfaces.warnings.iter().cloned().chain(ambiguous(&segments)).collect();
         let mut links = interfaces.links.clone();
         for (yielding, speaking) in self.yielding_names() {
             if let Some(link) = links.iter_mut().find(|link| link.interface == yielding) {
@@ -125,7 +129,7 @@ impl Machine {
                 link.message = Some(format!("it is on the same segment as {speaking}, which speaks for it"));
             }
         }
-        Interfaces { segments, links, warnings: interfaces.warnings.clone(), ..*interfaces }
+        Interfaces { segments, links, warnings, ..*interfaces }
     }
 
     /// What is to be said of the interfaces that yield.
