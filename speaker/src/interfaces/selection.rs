@@ -82,6 +82,11 @@ impl Selection {
         }
     }
 
+    /// Returns whether somebody names the interface, in a setting or an L2Advertisement.
+    pub(crate) fn names(&self, name: &str) -> bool {
+        self.wish(name) == Wish::Named
+    }
+
     /// Returns the warning that stands while the annotation cannot be read in full.
     pub fn warning(&self) -> Option<SpeakerWarning> {
         let (first, node) = (self.unreadable.first()?, self.setting.node.as_ref()?);

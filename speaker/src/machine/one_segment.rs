@@ -2,10 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use herald_crds::{
-    advertisement::chooses_interface,
-    speaker_status::{LinkUse, SpeakerWarning, WarningKind},
-};
+use herald_crds::speaker_status::{LinkUse, SpeakerWarning, WarningKind};
 use herald_segment::{Input as SegmentInput, node::Incarnation};
 
 use super::{
@@ -13,10 +10,7 @@ use super::{
     segments::carrier_changed,
     twins::{Interface, Role},
 };
-use crate::{
-    interfaces::{LocalSegment, names_any},
-    warnings::ambiguous,
-};
+use crate::{interfaces::LocalSegment, warnings::ambiguous};
 
 impl Machine {
     /// Decides what each interface does, and returns whether that has changed.
@@ -35,8 +29,7 @@ impl Machine {
             .collect();
         let intervals = self.segments.values().map(|local| local.machine.interval());
         let interval = intervals.max().unwrap_or_else(|| self.config.timers.interval(0));
-        let rules = || self.cluster.vips.iter().flat_map(|vip| &vip.rules).map(|rule| &rule.interfaces);
-        let named = |name: &str| rules().any(|patterns| names_any(patterns) && chooses_interface(patterns, name));
+        let named = |name: &str| self.selection.as_ref().is_some_and(|selection| selection.names(name));
         self.twins.decide(now.monotonic, interval, &interfaces, named)
     }
 

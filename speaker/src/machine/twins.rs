@@ -85,7 +85,7 @@ impl Twins {
     }
 
     /// Decides what each interface does, and returns whether that has changed. `interval`: the longest Hello interval in
-    /// use. `named`: does an L2Advertisement name the interface?
+    /// use. `named`: does a setting or an L2Advertisement name the interface?
     pub(super) fn decide(
         &mut self,
         now: Duration,
