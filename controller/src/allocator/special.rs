@@ -10,7 +10,7 @@ use std::{
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-/// One of [`RANGES`].
+/// A range of addresses that no host has, by its RFC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SpecialRange {
     /// The range.
