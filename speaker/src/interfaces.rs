@@ -54,6 +54,9 @@ pub struct LocalSegment {
     pub addresses: Vec<IpNet>,
     /// The node's IPv6 link-local address on it.
     pub link_local: Option<Ipv6Addr>,
+    /// The interface that it is a macvlan on. Both are on one network, though the kernel passes no frame from the one to the
+    /// other (drivers/net/macvlan.c).
+    pub macvlan_on: Option<u32>,
     /// The segment as others see it.
     pub segment: Segment,
 }
@@ -112,6 +115,7 @@ fn segment_of(link: &Link) -> Option<LocalSegment> {
         mtu: link.mtu,
         addresses,
         link_local: link.link_local,
+        macvlan_on: link.parent.filter(|_| matches!(link.kind.as_deref(), Some("macvlan" | "macvtap"))),
         segment,
     })
 }
@@ -191,7 +195,7 @@ pub(crate) mod tests {
 
     /// With carrier, and no addresses to send from.
     pub(crate) fn local(index: u32, segment: Segment) -> LocalSegment {
-        LocalSegment { index, carrier: true, mtu: 1500, addresses: vec![], link_local: None, segment }
+        LocalSegment { index, carrier: true, mtu: 1500, addresses: vec![], link_local: None, macvlan_on: None, segment }
     }
 
     fn link(index: u32, name: &str, prefixes: &[&str]) -> Link {

@@ -279,7 +279,7 @@ impl Machine {
         if self.cluster.poll_timeout().is_some_and(|at| at <= now.monotonic) {
             self.watch_slices(now);
         }
-        if self.twins.poll_timeout().is_some_and(|at| at <= now.monotonic) {
+        if self.twins.poll_timeout().is_some_and(|at| at <= now.monotonic) && self.decide_roles(now) {
             self.update_segments(now);
         }
         self.retry_sockets(now);

@@ -20,11 +20,12 @@ impl Machine {
         let interfaces: Vec<Interface<'_>> = interfaces
             .segments
             .iter()
-            .map(|LocalSegment { index, carrier, segment, .. }| Interface {
+            .map(|LocalSegment { index, carrier, macvlan_on, segment, .. }| Interface {
                 index: *index,
                 name: &segment.interface,
                 able: *carrier && !closed(*index),
                 default_route: segment.default_route,
+                macvlan_on: *macvlan_on,
             })
             .collect();
         let intervals = self.segments.values().map(|local| local.machine.interval());

@@ -37,6 +37,13 @@ impl Machine {
     }
 
     fn carry_out(&mut self, now: Now, segment: u32, output: SegmentOutput) {
+        // What peers tell of this node's claims while it joins may be of an object that is gone: the segment is told so in
+        // this moment, and the address may be somebody else's.
+        if let SegmentOutput::Announce { address, .. } = &output
+            && self.is_gone(*address)
+        {
+            return;
+        }
         let Some(local) = self.segments.get_mut(&segment) else { return };
         let own = local.interface.segment.mac;
         let (frame, purpose) = match output {
@@ -150,6 +157,11 @@ impl Machine {
         }
     }
 
+    /// Does the API say that there is no VirtualIP of the address any more?
+    pub(super) fn is_gone(&self, address: IpAddr) -> bool {
+        self.cluster.vips.is_listed() && self.cluster.vips.get(&address).is_none_or(|vip| vip.deleting)
+    }
+
     fn owns(&mut self, now: Now, address: IpAddr, mut owned: Owned) {
         let vip = self.cluster.vips.get(&address);
         let status = vip.map(|vip| &vip.status);
@@ -158,7 +170,7 @@ impl Machine {
         if let Some(Time(since)) = written.and_then(|status| status.since.clone()) {
             owned.since = since;
         }
-        let deleted = vip.is_none_or(|vip| vip.deleting) && self.cluster.vips.is_listed();
+        let deleted = self.is_gone(address);
         // What it learns of its own claims from peers may lie on another interface of it.
         let here = self.segments.get(&owned.segment).and_then(|local| local.told.get(&address));
         let lies_elsewhere = vip.is_some() && here.is_none_or(|told| told.candidates.is_empty());
@@ -315,7 +327,11 @@ impl Machine {
         let due = due.min().is_some_and(|at| at <= now.monotonic);
         // Whatever else is missing: a timer that stays due would be due at every look.
         self.wire_warnings.expire(now.monotonic);
-        if !self.cluster.speakers.is_listed() || !(std::mem::take(&mut self.speaker_changed) || due) {
+        // What an interface turns out to be is written once.
+        if !self.cluster.speakers.is_listed() || self.twins.is_deciding() {
+            return;
+        }
+        if !(std::mem::take(&mut self.speaker_changed) || due) {
             return;
         }
         let facts = self.wire_facts();

@@ -68,7 +68,11 @@ impl Machine {
             seed: self.rng.u64(..),
             ..SegmentConfig::new(node, incarnation, interface.segment.mac)
         };
-        let restored = self.remembered.remove(&interface.segment.interface);
+        let restored = self.remembered.remove(&interface.segment.interface).map(|(mut saved, same_boot)| {
+            // It may have been away for long.
+            saved.claims.retain(|claim| !self.is_gone(claim.address));
+            (saved, same_boot)
+        });
         let mut machine = Segment::new(now.monotonic, config, keys, restored);
         machine.handle(now.monotonic, SegmentInput::FrameLimit(FrameLimit::of_mtu(interface.mtu)));
         if let Some(neighbours) = self.neighbours.get(&interface.index) {

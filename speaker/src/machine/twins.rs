@@ -2,8 +2,8 @@
 //! parent, a second port in the wrong socket. The node has one run of the protocol on a segment, or its addresses would have
 //! two link-layer addresses. Pure.
 //!
-//! That two interfaces are on one segment shows when the protocol's frames of the one are heard on the other. Then one of them
-//! speaks, and the other **yields** to it: it sends and answers nothing, and goes on listening. An interface that comes while
+//! That two interfaces are on one segment shows when the protocol's frames of the one are heard on the other; of a macvlan and
+//! its parent, which do not hear each other, the kernel tells it. Then one of them speaks, and the other **yields** to it: it sends and answers nothing, and goes on listening. An interface that comes while
 //! another is in use listens first (**trial**), so that plugging in a cable disturbs nothing.
 
 use std::{
@@ -32,6 +32,8 @@ pub(super) struct Interface<'a> {
     pub able: bool,
     /// Does a default route leave here?
     pub default_route: bool,
+    /// The interface that it is a macvlan on.
+    pub macvlan_on: Option<u32>,
 }
 
 /// What an interface does.
@@ -51,6 +53,8 @@ pub(super) enum Role {
 pub(super) struct Twins {
     /// When an interface was last heard on another, by both indices, the lower first.
     heard: BTreeMap<(u32, u32), Duration>,
+    /// Macvlans and their parents, in the same way.
+    kin: BTreeSet<(u32, u32)>,
     roles: BTreeMap<u32, Role>,
     /// Until when an interface is tried.
     trials: BTreeMap<u32, Duration>,
@@ -61,13 +65,18 @@ pub(super) struct Twins {
 impl Twins {
     /// Two interfaces are on one segment: the one was heard on the other. Returns whether that is new.
     pub(super) fn heard(&mut self, now: Duration, one: u32, other: u32) -> bool {
-        let before = self.heard.insert((one.min(other), one.max(other)), now);
+        let before = self.heard.insert(pair(one, other), now);
         before.is_none_or(|before| before + self.lapse() <= now)
     }
 
     /// What an interface does.
     pub(super) fn role(&self, index: u32) -> Role {
         self.roles.get(&index).copied().unwrap_or_default()
+    }
+
+    /// Is any interface being tried? It is known before long what it does.
+    pub(super) fn is_deciding(&self) -> bool {
+        !self.trials.is_empty()
     }
 
     /// Those that yield, and to whom.
@@ -97,8 +106,11 @@ impl Twins {
         let lapse = self.lapse();
         let able: BTreeSet<u32> = interfaces.iter().filter(|i| i.able).map(|i| i.index).collect();
         self.heard.retain(|(a, b), at| *at + lapse > now && able.contains(a) && able.contains(b));
+        let kin = interfaces.iter().filter_map(|i| Some((i.index, i.macvlan_on?)));
+        self.kin = kin.filter(|(a, b)| able.contains(a) && able.contains(b)).map(|(a, b)| pair(a, b)).collect();
         let before = std::mem::take(&mut self.roles);
         let spoke = |index: u32| before.get(&index) == Some(&Role::Speaks);
+        let followed = |index: u32| before.values().any(|role| *role == Role::Yields(index));
         let left = |index: u32| matches!(before.get(&index), Some(Role::Yields(to)) if !able.contains(to));
         let mut order: Vec<&Interface<'_>> = interfaces.iter().collect();
         order.sort_by_key(|i| (!i.able, !spoke(i.index), !i.default_route, i.name));
@@ -108,7 +120,9 @@ impl Twins {
             let role = match first {
                 Some(first) if first.index != interface.index => Role::Yields(first.index),
                 // It has become the first of several.
-                _ if twins.len() > 1 || interface.able && spoke(interface.index) => Role::Speaks,
+                _ if twins.len() > 1 => Role::Speaks,
+                // What it claims it keeps while it has no carrier, unless there is another that may follow it.
+                _ if spoke(interface.index) && (interface.able || !followed(interface.index)) => Role::Speaks,
                 _ if left(interface.index) => self.tried(now, interface, FOLLOW_INTERVALS),
                 // No other of the node's interfaces speaks.
                 _ if order[0].index == interface.index && !self.trials.contains_key(&interface.index) => Role::Speaks,
@@ -135,7 +149,7 @@ impl Twins {
     fn on_one_segment_with(&self, index: u32) -> BTreeSet<u32> {
         let mut found = BTreeSet::from([index]);
         loop {
-            let touching = self.heard.keys().filter(|(a, b)| found.contains(a) || found.contains(b));
+            let touching = self.heard.keys().chain(&self.kin).filter(|(a, b)| found.contains(a) || found.contains(b));
             let all: BTreeSet<u32> = touching.flat_map(|(a, b)| [*a, *b]).chain([index]).collect();
             if all == found {
                 return found;
@@ -147,6 +161,10 @@ impl Twins {
     fn lapse(&self) -> Duration {
         self.interval * LAPSE_INTERVALS
     }
+}
+
+fn pair(one: u32, other: u32) -> (u32, u32) {
+    (one.min(other), one.max(other))
 }
 
 #[cfg(test)]
@@ -162,7 +180,7 @@ mod tests {
     }
 
     fn interface(index: u32, name: &str) -> Interface<'_> {
-        Interface { index, name, able: true, default_route: false }
+        Interface { index, name, able: true, default_route: false, macvlan_on: None }
     }
 
     /// The roles of interfaces 2 (eth0) and 3 (eth1).
@@ -257,6 +275,28 @@ mod tests {
         assert_eq!(twins.poll_timeout(), Some(ms(2100)));
         assert_eq!(decide(&mut twins, 2100, &both(), ""), [Role::Speaks, Role::Tried]);
         assert_eq!(decide(&mut twins, 2400, &both(), ""), [Role::Speaks, Role::Speaks]);
+    }
+
+    #[test]
+    fn macvlan_yields_to_its_parent_at_once_and_for_good() {
+        let mut twins = Twins::default();
+        let interfaces = [interface(2, "eth0"), Interface { macvlan_on: Some(2), ..interface(3, "a-shim") }];
+        decide(&mut twins, 0, &interfaces[..1], "");
+        for at in [1000, 10_000] {
+            assert_eq!(decide(&mut twins, at, &interfaces, ""), [Role::Speaks, Role::Yields(2)]);
+            assert_eq!(twins.poll_timeout(), None);
+        }
+    }
+
+    /// Two networks: the node keeps what it claims on the one whose cable is pulled for a moment.
+    #[test]
+    fn interface_on_another_segment_speaks_again_at_once() {
+        let mut twins = Twins::default();
+        decide(&mut twins, 0, &both(), "");
+        decide(&mut twins, 300, &both(), "");
+        let failed = [interface(2, "eth0"), Interface { able: false, ..interface(3, "eth1") }];
+        assert_eq!(decide(&mut twins, 1000, &failed, ""), [Role::Speaks, Role::Speaks]);
+        assert_eq!(decide(&mut twins, 1100, &both(), ""), [Role::Speaks, Role::Speaks]);
     }
 
     #[test]

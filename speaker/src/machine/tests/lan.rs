@@ -113,7 +113,8 @@ fn interfaces(name: &str) -> Interfaces {
     let mut segment = segment("eth0", name.bytes().last().unwrap(), "192.0.2.0/24");
     segment.address = Some(own.into());
     let addresses = vec![format!("{own}/24").parse().unwrap()];
-    let local = LocalSegment { index: ETH0, carrier: true, mtu: 1500, addresses, link_local: None, segment };
+    let local =
+        LocalSegment { index: ETH0, carrier: true, mtu: 1500, addresses, link_local: None, macvlan_on: None, segment };
     Interfaces { segments: vec![local], ..Interfaces::default() }
 }
 
@@ -580,10 +581,10 @@ impl Lan {
         (status.segments[0].peers, status.warnings.iter().map(|warning| warning.kind).collect())
     }
 
-    /// The interfaces that a node last reported.
-    pub(super) fn reported_interfaces(&self, name: &str) -> Vec<String> {
-        let (_, status) = self.reports.iter().rev().find(|(by, _)| *by == name).unwrap();
-        status.segments.iter().map(|segment| segment.interface.clone()).collect()
+    /// The interfaces that a node has reported, each time.
+    pub(super) fn ever_reported(&self, name: &str) -> Vec<Vec<&str>> {
+        let reports = self.reports.iter().filter(|(by, _)| *by == name);
+        reports.map(|(_, status)| status.segments.iter().map(|segment| segment.interface.as_str()).collect()).collect()
     }
 
     /// Each report of whom a node covers, without repetitions.

@@ -210,3 +210,18 @@ fn segment_that_is_joined_after_the_lists_has_a_fresh_view() {
     lan.pass(1000);
     assert_eq!(lan.announcer(VIP).as_deref(), Some("b"));
 }
+
+/// An interface is gone for a while, and meanwhile the Service is deleted. The address may be another's by now.
+#[test]
+fn interface_that_is_back_announces_nothing_that_was_deleted() {
+    let mut lan = announced();
+    lan.set_link("a", false);
+    lan.pass(5000);
+    lan.remove(VIP.parse().unwrap());
+    lan.pass(5000);
+    lan.announced.clear();
+    lan.set_link("a", true);
+    lan.pass(5000);
+    assert_eq!(lan.announced, []);
+    assert_eq!(lan.who_has(VIP), BTreeSet::new());
+}
