@@ -132,7 +132,9 @@ mod tests {
         let expected = serde_json::json!({"services": 100, "dual_stack": false, "create_s": 1.0, "last_ingress_s": 1.5,
             "tail_s": 0.5, "first_frame_tail_s": 0.75, "writes": {"controller": 300, "speakers": 100},
             "cpu_s": {"controller": 0.5, "speakers": 0.25, "apiserver": 5.0},
-            "rss_mb": {"controller": 12.0, "speakers": 9.0}, "restart_s": 2.0, "restart_writes": 0});
+            "rss_mb": {"controller": 12.0, "speakers": 9.0}, "restart_s": 2.0, "restart_writes": 0,
+            "at_rest_before": {"busiest_speaker_per_s": 0.25, "controllers_per_s": 1.0, "writes": []},
+            "at_rest": {"busiest_speaker_per_s": 0.5, "controllers_per_s": 1.0, "writes": []}});
         assert_eq!(json, expected);
         let table = table(&figures);
         assert!(table.contains("| API writes a Service | 4.00 |"), "{table}");
