@@ -67,6 +67,8 @@ struct Event {
 
 #[derive(Deserialize)]
 struct User {
+    /// Nobody where the request was not authenticated: its pod is gone, or the API server does not reach etcd.
+    #[serde(default)]
     username: String,
 }
 
@@ -185,6 +187,7 @@ pub(crate) mod tests {
             &line(CONTROLLER, "list", "services", "", 200),
             &line(CONTROLLER, "patch", "services", "status", 409),
             "{\"verb\":\"create\",\"user\":{\"username\":\"admin\"},\"objectRef\":{\"resource\":\"services\"}}\n",
+            "{\"verb\":\"create\",\"user\":{},\"objectRef\":{\"resource\":\"services\"},\"responseStatus\":{\"code\":401}}\n",
             begin,
         ] {
             file.write_all(text.as_bytes()).unwrap();

@@ -47,6 +47,8 @@ struct Event {
 
 #[derive(Deserialize)]
 struct User {
+    /// Nobody where the request was not authenticated: its pod is gone, or the API server does not reach etcd.
+    #[serde(default)]
     username: String,
 }
 
@@ -142,6 +144,7 @@ mod tests {
 {"verb":"delete","user":{"username":"system:serviceaccount:herald-system:herald-speaker"},"requestURI":"/api/v1/nodes/n","objectRef":{"resource":"nodes"},"annotations":{"authorization.k8s.io/decision":"forbid"}}
 {"verb":"get","user":{"username":"system:serviceaccount:herald-system:herald-speaker"},"requestURI":"/api/v1/nodes/m","objectRef":{"resource":"nodes"},"annotations":{"authorization.k8s.io/decision":"forbid"}}
 {"verb":"get","user":{"username":"system:serviceaccount:herald-system:herald-speaker"},"requestURI":"/api/v1/nodes/m","objectRef":{"resource":"nodes"},"annotations":{"authorization.k8s.io/decision":"allow"}}
+{"verb":"get","user":{},"requestURI":"/api/v1/nodes/m","responseStatus":{"code":401}}
 {"verb":"get","user":{"username":"admin"},"requestURI":"/version"}"#;
 
     #[test]
