@@ -71,6 +71,20 @@ cluster: lab ## Build the programs of a cluster (etcd, kube-apiserver, kubelet, 
 e2e: setup cluster ## The scenarios, each once, on a real cluster (ONLY=word runs those whose name holds it)
 	$(SCENARIOS) $(if $(SUDO),--config "target.'cfg(all())'.runner='$(SUDO)'") -- $(ONLY)
 
+.PHONY: vm-kernel
+vm-kernel: lab ## Build user-mode Linux from Debian's kernel source, once, into the cache (JOBS=n; 15 minutes on two processors)
+	@e2e/setup.sh vm-kernel
+	target/herald/herald-lab vm-kernel $(call option,JOBS,jobs)
+
+.PHONY: vm-test
+vm-test: setup cluster vm-kernel ## Bonds, VLANs, VRFs, IPVS, cgroup v2, and ordinary scenarios, in user-mode Linux (ONLY='name name' runs these)
+	$(LAB) vm-test $(ONLY)
+
+.PHONY: stock-kernel-test
+stock-kernel-test: setup cluster ## Before a release: one node on Debian's stock kernel below systemd, in an emulated machine (an hour at most)
+	@e2e/setup.sh stock-kernel
+	$(SUDO) e2e/vm/stock-kernel.sh
+
 # An option of a command, if the variable is set.
 option = $(if $($(1)),--$(2) $($(1)))
 

@@ -1,5 +1,7 @@
 #!/usr/bin/env bash
 # Installs the Debian or Ubuntu packages the laboratory needs, if any is missing. Says what it is about to do.
+# `e2e/setup.sh vm-kernel`: also what building user-mode Linux needs, `e2e/setup.sh stock-kernel`: also what a virtual
+# machine with Debian's own kernel needs. (Both from Debian: Ubuntu has no linux-source-6.12.)
 set -euo pipefail
 
 # program -> package; the CNI plugins are no program on PATH.
@@ -15,6 +17,25 @@ done
 [ -x /usr/lib/cni/bridge ] || missing+=(containernetworking-plugins)
 # buildah pulls nothing here, but will not start without a policy file.
 [ -e /etc/containers/policy.json ] || missing+=(golang-github-containers-common)
+case "${1:-}" in
+vm-kernel)
+  for program in flex bison bc xz; do
+    command -v "$program" >/dev/null || missing+=("${program/#xz/xz-utils}")
+  done
+  [ -e /usr/src/linux-source-6.12.tar.xz ] || missing+=(linux-source-6.12)
+  ;;
+stock-kernel)
+  PATH="$PATH:/usr/sbin:/sbin" command -v mke2fs >/dev/null || missing+=(e2fsprogs)
+  command -v qemu-system-x86_64 >/dev/null || missing+=(qemu-system-x86)
+  command -v mmdebstrap >/dev/null || missing+=(mmdebstrap)
+  command -v ssh >/dev/null || missing+=(openssh-client)
+  ;;
+'') ;;
+*)
+  echo "e2e/setup.sh: ${1} is neither vm-kernel nor stock-kernel" >&2
+  exit 2
+  ;;
+esac
 [ ${#missing[@]} -gt 0 ] || exit 0
 
 mapfile -t missing < <(printf '%s\n' "${missing[@]}" | sort -u)

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use herald_crds::{
     AddressPool, L2Advertisement, VirtualIP, VirtualIPSpec,
+    condition::bounded,
     pool::{FamilyUsage, QuarantinedAddress},
     virtual_ip::{AnnouncedReason, ServiceReference},
 };
@@ -62,7 +63,7 @@ impl ConditionValue {
             c.type_ == self.type_
                 && c.status == self.status
                 && c.reason == self.reason
-                && c.message == self.message
+                && c.message == bounded(&self.message)
                 && c.observed_generation == self.generation
         })
     }
@@ -73,7 +74,7 @@ impl ConditionValue {
             type_: self.type_.to_owned(),
             status: self.status.to_owned(),
             reason: self.reason.clone(),
-            message: self.message.clone(),
+            message: bounded(&self.message).to_owned(),
             observed_generation: self.generation,
             last_transition_time: self.since.clone().unwrap_or_else(|| now.clone()),
         }
@@ -99,6 +100,8 @@ pub struct ServicePatch {
     pub ingress: Change<Vec<IpAddr>>,
     /// Our condition.
     pub condition: Change<ConditionValue>,
+    /// Our annotation that names the pools of its addresses.
+    pub allocated_from: Change<String>,
     /// A finalizer to add.
     pub add_finalizer: Option<&'static str>,
     /// A finalizer to take away.
@@ -175,8 +178,8 @@ pub enum Action {
         address: IpAddr,
         /// Resource version decided upon.
         resource_version: String,
-        /// Labels.
-        labels: BTreeMap<String, String>,
+        /// Labels; `None`: it is taken away.
+        labels: BTreeMap<String, Option<String>>,
         /// Spec.
         spec: Box<VirtualIPSpec>,
     },
@@ -216,6 +219,14 @@ pub enum Action {
         others: Vec<Condition>,
         /// Events to post once it is written.
         events: Vec<EventValue>,
+    },
+    /// Asks for a Service that has the address and is not seen to want it: a GET, which decides nothing and writes
+    /// nothing.
+    LookUpService {
+        /// The address.
+        address: IpAddr,
+        /// The Service that has it.
+        service: ServiceReference,
     },
     /// Patches a Service's status, condition and finalizer at once.
     PatchServiceStatus {
@@ -287,6 +298,7 @@ impl Action {
             Self::CreateVirtualIp { .. }
             | Self::UpdateVirtualIpSpec { .. }
             | Self::DeleteVirtualIp { .. }
+            | Self::LookUpService { .. }
             | Self::PatchPoolStatus { .. }
             | Self::PatchAdvertisementStatus { .. }
             | Self::DescribeStrayVirtualIp { .. }
@@ -303,6 +315,7 @@ impl Action {
             | Self::UpdateVirtualIpSpec { address, .. }
             | Self::DeleteVirtualIp { address, .. }
             | Self::RemoveVirtualIpFinalizer { address, .. }
+            | Self::LookUpService { address, .. }
             | Self::CorrectVirtualIpStatus { address, .. } => Some(Subject::VirtualIp(*address)),
             Self::PatchServiceStatus { service, .. } => {
                 Some(Subject::Service(ServiceKey { namespace: service.namespace.clone(), name: service.name.clone() }))
@@ -323,7 +336,7 @@ impl Action {
 pub enum Outcome {
     /// A VirtualIP was written.
     VirtualIp(Box<VirtualIP>),
-    /// A Service was written.
+    /// A Service was written, or found.
     Service(Box<ServiceView>),
     /// A pool was written.
     Pool(Box<AddressPool>),
@@ -336,6 +349,31 @@ pub enum Outcome {
     /// Not written, for a reason of this object (conflict, there already, server error, refused): decide again, after a
     /// pause that grows. What is in the way comes by the watch.
     Failed,
+    /// Not written, since the API server does not take this object; its sentence. Otherwise as [`Outcome::Failed`].
+    Refused(String),
     /// Not written, since the API server takes no writes: decide again. The breaker says when.
     Unavailable,
+}
+
+#[cfg(test)]
+mod tests {
+    use herald_crds::condition::MESSAGE_LIMIT;
+
+    use super::*;
+
+    /// A selector in a pool may hold a key of any length, and its condition names it.
+    #[test]
+    fn message_beyond_the_limit_is_cut_and_written_once() {
+        let condition = ConditionValue {
+            type_: "Accepted",
+            status: "False",
+            reason: "InvalidSelector".to_owned(),
+            message: "k".repeat(MESSAGE_LIMIT + 1),
+            generation: Some(1),
+            since: None,
+        };
+        let written = condition.at(&Time(Timestamp::UNIX_EPOCH));
+        assert_eq!(written.message.len(), MESSAGE_LIMIT);
+        assert!(condition.is(Some(&written)));
+    }
 }

@@ -10,44 +10,91 @@ use herald_crds::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 /// A VirtualIP holds at most this many rules (its schema); the first by name count.
-const MOST_RULES: usize = 64;
+pub const MOST_RULES: usize = 64;
+
+/// A pool, as advertisements select it.
+#[derive(Clone, Copy, Debug)]
+pub struct AdvertisedPool<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its labels; `None`: it is gone.
+    pub labels: Option<&'a BTreeMap<String, String>>,
+}
 
 /// The address an advertisement may select.
 #[derive(Clone, Copy, Debug)]
 pub struct Advertised<'a> {
-    /// The pool it was assigned from.
-    pub pool: &'a str,
-    /// The pool's labels; none where the pool is gone.
-    pub pool_labels: &'a BTreeMap<String, String>,
+    /// The pool it counts to.
+    pub pool: AdvertisedPool<'a>,
+    /// The pools that hold it.
+    pub held_by: &'a [AdvertisedPool<'a>],
+    /// The rules it has, and the pool by which its advertisements were chosen.
+    pub had: Option<(&'a [AdvertisementRule], AdvertisedPool<'a>)>,
     /// The labels of each of its Services.
     pub service_labels: &'a [&'a BTreeMap<String, String>],
 }
 
-/// The rules for an address: one that selects everything where the cluster has no advertisement; else those that
-/// select it, in order of their names; none where none does.
-pub fn rules<'a>(
-    advertisements: impl IntoIterator<Item = (&'a String, &'a L2AdvertisementSpec)>,
-    of: Advertised<'_>,
-) -> Vec<AdvertisementRule> {
-    let mut advertisements = advertisements.into_iter().peekable();
-    if advertisements.peek().is_none() {
-        return vec![AdvertisementRule::everywhere()];
-    }
-    let selected = advertisements.filter(|(_, spec)| selects(spec, of));
-    selected.take(MOST_RULES).map(|(name, spec)| rule(name, spec)).collect()
+/// How an address is advertised.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Selection {
+    /// One rule for each advertisement that selects it.
+    pub rules: Vec<AdvertisementRule>,
+    /// The pool by which they do, if it is another than the one that the address counts to.
+    pub by_pool: Option<String>,
 }
 
-fn selects(spec: &L2AdvertisementSpec, of: Advertised<'_>) -> bool {
-    // A selector that cannot be read selects nothing.
-    let any = |selectors: &[LabelSelector], labels: &BTreeMap<String, String>| {
-        selectors.iter().any(|s| selector::matches(s, labels).unwrap_or(false))
-    };
-    let pool = (spec.address_pools.is_empty() && spec.address_pool_selectors.is_empty())
-        || spec.address_pools.iter().any(|p| p == of.pool)
-        || any(&spec.address_pool_selectors, of.pool_labels);
-    let service = spec.service_selectors.is_empty()
-        || of.service_labels.iter().any(|labels| any(&spec.service_selectors, labels));
-    pool && service
+/// The rules for an address: one that selects everything where the cluster has no advertisement; else those that
+/// select it by the pool it counts to, in order of their names. While a pool is renamed or split two hold the address, and
+/// the advertisement may name the other one: it counts where no rule is found so. None where none selects it.
+///
+/// No edit of pools silences an address. While no pool holds it, it keeps the advertisements it has. Where those that hold it
+/// are not selected, an advertisement that it has goes on selecting it by the pool by which it did; if that one is gone, and
+/// its labels with it, selectors select it still.
+pub fn select<'a>(
+    advertisements: impl Iterator<Item = (&'a String, &'a L2AdvertisementSpec)> + Clone,
+    of: Advertised<'_>,
+) -> Selection {
+    if advertisements.clone().next().is_none() {
+        return Selection { rules: vec![AdvertisementRule::everywhere()], by_pool: None };
+    }
+    let of_service = advertisements.filter(|(_, spec)| selects_service(spec, of.service_labels));
+    let has = |name: &String, rules: &[AdvertisementRule]| rules.iter().any(|rule| rule.name.as_ref() == Some(name));
+    let present = [of.pool].into_iter().chain(of.held_by.iter().copied()).map(|pool| (pool, None));
+    let former = of.had.map(|(rules, pool)| (pool, Some(rules)));
+    for (pool, among) in present.chain(former) {
+        let selected = of_service.clone().filter(|(name, spec)| match among {
+            None => selects_pool(spec, pool),
+            Some(rules) => {
+                let still = || selects_pool(spec, pool) || may_have_selected(spec, pool);
+                has(name, rules) && (of.held_by.is_empty() || still())
+            }
+        });
+        let rules: Vec<_> = selected.take(MOST_RULES).map(|(name, spec)| rule(name, spec)).collect();
+        if !rules.is_empty() {
+            return Selection { rules, by_pool: (pool.name != of.pool.name).then(|| pool.name.to_owned()) };
+        }
+    }
+    Selection { rules: Vec::new(), by_pool: None }
+}
+
+/// Whether one of the selectors chooses these labels. A selector that cannot be read chooses nothing.
+fn any(selectors: &[LabelSelector], labels: &BTreeMap<String, String>) -> bool {
+    selectors.iter().any(|s| selector::matches(s, labels).unwrap_or(false))
+}
+
+fn selects_pool(spec: &L2AdvertisementSpec, pool: AdvertisedPool<'_>) -> bool {
+    (spec.address_pools.is_empty() && spec.address_pool_selectors.is_empty())
+        || spec.address_pools.iter().any(|name| name == pool.name)
+        || pool.labels.is_some_and(|labels| any(&spec.address_pool_selectors, labels))
+}
+
+/// The pool is gone, and was selected by its labels, if it was.
+fn may_have_selected(spec: &L2AdvertisementSpec, pool: AdvertisedPool<'_>) -> bool {
+    pool.labels.is_none() && !spec.address_pool_selectors.is_empty()
+}
+
+fn selects_service(spec: &L2AdvertisementSpec, service_labels: &[&BTreeMap<String, String>]) -> bool {
+    spec.service_selectors.is_empty() || service_labels.iter().any(|labels| any(&spec.service_selectors, labels))
 }
 
 fn rule(name: &str, spec: &L2AdvertisementSpec) -> AdvertisementRule {
@@ -80,6 +127,15 @@ pub enum Verdict {
     /// A pool that does not exist.
     #[error("spec.addressPools names AddressPool {0}, which does not exist: create it, or take the name away")]
     UnknownPool(String),
+    /// An address may have as many rules of advertisements that come before it.
+    #[error(
+        "{before} L2Advertisements come before it by name, and an address takes the first {MOST_RULES} that select it: what \
+         this one selects may not be announced by it; let one advertisement select more pools or Services"
+    )]
+    ManyBefore {
+        /// How many.
+        before: usize,
+    },
     /// No node is selected.
     #[error(
         "spec.nodeSelectors selects none of the cluster's nodes, so what this advertisement selects is not announced by \
@@ -100,14 +156,17 @@ impl Verdict {
             Self::Valid => "Valid",
             Self::InvalidSelector { .. } => "InvalidSelector",
             Self::UnknownPool(_) => "UnknownPool",
+            Self::ManyBefore { .. } => "ManyBefore",
             Self::NoNodeSelected => "NoNodeSelected",
         }
     }
 }
 
-/// What is to be said of an advertisement, among these pools and nodes. `node_labels` is asked once.
+/// What is to be said of an advertisement, among these pools and nodes, and behind so many others. `node_labels` is asked
+/// once.
 pub fn verdict<'a, N: Iterator<Item = &'a BTreeMap<String, String>>>(
     spec: &L2AdvertisementSpec,
+    before: usize,
     pool_exists: impl Fn(&str) -> bool,
     node_labels: impl FnOnce() -> N,
 ) -> Verdict {
@@ -128,6 +187,9 @@ pub fn verdict<'a, N: Iterator<Item = &'a BTreeMap<String, String>>>(
     }
     if let Some(pool) = spec.address_pools.iter().find(|pool| !pool_exists(pool)) {
         return Verdict::UnknownPool(pool.clone());
+    }
+    if before >= MOST_RULES {
+        return Verdict::ManyBefore { before };
     }
     let selected = |labels| selector::any_matches(&spec.node_selectors, labels).unwrap_or(false);
     if spec.node_selectors.is_empty() || node_labels().any(selected) { Verdict::Valid } else { Verdict::NoNodeSelected }
@@ -152,14 +214,41 @@ mod tests {
         let spec: L2AdvertisementSpec = serde_json::from_value(spec).unwrap();
         let labels = |k: &str, v: &str| BTreeMap::from([(k.to_owned(), v.to_owned())]);
         let (pool, service) = (labels("net", "lan"), labels("app", "web"));
-        let of = Advertised { pool: "lan", pool_labels: &pool, service_labels: &[&service] };
+        let pool = AdvertisedPool { name: "lan", labels: Some(&pool) };
+        let of = Advertised { pool, held_by: &[pool], had: None, service_labels: &[&service] };
         let name = "adv".to_owned();
-        assert_eq!(rules([(&name, &spec)], of).len(), usize::from(expected));
+        assert_eq!(select([(&name, &spec)].into_iter(), of).rules.len(), usize::from(expected));
+    }
+
+    /// The address counts to `lan`, and has the rules of `a`, by the pool `old`, and of an advertisement that is gone.
+    #[test_case(json!({"addressPools": ["lan"]}), json!({}), &["lan"] => vec!["a", "b"]; "its pool")]
+    #[test_case(json!({"addressPools": ["new"]}), json!({"addressPools": ["lan"]}), &["lan", "new"] => vec!["b"]; "its pool before another that holds it")]
+    #[test_case(json!({"addressPools": ["new"]}), json!({"addressPools": ["dmz"]}), &["lan", "new"] => vec!["a"]; "another pool that holds it")]
+    #[test_case(json!({"addressPools": ["new"]}), json!({"addressPools": ["dmz"]}), &["lan"] => Vec::<&str>::new(); "no pool that holds it")]
+    #[test_case(json!({"addressPools": ["old"]}), json!({"addressPools": ["dmz"]}), &["lan"] => vec!["a"]; "the pool by which it was selected")]
+    #[test_case(json!({"addressPools": ["old"]}), json!({"addressPools": ["lan"]}), &["lan"] => vec!["b"]; "its pool before the one by which it was selected")]
+    #[test_case(json!({"addressPools": ["dmz"]}), json!({"addressPools": ["old"]}), &["lan"] => Vec::<&str>::new(); "that pool selected by an advertisement it does not have")]
+    #[test_case(json!({"addressPools": ["new"]}), json!({"addressPools": ["dmz"]}), &[] => vec!["a"]; "held by no pool it keeps what it had")]
+    #[test_case(json!({"addressPoolSelectors": [{"matchLabels": {"net": "old"}}]}), json!({"addressPools": ["dmz"]}), &["lan"] => vec!["a"]; "selected by labels of a pool that is gone")]
+    #[test_case(json!({"addressPools": ["old"], "serviceSelectors": [{"matchLabels": {"app": "db"}}]}), json!({"addressPools": ["dmz"]}), &[]
+        => Vec::<&str>::new(); "the Service is no longer selected")]
+    fn selected_while_pools_change(a: Value, b: Value, held_by: &[&str]) -> Vec<String> {
+        let specs = [("a".to_owned(), a), ("b".to_owned(), b)];
+        let specs = specs.map(|(name, spec)| (name, serde_json::from_value::<L2AdvertisementSpec>(spec).unwrap()));
+        let none = BTreeMap::new();
+        let held_by: Vec<_> = held_by.iter().map(|name| AdvertisedPool { name, labels: Some(&none) }).collect();
+        let had = ["a", "gone"].map(|name| rule(name, &specs[0].1));
+        let [pool, old] = ["lan", "old"].map(|name| AdvertisedPool { name, labels: None });
+        let of = Advertised { pool, held_by: &held_by, had: Some((&had, old)), service_labels: &[&none] };
+        let selection = select(specs.iter().map(|(name, spec)| (name, spec)), of);
+        selection.rules.into_iter().filter_map(|rule| rule.name).collect()
     }
 
     #[test]
     fn without_advertisements_everything_is_announced_everywhere() {
-        let of = Advertised { pool: "lan", pool_labels: &BTreeMap::new(), service_labels: &[] };
-        assert_eq!(rules([], of), [AdvertisementRule::everywhere()]);
+        let pool = AdvertisedPool { name: "lan", labels: None };
+        let of = Advertised { pool, held_by: &[], had: None, service_labels: &[] };
+        let everywhere = Selection { rules: vec![AdvertisementRule::everywhere()], by_pool: None };
+        assert_eq!(select([].into_iter(), of), everywhere);
     }
 }

@@ -21,6 +21,17 @@ pub struct Args {
           num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub default_provider: bool,
 
+    /// Let nodes with the label node.kubernetes.io/exclude-from-external-load-balancers announce too. The speakers have the same
+    /// setting: the manifests give both the key includeExcludedNodes of the ConfigMap herald.
+    #[arg(long, env = "HERALD_INCLUDE_EXCLUDED_NODES", default_value_t = false, action = clap::ArgAction::Set,
+          num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub include_excluded_nodes: bool,
+
+    /// Serve Services of these values of spec.loadBalancerClass too, separated by commas: a Service's class cannot be
+    /// changed, so those of a provider that Herald replaces keep theirs.
+    #[arg(long, env = "HERALD_LB_CLASS", value_delimiter = ',', value_name = "CLASSES")]
+    pub lb_class: Vec<String>,
+
     /// Namespace of the Lease, of the cluster's key and of the speakers' pods: the one Herald runs in.
     #[arg(long, env = "HERALD_NAMESPACE", default_value = "herald-system")]
     pub namespace: String,
@@ -74,6 +85,12 @@ mod tests {
     fn default_provider(flags: &[&str], expected: bool) {
         let args = Args::parse_from(["herald-controller", "--identity", "pod"].iter().chain(flags));
         assert_eq!(args.default_provider, expected);
+    }
+
+    #[test_case(&[] => Vec::<String>::new())]
+    #[test_case(&["--lb-class", "metallb.io/metallb,kube-vip.io/kube-vip-class"] => vec!["metallb.io/metallb", "kube-vip.io/kube-vip-class"])]
+    fn classes(flags: &[&str]) -> Vec<String> {
+        Args::parse_from(["herald-controller", "--identity", "pod"].iter().chain(flags)).lb_class
     }
 
     #[test_case("3600", true)]

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::backoff::Doubling;
+use herald_kube_common::backoff::Backoff;
 
 /// Writes under way at once. 1,000 Services in a second are 3,000 writes of about 5 ms each: 15 at once would do; twice
 /// that leaves room for a slow API server, and stays below the share its priority levels give one client.
@@ -33,7 +33,7 @@ pub enum Signal {
 /// See the module. Times are monotonic, since any one moment.
 #[derive(Debug)]
 pub struct Breaker {
-    pauses: Doubling,
+    pauses: Backoff,
     open: Option<Open>,
 }
 
@@ -48,7 +48,7 @@ struct Open {
 
 impl Default for Breaker {
     fn default() -> Self {
-        Self { pauses: Doubling::new(FIRST, LONGEST), open: None }
+        Self { pauses: Backoff::new(FIRST, LONGEST), open: None }
     }
 }
 

@@ -1,8 +1,12 @@
 //! What the owner of a Service should know although it does not keep an address from it.
 
 use herald_crds::{
-    names::{ANNOTATION_SOURCE_RANGES, CLASS, LABEL_HEADLESS, LABEL_SERVICE_PROXY_NAME, MANAGER_CONTROLLER},
+    event::cut,
+    names::{
+        ANNOTATION_SOURCE_RANGES, CLASS, FOREIGN_REQUESTS, LABEL_HEADLESS, LABEL_SERVICE_PROXY_NAME, MANAGER_CONTROLLER,
+    },
     service::{Claim, Request},
+    virtual_ip::ServiceReference,
 };
 use k8s_openapi::api::core::v1::Service;
 
@@ -10,6 +14,9 @@ use crate::{
     allocator::{Reservation, SharingObstacle},
     view::default_finalizer_by,
 };
+
+/// The most bytes of an annotation's value that a sentence shows: an IPv6 address and more.
+const MOST_SHOWN: usize = 64;
 
 /// One thing. Each is a sentence in the Service's condition for as long as it holds, and one Warning when it appears.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -53,6 +60,19 @@ pub enum Caveat {
         /// Its field manager.
         manager: String,
     },
+    /// An annotation asks another provider for what Herald gives by its own.
+    #[error(
+        "metadata.annotations[{foreign}] {value:?} asks another provider, and Herald does not read it: ask by \
+         annotation {ours}"
+    )]
+    ForeignAnnotation {
+        /// The annotation.
+        foreign: &'static str,
+        /// As written.
+        value: String,
+        /// The one that Herald reads.
+        ours: &'static str,
+    },
     /// An edit has made Services that share an address collide.
     #[error("{address} is shared with Service {other}, and no longer can be: {why}. Both keep it")]
     SharingConflict {
@@ -62,6 +82,18 @@ pub enum Caveat {
         other: String,
         /// Why.
         why: SharingObstacle,
+    },
+    /// The status of another Service shows the address too.
+    #[error(
+        "{address} stands in status.loadBalancer.ingress of Service {other} as well, which did not get it from Herald and \
+         may not share it: of a port that both have, kube-proxy gives the traffic to one of them; delete that Service, \
+         or let it ask for another address"
+    )]
+    ShownTwice {
+        /// The address.
+        address: std::net::IpAddr,
+        /// The other.
+        other: ServiceReference,
     },
     /// The Service has an address that would not be given out today.
     #[error(
@@ -85,7 +117,9 @@ impl Caveat {
             Self::LocalWithoutSelector => "LocalWithoutSelector",
             Self::SkippedByKubeProxy { .. } => "SkippedByKubeProxy",
             Self::AnotherProvider { .. } => "AnotherProvider",
+            Self::ForeignAnnotation { .. } => "ForeignAnnotation",
             Self::SharingConflict { .. } => "SharingConflict",
+            Self::ShownTwice { .. } => "AddressShownTwice",
             Self::ReservedAddress { .. } => "ReservedAddress",
         }
     }
@@ -109,7 +143,21 @@ pub fn of(service: &Service, claim: Claim, request: Option<&Request>) -> Vec<Cav
     let managers: Vec<_> = default_finalizer_by(meta).filter(|_| claim == Claim::Default).collect();
     let another = managers.first().filter(|_| !managers.contains(&MANAGER_CONTROLLER));
     let another = another.map(|manager| Caveat::AnotherProvider { manager: (*manager).to_owned() });
-    overruled.into_iter().chain(ranges).chain(no_selector).chain(skipped).chain(another).collect()
+    // Whoever has written ours knows of it.
+    let value_of = |key: &str| meta.annotations.as_ref().and_then(|all| all.get(key)).filter(|v| !v.trim().is_empty());
+    let foreign = FOREIGN_REQUESTS.into_iter().filter(|(_, ours)| value_of(ours).is_none());
+    let foreign = foreign.filter_map(|(foreign, ours)| {
+        let value = cut(value_of(foreign)?, MOST_SHOWN);
+        Some(Caveat::ForeignAnnotation { foreign, value, ours })
+    });
+    overruled
+        .into_iter()
+        .chain(foreign.take(1))
+        .chain(ranges)
+        .chain(no_selector)
+        .chain(skipped)
+        .chain(another)
+        .collect()
 }
 
 #[cfg(test)]
@@ -135,6 +183,10 @@ mod tests {
         => vec!["SourceRangesNotEnforced"]; "source ranges by annotation only")]
     #[test_case(json!({"metadata": {"annotations": {ANNOTATION_SOURCE_RANGES: "10.0.0.0/8"}}, "spec": {"loadBalancerSourceRanges": ["10.0.0.0/8"]}})
         => Vec::<&str>::new(); "source ranges in the field")]
+    #[test_case(json!({"metadata": {"annotations": {"kube-vip.io/loadbalancerIPs": "192.0.2.1", "purelb.io/service-group": "x"}}})
+        => vec!["ForeignAnnotation"]; "another provider is asked")]
+    #[test_case(json!({"metadata": {"annotations": {"lbipam.cilium.io/ips": "192.0.2.1", "heraldlb.io/addresses": "192.0.2.2"}}})
+        => Vec::<&str>::new(); "both are asked")]
     #[test_case(json!({"spec": {"externalTrafficPolicy": "Local"}}) => vec!["LocalWithoutSelector"])]
     #[test_case(json!({"spec": {"externalTrafficPolicy": "Local", "selector": {"app": "web"}}}) => Vec::<&str>::new(); "Local with a selector")]
     #[test_case(json!({"metadata": {"labels": {LABEL_HEADLESS: ""}}}) => vec!["SkippedByKubeProxy"]; "headless label")]

@@ -1,13 +1,16 @@
 //! Which replica may write: leader election on a Lease, as client-go does it (`tools/leaderelection`).
 //!
 //! Another replica's clock is never trusted: a lease has expired when *this* replica has not seen it change for its
-//! duration. Every write carries the resource version, so of two candidates one fails.
+//! duration. Every write carries the resource version, so of two candidates one fails. `elector` decides, and says what
+//! becomes of a leader that is blind.
+
+mod elector;
 
 use std::time::Duration;
 
 use herald_crds::names::MANAGER_CONTROLLER;
 use k8s_openapi::{
-    api::coordination::v1::{Lease, LeaseSpec},
+    api::coordination::v1::Lease,
     apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
     jiff::Timestamp,
 };
@@ -16,6 +19,8 @@ use tokio::{
     sync::watch,
     time::{Instant, sleep, timeout},
 };
+
+use elector::{Elector, Step};
 
 /// Others wait this long after the last renewal they saw (client-go's default).
 const LEASE_DURATION: Duration = Duration::from_secs(15);
@@ -26,61 +31,14 @@ const RETRY_PERIOD: Duration = Duration::from_secs(2);
 /// One attempt: two fit into the deadline.
 const ATTEMPT_LIMIT: Duration = Duration::from_secs(4);
 
-/// What to do about the lease.
-#[derive(Clone, Debug, PartialEq)]
-enum Step {
-    /// It does not exist.
-    Create(LeaseSpec),
-    /// It is ours, or free, or has expired.
-    Replace(LeaseSpec),
-    /// It is another's.
-    Wait,
-}
-
-/// One candidate's view of the lease.
-#[derive(Clone, Debug)]
-struct Elector {
-    identity: String,
-    /// The lease as last seen, and when it was first seen so.
-    seen: Option<(LeaseSpec, Duration)>,
-}
-
-impl Elector {
-    fn new(identity: String) -> Self {
-        Self { identity, seen: None }
-    }
-
-    /// `now` is monotonic; `clock` is what is written for people to read.
-    fn step(&mut self, now: Duration, clock: MicroTime, lease: Option<&LeaseSpec>) -> Step {
-        let duration = i32::try_from(LEASE_DURATION.as_secs()).unwrap_or(i32::MAX);
-        let fresh = |transitions| LeaseSpec {
-            holder_identity: Some(self.identity.clone()),
-            lease_duration_seconds: Some(duration),
-            acquire_time: Some(clock.clone()),
-            renew_time: Some(clock.clone()),
-            lease_transitions: Some(transitions),
-            ..LeaseSpec::default()
-        };
-        let Some(lease) = lease else { return Step::Create(fresh(0)) };
-        let since = match &self.seen {
-            Some((seen, since)) if seen == lease => *since,
-            _ => now,
-        };
-        self.seen = Some((lease.clone(), since));
-        let holder = lease.holder_identity.as_deref().unwrap_or_default();
-        if holder == self.identity {
-            return Step::Replace(LeaseSpec {
-                renew_time: Some(clock),
-                lease_duration_seconds: Some(duration),
-                ..lease.clone()
-            });
-        }
-        let theirs = lease.lease_duration_seconds.and_then(|s| u64::try_from(s).ok()).map(Duration::from_secs);
-        if holder.is_empty() || now >= since + theirs.unwrap_or(LEASE_DURATION) {
-            return Step::Replace(fresh(lease.lease_transitions.unwrap_or(0).saturating_add(1)));
-        }
-        Step::Wait
-    }
+/// What an attempt has come to.
+enum Attempt {
+    /// The lease is held.
+    Held,
+    /// It is another's, or another was first.
+    Waited,
+    /// It is held, in this version, and is to be released.
+    ToRelease(Box<Lease>),
 }
 
 /// A candidate for leadership.
@@ -106,15 +64,24 @@ impl Candidate {
         }
     }
 
-    /// Stands for election until nobody listens; then gives the lease back, so that the next replica need not wait.
-    pub async fn run(mut self, leading: watch::Sender<bool>) {
+    /// Stands for election until nobody listens; then gives the lease back, so that the next replica need not wait. `blind`:
+    /// whether this replica's watches are broken.
+    pub async fn run(mut self, leading: watch::Sender<bool>, blind: watch::Receiver<bool>) {
         let mut renewed: Option<Instant> = None;
         while !leading.is_closed() {
             let at = Instant::now();
             let left = renewed.map_or(ATTEMPT_LIMIT, |r| (r + RENEW_DEADLINE).saturating_duration_since(at));
-            match timeout(left.min(ATTEMPT_LIMIT), self.attempt()).await {
-                Ok(Ok(true)) => renewed = Some(at),
-                Ok(Ok(false)) => renewed = None,
+            let is_blind = *blind.borrow();
+            match timeout(left.min(ATTEMPT_LIMIT), self.attempt(is_blind)).await {
+                Ok(Ok(Attempt::Held)) => renewed = Some(at),
+                Ok(Ok(Attempt::Waited)) => renewed = None,
+                Ok(Ok(Attempt::ToRelease(lease))) => {
+                    tracing::warn!(lease = self.name, "the lease is offered: this replica is blind, another may see");
+                    // It leads no longer before another can.
+                    renewed = None;
+                    self.tell(&leading, false);
+                    self.release(*lease).await;
+                }
                 Ok(Err(error)) => {
                     self.held = None;
                     tracing::warn!(lease = self.name, %error, "the lease could not be written");
@@ -125,35 +92,42 @@ impl Candidate {
                 }
             }
             renewed = renewed.filter(|r| r.elapsed() < RENEW_DEADLINE);
-            let now_leading = renewed.is_some();
-            leading.send_if_modified(|was| {
-                let changed = *was != now_leading;
-                if changed {
-                    tracing::info!(lease = self.name, leading = now_leading, "leadership changed");
-                }
-                *was = now_leading;
-                changed
-            });
+            self.elector.note_holding(self.started.elapsed(), renewed.is_some());
+            self.tell(&leading, renewed.is_some());
             tokio::select! {
                 () = sleep(RETRY_PERIOD) => {}
                 () = leading.closed() => {}
             }
         }
-        if renewed.is_some() {
-            self.release().await;
+        if renewed.is_some()
+            && let Some(lease) = self.held.take()
+        {
+            self.release(lease).await;
         }
     }
 
-    /// Holds the lease after it?
-    async fn attempt(&mut self) -> Result<bool, kube::Error> {
+    fn tell(&self, leading: &watch::Sender<bool>, now_leading: bool) {
+        leading.send_if_modified(|was| {
+            let changed = *was != now_leading;
+            if changed {
+                tracing::info!(lease = self.name, leading = now_leading, "leadership changed");
+            }
+            *was = now_leading;
+            changed
+        });
+    }
+
+    async fn attempt(&mut self, blind: bool) -> Result<Attempt, kube::Error> {
         let lease = match self.held.take() {
             Some(lease) => Some(lease),
             None => self.api.get_opt(&self.name).await?,
         };
         let spec = lease.as_ref().map(|l| l.spec.clone().unwrap_or_default());
         let params = PostParams { field_manager: Some(MANAGER_CONTROLLER.to_owned()), ..PostParams::default() };
-        let written = match self.elector.step(self.started.elapsed(), MicroTime(Timestamp::now()), spec.as_ref()) {
-            Step::Wait => return Ok(false),
+        let step = self.elector.step(self.started.elapsed(), MicroTime(Timestamp::now()), spec.as_ref(), blind);
+        let written = match step {
+            Step::Wait => return Ok(Attempt::Waited),
+            Step::Release => return Ok(Attempt::ToRelease(Box::new(lease.unwrap_or_default()))),
             Step::Create(spec) => {
                 let metadata = ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() };
                 self.api.create(&params, &Lease { metadata, spec: Some(spec) }).await
@@ -166,16 +140,15 @@ impl Candidate {
         match written {
             Ok(lease) => {
                 self.held = Some(lease);
-                Ok(true)
+                Ok(Attempt::Held)
             }
             // Another was first, or the lease changed since it was read: read it again.
-            Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(Attempt::Waited),
             Err(error) => Err(error),
         }
     }
 
-    async fn release(&mut self) {
-        let Some(mut lease) = self.held.take() else { return };
+    async fn release(&self, mut lease: Lease) {
         let spec = lease.spec.get_or_insert_default();
         spec.holder_identity = Some(String::new());
         spec.lease_duration_seconds = Some(1);
@@ -190,50 +163,69 @@ impl Candidate {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use http::{Method, Request, Response};
+    use http_body_util::BodyExt;
+    use kube::client::Body;
+
     use super::*;
 
-    fn clock(second: i64) -> MicroTime {
-        MicroTime(Timestamp::from_second(second).unwrap())
+    /// The Lease as the API server keeps it; `written` is called with each holder before it is.
+    fn server(written: impl Fn(&str) + Send + Sync + 'static) -> (Client, Arc<Mutex<Option<Lease>>>) {
+        let stored = Arc::new(Mutex::new(None::<Lease>));
+        let (kept, written) = (Arc::clone(&stored), Arc::new(written));
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let (kept, written) = (Arc::clone(&kept), Arc::clone(&written));
+            async move {
+                let (parts, body) = request.into_parts();
+                if parts.method != Method::GET {
+                    let body = body.collect().await?.to_bytes();
+                    let mut lease: Lease = serde_json::from_slice(&body)?;
+                    written(holder(&lease));
+                    let mut kept = kept.lock().unwrap();
+                    let version = kept.as_ref().and_then(|lease| lease.metadata.resource_version.clone());
+                    assert_eq!(lease.metadata.resource_version, version, "one candidate, which knows what it wrote");
+                    let next = version.map_or(1, |version| version.parse::<u64>().unwrap() + 1);
+                    lease.metadata.resource_version = Some(next.to_string());
+                    *kept = Some(lease);
+                }
+                let (code, body) = match &*kept.lock().unwrap() {
+                    Some(lease) => (200, serde_json::to_vec(lease)?),
+                    None => (404, br#"{"code": 404, "status": "Failure", "reason": "NotFound"}"#.to_vec()),
+                };
+                Ok::<_, tower::BoxError>(Response::builder().status(code).body(Body::from(body))?)
+            }
+        });
+        (Client::new(service, "default"), stored)
     }
 
-    fn at(second: u64) -> Duration {
-        Duration::from_secs(second)
+    fn holder(lease: &Lease) -> &str {
+        lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref()).unwrap_or_default()
     }
 
-    fn spec(step: Step) -> LeaseSpec {
-        match step {
-            Step::Create(spec) | Step::Replace(spec) => spec,
-            Step::Wait => panic!("waits"),
-        }
-    }
-
-    #[test]
-    fn the_first_creates_and_renews() {
-        let mut a = Elector::new("a".to_owned());
-        let held = spec(a.step(at(0), clock(0), None));
-        let renewed = spec(a.step(at(2), clock(2), Some(&held)));
-        assert_eq!(renewed.acquire_time, Some(clock(0)));
-        assert_eq!(renewed.renew_time, Some(clock(2)));
-        assert_eq!(renewed.lease_transitions, Some(0));
-    }
-
-    #[test]
-    fn the_second_waits_until_it_has_seen_no_renewal_for_the_duration() {
-        let (mut a, mut b) = (Elector::new("a".to_owned()), Elector::new("b".to_owned()));
-        let held = spec(a.step(at(0), clock(1_000_000), None));
-        // The other's clock is far off; only what b sees, and when, counts.
-        assert_eq!(b.step(at(0), clock(0), Some(&held)), Step::Wait);
-        assert_eq!(b.step(at(14), clock(14), Some(&held)), Step::Wait);
-        let renewed = spec(a.step(at(14), clock(1_000_014), Some(&held)));
-        assert_eq!(b.step(at(16), clock(16), Some(&renewed)), Step::Wait, "renewed meanwhile");
-        let taken = spec(b.step(at(31), clock(31), Some(&renewed)));
-        assert_eq!((taken.holder_identity.as_deref(), taken.lease_transitions), (Some("b"), Some(1)));
-    }
-
-    #[test]
-    fn a_lease_given_back_is_taken_at_once() {
-        let mut b = Elector::new("b".to_owned());
-        let free = LeaseSpec { holder_identity: Some(String::new()), ..LeaseSpec::default() };
-        assert_eq!(spec(b.step(at(0), clock(0), Some(&free))).holder_identity.as_deref(), Some("b"));
+    #[tokio::test(start_paused = true)]
+    async fn blind_leader_stops_to_lead_before_it_releases_the_lease_and_leads_again_if_nobody_took_it() {
+        let (elected, mut leading) = watch::channel(false);
+        let (blind, told_blind) = watch::channel(false);
+        let seen = leading.clone();
+        let (client, stored) = server(move |holder| {
+            assert!(!holder.is_empty() || !*seen.borrow(), "it leads, and the Lease is free");
+        });
+        let candidate = Candidate::new(client, "herald-system", "herald-controller".to_owned(), "a".to_owned());
+        let election = tokio::spawn(candidate.run(elected, told_blind));
+        leading.wait_for(|leads| *leads).await.unwrap();
+        sleep(Duration::from_secs(60)).await;
+        assert!(*leading.borrow(), "a leader that sees renews");
+        blind.send_replace(true);
+        let begun = Instant::now();
+        leading.wait_for(|leads| !*leads).await.unwrap();
+        assert!(begun.elapsed() <= RETRY_PERIOD, "{:?}", begun.elapsed());
+        sleep(Duration::from_millis(1)).await;
+        assert_eq!(stored.lock().unwrap().as_ref().map(holder), Some(""));
+        leading.wait_for(|leads| *leads).await.unwrap();
+        assert!((12..=16).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
+        assert_eq!(stored.lock().unwrap().as_ref().map(holder), Some("a"));
+        election.abort();
     }
 }

@@ -4,7 +4,7 @@
 //! home), [`advertisements`] (who may announce it), [`quarantine`] (what is kept back), [`caveat`] (what is worth
 //! knowing all the same) and [`index`], which turns observed objects ([`view`]) into writes
 //! ([`action`]). The edge is thin: [`watch`] feeds the index, [`writer`] carries its writes out, [`lease`] says whether
-//! this replica may, [`cluster_key`] fills the Secret the speakers share, [`mod@run`] ties them together.
+//! this replica may, [`watch_health`] whether it sees, [`api_version`] whether the API server is new enough, [`cluster_key`] fills the Secret the speakers share, [`mod@run`] ties them together.
 //! [`outbox`] and [`breaker`] say how many writes may be under way and what became of them. [`metrics`] and [`tell`] are
 //! what it tells of itself. [`mod@uninstall`] is the way out. [`reasons`] is the documentation of every
 //! reason a Service can show.
@@ -12,8 +12,8 @@
 pub mod action;
 pub mod advertisements;
 pub mod allocator;
+pub mod api_version;
 pub mod args;
-pub mod backoff;
 pub mod breaker;
 pub mod caveat;
 pub mod cluster_key;
@@ -30,4 +30,5 @@ pub mod tell;
 pub mod uninstall;
 pub mod view;
 pub mod watch;
+pub mod watch_health;
 pub mod writer;

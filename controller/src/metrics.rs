@@ -13,7 +13,7 @@ use prometheus_client::{
 
 use crate::{
     action::{Action, Change},
-    index::Tally,
+    index::{Kind, Tally},
     writer::Failure,
 };
 
@@ -51,6 +51,11 @@ struct Failed {
     reason: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Watched {
+    kind: &'static str,
+}
+
 /// All that is counted.
 #[derive(Debug)]
 pub struct Metrics {
@@ -65,15 +70,18 @@ pub struct Metrics {
     durations: Family<Request, Histogram>,
     conflicts: Counter,
     failures: Family<Failed, Counter>,
+    blind: Family<Watched, Gauge>,
 }
 
 /// What the loop knows besides its index.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Now {
     /// Does this replica lead?
     pub leading: bool,
     /// Writes under way.
     pub under_way: usize,
+    /// The kinds whose watches have been broken for long.
+    pub blind: Vec<Kind>,
 }
 
 impl Metrics {
@@ -91,6 +99,7 @@ impl Metrics {
             durations: Family::new_with_constructor(|| Histogram::new(WRITE_BUCKETS)),
             conflicts: Counter::default(),
             failures: Family::default(),
+            blind: Family::default(),
         };
         let registry = &mut metrics.registry;
         registry.register("build", "Herald's version", Info::new([("version", version.to_owned())]));
@@ -121,6 +130,7 @@ impl Metrics {
             metrics.conflicts.clone(),
         );
         registry.register("write_failures", "Writes that failed otherwise", metrics.failures.clone());
+        registry.register("watch_blind", "1 if the watch of a kind has been broken for long", metrics.blind.clone());
         metrics
     }
 
@@ -160,6 +170,10 @@ impl Metrics {
         self.leader.set(now.leading.into());
         self.under_way.set(count(now.under_way));
         self.queue_depth.set(count(tally.queued));
+        for kind in Kind::ALL {
+            let blind = now.blind.contains(&kind);
+            self.blind.get_or_create(&Watched { kind: kind.as_str() }).set(blind.into());
+        }
         // A pool that is gone, a reason that is over, are told of no more.
         self.pool_addresses.clear();
         for pool in &tally.pools {
@@ -194,6 +208,7 @@ fn request(action: &Action) -> Request {
         | Action::ReleaseStrayVirtualIp { .. } => ("VirtualIP", "patch"),
         Action::DeleteVirtualIp { .. } => ("VirtualIP", "delete"),
         Action::DeleteSpeakerStatus { .. } => ("SpeakerStatus", "delete"),
+        Action::LookUpService { .. } => ("Service", "get"),
         Action::PatchServiceStatus { .. } => ("Service", "patch"),
         Action::PatchPoolStatus { .. } => ("AddressPool", "patch"),
         Action::PatchAdvertisementStatus { .. } => ("L2Advertisement", "patch"),
@@ -223,7 +238,7 @@ mod tests {
         index::PoolTally,
     };
 
-    const IDLE: Now = Now { leading: true, under_way: 0 };
+    const IDLE: Now = Now { leading: true, under_way: 0, blind: Vec::new() };
 
     fn value(text: &str, series: &str) -> Option<f64> {
         let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))?;
@@ -245,7 +260,7 @@ mod tests {
     #[test]
     fn what_is_there_is_told_and_what_is_gone_is_not() {
         let metrics = Metrics::new("1.2.3");
-        let text = metrics.encode(&tally(), Now { leading: true, under_way: 2 }).unwrap();
+        let text = metrics.encode(&tally(), Now { leading: true, under_way: 2, blind: vec![Kind::Pool] }).unwrap();
         let pool =
             |state| format!("herald_controller_pool_addresses{{pool=\"six\",family=\"ipv6\",state=\"{state}\"}}");
         assert_eq!(value(&text, &pool("capacity")), Some(2f64.powi(64)));
@@ -254,8 +269,10 @@ mod tests {
         assert_eq!(value(&text, "herald_controller_queue_depth"), Some(5.0));
         assert_eq!(value(&text, "herald_controller_writes_under_way"), Some(2.0));
         assert_eq!(value(&text, "herald_controller_leader"), Some(1.0));
+        let blind = |kind| value(&text, &format!("herald_controller_watch_blind{{kind=\"{kind}\"}}"));
+        assert_eq!((blind("AddressPool"), blind("Service")), (Some(1.0), Some(0.0)));
         assert_eq!(value(&text, "herald_controller_build_info{version=\"1.2.3\"}"), Some(1.0));
-        let text = metrics.encode(&Tally::default(), Now { leading: false, under_way: 0 }).unwrap();
+        let text = metrics.encode(&Tally::default(), Now { leading: false, ..IDLE }).unwrap();
         assert_eq!((value(&text, &pool("capacity")), value(&text, "herald_controller_leader")), (None, Some(0.0)));
         assert!(!text.contains("PoolFull"));
     }

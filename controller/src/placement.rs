@@ -2,8 +2,10 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use herald_crds::{advertisement::chooses_interface, selector, virtual_ip::AdvertisementRule};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use herald_crds::{
+    placement::{self, Interface, Unplaced},
+    virtual_ip::AdvertisementRule,
+};
 
 use crate::view::{NodeView, SegmentView};
 
@@ -58,7 +60,8 @@ pub fn home<'a>(
     }
     let nodes: Vec<_> = nodes.into_iter().collect();
     // The address lies in the subnet of some node: a node outside it would announce to the wrong segment.
-    let has_subnet = nodes.iter().any(|node| node.segments.is_some_and(|s| s.iter().any(|s| holds(s, address))));
+    let is_on_link = |segment: &SegmentView| segment.longest_match(address).is_some();
+    let has_subnet = nodes.iter().any(|node| node.segments.is_some_and(|segments| segments.iter().any(is_on_link)));
     let mut nearest = NoCandidate::NoNode;
     let mut best: Option<((i64, usize, &str), &str)> = None;
     for node in nodes {
@@ -86,47 +89,23 @@ fn closer(a: NoCandidate, b: NoCandidate) -> NoCandidate {
     if order(b) > order(a) { b } else { a }
 }
 
-/// The preference of a node that can announce the address: the highest of the rules by which it can.
+/// The preference of a node that can announce the address.
 fn weight(
     address: IpAddr,
     rules: &[AdvertisementRule],
     node: &Candidate<'_>,
     has_subnet: bool,
 ) -> Result<i64, NoCandidate> {
-    // A selector that cannot be read selects nothing.
-    let matches = |s: &LabelSelector| selector::matches(s, &node.node.labels).unwrap_or(false);
     if !node.node.may_be_home() {
         return Err(NoCandidate::NoNode);
     }
-    let mut selected =
-        rules.iter().filter(|r| r.node_selectors.is_empty() || r.node_selectors.iter().any(matches)).peekable();
-    if selected.peek().is_none() {
-        return Err(NoCandidate::NoNode);
-    }
-    let segments = node.segments.ok_or(NoCandidate::NoSpeaker)?;
-    let weight = |rule: &AdvertisementRule| {
-        let preferred = rule.preferred_node_selectors.iter().filter(|p| matches(&p.preference));
-        preferred.map(|p| i64::from(p.weight)).sum()
-    };
-    selected
-        .filter(|rule| reaches(address, rule, segments, has_subnet))
-        .map(weight)
-        .max()
-        .ok_or(NoCandidate::NoInterface)
-}
-
-/// Can the address be announced on one of the interfaces? By the subnet; in no node's subnet by the default route; on
-/// any chosen interface where the rule names interfaces.
-fn reaches(address: IpAddr, rule: &AdvertisementRule, segments: &[SegmentView], has_subnet: bool) -> bool {
-    let chosen = || segments.iter().filter(|s| chooses_interface(&rule.interfaces, &s.interface));
-    if rule.interfaces.iter().any(|p| !p.0.starts_with('!')) {
-        return chosen().next().is_some();
-    }
-    if has_subnet { chosen().any(|s| holds(s, address)) } else { chosen().any(|s| s.default_route) }
-}
-
-fn holds(segment: &SegmentView, address: IpAddr) -> bool {
-    segment.prefixes.iter().any(|prefix| prefix.contains(&address))
+    let place = placement::place(address, rules, &node.node.labels, node.segments, has_subnet);
+    place.map(|place| place.weight).map_err(|why| match why {
+        Unplaced::NoAdvertisement => NoCandidate::NotAdvertised,
+        Unplaced::Selector { .. } | Unplaced::NotSelected => NoCandidate::NoNode,
+        Unplaced::NoSpeaker => NoCandidate::NoSpeaker,
+        Unplaced::NoInterface => NoCandidate::NoInterface,
+    })
 }
 
 /// How many addresses each node has: by the announcing node where one is known, else by the home.
@@ -141,6 +120,7 @@ pub fn counts<'a>(nodes: impl IntoIterator<Item = Option<&'a str>>) -> BTreeMap<
 #[cfg(test)]
 mod tests {
     use herald_crds::advertisement::{InterfacePattern, NodePreference};
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
     use test_case::test_case;
 
     use super::*;
@@ -155,7 +135,8 @@ mod tests {
     }
 
     fn segment(interface: &str, prefix: &str, default_route: bool) -> SegmentView {
-        SegmentView { interface: interface.to_owned(), prefixes: vec![prefix.parse().unwrap()], default_route }
+        let (interface, prefixes) = (interface.to_owned(), vec![prefix.parse().unwrap()]);
+        SegmentView { interface, prefixes, default_route, speaks_for: vec![] }
     }
 
     fn zone(zone: &str) -> LabelSelector {
@@ -194,6 +175,17 @@ mod tests {
         let prefer = rule(|r| r.preferred_node_selectors = vec![NodePreference { weight: 5, preference: zone("x") }]);
         assert_eq!(choose(&prefer, "192.0.2.9", |_| ()), "a");
         assert_eq!(choose(&prefer, "192.0.2.9", |n| n[0].ready = false), "b");
+    }
+
+    /// As speakers order the nodes: the weights of all advertisements that select a node add up.
+    #[test]
+    fn preferences_of_several_advertisements_add_up() {
+        let of = |weight, preference: LabelSelector| {
+            rule(|r| r.preferred_node_selectors = vec![NodePreference { weight, preference: preference.clone() }])
+                .remove(0)
+        };
+        let rules = [of(4, zone("x")), of(4, zone("x")), of(5, zone("y"))];
+        assert_eq!(choose(&rules, "192.0.2.9", |_| ()), "a");
     }
 
     #[test_case("203.0.113.1", "b"; "in no subnet: the default route")]

@@ -51,6 +51,47 @@ one Warning event of this reason when it appears.
 |---|---|
 ";
 
+/// What has no type of its own. A test of the index compares it with what random histories make the controller say.
+const REST: &str = "
+## The other reasons of that condition
+
+| reason | status | when |
+|---|---|---|
+| `Assigned` | True | the Service has what it asks for |
+| `OutsidePool` | True | its address is in no pool any more; the sentence says what to type to get another |
+| `AddressConflict` | True | a host outside the cluster answers for its address; the sentence says which, and why the Service keeps it |
+| `AnsweredByClusterNode` | True | a node of the cluster answers for its address unasked |
+| `WriteRefused` | False | the API server does not take its VirtualIP; the sentence is the API server's |
+
+## Events
+
+Beside the Warnings above, each told once an hour at most:
+
+| reason | about | when |
+|---|---|---|
+| `EnsuredLoadBalancer` | Service | it has got an address |
+| `SyncLoadBalancerFailed` | Service | the condition has become False; the note begins with its reason |
+| `DeletedLoadBalancer` | Service | every address of it is withdrawn and free again |
+| `AddressOutsidePool` | Service | the condition has become `OutsidePool` |
+| `AddressQuarantined` | Service | a host outside the cluster has its address, which was never announced: it gets another |
+| `AddressConflict`, `AnsweredByClusterNode` | Service | the condition has become that |
+| `StatusOverwritten` | Service | another program undoes what Herald writes into its status |
+| `UnAvailableLoadBalancer` | Service | no node announces its address |
+| `FieldsNotKept` | VirtualIP | the CustomResourceDefinitions are of another version than the controller, or a webhook changes what it writes |
+| `VirtualIPMisdated` | Service | the clocks of the control plane are apart, so no node announces its address |
+| `WithdrawalTimedOut` | VirtualIP | its announcer has not said that it fell silent, and is not waited for any longer |
+
+## Pools and advertisements
+
+| object | condition | reasons |
+|---|---|---|
+| AddressPool | `Accepted` True | `Valid`; `HostBits`: a CIDR is read as its network; `Overlaps`: what of it is also elsewhere; `InvalidAnnotation`: the one that releases its quarantine cannot be read |
+| AddressPool | `Accepted` False | `InvalidAddresses`: an entry cannot be read; `InvalidSelector`: a selector cannot be read, and it gives nothing |
+| AddressPool | `ContainsAssigned` | `Contained`; `Orphaned`: addresses assigned from it are in no pool any more |
+| L2Advertisement | `Accepted` True | `Valid`; `UnknownPool`; `NoNodeSelected`; `ManyBefore`: 64 others come before it by name |
+| L2Advertisement | `Accepted` False | `InvalidSelector`: it selects nothing |
+";
+
 /// The page.
 pub fn page() -> String {
     let mut page = HEAD.to_owned();
@@ -69,6 +110,7 @@ pub fn page() -> String {
     for caveat in successors(caveat_after(None), |c| caveat_after(Some(c))) {
         row(&mut page, caveat.reason(), &caveat);
     }
+    page.push_str(REST);
     page
 }
 
@@ -94,13 +136,13 @@ fn refusal_after(refusal: Option<&Refusal>) -> Option<Refusal> {
     let (family, address) = (IpFamily::V4, ADDRESS);
     Some(match refusal {
         None => Refusal::NoPool,
-        Some(Refusal::NoPool) => Refusal::PoolFull { family, pools: vec![lan()] },
+        Some(Refusal::NoPool) => Refusal::PoolFull { family, pools: vec![lan()], elsewhere: None },
         Some(Refusal::PoolFull { .. }) => Refusal::NoPoolAllows {
             family,
             pools: vec![(lan(), Obstacle::Draining), ("dmz".to_owned(), Obstacle::NotAutomatic)],
         },
         Some(Refusal::NoPoolAllows { .. }) => Refusal::UnknownPool { pool: "dzm".to_owned() },
-        Some(Refusal::UnknownPool { .. }) => Refusal::AddressNotInPool { address, pool: Some(lan()) },
+        Some(Refusal::UnknownPool { .. }) => Refusal::AddressNotInPool { address, pools: vec![lan()] },
         Some(Refusal::AddressNotInPool { .. }) => Refusal::FamilyNotServed {
             address: IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 7)),
             family: IpFamily::V6,
@@ -111,7 +153,7 @@ fn refusal_after(refusal: Option<&Refusal>) -> Option<Refusal> {
             by: web(),
             why: Box::new(SharingObstacle::Port(Port { protocol: "TCP".to_owned(), port: 443 })),
         },
-        Some(Refusal::SharingRefused { .. }) => Refusal::AddressInExternalIps { address, by: "shop/old".to_owned() },
+        Some(Refusal::SharingRefused { .. }) => Refusal::AddressInExternalIps { address, by: web() },
         Some(Refusal::AddressInExternalIps { .. }) => {
             Refusal::AddressReserved { address, by: Reservation::Node("node1".to_owned()) }
         }
@@ -166,12 +208,18 @@ fn caveat_after(caveat: Option<&Caveat>) -> Option<Caveat> {
         Some(Caveat::SkippedByKubeProxy { .. }) => {
             Caveat::AnotherProvider { manager: "cloud-controller-manager".to_owned() }
         }
-        Some(Caveat::AnotherProvider { .. }) => Caveat::SharingConflict {
+        Some(Caveat::AnotherProvider { .. }) => Caveat::ForeignAnnotation {
+            foreign: "kube-vip.io/loadbalancerIPs",
+            value: "192.0.2.11".to_owned(),
+            ours: ANNOTATION_ADDRESSES,
+        },
+        Some(Caveat::ForeignAnnotation { .. }) => Caveat::SharingConflict {
             address: ADDRESS,
             other: "shop/web".to_owned(),
             why: SharingObstacle::Port(Port { protocol: "TCP".to_owned(), port: 443 }),
         },
-        Some(Caveat::SharingConflict { .. }) => {
+        Some(Caveat::SharingConflict { .. }) => Caveat::ShownTwice { address: ADDRESS, other: web() },
+        Some(Caveat::ShownTwice { .. }) => {
             Caveat::ReservedAddress { address: ADDRESS, by: Reservation::Node("node1".to_owned()) }
         }
         Some(Caveat::ReservedAddress { .. }) => return None,

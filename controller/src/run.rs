@@ -3,6 +3,8 @@
 use std::{io, net::SocketAddr, time::Duration};
 
 use futures::{StreamExt, stream::FuturesUnordered};
+use herald_crds::service::Selection;
+use herald_kube_common::client;
 use herald_observe::{
     ask::{self, Asked},
     log::LogError,
@@ -18,6 +20,7 @@ use tokio::{
 
 use crate::{
     action::Action,
+    api_version,
     args::{Args, Command},
     cluster_key,
     index::{Index, Kind},
@@ -26,6 +29,7 @@ use crate::{
     outbox::Outbox,
     uninstall::{UninstallError, uninstall},
     watch::{self, Input},
+    watch_health::WatchHealth,
     writer::{Writer, Written},
 };
 
@@ -54,7 +58,7 @@ pub enum RunError {
         source: io::Error,
     },
     /// A watch task ended.
-    #[error("the watch of {0:?} has ended")]
+    #[error("the watch of {} has ended", .0.as_str())]
     WatchEnded(Kind),
     /// A watch task panicked.
     #[error("a watch has failed")]
@@ -83,6 +87,8 @@ impl Args {
         let Self {
             command,
             default_provider,
+            include_excluded_nodes,
+            lb_class,
             namespace,
             lease_name,
             identity,
@@ -91,24 +97,27 @@ impl Args {
             log,
         } = self;
         let log = log.start()?;
-        let mut config = kube::Config::infer().await.map_err(|e| RunError::Config(Box::new(e)))?;
-        // The client would try again by itself, unseen and each request alone; here the breaker and the queue do it.
-        // What runs once has neither.
-        config.default_retry = command.is_some();
-        let client = Client::try_from(config).map_err(RunError::Client)?;
+        let config = kube::Config::infer().await.map_err(|e| RunError::Config(Box::new(e)))?;
         if let Some(Command::Uninstall) = command {
+            // It runs once, and has neither breaker nor queue: kube's own client tries again.
+            let client = Client::try_from(config).map_err(RunError::Client)?;
             return Ok(uninstall(client, &namespace).await?);
         }
+        let client = client::of(&config).map_err(RunError::Client)?;
         let identity = identity.ok_or(RunError::NoIdentity)?;
-        tracing::info!(version = env!("CARGO_PKG_VERSION"), default_provider, identity, "herald-controller starts");
+        let selection = Selection { default_provider, other_classes: lb_class };
+        let version = env!("CARGO_PKG_VERSION");
+        tracing::info!(version, ?selection, include_excluded_nodes, identity, "herald-controller starts");
 
         let (inputs, received) = mpsc::channel(WAITING_INPUTS);
-        let watches = watch::start(&client, &namespace, default_provider, &inputs);
+        let watches = watch::start(&client, &namespace, selection.clone(), include_excluded_nodes, &inputs);
         let (elected, leading) = signal::channel(false);
-        let election =
-            tokio::spawn(Candidate::new(client.clone(), &namespace, lease_name, identity.clone()).run(elected));
+        let (blind, told_blind) = signal::channel(false);
+        let candidate = Candidate::new(client.clone(), &namespace, lease_name, identity.clone());
+        let election = tokio::spawn(candidate.run(elected, told_blind));
         // Dropped, and with it stopped, when this returns.
         let mut side_tasks = JoinSet::new();
+        side_tasks.spawn(api_version::report(client.clone()));
         side_tasks.spawn(cluster_key::keep_filled(client.clone(), namespace, leading.clone()));
         let (ask, asked) = ask::channel();
         if let Listen::On(address) = metrics_listen {
@@ -116,9 +125,10 @@ impl Args {
             let listener = server::bind(address).await.map_err(|source| RunError::Listen { address, source })?;
             side_tasks.spawn(server::serve(listener, ask, log));
         }
-        let writer = Writer::new(client, identity, default_provider);
+        let writer = Writer::new(client, identity, selection);
         let index = Index::new(Timestamp::now()).forget_speakers_after(Duration::from_secs(forget_speakers_after));
-        let result = serve(index, &writer, watches, received, leading, asked).await;
+        let result =
+            serve(index, &writer, Watched { tasks: watches, received }, Leadership { leading, blind }, asked).await;
         // With the last receiver of `elected` the election gives the lease back and ends: side tasks hold some.
         drop(side_tasks);
         if let Err(error) = election.await {
@@ -128,12 +138,23 @@ impl Args {
     }
 }
 
+/// What the API server tells.
+struct Watched {
+    tasks: JoinSet<Kind>,
+    received: mpsc::Receiver<Input>,
+}
+
+/// What the election tells the loop, and what it has to know of it.
+struct Leadership {
+    leading: signal::Receiver<bool>,
+    blind: signal::Sender<bool>,
+}
+
 async fn serve(
     mut index: Index,
     writer: &Writer,
-    mut watches: JoinSet<Kind>,
-    mut received: mpsc::Receiver<Input>,
-    mut leading: signal::Receiver<bool>,
+    mut watched: Watched,
+    mut leadership: Leadership,
     mut asked: Asked<Telling>,
 ) -> Result<(), RunError> {
     use tokio::signal::unix::{SignalKind, signal};
@@ -145,7 +166,9 @@ async fn serve(
     let metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
     let mut writes = FuturesUnordered::new();
     let mut synced = false;
+    let mut health = WatchHealth::default();
     loop {
+        tell_blindness(&health, now(), &leadership.blind, &mut index);
         while writes.len() < outbox.limit(now())
             && let Some(action) = outbox.next(|| index.poll_action(now()))
         {
@@ -157,11 +180,12 @@ async fn serve(
             // Nothing can be decided: a timer of the index that has run out must not spin.
             outbox.timeout(now())
         };
+        let timeout = timeout.into_iter().chain(health.timeout(now())).min();
         tokio::select! {
-            Some(input) = received.recv() => {
-                take(&mut index, input);
-                while let Ok(input) = received.try_recv() {
-                    take(&mut index, input);
+            Some(input) = watched.received.recv() => {
+                take(&mut index, &mut health, input, now());
+                while let Ok(input) = watched.received.try_recv() {
+                    take(&mut index, &mut health, input, now());
                 }
                 if !synced && index.is_synced() {
                     synced = true;
@@ -173,24 +197,25 @@ async fn serve(
                 outbox.ended(now(), begun, &action, written.failure);
                 index.handle_outcome(now(), &action, written.outcome);
             }
-            changed = leading.changed() => {
+            changed = leadership.leading.changed() => {
                 changed.map_err(|_| RunError::ElectionEnded)?;
-                let leads = *leading.borrow_and_update();
+                let leads = *leadership.leading.borrow_and_update();
                 if !leads {
                     writes.clear(); // what is under way may arrive; it carries versions that make it fail if stale
                 }
                 index.set_leading(leads);
             }
             Some(reply) = asked.recv() => {
-                let now = Now { leading: *leading.borrow(), under_way: writes.len() };
-                match metrics.encode(&index.tally(), now) {
+                let blind = health.blind(now());
+                let state = Now { leading: *leadership.leading.borrow(), under_way: writes.len(), blind };
+                match metrics.encode(&index.tally(), state) {
                     // Who asked may have gone.
-                    Ok(metrics) => drop(reply.send(Telling { metrics, readiness: readiness(&index) })),
+                    Ok(metrics) => drop(reply.send(Telling { metrics, readiness: readiness(&index, &health, now()) })),
                     Err(error) => tracing::error!(%error, "the metrics cannot be written"),
                 }
             }
             () = sleep_until(started + timeout.unwrap_or(Duration::ZERO)), if timeout.is_some() => {}
-            ended = watches.join_next() => {
+            ended = watched.tasks.join_next() => {
                 return Err(match ended {
                     Some(Ok(kind)) => RunError::WatchEnded(kind),
                     Some(Err(error)) => RunError::WatchFailed(error),
@@ -205,17 +230,34 @@ async fn serve(
     Ok(())
 }
 
-/// A standby is ready as well: it has listed what a leader needs.
-fn readiness(index: &Index) -> Readiness {
-    let missing: Vec<_> = index.unlisted().map(|kind| format!("{kind:?}")).collect();
-    if missing.is_empty() {
-        return Readiness::Ready;
+/// Says so when this replica has become blind, or sees again: in the log, to the index and to the election.
+fn tell_blindness(health: &WatchHealth, now: Duration, told: &signal::Sender<bool>, index: &mut Index) {
+    let complaint = health.complaint(now);
+    let blind = complaint.is_some();
+    if *told.borrow() == blind {
+        return;
     }
-    Readiness::Waiting(format!("waits for the first list of {}", missing.join(", ")))
+    told.send_replace(blind);
+    index.set_blind(blind);
+    match complaint {
+        Some(complaint) => tracing::warn!("this replica {complaint}"),
+        None => tracing::info!("this replica sees again: every watch goes on"),
+    }
 }
 
-fn take(index: &mut Index, input: Input) {
+/// A standby is ready as well: it has listed what a leader needs, and goes on seeing it.
+fn readiness(index: &Index, health: &WatchHealth, now: Duration) -> Readiness {
+    let missing: Vec<_> = index.unlisted().map(Kind::as_str).collect();
+    if !missing.is_empty() {
+        return Readiness::Waiting(format!("waits for the first list of {}", missing.join(", ")));
+    }
+    health.complaint(now).map_or(Readiness::Ready, Readiness::Waiting)
+}
+
+fn take(index: &mut Index, health: &mut WatchHealth, input: Input, now: Duration) {
     match input {
+        Input::Current(kind) => health.progressed(kind, now),
+        Input::Broken(kind) => health.broke(kind, now),
         Input::Apply(object) => index.apply(object),
         Input::Delete(object) => index.delete(&object),
         Input::Replace(kind, objects) => index.replace(kind, objects),

@@ -6,7 +6,7 @@ use herald_crds::virtual_ip::ServiceReference;
 
 use crate::{
     action::{Action, Change, Regarding},
-    index::MISDATED,
+    index::{FIELDS_NOT_KEPT, MISDATED},
 };
 
 /// Tells of a decision that is carried out.
@@ -27,6 +27,9 @@ pub fn decision(action: &Action) {
         Action::RemoveVirtualIpFinalizer { address, .. } => tracing::info!(%address, "an address is free"),
         Action::CorrectVirtualIpStatus { address, reason, .. } => {
             tracing::info!(%address, reason = reason.as_str(), "corrected VirtualIP status: no node announces this address");
+        }
+        Action::LookUpService { address, service } => {
+            tracing::info!(%address, %service, "looked up a Service that has an address and is not seen to want it");
         }
         Action::PatchServiceStatus { service, patch, .. } => {
             let ServiceReference { namespace, name, .. } = service;
@@ -70,6 +73,9 @@ pub fn decision(action: &Action) {
             };
             if event.reason == MISDATED {
                 tracing::warn!(regarding, note = event.note, "the clocks of the API servers are too far apart");
+            }
+            if event.reason == FIELDS_NOT_KEPT {
+                tracing::warn!(regarding, note = event.note, "the API server did not keep what was written");
             }
             tracing::debug!(regarding, reason = event.reason, note = event.note, "an event is posted");
         }

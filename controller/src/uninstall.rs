@@ -8,8 +8,8 @@ use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 use herald_crds::{
     VirtualIP,
     names::{
-        CONDITION_ADDRESS_ASSIGNED, FINALIZER_SERVICE_CLASS, FINALIZER_SERVICE_DEFAULT, FINALIZER_WITHDRAWAL,
-        MANAGER_CONTROLLER,
+        ANNOTATION_ALLOCATED_FROM, CONDITION_ADDRESS_ASSIGNED, FINALIZER_SERVICE_CLASS, FINALIZER_SERVICE_DEFAULT,
+        FINALIZER_WITHDRAWAL, MANAGER_CONTROLLER,
     },
 };
 use k8s_openapi::{
@@ -28,6 +28,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     action::{Change, ServicePatch},
+    view::put_by_us,
     writer::patch,
 };
 
@@ -66,13 +67,16 @@ pub async fn uninstall(client: Client, namespace: &str) -> Result<(), UninstallE
     stopped(&Api::namespaced(client.clone(), namespace)).await?;
 
     let vips: Api<VirtualIP> = Api::all(client.clone());
-    let list = |e| failed("listing", "VirtualIPs", e);
-    let held = vips.list(&ListParams::default()).await.map_err(list)?.items;
-    let addresses: BTreeSet<IpAddr> = held.iter().filter_map(|vip| vip.spec.address.parse().ok()).collect();
+    let held = match vips.list(&ListParams::default()).await {
+        Ok(list) => list.items,
+        // Their definition is gone, and they with it. The Services are held all the same.
+        Err(kube::Error::Api(status)) if status.code == 404 => Vec::new(),
+        Err(error) => return Err(failed("listing", "VirtualIPs", error)),
+    };
     let services: Api<Service> = Api::all(client.clone());
     let list = |e| failed("listing", "Services", e);
     for service in services.list(&ListParams::default()).await.map_err(list)?.items {
-        let Some(release) = release_of(&service, &addresses) else { continue };
+        let Some(release) = release_of(&service, &held) else { continue };
         let (namespace, name) = (service.namespace().unwrap_or_default(), service.name_any());
         let version = service.resource_version().unwrap_or_default();
         let body = patch::service(&release, &version, &service.uid().unwrap_or_default(), &Time(Timestamp::now()));
@@ -94,9 +98,12 @@ pub async fn uninstall(client: Client, namespace: &str) -> Result<(), UninstallE
     Ok(())
 }
 
-/// What takes every trace of Herald off a Service; `None` where there is none. `addresses` are those of all VirtualIPs:
-/// an ingress entry that is none of them is another provider's.
-fn release_of(service: &Service, addresses: &BTreeSet<IpAddr>) -> Option<ServicePatch> {
+/// What takes every trace of Herald off a Service; `None` where there is none. An ingress entry that is the address of no
+/// VirtualIP is another provider's.
+fn release_of(service: &Service, vips: &[VirtualIP]) -> Option<ServicePatch> {
+    let addresses: BTreeSet<IpAddr> = vips.iter().filter_map(|vip| vip.spec.address.parse().ok()).collect();
+    let uid = service.metadata.uid.as_deref();
+    let served = vips.iter().flat_map(|vip| &vip.spec.services).any(|named| Some(named.uid.as_str()) == uid);
     let status = service.status.as_ref();
     let conditions = status.and_then(|s| s.conditions.as_deref()).unwrap_or_default();
     let ingress = status.and_then(|s| s.load_balancer.as_ref()?.ingress.as_deref()).unwrap_or_default();
@@ -105,13 +112,17 @@ fn release_of(service: &Service, addresses: &BTreeSet<IpAddr>) -> Option<Service
     let told = conditions.iter().any(|c| c.type_ == CONDITION_ADDRESS_ASSIGNED);
     let finalizer = service.finalizers().iter().find_map(|f| match f.as_str() {
         FINALIZER_SERVICE_CLASS => Some(FINALIZER_SERVICE_CLASS),
-        // Other providers use it too: ours where the Service carries our condition or one of our addresses.
-        FINALIZER_SERVICE_DEFAULT if told || all_ours => Some(FINALIZER_SERVICE_DEFAULT),
+        // Other providers use it too: ours where Herald put it, or a VirtualIP names the Service.
+        FINALIZER_SERVICE_DEFAULT if served || put_by_us(&service.metadata) => Some(FINALIZER_SERVICE_DEFAULT),
         _ => None,
     });
     let patch = ServicePatch {
         ingress: if all_ours { Change::Remove } else { Change::Keep },
         condition: if told { Change::Remove } else { Change::Keep },
+        allocated_from: match service.annotations().contains_key(ANNOTATION_ALLOCATED_FROM) {
+            true => Change::Remove,
+            false => Change::Keep,
+        },
         add_finalizer: None,
         remove_finalizer: finalizer,
     };
@@ -151,6 +162,14 @@ fn gone_or<T>(result: kube::Result<T>, step: &'static str, object: &str) -> Resu
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        convert::Infallible,
+        sync::{Arc, Mutex},
+    };
+
+    use http::{Request, Response};
+    use http_body_util::Full;
+    use kube::client::Body;
     use serde_json::{Value, json};
     use test_case::test_case;
 
@@ -168,7 +187,7 @@ mod tests {
             .collect();
         let ingress: Vec<Value> = ingress.iter().map(|ip| json!({ "ip": ip })).collect();
         serde_json::from_value(json!({
-            "metadata": {"name": "web", "finalizers": finalizers},
+            "metadata": {"name": "web", "uid": "web", "finalizers": finalizers},
             "status": {"loadBalancer": {"ingress": ingress}, "conditions": conditions},
         }))
         .unwrap()
@@ -177,6 +196,7 @@ mod tests {
     #[test_case(&[FINALIZER_SERVICE_CLASS], &["192.0.2.1"], true, Some((Change::Remove, Some(FINALIZER_SERVICE_CLASS))); "ours")]
     #[test_case(&[FINALIZER_SERVICE_DEFAULT], &["192.0.2.1"], true, Some((Change::Remove, Some(FINALIZER_SERVICE_DEFAULT))); "ours as the default provider")]
     #[test_case(&[FINALIZER_SERVICE_DEFAULT], &["198.51.100.1"], false, None; "another provider's")]
+    #[test_case(&[FINALIZER_SERVICE_DEFAULT], &["198.51.100.1"], true, Some((KEPT, None)); "another provider's, of which we spoke")]
     #[test_case(&[], &["198.51.100.1"], true, Some((KEPT, None)); "a Service we only spoke of")]
     #[test_case(&[FINALIZER_SERVICE_CLASS], &[], false, Some((KEPT, Some(FINALIZER_SERVICE_CLASS))); "released half way")]
     #[test_case(&["example.com/theirs"], &[], false, None; "nobody's")]
@@ -186,8 +206,40 @@ mod tests {
         told: bool,
         expected: Option<(Change<Vec<IpAddr>>, Option<&'static str>)>,
     ) {
-        let addresses = BTreeSet::from(["192.0.2.1".parse().unwrap()]);
-        let patch = release_of(&service(finalizers, ingress, told), &addresses);
+        let spec = json!({"address": "192.0.2.1", "pool": "lan", "advertisements": [],
+            "services": [{"namespace": "ns", "name": "web", "uid": if ingress == ["192.0.2.1"] { "web" } else { "other" }}]});
+        let vip = VirtualIP::new("192.0.2.1", serde_json::from_value(spec).unwrap());
+        let patch = release_of(&service(finalizers, ingress, told), &[vip]);
         assert_eq!(patch.map(|p| (p.ingress, p.remove_finalizer)), expected);
+    }
+
+    /// An API server on which the Services are the only trace of Herald: programs, VirtualIPs and their definition are gone.
+    /// What is patched is noted.
+    fn only_services(service: &Service, patched: Arc<Mutex<Vec<String>>>) -> Client {
+        let services = json!({"metadata": {}, "items": [service]});
+        let service = serde_json::to_value(service).unwrap();
+        let answer = move |request: Request<Body>| {
+            let (code, body) = match (request.method().as_str(), request.uri().path()) {
+                ("GET", "/api/v1/services") => (200, services.clone()),
+                ("GET", "/api/v1/namespaces/herald-system/pods") => (200, json!({"metadata": {}, "items": []})),
+                ("PATCH", path) => {
+                    patched.lock().unwrap().push(path.to_owned());
+                    (200, service.clone())
+                }
+                _ => (404, json!({"status": "Failure", "message": "gone", "reason": "NotFound", "code": 404})),
+            };
+            let body = Full::new(body.to_string().into_bytes().into());
+            std::future::ready(Ok::<_, Infallible>(Response::builder().status(code).body(body).unwrap()))
+        };
+        Client::new(tower::service_fn(answer), "default")
+    }
+
+    #[tokio::test]
+    async fn services_are_released_though_the_definition_of_virtual_ips_is_gone() {
+        let mut held = service(&[FINALIZER_SERVICE_CLASS], &[], false);
+        held.metadata.namespace = Some("shop".to_owned());
+        let patched = Arc::default();
+        uninstall(only_services(&held, Arc::clone(&patched)), "herald-system").await.unwrap();
+        assert_eq!(*patched.lock().unwrap(), ["/api/v1/namespaces/shop/services/web/status"]);
     }
 }

@@ -10,10 +10,12 @@ use herald_crds::{
     SpeakerStatus,
     address::IpFamily,
     names::{
-        CONDITION_ADDRESS_ASSIGNED, FINALIZER_SERVICE_CLASS, FINALIZER_SERVICE_DEFAULT, LABEL_EXCLUDE_NODE,
-        MANAGER_CONTROLLER, TAINT_AUTOSCALER_DELETES, TAINT_DRAIN,
+        ANNOTATION_ALLOCATED_FROM, CONDITION_ADDRESS_ASSIGNED, FINALIZER_SERVICE_CLASS, FINALIZER_SERVICE_DEFAULT,
+        MANAGER_CONTROLLER,
     },
-    service::{Claim, Request, RequestError, excludes_node},
+    node::{Exclusion, NodeConditions},
+    placement::Interface,
+    service::{Claim, Request, RequestError, Selection},
     speaker_status::LinkUse,
     virtual_ip::{ServiceReference, TrafficPolicy},
 };
@@ -103,17 +105,19 @@ pub struct ServiceView {
     pub external_ips: BTreeSet<IpAddr>,
     /// Ingress as observed.
     pub ingress: Vec<Ingress>,
+    /// Our annotation that names the pools of its addresses, as observed.
+    pub allocated_from: Option<String>,
     /// Our condition as observed.
     pub condition: Option<Condition>,
 }
 
 impl ServiceView {
     /// Reduces a Service; `None` for one that never reached an API server.
-    pub fn of(service: &Service, default_provider: bool) -> Option<Self> {
+    pub fn of(service: &Service, selection: &Selection) -> Option<Self> {
         let meta = &service.metadata;
         let spec = service.spec.clone().unwrap_or_default();
         let load_balancer = spec.type_.as_deref() == Some("LoadBalancer");
-        let claim = Claim::of(spec.type_.as_deref(), spec.load_balancer_class.as_deref(), default_provider);
+        let claim = Claim::of(spec.type_.as_deref(), spec.load_balancer_class.as_deref(), selection);
         let status = service.status.as_ref();
         let ingress = status.and_then(|s| s.load_balancer.as_ref()).and_then(|l| l.ingress.as_ref());
         let conditions = status.and_then(|s| s.conditions.as_ref());
@@ -126,10 +130,10 @@ impl ServiceView {
             Ok(Request::default())
         };
         let local = spec.external_traffic_policy.as_deref() == Some("Local");
-        let key = request.as_ref().ok().and_then(|r| r.sharing_key.clone());
+        let key = meta.annotations.as_ref().filter(|_| claim.is_some()).and_then(Request::read_sharing_key);
         let port = |p: &ServicePort| Port { protocol: p.protocol.clone().unwrap_or("TCP".to_owned()), port: p.port };
         let sharing = key.map(|key| Sharing {
-            key,
+            key: key.to_owned(),
             ports: spec.ports.iter().flatten().map(port).collect(),
             local,
             selector: spec.selector.clone().unwrap_or_default(),
@@ -147,7 +151,7 @@ impl ServiceView {
             claim,
             finalizer: if has(FINALIZER_SERVICE_CLASS) {
                 Some(FINALIZER_SERVICE_CLASS)
-            } else if has(FINALIZER_SERVICE_DEFAULT) && (claim == Some(Claim::Default) || put_by_us(meta)) {
+            } else if has(FINALIZER_SERVICE_DEFAULT) && put_by_us(meta) {
                 Some(FINALIZER_SERVICE_DEFAULT)
             } else {
                 None
@@ -178,6 +182,7 @@ impl ServiceView {
                     }
                 })
                 .collect(),
+            allocated_from: meta.annotations.as_ref().and_then(|a| a.get(ANNOTATION_ALLOCATED_FROM)).cloned(),
             condition: conditions.into_iter().flatten().find(|c| c.type_ == CONDITION_ADDRESS_ASSIGNED).cloned(),
         })
     }
@@ -194,6 +199,15 @@ impl ServiceView {
             Ingress::Other(_) => None,
         })
     }
+
+    /// Every address in its status, also one that kube-proxy does not serve: whoever wrote it, it is in use.
+    pub fn shown(&self) -> BTreeSet<IpAddr> {
+        let address = |entry: &Ingress| match entry {
+            Ingress::Vip(address) => Some(*address),
+            Ingress::Other(text) => text.parse().ok(),
+        };
+        self.ingress.iter().filter_map(address).collect()
+    }
 }
 
 fn created(meta: &ObjectMeta) -> i64 {
@@ -208,8 +222,10 @@ fn family(text: &str) -> Option<IpFamily> {
     }
 }
 
-/// Did Herald put upstream's finalizer there? Nothing else outlives a change of type, which wipes status and class.
-fn put_by_us(meta: &ObjectMeta) -> bool {
+/// Returns whether Herald put upstream's finalizer there. A cloud controller manager puts the same one on Services without
+/// a class, and leaks what it made for them if another program takes it away (`service/controller.go`, it has no
+/// DeleteFunc). Nothing else outlives a change of type, which wipes status and class.
+pub(crate) fn put_by_us(meta: &ObjectMeta) -> bool {
     default_finalizer_by(meta).any(|manager| manager == MANAGER_CONTROLLER)
 }
 
@@ -240,28 +256,24 @@ pub struct NodeView {
 }
 
 impl NodeView {
-    /// Returns whether the node may be the home of an address. A node without a network is Ready and reaches no pod, so
-    /// that it would be given traffic which it drops. What it announces already it still announces: only speakers decide
-    /// about that.
+    /// Returns whether the node may be the home of an address.
     pub fn may_be_home(&self) -> bool {
-        self.ready && !self.network_unavailable && self.eligible
+        let Self { ready, network_unavailable, .. } = *self;
+        NodeConditions { ready, network_unavailable }.is_fit() && self.eligible
     }
 
-    /// Reduces a Node.
-    pub fn of(node: &Node) -> Self {
+    /// Reduces a Node. `include_excluded` disregards the exclude label.
+    pub fn of(node: &Node, include_excluded: bool) -> Self {
         let labels = node.metadata.labels.clone().unwrap_or_default();
         let taints = node.spec.as_ref().and_then(|s| s.taints.as_deref()).unwrap_or_default();
         let conditions = node.status.as_ref().and_then(|s| s.conditions.as_deref()).unwrap_or_default();
-        let is_true = |condition: &str| conditions.iter().any(|c| c.type_ == condition && c.status == "True");
-        let excluded = excludes_node(labels.get(LABEL_EXCLUDE_NODE).map(String::as_str))
-            || taints.iter().any(|t| t.key == TAINT_AUTOSCALER_DELETES || t.key == TAINT_DRAIN)
-            || node.metadata.deletion_timestamp.is_some();
+        let NodeConditions { ready, network_unavailable } = NodeConditions::of(conditions);
         let addresses = node.status.as_ref().and_then(|s| s.addresses.as_deref()).unwrap_or_default();
         let pod_networks = node.spec.as_ref().and_then(|s| s.pod_cidrs.as_deref()).unwrap_or_default();
         Self {
-            ready: is_true("Ready"),
-            network_unavailable: is_true("NetworkUnavailable"),
-            eligible: !excluded,
+            ready,
+            network_unavailable,
+            eligible: Exclusion::of(&node.metadata, taints, include_excluded).is_none(),
             // Host names stand in the same list.
             addresses: addresses.iter().filter_map(|a| a.address.parse().ok()).collect(),
             pod_networks: pod_networks.iter().filter_map(|cidr| cidr.parse().ok()).collect(),
@@ -279,6 +291,26 @@ pub struct SegmentView {
     pub prefixes: Vec<IpNet>,
     /// The default route leaves here.
     pub default_route: bool,
+    /// The node's other interfaces on the same network, for which it speaks.
+    pub speaks_for: Vec<String>,
+}
+
+impl Interface for SegmentView {
+    fn name(&self) -> &str {
+        &self.interface
+    }
+
+    fn speaks_for(&self) -> &[String] {
+        &self.speaks_for
+    }
+
+    fn prefixes(&self) -> &[IpNet] {
+        &self.prefixes
+    }
+
+    fn has_default_route(&self) -> bool {
+        self.default_route
+    }
 }
 
 /// What a speaker reports.
@@ -329,6 +361,7 @@ fn segments(status: &SpeakerStatus) -> Vec<SegmentView> {
         interface: s.interface.clone(),
         prefixes: s.prefixes.iter().filter_map(|p| p.parse::<IpNet>().ok()).map(|p| p.trunc()).collect(),
         default_route: s.default_route,
+        speaks_for: s.speaks_for.clone(),
     };
     reported.map(segment).collect()
 }
@@ -342,6 +375,7 @@ pub fn is_older(new: Option<&str>, held: Option<&str>) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use herald_crds::names::{LABEL_EXCLUDE_NODE, TAINT_DRAIN};
     use serde_json::{Value, json};
     use test_case::test_case;
 
@@ -358,7 +392,7 @@ mod tests {
                 {"ip": "192.0.2.1"}, {"ip": "192.0.2.2", "ipMode": "VIP"}, {"ip": "192.0.2.3", "ipMode": "Proxy"},
                 {"hostname": "lb.example.com"}]}}
         });
-        ServiceView::of(&serde_json::from_value(object).unwrap(), false).unwrap()
+        ServiceView::of(&serde_json::from_value(object).unwrap(), &Selection::default()).unwrap()
     }
 
     #[test]
@@ -385,7 +419,7 @@ mod tests {
     fn nodes(labels: Value, taints: Value, ready: bool, eligible: bool) {
         let node = json!({"metadata": {"labels": labels}, "spec": {"taints": taints},
             "status": {"conditions": [{"type": "Ready", "status": "True"}]}});
-        let view = NodeView::of(&serde_json::from_value(node).unwrap());
+        let view = NodeView::of(&serde_json::from_value(node).unwrap(), false);
         assert_eq!((view.ready, view.eligible), (ready, eligible));
     }
 
@@ -412,7 +446,16 @@ mod tests {
     #[test_case(json!([]), false; "no condition")]
     fn node_may_be_home(conditions: Value, expected: bool) {
         let node = json!({"metadata": {"name": "a"}, "status": {"conditions": conditions}});
-        assert_eq!(NodeView::of(&serde_json::from_value(node).unwrap()).may_be_home(), expected);
+        assert_eq!(NodeView::of(&serde_json::from_value(node).unwrap(), false).may_be_home(), expected);
+    }
+
+    /// All nodes are control planes with the label, and are to announce.
+    #[test]
+    fn excluded_node_may_be_home_where_the_setting_says_so() {
+        let node = json!({"metadata": {"name": "a", "labels": {LABEL_EXCLUDE_NODE: ""}},
+            "status": {"conditions": [{"type": "Ready", "status": "True"}]}});
+        let node = serde_json::from_value(node).unwrap();
+        assert_eq!([false, true].map(|included| NodeView::of(&node, included).may_be_home()), [false, true]);
     }
 
     #[test_case(Some("9"), Some("10"), true; "numbers, not text")]

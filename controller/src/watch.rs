@@ -1,31 +1,30 @@
 //! Watches, reduced as they arrive.
+//!
+//! The list+watch loop is [`follow`], as in the speaker, at the pace that costs the fewest requests: before a decision takes an
+//! address away, the Service is looked up (`index/look_up.rs`), so the view need not be proved every 30 s.
 
-use std::time::Duration;
+use std::fmt::Debug;
 
-use futures::{Stream, StreamExt, pin_mut};
-use herald_crds::{AddressPool, L2Advertisement, SpeakerStatus, VirtualIP, names::SPEAKER_POD_SELECTOR};
-use herald_observe::complaint::Complaint;
+use herald_crds::{
+    AddressPool, L2Advertisement, SpeakerStatus, VirtualIP, names::SPEAKER_POD_SELECTOR, service::Selection,
+};
+use herald_kube_common::reflector::{Pace, Step, WatchConfig, follow};
 use k8s_openapi::api::{
     core::v1::{Namespace, Node, Pod, Service},
     networking::v1::ServiceCIDR,
 };
 use kube::{
-    Api, Client, ResourceExt,
+    Api, Client, Resource, ResourceExt,
     core::{ApiResource, PartialObjectMeta},
-    runtime::{WatchStreamExt, watcher},
 };
-use tokio::{sync::mpsc, task::JoinSet, time::sleep};
+use serde::de::DeserializeOwned;
+use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::{
-    backoff::WatchBackoff,
     index::{Kind, Object},
     speaker_pod::{PodObject, SpeakerPodView},
     view::{NodeView, ServiceView, SpeakerView},
 };
-
-/// How long the API server is not asked again for a kind that it does not know: it learns one when it is updated, which
-/// takes minutes, and every list until then would be in vain.
-const UNKNOWN_KIND_PAUSE: Duration = Duration::from_secs(600);
 
 /// What a watch says.
 #[derive(Clone, Debug)]
@@ -37,162 +36,234 @@ pub enum Input {
     /// A complete list: only after all of it has come, so that a watch that expires or a list that breaks off takes
     /// nothing away.
     Replace(Kind, Vec<Object>),
+    /// What was told of the kind is as of now.
+    Current(Kind),
+    /// The watch of the kind is broken: what was told of it may be old.
+    Broken(Kind),
 }
 
 /// Starts every watch; that of the speakers' pods in Herald's own namespace. A task ends only when nobody listens any
 /// more.
-pub fn start(client: &Client, namespace: &str, default_provider: bool, inputs: &mpsc::Sender<Input>) -> JoinSet<Kind> {
-    let mut tasks = JoinSet::new();
-    let all = watcher::Config::default;
-    let services = watcher(Api::<Service>::all(client.clone()), all());
-    tasks.spawn(feed(services.backoff(WatchBackoff::default()), Kind::Service, inputs.clone(), move |service| {
-        ServiceView::of(&service, default_provider).map(|view| Object::Service(Box::new(view)))
-    }));
-    let namespaces = watcher(Api::<PartialObjectMeta<Namespace>>::all(client.clone()), all());
-    tasks.spawn(feed(namespaces.backoff(WatchBackoff::default()), Kind::Namespace, inputs.clone(), |namespace| {
+pub fn start(
+    client: &Client,
+    namespace: &str,
+    selection: Selection,
+    include_excluded_nodes: bool,
+    inputs: &mpsc::Sender<Input>,
+) -> JoinSet<Kind> {
+    let mut watches = Watches { inputs: inputs.clone(), tasks: JoinSet::new() };
+    watches.add(Kind::Service, Api::<Service>::all(client.clone()), all(), move |service| {
+        ServiceView::of(&service, &selection).map(|view| Object::Service(Box::new(view)))
+    });
+    let namespaces = Api::<PartialObjectMeta<Namespace>>::all(client.clone());
+    watches.add(Kind::Namespace, namespaces, all(), |namespace| {
         Some(Object::Namespace(namespace.name_any(), namespace.metadata.labels.unwrap_or_default()))
-    }));
-    let pools = watcher(Api::<AddressPool>::all(client.clone()), all());
-    tasks.spawn(feed(pools.backoff(WatchBackoff::default()), Kind::Pool, inputs.clone(), |mut pool| {
+    });
+    watches.add(Kind::Pool, Api::<AddressPool>::all(client.clone()), all(), |mut pool| {
         pool.metadata.managed_fields = None;
         Some(Object::Pool(Box::new(pool)))
-    }));
-    let advertisements = watcher(Api::<L2Advertisement>::all(client.clone()), all());
-    tasks.spawn(feed(
-        advertisements.backoff(WatchBackoff::default()),
-        Kind::Advertisement,
-        inputs.clone(),
-        |mut advertisement| {
-            advertisement.metadata.managed_fields = None;
-            Some(Object::Advertisement(Box::new(advertisement)))
-        },
-    ));
-    let vips = watcher(Api::<VirtualIP>::all(client.clone()), all());
-    tasks.spawn(feed(vips.backoff(WatchBackoff::default()), Kind::VirtualIp, inputs.clone(), |mut vip| {
+    });
+    let advertisements = Api::<L2Advertisement>::all(client.clone());
+    watches.add(Kind::Advertisement, advertisements, all(), |mut advertisement| {
+        advertisement.metadata.managed_fields = None;
+        Some(Object::Advertisement(Box::new(advertisement)))
+    });
+    watches.add(Kind::VirtualIp, Api::<VirtualIP>::all(client.clone()), all(), |mut vip| {
         vip.metadata.managed_fields = None;
         Some(Object::VirtualIp(Box::new(vip)))
-    }));
-    let nodes = watcher(Api::<Node>::all(client.clone()), all());
-    tasks.spawn(feed(nodes.backoff(WatchBackoff::default()), Kind::Node, inputs.clone(), |node| {
-        Some(Object::Node(node.name_any(), NodeView::of(&node)))
-    }));
-    let speakers = watcher(Api::<SpeakerStatus>::all(client.clone()), all());
-    tasks.spawn(feed(speakers.backoff(WatchBackoff::default()), Kind::Speaker, inputs.clone(), |status| {
+    });
+    watches.add(Kind::Node, Api::<Node>::all(client.clone()), all(), move |node| {
+        Some(Object::Node(node.name_any(), NodeView::of(&node, include_excluded_nodes)))
+    });
+    watches.add(Kind::Speaker, Api::<SpeakerStatus>::all(client.clone()), all(), |status| {
         Some(Object::Speaker(status.name_any(), SpeakerView::of(&status)))
-    }));
+    });
     // Decoded in part, as they are many.
     let pods = Api::<PodObject>::namespaced_with(client.clone(), namespace, &ApiResource::erase::<Pod>(&()));
-    let pods = watcher(pods, all().labels(SPEAKER_POD_SELECTOR));
-    tasks.spawn(feed(pods.backoff(WatchBackoff::default()), Kind::SpeakerPod, inputs.clone(), |pod| {
+    let speakers = WatchConfig { labels: Some(SPEAKER_POD_SELECTOR.to_owned()), ..all() };
+    watches.add(Kind::SpeakerPod, pods, speakers, |pod| {
         Some(Object::SpeakerPod(pod.name_any(), SpeakerPodView::of(&pod)?))
-    }));
-    let networks = watcher(Api::<ServiceCIDR>::all(client.clone()), all());
-    tasks.spawn(feed(networks.backoff(WatchBackoff::default()), Kind::ServiceNetwork, inputs.clone(), |network| {
+    });
+    // API servers have ServiceCIDR since 1.33; without it there is none to wait for.
+    let where_known = WatchConfig { may_be_unknown: true, ..all() };
+    watches.add(Kind::ServiceNetwork, Api::<ServiceCIDR>::all(client.clone()), where_known, |network| {
         let cidrs = network.spec.iter().flat_map(|s| s.cidrs.iter().flatten());
         Some(Object::ServiceNetwork(network.name_any(), cidrs.filter_map(|cidr| cidr.parse().ok()).collect()))
-    }));
-    tasks
+    });
+    watches.tasks
 }
 
-/// Carries one watch into the channel. Errors are retried with the stream's backoff, and told once while they last.
-async fn feed<K>(
-    stream: impl Stream<Item = watcher::Result<watcher::Event<K>>> + Send,
-    kind: Kind,
+fn all() -> WatchConfig {
+    WatchConfig { unproven: true, pace: Pace::RESTFUL, ..WatchConfig::default() }
+}
+
+struct Watches {
     inputs: mpsc::Sender<Input>,
-    reduce: impl Fn(K) -> Option<Object> + Send,
-) -> Kind {
-    pin_mut!(stream);
-    let mut listed = Vec::new();
-    let mut complaint = Complaint::default();
-    while let Some(event) = stream.next().await {
-        // That it begins to list is no sign of the API server.
-        if !matches!(event, Ok(watcher::Event::Init) | Err(_)) && complaint.is_over() {
-            tracing::info!(?kind, "the watch goes on");
-        }
-        // API servers have ServiceCIDR since 1.33; without it there is none to wait for.
-        let unknown = kind == Kind::ServiceNetwork && event.as_ref().is_err_and(is_not_found);
-        let input = match event {
-            Ok(watcher::Event::Init) => {
-                listed.clear();
+    tasks: JoinSet<Kind>,
+}
+
+impl Watches {
+    /// Starts the watch of a kind. `reduce` returns what is kept of an object.
+    fn add<K>(
+        &mut self,
+        kind: Kind,
+        api: Api<K>,
+        config: WatchConfig,
+        reduce: impl Fn(K) -> Option<Object> + Send + Sync + 'static,
+    ) where
+        K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+    {
+        let inputs = self.inputs.clone();
+        let mut reducer = Reducer { kind, reduce, listing: None };
+        self.tasks.spawn(async move {
+            follow(kind.as_str(), api, config, |step| reducer.take(step).into_iter().collect(), inputs).await;
+            kind
+        });
+    }
+}
+
+/// Makes inputs of the steps of one watch.
+struct Reducer<F> {
+    kind: Kind,
+    reduce: F,
+    /// What the listing under way has brought.
+    listing: Option<Vec<Object>>,
+}
+
+impl<F> Reducer<F> {
+    fn take<K>(&mut self, step: Step<K>) -> Option<Input>
+    where
+        F: Fn(K) -> Option<Object>,
+    {
+        match step {
+            // Nothing is left of a listing that broke off.
+            Step::Listing => {
+                self.listing = Some(Vec::new());
                 None
             }
-            Ok(watcher::Event::InitApply(object)) => {
-                listed.extend(reduce(object));
-                None
-            }
-            Ok(watcher::Event::InitDone) => Some(Input::Replace(kind, std::mem::take(&mut listed))),
-            Ok(watcher::Event::Apply(object)) => reduce(object).map(Input::Apply),
-            Ok(watcher::Event::Delete(object)) => reduce(object).map(Input::Delete),
-            Err(error) if unknown => {
-                tracing::debug!(%error, "the API server does not know ServiceCIDR");
-                Some(Input::Replace(kind, Vec::new()))
-            }
-            Err(error) => {
-                if complaint.is_new(&error.to_string()) {
-                    tracing::warn!(?kind, %error, "the watch broke off and is started again; nothing is forgotten meanwhile");
+            Step::Applied(object) => {
+                let object = (self.reduce)(object)?;
+                match &mut self.listing {
+                    Some(listing) => {
+                        listing.push(object);
+                        None
+                    }
+                    None => Some(Input::Apply(object)),
                 }
-                None
             }
-        };
-        if let Some(input) = input
-            && inputs.send(input).await.is_err()
-        {
-            break;
-        }
-        if unknown {
-            sleep(UNKNOWN_KIND_PAUSE).await;
+            Step::Deleted(object) => (self.reduce)(object).map(Input::Delete),
+            Step::Listed => Some(Input::Replace(self.kind, self.listing.take()?)),
+            Step::Current => Some(Input::Current(self.kind)),
+            Step::Broken => Some(Input::Broken(self.kind)),
         }
     }
-    kind
-}
-
-fn is_not_found(error: &watcher::Error) -> bool {
-    matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404)
 }
 
 #[cfg(test)]
 mod tests {
-    use futures::stream;
-    use tokio::time::timeout;
+    use std::{
+        collections::BTreeMap,
+        sync::{Arc, Mutex},
+        time::Duration,
+    };
+
+    use http::{Request, Response};
+    use kube::client::Body;
+    use tokio::time::{sleep, timeout};
 
     use super::*;
 
-    /// A list that breaks off half way is not taken for a complete one.
-    #[tokio::test]
-    async fn only_a_complete_list_replaces() {
-        let (sender, mut inputs) = mpsc::channel(16);
-        let namespace = |name: &str| name.to_owned();
-        let events = stream::iter(vec![
-            Ok(watcher::Event::Init),
-            Ok(watcher::Event::InitApply(namespace("a"))),
-            Err(watcher::Error::NoResourceVersion),
-            Ok(watcher::Event::Init),
-            Ok(watcher::Event::InitApply(namespace("b"))),
-            Ok(watcher::Event::InitApply(namespace("c"))),
-            Ok(watcher::Event::InitDone),
-        ]);
-        feed(events, Kind::Namespace, sender, |name| Some(Object::Namespace(name, Default::default()))).await;
-        let Some(Input::Replace(Kind::Namespace, objects)) = inputs.recv().await else { panic!("no list") };
-        let expected = ["b", "c"].map(|n| Object::Namespace(n.to_owned(), Default::default()));
-        assert_eq!(objects, expected);
-        assert!(inputs.recv().await.is_none());
+    fn namespace(name: &str) -> Object {
+        Object::Namespace(name.to_owned(), BTreeMap::new())
     }
 
-    /// An API server before 1.33 does not learn ServiceCIDR while nobody updates it.
+    fn inputs(steps: impl IntoIterator<Item = Step<&'static str>>) -> Vec<Input> {
+        let mut reducer = Reducer {
+            kind: Kind::Namespace,
+            reduce: |name: &str| (name != "none").then(|| namespace(name)),
+            listing: None,
+        };
+        steps.into_iter().filter_map(|step| reducer.take(step)).collect()
+    }
+
+    /// A list that breaks off half way is not taken for a complete one.
+    #[test]
+    fn only_a_complete_list_replaces() {
+        let inputs = inputs([
+            Step::Listing,
+            Step::Applied("a"),
+            Step::Broken,
+            Step::Listing,
+            Step::Applied("b"),
+            Step::Applied("none"),
+            Step::Applied("c"),
+            Step::Listed,
+        ]);
+        let [Input::Broken(Kind::Namespace), Input::Replace(Kind::Namespace, objects)] = &inputs[..] else {
+            panic!("{inputs:?}")
+        };
+        assert_eq!(*objects, ["b", "c"].map(namespace));
+    }
+
+    #[test]
+    fn what_follows_a_list_changes_single_objects() {
+        let inputs = inputs([
+            Step::Listing,
+            Step::Listed,
+            Step::Applied("a"),
+            Step::Applied("none"),
+            Step::Broken,
+            Step::Applied("a"),
+            Step::Deleted("a"),
+            Step::Current,
+        ]);
+        let [
+            Input::Replace(Kind::Namespace, none),
+            Input::Apply(first),
+            Input::Broken(Kind::Namespace),
+            Input::Apply(second),
+            Input::Delete(gone),
+            Input::Current(Kind::Namespace),
+        ] = &inputs[..]
+        else {
+            panic!("{inputs:?}")
+        };
+        assert_eq!((none.len(), first, second, gone), (0, &namespace("a"), &namespace("a"), &namespace("a")));
+    }
+
+    /// An API server before 1.33 does not learn ServiceCIDR while nobody updates it. This one knows no kind.
     #[tokio::test(start_paused = true)]
-    async fn kind_that_the_api_server_does_not_know_is_asked_for_every_ten_minutes() {
-        let (sender, mut inputs) = mpsc::channel(64);
-        let mut lists = 0;
-        let unknown = stream::repeat_with(|| {
-            lists += 1;
-            let status = kube::core::Status { code: 404, ..kube::core::Status::default() };
-            Err::<watcher::Event<String>, _>(watcher::Error::InitialListFailed(kube::Error::Api(Box::new(status))))
+    async fn kind_that_the_api_server_need_not_know_is_asked_for_every_ten_minutes() {
+        let asked = Arc::new(Mutex::new(BTreeMap::<String, u32>::new()));
+        let counts = Arc::clone(&asked);
+        let service = tower::service_fn(move |request: Request<Body>| {
+            *counts.lock().unwrap().entry(request.uri().path().to_owned()).or_default() += 1;
+            async { Response::builder().status(404).body(Body::from(b"404 page not found".to_vec())) }
         });
-        let object = |name| Some(Object::ServiceNetwork(name, Vec::new()));
+        let (inputs, mut received) = mpsc::channel(16 * 1024);
+        let selection = Selection { default_provider: false, other_classes: Vec::new() };
+        let client = Client::new(service, "default");
+        let mut watches = start(&client, "herald-system", selection, false, &inputs);
         let hour = Duration::from_secs(3600);
-        assert!(timeout(hour, feed(unknown, Kind::ServiceNetwork, sender, object)).await.is_err(), "it goes on");
-        assert!((2..=7).contains(&lists), "{lists} in an hour");
-        let Some(Input::Replace(Kind::ServiceNetwork, none)) = inputs.recv().await else { panic!("no list") };
-        assert_eq!(none, [], "nothing is waited for meanwhile");
+        assert!(timeout(hour, watches.join_next()).await.is_err(), "they go on");
+        watches.shutdown().await;
+        let asked = asked.lock().unwrap().clone();
+        assert_eq!(asked.len(), Kind::ALL.len(), "{asked:?}");
+        for (path, lists) in asked {
+            // The others are missed, and asked for every 2.5 to 5 s.
+            let expected = if path.ends_with("/servicecidrs") { 2..=7 } else { 700..=1500 };
+            assert!(expected.contains(&lists), "{path}: {lists} in an hour");
+        }
+        sleep(Duration::ZERO).await;
+        let mut listed = 0;
+        while let Ok(input) = received.try_recv() {
+            match input {
+                Input::Replace(Kind::ServiceNetwork, none) if none.is_empty() => listed += 1,
+                Input::Current(Kind::ServiceNetwork) => {}
+                Input::Broken(kind) if kind != Kind::ServiceNetwork => {}
+                _ => panic!("{input:?}"),
+            }
+        }
+        assert!(listed > 0, "it would be waited for");
     }
 }

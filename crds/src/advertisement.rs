@@ -29,34 +29,37 @@ use serde::{Deserialize, Serialize};
 )]
 #[serde(rename_all = "camelCase")]
 pub struct L2AdvertisementSpec {
-    /// Pools by name.
+    /// Pools by name. With neither names nor labels of pools, all pools.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 256))]
+    #[schemars(length(max = 256), inner(length(min = 1, max = 253)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
     pub address_pools: Vec<String>,
     /// Pools by label.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub address_pool_selectors: Vec<LabelSelector>,
-    /// Services by label.
+    /// Services by label; with none, all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub service_selectors: Vec<LabelSelector>,
-    /// Nodes that may announce, by label.
+    /// Nodes that may announce, by label; with none, all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub node_selectors: Vec<LabelSelector>,
     /// Interfaces to announce on: names, globs (`eth*`) and exclusions (`!eth9`). With only exclusions, all others.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
     pub interfaces: Vec<InterfacePattern>,
     /// Nodes that announce first while they are alive and Ready.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub preferred_node_selectors: Vec<NodePreference>,
-    /// Whether an address goes back to a better node that returns.
+    /// `Always`: an address goes back to a better node that returns. `Never`: it stays where it works.
     #[serde(default)]
     pub failback: Failback,
-    /// Whether another speaker answers with the silent node's MAC while that node lives.
+    /// Whether other speakers answer for a node whose speaker is silent, with that node's link-layer address, while the node
+    /// itself lives.
     #[serde(default = "yes")]
     pub cover: bool,
 }
@@ -141,21 +144,22 @@ impl FromStr for InterfacePatterns {
 /// Does an address go back to a node that ranks better once it has returned?
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Failback {
-    /// No: the address stays where it works.
-    #[default]
-    Never,
     /// Yes, make-before-break.
     Always,
+    /// No: the address stays where it works. One that a later build writes counts as this.
+    #[default]
+    #[serde(other)]
+    Never,
 }
 
 /// A preference for some nodes.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct NodePreference {
-    /// Added up over the preferences that match a node.
+    /// How much these nodes are preferred. The weights of all preferences that match a node add up.
     #[schemars(range(min = 1, max = 100))]
     pub weight: i32,
-    /// The nodes.
+    /// The nodes, by label.
     pub preference: LabelSelector,
 }
 
@@ -163,8 +167,9 @@ pub struct NodePreference {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct L2AdvertisementStatus {
-    /// `Accepted`.
+    /// `Accepted`: whether the advertisement is usable as written.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "crate::condition::list")]
     pub conditions: Vec<Condition>,
 }
 
@@ -188,15 +193,31 @@ pub fn chooses_interface(patterns: &[InterfacePattern], name: &str) -> bool {
     chosen || !any_positive
 }
 
-/// `*` for any run, `?` for any one byte.
+/// `*` for any run, `?` for any one byte. Of several `*` only the last one takes another byte when the rest does not match:
+/// what the earlier ones have taken cannot matter any more. So the time is the product of both lengths at most.
 fn glob(pattern: &[u8], name: &[u8]) -> bool {
-    match (pattern.split_first(), name.split_first()) {
-        (None, None) => true,
-        (Some((b'*', rest)), _) => glob(rest, name) || name.split_first().is_some_and(|(_, n)| glob(pattern, n)),
-        (Some((b'?', rest)), Some((_, name))) => glob(rest, name),
-        (Some((p, rest)), Some((n, name))) => p == n && glob(rest, name),
-        _ => false,
+    let (mut at_pattern, mut at_name) = (0, 0);
+    // Where the rest behind the last `*` begins, and the part of the name that this `*` has taken ends.
+    let mut last_star = None;
+    while let Some(byte) = name.get(at_name) {
+        match (pattern.get(at_pattern), last_star) {
+            (Some(b'*'), _) => {
+                at_pattern += 1;
+                last_star = Some((at_pattern, at_name));
+            }
+            (Some(wanted), _) if *wanted == b'?' || wanted == byte => {
+                at_pattern += 1;
+                at_name += 1;
+            }
+            (_, Some((rest, taken))) => {
+                at_pattern = rest;
+                at_name = taken + 1;
+                last_star = Some((rest, at_name));
+            }
+            (_, None) => return false,
+        }
     }
+    pattern.iter().skip(at_pattern).all(|byte| *byte == b'*')
 }
 
 #[cfg(test)]
@@ -235,8 +256,20 @@ mod tests {
     #[test_case(&["!eth9"], "eth0", true; "only exclusions choose the others")]
     #[test_case(&["eth*", "!eth9"], "eth9", false; "an exclusion wins")]
     #[test_case(&["eth*", "!eth9"], "bond0", false)]
+    #[test_case(&["*a*b*"], "xaybz", true)]
+    #[test_case(&["*ab"], "aab", true; "the rest matches later")]
+    #[test_case(&["*"], "", true)]
+    #[test_case(&["e**0"], "eth0", true)]
+    #[test_case(&["?*?"], "e", false)]
     fn chosen(patterns: &[&str], name: &str, expected: bool) {
         let patterns: Vec<_> = patterns.iter().map(|p| InterfacePattern((*p).to_owned())).collect();
         assert_eq!(chooses_interface(&patterns, name), expected);
+    }
+
+    /// One such match took a second, and every pattern is matched with every interface.
+    #[test]
+    fn pattern_of_many_stars_is_matched_as_fast_as_another() {
+        let patterns = vec![InterfacePattern("**************b".to_owned()); 10_000];
+        assert!(!chooses_interface(&patterns, "aaaaaaaaaaaaaaa"));
     }
 }

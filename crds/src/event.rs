@@ -71,7 +71,7 @@ pub fn about_service(service: &ServiceReference) -> ObjectReference {
 }
 
 /// At most so many bytes, and whole characters.
-fn cut(text: &str, limit: usize) -> String {
+pub fn cut(text: &str, limit: usize) -> String {
     text[..text.floor_char_boundary(limit)].to_owned()
 }
 

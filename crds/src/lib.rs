@@ -11,7 +11,8 @@
 //!
 //! The CustomResourceDefinitions in `deploy/crds` are generated from these types ([`manifest`]); a test fails when
 //! they drift. What CEL in a definition cannot see is checked by the pure rules here: [`address`] (blocks, sets, names
-//! of addresses), [`selector`] (label selectors) and [`service`] (whose Service is it, what does it ask for).
+//! of addresses), [`selector`] (label selectors), [`service`] (whose Service is it, what does it ask for), [`node`] (may it
+//! announce anything) and [`placement`] (may it announce this address, and where).
 
 #![allow(
     clippy::duplicated_attributes,
@@ -20,9 +21,12 @@
 
 pub mod address;
 pub mod advertisement;
+pub mod condition;
 pub mod event;
 pub mod manifest;
 pub mod names;
+pub mod node;
+pub mod placement;
 pub mod pool;
 pub mod selector;
 pub mod service;

@@ -10,16 +10,38 @@ pub const CLASS: &str = "heraldlb.io/l2";
 
 /// Requested addresses, comma-separated, at most one per family. Wins over `spec.loadBalancerIP`.
 pub const ANNOTATION_ADDRESSES: &str = "heraldlb.io/addresses";
-/// Requested pool.
+/// Requested pools, comma-separated: each family is taken from the first of them that has it.
 pub const ANNOTATION_POOL: &str = "heraldlb.io/address-pool";
 /// Sharing key: Services of one key may share an address if their ports do not collide.
 pub const ANNOTATION_SHARED: &str = "heraldlb.io/allow-shared-ip";
-/// MetalLB's counterpart of [`ANNOTATION_ADDRESSES`], read where ours is absent.
-pub const METALLB_ADDRESSES: &str = "metallb.io/loadBalancerIPs";
-/// MetalLB's counterpart of [`ANNOTATION_POOL`], read where ours is absent.
-pub const METALLB_POOL: &str = "metallb.io/address-pool";
-/// MetalLB's counterpart of [`ANNOTATION_SHARED`], read where ours is absent.
-pub const METALLB_SHARED: &str = "metallb.io/allow-shared-ip";
+/// Written by Herald: the pools that the Service's addresses count to, comma-separated, in the order of the addresses.
+pub const ANNOTATION_ALLOCATED_FROM: &str = "heraldlb.io/allocated-from-pool";
+/// MetalLB's counterparts of [`ANNOTATION_ADDRESSES`], read where ours is absent, in this order. MetalLB reads its
+/// earlier prefix to this day (`internal/k8s/controllers`), and charts write it.
+pub const METALLB_ADDRESSES: [&str; 2] = ["metallb.io/loadBalancerIPs", "metallb.universe.tf/loadBalancerIPs"];
+/// MetalLB's counterparts of [`ANNOTATION_POOL`].
+pub const METALLB_POOL: [&str; 2] = ["metallb.io/address-pool", "metallb.universe.tf/address-pool"];
+/// MetalLB's counterparts of [`ANNOTATION_SHARED`].
+pub const METALLB_SHARED: [&str; 2] = ["metallb.io/allow-shared-ip", "metallb.universe.tf/allow-shared-ip"];
+
+/// Annotations by which a Service asks another provider for an address, a pool or a share of an address, and ours that
+/// asks Herald for the same. Herald does not read them: their values mean pools and keys of that provider.
+pub const FOREIGN_REQUESTS: [(&str, &str); 10] = [
+    // Cilium, `pkg/annotation/k8s.go`.
+    ("lbipam.cilium.io/ips", ANNOTATION_ADDRESSES),
+    ("io.cilium/lb-ipam-ips", ANNOTATION_ADDRESSES),
+    ("lbipam.cilium.io/sharing-key", ANNOTATION_SHARED),
+    ("io.cilium/lb-ipam-sharing-key", ANNOTATION_SHARED),
+    // kube-vip, `pkg/kubevip`.
+    ("kube-vip.io/loadbalancerIPs", ANNOTATION_ADDRESSES),
+    // PureLB, `pkg/apis/purelb/v1`.
+    ("purelb.io/addresses", ANNOTATION_ADDRESSES),
+    ("purelb.io/service-group", ANNOTATION_POOL),
+    ("purelb.io/allow-shared-ip", ANNOTATION_SHARED),
+    // OpenELB, `pkg/constant`.
+    ("eip.openelb.kubesphere.io/v1alpha1", ANNOTATION_ADDRESSES),
+    ("eip.openelb.kubesphere.io/v1alpha2", ANNOTATION_POOL),
+];
 
 /// On a Node: the interfaces that its speaker takes, as comma-separated patterns (see
 /// [`InterfacePatterns`](crate::advertisement::InterfacePatterns)). Wins over the speakers' flag.
@@ -34,6 +56,10 @@ pub const LABEL_ADOPTED: &str = "heraldlb.io/adopted";
 pub const LABEL_SERVICE_NAMESPACE: &str = "heraldlb.io/service-namespace";
 /// Name of the Service a VirtualIP serves (label on the VirtualIP; the first one where several share it).
 pub const LABEL_SERVICE_NAME: &str = "heraldlb.io/service-name";
+
+/// The end of the prefix of the labels that a VirtualIP has for each Service that it serves: the label
+/// `NAMESPACE.service.heraldlb.io/NAME`, so that a selector finds those that share an address as well.
+pub const LABEL_SERVICE_SUFFIX: &str = ".service.heraldlb.io";
 
 /// Upstream's annotation for source ranges (`k8s.io/cloud-provider/service/helpers`). kube-proxy reads only the field.
 pub const ANNOTATION_SOURCE_RANGES: &str = "service.beta.kubernetes.io/load-balancer-source-ranges";

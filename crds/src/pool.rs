@@ -9,14 +9,15 @@ use crate::address::{AddressBlock, AddressSet, BlockError, IpFamily};
 use crate::virtual_ip::ServiceReference;
 
 /// CEL: one address block. `self` is the text. CEL has no order on addresses, so a range that ends before it starts is
-/// found by the controller and reported in the condition `Accepted`.
-const BLOCK_RULE: &str = "isIP(self) || (isCIDR(self) && cidr(self) == cidr(self).masked()) || \
+/// found by the controller and reported in the condition `Accepted`. A CIDR with bits behind its prefix is read as its
+/// network, as MetalLB reads it, and the condition says so.
+const BLOCK_RULE: &str = "isIP(self) || isCIDR(self) || \
      (self.split('-').size() == 2 && isIP(self.split('-')[0].trim()) && isIP(self.split('-')[1].trim()) && \
      ip(self.split('-')[0].trim()).family() == ip(self.split('-')[1].trim()).family())";
-const BLOCK_MESSAGE: &str = "is not an address block: write a CIDR without host bits (192.0.2.0/24), \
-     a range within one family (192.0.2.10-192.0.2.20) or an address";
+const BLOCK_MESSAGE: &str = "is not an address block: write a CIDR (192.0.2.0/24), a range within one family \
+     (192.0.2.10-192.0.2.20) or an address";
 
-/// A text that is one [`AddressBlock`].
+/// A block of addresses: a CIDR (192.0.2.0/24), a range within one family (192.0.2.10-192.0.2.20) or a single address.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(transparent)]
 #[schemars(extend("x-kubernetes-validations" = [{"rule": BLOCK_RULE, "message": BLOCK_MESSAGE}]))]
@@ -53,11 +54,13 @@ pub struct BlockText(
 pub struct AddressPoolSpec {
     /// The addresses: CIDRs (`192.0.2.0/28`), ranges (`192.0.2.10-192.0.2.20`) or single addresses, of both families.
     #[schemars(length(min = 1, max = 128))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
     pub addresses: Vec<BlockText>,
 
-    /// Blocks taken out of `addresses`.
+    /// Blocks taken out of `addresses`, written as those are.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 128))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
     pub exclude: Vec<BlockText>,
 
     /// Never give out IPv4 addresses that end in .0 or .255: some old equipment drops them.
@@ -87,13 +90,15 @@ pub struct AddressPoolSpec {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceAllocation {
-    /// Pools of a smaller number are tried first; pools without one come last.
+    /// Pools with `serviceAllocation` are tried before those without. Among them those of a smaller number come first,
+    /// and those without one, or with 0, last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub priority: Option<i32>,
     /// Namespaces by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 256))]
+    #[schemars(length(max = 256), inner(length(min = 1, max = 63)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
     pub namespaces: Vec<String>,
     /// Namespaces by label.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -115,11 +120,14 @@ pub struct AddressPoolStatus {
     /// The IPv6 part; absent where the pool has no IPv6 address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ipv6: Option<FamilyUsage>,
-    /// Addresses kept back because a host outside the cluster uses them. Who asks for one by name gets it all the same.
+    /// Addresses kept back because a host outside the cluster uses them. A Service that asks for one by name gets it all the
+    /// same.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub quarantined: Vec<QuarantinedAddress>,
-    /// `Accepted` and `ContainsAssigned`.
+    /// `Accepted`: whether the pool is usable as written. `ContainsAssigned`: whether every address assigned from it still
+    /// lies in a pool.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "crate::condition::list")]
     pub conditions: Vec<Condition>,
 }
 
@@ -165,28 +173,47 @@ pub struct PoolError {
     pub source: BlockError,
 }
 
-impl AddressPoolSpec {
-    /// The addresses this pool may give out: `addresses` less `exclude`. What `avoidBuggyIPs` keeps back is asked of
-    /// [`Self::avoids`].
-    ///
-    /// # Errors
-    /// The first entry that is no address block. CEL refuses most of them at admission; what it cannot see is a range
-    /// that ends before it starts.
-    pub fn usable(&self) -> Result<AddressSet, PoolError> {
-        let parse = |field: &'static str, list: &[BlockText]| -> Result<Vec<AddressBlock>, PoolError> {
-            let block = |(index, text): (usize, &BlockText)| {
-                text.0.parse().map_err(|source| PoolError { field, index, source })
-            };
-            list.iter().enumerate().map(block).collect()
-        };
-        let mut usable: AddressSet = parse("addresses", &self.addresses)?.iter().collect();
-        for block in parse("exclude", &self.exclude)? {
-            usable.remove(&block);
+/// The addresses of a pool, as far as its spec can be read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PoolAddresses {
+    /// `addresses` less `exclude`.
+    pub usable: AddressSet,
+    /// The entries that are no address block. CEL refuses most of them at admission; what it cannot see is a range that
+    /// ends before it starts.
+    pub unreadable: Vec<PoolError>,
+    /// The CIDRs with bits behind their prefix, which are read as their networks.
+    pub masked: Vec<PoolError>,
+}
+
+impl PoolAddresses {
+    fn read(&mut self, field: &'static str, list: &[BlockText]) -> Vec<AddressBlock> {
+        let mut blocks = Vec::new();
+        for (index, text) in list.iter().enumerate() {
+            match text.0.parse() {
+                Ok(block) => blocks.push(block),
+                Err(source) => {
+                    let masked = if let BlockError::HostBits { network, .. } = &source { Some(*network) } else { None };
+                    blocks.extend(masked.map(AddressBlock::from));
+                    let entries = if masked.is_some() { &mut self.masked } else { &mut self.unreadable };
+                    entries.push(PoolError { field, index, source });
+                }
+            }
         }
-        Ok(usable)
+        blocks
+    }
+}
+
+impl AddressPoolSpec {
+    /// The addresses this pool may give out. What `avoidBuggyIPs` keeps back is asked of [`Self::avoids`].
+    pub fn read_addresses(&self) -> PoolAddresses {
+        let mut read = PoolAddresses::default();
+        let (addresses, exclude) = (read.read("addresses", &self.addresses), read.read("exclude", &self.exclude));
+        read.usable = addresses.iter().collect();
+        exclude.iter().for_each(|block| read.usable.remove(block));
+        read
     }
 
-    /// Is the address one of those `avoidBuggyIPs` keeps back? (A predicate and not part of [`Self::usable`]: cutting
+    /// Is the address one of those `avoidBuggyIPs` keeps back? (A predicate and not part of what is usable: cutting
     /// .0 and .255 out of a /8 would make 131,072 runs of it.)
     pub fn avoids(&self, address: std::net::IpAddr) -> bool {
         match address {

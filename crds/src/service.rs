@@ -14,18 +14,31 @@ use crate::{
 /// Why a Service of `type: LoadBalancer` is Herald's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim {
-    /// Its class names Herald.
+    /// Its class is Herald's, or one that Herald serves as well.
     Class,
     /// It has no class, and Herald is the cluster's default provider.
     Default,
 }
 
+/// Which Services are Herald's beside those of its class, by the controller's flags.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// Those without a class: the API has no notion of a default class.
+    pub default_provider: bool,
+    /// Those of these classes. The class of a Service cannot be changed, so Services of another provider can come to
+    /// Herald only with theirs.
+    pub other_classes: Vec<String>,
+}
+
 impl Claim {
-    /// Is a Service Herald's? `default_provider` is the controller's flag: the API has no notion of a default class.
-    pub fn of(service_type: Option<&str>, class: Option<&str>, default_provider: bool) -> Option<Self> {
+    /// Returns why a Service is Herald's; `None`: it is not.
+    pub fn of(service_type: Option<&str>, class: Option<&str>, selection: &Selection) -> Option<Self> {
         match (service_type, class) {
             (Some("LoadBalancer"), Some(CLASS)) => Some(Self::Class),
-            (Some("LoadBalancer"), None) if default_provider => Some(Self::Default),
+            (Some("LoadBalancer"), Some(class)) if selection.other_classes.iter().any(|c| c == class) => {
+                Some(Self::Class)
+            }
+            (Some("LoadBalancer"), None) if selection.default_provider => Some(Self::Default),
             _ => None,
         }
     }
@@ -44,10 +57,8 @@ impl Claim {
 pub struct Request {
     /// Requested addresses, at most one per family.
     pub addresses: BTreeMap<IpFamily, IpAddr>,
-    /// Requested pool.
-    pub pool: Option<String>,
-    /// Sharing key.
-    pub sharing_key: Option<String>,
+    /// Requested pools, the first choice first: one has IPv4 addresses and another IPv6, perhaps.
+    pub pools: Vec<String>,
     /// `spec.loadBalancerIP`, where an annotation asks for something else and wins.
     pub overruled_load_balancer_ip: Option<String>,
 }
@@ -81,21 +92,22 @@ pub enum RequestError {
 }
 
 impl Request {
+    /// The sharing key, which counts whatever becomes of the rest of the request.
+    pub fn read_sharing_key(annotations: &BTreeMap<String, String>) -> Option<&str> {
+        either(annotations, ANNOTATION_SHARED, METALLB_SHARED).map(|(_, key)| key)
+    }
+
     /// Reads annotations (ours, else MetalLB's) and `spec.loadBalancerIP` (which an annotation overrules).
     ///
     /// # Errors
     /// The first value that is not an address, or the second address of one family.
     pub fn read(annotations: &BTreeMap<String, String>, load_balancer_ip: Option<&str>) -> Result<Self, RequestError> {
-        let either = |ours: &'static str, theirs: &'static str| {
-            let value =
-                |key: &'static str| annotations.get(key).map(|v| (key, v.trim())).filter(|(_, v)| !v.is_empty());
-            value(ours).or_else(|| value(theirs))
-        };
         let load_balancer_ip = load_balancer_ip.map(str::trim).filter(|v| !v.is_empty());
         let mut overruled = None;
-        let (field, list) = match (either(ANNOTATION_ADDRESSES, METALLB_ADDRESSES), load_balancer_ip) {
+        let (field, list) = match (either(annotations, ANNOTATION_ADDRESSES, METALLB_ADDRESSES), load_balancer_ip) {
             (Some((key, list)), also) => {
-                overruled = also.filter(|ip| !list.split(',').any(|a| a.trim() == *ip)).map(str::to_owned);
+                overruled =
+                    also.filter(|ip| !list.split(',').any(|a| is_same_address(a.trim(), ip))).map(str::to_owned);
                 (format!("metadata.annotations[{key}]"), list)
             }
             (None, Some(ip)) => ("spec.loadBalancerIP".to_owned(), ip),
@@ -113,13 +125,28 @@ impl Request {
                 return Err(RequestError::TwoOfOneFamily { field, family, first, second: address });
             }
         }
+        let pools = either(annotations, ANNOTATION_POOL, METALLB_POOL).map_or("", |(_, list)| list).split(',');
         Ok(Self {
             addresses,
-            pool: either(ANNOTATION_POOL, METALLB_POOL).map(|(_, v)| v.to_owned()),
-            sharing_key: either(ANNOTATION_SHARED, METALLB_SHARED).map(|(_, v)| v.to_owned()),
+            pools: pools.map(str::trim).filter(|pool| !pool.is_empty()).map(str::to_owned).collect(),
             overruled_load_balancer_ip: overruled,
         })
     }
+}
+
+/// The annotation that counts, with its value: ours, else the first of theirs. An empty one counts as absent.
+fn either<'a>(
+    annotations: &'a BTreeMap<String, String>,
+    ours: &'static str,
+    theirs: [&'static str; 2],
+) -> Option<(&'static str, &'a str)> {
+    let value = |key: &'static str| annotations.get(key).map(|v| (key, v.trim())).filter(|(_, v)| !v.is_empty());
+    [ours].into_iter().chain(theirs).find_map(value)
+}
+
+/// Whether two texts say the same address, however each spells it.
+fn is_same_address(one: &str, other: &str) -> bool {
+    one == other || one.parse::<IpAddr>().is_ok_and(|one| other.parse() == Ok(one))
 }
 
 /// Does the value of the label `node.kubernetes.io/exclude-from-external-load-balancers` exclude its node? As upstream
@@ -140,10 +167,12 @@ mod tests {
     #[test_case("LoadBalancer", None, true, Some(Claim::Default))]
     #[test_case("LoadBalancer", None, false, None)]
     #[test_case("LoadBalancer", Some("example.com/internal-vip"), true, None)]
+    #[test_case("LoadBalancer", Some("metallb.io/metallb"), false, Some(Claim::Class); "another class that is named")]
     #[test_case("ClusterIP", Some(CLASS), true, None)]
     #[test_case("NodePort", None, true, None)]
     fn whose(service_type: &str, class: Option<&str>, default_provider: bool, expected: Option<Claim>) {
-        assert_eq!(Claim::of(Some(service_type), class, default_provider), expected);
+        let selection = Selection { default_provider, other_classes: vec!["metallb.io/metallb".to_owned()] };
+        assert_eq!(Claim::of(Some(service_type), class, &selection), expected);
     }
 
     fn read(annotations: &[(&str, &str)], ip: Option<&str>) -> Result<Request, RequestError> {
@@ -155,8 +184,10 @@ mod tests {
     #[test_case(&[], Some("") => Vec::<String>::new(); "an empty field asks for nothing")]
     #[test_case(&[(ANNOTATION_ADDRESSES, "192.0.2.1")], None => vec!["192.0.2.1"])]
     #[test_case(&[(ANNOTATION_ADDRESSES, "2001:db8::1, 192.0.2.1")], None => vec!["192.0.2.1", "2001:db8::1"])]
-    #[test_case(&[(ANNOTATION_ADDRESSES, "192.0.2.1"), (METALLB_ADDRESSES, "192.0.2.2")], None => vec!["192.0.2.1"]; "ours wins")]
-    #[test_case(&[(METALLB_ADDRESSES, "192.0.2.2")], None => vec!["192.0.2.2"])]
+    #[test_case(&[(ANNOTATION_ADDRESSES, "192.0.2.1"), (METALLB_ADDRESSES[0], "192.0.2.2")], None => vec!["192.0.2.1"]; "ours wins")]
+    #[test_case(&[(METALLB_ADDRESSES[0], "192.0.2.2")], None => vec!["192.0.2.2"]; "MetalLB's")]
+    #[test_case(&[(METALLB_ADDRESSES[1], "192.0.2.3")], None => vec!["192.0.2.3"]; "MetalLB's of old")]
+    #[test_case(&[(METALLB_ADDRESSES[1], "192.0.2.3"), (METALLB_ADDRESSES[0], "192.0.2.2")], None => vec!["192.0.2.2"]; "MetalLB's present prefix wins")]
     #[test_case(&[(ANNOTATION_ADDRESSES, "192.0.2.1")], Some("192.0.2.2") => vec!["192.0.2.1"]; "annotation wins over the field")]
     fn asks_for(annotations: &[(&str, &str)], ip: Option<&str>) -> Vec<String> {
         read(annotations, ip).unwrap().addresses.values().map(ToString::to_string).collect()
@@ -166,8 +197,18 @@ mod tests {
     fn an_overruled_field_is_told() {
         let request = read(&[(ANNOTATION_ADDRESSES, "192.0.2.1")], Some("192.0.2.2")).unwrap();
         assert_eq!(request.overruled_load_balancer_ip.as_deref(), Some("192.0.2.2"));
-        let request = read(&[(ANNOTATION_ADDRESSES, "192.0.2.1")], Some("192.0.2.1")).unwrap();
-        assert_eq!(request.overruled_load_balancer_ip, None);
+        for (annotation, field) in [("192.0.2.1", "192.0.2.1"), ("2001:DB8:0::7,", "2001:db8::7")] {
+            let request = read(&[(ANNOTATION_ADDRESSES, annotation)], Some(field)).unwrap();
+            assert_eq!(request.overruled_load_balancer_ip, None);
+        }
+    }
+
+    #[test_case(&[] => Vec::<String>::new())]
+    #[test_case(&[(ANNOTATION_POOL, "lan")] => vec!["lan"])]
+    #[test_case(&[(ANNOTATION_POOL, " four, six ,")] => vec!["four", "six"])]
+    #[test_case(&[(METALLB_POOL[1], "lan")] => vec!["lan"]; "MetalLB's of old")]
+    fn asks_for_pools(annotations: &[(&str, &str)]) -> Vec<String> {
+        read(annotations, None).unwrap().pools
     }
 
     #[test_case(&[(ANNOTATION_ADDRESSES, "192.0.2.300")], None, "metadata.annotations[heraldlb.io/addresses]: \"192.0.2.300\"")]

@@ -17,16 +17,17 @@ use serde::{Deserialize, Serialize};
     derive = "PartialEq",
     derive = "Default",
     doc = "What the speaker of one node can announce, and what is wrong there. Written by Herald; read it, do not edit it.",
-    printcolumn(name = "Interfaces", type_ = "string", json_path = ".status.segments[*].interface"),
-    printcolumn(name = "Peers", type_ = "string", json_path = ".status.segments[*].peers"),
-    printcolumn(name = "Prefixes", type_ = "string", json_path = ".status.segments[*].prefixes"),
-    printcolumn(name = "Warnings", type_ = "string", json_path = ".status.warnings[*].type"),
+    printcolumn(name = "Interfaces", type_ = "string", json_path = ".status.summary.interfaces"),
+    printcolumn(name = "Peers", type_ = "string", json_path = ".status.summary.peers"),
+    printcolumn(name = "Prefixes", type_ = "string", json_path = ".status.summary.prefixes"),
+    printcolumn(name = "Warnings", type_ = "string", json_path = ".status.summary.warnings"),
     printcolumn(name = "Version", type_ = "string", json_path = ".status.version", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct SpeakerStatusSpec {
     /// The node.
+    #[schemars(length(min = 1, max = 253))]
     #[x_kube(validation = Rule::new("self == oldSelf").message("is immutable: the object is named after it"))]
     pub node_name: String,
 }
@@ -37,6 +38,9 @@ pub struct SpeakerStatusSpec {
 pub struct SpeakerStatusStatus {
     /// Herald's version.
     pub version: String,
+    /// What `kubectl get` shows of the rest.
+    #[serde(default)]
+    pub summary: SpeakerSummary,
     /// The interfaces addresses can be announced on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub segments: Vec<SegmentStatus>,
@@ -58,6 +62,43 @@ pub struct SpeakerStatusStatus {
     pub warnings: Vec<SpeakerWarning>,
 }
 
+/// Lists in one text each, for `kubectl get`: of a list the API server prints only the first entry. An empty one is written
+/// too, so that a merge patch takes away what was there.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+pub struct SpeakerSummary {
+    /// The interfaces of `segments`.
+    #[serde(default)]
+    pub interfaces: String,
+    /// How many peers are heard on each.
+    #[serde(default)]
+    pub peers: String,
+    /// Their prefixes.
+    #[serde(default)]
+    pub prefixes: String,
+    /// The types of `warnings`.
+    #[serde(default)]
+    pub warnings: String,
+}
+
+impl SpeakerSummary {
+    /// The summary of these segments and warnings. Each type of warning is named once.
+    pub fn of(segments: &[SegmentStatus], warnings: &[SpeakerWarning]) -> Self {
+        let mut kinds: Vec<String> = Vec::new();
+        for kind in warnings.iter().map(|warning| format!("{:?}", warning.kind)) {
+            if !kinds.contains(&kind) {
+                kinds.push(kind);
+            }
+        }
+        let of_segments = |text: fn(&SegmentStatus) -> String| segments.iter().map(text).collect::<Vec<_>>().join(",");
+        Self {
+            interfaces: of_segments(|segment| segment.interface.clone()),
+            peers: of_segments(|segment| segment.peers.to_string()),
+            prefixes: of_segments(|segment| segment.prefixes.join(",")),
+            warnings: kinds.join(","),
+        }
+    }
+}
+
 /// One interface on which addresses can be announced.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
@@ -66,6 +107,10 @@ pub struct SegmentStatus {
     pub interface: String,
     /// Its link-layer address.
     pub mac_address: String,
+    /// The other interfaces of the node on the same network, for which it speaks: what an L2Advertisement says of them
+    /// concerns it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub speaks_for: Vec<String>,
     /// An address of the node's own on it, IPv4 where there is one: peers ask for it to learn whether the node's kernel
     /// lives while its speaker is silent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -97,7 +142,9 @@ pub struct LinkStatus {
     /// How many more of these it has.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub addresses_left_out: i64,
-    /// What is done with it.
+    /// What is done with it. `Segment`: addresses can be announced on it. `Skipped`: it is left alone, and its addresses are
+    /// the node's. `Containers`: it is a container network's or holds the addresses of Services, and its addresses are not
+    /// the node's.
     #[serde(rename = "use")]
     pub link_use: LinkUse,
     /// Why, unless addresses are announced on it.
@@ -128,7 +175,7 @@ pub enum LinkUse {
 /// Something wrong, with a sentence a person can act on.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct SpeakerWarning {
-    /// What kind.
+    /// What kind of thing it is, in a word that alerts can match.
     #[serde(rename = "type")]
     pub kind: WarningKind,
     /// Where, why, and what to do.
@@ -176,6 +223,31 @@ pub enum WarningKind {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn summary_names_every_interface_and_each_type_of_warning_once() {
+        let segment = |interface: &str, prefixes: &[&str], peers| SegmentStatus {
+            interface: interface.to_owned(),
+            prefixes: prefixes.iter().map(|prefix| (*prefix).to_owned()).collect(),
+            peers,
+            ..SegmentStatus::default()
+        };
+        let segments =
+            [segment("eth0", &["192.0.2.0/24", "2001:db8::/64"], 2), segment("eth1", &["198.51.100.0/24"], 0)];
+        let kinds = [WarningKind::PeersUnheard, WarningKind::RpFilter, WarningKind::PeersUnheard];
+        let warnings = kinds.map(|kind| SpeakerWarning { kind, message: "m".to_owned() });
+        let summary = SpeakerSummary::of(&segments, &warnings);
+        assert_eq!((&*summary.interfaces, &*summary.peers), ("eth0,eth1", "2,0"));
+        assert_eq!(summary.prefixes, "192.0.2.0/24,2001:db8::/64,198.51.100.0/24");
+        assert_eq!(summary.warnings, "PeersUnheard,RpFilter");
+    }
+
+    #[test]
+    fn use_of_a_link_that_a_later_build_writes_spoils_nothing() {
+        let link = |word: &str| serde_json::json!({"interface": "eth0", "use": word});
+        let read: Vec<LinkStatus> = serde_json::from_value(vec![link("Bridged"), link("Segment")].into()).unwrap();
+        assert_eq!(read.iter().map(|link| link.link_use).collect::<Vec<_>>(), [LinkUse::Later, LinkUse::Segment]);
+    }
 
     /// During a roll-out speakers read what the next build writes.
     #[test]

@@ -23,8 +23,7 @@ use crate::advertisement::{Failback, InterfacePattern, NodePreference};
     derive = "PartialEq",
     doc = "An assigned address, its Services, and the node that answers for it. Written by Herald; read it, do not edit it.",
     printcolumn(name = "Address", type_ = "string", json_path = ".spec.address"),
-    printcolumn(name = "Namespace", type_ = "string", json_path = ".spec.services[*].namespace"),
-    printcolumn(name = "Service", type_ = "string", json_path = ".spec.services[*].name"),
+    printcolumn(name = "Services", type_ = "string", json_path = ".spec.serviceNames"),
     printcolumn(name = "Node", type_ = "string", json_path = ".status.node"),
     printcolumn(name = "Interface", type_ = "string", json_path = ".status.interface"),
     printcolumn(name = "Since", type_ = "date", json_path = ".status.since"),
@@ -50,7 +49,11 @@ pub struct VirtualIPSpec {
     /// The Services that use the address; several where they share it.
     #[schemars(length(min = 1, max = 64))]
     pub services: Vec<ServiceReference>,
-    /// `Local` if any of the Services asks for it.
+    /// Their namespaces and names in one text, for `kubectl get`: of a list the API server prints only the first.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub service_names: String,
+    /// `Local` if any of the Services has this `spec.externalTrafficPolicy`: only nodes with a usable endpoint announce the
+    /// address. Otherwise `Cluster`: any node may.
     #[serde(default)]
     pub external_traffic_policy: TrafficPolicy,
     /// kube-proxy's health check port of the Local Service: tells when its rules for a new endpoint are in place.
@@ -60,6 +63,10 @@ pub struct VirtualIPSpec {
     /// L2Advertisement. Empty: there are L2Advertisements, and none selects it; nobody announces it.
     #[schemars(length(max = 64))]
     pub advertisements: Vec<AdvertisementRule>,
+    /// The pool by which these advertisements select the address, where it is another than `pool`: an address that is
+    /// announced is not silenced because it comes to count to another pool, or to none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advertised_by: Option<String>,
     /// Its home: the node that announces it first. Set once; who announces it now is in the status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub home_node: Option<String>,
@@ -76,14 +83,34 @@ pub struct ServiceReference {
     pub uid: String,
 }
 
+impl std::fmt::Display for ServiceReference {
+    /// Namespace and name.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// How many Services [`names_of`] names: the line has to be read.
+const NAMED: usize = 8;
+
+/// Namespaces and names of Services in one text: all of them, or the first and how many more.
+pub fn names_of(services: &[ServiceReference]) -> String {
+    let named = services.iter().take(NAMED).map(ToString::to_string).collect::<Vec<_>>().join(",");
+    match services.len().saturating_sub(NAMED) {
+        0 => named,
+        more => format!("{named} and {more} more"),
+    }
+}
+
 /// `spec.externalTrafficPolicy` of a Service.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TrafficPolicy {
-    /// Any node may take the traffic.
-    #[default]
-    Cluster,
-    /// Only a node with a usable endpoint of the Service may.
+    /// Only a node with a usable endpoint of the Service may take the traffic.
     Local,
+    /// Any node may. One that a later build writes counts as this.
+    #[default]
+    #[serde(other)]
+    Cluster,
 }
 
 /// What one L2Advertisement says about an address, copied so that speakers need no access to advertisements and pools.
@@ -104,10 +131,10 @@ pub struct AdvertisementRule {
     /// Nodes that announce first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub preferred_node_selectors: Vec<NodePreference>,
-    /// Whether the address returns to a better node.
+    /// `Always`: the address goes back to a better node that returns. `Never`: it stays where it works.
     #[serde(default)]
     pub failback: Failback,
-    /// Whether a silent speaker is covered.
+    /// Whether other speakers answer for a node whose speaker is silent.
     pub cover: bool,
 }
 
@@ -138,7 +165,7 @@ pub struct VirtualIPStatus {
     /// The link-layer address it answers with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac_address: Option<String>,
-    /// The node that stopped to announce it so that another can, which it does not hear on the wire.
+    /// The node that stopped to announce it so that another can, or because another did, which it does not hear on the wire.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handed_over_by: Option<String>,
     /// Since when this node announces it.
@@ -151,8 +178,10 @@ pub struct VirtualIPStatus {
     /// How often the announcing node has changed.
     #[serde(default)]
     pub transitions: i64,
-    /// `Announced`; and `Conflict`, once another host has answered for the address while it was announced.
+    /// `Announced`: whether a node answers for the address. `Conflict`: whether another host answers for it too; there once
+    /// one has.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "crate::condition::list")]
     pub conditions: Vec<Condition>,
 }
 
@@ -167,6 +196,8 @@ pub enum AnnouncedReason {
     Ineligible,
     /// False: the node stopped to answer so that a fitter one, which it does not hear, can take the address (speaker).
     HandedOver,
+    /// False: the node stopped to answer because another, which it does not hear, announced the address (speaker).
+    TakenByUnheard,
     /// False: the interface on which the node announced the address is down, without carrier, or no longer reaches it
     /// (speaker).
     InterfaceLost,
@@ -194,6 +225,7 @@ impl AnnouncedReason {
             Self::Withdrawn => "Withdrawn",
             Self::Ineligible => "Ineligible",
             Self::HandedOver => "HandedOver",
+            Self::TakenByUnheard => "TakenByUnheard",
             Self::InterfaceLost => "InterfaceLost",
             Self::NodeLost => "NodeLost",
             Self::SpeakerNotReady => "SpeakerNotReady",
@@ -215,7 +247,7 @@ impl AnnouncedReason {
             type_: crate::names::CONDITION_ANNOUNCED.to_owned(),
             status: self.status().to_owned(),
             reason: self.as_str().to_owned(),
-            message,
+            message: crate::condition::bounded(&message).to_owned(),
             observed_generation: generation,
             last_transition_time: now,
         }
@@ -232,5 +264,37 @@ impl VirtualIP {
     /// Has the announcer of this deleted object said that it fell silent?
     pub fn is_withdrawn(&self) -> bool {
         self.announced().is_some_and(|c| c.reason == AnnouncedReason::Withdrawn.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn service(n: usize) -> ServiceReference {
+        ServiceReference { namespace: "ns".to_owned(), name: format!("s{n}"), uid: n.to_string() }
+    }
+
+    #[test]
+    fn every_sharer_is_named_up_to_eight() {
+        let services: Vec<_> = (0..10).map(service).collect();
+        assert_eq!(names_of(&services[..2]), "ns/s0,ns/s1");
+        assert_eq!(names_of(&services[..8]), "ns/s0,ns/s1,ns/s2,ns/s3,ns/s4,ns/s5,ns/s6,ns/s7");
+        assert_eq!(names_of(&services), "ns/s0,ns/s1,ns/s2,ns/s3,ns/s4,ns/s5,ns/s6,ns/s7 and 2 more");
+    }
+
+    /// A list with one such object is read as a whole.
+    #[test]
+    fn values_of_a_later_build_spoil_nothing() {
+        let written = |policy: &str, failback: &str| {
+            serde_json::json!({
+                "address": "192.0.2.1", "pool": "lan", "services": [], "externalTrafficPolicy": policy,
+                "advertisements": [{"cover": true, "failback": failback}], "mood": "good",
+            })
+        };
+        let read: Vec<VirtualIPSpec> =
+            serde_json::from_value(vec![written("Nearest", "Sometimes"), written("Local", "Always")].into()).unwrap();
+        let values: Vec<_> = read.iter().map(|s| (s.external_traffic_policy, s.advertisements[0].failback)).collect();
+        assert_eq!(values, [(TrafficPolicy::Cluster, Failback::Never), (TrafficPolicy::Local, Failback::Always)]);
     }
 }

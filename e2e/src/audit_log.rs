@@ -14,6 +14,9 @@ pub(crate) const CONTROLLER: &str = "herald-controller";
 /// Account of the speakers.
 pub(crate) const SPEAKER: &str = "herald-speaker";
 
+/// How the API server begins each line (k8s.io/apiserver/plugin/pkg/audit/log).
+const EVENT_BEGINS: &str = r#"{"kind":"Event","#;
+
 /// A request of one of Herald's programs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Request {
@@ -87,9 +90,21 @@ struct Status {
     code: u16,
 }
 
+/// Reads an event of the audit log into the fields that are wanted of it.
+///
+/// An API server that is killed leaves the beginning of a line, to which its next run appends: what was cut off is lost, the
+/// event after it is not.
+///
+/// # Errors
+/// If the line is no event.
+pub(crate) fn event<'a, T: Deserialize<'a>>(line: &'a str) -> Result<T> {
+    let whole = line.rfind(EVENT_BEGINS).map_or(line, |at| &line[at..]);
+    serde_json::from_str(whole).with_context(|| format!("an audit event: {line}"))
+}
+
 /// Reads a line; `None` for a request of others, and for the end of a watch that has been counted at its beginning.
 fn read(line: &str) -> Result<Option<Request>> {
-    let event: Event = serde_json::from_str(line).with_context(|| format!("an audit event: {line}"))?;
+    let event: Event = event(line)?;
     let Event { stage, verb, user, source_ips, object_ref, response_status: Status { code } } = event;
     let prefix = format!("system:serviceaccount:{}:", install::NAMESPACE);
     let Some(account) = user.username.strip_prefix(&prefix) else { return Ok(None) };
@@ -198,6 +213,15 @@ pub(crate) mod tests {
         file.write_all(end.as_bytes()).unwrap();
         let last = log.writes().unwrap();
         assert_eq!((last.len(), &*last[0].account, &*last[0].resource), (1, SPEAKER, "virtualips/status"));
+    }
+
+    #[test]
+    fn what_a_killed_api_server_left_does_not_hide_the_next_event() {
+        let next = format!("{EVENT_BEGINS}{}", &line(SPEAKER, "patch", "virtualips", "status", 200)[1..]);
+        let torn = format!("{}{}", &next[..next.len() / 2], next.trim());
+        let request = read(&torn).unwrap().unwrap();
+        assert_eq!((&*request.account, &*request.resource), (SPEAKER, "virtualips/status"));
+        assert!(read(&next[..next.len() / 2]).is_err(), "nothing follows it");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
 use herald_e2e::lab::{self, Lab, LabId, Leftovers, Paths, Phase, ProxyMode, Record, Role, Spec};
 use herald_e2e::progress::Progress;
-use herald_e2e::{bench, binaries, demo, failover, fault, probe, scale, scenario};
+use herald_e2e::{bench, binaries, demo, failover, fault, kernel_test, probe, scale, scenario, vm};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// A real Kubernetes cluster on one machine, in network namespaces.
@@ -99,13 +99,44 @@ enum Verb {
     /// Build what a laboratory needs and keep it: the cluster's binaries, Herald's static programs. Needs no root.
     Build,
     /// Build Herald's image as an OCI archive in target/image.
-    Image,
+    Image {
+        /// Also the image of the laboratory's workload.
+        #[arg(long)]
+        workload: bool,
+    },
+    /// Run scenarios that need bonding, VLANs, VRFs, IPVS and cgroup version 2, and ordinary ones, on a laboratory of their
+    /// own, and report.
+    KernelTest {
+        /// Names of scenarios; without any, all that this is for.
+        names: Vec<String>,
+        /// An archive of Herald's image; without it, the images are built.
+        #[arg(long, requires = "echo_image")]
+        herald_image: Option<PathBuf>,
+        /// An archive of the workload's image.
+        #[arg(long, requires = "herald_image")]
+        echo_image: Option<PathBuf>,
+    },
+    /// Build user-mode Linux from Debian's kernel source and keep it. Needs no root.
+    VmKernel {
+        /// How many files are compiled at once; without it, as many as there are processors.
+        #[arg(long)]
+        jobs: Option<usize>,
+    },
+    /// Run `kernel-test` in user-mode Linux, whatever kernel this machine has.
+    VmTest {
+        /// Names of scenarios; without any, all that `kernel-test` is for.
+        names: Vec<String>,
+    },
+    #[command(hide = true, name = "vm-guest")]
+    VmGuest { shared: PathBuf },
     #[command(hide = true, name = "probe-agent")]
     ProbeAgent(probe::AgentArgs),
     #[command(hide = true, name = "host-start")]
     HostStart { lab: LabId, host: String },
     #[command(hide = true, name = "host-init")]
     HostInit { spec: PathBuf, ready: PathBuf },
+    #[command(hide = true)]
+    Bystander { lab: LabId, node: String },
     #[command(hide = true)]
     Warden { lab: LabId },
 }
@@ -153,10 +184,17 @@ impl Cli {
             }
             Verb::BenchScale { up, load } => scale::run(&up.spec(id), load, &progress()?),
             Verb::Build => build(),
-            Verb::Image => image(),
+            Verb::Image { workload } => image(workload),
+            Verb::KernelTest { names, herald_image, echo_image } => {
+                kernel_test(id, &names, herald_image.zip(echo_image))
+            }
+            Verb::VmKernel { jobs } => vm::build(jobs.unwrap_or_else(processors), &progress()?).map(drop),
+            Verb::VmTest { names } => vm::test(&names, processors(), &progress()?),
+            Verb::VmGuest { shared } => vm::become_first_process(&shared),
             Verb::ProbeAgent(arguments) => probe::run_agent(arguments),
             Verb::HostStart { lab, host } => lab::start_host(&lab, &host),
             Verb::HostInit { spec, ready } => lab::init::run(&spec, &ready),
+            Verb::Bystander { lab, node } => lab::stand_by(&lab, &node),
             Verb::Warden { lab } => lab::guard(&lab),
         }
     }
@@ -177,6 +215,20 @@ fn up(id: LabId, arguments: UpArgs) -> Result<()> {
     Ok(())
 }
 
+fn kernel_test(id: LabId, names: &[String], images: Option<(PathBuf, PathBuf)>) -> Result<()> {
+    let progress = progress()?;
+    let scenarios = kernel_test::chosen(names)?;
+    let images = match images {
+        Some((herald, echo)) => scenario::Images { herald, echo },
+        None => scenario::Images::build(&progress)?,
+    };
+    kernel_test::run(&Spec { id, ..Spec::default() }, &scenarios, &images, &progress)
+}
+
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
+}
+
 /// Progress that is printed, and interrupted by SIGINT and SIGTERM.
 fn progress() -> Result<Progress> {
     let progress = Progress::printing();
@@ -191,8 +243,11 @@ fn build() -> Result<()> {
     Ok(())
 }
 
-fn image() -> Result<()> {
+fn image(workload: bool) -> Result<()> {
     let images = scenario::Images::build(&progress()?)?;
+    if workload {
+        say(&format!("{}\n", images.export_echo()?.display()))?;
+    }
     say(&format!(
         "{}
 ",

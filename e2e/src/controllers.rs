@@ -31,6 +31,11 @@ impl Controller {
         Some(metrics.contains("\nherald_controller_leader 1\n"))
     }
 
+    /// The address of its pod.
+    pub(crate) fn address(&self) -> IpAddr {
+        self.page.ip()
+    }
+
     /// Has it listed everything?
     pub(crate) fn is_ready(&self) -> bool {
         self.get("/readyz").is_ok_and(|answer| answer.ends_with("ok\n"))

@@ -30,6 +30,68 @@ const PLUGINS: [&str; 4] = ["bridge", "host-local", "loopback", "portmap"];
 /// buildah pulls nothing here, but does not start without a policy on what may be pulled.
 const BUILDER_POLICY: &str = "/etc/containers/policy.json";
 
+/// Something of the kernel that some scenarios need and most laboratories do not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Feature {
+    /// Several network cards as one.
+    Bonding,
+    /// Networks told apart by a tag.
+    Vlan,
+    /// Routing tables of their own for some interfaces.
+    Vrf,
+    /// kube-proxy's mode `ipvs`.
+    Ipvs,
+    /// Control groups of version 2, and none of version 1.
+    CgroupV2,
+}
+
+impl Feature {
+    /// Its name, and a script that succeeds where the kernel has it.
+    fn attempt(self) -> Attempt {
+        match self {
+            Self::Bonding => ("bonding (CONFIG_BONDING)", "ip link add bond0 type bond mode active-backup miimon 100"),
+            Self::Vlan => (
+                "VLANs (CONFIG_VLAN_8021Q)",
+                "ip link add veth0 type veth peer name veth1 && ip link add link veth0 name veth0.100 type vlan id 100",
+            ),
+            Self::Vrf => ("VRFs (CONFIG_NET_VRF)", "ip link add blue type vrf table 100"),
+            Self::Ipvs => (
+                "IPVS (CONFIG_IP_VS), which kube-proxy's ipvs mode needs; choose --proxy nftables or iptables",
+                "test -e /proc/net/ip_vs || { modprobe ip_vs && test -e /proc/net/ip_vs; }",
+            ),
+            Self::CgroupV2 => (
+                "cgroup version 2 alone (CONFIG_CGROUPS; systemd.unified_cgroup_hierarchy=1)",
+                "test -e /sys/fs/cgroup/cgroup.controllers && test \"$(grep -vc ^0:: /proc/self/cgroup)\" = 0",
+            ),
+        }
+    }
+}
+
+/// Refuses when this machine's kernel lacks one of these, naming all that it lacks.
+///
+/// # Errors
+/// When it does.
+pub fn check_features(features: &[Feature]) -> Result<()> {
+    let mut features = features.to_vec();
+    features.sort_unstable();
+    features.dedup();
+    let lacking = lacking(features.into_iter().map(Feature::attempt));
+    if lacking.is_empty() {
+        return Ok(());
+    }
+    let list: String = lacking.iter().map(|feature| format!("\n  - {feature}")).collect();
+    bail!(
+        "this machine's kernel cannot run these scenarios; it lacks:{list}\n`make vm-test` runs them in one that can"
+    );
+}
+
+/// What is tried of a kernel: its name for people, and a script that succeeds where the kernel has it.
+type Attempt = (&'static str, &'static str);
+
+fn lacking(attempts: impl IntoIterator<Item = Attempt>) -> Vec<&'static str> {
+    attempts.into_iter().filter(|(_, attempt)| !works_in_a_namespace(attempt)).map(|(feature, _)| feature).collect()
+}
+
 /// Something this machine lacks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Lack {
@@ -146,12 +208,9 @@ fn kernel_lacks(proxy: ProxyMode) -> Vec<&'static str> {
     match proxy {
         ProxyMode::Nftables => {}
         ProxyMode::Iptables => attempts.push(("iptables (CONFIG_NETFILTER_XTABLES)", "iptables -t nat -L -n")),
-        ProxyMode::Ipvs => attempts.push((
-            "IPVS (CONFIG_IP_VS), which kube-proxy's ipvs mode needs; choose --proxy nftables or iptables",
-            "test -e /proc/net/ip_vs || { modprobe ip_vs && test -e /proc/net/ip_vs; }",
-        )),
+        ProxyMode::Ipvs => attempts.push(Feature::Ipvs.attempt()),
     }
-    attempts.into_iter().filter(|(_, attempt)| !works_in_a_namespace(attempt)).map(|(feature, _)| feature).collect()
+    lacking(attempts)
 }
 
 /// Mounts an overlay whose writable layer is where the nodes will have theirs.

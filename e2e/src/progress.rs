@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
+use crate::wait_factor;
+
 /// How often a condition is looked at: short against the seconds that things take here, long against the
 /// cost of a look (a file, a socket, one request).
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -69,9 +71,10 @@ impl Progress {
     /// Looks at a condition until it holds (`Ok(Some(_))`).
     ///
     /// # Errors
-    /// When the condition itself fails, when `within` passes first (the message says what was waited for), or
-    /// when the operation was interrupted.
+    /// When the condition itself fails, when `within` times the [`wait_factor`] passes first (the message says what was
+    /// waited for), or when the operation was interrupted.
     pub fn wait_for<T>(&self, what: &str, within: Duration, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+        let within = wait_factor::scaled(within)?;
         let begun = Instant::now();
         loop {
             self.check()?;

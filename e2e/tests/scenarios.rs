@@ -65,7 +65,8 @@ impl Suite {
             let passed = catch_unwind(AssertUnwindSafe(|| bed.run(scenario)));
             let passed = passed.unwrap_or_else(|_| Err(anyhow!("it panicked: the message is above")));
             let took = begun.elapsed();
-            lock(&self.ledger).add(scenario.name, took, scenario.budget);
+            let failure = passed.as_ref().err().map(|error| format!("{error:#}"));
+            lock(&self.ledger).add(scenario.name, took, scenario.budget, failure);
             let seconds = took.as_secs();
             match &passed {
                 Ok(()) => self.progress.step(format!("scenario {} passed in {seconds} s", scenario.name)),

@@ -1,6 +1,12 @@
-//! What both of Herald's programs need to write to the Kubernetes API. Pure: no client, no clock, no task.
+//! What both of Herald's programs need to talk to the Kubernetes API.
 //!
-//! [`pause`] computes pauses that double, [`pacing`] bounds how often one object is written.
+//! [`client`] makes their connections, [`request`] bounds one request, [`reflector`] lists and watches one kind of object;
+//! [`pause`] and [`mod@backoff`] compute pauses that double, [`pacing`] bounds how often one object is written. Only the first
+//! three know a clock or the network.
 
+pub mod backoff;
+pub mod client;
 pub mod pacing;
 pub mod pause;
+pub mod reflector;
+pub mod request;

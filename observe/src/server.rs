@@ -1,10 +1,11 @@
 //! `GET /metrics`, `/healthz`, `/readyz` and `/log`; `PUT /log` from the same host.
 //!
 //! The port is open on the pod's network, or the node's. Whoever connects can cost little: a few connections at a time,
-//! each for one request, and none for long. Nobody can change anything but the filter of the log, and that only from
+//! each for one request, and none for long. Nobody can keep others out: a new connection takes the place of the oldest. Nobody can change anything but the filter of the log, and that only from
 //! the loopback interface: where `kubectl port-forward` comes from, which the API server allows to whom it may.
 
 use std::{
+    collections::VecDeque,
     convert::Infallible,
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -23,7 +24,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::{
     net::{TcpListener, TcpStream},
-    task::JoinSet,
+    task::{AbortHandle, JoinSet},
 };
 
 use crate::{ask::Ask, log::Log};
@@ -105,12 +106,21 @@ pub enum Readiness {
 /// Serves until it is dropped.
 pub async fn serve(listener: TcpListener, ask: Ask<Telling>, log: Log) {
     let mut connections = JoinSet::new();
+    let mut oldest_first: VecDeque<AbortHandle> = VecDeque::new();
     loop {
         tokio::select! {
-            accepted = listener.accept(), if connections.len() < CONNECTIONS => match accepted {
+            accepted = listener.accept() => match accepted {
                 Ok((stream, from)) => {
+                    oldest_first.retain(|connection| !connection.is_finished());
+                    // An idle one, as a request takes milliseconds: were the new one refused, idle connections could keep
+                    // the kubelet's probes out, and the kubelet would restart the program.
+                    if oldest_first.len() >= CONNECTIONS
+                        && let Some(oldest) = oldest_first.pop_front()
+                    {
+                        oldest.abort();
+                    }
                     let pages = Pages { ask: ask.clone(), log: log.clone(), local: is_local(from) };
-                    connections.spawn(tokio::time::timeout(DEADLINE, pages.serve(stream)));
+                    oldest_first.push_back(connections.spawn(tokio::time::timeout(DEADLINE, pages.serve(stream))));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot take in a connection to the metrics");
@@ -121,6 +131,7 @@ pub async fn serve(listener: TcpListener, ask: Ask<Telling>, log: Log) {
             Some(ended) = connections.join_next() => match ended {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => tracing::debug!(after = ?DEADLINE, "closed a connection to the metrics"),
+                Err(error) if error.is_cancelled() => tracing::debug!("closed the oldest connection to the metrics"),
                 Err(error) => tracing::error!(%error, "a connection to the metrics failed"),
             },
         }
@@ -258,6 +269,11 @@ mod tests {
     }
 
     async fn exchange(request: &str, readiness: Readiness, listen: &str) -> String {
+        exchange_among(0, request, readiness, listen).await
+    }
+
+    /// The answer to a request while so many connections are open, older than its own, on which nothing is sent.
+    async fn exchange_among(idle_connections: usize, request: &str, readiness: Readiness, listen: &str) -> String {
         let listener = bind(listen.parse().unwrap()).await.unwrap();
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, listener.local_addr().unwrap().port()));
         let (ask, mut asked) = ask::channel();
@@ -269,6 +285,10 @@ mod tests {
             }
         };
         let client = async {
+            let mut idle = Vec::new();
+            for _ in 0..idle_connections {
+                idle.push(TcpStream::connect(address).await.unwrap());
+            }
             let mut stream = TcpStream::connect(address).await.unwrap();
             stream.write_all(request.as_bytes()).await.unwrap();
             let mut response = String::new();
@@ -313,5 +333,15 @@ mod tests {
     async fn any_address_is_reached_by_ipv4() {
         let response = exchange("GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n", Readiness::Ready, "[::]:0").await;
         assert!(response.starts_with("HTTP/1.1 200 OK"), "{response}");
+    }
+
+    /// A pod that holds as many connections as it can does not keep the kubelet's probes out.
+    #[tokio::test]
+    async fn idle_connections_keep_nobody_out() {
+        let request = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
+        let answer = exchange_among(4 * CONNECTIONS, request, Readiness::Ready, "127.0.0.1:0");
+        // Not only once the first have been closed for their age.
+        let answer = tokio::time::timeout(DEADLINE / 2, answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
     }
 }

@@ -1,13 +1,16 @@
 //! Flags and environment.
 
-use std::{path::PathBuf, time::Duration};
+use std::{ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use clap::Parser;
 use herald_crds::advertisement::InterfacePatterns;
 use herald_observe::{log::LogArgs, server::Listen};
-use herald_segment::{announce::DEFAULT_RATE, timers::Timers};
+use herald_segment::{
+    announce::{DEFAULT_RATE, Pace},
+    timers::Timers,
+};
 
-use crate::inspect::DEFAULT_STATE_DIR;
+use crate::{inspect::DEFAULT_STATE_DIR, machine::Announcing};
 
 /// Where metrics and health are served unless configured. MetalLB's speaker has 7472, its FRR 7473.
 const DEFAULT_LISTEN: &str = "[::]:7475";
@@ -38,8 +41,8 @@ pub struct RunArgs {
     #[arg(long, env = "POD_NAMESPACE", default_value = "herald-system")]
     pub namespace: String,
 
-    /// Announce from nodes with the label node.kubernetes.io/exclude-from-external-load-balancers too. Set it on all
-    /// speakers or on none.
+    /// Let nodes with the label node.kubernetes.io/exclude-from-external-load-balancers announce too. The controller has the same
+    /// setting: the manifests give both the key includeExcludedNodes of the ConfigMap herald.
     #[arg(long, env = "HERALD_INCLUDE_EXCLUDED_NODES", default_value_t = false, action = clap::ArgAction::Set,
           num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub include_excluded_nodes: bool,
@@ -50,9 +53,15 @@ pub struct RunArgs {
     #[arg(long, env = "HERALD_INTERFACES", default_value = "")]
     pub interfaces: InterfacePatterns,
 
-    /// Repeated announcements per second on each interface. Switches with dynamic ARP inspection allow 15.
-    #[arg(long, env = "HERALD_ANNOUNCE_RATE", default_value_t = DEFAULT_RATE, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    pub announce_rate: u32,
+    /// For networks that need it.
+    #[command(flatten)]
+    pub announce: AnnounceArgs,
+
+    /// Let the interfaces receive all frames: for access points and cards that filter multicast, or what is not to their
+    /// own MAC.
+    #[arg(long, env = "HERALD_PROMISCUOUS", default_value_t = false, action = clap::ArgAction::Set,
+          num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub promiscuous: bool,
 
     /// The time between two Hellos on a segment, 50ms to 10s. A silent speaker is covered after one and a half of
     /// them, a dead node succeeded after about four. Speakers tell each other theirs, so they may differ.
@@ -72,6 +81,48 @@ pub struct RunArgs {
     pub metrics_listen: Listen,
 }
 
+/// What some networks need, and others do not (docs/networks.md).
+#[derive(Clone, Debug, clap::Args)]
+pub struct AnnounceArgs {
+    /// Repeated announcements per second on each interface. Switches with dynamic ARP inspection allow 15.
+    #[arg(long, env = "HERALD_ANNOUNCE_RATE", default_value_t = DEFAULT_RATE, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub announce_rate: u32,
+
+    /// Announce each address again at this interval, 1s to 1h; 0s: never. For routers that neither ask again nor take
+    /// part in what others hear.
+    #[arg(long, env = "HERALD_ANNOUNCE_EVERY", default_value = "0s", value_parser = announce_every)]
+    pub announce_every: Duration,
+
+    /// Announce IPv4 addresses by an ARP reply as well, for hosts that do not learn from requests.
+    #[arg(long, env = "HERALD_ANNOUNCE_WITH_REPLY", default_value_t = false, action = clap::ArgAction::Set,
+          num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub announce_with_reply: bool,
+
+    /// Ask whether somebody has an address before it is announced for the first time ever. Not where a switch or gateway
+    /// answers for every address (local proxy ARP, private VLANs): each would be taken for one in use.
+    #[arg(long, env = "HERALD_FIRST_CLAIM_PROBE", default_value_t = true, action = clap::ArgAction::Set,
+          num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub first_claim_probe: bool,
+}
+
+impl From<AnnounceArgs> for Announcing {
+    fn from(args: AnnounceArgs) -> Self {
+        // Destructured, so that a flag that is not used does not compile.
+        let AnnounceArgs { announce_rate: rate, announce_every, announce_with_reply, first_claim_probe } = args;
+        let refresh = Some(announce_every).filter(|every| !every.is_zero());
+        Self { pace: Pace { rate, refresh }, with_reply: announce_with_reply, first_claim_probe }
+    }
+}
+
+/// Between two announcements of one address: more often is a flood, more rarely helps nobody (routers keep ARP entries for
+/// up to four hours, but switches their MACs for five minutes).
+const ANNOUNCE_EVERY: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(1);
+
+fn announce_every(text: &str) -> Result<Duration, String> {
+    let parsed = humantime::parse_duration(text);
+    if parsed == Ok(Duration::ZERO) { Ok(Duration::ZERO) } else { between(text, ANNOUNCE_EVERY) }
+}
+
 fn hello_interval(text: &str) -> Result<Duration, String> {
     between(text, Timers::HELLO)
 }
@@ -80,7 +131,7 @@ fn hello_per_peer(text: &str) -> Result<Duration, String> {
     between(text, Timers::HELLO_PER_PEER)
 }
 
-fn between(text: &str, bounds: std::ops::RangeInclusive<Duration>) -> Result<Duration, String> {
+fn between(text: &str, bounds: RangeInclusive<Duration>) -> Result<Duration, String> {
     let value = humantime::parse_duration(text).map_err(|error| format!("{error}; write it as 100ms or 1s"))?;
     if bounds.contains(&value) {
         return Ok(value);
@@ -110,7 +161,7 @@ mod tests {
     #[test_case(&["--include-excluded-nodes=false", "--announce-rate=15"], Some((false, 15)))]
     #[test_case(&["--announce-rate=0"], None)]
     fn are_read(flags: &[&str], expected: Option<(bool, u32)>) {
-        assert_eq!(parse(flags).map(|a| (a.include_excluded_nodes, a.announce_rate)), expected);
+        assert_eq!(parse(flags).map(|a| (a.include_excluded_nodes, a.announce.announce_rate)), expected);
     }
 
     #[test_case(&[], Some(&[]))]
@@ -123,6 +174,20 @@ mod tests {
             parse(flags).as_ref().map(patterns),
             expected.map(|patterns| patterns.iter().map(ToString::to_string).collect())
         );
+    }
+
+    #[test_case(&[], Some((None, false, true, false)))]
+    #[test_case(&["--announce-every=30s", "--announce-with-reply"], Some((Some(30), true, true, false)))]
+    #[test_case(&["--first-claim-probe=false", "--promiscuous"], Some((None, false, false, true)))]
+    #[test_case(&["--announce-every=100ms"], None; "more often than each second")]
+    #[test_case(&["--announce-every=2h"], None; "so rarely that it helps nobody")]
+    #[test_case(&["--announce-every=30"], None; "no unit")]
+    fn networks_that_need_it_are_served(flags: &[&str], expected: Option<(Option<u64>, bool, bool, bool)>) {
+        let read = parse(flags).map(|args| {
+            let Announcing { pace, with_reply, first_claim_probe } = args.announce.into();
+            (pace.refresh.map(|refresh| refresh.as_secs()), with_reply, first_claim_probe, args.promiscuous)
+        });
+        assert_eq!(read, expected);
     }
 
     #[test_case(&[], Some((100, 1)))]

@@ -9,8 +9,8 @@ use std::{
 use herald_crds::{
     SpeakerStatus, VirtualIP,
     address::{IpFamily, name_of_address},
-    names::{ANNOTATION_INTERFACES, LABEL_EXCLUDE_NODE, TAINT_AUTOSCALER_DELETES, TAINT_DRAIN},
-    service::excludes_node,
+    names::ANNOTATION_INTERFACES,
+    node::{Exclusion, NodeConditions},
     speaker_status::SpeakerStatusStatus,
     virtual_ip::{AdvertisementRule, ServiceReference, TrafficPolicy, VirtualIPStatus},
 };
@@ -261,19 +261,6 @@ pub struct NodeStatusPart {
 /// A Node as it is watched.
 pub type NodeObject = Object<NodeSpecPart, NodeStatusPart>;
 
-/// Why a node must not announce, whatever the address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Exclusion {
-    /// By `node.kubernetes.io/exclude-from-external-load-balancers`.
-    Label,
-    /// The Node object is being deleted.
-    Deleted,
-    /// By the cluster autoscaler's taint.
-    AutoscalerTaint,
-    /// By the operator's taint.
-    DrainTaint,
-}
-
 /// A Node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Node {
@@ -290,6 +277,9 @@ pub struct Node {
     pub labels: BTreeMap<String, String>,
     /// Is it Ready? `Unknown` is not.
     pub ready: bool,
+    /// Is its pod network not set up yet?
+    #[serde(default)]
+    pub network_unavailable: bool,
     /// Must it not announce? (Cordon alone is no reason.)
     pub excluded: Option<Exclusion>,
     /// Its annotation `heraldlb.io/interfaces`, as it is written: the interfaces that its speaker takes.
@@ -302,21 +292,10 @@ pub struct Node {
 impl Node {
     /// Reduces an API object. `include_excluded` disregards the exclude label.
     pub fn reduce(object: NodeObject, include_excluded: bool) -> Self {
-        let ObjectMeta { name, uid, labels, annotations, deletion_timestamp, .. } = object.metadata;
-        let labels = labels.unwrap_or_default();
-        let tainted = |key: &str| object.spec.taints.iter().any(|taint| taint.key == key);
-        let excluded = if deletion_timestamp.is_some() {
-            Some(Exclusion::Deleted)
-        } else if tainted(TAINT_AUTOSCALER_DELETES) {
-            Some(Exclusion::AutoscalerTaint)
-        } else if tainted(TAINT_DRAIN) {
-            Some(Exclusion::DrainTaint)
-        } else if !include_excluded && excludes_node(labels.get(LABEL_EXCLUDE_NODE).map(String::as_str)) {
-            Some(Exclusion::Label)
-        } else {
-            None
-        };
+        let excluded = Exclusion::of(&object.metadata, &object.spec.taints, include_excluded);
+        let ObjectMeta { name, uid, labels, annotations, .. } = object.metadata;
         let NodeStatusPart { conditions, addresses } = object.status.unwrap_or_default();
+        let NodeConditions { ready, network_unavailable } = NodeConditions::of(&conditions);
         let internal = addresses.iter().filter(|address| address.type_ == "InternalIP");
         let name = name.unwrap_or_default();
         Self {
@@ -324,12 +303,19 @@ impl Node {
             name,
             uid: uid.unwrap_or_default(),
             internal_ips: internal.filter_map(|address| address.address.parse().ok()).collect(),
-            labels,
-            ready: conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True"),
+            labels: labels.unwrap_or_default(),
+            ready,
+            network_unavailable,
             excluded,
             interfaces: annotations.and_then(|mut annotations| annotations.remove(ANNOTATION_INTERFACES)),
             cordoned: object.spec.unschedulable,
         }
+    }
+
+    /// Returns whether the node can serve what it announces.
+    pub fn is_fit(&self) -> bool {
+        let Self { ready, network_unavailable, .. } = *self;
+        NodeConditions { ready, network_unavailable }.is_fit()
     }
 
     /// Will this node be gone for a while once its speaker stops?

@@ -1,7 +1,7 @@
 //! On which interface is an address announced?
 //!
 //! [`survey`] reduces the links of a node to the [`Segment`]s on which something can be announced, and says why each other
-//! one is left alone. [`choose`] picks the one segment for an address. Speakers publish their segments in
+//! one is left alone. [`herald_crds::placement`] picks the one segment for an address. Speakers publish their segments in
 //! SpeakerStatus, so each can say of every node whether the node can announce an address.
 //!
 //! A segment that has lost its carrier is still one: the node keeps what it owns there until it hears a better claim
@@ -12,16 +12,13 @@ mod link;
 mod link_use;
 mod selection;
 
-pub use link::Link;
+pub use link::{Link, Parent};
 pub use link_use::{MAX_LISTED, Survey, survey};
 pub use selection::{Selection, Setting, names_explicitly};
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use herald_crds::{
-    advertisement::{InterfacePattern, chooses_interface},
-    speaker_status::SegmentStatus,
-};
+use herald_crds::{placement::Interface, speaker_status::SegmentStatus};
 use herald_segment::mac::MacAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -39,6 +36,27 @@ pub struct Segment {
     pub prefixes: Vec<IpNet>,
     /// Whether a default route leaves here.
     pub default_route: bool,
+    /// The node's other interfaces on the same network, for which it speaks.
+    #[serde(default)]
+    pub speaks_for: Vec<String>,
+}
+
+impl Interface for Segment {
+    fn name(&self) -> &str {
+        &self.interface
+    }
+
+    fn speaks_for(&self) -> &[String] {
+        &self.speaks_for
+    }
+
+    fn prefixes(&self) -> &[IpNet] {
+        &self.prefixes
+    }
+
+    fn has_default_route(&self) -> bool {
+        self.default_route
+    }
 }
 
 /// A [`Segment`] of this node, with the handle the kernel knows it by.
@@ -54,9 +72,9 @@ pub struct LocalSegment {
     pub addresses: Vec<IpNet>,
     /// The node's IPv6 link-local address on it.
     pub link_local: Option<Ipv6Addr>,
-    /// The interface that it is a macvlan on. Both are on one network, though the kernel passes no frame from the one to the
-    /// other (drivers/net/macvlan.c).
-    pub macvlan_on: Option<u32>,
+    /// The link that it is a macvlan on. Both are on one network, though the kernel passes no frame from the one to the other
+    /// (drivers/net/macvlan.c).
+    pub macvlan_on: Option<Parent>,
     /// The segment as others see it.
     pub segment: Segment,
 }
@@ -66,6 +84,7 @@ impl Segment {
     pub fn to_status(&self, peers: usize) -> SegmentStatus {
         SegmentStatus {
             interface: self.interface.clone(),
+            speaks_for: self.speaks_for.clone(),
             mac_address: self.mac.to_string(),
             address: self.address.map(|address| address.to_string()),
             prefixes: self.prefixes.iter().map(ToString::to_string).collect(),
@@ -83,6 +102,7 @@ impl Segment {
             address: status.address.as_ref().and_then(|address| address.parse().ok()),
             prefixes: status.prefixes.iter().filter_map(|p| p.parse().ok()).collect(),
             default_route: status.default_route,
+            speaks_for: status.speaks_for.clone(),
         })
     }
 
@@ -90,11 +110,6 @@ impl Segment {
     pub fn meets(&self, other: &Self) -> bool {
         let shared = |p: &IpNet| other.prefixes.iter().any(|q| p.contains(q) || q.contains(p));
         self.prefixes.iter().any(shared)
-    }
-
-    /// The longest on-link prefix that holds the address.
-    pub(crate) fn longest_match(&self, address: IpAddr) -> Option<u8> {
-        self.prefixes.iter().filter(|p| p.contains(&address)).map(IpNet::prefix_len).max()
     }
 }
 
@@ -108,6 +123,7 @@ fn segment_of(link: &Link) -> Option<LocalSegment> {
         address: representative(&addresses),
         prefixes,
         default_route: link.default_route,
+        speaks_for: vec![],
     };
     (!segment.prefixes.is_empty()).then_some(LocalSegment {
         index: link.index,
@@ -144,47 +160,6 @@ pub fn ambiguities(segments: &[LocalSegment]) -> Vec<(&str, &str, IpNet)> {
         }
     }
     found
-}
-
-/// Do the patterns name interfaces, and not only exclude some?
-pub fn names_any(patterns: &[InterfacePattern]) -> bool {
-    patterns.iter().any(|InterfacePattern(pattern)| !pattern.starts_with('!'))
-}
-
-/// The segment on which an address is announced, under the interface patterns of one advertisement.
-///
-/// Among the segments the patterns allow: the one whose on-link prefix holds the address (the longest prefix, then the
-/// first name); else one a default route leaves by; else, where a pattern names interfaces rather than only excluding
-/// some, the first of these: the administrator knows a subnet the node has no address in.
-pub fn choose<'a>(
-    address: IpAddr,
-    segments: impl IntoIterator<Item = &'a Segment>,
-    patterns: &[InterfacePattern],
-) -> Option<&'a Segment> {
-    let named = names_any(patterns);
-    segments
-        .into_iter()
-        .filter(|segment| chooses_interface(patterns, &segment.interface))
-        .filter_map(|segment| {
-            let fit = match segment.longest_match(address) {
-                Some(length) => Fit::OnLink(length),
-                None if segment.default_route => Fit::DefaultRoute,
-                None if named => Fit::Named,
-                None => return None,
-            };
-            Some((fit, segment))
-        })
-        // `max_by` keeps the last of equals, so names are compared the other way round.
-        .max_by(|(fit_a, a), (fit_b, b)| fit_a.cmp(fit_b).then_with(|| b.interface.cmp(&a.interface)))
-        .map(|(_, segment)| segment)
-}
-
-/// How well a segment fits an address; the last is the best.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-enum Fit {
-    Named,
-    DefaultRoute,
-    OnLink(u8),
 }
 
 #[cfg(test)]
@@ -279,38 +254,6 @@ pub(crate) mod tests {
         assert_eq!(segment.to_status(3).peers, 3);
         let unreadable = SegmentStatus { address: Some("nowhere".to_owned()), ..segment.to_status(0) };
         assert_eq!(Segment::from_status(&unreadable), Some(Segment { address: None, ..segment }));
-    }
-
-    #[test_case("192.0.2.10", &[] => Some("eth0"); "by prefix")]
-    #[test_case("10.1.2.3", &[] => Some("eth2"); "the longest prefix")]
-    #[test_case("10.9.2.3", &[] => Some("eth1"))]
-    #[test_case("203.0.113.1", &[] => Some("eth0"); "by the default route")]
-    #[test_case("192.0.2.10", &["!eth0"] => None; "excluded, and no other has the prefix")]
-    #[test_case("10.1.2.3", &["!eth2"] => Some("eth1"))]
-    #[test_case("10.1.2.3", &["eth0"] => Some("eth0"); "an override, though another has the prefix")]
-    #[test_case("203.0.113.1", &["eth3", "eth1"] => Some("eth1"); "named: the first")]
-    #[test_case("203.0.113.1", &["eth*"] => Some("eth0"); "named: the default route goes first")]
-    #[test_case("10.1.2.3", &["eth*"] => Some("eth2"); "named: the prefix goes first")]
-    #[test_case("203.0.113.1", &["!eth0"] => None; "exclusions name nothing")]
-    fn chosen(address: &str, patterns: &[&str]) -> Option<&'static str> {
-        let mut links = [
-            link(2, "eth0", &["192.0.2.1/24"]),
-            link(3, "eth1", &["10.0.0.1/8"]),
-            link(4, "eth2", &["10.1.0.1/16"]),
-            link(5, "eth3", &["172.16.0.1/12"]),
-        ];
-        links[0].default_route = true;
-        let segments = usable(&links);
-        let patterns: Vec<_> = patterns.iter().map(|p| InterfacePattern((*p).to_owned())).collect();
-        let chosen = choose(address.parse().unwrap(), segments.iter().map(|s| &s.segment), &patterns)?;
-        ["eth0", "eth1", "eth2", "eth3"].into_iter().find(|name| *name == chosen.interface)
-    }
-
-    #[test]
-    fn of_equals_the_first_name() {
-        let segments = usable(&[link(3, "eth1", &["192.0.2.2/24"]), link(2, "eth0", &["192.0.2.1/24"])]);
-        let chosen = choose("192.0.2.10".parse().unwrap(), segments.iter().map(|s| &s.segment), &[]);
-        assert_eq!(chosen.unwrap().interface, "eth0");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use herald_crds::names::SECRET_CLUSTER_KEY;
+use herald_kube_common::reflector::{Step, WatchConfig, follow};
 use herald_segment::wire::{Key, KeyError, Keyring, key_of_cluster};
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{Api, Client};
@@ -11,10 +12,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     machine::Input,
-    watch::{
-        cluster_uid::{self, ClusterError},
-        follow::{Selection, Step, follow},
-    },
+    watch::cluster_uid::{self, ClusterError},
 };
 
 /// The keys of the cluster, and their bytes: those outlive a restart, after which they need neither Secret nor UID.
@@ -119,14 +117,14 @@ pub async fn watch(client: Client, namespace: String, inputs: mpsc::Sender<Input
     };
     let Some(cluster_uid) = cluster_uid::read(client.clone(), tell).await else { return };
     // By name: the speaker may read this Secret and no other.
-    let selection = Selection {
+    let config = WatchConfig {
         fields: Some(format!("metadata.name={SECRET_CLUSTER_KEY}")),
         unproven: true,
-        ..Selection::default()
+        ..WatchConfig::default()
     };
     let mut reader = Reader::new(cluster_uid);
     let translate = |step| reader.take(step).map(Input::Keys).into_iter().collect();
-    follow("Secret", Api::namespaced(client, &namespace), selection, translate, inputs).await;
+    follow("Secret", Api::namespaced(client, &namespace), config, translate, inputs).await;
 }
 
 /// Reduces the watch to what changes.
@@ -156,7 +154,7 @@ impl Reader {
             }
             Step::Listed if !self.seen => Err(KeysError::Missing),
             Step::Deleted(_) => Err(KeysError::Missing),
-            Step::Listed | Step::Current => return None,
+            Step::Listed | Step::Current | Step::Broken => return None,
         };
         if self.said.as_ref() == Some(&read) {
             return None;

@@ -1,5 +1,5 @@
 //! The interfaces of this node, from the kernel: everything once at the start, then again whenever the kernel tells of
-//! a change (rtnetlink(7) multicast groups). Nothing about them is polled.
+//! a change (rtnetlink(7) multicast groups).
 //!
 //! Changes are answered by a new dump rather than by applying them: a dump is consistent, and it also heals what an
 //! overrun of the notification socket lost. Routes are dumped again only if a default route changed, since a node may
@@ -7,7 +7,8 @@
 //! often than that: net/core/link_watch.c.)
 //!
 //! The neighbour table is different: its entries change all the time, and it only says whom to ask for a sign of life.
-//! It is read when the interfaces change, and every 30 s.
+//! It is read when the interfaces change, and every 30 s; and with it the settings below /proc/sys, of which the kernel tells
+//! nobody.
 
 mod neighbours;
 mod read;
@@ -29,7 +30,7 @@ use tokio::{
 };
 
 use crate::{
-    interfaces::{Link, LocalSegment, Selection, survey},
+    interfaces::{Link, LocalSegment, Selection, Survey, survey},
     machine::{Input, Interfaces},
     warnings::{InterfaceSettings, KernelSettings, warnings},
 };
@@ -91,13 +92,17 @@ pub async fn run(
     .map_err(NetlinkError::Open)?;
     let _connection = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(connection));
     let mut told: Option<Interfaces> = None;
+    let mut settings = BTreeMap::new();
     let mut told_neighbours = BTreeMap::new();
     let mut defaults = defaults(&handle).await?;
     let mut concerns = Concerns::Routes;
     let mut next_neighbours = Instant::now();
     loop {
         if concerns >= Concerns::Links {
-            let interfaces = interfaces(&handle, &defaults, &selection).await?;
+            let links = links(&handle, &defaults).await?;
+            let survey = survey(&links, &selection);
+            settings = read_settings(Path::new(CONF), &survey.segments);
+            let interfaces = interfaces(&links, survey, settings.clone(), &selection);
             if told.as_ref() != Some(&interfaces) {
                 if inputs.send(Input::Interfaces(interfaces.clone())).await.is_err() {
                     return Ok(());
@@ -131,6 +136,11 @@ pub async fn run(
             }
             change = next_change(&mut messages, next_neighbours) => change?,
         };
+        // Of settings the kernel tells nobody.
+        let segments = told.as_ref().map_or(&[][..], |interfaces| &interfaces.segments);
+        if read_settings(Path::new(CONF), segments) != settings {
+            concerns = concerns.max(Concerns::Links);
+        }
         if concerns == Concerns::Routes {
             defaults = self::defaults(&handle).await?;
         }
@@ -142,9 +152,9 @@ pub async fn run(
 enum Concerns {
     /// Neighbours: it is time.
     Neighbours,
-    /// Links and addresses.
+    /// Links, addresses and settings.
     Links,
-    /// Default routes, and links too.
+    /// Routes, and links too.
     Routes,
 }
 
@@ -152,6 +162,11 @@ type Message = rtnetlink::packet_core::NetlinkMessage<RouteNetlinkMessage>;
 
 fn concerns(message: &Message) -> Option<Concerns> {
     match &message.payload {
+        // With a link that goes down its routes go, and the kernel does not say so of each (`fib_disable_ip`,
+        // net/ipv4/fib_frontend.c).
+        NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) if !read::is_up(link) => {
+            Some(Concerns::Routes)
+        }
         NetlinkPayload::InnerMessage(
             RouteNetlinkMessage::NewLink(_)
             | RouteNetlinkMessage::DelLink(_)
@@ -159,7 +174,8 @@ fn concerns(message: &Message) -> Option<Concerns> {
             | RouteNetlinkMessage::DelAddress(_),
         ) => Some(Concerns::Links),
         NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route)) => {
-            (route.header.destination_prefix_length == 0).then_some(Concerns::Routes)
+            let is_default = route.header.destination_prefix_length == 0;
+            (is_default || read::on_link_route(route).is_some()).then_some(Concerns::Routes)
         }
         // Messages were lost: any may have.
         NetlinkPayload::Overrun(_) => Some(Concerns::Routes),
@@ -195,14 +211,16 @@ async fn next_change<A>(
     }
 }
 
-async fn interfaces(handle: &Handle, defaults: &Defaults, selection: &Selection) -> Result<Interfaces, NetlinkError> {
-    let links = links(handle, defaults).await?;
-    let survey = survey(&links, selection);
+fn interfaces(
+    links: &[Link],
+    survey: Survey,
+    settings: BTreeMap<String, InterfaceSettings>,
+    selection: &Selection,
+) -> Interfaces {
     let kube_ipvs0 = links.iter().any(|link| link.name == "kube-ipvs0");
-    let kernel = KernelSettings { kube_ipvs0, interfaces: read_settings(Path::new(CONF), &survey.segments) };
-    let mut warnings = warnings(&survey, &kernel);
+    let mut warnings = warnings(&survey, &KernelSettings { kube_ipvs0, interfaces: settings });
     warnings.extend(selection.warning());
-    Ok(Interfaces { warnings, segments: survey.segments, links: survey.links, links_left_out: survey.links_left_out })
+    Interfaces { warnings, segments: survey.segments, links: survey.links, links_left_out: survey.links_left_out }
 }
 
 async fn links(handle: &Handle, defaults: &Defaults) -> Result<Vec<Link>, NetlinkError> {
@@ -216,13 +234,14 @@ async fn links(handle: &Handle, defaults: &Defaults) -> Result<Vec<Link>, Netlin
     let link = |message| {
         let mut link = read::link(message)?;
         by_link.remove(&link.index).unwrap_or_default().give(&mut link);
+        link.prefixes.extend(defaults.on_link.iter().filter(|(index, _)| *index == link.index).map(|(_, net)| *net));
         link.default_route = defaults.interfaces.contains(&link.index);
         Some(link)
     };
     Ok(links.iter().filter_map(link).collect())
 }
 
-/// The default routes: of each family, those of the lowest metric.
+/// The default routes: of each family, those of the lowest metric. With them the other networks that routes say are on link.
 async fn defaults(handle: &Handle) -> Result<Defaults, NetlinkError> {
     let mut found = Defaults::default();
     for query in [
@@ -236,6 +255,7 @@ async fn defaults(handle: &Handle) -> Result<Defaults, NetlinkError> {
             routes.try_next().await.map_err(|source| NetlinkError::Dump { what: "routes", source })?
         {
             defaults.extend(read::default_route(&route));
+            found.on_link.extend(read::on_link_route(&route));
         }
         found.add_lowest(defaults);
     }
@@ -281,7 +301,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        interfaces::{Setting, tests::local},
+        interfaces::{Parent, Setting, tests::local},
         rank::tests::segment,
         socket::tests::{in_a_network_namespace, ip},
     };
@@ -307,13 +327,96 @@ mod tests {
             let links = links(&handle, &Defaults::default()).await.unwrap();
             let link = |name: &str| links.iter().find(|link| link.name == name).unwrap();
             let index = |name: &str| Some(link(name).index);
+            let parent = |name: &str| Some(Parent { index: link(name).index, namespace: None });
             assert_eq!((link("eth0").kind.as_deref(), link("eth0").noarp), (Some("veth"), false));
             assert_eq!((link("eth1").master, link("eth1").noarp), (index("br-lan"), true));
             assert_eq!((link("br-lan").kind.as_deref(), link("br-lan").up), (Some("bridge"), true));
             assert_eq!(link("br-lan").prefixes, ["192.0.2.1/24".parse().unwrap()]);
-            assert_eq!((link("shim").kind.as_deref(), link("shim").parent), (Some("macvlan"), index("eth0")));
-            assert!(!vlan || (link("eth0.7").kind.as_deref(), link("eth0.7").parent) == (Some("vlan"), index("eth0")));
+            assert_eq!((link("shim").kind.as_deref(), link("shim").parent), (Some("macvlan"), parent("eth0")));
+            assert!(!vlan || (link("eth0.7").kind.as_deref(), link("eth0.7").parent) == (Some("vlan"), parent("eth0")));
             assert!(!bond || link("bond0").is_balance_alb);
+        });
+    }
+
+    #[test]
+    fn what_a_route_says_is_on_link_is() {
+        in_namespace(async {
+            assert!(ip("link add eth0 type veth peer name wire") && ip("link set eth0 up") && ip("link set wire up"));
+            assert!(ip("addr add 192.0.2.1/32 dev eth0") && ip("route add 192.0.2.0/24 dev eth0"));
+            assert!(ip("route add 198.51.100.0/24 via 192.0.2.254"));
+            let (connection, handle, _) = rtnetlink::new_connection().unwrap();
+            tokio::spawn(connection);
+            let defaults = defaults(&handle).await.unwrap();
+            let links = links(&handle, &defaults).await.unwrap();
+            let eth0 = links.iter().find(|link| link.name == "eth0").unwrap();
+            assert_eq!(eth0.on_link_prefixes(), ["192.0.2.0/24".parse().unwrap()]);
+        });
+    }
+
+    #[test]
+    fn a_network_goes_with_its_address_route_or_link() {
+        in_namespace(async {
+            assert!(ip("link add eth0 type veth peer name wire") && ip("link set eth0 up") && ip("link set wire up"));
+            let (inputs, mut told) = mpsc::channel(16);
+            let (_select, selected) = watch::channel(Some(Selection::default()));
+            let _running = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(run(inputs, selected)));
+            let mut until = async |expected: &[&str]| loop {
+                let input = tokio::time::timeout(Duration::from_secs(5), told.recv()).await.unwrap().unwrap();
+                let Input::Interfaces(interfaces) = input else { continue };
+                let prefixes = interfaces.segments.iter().flat_map(|segment| &segment.segment.prefixes);
+                if prefixes.map(ToString::to_string).collect::<Vec<_>>() == expected {
+                    break;
+                }
+            };
+            until(&[]).await;
+            assert!(ip("addr add 192.0.2.1/24 dev eth0"));
+            until(&["192.0.2.0/24"]).await;
+            assert!(ip("addr del 192.0.2.1/24 dev eth0"));
+            until(&[]).await;
+            for end in ["route del 198.51.100.0/24 dev eth0", "link set eth0 down"] {
+                assert!(ip("route add 198.51.100.0/24 dev eth0"));
+                until(&["198.51.100.0/24"]).await;
+                assert!(ip(end));
+                until(&[]).await;
+            }
+            // The kernel forgot the route.
+            assert!(ip("link set eth0 up") && ip("addr add 203.0.113.1/24 dev eth0"));
+            until(&["203.0.113.0/24"]).await;
+        });
+    }
+
+    /// Somebody writes into /proc/sys, of which netlink does not tell.
+    #[test]
+    fn setting_that_changes_is_warned_of_and_no_longer_once_it_is_mended() {
+        in_namespace(async {
+            assert!(ip("link add eth0 type veth peer name wire") && ip("link set eth0 up") && ip("link set wire up"));
+            assert!(ip("addr add 192.0.2.1/24 dev eth0"));
+            let set =
+                |value: &str| ["all", "eth0"].map(|name| fs::write(format!("{CONF}/{name}/rp_filter"), value).is_ok());
+            if set("0") != [true, true] {
+                return eprintln!("not run: settings cannot be written");
+            }
+            let (inputs, mut told) = mpsc::channel(16);
+            let (_select, selected) = watch::channel(Some(Selection::default()));
+            let _running = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(run(inputs, selected)));
+            tokio::time::pause();
+            let mut until = async |warned: bool| loop {
+                let input = tokio::time::timeout(NEIGHBOURS_INTERVAL * 3, told.recv()).await.unwrap().unwrap();
+                let Input::Interfaces(interfaces) = input else { continue };
+                if interfaces
+                    .warnings
+                    .iter()
+                    .any(|warning| warning.kind == herald_crds::speaker_status::WarningKind::RpFilter)
+                    == warned
+                {
+                    break;
+                }
+            };
+            until(false).await;
+            set("1");
+            until(true).await;
+            set("0");
+            until(false).await;
         });
     }
 

@@ -7,8 +7,8 @@
 //! of the address's family.
 //!
 //! Those are ordered by, in this sequence:
-//! 1. their **class**, better first: endpoint (ready before serving-while-terminating, Local only), then Ready before
-//!    NotReady, then, where a rule says `failback: Always`, the weight of the preferred-node selectors;
+//! 1. their **class**, better first: endpoint (ready before serving-while-terminating, Local only), then fit before unfit
+//!    (NotReady, or without a pod network), then, where a rule says `failback: Always`, the weight of the preferred-node selectors;
 //! 2. the incumbent (`VirtualIP.status.node`);
 //! 3. the weight of the preferred-node selectors;
 //! 4. the home node;
@@ -18,7 +18,7 @@
 //! The segment protocol moves an address from a live node for a better *class* alone. The rest of the order says who
 //! claims first what nobody holds.
 //!
-//! Where no node that otherwise could is Ready, nothing moves: all are of one class, with or without an endpoint (the
+//! Where no node that otherwise could is fit, nothing moves: all are of one class, with or without an endpoint (the
 //! pods of a NotReady node are marked unready with it).
 //!
 //! All candidates are on one segment: nodes on others, which could announce the address to other hosts by way of their
@@ -31,14 +31,16 @@ use std::{cmp::Reverse, collections::BTreeMap};
 
 use herald_crds::{
     advertisement::Failback,
-    selector::{self, SelectorError},
+    node::Exclusion,
+    placement::{self, Interface, Place, Unplaced},
+    selector,
     virtual_ip::AdvertisementRule,
 };
 use herald_segment::view::Class;
 
 use crate::{
-    cluster::{Collection, Endpoint, Exclusion, Node, Slice, Speaker, Vip},
-    interfaces::{self, Segment},
+    cluster::{Collection, Endpoint, Node, Slice, Speaker, Vip},
+    interfaces::Segment,
 };
 pub use change::{NodeChange, Side};
 pub use rendezvous::Scores;
@@ -59,38 +61,15 @@ pub struct Candidate<'a> {
 /// Why a node may not announce an address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// There are advertisements, and none selects the address.
-    #[error("no L2Advertisement selects this address")]
-    NoAdvertisement,
-    /// A selector cannot be read.
-    #[error("L2Advertisement {advertisement}: {source}")]
-    Selector {
-        /// The advertisement.
-        advertisement: String,
-        /// What is wrong.
-        #[source]
-        source: SelectorError,
-    },
+    /// No advertisement lets it, or no interface fits.
+    #[error(transparent)]
+    Unplaced(#[from] Unplaced),
     /// The Node object is not there.
     #[error("the Node object is gone")]
     NoNode,
     /// The node is excluded.
-    #[error("{}", match .0 {
-        Exclusion::Label => "the node carries the label node.kubernetes.io/exclude-from-external-load-balancers",
-        Exclusion::Deleted => "the Node object is being deleted",
-        Exclusion::AutoscalerTaint => "the cluster autoscaler is about to delete the node",
-        Exclusion::DrainTaint => "the node carries the taint heraldlb.io/drain",
-    })]
+    #[error("{0}")]
     Excluded(Exclusion),
-    /// No rule selects the node.
-    #[error("no L2Advertisement of this address selects the node")]
-    NotSelected,
-    /// The node's speaker has not said where it can announce.
-    #[error("the node's speaker has not reported its interfaces")]
-    NoSpeaker,
-    /// No interface fits.
-    #[error("no interface of the node has the address in its subnet or is otherwise chosen for it")]
-    NoInterface,
     /// The candidates are elsewhere.
     #[error("the node is on another segment than the nodes that announce the address")]
     OtherSegment,
@@ -141,7 +120,7 @@ pub fn rank<'a>(vip: &'a Vip, view: View<'a>, scores: &mut Scores) -> Ranking<'a
             }
         }
     }
-    let frozen = !able.iter().any(|(node, _)| node.ready);
+    let frozen = !able.iter().any(|(node, _)| node.is_fit());
     if !frozen {
         let (usable, without): (Vec<_>, Vec<_>) = able.into_iter().partition(|(_, a)| a.endpoint != Endpoint::None);
         ranking.refused.extend(without.into_iter().map(|(node, _)| (node.name.as_str(), Refusal::NoEndpoint)));
@@ -154,7 +133,7 @@ pub fn rank<'a>(vip: &'a Vip, view: View<'a>, scores: &mut Scores) -> Ranking<'a
     let mut candidates = Vec::new();
     for (node, ability) in able {
         let heavier = weights.iter().filter(|weight| failback && **weight > ability.weight).count();
-        let class = if frozen { Class(0) } else { class(ability.endpoint, node.ready, heavier) };
+        let class = if frozen { Class(0) } else { class(ability.endpoint, node.is_fit(), heavier) };
         let incumbent = vip.status.node.as_ref() == Some(&node.name);
         let home = vip.home_node.as_ref() == Some(&node.name);
         let tie = (scores.score(vip, &node.name), &node.name);
@@ -176,9 +155,9 @@ pub fn rank<'a>(vip: &'a Vip, view: View<'a>, scores: &mut Scores) -> Ranking<'a
 const WEIGHT_CLASSES: u8 = 50;
 
 /// Lower is better: four kinds of nodes, and in each the heavier before the lighter. `heavier`: how many weights are.
-fn class(endpoint: Endpoint, ready: bool, heavier: usize) -> Class {
+fn class(endpoint: Endpoint, fit: bool, heavier: usize) -> Class {
     const { assert!(2 * WEIGHT_CLASSES == Class::ENDING.0, "the kinds of nodes whose endpoint is ready come before") };
-    let kind = 2 * u8::from(endpoint != Endpoint::Ready) + u8::from(!ready);
+    let kind = 2 * u8::from(endpoint != Endpoint::Ready) + u8::from(!fit);
     Class(kind * WEIGHT_CLASSES + u8::try_from(heavier).unwrap_or(u8::MAX).min(WEIGHT_CLASSES - 1))
 }
 
@@ -206,21 +185,9 @@ pub fn segment_of<'a>(
     };
     let by_rule = vip.rules.iter().filter(|rule| selects(rule));
     by_rule
-        .flat_map(|rule| choose(vip, segments.clone(), rule, has_subnet))
+        .flat_map(|rule| placement::choose_by(vip.address, segments.clone(), rule, has_subnet))
         .next()
         .or_else(|| segments.clone().find(|segment| segment.longest_match(vip.address).is_some()))
-}
-
-/// The segment of these on which a rule has an address announced.
-fn choose<'a>(
-    vip: &Vip,
-    segments: impl Iterator<Item = &'a Segment>,
-    rule: &AdvertisementRule,
-    has_subnet: bool,
-) -> Option<&'a Segment> {
-    interfaces::choose(vip.address, segments, &rule.interfaces).filter(|segment| {
-        !has_subnet || interfaces::names_any(&rule.interfaces) || segment.longest_match(vip.address).is_some()
-    })
 }
 
 /// What a node that may announce has to offer.
@@ -241,39 +208,15 @@ fn ability<'a>(
     if let Some(exclusion) = node.excluded {
         return Err(Refusal::Excluded(exclusion));
     }
-    if vip.rules.is_empty() {
-        return Err(Refusal::NoAdvertisement);
-    }
-    let speaker = speaker.ok_or(Refusal::NoSpeaker)?;
-    let (mut segment, mut weight) = (None, 0_i64);
-    let mut refusal = Refusal::NotSelected;
-    for rule in &vip.rules {
-        let named = |source| Refusal::Selector { advertisement: rule.name.clone().unwrap_or_default(), source };
-        match selector::any_matches(&rule.node_selectors, &node.labels) {
-            Ok(true) => {}
-            Ok(false) => continue,
-            Err(error) => {
-                refusal = named(error);
-                continue;
-            }
-        }
-        // The first rule with an interface that fits decides; the weights of all add up.
-        match (segment, choose(vip, speaker.segments.iter(), rule, has_subnet)) {
-            (None, Some(chosen)) => segment = Some(chosen),
-            (None, None) => refusal = Refusal::NoInterface,
-            (Some(_), _) => {}
-        }
-        // A preference that cannot be read prefers nobody, on every node alike: no reason not to announce.
-        let preferred = rule.preferred_node_selectors.iter();
-        let preferred = preferred.filter(|p| selector::matches(&p.preference, &node.labels) == Ok(true));
-        weight += preferred.map(|p| i64::from(p.weight)).sum::<i64>();
-    }
+    let segments = speaker.map(|speaker| speaker.segments.as_slice());
+    let Place { interface: segment, weight } =
+        placement::place(vip.address, &vip.rules, &node.labels, segments, has_subnet)?;
     let endpoint = match vip.local_services() {
         [] => Endpoint::Ready,
         _ if view.unsynced == Some(node.name.as_str()) => Endpoint::None,
         services => view.slices.best(services, vip.address, &node.name),
     };
-    Ok(Ability { segment: segment.ok_or(refusal)?, weight, endpoint })
+    Ok(Ability { segment, weight, endpoint })
 }
 
 #[cfg(test)]

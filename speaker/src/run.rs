@@ -91,7 +91,8 @@ impl RunArgs {
             namespace,
             include_excluded_nodes,
             interfaces: InterfacePatterns(interfaces),
-            announce_rate,
+            announce,
+            promiscuous,
             hello,
             hello_per_peer,
             state_dir,
@@ -152,11 +153,11 @@ impl RunArgs {
         let timers = Timers { hello, hello_per_peer };
         let version = env!("CARGO_PKG_VERSION").to_owned();
         let seed = fastrand::u64(..);
-        let config = Config { node: node_name, interfaces, version, announce_rate, timers, seed };
+        let config = Config { node: node_name, interfaces, version, announcing: announce.into(), timers, seed };
         let mut speaker = Running {
             start: Instant::now(),
             machine: Machine::new(config, restored),
-            segments: Segments::new(arrivals),
+            segments: Segments::new(arrivals, promiscuous),
             selections,
             writes,
             inputs,
@@ -250,11 +251,9 @@ fn serve_inspection(tasks: &mut JoinSet<&'static str>, state_dir: &Path) -> (Ask
     (asked_for_report, asked_for_health)
 }
 
-/// A client that leaves retries to its users, which bound them and tell of them.
 async fn client() -> kube::Result<Client> {
-    let mut config = kube::Config::infer().await.map_err(kube::Error::InferConfig)?;
-    config.default_retry = false;
-    Client::try_from(config)
+    let config = kube::Config::infer().await.map_err(kube::Error::InferConfig)?;
+    herald_kube_common::client::of(&config)
 }
 
 /// What an earlier run left.
@@ -366,7 +365,7 @@ impl Running {
             node: self.machine.node().to_owned(),
             uptime_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
             segments: segments.collect(),
-            links: self.machine.links().to_vec(),
+            links: self.machine.links(),
             links_left_out: self.machine.links_left_out(),
         };
         // Who asked may have gone.
@@ -435,6 +434,11 @@ impl Running {
             tracing::warn!(%error, "the kernel refuses to send frames");
         }
         self.machine.count_unsent(segment);
+        // Netlink says the same in a moment, unless another interface has its index by then.
+        if error.is_interface_gone() && self.segments.is_open(segment) {
+            self.segments.close(segment);
+            self.sockets_fail(segment, SocketFailure::Open(error.to_string()));
+        }
     }
 
     fn open(&mut self, indices: &BTreeSet<u32>) {

@@ -160,10 +160,23 @@ impl PacketSocket {
     pub fn join_multicast(&self, group: MacAddr) -> io::Result<()> {
         let mut address = [0; 8];
         address[..6].copy_from_slice(&group.0);
+        self.add_membership(libc::PACKET_MR_MULTICAST, 6, address)
+    }
+
+    /// Lets the interface receive all frames, those to other hosts among them, until the socket is closed. The kernel
+    /// counts: another program's wish stays its own (packet(7)).
+    ///
+    /// # Errors
+    /// Of the system, e.g. ENODEV where the interface is gone.
+    pub fn receive_all(&self) -> io::Result<()> {
+        self.add_membership(libc::PACKET_MR_PROMISC, 0, [0; 8])
+    }
+
+    fn add_membership(&self, kind: c_int, length: u16, address: [u8; 8]) -> io::Result<()> {
         let request = packet_mreq {
             mr_ifindex: index(self.ifindex)?,
-            mr_type: libc::PACKET_MR_MULTICAST as u16,
-            mr_alen: 6,
+            mr_type: kind as u16,
+            mr_alen: length,
             mr_address: address,
         };
         // SAFETY: the descriptor is open; `request` is a live `packet_mreq`, the type this option takes, and the

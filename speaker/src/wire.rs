@@ -78,11 +78,21 @@ pub struct SegmentError {
     source: io::Error,
 }
 
+impl SegmentError {
+    /// Returns whether the interface that the sockets were opened on is gone. They are then bound to none for good, also if
+    /// another has come in its place under its index (`packet_notifier`, net/packet/af_packet.c).
+    pub fn is_interface_gone(&self) -> bool {
+        matches!(self.source.raw_os_error(), Some(libc::ENXIO | libc::ENODEV))
+    }
+}
+
 /// The open segments.
 #[derive(Debug)]
 pub struct Segments {
     open: BTreeMap<u32, Open>,
     arrivals: mpsc::Sender<Arrival>,
+    /// Whether interfaces receive what is not to them as well.
+    promiscuous: bool,
 }
 
 #[derive(Debug)]
@@ -104,9 +114,9 @@ enum Traffic {
 }
 
 impl Segments {
-    /// No segment; what arrives goes into the channel.
-    pub fn new(arrivals: mpsc::Sender<Arrival>) -> Self {
-        Self { open: BTreeMap::new(), arrivals }
+    /// No segment; what arrives goes into the channel. `promiscuous`: the interfaces receive all frames.
+    pub fn new(arrivals: mpsc::Sender<Arrival>, promiscuous: bool) -> Self {
+        Self { open: BTreeMap::new(), arrivals, promiscuous }
     }
 
     /// May this process open packet sockets?
@@ -122,6 +132,11 @@ impl Segments {
     /// Closes all but these.
     pub fn retain(&mut self, segments: impl Fn(u32) -> bool) {
         self.open.retain(|segment, _| segments(*segment));
+    }
+
+    /// Closes one.
+    pub fn close(&mut self, segment: u32) {
+        self.open.remove(&segment);
     }
 
     /// Returns whether a segment is open.
@@ -152,6 +167,11 @@ impl Segments {
             ipv6: ear(Traffic::Ipv6)?,
             groups: Groups::new(segment),
         };
+        if self.promiscuous {
+            // Of all the sockets one is enough: the kernel counts for the interface.
+            let listening = open.hello.socket.get_ref().receive_all();
+            listening.map_err(|source| SegmentError { action: "receiving all frames", segment, source })?;
+        }
         self.open.insert(segment, open);
         Ok(())
     }
@@ -306,6 +326,7 @@ mod tests {
     use test_case::test_case;
 
     use super::*;
+    use crate::socket::tests::{in_a_network_namespace, ip};
 
     const MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
 
@@ -342,10 +363,32 @@ mod tests {
         traffic_of(&[&[0; 12], ethertype].concat())
     }
 
+    /// It is deleted and made again under its index, faster than netlink's messages are read: to the speaker nothing has
+    /// changed.
+    #[test]
+    fn interface_that_was_replaced_under_its_index_is_known_by_what_is_sent() {
+        let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let replace = async {
+            let make = || ip("link add eth0 index 77 type veth peer name wire") && ip("link set eth0 up");
+            assert!(make() && ip("link set wire up"));
+            let (arrivals, _heard) = mpsc::channel(16);
+            let mut segments = Segments::new(arrivals, false);
+            segments.open(77).unwrap();
+            segments.hello(77, MAC, b"hello").unwrap();
+            assert!(ip("link delete eth0") && make() && ip("link set wire up"));
+            let errors: Vec<_> = (0..2).filter_map(|_| segments.hello(77, MAC, b"hello").err()).collect();
+            assert!(errors.iter().any(SegmentError::is_interface_gone), "{errors:?}");
+            segments.close(77);
+            segments.open(77).unwrap();
+            segments.hello(77, MAC, b"hello").unwrap();
+        };
+        in_a_network_namespace(|| runtime().block_on(replace));
+    }
+
     #[test]
     fn a_segment_that_is_not_open_is_an_error() {
         let (arrivals, _) = mpsc::channel(1);
-        let mut segments = Segments::new(arrivals);
+        let mut segments = Segments::new(arrivals, false);
         let arp = [&[0; 12], &[8, 6][..], &[0; 28]].concat();
         for result in [
             segments.transmit(7, &arp),

@@ -222,7 +222,8 @@ mod tests {
         let write = SpeakerWrite { node: "a".to_owned(), node_uid: "u".to_owned(), status };
         let expected = json!({
             "status": {
-                "version": "1", "segments": [], "links": [], "linksLeftOut": 0, "heldAddresses": [], "covering": [],
+                "version": "1", "summary": {"interfaces": "", "peers": "", "prefixes": "", "warnings": ""},
+                "segments": [], "links": [], "linksLeftOut": 0, "heldAddresses": [], "covering": [],
                 "warnings": [],
             },
         });

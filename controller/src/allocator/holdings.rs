@@ -10,7 +10,7 @@ use herald_crds::{address::AddressBlock, virtual_ip::ServiceReference};
 /// Who has an address. Without Services it is being withdrawn.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Occupant {
-    /// The pool it was assigned from.
+    /// The pool it counts to: one that holds it, if there is one.
     pub pool: String,
     /// The Services that use it.
     pub services: BTreeSet<ServiceReference>,
@@ -32,6 +32,12 @@ impl Holdings {
         occupant.leaving.remove(service);
         occupant.services.insert(service.clone());
         self.by_service.entry(service.clone()).or_default().insert(address);
+    }
+
+    pub(super) fn count_to(&mut self, address: IpAddr, pool: &str) {
+        if let Some(occupant) = self.by_address.get_mut(&address) {
+            pool.clone_into(&mut occupant.pool);
+        }
     }
 
     pub(super) fn leave(&mut self, service: &ServiceReference, address: IpAddr) {

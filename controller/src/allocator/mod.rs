@@ -1,9 +1,12 @@
 //! Which address a Service gets, and why it gets none. No Kubernetes, no clock.
 //!
 //! Guarantees: an address has one occupant, whichever pools hold it, or several that may share it when they join; what
-//! is occupied stays so until [`Allocator::free`], whatever becomes of the pools; the same calls give the same addresses.
+//! is occupied stays so until [`Allocator::free`], whatever becomes of the pools; it counts to a pool that holds it, if there
+//! is one; the same calls give the same addresses.
 
+mod choice;
 mod holdings;
+mod mentions;
 mod pool;
 mod refusal;
 mod reserved;
@@ -22,14 +25,15 @@ use std::{
 use herald_crds::{
     AddressPoolSpec,
     address::{AddressBlock, AddressSet, IpFamily},
-    pool::FamilyUsage,
+    pool::{FamilyUsage, PoolError},
     virtual_ip::ServiceReference,
 };
 
 use holdings::Holdings;
 pub use holdings::Occupant;
+use mentions::Mentions;
 use pool::Pool;
-pub use refusal::{Obstacle, PoolFault, Refusal};
+pub use refusal::{ClaimedElsewhere, Obstacle, PoolFault, Refusal};
 pub use reserved::Reservation;
 pub use sharing::{Port, Sharing, SharingObstacle};
 pub use special::SpecialRange;
@@ -46,8 +50,8 @@ pub struct Asker<'a> {
     pub namespace_labels: &'a BTreeMap<String, String>,
     /// The family asked for.
     pub family: IpFamily,
-    /// The pool asked for.
-    pub pool: Option<&'a str>,
+    /// The pools asked for, the first choice first; none: any.
+    pub pools: &'a [String],
     /// Addresses that others answer for: not joined unless asked for by name.
     pub contested: &'a BTreeSet<IpAddr>,
 }
@@ -57,7 +61,12 @@ pub struct Asker<'a> {
 pub struct Allocator {
     pools: BTreeMap<String, Pool>,
     holdings: Holdings,
-    external: BTreeMap<IpAddr, BTreeSet<String>>,
+    /// `spec.externalIPs` of every Service.
+    external: Mentions,
+    /// What the statuses of Herald's Services show.
+    shown: Mentions,
+    /// What the statuses of other providers' Services show.
+    shown_by_foreign: Mentions,
     reserved: reserved::Reserved,
     /// By pool; it counts in every pool.
     quarantined: BTreeMap<String, BTreeSet<IpAddr>>,
@@ -66,13 +75,54 @@ pub struct Allocator {
 }
 
 impl Allocator {
-    /// Adds a pool or replaces its spec. What is assigned stays.
+    /// Adds a pool or replaces its spec. What is assigned stays, and counts to the pool that holds it now.
     pub fn set_pool(&mut self, name: &str, spec: &AddressPoolSpec) {
         if self.pools.get(name).is_some_and(|p| p.spec() == spec) {
             return;
         }
         let pool = self.filled(spec.clone());
         self.pools.insert(name.to_owned(), pool);
+        self.count_to_holding_pools();
+    }
+
+    /// Lets each assigned address count to a pool that holds it: the one it counts to, as long as that does, else the
+    /// first that does. If none does, it keeps the name of the one it was in.
+    fn count_to_holding_pools(&mut self) {
+        let pool_of = |(address, occupant): (IpAddr, &Occupant)| {
+            let pool = self.pool_now(address, &occupant.pool);
+            (pool != occupant.pool).then(|| (address, pool.to_owned()))
+        };
+        for (address, pool) in self.holdings.iter().filter_map(pool_of).collect::<Vec<_>>() {
+            self.holdings.count_to(address, &pool);
+        }
+    }
+
+    fn pool_now<'a>(&'a self, address: IpAddr, pool: &'a str) -> &'a str {
+        if self.pool_contains(pool, address) {
+            return pool;
+        }
+        self.pools_holding(address).next().map_or(pool, |(name, _)| name)
+    }
+
+    /// Lets an address count to the pool that its Service names, if that one holds it. Returns whether that is new.
+    pub fn count_to(&mut self, address: IpAddr, pool: &str) -> bool {
+        let is_new = self.holdings.occupant(address).is_some_and(|occupant| occupant.pool != pool);
+        let counts = is_new && self.pool_contains(pool, address);
+        if counts {
+            self.holdings.count_to(address, pool);
+        }
+        counts
+    }
+
+    /// The pools that hold an address now, first choice first.
+    pub fn pools_of(&self, address: IpAddr) -> impl Iterator<Item = &str> {
+        self.pools_holding(address).map(|(name, _)| name.as_str())
+    }
+
+    /// The first pool that has addresses of a family.
+    pub fn first_pool_with(&self, family: IpFamily) -> Option<&str> {
+        let mut pools = self.pools.iter().filter(|(_, pool)| pool.usable().first(family).is_some());
+        pools.next().map(|(name, _)| name.as_str())
     }
 
     /// A pool less what is assigned and what is reserved.
@@ -120,10 +170,11 @@ impl Allocator {
         self.reserved.of(address)
     }
 
-    /// Forgets a pool. What is assigned stays.
+    /// Forgets a pool. What is assigned stays, and counts to the pool that holds it now.
     pub fn remove_pool(&mut self, name: &str) {
         self.pools.remove(name);
         self.quarantined.remove(name);
+        self.count_to_holding_pools();
     }
 
     /// What is in a pool's quarantine: given to nobody who does not ask for it by name. What is assigned stays. Has it
@@ -133,17 +184,31 @@ impl Allocator {
         before.unwrap_or_default() != addresses
     }
 
-    /// What a Service lists in `spec.externalIPs`; `service` is its namespace and name.
-    pub fn set_external(&mut self, service: &str, addresses: &BTreeSet<IpAddr>) {
-        self.external.retain(|address, by| {
-            if !addresses.contains(address) {
-                by.remove(service);
-            }
-            !by.is_empty()
-        });
-        for address in addresses {
-            self.external.entry(*address).or_default().insert(service.to_owned());
-        }
+    /// Sets what a Service lists in `spec.externalIPs`. Returns whether that is another set than before.
+    pub fn set_external(&mut self, service: &ServiceReference, addresses: &BTreeSet<IpAddr>) -> bool {
+        !self.external.set(service, addresses).is_empty()
+    }
+
+    /// Sets what the status of a Service shows, whoever wrote it; `ours`: the Service is Herald's. What a Service shows
+    /// is given to no other. Returns the addresses that it shows now and did not before, or the reverse.
+    pub fn set_shown(
+        &mut self,
+        service: &ServiceReference,
+        addresses: &BTreeSet<IpAddr>,
+        ours: bool,
+    ) -> BTreeSet<IpAddr> {
+        let none = BTreeSet::new();
+        let (by_ours, by_foreign) = if ours { (addresses, &none) } else { (&none, addresses) };
+        let mut changed = self.shown.set(service, by_ours);
+        changed.extend(self.shown_by_foreign.set(service, by_foreign));
+        changed
+    }
+
+    /// A Service that shows an address which another has, and may not share it, although nobody took it from either.
+    pub fn also_shown_by(&self, address: IpAddr, service: &ServiceReference) -> Option<&ServiceReference> {
+        let pool = self.holdings.occupant(address).map(|o| o.pool.as_str()).unwrap_or_default();
+        let mut others = self.showing(address).filter(|other| *other != service && !self.is_linked(other, address));
+        others.find(|other| self.obstacle_between(service, other, pool).is_some())
     }
 
     /// With whom a Service may share an address; `None`: with nobody. What is assigned stays. Has it changed?
@@ -164,10 +229,9 @@ impl Allocator {
     /// # Errors
     /// Why there is none; nothing has changed then.
     pub fn assign(&mut self, asker: &Asker<'_>, address: Option<IpAddr>) -> Result<IpAddr, Refusal> {
-        let (address, pool) = match (address, asker.pool) {
-            (Some(address), _) => (address, self.pool_for(asker, address)?),
-            (None, Some(pool)) => (self.any_of(asker, pool)?, pool.to_owned()),
-            (None, None) => self.any(asker)?,
+        let (address, pool) = match address {
+            Some(address) => (address, self.pool_for(asker, address)?),
+            None => self.any(asker)?,
         };
         // Who joins an address takes it from the pool it was assigned from.
         let pool = self.holdings.occupant(address).map_or(pool, |occupant| occupant.pool.clone());
@@ -175,12 +239,13 @@ impl Allocator {
         Ok(address)
     }
 
-    /// Lets a Service keep an address it already carries, without asking whether its pool would give it today.
+    /// Lets a Service keep an address that its status shows, without asking whether its pool would give it today.
     ///
     /// # Errors
-    /// If the address is another Service's, in no pool, a Node's, or one that no host has; nothing has changed then.
+    /// If the address is another Service's with which it may not share it, or shown by another provider's Service, in no
+    /// pool, a Node's, or one that no host has; nothing has changed then.
     pub fn adopt(&mut self, service: &ServiceReference, address: IpAddr) -> Result<(), Refusal> {
-        self.may_join(service, address)?;
+        self.may_keep(service, address)?;
         let pool = match self.holdings.occupant(address) {
             Some(occupant) => Some(occupant.pool.clone()),
             None => self.pools_holding(address).next().map(|(name, _)| name.clone()),
@@ -270,7 +335,7 @@ impl Allocator {
     /// Has the pool of an assigned address no other of its family to give?
     pub fn was_last(&self, address: IpAddr) -> bool {
         let pool = self.holdings.occupant(address).and_then(|o| self.pools.get(&o.pool));
-        pool.is_some_and(|pool| pool.lowest_free(IpFamily::of(address), |a| self.kept_back(a)).is_none())
+        pool.is_some_and(|pool| pool.lowest_free(IpFamily::of(address), |a| self.is_claimed(a)).is_none())
     }
 
     /// A Service on the same address with which this one may no longer share it, and why: an edit came between them.
@@ -290,6 +355,11 @@ impl Allocator {
         self.pools.get(pool).and_then(Pool::fault)
     }
 
+    /// The CIDRs of a pool that are read as their networks.
+    pub fn masked(&self, pool: &str) -> &[PoolError] {
+        self.pools.get(pool).map(Pool::masked).unwrap_or_default()
+    }
+
     /// What a pool shares with others: their names and the shared addresses.
     pub fn overlaps(&self, pool: &str) -> Vec<(String, AddressSet)> {
         let Some(this) = self.pools.get(pool) else { return Vec::new() };
@@ -304,12 +374,26 @@ impl Allocator {
     }
 
     /// The addresses of a pool that Services list in `spec.externalIPs`, each with the first of those Services.
-    pub fn external(&self, pool: &str) -> Vec<(IpAddr, &str)> {
-        let all = self.external.iter().filter_map(|(address, by)| Some((*address, by.first()?.as_str())));
+    pub fn external(&self, pool: &str) -> Vec<(IpAddr, &ServiceReference)> {
+        let all = self.external.iter().filter_map(|(address, by)| Some((address, by.first()?)));
         all.filter(|(address, _)| self.pool_contains(pool, *address)).collect()
     }
 
-    /// Addresses assigned from a pool that are no longer in it.
+    /// The addresses of a pool that statuses of Services show which do not have them from Herald, each with the first of
+    /// those Services.
+    pub fn shown_elsewhere(&self, pool: &str) -> BTreeMap<IpAddr, &ServiceReference> {
+        let all = self.shown_by_foreign.iter().chain(self.shown.iter());
+        let all = all.filter(|(address, _)| self.pool_contains(pool, *address));
+        let mut found = BTreeMap::new();
+        for (address, services) in all {
+            if let Some(by) = services.iter().find(|service| !self.is_linked(service, address)) {
+                found.entry(address).or_insert(by);
+            }
+        }
+        found
+    }
+
+    /// Addresses that were in this pool when they last were in any.
     pub fn orphans(&self, pool: &str) -> Vec<IpAddr> {
         let of_pool = self.holdings.iter().filter(|(_, o)| o.pool == pool);
         of_pool.map(|(address, _)| address).filter(|a| !self.pool_contains(pool, *a)).collect()
@@ -323,7 +407,7 @@ impl Allocator {
     /// The counts of a pool and family; `None` where it has no address of the family, now or assigned earlier.
     pub fn usage(&self, pool: &str, family: IpFamily) -> Option<FamilyUsage> {
         let (capacity, free) = self.pools.get(pool)?.sizes(family);
-        let available = free.saturating_sub(self.quarantined_free(pool, family) as u128);
+        let available = free.saturating_sub(self.claimed_free(pool, family) as u128);
         let from_pool = self.holdings.iter().filter(|(a, o)| o.pool == pool && IpFamily::of(*a) == family);
         let assigned = from_pool.count();
         (capacity > 0 || assigned > 0).then(|| FamilyUsage {
@@ -334,152 +418,10 @@ impl Allocator {
     }
 
     fn occupy(&mut self, address: IpAddr, pool: &str, service: &ServiceReference) {
-        self.holdings.occupy(address, pool, service);
+        let pool = self.pool_now(address, pool).to_owned();
+        self.holdings.occupy(address, &pool, service);
         for pool in self.pools.values_mut() {
             pool.take(address);
         }
-    }
-
-    /// Pools that hold an address, first choice first.
-    fn pools_holding(&self, address: IpAddr) -> impl Iterator<Item = (&String, &Pool)> {
-        let mut pools: Vec<_> = self.pools.iter().filter(|(_, p)| p.contains(address)).collect();
-        pools.sort_by_key(|(_, p)| p.priority());
-        pools.into_iter()
-    }
-
-    /// The pool that gives a Service the address it asks for.
-    fn pool_for(&self, asker: &Asker<'_>, address: IpAddr) -> Result<String, Refusal> {
-        if let Some(pool) = asker.pool
-            && !self.pools.contains_key(pool)
-        {
-            return Err(Refusal::UnknownPool { pool: pool.to_owned() });
-        }
-        let pools: Vec<_> =
-            self.pools_holding(address).filter(|(name, _)| asker.pool.is_none_or(|p| p == name.as_str())).collect();
-        let Some((first, _)) = pools.first() else {
-            return Err(Refusal::AddressNotInPool { address, pool: asker.pool.map(str::to_owned) });
-        };
-        self.may_join(asker.service, address)?;
-        if let Some(by) = self.external.get(&address).and_then(BTreeSet::first) {
-            return Err(Refusal::AddressInExternalIps { address, by: by.clone() });
-        }
-        let held = self.holdings.occupant(address).is_some();
-        if let Some(by) = self.reserved.of(address).filter(|_| !held) {
-            return Err(Refusal::AddressReserved { address, by: by.clone() });
-        }
-        if pools.iter().all(|(_, p)| p.avoids(address)) {
-            return Err(Refusal::AddressAvoided { address, pool: (*first).clone() });
-        }
-        let mut obstacles = Vec::new();
-        for (name, pool) in pools.iter().filter(|(_, p)| !p.avoids(address)) {
-            match pool.obstacle(asker, true) {
-                None => return Ok((*name).clone()),
-                Some(obstacle) => obstacles.push(((*name).clone(), obstacle)),
-            }
-        }
-        Err(Refusal::NoPoolAllows { family: asker.family, pools: obstacles })
-    }
-
-    /// Any address of the pool a Service asks for.
-    fn any_of(&self, asker: &Asker<'_>, name: &str) -> Result<IpAddr, Refusal> {
-        let pool = self.pools.get(name).ok_or_else(|| Refusal::UnknownPool { pool: name.to_owned() })?;
-        if let Some(obstacle) = pool.obstacle(asker, true) {
-            return Err(Refusal::NoPoolAllows { family: asker.family, pools: vec![(name.to_owned(), obstacle)] });
-        }
-        if let Some(shared) = self.shared(asker) {
-            return Ok(shared);
-        }
-        let free = pool.lowest_free(asker.family, |a| self.kept_back(a));
-        free.ok_or_else(|| Refusal::PoolFull { family: asker.family, pools: vec![name.to_owned()] })
-    }
-
-    /// Any address of any pool.
-    fn any(&self, asker: &Asker<'_>) -> Result<(IpAddr, String), Refusal> {
-        if self.pools.is_empty() {
-            return Err(Refusal::NoPool);
-        }
-        if let Some(shared) = self.shared(asker)
-            && let Some(occupant) = self.holdings.occupant(shared)
-        {
-            return Ok((shared, occupant.pool.clone()));
-        }
-        let mut pools: Vec<_> = self.pools.iter().collect();
-        pools.sort_by_key(|(_, pool)| pool.priority());
-        let (mut full, mut obstacles) = (Vec::new(), Vec::new());
-        for (name, pool) in pools {
-            match pool.obstacle(asker, false) {
-                Some(obstacle) => obstacles.push((name.clone(), obstacle)),
-                None => match pool.lowest_free(asker.family, |a| self.kept_back(a)) {
-                    Some(address) => return Ok((address, name.clone())),
-                    None => full.push(name.clone()),
-                },
-            }
-        }
-        Err(if full.is_empty() {
-            Refusal::NoPoolAllows { family: asker.family, pools: obstacles }
-        } else {
-            Refusal::PoolFull { family: asker.family, pools: full }
-        })
-    }
-
-    /// The first address of its sharing key that the Service may join, from a pool that gives it one.
-    fn shared(&self, asker: &Asker<'_>) -> Option<IpAddr> {
-        let key = &self.sharing.get(asker.service)?.key;
-        let sharers = self.sharing.iter().filter(|(service, sharing)| *service != asker.service && sharing.key == *key);
-        let held: BTreeSet<_> = sharers.flat_map(|(service, _)| self.holdings.held(service)).collect();
-        let given = |address: &IpAddr| {
-            let pools = self.pools_holding(*address).filter(|(name, _)| asker.pool.is_none_or(|p| p == name.as_str()));
-            let giving = pools.filter(|(_, pool)| pool.obstacle(asker, asker.pool.is_some()).is_none());
-            giving.map(|(name, pool)| (pool.priority(), name)).next()
-        };
-        let kept_back = |address| self.kept_back(address) || asker.contested.contains(&address);
-        let of_family = held.into_iter().filter(|a| IpFamily::of(*a) == asker.family && !kept_back(*a));
-        let joinable = of_family.filter(|address| self.may_join(asker.service, *address).is_ok());
-        let (_, address) = joinable.filter_map(|address| Some((given(&address)?, address))).min()?;
-        Some(address)
-    }
-
-    /// May the Service have the address beside those that have it?
-    fn may_join(&self, service: &ServiceReference, address: IpAddr) -> Result<(), Refusal> {
-        let Some(occupant) = self.holdings.occupant(address) else { return Ok(()) };
-        if occupant.services.contains(service) {
-            return Ok(());
-        }
-        let Some(by) = occupant.services.first().filter(|_| self.sharing.contains_key(service)) else {
-            return Err(Refusal::AddressInUse { address, by: occupant.services.first().cloned() });
-        };
-        if occupant.services.len() >= sharing::MOST_SHARERS {
-            return Err(Refusal::SharingRefused { address, by: by.clone(), why: Box::new(SharingObstacle::Full) });
-        }
-        // Who is leaving is served there until its status says otherwise.
-        for other in occupant.services.iter().chain(&occupant.leaving).filter(|other| *other != service) {
-            if let Some(why) = self.obstacle_between(service, other, &occupant.pool) {
-                return Err(Refusal::SharingRefused { address, by: other.clone(), why: Box::new(why) });
-            }
-        }
-        Ok(())
-    }
-
-    fn obstacle_between(
-        &self,
-        service: &ServiceReference,
-        other: &ServiceReference,
-        pool: &str,
-    ) -> Option<SharingObstacle> {
-        let Some(mine) = self.sharing.get(service) else { return Some(SharingObstacle::NoKey) };
-        let open = self.pools.get(pool).is_some_and(|p| p.spec().share_across_namespaces);
-        sharing::obstacle((service, mine), (other, self.sharing.get(other)), (!open).then_some(pool))
-    }
-
-    /// Not to be given to who asks for any address.
-    fn kept_back(&self, address: IpAddr) -> bool {
-        self.external.contains_key(&address) || self.is_quarantined(address)
-    }
-
-    /// How many addresses a pool could give out, were they not in quarantine.
-    fn quarantined_free(&self, pool: &str, family: IpFamily) -> usize {
-        let Some(pool) = self.pools.get(pool) else { return 0 };
-        let all: BTreeSet<_> = self.quarantined.values().flatten().filter(|a| IpFamily::of(**a) == family).collect();
-        all.into_iter().filter(|a| pool.is_free(**a)).count()
     }
 }

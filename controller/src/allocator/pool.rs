@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use herald_crds::{
     AddressPoolSpec,
     address::{AddressBlock, AddressSet, IpFamily},
+    pool::{PoolAddresses, PoolError},
     selector,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -16,18 +17,20 @@ use super::{Asker, Obstacle, PoolFault};
 pub(super) struct Pool {
     spec: AddressPoolSpec,
     fault: Option<PoolFault>,
+    /// CIDRs that are read as their networks.
+    masked: Vec<PoolError>,
     usable: AddressSet,
     free: AddressSet,
 }
 
 impl Pool {
-    /// Reads a spec. A spec that cannot be read makes a pool that gives nothing.
+    /// Reads a spec, as far as it can be read.
     pub(super) fn new(spec: AddressPoolSpec) -> Self {
-        let (usable, fault) = match spec.usable() {
-            Ok(usable) => (usable, selector_fault(&spec)),
-            Err(error) => (AddressSet::new(), Some(error.into())),
-        };
-        Self { fault, free: usable.clone(), usable, spec }
+        let PoolAddresses { usable, unreadable, masked } = spec.read_addresses();
+        // The worst first.
+        let unreadable = || unreadable.iter().max_by_key(|error| error.field == "exclude").cloned();
+        let fault = selector_fault(&spec).or_else(|| unreadable().map(PoolFault::Addresses));
+        Self { fault, masked, free: usable.clone(), usable, spec }
     }
 
     pub(super) fn spec(&self) -> &AddressPoolSpec {
@@ -36,6 +39,10 @@ impl Pool {
 
     pub(super) fn fault(&self) -> Option<&PoolFault> {
         self.fault.as_ref()
+    }
+
+    pub(super) fn masked(&self) -> &[PoolError] {
+        &self.masked
     }
 
     pub(super) fn usable(&self) -> &AddressSet {
@@ -72,14 +79,18 @@ impl Pool {
         self.free.contains(address) && !self.avoids(address)
     }
 
-    /// Pools of a smaller number first, those without one last, then by name (the map's order).
-    pub(super) fn priority(&self) -> i32 {
-        self.spec.service_allocation.as_ref().and_then(|a| a.priority).unwrap_or(i32::MAX)
+    /// The order in which pools are tried, as MetalLB has it (`internal/allocator`): those that are made for some Services
+    /// before those for all; of each kind a smaller number first, those without one, or with 0, last; then by name, which
+    /// is the order of the map.
+    pub(super) fn rank(&self) -> (bool, i32) {
+        let allocation = self.spec.service_allocation.as_ref();
+        let priority = allocation.and_then(|a| a.priority).filter(|priority| *priority != 0);
+        (allocation.is_none(), priority.unwrap_or(i32::MAX))
     }
 
     /// What keeps the Service from an address of this pool that it, or nobody, asked for by name.
     pub(super) fn obstacle(&self, asker: &Asker<'_>, by_name: bool) -> Option<Obstacle> {
-        if let Some(fault) = &self.fault {
+        if let Some(fault) = self.fault.as_ref().filter(|fault| fault.stops_assignment()) {
             return Some(Obstacle::Unusable(fault.to_string()));
         }
         if self.spec.drain {

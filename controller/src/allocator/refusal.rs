@@ -32,6 +32,17 @@ pub enum Obstacle {
     Unusable(String),
 }
 
+/// Addresses that are free but for the fields of Services which do not have them from Herald.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClaimedElsewhere {
+    /// How many.
+    pub count: usize,
+    /// The lowest of them.
+    pub first: IpAddr,
+    /// A Service that lists it in `spec.externalIPs`, or whose status shows it.
+    pub by: ServiceReference,
+}
+
 /// Why a Service gets no address. Each says in one sentence which object, field and value, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -40,15 +51,18 @@ pub enum Refusal {
     NoPool,
     /// Pools qualify, and all their addresses are taken.
     #[error(
-        "every {family} address of {} is taken, reserved or in quarantine: delete a Service that has one, or add \
+        "every {family} address of {} is taken, reserved or in quarantine{}: delete a Service that has one, or add \
          addresses to spec.addresses",
-        Pools(.pools)
+        Pools(.pools),
+        Elsewhere(.elsewhere)
     )]
     PoolFull {
         /// The family.
         family: IpFamily,
         /// The pools that qualify.
         pools: Vec<String>,
+        /// What of them is kept back only because other Services list or show it.
+        elsewhere: Option<Box<ClaimedElsewhere>>,
     },
     /// No pool may give this Service an address.
     #[error("no AddressPool gives this Service an {family} address: {}", Obstacles(.pools))]
@@ -67,12 +81,12 @@ pub enum Refusal {
         pool: String,
     },
     /// The address asked for lies in no pool, or not in the one asked for.
-    #[error("the Service asks for {address}, which is not in {}: add it to spec.addresses, or ask for another", AnyOrPool(.pool))]
+    #[error("the Service asks for {address}, which is not in {}: add it to spec.addresses, or ask for another", AnyOrPools(.pools))]
     AddressNotInPool {
         /// The address.
         address: IpAddr,
-        /// The pool, where the Service names one.
-        pool: Option<String>,
+        /// The pools that the Service names.
+        pools: Vec<String>,
     },
     /// The address asked for is of a family the Service does not have.
     #[error("the Service asks for {address}, and spec.ipFamilies has no {family}: add the family, or ask for another")]
@@ -95,7 +109,7 @@ pub enum Refusal {
         by: Option<ServiceReference>,
     },
     /// The address asked for is that of Services with which it may not share it.
-    #[error("the Service asks for {address}, which Service {}/{} has, and they cannot share it: {why}", .by.namespace, .by.name)]
+    #[error("the Service asks for {address}, which Service {by} has, and they cannot share it: {why}")]
     SharingRefused {
         /// The address.
         address: IpAddr,
@@ -109,8 +123,8 @@ pub enum Refusal {
     AddressInExternalIps {
         /// The address.
         address: IpAddr,
-        /// Namespace and name of that Service.
-        by: String,
+        /// That Service.
+        by: ServiceReference,
     },
     /// The address asked for is one that no host has, a node's, or of the cluster's networks.
     #[error("the Service asks for {address}, which is {by}: ask for another, and exclude it from the AddressPool")]
@@ -155,6 +169,18 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// Returns whether nothing is wrong but that there is no address of a family now: a Service that prefers two families
+    /// does with one. If it names a pool, only a family that the pool does not have is left out without a word.
+    pub fn is_absence(&self, pool_is_named: bool) -> bool {
+        match self {
+            Self::PoolFull { .. } => !pool_is_named,
+            Self::NoPoolAllows { pools, .. } => {
+                !pool_is_named || pools.iter().all(|(_, obstacle)| matches!(obstacle, Obstacle::NoSuchFamily(_)))
+            }
+            _ => false,
+        }
+    }
+
     /// The reason as a condition spells it.
     pub fn reason(&self) -> &'static str {
         match self {
@@ -194,12 +220,44 @@ pub enum PoolFault {
     },
 }
 
+/// How many pools a message names. A condition's message holds 32 KiB, and nobody reads more than a few names.
+const SHOWN: usize = 8;
+
+impl PoolFault {
+    /// Returns whether the pool gives nothing until it is mended. An entry of `addresses` that cannot be read leaves the
+    /// others usable; without one of `exclude`, or a selector, it would give what it is not to give.
+    pub fn stops_assignment(&self) -> bool {
+        match self {
+            Self::Addresses(error) => error.field == "exclude",
+            Self::Selector { .. } => true,
+        }
+    }
+}
+
 struct Pools<'a>(&'a [String]);
 
 impl std::fmt::Display for Pools<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(if self.0.len() == 1 { "AddressPool " } else { "AddressPools " })?;
-        f.write_str(&self.0.join(", "))
+        f.write_str(&self.0.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", "))?;
+        match self.0.len().checked_sub(SHOWN) {
+            Some(more @ 1..) => write!(f, " and {more} more"),
+            _ => Ok(()),
+        }
+    }
+}
+
+struct Elsewhere<'a>(&'a Option<Box<ClaimedElsewhere>>);
+
+impl std::fmt::Display for Elsewhere<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Some(elsewhere) = self.0 else { return Ok(()) };
+        let ClaimedElsewhere { count, first, by } = &**elsewhere;
+        write!(
+            f,
+            " ({count} of them only because Services list them in spec.externalIPs or show them in their status, as \
+             {by} does {first})"
+        )
     }
 }
 
@@ -207,8 +265,6 @@ struct Obstacles<'a>(&'a [(String, Obstacle)]);
 
 impl std::fmt::Display for Obstacles<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // A condition's message holds 32 KiB; nobody reads more than a few.
-        const SHOWN: usize = 8;
         for (at, (pool, why)) in self.0.iter().take(SHOWN).enumerate() {
             write!(f, "{}{pool}: {why}", if at == 0 { "" } else { "; " })?;
         }
@@ -219,13 +275,13 @@ impl std::fmt::Display for Obstacles<'_> {
     }
 }
 
-struct AnyOrPool<'a>(&'a Option<String>);
+struct AnyOrPools<'a>(&'a [String]);
 
-impl std::fmt::Display for AnyOrPool<'_> {
+impl std::fmt::Display for AnyOrPools<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.0 {
-            Some(pool) => write!(f, "AddressPool {pool}"),
-            None => f.write_str("any AddressPool"),
+            [] => f.write_str("any AddressPool"),
+            pools => Pools(pools).fmt(f),
         }
     }
 }
@@ -235,7 +291,7 @@ struct Holder<'a>(&'a Option<ServiceReference>);
 impl std::fmt::Display for Holder<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.0 {
-            Some(s) => write!(f, "Service {}/{}", s.namespace, s.name),
+            Some(service) => write!(f, "Service {service}"),
             None => f.write_str("a Service that is being withdrawn still"),
         }
     }

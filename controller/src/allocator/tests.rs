@@ -29,7 +29,7 @@ fn ask(allocator: &mut Allocator, name: &str, address: Option<&str>, pool: Optio
         service_labels: &service_labels,
         namespace_labels: &namespace_labels,
         family: IpFamily::V4,
-        pool,
+        pools: &pool.map(str::to_owned).into_iter().collect::<Vec<_>>(),
         contested: &BTreeSet::new(),
     };
     allocator.assign(&asker, address.map(|a| a.parse().unwrap())).map(|a| a.to_string())
@@ -54,6 +54,7 @@ fn the_lowest_free_address_comes_first() {
 #[test_case(json!({"addresses": ["192.0.2.0/24"], "drain": true}), "NoPoolAllows"; "drained")]
 #[test_case(json!({"addresses": ["2001:db8::/64"]}), "NoPoolAllows"; "other family")]
 #[test_case(json!({"addresses": ["192.0.2.9-192.0.2.1"]}), "NoPoolAllows"; "reversed")]
+#[test_case(json!({"addresses": ["192.0.2.0/24"], "exclude": ["192.0.2.9-192.0.2.1"]}), "NoPoolAllows"; "what is excluded cannot be read")]
 #[test_case(json!({"addresses": ["192.0.2.0/24"], "serviceAllocation": {"namespaces": ["other"]}}), "NoPoolAllows"; "other namespace")]
 #[test_case(json!({"addresses": ["192.0.2.0/24"], "serviceAllocation": {"serviceSelectors": [{"matchLabels": {"app": "db"}}]}}), "NoPoolAllows"; "other Services")]
 #[test_case(json!({"addresses": ["192.0.2.0/24"], "serviceAllocation": {"serviceSelectors": [{"matchExpressions": [{"key": "a", "operator": "Is"}]}]}}), "NoPoolAllows"; "unreadable selector")]
@@ -106,7 +107,7 @@ fn requests(address: Option<&str>, pool: Option<&str>, expected: &str) {
     let dmz = json!({"addresses": ["198.51.100.0/30"], "autoAssign": false, "avoidBuggyIPs": true});
     let mut a = allocator(&[lan(), ("dmz", dmz)]);
     ask(&mut a, "first", None, None).unwrap();
-    a.set_external("ns/other", &BTreeSet::from(["192.0.2.3".parse().unwrap()]));
+    a.set_external(&service("other"), &BTreeSet::from(["192.0.2.3".parse().unwrap()]));
     let before = a.occupants().count();
     let got = ask(&mut a, "x", address, pool);
     assert_eq!(a.occupants().count(), before + usize::from(got.is_ok()), "a refusal changes nothing");
@@ -116,9 +117,9 @@ fn requests(address: Option<&str>, pool: Option<&str>, expected: &str) {
 #[test]
 fn external_addresses_are_passed_over_until_they_are_given_up() {
     let mut a = allocator(&[lan()]);
-    a.set_external("ns/other", &BTreeSet::from(["192.0.2.1".parse().unwrap()]));
+    a.set_external(&service("other"), &BTreeSet::from(["192.0.2.1".parse().unwrap()]));
     assert_eq!(ask(&mut a, "x", None, None).unwrap(), "192.0.2.2");
-    a.set_external("ns/other", &BTreeSet::new());
+    a.set_external(&service("other"), &BTreeSet::new());
     assert_eq!(ask(&mut a, "y", None, None).unwrap(), "192.0.2.1");
 }
 
@@ -173,9 +174,10 @@ fn two_namespaces(spec: Value, expected: &str) {
     }
     ask(&mut a, "x", None, None).unwrap();
     let none = BTreeMap::new();
-    let (family, pool) = (IpFamily::V4, None);
+    let family = IpFamily::V4;
     let contested = &BTreeSet::new();
-    let asker = Asker { service: &elsewhere, service_labels: &none, namespace_labels: &none, family, pool, contested };
+    let asker =
+        Asker { service: &elsewhere, service_labels: &none, namespace_labels: &none, family, pools: &[], contested };
     assert_eq!(a.assign(&asker, None).unwrap().to_string(), expected);
 }
 

@@ -5,8 +5,7 @@ use herald_crds::{L2Advertisement, names::CONDITION_ACCEPTED};
 use super::Index;
 use crate::{
     action::{Action, ConditionValue, Subject},
-    advertisements,
-    view::is_older,
+    advertisements::{self, MOST_RULES},
 };
 
 impl Index {
@@ -14,19 +13,25 @@ impl Index {
         let Some(name) = advertisement.metadata.name.clone() else { return };
         let old = self.advertisements.get(&name);
         let version = |a: &L2Advertisement| a.metadata.resource_version.clone();
-        if old.is_some_and(|o| is_older(version(&advertisement).as_deref(), version(o).as_deref())) {
+        if old.is_some_and(|o| self.is_outdated(version(&advertisement).as_deref(), version(o).as_deref())) {
             return;
         }
         let same_spec = old.is_some_and(|o| o.spec == advertisement.spec);
+        let is_new = old.is_none();
         self.advertisements.insert(name.clone(), advertisement);
         if !same_spec {
             self.mark_vips();
+        }
+        if is_new && self.advertisements.len() > MOST_RULES {
+            self.mark_advertisements();
         }
         self.mark(Subject::Advertisement(name));
     }
 
     pub(super) fn delete_advertisement(&mut self, name: &str) {
-        self.advertisements.remove(name);
+        if self.advertisements.remove(name).is_some() && self.advertisements.len() >= MOST_RULES {
+            self.mark_advertisements();
+        }
         self.queue.forget(&Subject::Advertisement(name.to_owned()));
         self.mark_vips();
     }
@@ -35,7 +40,8 @@ impl Index {
         let advertisement = self.advertisements.get(name)?;
         let pool_exists = |pool: &str| self.pools.contains_key(pool);
         let node_labels = || self.nodes.values().map(|node| &node.labels);
-        let verdict = advertisements::verdict(&advertisement.spec, pool_exists, node_labels);
+        let before = self.advertisements.keys().take_while(|other| other.as_str() < name).count();
+        let verdict = advertisements::verdict(&advertisement.spec, before, pool_exists, node_labels);
         let condition = ConditionValue {
             type_: CONDITION_ACCEPTED,
             status: verdict.status(),

@@ -170,7 +170,10 @@ impl Index {
                 if held.iter().any(|e| e.address == address) {
                     return Standing::Replaced(says());
                 }
-                let contested = Contested { address, mac: mac.to_owned(), service: view.reference.clone() };
+                // The same question as the pool asks, or the Service would wait for what the pool does not do.
+                let first = occupant.services.iter().find(|service| self.service(service).is_some());
+                let service = first.unwrap_or(&view.reference).clone();
+                let contested = Contested { address, mac: mac.to_owned(), service };
                 self.room(&occupant.pool, &held, &contested).err().map(WhyKept::Full)
             }
         };
@@ -232,6 +235,9 @@ impl Index {
 
     /// The address, if it is one of the pool's that is to be replaced.
     fn to_quarantine(&self, pool: &str, address: IpAddr) -> Option<Contested> {
+        if self.blind {
+            return None; // a node may announce it by now; the end of blindness asks again
+        }
         let occupant = self.allocator.occupant(address).filter(|o| o.pool == pool)?;
         let entry = self.vips.get(&address)?;
         let Some(Holder::Stranger { mac }) = entry.holder() else { return None };

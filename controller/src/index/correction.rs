@@ -37,6 +37,8 @@ impl Index {
             return None;
         }
         match concern {
+            // The node, or the pod, may be well by now; the end of blindness asks again.
+            Concern::Lost(_) | Concern::Unanswered(_) if self.blind => None,
             Concern::Lost(announcement) => {
                 let node = &announcement.node;
                 let gone = if self.nodes.contains_key(node) { "is not Ready" } else { "is gone" };

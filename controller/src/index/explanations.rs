@@ -78,8 +78,8 @@ fn a_pool_over_the_clusters_networks() {
         world.live();
         assert_eq!(world.condition(wanted), "False AddressReserved");
     }
-    // One address of the pool is assigned, and it is not 192.0.2.2, which counts until its Service goes.
-    assert_eq!(world.pools["lan"].status.as_ref().unwrap().ipv4.as_ref().unwrap().available, "61");
+    // One address of the pool is assigned, and 192.0.2.2 is given to nobody.
+    assert_eq!(world.pools["lan"].status.as_ref().unwrap().ipv4.as_ref().unwrap().available, "60");
     world.log.clear();
     world.restart();
     world.pass(60);

@@ -11,17 +11,22 @@ mod advertisement;
 mod contested;
 mod correction;
 mod creation_dates;
+mod look_up;
 mod object;
 mod on_link;
 mod outcome;
+mod overwritten;
 mod pool;
 mod queue;
+mod refused_writes;
 mod reservations;
 mod service;
+mod service_changes;
 mod speakers;
 mod stray;
 mod tally;
 mod told;
+mod unkept;
 mod virtual_ip;
 
 #[cfg(test)]
@@ -52,7 +57,6 @@ use std::{
 use herald_crds::{
     L2Advertisement, VirtualIP,
     address::{AddressBlock, address_of_name},
-    names::FINALIZER_SERVICE_DEFAULT,
     virtual_ip::ServiceReference,
 };
 use ipnet::IpNet;
@@ -60,19 +64,23 @@ use k8s_openapi::jiff::Timestamp;
 
 use crate::{
     action::{Action, EventValue, Subject},
-    allocator::{Allocator, Reservation, Sharing},
+    allocator::{Allocator, Reservation},
     speaker_pod::SpeakerPodView,
     view::{NodeView, ServiceKey, ServiceView, SpeakerView, is_older},
 };
 use creation_dates::CreationDates;
+use look_up::LookUps;
 use object::missing;
 pub use object::{Kind, Object};
 use on_link::OnLinkPrefixes;
+use overwritten::LastWritten;
 use pool::PoolEntry;
 use queue::Queue;
+use refused_writes::RefusedWrites;
 use speakers::{SpeakerEntry, SpeakerPods};
 pub use tally::{PoolTally, Tally};
 use told::Told;
+pub(crate) use unkept::FIELDS_NOT_KEPT;
 pub(crate) use virtual_ip::MISDATED;
 use virtual_ip::VirtualIpEntry;
 
@@ -85,6 +93,10 @@ pub const FORGET_SPEAKERS_AFTER: Duration = Duration::from_secs(3600);
 pub struct Index {
     listed: BTreeSet<Kind>,
     leading: bool,
+    /// What is known may be old.
+    blind: bool,
+    /// A complete list is being applied.
+    relisting: bool,
     services: BTreeMap<ServiceKey, ServiceView>,
     namespaces: BTreeMap<String, BTreeMap<String, String>>,
     pools: BTreeMap<String, PoolEntry>,
@@ -103,11 +115,16 @@ pub struct Index {
     allocator: Allocator,
     /// Services that lack an address: whatever may cure that wakes them.
     waiting: BTreeSet<ServiceKey>,
+    look_ups: LookUps,
+    last_written: LastWritten,
+    refused_writes: RefusedWrites,
     /// Homes of the VirtualIPs being created: they count before they are observed.
     homes_under_way: BTreeMap<IpAddr, String>,
     queue: Queue,
     events: VecDeque<EventValue>,
     told: Told,
+    /// It has been told that the API server does not keep what is written.
+    unkept_told: bool,
     /// The time of day at time zero: for what outlives a process.
     clock: Timestamp,
     /// The SpeakerStatus of a node that has had no speaker's pod for so long is deleted.
@@ -141,7 +158,24 @@ impl Index {
     pub fn set_leading(&mut self, leading: bool) {
         if leading != self.leading {
             self.leading = leading;
+            self.queue = Queue::default();
+            self.waiting.clear();
+            self.events.clear();
             self.rebuild();
+        }
+    }
+
+    /// Takes notice that the watch of some kind is broken for long, or that none is. A blind index gives out addresses and
+    /// releases those of deleted Services. It takes nothing away that a newer version of an object could contradict: it
+    /// corrects no status of a lost node or speaker, deletes no SpeakerStatus and replaces no address that a stranger holds.
+    /// (Before any other Service loses an address, it is looked up.)
+    pub fn set_blind(&mut self, blind: bool) {
+        if std::mem::replace(&mut self.blind, blind) && !blind {
+            self.mark_vips();
+            self.reconsider_contested();
+            for name in self.speakers.keys().cloned().collect::<Vec<_>>() {
+                self.mark(Subject::SpeakerStatus(name));
+            }
         }
     }
 
@@ -181,9 +215,13 @@ impl Index {
         for object in &gone {
             self.delete(object);
         }
+        // What the API server lists is so, also where its versions have gone back: a store that was restored from a backup
+        // counts from there.
+        self.relisting = true;
         for object in objects {
             self.apply(object);
         }
+        self.relisting = false;
         if self.listed.insert(kind) && kind.is_awaited() && self.is_synced() {
             self.rebuild();
         }
@@ -277,7 +315,7 @@ impl Index {
                     self.queue.started(subject);
                     return Some(action);
                 }
-                Some(_) => {} // its time comes
+                Some(action) => self.tell_overwritten(now, &action), // its time comes
                 None => self.queue.settled(&subject),
             }
         }
@@ -288,29 +326,39 @@ impl Index {
         if self.leading && self.is_synced() { self.queue.next_timer() } else { None }
     }
 
-    /// Starts from what is observed: VirtualIPs prove ownership; then Services keep what they carry, the oldest first;
-    /// only then is anything decided.
+    /// Returns whether a version of an object is an earlier one than that which is held.
+    fn is_outdated(&self, new: Option<&str>, held: Option<&str>) -> bool {
+        !self.relisting && is_older(new, held)
+    }
+
+    /// Starts from what is observed: VirtualIPs prove ownership; then Services keep what they carry, the oldest first, and
+    /// before them those with a finalizer of ours; only then is anything decided.
     fn rebuild(&mut self) {
         if !self.leading || !self.is_synced() {
             return;
         }
         self.queue.forget_in_flight();
         self.homes_under_way.clear();
+        self.look_ups = LookUps::default();
+        self.last_written.clear();
         let occupied: Vec<IpAddr> = self.allocator.occupants().map(|(a, _)| a).collect();
         for address in occupied {
             self.allocator.free(address);
         }
         for (address, entry) in &self.vips {
             self.allocator.seize(*address, &entry.vip.spec.pool, &entry.vip.spec.services);
-            if entry.deleting() {
-                // It is nobody's any more, and nobody else's until it is gone. Who still shows it adopts it below.
-                for service in &entry.vip.spec.services {
+            // A deleted VirtualIP is made again for a Service whose status shows the address. One that is known and does
+            // not show it gets it no more; about one that is not known the API server is asked first.
+            for service in entry.vip.spec.services.iter().filter(|_| entry.deleting()) {
+                let view = self.services.get(&service_key(service)).filter(|view| view.reference == *service);
+                if view.is_some_and(|view| !view.shows(*address)) {
                     self.allocator.vacate(service, *address);
                 }
             }
         }
         let mut carriers: Vec<&ServiceView> = self.services.values().filter(|s| s.wants_address()).collect();
-        carriers.sort_by_key(|s| s.created);
+        // Whom Herald has served before: the finalizer comes with the first address.
+        carriers.sort_by_key(|s| (s.finalizer.is_none(), s.created));
         for service in carriers {
             for address in service.addresses() {
                 // What cannot be adopted is said when the Service is decided upon.
@@ -344,7 +392,11 @@ impl Index {
         }
     }
 
+    /// Asks for a decision. A standby decides nothing, and a new leader decides upon everything: it remembers nothing.
     fn mark(&mut self, subject: Subject) {
+        if !self.leading {
+            return;
+        }
         let created = match &subject {
             Subject::Service(key) => self.services.get(key).map_or(i64::MAX, |s| s.created),
             _ => 0,
@@ -353,7 +405,7 @@ impl Index {
     }
 
     fn mark_service(&mut self, service: &ServiceReference) {
-        self.mark(Subject::Service(ServiceKey { namespace: service.namespace.clone(), name: service.name.clone() }));
+        self.mark(Subject::Service(service_key(service)));
     }
 
     fn mark_waiting(&mut self) {
@@ -379,80 +431,6 @@ impl Index {
             self.mark(Subject::Advertisement(name));
         }
     }
-
-    fn apply_service(&mut self, mut view: ServiceView) {
-        let key = view.key();
-        let held = self.services.get(&key).map(|s| s.reference.clone());
-        if let Some(other) = held.filter(|r| *r != view.reference) {
-            self.delete_service(&other);
-        }
-        let mut external_changed = !view.external_ips.is_empty();
-        if let Some(old) = self.services.get(&key) {
-            if is_older(Some(&view.resource_version), Some(&old.resource_version)) {
-                return;
-            }
-            // What was proved to be ours stays ours: a change of type takes the proof away. (Our class' finalizer proves
-            // nothing about upstream's beside it.)
-            if view.finalizer.is_none() && view.default_finalizer {
-                view.finalizer = old.finalizer.filter(|ours| *ours == FINALIZER_SERVICE_DEFAULT);
-            }
-            external_changed = old.external_ips != view.external_ips;
-        }
-        if external_changed {
-            self.allocator.set_external(&key.to_string(), &view.external_ips);
-            self.mark_waiting();
-            self.mark_pools();
-        }
-        self.note_sharing(&view.reference, view.sharing.as_ref());
-        let leaving = self.allocator.leaving(&view.reference);
-        let held = self.allocator.held(&view.reference);
-        self.reconsider_among(&held);
-        for address in held.into_iter().chain(leaving) {
-            self.mark(Subject::VirtualIp(address));
-        }
-        self.services.insert(key.clone(), view);
-        self.mark(Subject::Service(key));
-    }
-
-    /// With whom a Service shares may have changed: for those it shares with, and for those that wait.
-    fn note_sharing(&mut self, reference: &ServiceReference, sharing: Option<&Sharing>) {
-        if !self.allocator.set_sharing(reference, sharing) {
-            return;
-        }
-        let occupants = self.allocator.held(reference).into_iter().filter_map(|a| self.allocator.occupant(a));
-        let others: BTreeSet<_> = occupants.flat_map(|o| o.services.iter().cloned()).collect();
-        for service in others {
-            self.mark_service(&service);
-        }
-        self.mark_waiting();
-    }
-
-    fn delete_service(&mut self, reference: &ServiceReference) {
-        let key = ServiceKey { namespace: reference.namespace.clone(), name: reference.name.clone() };
-        if self.services.get(&key).is_none_or(|s| s.reference != *reference) {
-            return;
-        }
-        let gone = self.services.remove(&key);
-        self.waiting.remove(&key);
-        self.queue.forget(&Subject::Service(key.clone()));
-        self.allocator.set_external(&key.to_string(), &BTreeSet::new());
-        if gone.is_some_and(|view| !view.external_ips.is_empty()) {
-            self.mark_pools();
-        }
-        self.mark_waiting();
-        self.note_sharing(reference, None);
-        self.vacate_all(reference);
-        for address in self.allocator.leaving(reference) {
-            self.mark(Subject::VirtualIp(address));
-        }
-    }
-
-    fn vacate_all(&mut self, reference: &ServiceReference) {
-        for address in self.allocator.held(reference) {
-            self.allocator.vacate(reference, address);
-            self.mark(Subject::VirtualIp(address));
-        }
-    }
 }
 
 impl ServiceView {
@@ -460,12 +438,22 @@ impl ServiceView {
     pub(crate) fn wants_address(&self) -> bool {
         self.claim.is_some() && !self.deleting
     }
+
+    /// Whether kube-proxy serves the address under the Service's name.
+    fn shows(&self, address: IpAddr) -> bool {
+        self.addresses().any(|shown| shown == address)
+    }
 }
 
-/// The address of a VirtualIP whose name says the same as its spec; anything else is none of ours.
+/// The address of a VirtualIP whose name says the same as its spec, in the spelling that Herald writes; anything else is
+/// none of ours, and could not be corrected: the address is immutable.
 fn address_of(vip: &VirtualIP) -> Option<IpAddr> {
     let address = address_of_name(vip.metadata.name.as_deref()?)?;
-    (vip.spec.address.parse() == Ok(address)).then_some(address)
+    (vip.spec.address == address.to_string()).then_some(address)
+}
+
+fn service_key(service: &ServiceReference) -> ServiceKey {
+    ServiceKey { namespace: service.namespace.clone(), name: service.name.clone() }
 }
 
 fn uid(vip: &VirtualIP) -> &str {

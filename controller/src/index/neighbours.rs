@@ -6,6 +6,30 @@ use test_case::test_case;
 
 use super::world::{World, key};
 
+/// Where Herald is the default provider beside a cloud controller manager: without the finalizer the cloud's load balancer
+/// would be left over.
+#[test_case(json!({}); "while the Service lives")]
+#[test_case(json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}); "once it is deleted")]
+fn upstreams_finalizer_of_another_provider_stays(change: Value) {
+    let owned = format!("v:\"{FINALIZER_SERVICE_DEFAULT}\"");
+    let metadata = json!({"finalizers": [FINALIZER_SERVICE_DEFAULT], "managedFields": [{"manager": "cloud-controller-manager",
+        "operation": "Update", "subresource": "status", "fieldsV1": {"f:metadata": {"f:finalizers": {owned: {}}}}}]});
+    let mut world = World::new();
+    world.default_provider = true;
+    world.restart();
+    world.create(
+        "theirs",
+        json!({"metadata": metadata, "spec": {"loadBalancerClass": null},
+        "status": {"loadBalancer": {"ingress": [{"ip": "203.0.113.9"}]}}}),
+    );
+    world.live();
+    assert_eq!(world.condition("theirs"), "False ForeignIngress");
+    world.change("theirs", change);
+    world.live();
+    assert_eq!(world.finalizers("theirs"), [FINALIZER_SERVICE_DEFAULT]);
+    assert_eq!(world.ingress("theirs"), ["203.0.113.9"]);
+}
+
 /// A cloud controller manager's finalizer beside ours: it outlives ours, and costs neither writes nor words.
 #[test_case(json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}); "deleted")]
 #[test_case(json!({"spec": {"type": "ClusterIP", "loadBalancerClass": null}}); "another type")]

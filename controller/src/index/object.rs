@@ -47,6 +47,21 @@ impl Kind {
         Self::ServiceNetwork,
     ];
 
+    /// What the API calls an object of it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Service => "Service",
+            Self::Namespace => "Namespace",
+            Self::Pool => "AddressPool",
+            Self::Advertisement => "L2Advertisement",
+            Self::VirtualIp => "VirtualIP",
+            Self::Node => "Node",
+            Self::Speaker => "SpeakerStatus",
+            Self::SpeakerPod => "Pod",
+            Self::ServiceNetwork => "ServiceCIDR",
+        }
+    }
+
     /// Returns whether nothing is decided before the kind has been listed. What follows from the speakers' pods follows
     /// after ten seconds, so they are not waited for: a controller that may not list them (one that was updated without
     /// its Role) gives out addresses all the same.

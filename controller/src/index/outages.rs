@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use serde_json::json;
 use test_case::test_case;
 
-use super::world::World;
+use super::{Kind, world::World};
 use crate::{action::Action, outbox::Outbox, writer::Failure};
 
 /// An answer, or a failure, takes this long; a request that is not answered the writer's limit.
@@ -56,7 +56,7 @@ impl Outage {
                 self.outbox.ended(self.world.now, begun, action, failed);
                 match failure {
                     None => self.world.carry_out(action),
-                    Some(failure) => self.world.index.handle_outcome(self.world.now, action, failure.outcome()),
+                    Some(failure) => self.world.index.handle_outcome(self.world.now, action, failure.outcome("")),
                 }
             }
         }
@@ -135,4 +135,60 @@ proptest! {
         prop_assert_eq!(outage.assigned(), 60);
         prop_assert!(outage.requests < 3 * 60 + 400 + 20, "{} requests", outage.requests);
     }
+}
+
+/// etcd is restored from a backup: versions go down, and what the API server lists is so all the same.
+#[test]
+fn list_is_believed_although_its_versions_have_gone_back() {
+    let mut world = World::new();
+    world.create("web", json!({}));
+    world.live();
+    let mut restored = world.services[&super::world::key("web")].clone();
+    restored.metadata.resource_version = Some("1".to_owned());
+    restored.status = None;
+    world.services.insert(super::world::key("web"), restored);
+    world.relist(Kind::Service);
+    world.live();
+    assert_eq!(world.ingress("web"), ["192.0.2.1"]);
+}
+
+/// A standby sees every Service come and go for months.
+#[test]
+fn standby_remembers_nothing_of_what_is_gone() {
+    let mut world = World::new();
+    world.index.set_leading(false);
+    for n in 0..100 {
+        world.create(&format!("s{n}"), json!({}));
+        world.delete(&format!("s{n}"));
+    }
+    assert_eq!((world.index.services.len(), world.index.queue.depth()), (0, 0));
+}
+
+/// A Role without `create`, or a policy engine that denies.
+#[test]
+fn service_whose_virtual_ip_is_refused_is_told_why() {
+    let mut world = World::new();
+    world.create("web", json!({}));
+    let sentence = "virtualips.heraldlb.io is forbidden: denied by policy";
+    let mut refused = 0;
+    while world.condition("web") == "none" {
+        assert!(refused < 10, "nothing is told");
+        match world.index.poll_action(world.now) {
+            Some(action @ Action::CreateVirtualIp { .. }) => {
+                refused += 1;
+                let outcome = Failure::Refused.outcome(sentence);
+                world.index.handle_outcome(world.now, &action, outcome);
+            }
+            Some(action) => world.carry_out(&action),
+            None => world.now = world.index.poll_timeout().expect("nothing is tried again"),
+        }
+    }
+    assert_eq!(world.condition("web"), "False WriteRefused");
+    let message = world.service_condition("web").unwrap().message;
+    assert!(message.contains("VirtualIP 192.0.2.1") && message.contains(sentence), "{message}");
+    world.settle();
+    let warnings: Vec<_> = world.events().into_iter().filter(|event| event.warning).map(|event| event.reason).collect();
+    assert_eq!(warnings, ["SyncLoadBalancerFailed"]);
+    world.pass(60);
+    assert_eq!((world.ingress("web"), world.condition("web")), (vec!["192.0.2.1".into()], "True Assigned".into()));
 }

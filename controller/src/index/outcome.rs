@@ -11,7 +11,7 @@ impl Index {
         let subject = match (action, action.subject()) {
             (Action::Event(event), _) => {
                 // One that the API server was not there to take is posted again.
-                if matches!(outcome, Outcome::Failed) {
+                if matches!(outcome, Outcome::Failed | Outcome::Refused(_)) {
                     self.told.untell(event);
                 }
                 return;
@@ -20,15 +20,25 @@ impl Index {
             (_, Some(subject)) => subject,
         };
         let ended = match outcome {
-            Outcome::Failed => Ended::Failed,
+            Outcome::Failed | Outcome::Refused(_) => Ended::Failed,
             Outcome::Unavailable => Ended::Unavailable,
             Outcome::Gone => Ended::WrittenUnprompted,
             _ if self.is_unprompted(action) => Ended::WrittenUnprompted,
             _ => Ended::Written,
         };
         let failed = matches!(ended, Ended::Failed | Ended::Unavailable);
+        self.note_refusal(action, &outcome);
+        if let Action::LookUpService { service, .. } = action {
+            self.looked_up(service, &outcome);
+            self.queue.ended(&subject, ended, now);
+            return self.mark(subject);
+        }
         let version = match &outcome {
             Outcome::Pool(pool) => pool.metadata.resource_version.clone(),
+            _ => None,
+        };
+        let kept = match &outcome {
+            Outcome::VirtualIp(vip) => Some(vip.spec.clone()),
             _ => None,
         };
         if let Action::CreateVirtualIp { address, .. } = action {
@@ -60,10 +70,15 @@ impl Index {
                 }
             }
             Outcome::Gone => self.handle_gone(action),
-            Outcome::Done | Outcome::Failed | Outcome::Unavailable => {}
+            Outcome::Done | Outcome::Failed | Outcome::Refused(_) | Outcome::Unavailable => {}
         }
         // What has been told is remembered from here on: a decision whose write fails is taken again, and tells it then.
         if !failed {
+            if let Action::CreateVirtualIp { address, spec, .. } | Action::UpdateVirtualIpSpec { address, spec, .. } =
+                action
+            {
+                self.note_unkept(*address, spec, kept);
+            }
             let told = &mut self.told;
             self.events.extend(action.events().iter().filter(|event| told.tell(now, event)).cloned());
             match action {
@@ -82,6 +97,11 @@ impl Index {
             }
         }
         self.queue.ended(&subject, ended, now);
+        if let Action::PatchServiceStatus { service, patch, .. } = action
+            && ended == Ended::Written
+        {
+            self.note_written(service, patch, self.queue.pauses(&subject));
+        }
         self.mark(subject);
     }
 
@@ -90,6 +110,8 @@ impl Index {
         match action {
             // The object's last writes: nobody can undo them.
             Action::DeleteVirtualIp { .. } | Action::RemoveVirtualIpFinalizer { .. } => true,
+            // It writes nothing.
+            Action::LookUpService { .. } => true,
             Action::PatchPoolStatus { pool, resource_version, report } => {
                 self.pools.get(pool).is_some_and(|entry| entry.follows(resource_version, report))
             }

@@ -12,7 +12,6 @@ use super::Index;
 use crate::{
     action::{Action, ConditionValue, PoolReport, Subject},
     allocator::{PoolFault, Reservation},
-    view::is_older,
 };
 
 /// A pool's status is written at most this often: 1,000 Services cost a handful of writes, not 1,000.
@@ -50,7 +49,7 @@ impl Index {
         let Some(name) = pool.metadata.name.clone() else { return };
         let old = self.pools.get(&name);
         let version = |p: &AddressPool| p.metadata.resource_version.clone();
-        if old.is_some_and(|o| is_older(version(&pool).as_deref(), version(&o.pool).as_deref())) {
+        if old.is_some_and(|o| self.is_outdated(version(&pool).as_deref(), version(&o.pool).as_deref())) {
             return;
         }
         let same_spec = old.is_some_and(|o| o.pool.spec == pool.spec && o.pool.metadata.labels == pool.metadata.labels);
@@ -70,7 +69,7 @@ impl Index {
         if same_spec {
             self.mark(Subject::Pool(name));
         } else {
-            self.pool_edited(&name);
+            self.pool_edited();
         }
     }
 
@@ -81,26 +80,20 @@ impl Index {
             self.pools.remove(name);
             self.queue.forget(&Subject::Pool(name.clone()));
             self.allocator.remove_pool(name);
-            self.pool_edited(name);
+            self.pool_edited();
             self.reconsider_contested();
         }
     }
 
-    /// An edit may overlap other pools, cure who waits, orphan who has an address, and change who advertises.
-    fn pool_edited(&mut self, name: &str) {
+    /// An edit may overlap other pools, cure who waits, leave addresses to another pool or to none, and change who
+    /// advertises.
+    fn pool_edited(&mut self) {
         self.mark_pools();
         self.mark_advertisements();
         self.mark_waiting();
-        let of_pool = self.allocator.occupants().filter(|(_, o)| o.pool == name);
-        let (mut addresses, mut services) = (Vec::new(), Vec::new());
-        for (address, occupant) in of_pool {
-            addresses.push(address);
-            services.extend(occupant.services.iter().cloned());
-        }
-        for address in addresses {
-            self.mark(Subject::VirtualIp(address));
-        }
-        for service in services {
+        self.mark_vips();
+        let served = self.allocator.occupants().flat_map(|(_, occupant)| occupant.services.iter().cloned());
+        for service in served.collect::<Vec<_>>() {
             self.mark_service(&service);
         }
     }
@@ -168,7 +161,9 @@ impl Index {
         let reserved = reserved.into_iter().map(|(by, set)| format!("{} {by}", subject(&set)));
         let external = self.allocator.external(name).into_iter();
         let external = external.map(|(address, by)| format!("{address} is in spec.externalIPs of Service {by}"));
-        let elsewhere: Vec<_> = reserved.chain(external).collect();
+        let shown = self.allocator.shown_elsewhere(name).into_iter();
+        let shown = shown.map(|(address, by)| format!("{address} is in status.loadBalancer.ingress of Service {by}"));
+        let elsewhere: Vec<_> = reserved.chain(external).chain(shown).collect();
         if !elsewhere.is_empty() {
             let parts = list(elsewhere.into_iter());
             sentences.push(format!("{parts}. None of these is given out; take them out of the pool (spec.exclude)."));
@@ -191,7 +186,12 @@ impl Index {
                     PoolFault::Addresses(_) => "InvalidAddresses",
                     PoolFault::Selector { .. } => "InvalidSelector",
                 };
-                let message = format!("{fault}. Nothing is assigned from this pool; what is assigned stays.");
+                let follows = if fault.stops_assignment() {
+                    "Nothing is assigned from this pool; what is assigned stays"
+                } else {
+                    "The other entries are used"
+                };
+                let message = format!("{fault}. {follows}.");
                 condition(CONDITION_ACCEPTED, "False", reason, message)
             }
             (None, Err(error), _) => {
@@ -201,16 +201,22 @@ impl Index {
             }
             // Usable as written, so True: no address is given out twice, and none that is something else.
             (None, Ok(_), Some(message)) => condition(CONDITION_ACCEPTED, "True", "Overlaps", message),
-            (None, Ok(_), None) => condition(CONDITION_ACCEPTED, "True", "Valid", "every entry is usable".to_owned()),
+            (None, Ok(_), None) => match self.allocator.masked(name) {
+                [] => condition(CONDITION_ACCEPTED, "True", "Valid", "every entry is usable".to_owned()),
+                masked => {
+                    let parts = list(masked.iter().map(ToString::to_string));
+                    condition(CONDITION_ACCEPTED, "True", "HostBits", format!("{parts}. Read as the whole network."))
+                }
+            },
         };
         let orphans = self.allocator.orphans(name);
         let contains = if orphans.is_empty() {
-            let message = "every address assigned from this pool lies in it".to_owned();
+            let message = "every address assigned from this pool lies in a pool".to_owned();
             condition(CONDITION_CONTAINS_ASSIGNED, "True", "Contained", message)
         } else {
             let message = format!(
-                "{} assigned from this pool and no longer in it: served until their Services are deleted or ask for \
-                 another. Put them back into spec.addresses to keep them for good.",
+                "{} assigned from this pool and no longer in any: served, by the advertisements they have, until their \
+                 Services are deleted or ask for another. Put them back into spec.addresses to keep them for good.",
                 list(orphans.iter().map(ToString::to_string)),
             );
             condition(CONDITION_CONTAINS_ASSIGNED, "False", "Orphaned", message)

@@ -96,6 +96,11 @@ impl Queue {
         }
     }
 
+    /// Returns whether the next write of the subject waits, since it was written often of late.
+    pub(super) fn pauses(&self, subject: &Subject) -> bool {
+        self.paced.contains_key(subject)
+    }
+
     /// How many subjects wait for a decision, those that pause among them.
     pub(super) fn depth(&self) -> usize {
         let awaited: BTreeSet<_> = self.timers.iter().map(|(_, subject)| subject).collect();

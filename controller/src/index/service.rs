@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use herald_crds::{
     address::IpFamily,
-    names::{CONDITION_ADDRESS_ASSIGNED, FINALIZER_SERVICE_DEFAULT},
+    names::{ANNOTATION_POOL, CONDITION_ADDRESS_ASSIGNED, FINALIZER_SERVICE_DEFAULT},
     service::{Claim, Request},
     virtual_ip::ServiceReference,
 };
@@ -38,6 +38,8 @@ struct Plan {
     refusals: Vec<Refusal>,
     /// Its status holds what is not ours: it is not overwritten.
     foreign: bool,
+    /// Its namespace has not been seen, on whose labels it depends which pools give it an address.
+    awaits_namespace: bool,
 }
 
 impl Index {
@@ -55,12 +57,18 @@ impl Index {
         if !plan.refusals.is_empty() {
             self.waiting.insert(view.key());
         }
-        if plan.targets.values().any(|address| !self.vip_serves(*address, &view.reference)) {
-            return None; // the VirtualIP comes first; its arrival asks again
+        if plan.awaits_namespace {
+            self.waiting.insert(view.key());
+            return None; // its arrival asks again
         }
-        let unsettled = |address: &IpAddr| {
-            matches!(self.dated(*address), Dated::TooEarly { .. }) && !view.addresses().any(|shown| shown == *address)
+        let is_made = |address: IpAddr| {
+            self.vip_serves(address, &view.reference) && (view.shows(address) || !self.vips[&address].deleting())
         };
+        if let Some(address) = plan.targets.values().find(|address| !is_made(**address)) {
+            return self.tell_refusal(view, *address); // the VirtualIP comes first; its arrival asks again
+        }
+        let unsettled =
+            |address: &IpAddr| matches!(self.dated(*address), Dated::TooEarly { .. }) && !view.shows(*address);
         if plan.targets.values().any(unsettled) {
             return None; // the VirtualIP is created again first
         }
@@ -72,12 +80,6 @@ impl Index {
         let burned = self.burned(view, &plan);
         let desired: Vec<IpAddr> = view.families.iter().filter_map(|f| plan.targets.get(f)).copied().collect();
         let observed: Vec<IpAddr> = view.addresses().collect();
-        for address in self.allocator.held(&view.reference) {
-            if !desired.contains(&address) && !observed.contains(&address) {
-                self.allocator.vacate(&view.reference, address);
-                self.mark(Subject::VirtualIp(address));
-            }
-        }
         let ingress = match () {
             () if plan.foreign || desired == observed => Change::Keep,
             () if desired.is_empty() => Change::Remove,
@@ -86,6 +88,7 @@ impl Index {
         let finalizer = claim.finalizer();
         let has_finalizer =
             view.finalizer == Some(finalizer) || (finalizer == FINALIZER_SERVICE_DEFAULT && view.default_finalizer);
+        let allocated_from = self.allocated_from(view, &desired);
         let verdict = self.condition(view, &plan, &desired);
         let caveats = self.caveats(view, &desired);
         let condition = with_caveats(verdict.clone(), &caveats);
@@ -98,13 +101,18 @@ impl Index {
             },
             // There no later than the ingress; nothing to clean up without an address.
             add_finalizer: (!desired.is_empty() && !has_finalizer).then_some(finalizer),
-            // Given up on the way (its type changed there and back) and refused since.
+            // Given up on the way (its type changed there and back) and refused since. What it shows may be Herald's still:
+            // its VirtualIP has not been seen, or is gone, and so is the pool.
             remove_finalizer: view.finalizer.filter(|_| {
-                self.allocator.held(&view.reference).is_empty() && self.allocator.leaving(&view.reference).is_empty()
+                view.ingress.is_empty()
+                    && self.allocator.held(&view.reference).is_empty()
+                    && self.allocator.leaving(&view.reference).is_empty()
             }),
             ingress,
+            allocated_from,
         };
         if patch == ServicePatch::default() {
+            self.give_up_others(view, &desired);
             return None;
         }
         let ingress_changes = patch.ingress != Change::Keep;
@@ -127,6 +135,7 @@ impl Index {
                     Ok(()) => {
                         self.mark(Subject::VirtualIp(*address));
                         self.mark_pools();
+                        self.mark_waiting();
                         None
                     }
                     Err(refusal) => Some(refusal),
@@ -136,10 +145,13 @@ impl Index {
             plan.refusals.extend(refusal);
         }
         plan.foreign = !plan.refusals.is_empty();
-        let held = self.allocator.held(reference);
-        if plan.foreign && held.is_empty() {
+        self.give_way(view);
+        if plan.foreign {
+            self.give_up_unpublished(view);
+            plan.targets = self.current(view, &self.allocator.held(reference), &Request::default());
             return plan;
         }
+        let held = self.allocator.held(reference);
         let request = match &view.request {
             Ok(request) => request.clone(),
             Err(error) => {
@@ -159,12 +171,24 @@ impl Index {
         for family in &view.families {
             let kept = current.get(family).copied();
             let wanted = request.addresses.get(family).copied();
-            if let Some(address) = kept.filter(|address| self.may_stay(view, *address, wanted, request.pool.as_deref()))
-            {
+            if let Some(address) = kept.filter(|address| self.may_stay(view, *address, wanted, &request.pools)) {
+                self.count_to_requested_pool(address, &request.pools);
                 plan.targets.insert(*family, address);
                 continue;
             }
-            match self.assign(view, *family, wanted, request.pool.as_deref()) {
+            let Some(namespace_labels) = self.namespaces.get(&view.reference.namespace) else {
+                plan.awaits_namespace = true;
+                return plan;
+            };
+            let asker = Asker {
+                service: &view.reference,
+                service_labels: &view.labels,
+                namespace_labels,
+                family: *family,
+                pools: &request.pools,
+                contested: &self.contested,
+            };
+            match self.allocator.assign(&asker, wanted) {
                 Ok(address) => {
                     fresh.push(address);
                     plan.targets.insert(*family, address);
@@ -192,6 +216,57 @@ impl Index {
             self.mark_pools();
         }
         plan
+    }
+
+    /// The address lies in a pool that the Service asks for, and counts to another that holds it as well: it counts to the
+    /// former unless a Service that has the address asks for the latter.
+    fn count_to_requested_pool(&mut self, address: IpAddr, pools: &[String]) {
+        let Some(occupant) = self.allocator.occupant(address) else { return };
+        let requests = occupant.services.iter().filter_map(|service| self.service(service)?.request.as_ref().ok());
+        let is_asked_for = requests.flat_map(|request| &request.pools).any(|pool| *pool == occupant.pool);
+        let holding = pools.iter().find(|pool| self.allocator.pool_contains(pool, address)).filter(|_| !is_asked_for);
+        let sharers: Vec<_> = occupant.services.iter().cloned().collect();
+        if holding.is_some_and(|pool| self.allocator.count_to(address, pool)) {
+            self.mark(Subject::VirtualIp(address));
+            for service in sharers {
+                self.mark_service(&service); // each names the pool in its condition
+            }
+            self.mark_pools();
+        }
+    }
+
+    /// Gives up what it neither is to have nor shows. Only once there is nothing to write: a version that the API server
+    /// has not taken a write upon may be an old one, and a newer one show the address.
+    fn give_up_others(&mut self, view: &ServiceView, desired: &[IpAddr]) {
+        for address in self.allocator.held(&view.reference) {
+            if !desired.contains(&address) && !view.shows(address) {
+                self.give_up(&view.reference, address);
+            }
+        }
+    }
+
+    /// Gives up what was never published: beside what another provider wrote into the status it cannot be. The finalizer
+    /// comes with the first address; a Service that has it may have shown this one, and gets it back.
+    fn give_up_unpublished(&mut self, view: &ServiceView) {
+        if view.finalizer.is_some() {
+            return;
+        }
+        for address in self.allocator.held(&view.reference).into_iter().filter(|address| !view.shows(*address)) {
+            self.give_up(&view.reference, address);
+        }
+    }
+
+    /// Gives up what another Service has or shows that may not share it, while this one does not show it yet: the other had
+    /// it first, or an edit came between them.
+    fn give_way(&mut self, view: &ServiceView) {
+        let is_anothers = |address: &IpAddr| {
+            self.allocator.also_shown_by(*address, &view.reference).is_some()
+                || self.allocator.clash(&view.reference, *address).is_some()
+        };
+        let unpublished = self.allocator.held(&view.reference).into_iter().filter(|address| !view.shows(*address));
+        for address in unpublished.filter(is_anothers).collect::<Vec<_>>() {
+            self.give_up(&view.reference, address);
+        }
     }
 
     /// An address was given out: who waits may wait for another reason from now on, and is to say so before a restart
@@ -230,43 +305,39 @@ impl Index {
             let has = |address: &IpAddr| held.contains(address);
             let of_family = || held.iter().copied().filter(|a| IpFamily::of(*a) == *family);
             let by_choice = || published.filter(has).into_iter().chain(of_family());
-            let stays = |address: &IpAddr| self.may_stay(view, *address, wanted, request.pool.as_deref());
+            let stays = |address: &IpAddr| self.may_stay(view, *address, wanted, &request.pools);
             let address = wanted.filter(has).or_else(|| by_choice().find(stays)).or_else(|| by_choice().next())?;
             Some((*family, address))
         };
         view.families.iter().filter_map(address_of).collect()
     }
 
-    fn may_stay(&self, view: &ServiceView, address: IpAddr, wanted: Option<IpAddr>, pool: Option<&str>) -> bool {
+    fn may_stay(&self, view: &ServiceView, address: IpAddr, wanted: Option<IpAddr>, pools: &[String]) -> bool {
         if matches!(self.standing(address, view), Standing::Replaced(_)) {
             return false;
         }
-        let from = |pool: &str| self.allocator.occupant(address).is_some_and(|o| o.pool == pool);
-        match (wanted, pool) {
-            (Some(wanted), _) => wanted == address,
-            (None, Some(pool)) => from(pool) || self.allocator.pool_contains(pool, address),
-            (None, None) => true,
+        let from = |pool: &String| self.allocator.occupant(address).is_some_and(|o| o.pool == *pool);
+        let is_in = |pool: &String| from(pool) || self.allocator.pool_contains(pool, address);
+        match wanted {
+            Some(wanted) => wanted == address,
+            None => pools.is_empty() || pools.iter().any(is_in),
         }
     }
 
-    fn assign(
-        &mut self,
-        view: &ServiceView,
-        family: IpFamily,
-        wanted: Option<IpAddr>,
-        pool: Option<&str>,
-    ) -> Result<IpAddr, Refusal> {
-        let unlabelled = BTreeMap::new();
-        let namespace_labels = self.namespaces.get(&view.reference.namespace).unwrap_or(&unlabelled);
-        let asker = Asker {
-            service: &view.reference,
-            service_labels: &view.labels,
-            namespace_labels,
-            family,
-            pool,
-            contested: &self.contested,
-        };
-        self.allocator.assign(&asker, wanted)
+    /// What becomes of the annotation that names the pools of its addresses.
+    fn allocated_from(&self, view: &ServiceView, desired: &[IpAddr]) -> Change<String> {
+        let mut pools: Vec<&str> = Vec::new();
+        for occupant in desired.iter().filter_map(|address| self.allocator.occupant(*address)) {
+            if !pools.contains(&occupant.pool.as_str()) {
+                pools.push(&occupant.pool);
+            }
+        }
+        match (pools.join(","), &view.allocated_from) {
+            (pools, None) if pools.is_empty() => Change::Keep,
+            (pools, Some(_)) if pools.is_empty() => Change::Remove,
+            (pools, Some(observed)) if pools == *observed => Change::Keep,
+            (pools, _) => Change::Set(pools),
+        }
     }
 
     fn condition(&self, view: &ServiceView, plan: &Plan, desired: &[IpAddr]) -> ConditionValue {
@@ -280,16 +351,25 @@ impl Index {
             let occupant = self.allocator.occupant(**address);
             occupant.is_some_and(|o| !self.allocator.pool_contains(&o.pool, **address))
         };
+        let pool_is_named = view.request.as_ref().is_ok_and(|request| !request.pools.is_empty());
         let preferred = view.family_policy == FamilyPolicy::Prefer && !desired.is_empty() && !plan.foreign;
         let (status, reason, message) = match plan.refusals.first() {
             None => match desired.iter().find(outside) {
                 None => ("True", ASSIGNED, has),
                 Some(address) => {
-                    let kept = "the Service keeps it until it asks for another";
-                    ("True", OUTSIDE_POOL, format!("{has}; {address} is no longer in that pool: {kept}"))
+                    let ServiceReference { namespace, name, .. } = &view.reference;
+                    let other = self.allocator.first_pool_with(IpFamily::of(*address)).unwrap_or("POOL");
+                    let kept = format!(
+                        "{has}; {address} is in no AddressPool any more: the Service keeps it, and the advertisements it \
+                         has. Put it back into spec.addresses of a pool, or let the Service have one of another: kubectl \
+                         -n {namespace} annotate service {name} {ANNOTATION_POOL}={other} --overwrite"
+                    );
+                    ("True", OUTSIDE_POOL, kept)
                 }
             },
-            Some(_) if preferred => ("True", ASSIGNED, format!("{has}; {refused}")),
+            Some(_) if preferred && plan.refusals.iter().all(|refusal| refusal.is_absence(pool_is_named)) => {
+                ("True", ASSIGNED, format!("{has}; {refused}"))
+            }
             Some(first) if desired.is_empty() => ("False", first.reason(), refused),
             Some(first) => ("False", first.reason(), format!("{refused}; until then the Service keeps {has}")),
         };
@@ -324,7 +404,12 @@ impl Index {
             let by = self.allocator.reservation(*address)?;
             Some(Caveat::ReservedAddress { address: *address, by: by.clone() })
         };
+        let shown_twice = |address: &IpAddr| {
+            let other = self.allocator.also_shown_by(*address, &view.reference)?;
+            Some(Caveat::ShownTwice { address: *address, other: other.clone() })
+        };
         let of_addresses = desired.iter().filter_map(clash).chain(desired.iter().filter_map(reserved));
+        let of_addresses = of_addresses.chain(desired.iter().filter_map(shown_twice));
         view.caveats.iter().cloned().chain(of_addresses).collect()
     }
 
@@ -335,16 +420,26 @@ impl Index {
         // Another provider's from now on, by our own flag: our words go first, then the address. (A change of type
         // takes them away by itself; a deleted Service takes them with it.)
         if view.load_balancer && !view.deleting && view.condition.is_some() {
-            let all_ours = view.ingress.iter().all(|i| matches!(i, Ingress::Vip(a) if held.contains(a)));
+            let ours = |address| self.allocator.is_linked(&view.reference, address);
+            let all_ours = view.ingress.iter().all(|i| matches!(i, Ingress::Vip(a) if ours(*a)));
             let ingress = if all_ours && !view.ingress.is_empty() { Change::Remove } else { Change::Keep };
-            let patch = ServicePatch { ingress, condition: Change::Remove, ..ServicePatch::default() };
+            let allocated_from = unless(view.allocated_from.is_none());
+            let patch = ServicePatch { ingress, condition: Change::Remove, allocated_from, ..ServicePatch::default() };
             return Some(patch_of(view, patch, Vec::new()));
         }
-        if !held.is_empty() && view.default_finalizer {
+        let had = !held.is_empty() || !self.allocator.leaving(&view.reference).is_empty();
+        if had && view.default_finalizer {
             // The VirtualIP proves that we served it, so its finalizer is ours to take away.
             if let Some(service) = self.services.get_mut(&view.key()) {
                 service.finalizer = service.finalizer.or(Some(FINALIZER_SERVICE_DEFAULT));
             }
+        }
+        if !held.is_empty() && !view.deleting {
+            // Maybe in an old version of it only: it is looked up first, and decided upon again.
+            for address in held {
+                self.mark(Subject::VirtualIp(address));
+            }
+            return None;
         }
         self.vacate_all(&view.reference);
         let leaving = self.allocator.leaving(&view.reference);
@@ -356,8 +451,11 @@ impl Index {
         }
         let ingress = if self.still_shows(view) { Change::Remove } else { Change::Keep };
         // A change of type empties status.loadBalancer and leaves the conditions.
-        let condition = if view.condition.is_some() { Change::Remove } else { Change::Keep };
-        let patch = ServicePatch { ingress, condition, remove_finalizer: view.finalizer, ..ServicePatch::default() };
+        let condition = unless(view.condition.is_none());
+        // On a Service that Herald never served it is a copy of a manifest's.
+        let allocated_from = unless(view.allocated_from.is_none() || view.finalizer.is_none());
+        let remove_finalizer = view.finalizer;
+        let patch = ServicePatch { ingress, condition, allocated_from, remove_finalizer, ..ServicePatch::default() };
         if patch == ServicePatch::default() {
             return None;
         }
@@ -387,7 +485,12 @@ impl Index {
     }
 }
 
-fn patch_of(view: &ServiceView, patch: ServicePatch, events: Vec<EventValue>) -> Action {
+/// The field is taken away, unless there is nothing to take away.
+fn unless<T>(absent: bool) -> Change<T> {
+    if absent { Change::Keep } else { Change::Remove }
+}
+
+pub(super) fn patch_of(view: &ServiceView, patch: ServicePatch, events: Vec<EventValue>) -> Action {
     Action::PatchServiceStatus {
         service: view.reference.clone(),
         resource_version: view.resource_version.clone(),
@@ -414,7 +517,7 @@ fn is_told(view: &ServiceView, caveat: &Caveat) -> bool {
 }
 
 /// Events follow the condition, which outlives a restart: the same fact is told once.
-fn events_of(view: &ServiceView, verdict: &ConditionValue, ingress_changes: bool) -> Vec<EventValue> {
+pub(super) fn events_of(view: &ServiceView, verdict: &ConditionValue, ingress_changes: bool) -> Vec<EventValue> {
     let observed = view.condition.as_ref();
     let without_caveats = observed.cloned().map(|mut condition| {
         let end = condition.message.find(CAVEAT_MARK).unwrap_or(condition.message.len());

@@ -162,3 +162,21 @@ fn sharers_of_a_contested_address_are_both_told() {
         assert_eq!((world.ingress(name), &*world.condition(name)), (vec!["192.0.2.2".into()], "True AddressConflict"));
     }
 }
+
+/// A selector finds the VirtualIPs of each Service, also of one that has joined another.
+#[test]
+fn virtual_ip_has_a_label_for_each_service() {
+    let mut world = World::new();
+    world.create("tcp", sharer(&[("TCP", 53)], json!({})));
+    world.create("udp", sharer(&[("UDP", 53)], json!({})));
+    world.live();
+    let labels = |world: &World| -> Vec<String> {
+        let all = world.vips[&address("192.0.2.1")].metadata.labels.clone().unwrap();
+        all.into_keys().filter(|label| label.contains(".service.heraldlb.io/")).collect()
+    };
+    assert_eq!(labels(&world), ["ns.service.heraldlb.io/tcp", "ns.service.heraldlb.io/udp"]);
+    world.delete("tcp");
+    world.live();
+    assert_eq!(labels(&world), ["ns.service.heraldlb.io/udp"]);
+    assert_eq!(world.vips[&address("192.0.2.1")].metadata.labels.as_ref().unwrap()["heraldlb.io/service-name"], "udp");
+}

@@ -1,6 +1,8 @@
 //! VirtualIPs that are named after another address than theirs: made by hand, or broken. Nobody announces them; each
 //! says so, and keeps the address it is named after from being assigned, since no VirtualIP of that name can be created.
 
+use std::net::IpAddr;
+
 use herald_crds::{
     VirtualIP,
     address::{AddressBlock, address_of_name, name_of_address},
@@ -12,7 +14,6 @@ use super::Index;
 use crate::{
     action::{Action, ConditionValue, Subject},
     allocator::Reservation,
-    view::is_older,
 };
 
 impl Index {
@@ -20,7 +21,7 @@ impl Index {
         let Some(name) = vip.metadata.name.clone() else { return };
         let version = |v: &VirtualIP| v.metadata.resource_version.clone();
         let old = self.strays.get(&name);
-        if old.is_some_and(|o| is_older(version(&vip).as_deref(), version(o).as_deref())) {
+        if old.is_some_and(|o| self.is_outdated(version(&vip).as_deref(), version(o).as_deref())) {
             return;
         }
         self.strays.insert(name.clone(), vip);
@@ -50,8 +51,11 @@ impl Index {
                 remaining,
             });
         }
-        let right = vip.spec.address.parse().map(name_of_address);
-        let right = right.map_or_else(|_| "no address at all".to_owned(), |name| format!("VirtualIP {name}'s"));
+        let right = match vip.spec.address.parse::<IpAddr>() {
+            Ok(address) if name_of_address(address) == name => format!("not spelled {address}"),
+            Ok(address) => format!("VirtualIP {}'s", name_of_address(address)),
+            Err(_) => "no address at all".to_owned(),
+        };
         let reason = AnnouncedReason::NameMismatch;
         let condition = ConditionValue {
             type_: CONDITION_ANNOUNCED,
@@ -127,5 +131,26 @@ mod tests {
         world.live();
         assert!(world.strays.is_empty());
         assert_eq!(world.ingress("asks"), ["192.0.2.1"]);
+    }
+
+    /// The address of a VirtualIP cannot be edited, so one that is spelled otherwise can only be deleted.
+    #[test]
+    fn address_that_is_spelled_otherwise() {
+        let mut world = World::empty();
+        world.pool("six", json!({"addresses": ["2001:db8::1-2001:db8::2"]}));
+        world.restart();
+        let vip = stray(&mut world, "2001-db8--1", "2001:0db8::1");
+        let name = name_of_address("2001:db8::1".parse().unwrap());
+        let vip = VirtualIP { metadata: kube::api::ObjectMeta { name: Some(name.clone()), ..vip.metadata }, ..vip };
+        world.strays = [(name.clone(), vip.clone())].into();
+        world.index.apply(Object::VirtualIp(Box::new(vip)));
+        world.create("web", json!({"spec": {"ipFamilies": ["IPv6"]}}));
+        world.live();
+        assert_eq!((world.ingress("web"), world.conflicts), (vec!["2001:db8::2".to_owned()], 0));
+        let said = world.strays[&name].announced().unwrap().message.clone();
+        assert!(said.contains("spec.address \"2001:0db8::1\" is not spelled 2001:db8::1"), "{said}");
+        world.log.clear();
+        world.pass(600);
+        assert!(world.log.is_empty(), "{:?}", world.log);
     }
 }

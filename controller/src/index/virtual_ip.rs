@@ -4,17 +4,17 @@ use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use herald_crds::{
     VirtualIP, VirtualIPSpec,
-    names::{FINALIZER_WITHDRAWAL, LABEL_ADOPTED, LABEL_SERVICE_NAME, LABEL_SERVICE_NAMESPACE},
-    virtual_ip::{AdvertisementRule, ServiceReference, TrafficPolicy},
+    names::{FINALIZER_WITHDRAWAL, LABEL_ADOPTED, LABEL_SERVICE_NAME, LABEL_SERVICE_NAMESPACE, LABEL_SERVICE_SUFFIX},
+    virtual_ip::{AdvertisementRule, ServiceReference, TrafficPolicy, names_of},
 };
 use k8s_openapi::jiff::Timestamp;
 
-use super::{Index, address_of, creation_dates::Dated, speakers::SILENT_AFTER, uid};
+use super::{Index, address_of, creation_dates::Dated, speakers::SILENT_AFTER, uid, unkept::Unkept};
 use crate::{
     action::{Action, Announcement, EventValue, Regarding, Subject},
-    advertisements::{self, Advertised},
+    advertisements::{self, Advertised, AdvertisedPool, Selection},
     placement::{self, Candidate},
-    view::{ServiceKey, ServiceView, is_older},
+    view::{ServiceKey, ServiceView},
 };
 
 /// How long a deleted VirtualIP waits for its announcer to say that it fell silent. Far above the time a living
@@ -30,6 +30,8 @@ pub(super) struct VirtualIpEntry {
     pub(super) concern: Option<(Concern, Duration)>,
     /// The announcement whose status was corrected: once, so that two programs never write against each other.
     pub(super) corrected: Option<Announcement>,
+    /// The last spec written, where the API server kept another.
+    pub(super) unkept: Option<Box<Unkept>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,15 +78,36 @@ impl VirtualIpEntry {
     }
 }
 
+/// The label by which a selector finds the VirtualIPs of a Service, also of one that shares an address.
+fn label_of(service: &ServiceReference) -> String {
+    format!("{}{LABEL_SERVICE_SUFFIX}/{}", service.namespace, service.name)
+}
+
+/// The labels that are to change, of ours: those of Services that are served no more go.
+fn label_changes(
+    observed: Option<&BTreeMap<String, String>>,
+    desired: BTreeMap<String, String>,
+) -> BTreeMap<String, Option<String>> {
+    let names_a_service =
+        |label: &String| label.split_once('/').is_some_and(|(prefix, _)| prefix.ends_with(LABEL_SERVICE_SUFFIX));
+    let stale = observed.into_iter().flatten().map(|(label, _)| label).filter(|label| names_a_service(label));
+    let stale = stale.filter(|label| !desired.contains_key(*label)).map(|label| (label.clone(), None));
+    let mut changes: BTreeMap<_, _> = stale.collect();
+    let is_there = |(label, value): &(String, String)| observed.and_then(|all| all.get(label)) == Some(value);
+    changes.extend(desired.into_iter().filter(|label| !is_there(label)).map(|(label, value)| (label, Some(value))));
+    changes
+}
+
 impl Index {
     pub(super) fn apply_vip(&mut self, vip: VirtualIP) {
         let Some(address) = address_of(&vip) else { return self.apply_stray(vip) };
         let old = self.vips.get(&address).filter(|e| e.uid() == uid(&vip));
         let version = |v: &VirtualIP| v.metadata.resource_version.clone();
-        if old.is_some_and(|o| is_older(version(&vip).as_deref(), version(&o.vip).as_deref())) {
+        if old.is_some_and(|o| self.is_outdated(version(&vip).as_deref(), version(&o.vip).as_deref())) {
             return;
         }
-        let (concern, corrected) = old.map(|o| (o.concern.clone(), o.corrected.clone())).unwrap_or_default();
+        let (concern, corrected, unkept) =
+            old.map(|o| (o.concern.clone(), o.corrected.clone(), o.unkept.clone())).unwrap_or_default();
         let unannounced = old.is_some_and(|o| !o.was_announced());
         let before = old.map(|o| o.vip.spec.services.clone());
         if before.as_ref() != Some(&vip.spec.services) {
@@ -98,7 +121,7 @@ impl Index {
         }
         let date = vip.metadata.creation_timestamp.as_ref().map(|at| at.0.as_second());
         self.creation_dates.observe(address, uid(&vip), date.unwrap_or_default());
-        let entry = VirtualIpEntry { vip, concern, corrected };
+        let entry = VirtualIpEntry { vip, concern, corrected, unkept };
         if unannounced && entry.was_announced() {
             // Whatever its date: a Service that waited for it waits no longer.
             for service in &entry.vip.spec.services {
@@ -123,8 +146,13 @@ impl Index {
     }
 
     pub(super) fn decide_vip(&mut self, address: IpAddr, now: Duration) -> Option<Action> {
-        self.vacate_for_the_dead(address);
         self.part(address);
+        if self.vips.get(&address).is_some_and(VirtualIpEntry::deleting) {
+            return self.withdraw(address, now);
+        }
+        if let Some(question) = self.look_up(address, now) {
+            return Some(question);
+        }
         let wanted = self.allocator.occupant(address).is_some_and(|o| !o.services.is_empty());
         let Some(entry) = self.vips.get(&address) else {
             self.creation_dates.gone(now, address);
@@ -135,7 +163,7 @@ impl Index {
             }
             if wanted {
                 let (mut labels, spec) = self.desired(address, None, now)?;
-                let shows = |s| self.service(s).is_some_and(|view| view.addresses().any(|a| a == address));
+                let shows = |s| self.service(s).is_some_and(|view| view.shows(address));
                 if spec.services.iter().any(shows) {
                     labels.insert(LABEL_ADOPTED.to_owned(), "true".to_owned());
                 }
@@ -145,9 +173,6 @@ impl Index {
             self.free(address);
             return None;
         };
-        if entry.deleting() {
-            return self.withdraw(address, now);
-        }
         if !wanted {
             return Some(Action::DeleteVirtualIp { address, uid: entry.uid().to_owned(), misdated: None });
         }
@@ -162,9 +187,8 @@ impl Index {
         }
         let entry = self.vips.get(&address)?;
         let (labels, spec) = self.desired(address, Some(entry), now)?;
-        let observed_labels = entry.vip.metadata.labels.as_ref();
-        let labelled = labels.iter().all(|(k, v)| observed_labels.and_then(|l| l.get(k)) == Some(v));
-        if !labelled || spec != entry.vip.spec {
+        let labels = label_changes(entry.vip.metadata.labels.as_ref(), labels);
+        if !labels.is_empty() || (spec != entry.vip.spec && !entry.is_unkept(&spec)) {
             let resource_version = entry.resource_version();
             return Some(Action::UpdateVirtualIpSpec { address, resource_version, labels, spec: Box::new(spec) });
         }
@@ -194,15 +218,6 @@ impl Index {
             if self.told.tell(now, &event) {
                 self.events.push_back(event);
             }
-        }
-    }
-
-    /// Services that are gone hold nothing.
-    fn vacate_for_the_dead(&mut self, address: IpAddr) {
-        let Some(occupant) = self.allocator.occupant(address) else { return };
-        let dead: Vec<_> = occupant.services.iter().filter(|s| self.service(s).is_none()).cloned().collect();
-        for service in dead {
-            self.allocator.vacate(&service, address);
         }
     }
 
@@ -238,6 +253,7 @@ impl Index {
             return; // its next version asks again
         }
         self.allocator.free(address);
+        self.refused_writes.remove(&address);
         self.queue.forget(&Subject::VirtualIp(address));
         self.mark_waiting();
         self.mark_pools();
@@ -251,23 +267,37 @@ impl Index {
         now: Duration,
     ) -> Option<(BTreeMap<String, String>, VirtualIPSpec)> {
         let occupant = self.allocator.occupant(address)?;
-        let services: Vec<ServiceReference> = occupant.services.iter().cloned().collect();
+        // A doubtful Service is not added, and is not taken away before it was looked up.
+        let names = |service: &&ServiceReference| entry.is_some_and(|entry| entry.vip.spec.services.contains(service));
+        let is_sure = |service: &ServiceReference| !self.is_doubtful(service) && !self.is_unproved(service, address);
+        let stays = |service: &&ServiceReference| names(service) || is_sure(service);
+        let services: Vec<ServiceReference> = occupant.services.iter().filter(stays).cloned().collect();
         let views: Vec<&ServiceView> = services.iter().filter_map(|s| self.service(s)).collect();
         let first = views.first()?;
-        let labels = BTreeMap::from([
+        let mut labels = BTreeMap::from([
             (LABEL_SERVICE_NAMESPACE.to_owned(), first.reference.namespace.clone()),
             (LABEL_SERVICE_NAME.to_owned(), first.reference.name.clone()),
         ]);
+        labels.extend(services.iter().map(|service| (label_of(service), String::new())));
         let local = views.iter().find(|v| v.external_traffic_policy == TrafficPolicy::Local);
         let unlabelled = BTreeMap::new();
         let service_labels: Vec<_> = views.iter().map(|v| &v.labels).collect();
-        let pool = self.pools.get(&occupant.pool);
+        let pool = |name| {
+            let labels = self.pools.get(name).map(|entry| entry.pool.metadata.labels.as_ref().unwrap_or(&unlabelled));
+            AdvertisedPool { name, labels }
+        };
+        let held_by: Vec<_> = self.allocator.pools_of(address).map(pool).collect();
         let of = Advertised {
-            pool: &occupant.pool,
-            pool_labels: pool.and_then(|p| p.pool.metadata.labels.as_ref()).unwrap_or(&unlabelled),
+            pool: pool(&occupant.pool),
+            held_by: &held_by,
+            had: entry.map(|entry| {
+                let spec = &entry.vip.spec;
+                (spec.advertisements.as_slice(), pool(spec.advertised_by.as_ref().unwrap_or(&spec.pool)))
+            }),
             service_labels: &service_labels,
         };
-        let advertisements = advertisements::rules(self.advertisements.iter().map(|(name, a)| (name, &a.spec)), of);
+        let selection = advertisements::select(self.advertisements.iter().map(|(name, a)| (name, &a.spec)), of);
+        let Selection { rules: advertisements, by_pool: advertised_by } = selection;
         let home_node = match entry {
             // Set once. It changes only when the node has left the cluster.
             Some(entry) => match &entry.vip.spec.home_node {
@@ -281,10 +311,12 @@ impl Index {
         let spec = VirtualIPSpec {
             address: address.to_string(),
             pool: occupant.pool.clone(),
+            service_names: names_of(&services),
             services,
             external_traffic_policy: local.map_or(TrafficPolicy::Cluster, |_| TrafficPolicy::Local),
             health_check_node_port: local.and_then(|v| v.health_check_node_port),
             advertisements,
+            advertised_by,
             home_node,
         };
         Some((labels, spec))

@@ -1,29 +1,35 @@
 //! A scripted API server for tests: carries the index's writes out as the real one would, and watches.
 
+mod api_server;
 mod speakers;
+mod watches;
 
-use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    net::IpAddr,
+    time::Duration,
+};
 
+use herald_crds::service::Selection;
 use herald_crds::{
     AddressPool, L2Advertisement, VirtualIP,
     address::name_of_address,
-    names::{CONDITION_ADDRESS_ASSIGNED, FINALIZER_WITHDRAWAL},
+    names::{ANNOTATION_ALLOCATED_FROM, FINALIZER_WITHDRAWAL},
     virtual_ip::AnnouncedReason,
 };
 use ipnet::IpNet;
 use k8s_openapi::{
-    api::core::v1::{LoadBalancerIngress, Service},
+    api::core::v1::Service,
     apimachinery::pkg::apis::meta::v1::{Condition, Time},
     jiff::Timestamp,
 };
 use serde_json::{Value, json};
 
 use super::*;
-use crate::{
-    action::{Change, Outcome},
-    view::SegmentView,
-};
+use crate::{action::Outcome, view::SegmentView};
+pub(super) use api_server::Trouble;
 use speakers::pod_on;
+use watches::Watches;
 
 /// Objects, clock and index.
 pub(super) struct World {
@@ -31,6 +37,8 @@ pub(super) struct World {
     pub(super) default_provider: bool,
     pub(super) now: Duration,
     pub(super) services: BTreeMap<ServiceKey, Service>,
+    /// The labels of each namespace.
+    pub(super) namespaces: BTreeMap<String, BTreeMap<String, String>>,
     pub(super) vips: BTreeMap<IpAddr, VirtualIP>,
     /// VirtualIPs named after another address than theirs.
     pub(super) strays: BTreeMap<String, VirtualIP>,
@@ -43,19 +51,28 @@ pub(super) struct World {
     pub(super) pods: BTreeMap<String, SpeakerPodView>,
     /// Addresses that somebody else answers for: the reason speakers give, and their sentence.
     pub(super) held_by_others: BTreeMap<IpAddr, (AnnouncedReason, String)>,
-    /// What was written, events among it, and what the API server refused.
+    /// What was written, events among it, and how often the API server refused.
     pub(super) log: Vec<Action>,
     pub(super) conflicts: usize,
     /// By how many seconds the API server's clock is ahead.
     pub(super) clock_offset: i64,
     version: u64,
+    watches: Watches,
+    /// What the API server does to the next writes.
+    pub(super) trouble: VecDeque<Trouble>,
+    /// The fields of a VirtualIP's spec that the API server does not know.
+    pub(super) unknown_fields: Vec<&'static str>,
+    /// What an earlier leader has written, and what has not arrived.
+    pub(super) late: Vec<Action>,
 }
 
 /// The link-layer address of every stranger.
 pub(super) const STRANGER: &str = "02:00:00:00:00:99";
 
+/// Service names that begin with `late-` are of namespace `late`, all others of `ns`.
 pub(super) fn key(name: &str) -> ServiceKey {
-    ServiceKey { namespace: "ns".to_owned(), name: name.to_owned() }
+    let namespace = if name.starts_with("late-") { "late" } else { "ns" };
+    ServiceKey { namespace: namespace.to_owned(), name: name.to_owned() }
 }
 
 pub(super) fn address(text: &str) -> IpAddr {
@@ -80,12 +97,14 @@ impl World {
             interface: "eth0".to_owned(),
             prefixes: ["192.0.2.0/24", "2001:db8::/64"].map(|p| p.parse().unwrap()).into(),
             default_route: true,
+            speaks_for: vec![],
         };
         Self {
             index: Index::new(Timestamp::UNIX_EPOCH),
             default_provider: false,
             now: Duration::ZERO,
             services: BTreeMap::new(),
+            namespaces: [("ns".to_owned(), BTreeMap::new())].into(),
             vips: BTreeMap::new(),
             strays: BTreeMap::new(),
             pools: BTreeMap::new(),
@@ -104,7 +123,15 @@ impl World {
             conflicts: 0,
             clock_offset: 0,
             version: 1,
+            watches: Watches::default(),
+            trouble: VecDeque::new(),
+            unknown_fields: Vec::new(),
+            late: Vec::new(),
         }
+    }
+
+    pub(super) fn selection(&self) -> Selection {
+        Selection { default_provider: self.default_provider, other_classes: Vec::new() }
     }
 
     pub(super) fn next_version(&mut self) -> String {
@@ -121,42 +148,15 @@ impl World {
         }
     }
 
-    pub(super) fn relist(&mut self, kind: Kind) {
-        let default_provider = self.default_provider;
-        let objects = match kind {
-            Kind::Service => {
-                self.services.values().map(|s| ServiceView::of(s, default_provider).unwrap().into()).collect()
-            }
-            Kind::Namespace => Vec::new(),
-            Kind::Pool => self.pools.values().cloned().map(|p| Object::Pool(Box::new(p))).collect(),
-            Kind::Advertisement => {
-                self.advertisements.values().cloned().map(|a| Object::Advertisement(Box::new(a))).collect()
-            }
-            Kind::ServiceNetwork => {
-                let all = self.service_networks.iter();
-                all.map(|(n, cidrs)| Object::ServiceNetwork(n.clone(), cidrs.clone())).collect()
-            }
-            Kind::VirtualIp => self
-                .vips
-                .values()
-                .chain(self.strays.values())
-                .cloned()
-                .map(|v| Object::VirtualIp(Box::new(v)))
-                .collect(),
-            Kind::Node => self.nodes.iter().map(|(n, v)| Object::Node(n.clone(), v.clone())).collect(),
-            Kind::SpeakerPod => self.pods.iter().map(|(n, p)| Object::SpeakerPod(n.clone(), p.clone())).collect(),
-            Kind::Speaker => self.speakers.iter().map(|(n, s)| Object::Speaker(n.clone(), s.clone())).collect(),
-        };
-        self.index.replace(kind, objects);
-    }
-
     pub(super) fn pool(&mut self, name: &str, spec: Value) {
         let mut pool = AddressPool::new(name, serde_json::from_value(spec).unwrap());
-        pool.metadata.uid = Some(format!("uid-{name}"));
-        pool.metadata.resource_version = Some(self.next_version());
+        let version = self.next_version();
+        let uid = self.pools.get(name).and_then(|pool| pool.metadata.uid.clone());
+        pool.metadata.uid = uid.or_else(|| Some(format!("uid-{name}-{version}")));
+        pool.metadata.resource_version = Some(version);
         pool.status = self.pools.get(name).and_then(|p| p.status.clone());
         self.pools.insert(name.to_owned(), pool.clone());
-        self.index.apply(Object::Pool(Box::new(pool)));
+        self.shows(false, Object::Pool(Box::new(pool)));
     }
 
     pub(super) fn advertisement(&mut self, name: &str, spec: Value) {
@@ -169,14 +169,21 @@ impl World {
 
     pub(super) fn delete_pool(&mut self, name: &str) {
         let pool = self.pools.remove(name).unwrap();
-        self.index.delete(&Object::Pool(Box::new(pool)));
+        self.shows(true, Object::Pool(Box::new(pool)));
     }
 
-    /// Creates a Service `ns/NAME` of our class, with what `change` merges over it.
+    /// A namespace has these labels.
+    pub(super) fn namespace(&mut self, name: &str, labels: Value) {
+        let labels: BTreeMap<String, String> = serde_json::from_value(labels).unwrap();
+        self.namespaces.insert(name.to_owned(), labels.clone());
+        self.shows(false, Object::Namespace(name.to_owned(), labels));
+    }
+
+    /// Creates a Service of our class, with what `change` merges over it.
     pub(super) fn create(&mut self, name: &str, change: Value) {
         let version = self.next_version();
         let mut object = json!({
-            "metadata": {"namespace": "ns", "name": name, "uid": format!("uid-{name}-{version}"),
+            "metadata": {"namespace": key(name).namespace, "name": name, "uid": format!("uid-{name}-{version}"),
                 "resourceVersion": version, "creationTimestamp": Timestamp::from_second(self.version as i64).unwrap()},
             "spec": {"type": "LoadBalancer", "loadBalancerClass": "heraldlb.io/l2", "ipFamilies": ["IPv4"],
                 "ipFamilyPolicy": "SingleStack"}
@@ -210,14 +217,14 @@ impl World {
 
     fn store(&mut self, mut service: Service) {
         service.metadata.resource_version = Some(self.next_version());
-        let view = ServiceView::of(&service, self.default_provider).unwrap();
+        let view = ServiceView::of(&service, &self.selection()).unwrap();
         let finalizers = service.metadata.finalizers.as_deref().unwrap_or_default();
         if service.metadata.deletion_timestamp.is_some() && finalizers.is_empty() {
             self.services.remove(&view.key());
-            self.index.delete(&view.into());
+            self.shows(true, view.into());
         } else {
             self.services.insert(view.key(), service);
-            self.index.apply(view.into());
+            self.shows(false, view.into());
         }
     }
 
@@ -227,10 +234,10 @@ impl World {
         let at = address(&vip.spec.address);
         if vip.metadata.deletion_timestamp.is_some() && finalizers.is_empty() {
             self.vips.remove(&at);
-            self.index.delete(&Object::VirtualIp(Box::new(vip)));
+            self.shows(true, Object::VirtualIp(Box::new(vip)));
         } else {
             self.vips.insert(at, vip.clone());
-            self.index.apply(Object::VirtualIp(Box::new(vip)));
+            self.shows(false, Object::VirtualIp(Box::new(vip)));
         }
     }
 
@@ -246,10 +253,12 @@ impl World {
         let spec = herald_crds::VirtualIPSpec {
             address: at.to_owned(),
             pool: "lan".to_owned(),
+            service_names: herald_crds::virtual_ip::names_of(std::slice::from_ref(&service)),
             services: vec![service],
             external_traffic_policy: Default::default(),
             health_check_node_port: None,
             advertisements: Vec::new(),
+            advertised_by: None,
             home_node: None,
         };
         let mut vip = VirtualIP::new(&name_of_address(address(at)), spec);
@@ -315,151 +324,25 @@ impl World {
     }
 
     pub(super) fn carry_out(&mut self, action: &Action) {
-        let outcome = self.request(action);
-        if matches!(outcome, Outcome::Failed) {
+        let outcome = self.write(action);
+        if matches!(outcome, Outcome::Failed | Outcome::Refused(_)) {
             self.conflicts += 1
-        } else {
+        } else if !matches!(action, Action::LookUpService { .. }) {
             self.log.push(action.clone())
         }
         self.index.handle_outcome(self.now, action, outcome);
     }
 
-    /// What the API server makes of a write, whosever.
-    pub(super) fn request(&mut self, action: &Action) -> Outcome {
-        let current =
-            |version: &str, metadata: &kube::api::ObjectMeta| metadata.resource_version.as_deref() == Some(version);
-        match action {
-            Action::CreateVirtualIp { address, labels, spec } => {
-                if self.vips.contains_key(address) || self.strays.contains_key(&name_of_address(*address)) {
-                    return Outcome::Failed;
-                }
-                let mut vip = VirtualIP::new(&name_of_address(*address), (**spec).clone());
-                vip.metadata.uid = Some(format!("vip-{}", self.next_version()));
-                let date = Timestamp::UNIX_EPOCH.checked_add(self.now).unwrap().as_second() + self.clock_offset;
-                vip.metadata.creation_timestamp = Some(Time(Timestamp::from_second(date).unwrap()));
-                vip.metadata.labels = Some(labels.clone());
-                vip.metadata.finalizers = Some(vec![FINALIZER_WITHDRAWAL.to_owned()]);
-                self.store_vip(vip);
-                Outcome::VirtualIp(Box::new(self.vips[address].clone()))
-            }
-            Action::DeleteVirtualIp { address, uid, .. } => match self.vips.get(address) {
-                Some(vip) if vip.metadata.uid.as_ref() == Some(uid) => {
-                    self.delete_vip(&address.to_string());
-                    self.vips.get(address).map_or(Outcome::Done, |v| Outcome::VirtualIp(Box::new(v.clone())))
-                }
-                Some(_) => Outcome::Failed,
-                None => Outcome::Gone,
-            },
-            Action::UpdateVirtualIpSpec { address, resource_version, .. }
-            | Action::RemoveVirtualIpFinalizer { address, resource_version, .. }
-            | Action::CorrectVirtualIpStatus { address, resource_version, .. } => {
-                let Some(mut vip) = self.vips.get(address).cloned() else { return Outcome::Gone };
-                if !current(resource_version, &vip.metadata) {
-                    return Outcome::Failed;
-                }
-                match action {
-                    Action::UpdateVirtualIpSpec { labels, spec, .. } => {
-                        vip.spec = (**spec).clone();
-                        vip.metadata.labels.get_or_insert_default().extend(labels.clone());
-                    }
-                    Action::RemoveVirtualIpFinalizer { remaining, .. } => {
-                        vip.metadata.finalizers = Some(remaining.clone());
-                    }
-                    Action::CorrectVirtualIpStatus { condition, others, .. } => {
-                        let status = vip.status.get_or_insert_default();
-                        status.node = None;
-                        status.conditions = others.clone();
-                        status.conditions.push(condition.at(&Time(Timestamp::UNIX_EPOCH)));
-                    }
-                    _ => {}
-                }
-                self.store_vip(vip.clone());
-                Outcome::VirtualIp(Box::new(self.vips.get(address).cloned().unwrap_or(vip)))
-            }
-            Action::PatchServiceStatus { service, resource_version, patch, .. } => {
-                let Some(mut object) = self.services.get(&key(&service.name)).cloned() else { return Outcome::Gone };
-                if !current(resource_version, &object.metadata) {
-                    return Outcome::Failed;
-                }
-                let finalizers = object.metadata.finalizers.get_or_insert_default();
-                finalizers.extend(patch.add_finalizer.map(str::to_owned));
-                finalizers.retain(|f| Some(f.as_str()) != patch.remove_finalizer);
-                let status = object.status.get_or_insert_default();
-                let balancer = status.load_balancer.get_or_insert_default();
-                let vip = |a: &IpAddr| LoadBalancerIngress { ip: Some(a.to_string()), ..Default::default() };
-                match &patch.ingress {
-                    Change::Keep => {}
-                    Change::Set(addresses) => balancer.ingress = Some(addresses.iter().map(vip).collect()),
-                    Change::Remove => balancer.ingress = None,
-                }
-                let conditions = status.conditions.get_or_insert_default();
-                if patch.condition != Change::Keep {
-                    conditions.retain(|c| c.type_ != CONDITION_ADDRESS_ASSIGNED);
-                }
-                if let Change::Set(condition) = &patch.condition {
-                    conditions.push(condition.at(&Time(Timestamp::UNIX_EPOCH)));
-                }
-                self.store(object.clone());
-                let written = self.services.get(&key(&service.name)).unwrap_or(&object);
-                Outcome::Service(Box::new(ServiceView::of(written, self.default_provider).unwrap()))
-            }
-            Action::PatchPoolStatus { pool, resource_version, report } => {
-                let Some(mut object) = self.pools.get(pool).cloned() else { return Outcome::Gone };
-                if !current(resource_version, &object.metadata) {
-                    return Outcome::Failed;
-                }
-                let status = object.status.get_or_insert_default();
-                status.ipv4 = report.ipv4.clone();
-                status.ipv6 = report.ipv6.clone();
-                status.quarantined = report.quarantined.clone();
-                status.conditions = report.conditions.iter().map(|c| c.at(&Time(Timestamp::UNIX_EPOCH))).collect();
-                object.metadata.resource_version = Some(self.next_version());
-                self.pools.insert(pool.clone(), object.clone());
-                self.index.apply(Object::Pool(Box::new(object.clone())));
-                Outcome::Pool(Box::new(object))
-            }
-            Action::PatchAdvertisementStatus { advertisement, resource_version, condition } => {
-                let Some(mut object) = self.advertisements.get(advertisement).cloned() else { return Outcome::Gone };
-                if !current(resource_version, &object.metadata) {
-                    return Outcome::Failed;
-                }
-                object.status.get_or_insert_default().conditions = vec![condition.at(&Time(Timestamp::UNIX_EPOCH))];
-                object.metadata.resource_version = Some(self.next_version());
-                self.advertisements.insert(advertisement.clone(), object.clone());
-                Outcome::Advertisement(Box::new(object))
-            }
-            Action::DescribeStrayVirtualIp { name, resource_version, condition, .. } => {
-                let Some(mut vip) = self.strays.get(name).cloned() else { return Outcome::Gone };
-                if !current(resource_version, &vip.metadata) {
-                    return Outcome::Failed;
-                }
-                vip.status.get_or_insert_default().conditions = vec![condition.at(&Time(Timestamp::UNIX_EPOCH))];
-                vip.metadata.resource_version = Some(self.next_version());
-                self.strays.insert(name.clone(), vip.clone());
-                Outcome::VirtualIp(Box::new(vip))
-            }
-            Action::ReleaseStrayVirtualIp { name, .. } => {
-                let vip = self.strays.remove(name).unwrap();
-                self.index.delete(&Object::VirtualIp(Box::new(vip)));
-                Outcome::Done
-            }
-            Action::DeleteSpeakerStatus { node, uid } => match self.speakers.get(node) {
-                Some(speaker) if speaker.uid == *uid => {
-                    self.speakers.remove(node);
-                    Outcome::Done
-                }
-                Some(_) => Outcome::Failed,
-                None => Outcome::Gone,
-            },
-            Action::Event(_) => Outcome::Done,
-        }
-    }
-
     /// The addresses in a Service's status.
     pub(super) fn ingress(&self, name: &str) -> Vec<String> {
         let Some(service) = self.services.get(&key(name)) else { return Vec::new() };
-        let view = ServiceView::of(service, self.default_provider).unwrap();
+        let view = ServiceView::of(service, &self.selection()).unwrap();
         view.addresses().map(|a| a.to_string()).collect()
+    }
+
+    /// The pools of a Service's addresses, as its annotation names them.
+    pub(super) fn allocated_from(&self, name: &str) -> Option<String> {
+        self.services[&key(name)].metadata.annotations.as_ref()?.get(ANNOTATION_ALLOCATED_FROM).cloned()
     }
 
     /// Our condition on a Service as "Status Reason".
@@ -469,7 +352,7 @@ impl World {
     }
 
     pub(super) fn service_condition(&self, name: &str) -> Option<Condition> {
-        ServiceView::of(self.services.get(&key(name))?, self.default_provider)?.condition
+        ServiceView::of(self.services.get(&key(name))?, &self.selection())?.condition
     }
 
     pub(super) fn pool_condition(&self, pool: &str, type_: &str) -> Condition {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use herald_crds::{
     AddressPool, L2Advertisement, SpeakerStatus, VirtualIP, address::name_of_address, names::MANAGER_CONTROLLER,
+    service::Selection,
 };
 use k8s_openapi::{
     api::{core::v1::Service, events::v1::Event},
@@ -90,11 +91,12 @@ impl Failure {
         }
     }
 
-    /// For the index.
-    pub fn outcome(self) -> Outcome {
-        match self.signal() {
-            Signal::Answers => Outcome::Failed,
-            Signal::Unavailable { .. } => Outcome::Unavailable,
+    /// For the index, with the sentence of the API server.
+    pub fn outcome(self, sentence: &str) -> Outcome {
+        match (self.signal(), self) {
+            (Signal::Answers, Self::Refused) => Outcome::Refused(sentence.to_owned()),
+            (Signal::Answers, _) => Outcome::Failed,
+            (Signal::Unavailable { .. }, _) => Outcome::Unavailable,
         }
     }
 }
@@ -138,13 +140,13 @@ pub struct Written {
 pub struct Writer {
     client: Client,
     instance: String,
-    default_provider: bool,
+    selection: Selection,
 }
 
 impl Writer {
-    /// `instance` is told in events; `default_provider` is how written Services are read back.
-    pub fn new(client: Client, instance: String, default_provider: bool) -> Self {
-        Self { client, instance, default_provider }
+    /// `instance` is told in events; `selection` is how written Services are read back.
+    pub fn new(client: Client, instance: String, selection: Selection) -> Self {
+        Self { client, instance, selection }
     }
 
     /// Carries one action out.
@@ -160,7 +162,8 @@ impl Writer {
             return Written { outcome: Outcome::Gone, failure: None };
         }
         let failure = error.failure();
-        Written { outcome: failure.outcome(), failure: Some((failure, error.to_string())) }
+        let sentence = error.to_string();
+        Written { outcome: failure.outcome(&sentence), failure: Some((failure, sentence)) }
     }
 
     async fn request(&self, action: &Action) -> Result<Outcome, WriteError> {
@@ -194,11 +197,16 @@ impl Writer {
                 let body = patch::virtual_ip_status(condition, others, resource_version, &now);
                 Ok(written(vips().patch_status(&name_of_address(*address), &params, &Patch::Merge(body)).await?))
             }
+            Action::LookUpService { service, .. } => {
+                let services = Api::<Service>::namespaced(self.client.clone(), &service.namespace);
+                let view = ServiceView::of(&services.get(&service.name).await?, &self.selection);
+                Ok(view.map_or(Outcome::Done, |view| Outcome::Service(Box::new(view))))
+            }
             Action::PatchServiceStatus { service, resource_version, patch, .. } => {
                 let services = Api::<Service>::namespaced(self.client.clone(), &service.namespace);
                 let body = patch::service(patch, resource_version, &service.uid, &now);
                 let written = services.patch_status(&service.name, &params, &Patch::Strategic(body)).await?;
-                let view = ServiceView::of(&written, self.default_provider);
+                let view = ServiceView::of(&written, &self.selection);
                 Ok(view.map_or(Outcome::Done, |view| Outcome::Service(Box::new(view))))
             }
             Action::PatchPoolStatus { pool, resource_version, report } => {

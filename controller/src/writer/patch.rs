@@ -4,7 +4,9 @@ use herald_crds::{
     VirtualIP, VirtualIPSpec,
     address::name_of_address,
     event::{Report, about_service},
-    names::{CONDITION_ADDRESS_ASSIGNED, FINALIZER_WITHDRAWAL, GROUP, MANAGER_CONTROLLER, VERSION},
+    names::{
+        ANNOTATION_ALLOCATED_FROM, CONDITION_ADDRESS_ASSIGNED, FINALIZER_WITHDRAWAL, GROUP, MANAGER_CONTROLLER, VERSION,
+    },
 };
 use k8s_openapi::{
     api::{core::v1::ObjectReference, events::v1::Event},
@@ -38,6 +40,14 @@ pub(crate) fn service(patch: &ServicePatch, resource_version: &str, uid: &str, n
     if let Some(finalizer) = patch.remove_finalizer {
         metadata.insert("$deleteFromPrimitiveList/finalizers".to_owned(), json!([finalizer]));
     }
+    // The status subresource of a Service takes metadata as well (`serviceStatusStrategy` keeps only the spec).
+    match &patch.allocated_from {
+        Change::Keep => {}
+        Change::Set(pools) => {
+            drop(metadata.insert("annotations".to_owned(), json!({ANNOTATION_ALLOCATED_FROM: pools})))
+        }
+        Change::Remove => drop(metadata.insert("annotations".to_owned(), json!({ANNOTATION_ALLOCATED_FROM: null}))),
+    }
     let mut status = Map::new();
     match &patch.ingress {
         Change::Keep => {}
@@ -67,13 +77,14 @@ pub(crate) fn service(patch: &ServicePatch, resource_version: &str, uid: &str, n
     Value::Object(body)
 }
 
-/// A JSON merge patch of a VirtualIP's spec and labels. Fields the new spec has not are taken away.
+/// A JSON merge patch of a VirtualIP's spec and labels. Such a patch leaves alone what it does not name, so every field that
+/// a spec may lack is named with null.
 pub(super) fn virtual_ip_spec(
     spec: &VirtualIPSpec,
-    labels: &std::collections::BTreeMap<String, String>,
+    labels: &std::collections::BTreeMap<String, Option<String>>,
     resource_version: &str,
 ) -> Result<Value, serde_json::Error> {
-    let mut fields = json!({"homeNode": null, "healthCheckNodePort": null});
+    let mut fields = json!({"homeNode": null, "healthCheckNodePort": null, "advertisedBy": null, "serviceNames": null});
     if let (Some(fields), Value::Object(new)) = (fields.as_object_mut(), serde_json::to_value(spec)?) {
         fields.extend(new);
     }
@@ -135,6 +146,8 @@ pub(super) fn event(value: &EventValue, instance: &str, now: MicroTime) -> Event
 
 #[cfg(test)]
 mod tests {
+    use kube::CustomResourceExt;
+
     use super::*;
 
     fn now() -> Time {
@@ -154,17 +167,34 @@ mod tests {
         let patch = ServicePatch {
             ingress: Change::Set(vec!["192.0.2.1".parse().unwrap()]),
             condition: Change::Set(condition),
+            allocated_from: Change::Set("lan".to_owned()),
             add_finalizer: Some("f"),
             remove_finalizer: None,
         };
         let expected = json!({
-            "metadata": {"resourceVersion": "7", "uid": "u", "finalizers": ["f"]},
+            "metadata": {"resourceVersion": "7", "uid": "u", "finalizers": ["f"],
+                "annotations": {"heraldlb.io/allocated-from-pool": "lan"}},
             "status": {
                 "loadBalancer": {"ingress": [{"ip": "192.0.2.1", "ipMode": "VIP"}]},
                 "conditions": [{"type": CONDITION_ADDRESS_ASSIGNED, "status": "True", "reason": "Assigned",
                     "message": "192.0.2.1 from AddressPool lan", "lastTransitionTime": "2026-01-02T03:04:05Z"}]}
         });
         assert_eq!(service(&patch, "7", "u", &now()), expected);
+    }
+
+    /// A field that is not named would keep what it had: an address whose pool came back went on being advertised by another.
+    #[test]
+    fn every_field_of_a_spec_is_named_also_when_it_is_absent() {
+        let spec: VirtualIPSpec = serde_json::from_value(json!({
+            "address": "192.0.2.1", "pool": "lan", "services": [], "advertisements": [],
+        }))
+        .unwrap();
+        let patch = virtual_ip_spec(&spec, &std::collections::BTreeMap::new(), "7").unwrap();
+        let named: Vec<_> = patch["spec"].as_object().unwrap().keys().cloned().collect();
+        let definition = serde_json::to_value(VirtualIP::crd()).unwrap();
+        let fields = definition.pointer("/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties").unwrap();
+        assert_eq!(named, fields.as_object().unwrap().keys().cloned().collect::<Vec<_>>());
+        assert_eq!(patch["spec"]["advertisedBy"], Value::Null);
     }
 
     #[test]

@@ -40,7 +40,7 @@ fn writer(replies: impl IntoIterator<Item = Reply>) -> (Writer, Arc<AtomicUsize>
             }
         }
     });
-    (Writer::new(Client::new(service, "default"), "pod".to_owned(), false), requests)
+    (Writer::new(Client::new(service, "default"), "pod".to_owned(), Selection::default()), requests)
 }
 
 fn refusal(code: u16) -> Reply {
@@ -69,7 +69,8 @@ const ASKED: Option<Duration> = Some(Duration::from_secs(3));
 async fn a_failure_is_one_request_and_has_a_kind(reply: Reply, expected: Failure) {
     let (writer, requests) = writer([reply]);
     let written = writer.write(&delete()).await;
-    assert!(matches!(written.outcome, Outcome::Failed | Outcome::Unavailable));
+    assert!(matches!(written.outcome, Outcome::Failed | Outcome::Refused(_) | Outcome::Unavailable));
+    assert_eq!(matches!(written.outcome, Outcome::Refused(_)), expected == Failure::Refused);
     assert_eq!(written.failure.map(|(failure, _)| failure), Some(expected));
     assert_eq!(requests.load(Ordering::Relaxed), 1, "who tries again is the queue");
 }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use herald_segment::{
     claim::Birth,
     node::{NodeId, NodeName},
-    view::{Candidate, Class, Vip},
+    view::{Candidate, Class, GivenUp, Vip},
 };
 
 use crate::names::{AddrIx, NodeIx};
@@ -37,8 +37,8 @@ pub struct Object {
     pub home: NodeIx,
     /// VirtualIP.status.
     pub announced_by: Option<NodeIx>,
-    /// VirtualIP.status: the node that stopped, so that one which it does not hear can announce it.
-    pub handed_over_by: Option<NodeIx>,
+    /// VirtualIP.status: who has given it up.
+    pub given_up: Option<GivenUp>,
     /// Was it ever announced?
     pub ever_announced: bool,
 }
@@ -107,6 +107,11 @@ impl Api {
         }
     }
 
+    /// The id of a node.
+    pub fn id(&self, node: NodeIx) -> NodeId {
+        self.ids[node]
+    }
+
     /// The index of a node.
     pub fn node(&self, id: NodeId) -> Option<NodeIx> {
         self.ids.iter().position(|other| *other == id)
@@ -144,7 +149,7 @@ impl Api {
                 .map(|(class, _, _, _, node)| Candidate { node: self.ids[node], class })
                 .collect(),
             announced_by: object.announced_by.map(|node| self.ids[node]),
-            handed_over_by: object.handed_over_by.map(|node| self.ids[node]),
+            given_up: object.given_up,
             held_here: false,
             ever_announced: object.ever_announced,
             cover: true,
@@ -235,7 +240,7 @@ fn uid(address: AddrIx, before: u32) -> Arc<str> {
 
 impl Object {
     fn new(address: AddrIx, before: u32, birth: Birth, home: NodeIx) -> Self {
-        Self { birth, uid: uid(address, before), home, announced_by: None, handed_over_by: None, ever_announced: false }
+        Self { birth, uid: uid(address, before), home, announced_by: None, given_up: None, ever_announced: false }
     }
 }
 

@@ -77,10 +77,6 @@ impl History {
                 }
                 _ => {}
             }
-            // Known, not mended: tests/unmended.rs.
-            if history.faults.iter().any(|fault| matches!(fault.kind, Kind::EtherTypeDropped(_))) {
-                history.faults.retain(|fault| !matches!(fault.kind, Kind::KernelTakes(..)));
-            }
             history.faults.sort_by_key(|fault| fault.at);
         }
         history.firewalls = match rng.u32(0..4) {

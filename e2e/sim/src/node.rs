@@ -11,7 +11,7 @@ use herald_segment::{
     SavedState,
     mac::MacAddr,
     node::{Incarnation, NodeId, NodeName},
-    view::{Packet, Station, Vip},
+    view::{GivenUp, Packet, Station, Vip},
 };
 
 use crate::{
@@ -53,8 +53,10 @@ pub struct Speaker {
     pub answers: BTreeMap<AddrIx, MacAddr>,
     /// The addresses it says it owns.
     pub owns: BTreeSet<AddrIx>,
-    /// The addresses it has handed over by way of the API.
-    pub handed_over: BTreeSet<AddrIx>,
+    /// When it took an address back that it had handed over and nobody had claimed.
+    pub took_back: BTreeMap<AddrIx, Duration>,
+    /// The addresses it has given up where it does not hear who takes them.
+    pub given_up: BTreeMap<AddrIx, GivenUp>,
     /// Was stopped for long, goes on since then, and has heard no peer yet.
     pub listens_since: Option<Duration>,
     /// From when to when it last did not run.
@@ -63,6 +65,8 @@ pub struct Speaker {
     pub started: Duration,
     /// It was told to stop for good.
     pub leaving: bool,
+    /// It was told who is on the segment by the API.
+    pub told_of_stations: bool,
 }
 
 /// A virtual machine as it was at some time: what of its node lies in its memory.
@@ -282,11 +286,13 @@ impl Speaker {
             answering: false,
             answers: BTreeMap::new(),
             owns: BTreeSet::new(),
-            handed_over: BTreeSet::new(),
+            took_back: BTreeMap::new(),
+            given_up: BTreeMap::new(),
             listens_since: None,
             waited: None,
             started: now,
             leaving: false,
+            told_of_stations: false,
         }
     }
 

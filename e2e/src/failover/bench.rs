@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
 use super::figures::{self, Rest, Row};
-use super::{Drill, Pace, Performance, Place, Stage, drills, perform, violations};
+use super::{Drill, Pace, Performance, Place, Stage, TooBusy, drills, perform, violations};
 use crate::at_rest::{AtRest, come_to_rest};
 use crate::audit_log::AuditLog;
 use crate::lab::Spec;
@@ -132,7 +132,7 @@ fn measure_one(stage: &Stage<'_>, place: Place, drill: &Drill, repeat: usize, pr
         progress.check()?;
         runs += 1;
         progress.step(format!("{}{}, run {runs}", drill.name, place.suffix()));
-        match perform(stage, drill) {
+        match perform(stage, drill, 1) {
             Ok(performances) if performances.iter().any(|run| run.void) => void += 1,
             Ok(performances) => {
                 for (runs, run) in phases.iter_mut().zip(performances) {
@@ -140,6 +140,7 @@ fn measure_one(stage: &Stage<'_>, place: Place, drill: &Drill, repeat: usize, pr
                     runs.push(run);
                 }
             }
+            Err(error) if error.is::<TooBusy>() => void += 1,
             Err(error) => failures.push(format!("{}{}: {error:#}", drill.name, place.suffix())),
         }
     }

@@ -64,7 +64,7 @@ fn all(stage: &Stage<'_>, chosen: &[&Drill], repeat: usize, progress: &Progress)
     for drill in chosen {
         for run in 1..=repeat {
             progress.step(format!("{}, run {run}: {}", drill.name, drill.about));
-            for performance in perform(stage, drill)? {
+            for performance in perform(stage, drill, 1)? {
                 let found = performance.seen.iter().flat_map(|seen| violations(&performance.phase, seen));
                 let found: Vec<String> = found.map(|what| format!("BROKEN: {what}")).collect();
                 broken += found.len();

@@ -175,6 +175,8 @@ pub(super) fn rest_table(rests: &[Rest]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::failover::{Bounds, Herd, Phase, Promise, Seen, Target};
     use crate::probe::Mac;
@@ -221,6 +223,7 @@ mod tests {
             },
             seen: vec![seen("192.0.2.1", Policy::Cluster), seen("2001:db8::1", Policy::Local)],
             herd: vec![Herd { family: Family::V6, announced_after_ms: answer_gap_ms }],
+            nodes_stalled: Duration::ZERO,
             void: false,
             reports: String::new(),
         }

@@ -20,14 +20,14 @@ const LISTEN: Duration = Duration::from_millis(250);
 
 /// What a Hello says of its sender.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Standing {
-    pub(super) active: bool,
+pub(crate) struct Standing {
+    pub(crate) active: bool,
     /// Nodes it hears both ways.
-    pub(super) peers: u16,
+    pub(crate) peers: u16,
 }
 
 /// The last Hello of each sender within a quarter of a second, by its MAC.
-pub(super) fn heard(client: &Host, interface: &str) -> Result<BTreeMap<Mac, Standing>> {
+pub(crate) fn heard(client: &Host, interface: &str) -> Result<BTreeMap<Mac, Standing>> {
     client.inside(|| {
         let index = nix::net::if_::if_nametoindex(interface).context("the client's interface")?;
         let socket = PacketSocket::open(index, ETHERTYPE, None).context("opening a packet socket")?;

@@ -10,7 +10,7 @@ mod bench;
 mod catalog;
 mod cli;
 mod figures;
-mod hellos;
+pub(crate) mod hellos;
 mod look;
 mod observation;
 mod place;
@@ -25,7 +25,7 @@ pub use catalog::{Subject, drills};
 pub use cli::{Args, drill};
 pub use observation::{Herd, Seen};
 pub use place::Place;
-pub use play::{Performance, Play, Take, perform};
+pub use play::{Performance, Play, Take, TooBusy, perform};
 pub use stage::{Pace, Stage};
 pub use verdict::violations;
 

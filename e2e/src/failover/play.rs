@@ -12,7 +12,7 @@ use super::look::{itself, look, only};
 use super::observation::{Herd, Seen, herd};
 use super::{Drill, Owner, Pace, Phase, Stage, Target};
 use crate::fault::{Fault, Faults, Link, PodFound};
-use crate::lab::Host;
+use crate::lab::{Bystanders, Host};
 use crate::probe::analysis::MacSeen;
 use crate::probe::{Mac, Probe, ProbeSpec, Probers, Report, Running};
 use crate::scenario::install;
@@ -23,6 +23,10 @@ const SOON: Duration = Duration::from_secs(45);
 /// How long everything is watched on after the fault is over: who would answer late, answers within this.
 const AFTERWARDS: Duration = Duration::from_secs(1);
 
+/// A run in which an ordinary process of a node did not run for longer says nothing. Shorter stalls are to be borne: a
+/// starting pod makes some of 30 to 140 ms on two processors, and a speaker is covered from 150 ms of silence on.
+const NODE_STALL: Duration = Duration::from_millis(250);
+
 /// What a drill needs to know, found out before it begins: its faults may take the API server away.
 pub struct Play<'a> {
     pub(super) stage: &'a Stage<'a>,
@@ -32,6 +36,20 @@ pub struct Play<'a> {
     /// The addresses that are not probed.
     pub(super) herd: Vec<IpAddr>,
     speakers: BTreeMap<String, PodFound>,
+    /// How often the drill has been tried: 1 the first time.
+    pub(super) attempt: u32,
+}
+
+/// Why a phase failed that says nothing: the machine kept its programs from running.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooBusy {
+    nodes_stalled: Duration,
+}
+
+impl std::fmt::Display for TooBusy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "VOID, the machine was too busy: nodes stalled {} ms", self.nodes_stalled.as_millis())
+    }
 }
 
 /// A phase under way.
@@ -51,7 +69,9 @@ pub struct Performance {
     pub seen: Vec<Seen>,
     /// When the other addresses were announced.
     pub herd: Vec<Herd>,
-    /// A witness stalled: the figures say nothing.
+    /// The longest time for which an ordinary process of a node did not run.
+    pub nodes_stalled: Duration,
+    /// A client's witness stalled, or a node: the figures say nothing.
     pub void: bool,
     /// The two clients' reports, to read.
     pub reports: String,
@@ -75,16 +95,19 @@ impl std::fmt::Display for Performance {
         if let Some(last) = self.herd.iter().map(|herd| herd.announced_after_ms).max_by(f64::total_cmp) {
             write!(f, "; {} more addresses announced after {last:.0} ms at most", self.herd.len())?;
         }
-        if self.void { f.write_str("; VOID, a witness stalled") } else { Ok(()) }
+        write!(f, "; nodes stalled {} ms", self.nodes_stalled.as_millis())?;
+        if self.void { f.write_str("; VOID, the machine was too busy") } else { Ok(()) }
     }
 }
 
-/// Does a drill from beginning to end: everything is whole before, and again after it, whatever happens.
+/// Does a drill from beginning to end, for the first time or again: everything is whole before, and again after it, whatever
+/// happens.
 ///
 /// # Errors
-/// When a step fails, what was waited for did not come, or not everything could be made whole.
-pub fn perform(stage: &Stage<'_>, drill: &Drill) -> Result<Vec<Performance>> {
-    let played = Play::begin(stage, drill.more_services).and_then(|play| play.through(drill));
+/// When a step fails, what was waited for did not come, or not everything could be made whole. With [`TooBusy`] as a context
+/// when a phase failed on a machine that stood still.
+pub fn perform(stage: &Stage<'_>, drill: &Drill, attempt: u32) -> Result<Vec<Performance>> {
+    let played = Play::begin(stage, drill.more_services, attempt).and_then(|play| play.through(drill));
     // After a failure too: the next drill gets a whole cluster.
     let restored = stage.restore();
     match (played, restored) {
@@ -95,12 +118,12 @@ pub fn perform(stage: &Stage<'_>, drill: &Drill) -> Result<Vec<Performance>> {
 }
 
 impl<'a> Play<'a> {
-    fn begin(stage: &'a Stage<'a>, more: u16) -> Result<Self> {
+    fn begin(stage: &'a Stage<'a>, more: u16, attempt: u32) -> Result<Self> {
         let victim = stage.gather(more)?;
         let targets = stage.targets()?;
         let herd = if more == 0 { Vec::new() } else { stage.herd()? };
         let speakers = stage.speakers()?.into_iter().map(|pod| (pod.node.clone(), pod)).collect();
-        let play = Self { stage, victim, targets, herd, speakers };
+        let play = Self { stage, victim, targets, herd, speakers, attempt };
         play.stage.calm(&play.addresses())?;
         play.stage.settle();
         Ok(play)
@@ -114,6 +137,7 @@ impl<'a> Play<'a> {
     fn phase(&self, phase: &Phase) -> Result<Performance> {
         let (lab, addresses) = (self.stage.lab(), self.addresses());
         let before = self.look()?;
+        let bystanders = Bystanders::start(lab)?;
         let spec = ProbeSpec::all(addresses);
         let watch = Probe::start(lab, self.stage.watcher(), &spec.clone().with(Probers::NEIGHBOUR))?;
         let talking = Probers { announcements: false, ..Probers::TRAFFIC };
@@ -127,13 +151,16 @@ impl<'a> Play<'a> {
             .map(|()| std::thread::sleep(AFTERWARDS));
         let Take { watch, traffic, struck_ns, .. } = take;
         let (watch, traffic) = (watch.stop()?, traffic.stop()?);
-        let reports = format!("{watch}{traffic}");
-        acted.with_context(|| format!("what the clients saw:\n{reports}"))?;
+        let nodes_stalled = bystanders.end()?;
+        let reports = format!("nodes stalled {} ms at most\n{watch}{traffic}", nodes_stalled.as_millis());
+        let void = watch.void || traffic.void || nodes_stalled > NODE_STALL;
+        let acted = acted.with_context(|| format!("what the clients saw:\n{reports}"));
+        acted.map_err(|error| if void { error.context(TooBusy { nodes_stalled }) } else { error })?;
 
         let seen = self.targets.iter().map(|target| Seen::of(*target, &watch, &traffic, struck_ns));
         let seen = seen.collect::<Option<Vec<_>>>().context("a report for each address")?;
         let herd = self.herd_seen(phase, &watch, struck_ns)?;
-        let performance = Performance { phase: *phase, seen, herd, void: watch.void || traffic.void, reports };
+        let performance = Performance { phase: *phase, seen, herd, nodes_stalled, void, reports };
         self.stage.scene.bed.progress.step(format!("  {performance}"));
         Ok(performance)
     }

@@ -15,6 +15,7 @@ use super::{Policy, hellos, services, workload};
 use crate::fault::{Faults, PodChoice, PodFound};
 use crate::lab::{Host, Lab};
 use crate::probe::{Probe, ProbeSpec, Probers};
+use crate::progress::Progress;
 use crate::scenario::{Scene, install};
 
 /// A booting node is Ready within 10 s; the rest is for a busy machine.
@@ -95,8 +96,16 @@ impl<'a> Stage<'a> {
         &self.nodes
     }
 
-    pub(super) fn lab(&self) -> &'a Lab {
+    /// The laboratory it is in.
+    #[must_use]
+    pub fn lab(&self) -> &'a Lab {
         self.scene.bed.lab()
+    }
+
+    /// What goes on.
+    #[must_use]
+    pub fn progress(&self) -> &'a Progress {
+        &self.scene.bed.progress
     }
 
     pub(super) fn faults(&self) -> Faults<'a> {

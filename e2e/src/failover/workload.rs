@@ -9,6 +9,13 @@ use crate::scenario::install;
 /// it.
 const LINGER_SECONDS: u8 = 3;
 
+/// Without a request a pod has a weight of 2 where a process of its node has 1,024 (kubernetes, pkg/kubelet/cm,
+/// MinShares): on a busy machine the server then answers late by half a second, whoever announces its address.
+const CPU: &str = "100m";
+
+/// How long a readiness probe may take. Drills make servers unready by what they answer (503): a busy machine must not.
+const PROBE_SECONDS: u8 = 5;
+
 /// A workload of several pods that stands in for the endpoints of the stage while it is updated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Updated {
@@ -90,8 +97,10 @@ fn pod() -> Value {
                 field("POD_IP", "status.podIP"),
             ],
             "readinessProbe": {
-                "httpGet": {"path": "/ready", "port": 8080}, "periodSeconds": 1, "failureThreshold": 1,
+                "httpGet": {"path": "/ready", "port": 8080},
+                "periodSeconds": 1, "timeoutSeconds": PROBE_SECONDS, "failureThreshold": 1,
             },
+            "resources": {"requests": {"cpu": CPU}},
         }],
     })
 }

@@ -76,19 +76,19 @@ fn last_words(paths: &Paths, host: &str) -> String {
     text.lines().next_back().map_or_else(|| format!("nothing in {}", log.display()), ToOwned::to_owned)
 }
 
-/// Turns the calling process into the launcher of a host: in the host's cgroups, in a session of its own (so
-/// that a Ctrl-C at a terminal does not reach it), then `unshare` with the host's init as its child.
+/// Turns the calling process into the launcher of a host: in the host's cgroups and their namespace, in a session of
+/// its own (so that a Ctrl-C at a terminal does not reach it), then `unshare` with the host's init as its child.
 ///
 /// # Errors
 /// When that fails; it does not return otherwise.
 pub fn start_host(id: &LabId, host: &str) -> Result<()> {
     let paths = Paths::of(id);
     let record = Record::read(&paths)?.with_context(|| format!("no lab {id}"))?;
-    record.cgroups.join(id, host)?;
+    record.cgroups.enter(id, host)?;
     nix::unistd::setsid().context("leaving the session")?;
     let error = Command::new("ip")
         .args(["netns", "exec", &Plan::of(&record.spec).netns_name(host)])
-        .args(["unshare", "--mount", "--uts", "--ipc", "--cgroup", "--pid", "--fork", "--kill-child", "--mount-proc"])
+        .args(["unshare", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child", "--mount-proc"])
         .arg(own_program()?)
         .arg("host-init")
         .args([spec_file(&paths, host), ready_file(&paths, host)])

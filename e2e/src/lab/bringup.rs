@@ -20,7 +20,7 @@ use super::spec::Spec;
 use super::warden::Leash;
 use super::{Lab, boot, control_plane, netns, network, node_agents, teardown};
 use crate::progress::Progress;
-use crate::{binaries, images, preflight};
+use crate::{binaries, images, preflight, wait_factor};
 
 /// etcd and the API server need about 5 s on two idle cores.
 const API_WITHIN: Duration = Duration::from_secs(120);
@@ -260,7 +260,7 @@ async fn greet(lab: &Lab) -> Result<kube::Client> {
 
 /// An answer, or an error when there is none in time.
 async fn answered<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T> {
-    tokio::time::timeout(ANSWER_WITHIN, request)
+    tokio::time::timeout(wait_factor::scaled(ANSWER_WITHIN)?, request)
         .await
         .context("the API server does not answer")?
         .context("the API server refuses")

@@ -1,12 +1,17 @@
 //! A subtree of cgroups per host, below the cgroup the laboratory was started in, so that whoever limits or
 //! accounts for the starter still does.
 
+mod delegation;
+
+pub(crate) use delegation::hand_down;
+
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
 use serde::{Deserialize, Serialize};
 
 use super::spec::LabId;
@@ -26,16 +31,16 @@ pub struct Hierarchy {
 pub enum Hierarchies {
     /// A hierarchy per controller.
     V1(Vec<Hierarchy>),
-    /// One hierarchy for all controllers. Written from the kernel's documentation; the machines it was
-    /// developed on have version 1.
+    /// One hierarchy for all controllers.
     V2 {
         /// Directory of the cgroup below which the laboratory's are made.
         parent: PathBuf,
     },
 }
 
-/// Controllers that kubelet and runc want in a version 2 hierarchy, where the kernel offers them.
-const V2_CONTROLLERS: [&str; 6] = ["cpuset", "cpu", "io", "memory", "hugetlb", "pids"];
+/// Cgroup of a host's first process on version 2, below the host's own: one that hands controllers down may not hold
+/// processes itself.
+const FIRST_PROCESS: &str = "init";
 
 struct Mount<'a> {
     root: &'a str,
@@ -103,7 +108,7 @@ impl Hierarchies {
             .context("no cgroup file system with the memory controller is mounted below /sys/fs/cgroup")?;
         match found {
             Self::V1(_) => Ok(found),
-            Self::V2 { parent } => Ok(Self::V2 { parent: able_ancestor(&parent)? }),
+            Self::V2 { parent } => Ok(Self::V2 { parent: delegation::parent_for_labs(&parent)? }),
         }
     }
 
@@ -130,23 +135,31 @@ impl Hierarchies {
             let cgroup = lab.join(host);
             make(&lab)?;
             if let Self::V2 { .. } = self {
-                delegate(&lab)?;
+                delegation::hand_down(&lab)?;
             }
             make(&cgroup)?;
         }
         Ok(())
     }
 
-    /// Puts the calling process in a host's cgroups.
+    /// Puts the calling process in a host's cgroups, in a cgroup namespace that begins there. What the process is
+    /// replaced by, and its children, stay there.
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn join(&self, id: &LabId, host: &str) -> Result<()> {
-        for lab in self.lab_directories(id) {
-            let procs = lab.join(host).join("cgroup.procs");
-            fs::write(&procs, "0").with_context(|| procs.display().to_string())?;
+    pub fn enter(&self, id: &LabId, host: &str) -> Result<()> {
+        let own: Vec<PathBuf> = self.lab_directories(id).iter().map(|lab| lab.join(host)).collect();
+        own.iter().try_for_each(|cgroup| join(cgroup))?;
+        // The root of a new cgroup namespace is where its maker is (cgroup_namespaces(7)).
+        unshare(CloneFlags::CLONE_NEWCGROUP).context("making a cgroup namespace")?;
+        match self {
+            Self::V1(_) => Ok(()),
+            Self::V2 { .. } => own.iter().try_for_each(|cgroup| {
+                let first = cgroup.join(FIRST_PROCESS);
+                make(&first)?;
+                join(&first)
+            }),
         }
-        Ok(())
     }
 
     /// Removes a host's cgroups; all processes in them must be gone.
@@ -180,11 +193,7 @@ impl Hierarchies {
             Self::V2 { .. } => {
                 mount(Some("cgroup2"), root, Some("cgroup2"), MsFlags::empty(), None::<&str>)
                     .context("mounting cgroup2 on /sys/fs/cgroup")?;
-                // A cgroup that hands controllers down may not hold processes itself, so this one steps aside.
-                let init = root.join("init");
-                make(&init)?;
-                fs::write(init.join("cgroup.procs"), "0").context("moving to the cgroup /init")?;
-                delegate(root)
+                delegation::hand_down(root)
             }
         }
     }
@@ -205,30 +214,10 @@ fn mount_v1(root: &Path, controllers: &str) -> Result<()> {
     Ok(())
 }
 
-/// The nearest cgroup at or above `own` that can hand controllers down. (A version 2 cgroup that holds
-/// processes, as a login session's does, cannot: then the laboratory stands beside it, in the same slice.)
-fn able_ancestor(own: &Path) -> Result<PathBuf> {
-    for candidate in own.ancestors().take_while(|directory| directory.join("cgroup.controllers").exists()) {
-        let handed_down = fs::read_to_string(candidate.join("cgroup.subtree_control")).unwrap_or_default();
-        let has = |controller| handed_down.split_whitespace().any(|name| name == controller);
-        if (has("memory") && has("pids")) || delegate(candidate).is_ok() {
-            return Ok(candidate.to_owned());
-        }
-    }
-    bail!("no cgroup at or above {} can hand the memory and pids controllers down", own.display())
-}
-
-/// Hands all wanted controllers that a version 2 cgroup has down to its children.
-fn delegate(cgroup: &Path) -> Result<()> {
-    let offered = cgroup.join("cgroup.controllers");
-    let offered = fs::read_to_string(&offered).with_context(|| offered.display().to_string())?;
-    let wanted: Vec<String> = offered
-        .split_whitespace()
-        .filter(|name| V2_CONTROLLERS.contains(name))
-        .map(|name| format!("+{name}"))
-        .collect();
-    let control = cgroup.join("cgroup.subtree_control");
-    fs::write(&control, wanted.join(" ")).with_context(|| control.display().to_string())
+/// Puts the calling process in a cgroup.
+fn join(cgroup: &Path) -> Result<()> {
+    let processes = cgroup.join("cgroup.procs");
+    fs::write(&processes, "0").with_context(|| format!("entering {}", processes.display()))
 }
 
 /// Makes a cgroup. A new version 1 cpuset may hold no process until it has CPUs and memory nodes.

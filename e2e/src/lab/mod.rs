@@ -9,6 +9,7 @@
 mod api;
 mod boot;
 mod bringup;
+mod bystander;
 pub mod cgroup;
 mod collect;
 mod control_plane;
@@ -34,6 +35,7 @@ use anyhow::{Context, Result};
 
 pub use api::ApiRuntime;
 pub use boot::{own_program, start_host};
+pub use bystander::{Bystanders, stand_by};
 pub use host::Host;
 pub(crate) use node_agents::CNI_PLUGINS;
 pub use paths::Paths;
@@ -214,6 +216,15 @@ impl Lab {
     #[must_use]
     pub fn switch_netns(&self) -> PathBuf {
         netns::path(&self.plan.netns_name("switch"))
+    }
+
+    /// Sets an interface of a host up and gives it the addresses and routes that the plan gives the host's first one, which
+    /// must not have them any more.
+    ///
+    /// # Errors
+    /// When the host has no such interface, or the first one still has them.
+    pub fn give_first_addresses(&self, host: &Host, interface: &str) -> Result<()> {
+        network::give_first_addresses(&self.plan, &host.plan, interface)
     }
 
     /// Takes power from a node or client: its ports go down at the switch, then all its processes are killed.

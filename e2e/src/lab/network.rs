@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 
 use super::netns;
-use super::plan::{HostPlan, Plan, Role, absent_gateways, bridge_name, pod_networks};
+use super::plan::{HostPlan, Plan, Port, Role, absent_gateways, bridge_name, pod_networks};
 
 /// Makes the switch's namespace and its bridges.
 pub(super) fn create_switch(plan: &Plan) -> Result<()> {
@@ -31,6 +31,13 @@ pub(super) fn create_host(plan: &Plan, host: &HostPlan) -> Result<()> {
         nft(&name, &masquerade(number))?;
     }
     Ok(())
+}
+
+/// Gives an interface of a host the addresses and routes that its first one has in the plan.
+pub(super) fn give_first_addresses(plan: &Plan, host: &HostPlan, interface: &str) -> Result<()> {
+    let ports = host.ports.iter().take(1).map(|port| Port { interface: interface.to_owned(), ..port.clone() });
+    let renamed = HostPlan { ports: ports.collect(), ..host.clone() };
+    ip_batch(&plan.netns_name(&host.name), &host_script(plan, &renamed))
 }
 
 /// Unplugs a host and removes its namespace, with all that its kernel held (bridges, rules, connections).

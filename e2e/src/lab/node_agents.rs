@@ -176,6 +176,9 @@ fn proxy_config(kubeconfig: &Path, node: &str, mode: ProxyMode) -> serde_json::V
         "clusterCIDR": format!("{pods_v4},{pods_v6}"),
         "clientConnection": {"kubeconfig": kubeconfig},
         "oomScoreAdj": 0,
+        // kube-ipvs0 of every node has every Service's address. Without this each node's kernel answers ARP for them, so
+        // every provider that announces on layer 2 requires it. The other modes do not read it.
+        "ipvs": {"strictARP": true},
         // 0 leaves the kernel's values, which are the whole machine's.
         "conntrack": {"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s",
             "udpTimeout": "0s", "udpStreamTimeout": "0s"},
@@ -212,4 +215,15 @@ fn ctr(node: &Host, bin_dir: &Path) -> Result<std::process::Command> {
     let mut command = node.command(bin_dir.join("ctr"))?;
     command.args(["--address", CONTAINERD_SOCKET, "--namespace", "k8s.io"]);
     Ok(command)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kube_proxy_lets_the_kernel_answer_arp_for_the_addresses_of_the_interface_alone() {
+        let config = proxy_config(Path::new("/kubeconfig"), "node1", ProxyMode::Ipvs);
+        assert_eq!((&config["mode"], &config["ipvs"]["strictARP"]), (&json!("ipvs"), &json!(true)));
+    }
 }

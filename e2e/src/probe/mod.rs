@@ -15,6 +15,6 @@ mod summary;
 
 pub use self::analysis::Report;
 pub use self::cli::{AgentArgs, Args, run, run_agent};
-pub use self::sample::Mac;
+pub use self::sample::{AnnouncementKind, Mac};
 pub use self::session::{Probe, Running};
 pub use self::spec::{CONNECT_INTERVAL, CONNECT_LIMIT, INTERVAL, ProbeSpec, Probers};

@@ -13,6 +13,7 @@ use super::analysis::Report;
 use super::sample::Samples;
 use super::spec::ProbeSpec;
 use crate::lab::{Lab, own_program};
+use crate::wait_factor;
 
 /// An agent that says nothing for so long will not: it opens a few sockets, waits 0.5 s at most for its last
 /// connections, and writes its samples; the rest is for a busy machine.
@@ -119,6 +120,7 @@ impl Running {
     }
 
     fn next(&mut self, limit: Duration) -> Result<Line> {
+        let limit = wait_factor::scaled(limit)?;
         match self.lines.recv_timeout(limit) {
             Ok(line) => line.with_context(|| format!("cannot read what the agent on {} prints", self.client)),
             Err(RecvTimeoutError::Timeout) => {

@@ -1,11 +1,12 @@
 //! The CEL rules on the real API server: what is refused, in which words.
 
 use anyhow::{Result, ensure};
+use herald_crds::names;
 
 use super::Scene;
 
 pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
-    for bad in ["192.0.2.0/33", "192.0.2.5/24", "192.0.2.300", "192.0.2.1-2001:db8::1", "web"] {
+    for bad in ["192.0.2.0/33", "192.0.2.300", "192.0.2.1-2001:db8::1", "web"] {
         let said = scene.refused(&scene.pool_yaml("address-rules", &[bad.to_owned()]))?;
         for word in ["address-rules", "spec.addresses[0]", bad, "is not an address block"] {
             ensure!(said.contains(word), "the refusal of {bad:?} does not say {word:?}: {said}");
@@ -28,5 +29,12 @@ pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
     for good in ["192.0.2.0/24", "192.0.2.1", "192.0.2.1 - 192.0.2.9", "2001:db8::/64", "2001:db8::1-2001:db8::ff"] {
         scene.pool("address-rules", &[good.to_owned()])?;
     }
+    // As in MetalLB; but it is said.
+    scene.pool("address-rules", &["192.0.2.5/24".to_owned()])?;
+    let said = scene.eventually("the pool to say that bits of the host do not count", || {
+        let (reason, said) = scene.pool_condition("address-rules", names::CONDITION_ACCEPTED, "True")?;
+        Ok((reason == "HostBits").then_some(said))
+    })?;
+    ensure!(said.contains("192.0.2.5/24") && said.contains("192.0.2.0/24"), "the network that is read: {said}");
     Ok(())
 }

@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
+use crate::audit_log;
+
 /// What a rule allows, or a request used: one verb on one resource.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Permission {
@@ -66,7 +68,7 @@ pub(super) fn requests_of(namespace: &str, log: &str) -> Result<Requests> {
     let mut requests = Requests::default();
     let mut allowed = BTreeSet::new();
     for line in log.lines() {
-        let event: Event = serde_json::from_str(line).with_context(|| format!("an audit event: {line}"))?;
+        let event: Event = audit_log::event(line)?;
         let Some(account) = event.user.username.strip_prefix(&prefix) else { continue };
         // Written by the authorizer (k8s.io/apiserver/pkg/endpoints/filters/authorization.go).
         let request = format!("{account}: {} {}", event.verb, event.request_uri);

@@ -1,10 +1,11 @@
 //! `herald-lab run`: scenarios on a laboratory that is already up.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 use super::install::{self, Images, Overlay};
-use super::{Cluster, Scenario, Testbed, all};
+use super::{Cluster, Scenario, Testbed, catalogue, named};
 use crate::lab::Lab;
+use crate::preflight;
 use crate::progress::Progress;
 
 /// Which scenarios to run.
@@ -24,20 +25,21 @@ pub struct Args {
 pub fn run(arguments: &Args, open: impl FnOnce() -> Result<Lab>) -> Result<()> {
     let progress = Progress::printing();
     if arguments.names.is_empty() {
-        for Scenario { name, about, .. } in all() {
+        for Scenario { name, about, .. } in catalogue() {
             progress.step(format!("{name}: {about}"));
         }
         return Ok(());
     }
     let mut chosen = Vec::new();
     for name in &arguments.names {
-        let scenario = all().into_iter().find(|s| s.name == name);
-        let scenario = scenario.with_context(|| format!("there is no scenario {name}: `herald-lab run` lists them"))?;
+        let scenario = named(name)?;
         if let Cluster::Own(place) = scenario.cluster {
             bail!("{name} wants a laboratory of its own ({place}): make e2e ONLY={name}");
         }
         chosen.push(scenario);
     }
+    let needed: Vec<_> = chosen.iter().flat_map(|scenario| scenario.needs).copied().collect();
+    preflight::check_features(&needed)?;
     let lab = open()?;
     if arguments.install {
         Images::build(&progress)?.load(&lab)?;

@@ -10,6 +10,7 @@ use crate::binaries;
 use crate::images;
 use crate::lab::Lab;
 use crate::progress::Progress;
+use crate::wait_factor::kubectl_timeout;
 
 /// The image of the laboratory's workload.
 pub const ECHO_IMAGE: &str = "localhost/herald-echo:lab";
@@ -19,7 +20,7 @@ pub const HERALD_IMAGE: &str = "ghcr.io/heraldlb/herald:v0.1.0";
 pub const NAMESPACE: &str = "herald-system";
 
 /// Time for the pods of a rollout: images are present, so seconds; a loaded machine gets a minute and a half.
-const ROLLOUT: Duration = Duration::from_secs(90);
+pub(super) const ROLLOUT: Duration = Duration::from_secs(90);
 
 /// Archives of the images a cluster with Herald needs.
 #[derive(Clone, Debug)]
@@ -82,17 +83,15 @@ impl Images {
     /// # Errors
     /// When it cannot be written.
     pub fn export(&self) -> Result<PathBuf> {
-        let directory = binaries::workspace()?.join("target/image");
-        std::fs::create_dir_all(&directory).with_context(|| directory.display().to_string())?;
-        let (file, next) = (directory.join("herald.tar"), directory.join("herald.tar.next"));
-        std::fs::copy(&self.herald, &next).with_context(|| next.display().to_string())?;
-        std::fs::rename(&next, &file).with_context(|| file.display().to_string())?;
-        // Under sudo it would be root's, in a checkout that is not.
-        let owner = std::fs::metadata(binaries::workspace()?).context("the checkout")?;
-        for made in [&directory, &file] {
-            chown(made, Some(owner.uid()), Some(owner.gid())).with_context(|| made.display().to_string())?;
-        }
-        Ok(file)
+        export(&self.herald, "herald.tar")
+    }
+
+    /// Copies the echo server's image to `target/image/echo.tar`, and returns that path.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn export_echo(&self) -> Result<PathBuf> {
+        export(&self.echo, "echo.tar")
     }
 
     /// Makes them known to every node.
@@ -103,6 +102,21 @@ impl Images {
         lab.load_image(&self.herald)?;
         lab.load_image(&self.echo)
     }
+}
+
+/// Copies an archive to `target/image`.
+fn export(archive: &Path, name: &str) -> Result<PathBuf> {
+    let directory = binaries::workspace()?.join("target/image");
+    std::fs::create_dir_all(&directory).with_context(|| directory.display().to_string())?;
+    let (file, next) = (directory.join(name), directory.join(format!("{name}.next")));
+    std::fs::copy(archive, &next).with_context(|| next.display().to_string())?;
+    std::fs::rename(&next, &file).with_context(|| file.display().to_string())?;
+    // Under sudo it would be root's, in a checkout that is not.
+    let owner = std::fs::metadata(binaries::workspace()?).context("the checkout")?;
+    for made in [&directory, &file] {
+        chown(made, Some(owner.uid()), Some(owner.gid())).with_context(|| made.display().to_string())?;
+    }
+    Ok(file)
 }
 
 /// Applies the shipped manifests and waits until every pod of Herald is up.
@@ -139,14 +153,24 @@ pub fn uninstall(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
+/// Replaces controllers and speakers, and waits until all are ready.
+///
+/// # Errors
+/// If they are not within the time of a rollout.
+pub fn restart(lab: &Lab) -> Result<()> {
+    for workload in ["deployment/herald-controller", "daemonset/herald-speaker"] {
+        kubectl(lab, &["rollout", "restart", "-n", NAMESPACE, workload])?;
+    }
+    wait_for_rollout(lab)
+}
+
 /// Waits until controller and speakers run as their manifests say.
 ///
 /// # Errors
 /// When they do not within the limit.
 pub fn wait_for_rollout(lab: &Lab) -> Result<()> {
     for workload in ["deployment/herald-controller", "daemonset/herald-speaker"] {
-        let timeout = format!("--timeout={}s", ROLLOUT.as_secs());
-        kubectl(lab, &["rollout", "status", "-n", NAMESPACE, workload, &timeout])?;
+        kubectl(lab, &["rollout", "status", "-n", NAMESPACE, workload, &kubectl_timeout(ROLLOUT)?])?;
     }
     Ok(())
 }

@@ -59,13 +59,7 @@ fn try_each(scene: &Scene<'_>, faults: &Faults<'_>) -> Result<()> {
 
 /// Waits until a node announces the address on this interface, and checks that it is who answers.
 fn announced_on(scene: &Scene<'_>, address: IpAddr, node: &str, interface: &str) -> Result<()> {
-    let mac = scene.eventually(&format!("{node} to announce {address} on {interface}"), || {
-        let Some(vip) = scene.virtual_ip(address)? else { return Ok(None) };
-        let announced = vip.announced().is_some_and(|c| c.status == "True");
-        let Some(status) = vip.status else { return Ok(None) };
-        let here = status.node.as_deref() == Some(node) && status.interface.as_deref() == Some(interface);
-        Ok(status.mac_address.filter(|_| announced && here))
-    })?;
+    let mac = scene.announced_on(address, node, interface)?;
     scene.eventually(&format!("{address} to be answered by {mac} alone"), || {
         let macs = scene.who_has(address)?;
         Ok((macs.iter().map(ToString::to_string).collect::<Vec<_>>() == [mac.clone()]).then_some(()))

@@ -6,12 +6,16 @@
 
 mod address_rules;
 mod advertisements;
+mod announce_options;
 mod at_rest;
 mod audit;
 mod class_matrix;
 mod cli;
 mod cluster_key;
 mod contract;
+mod dead_connections;
+mod earlier_crds;
+mod excluded_nodes;
 mod failover;
 mod faults;
 mod first_light;
@@ -25,23 +29,30 @@ mod node_death;
 mod node_deleted;
 mod node_ports;
 mod notes;
+mod odd_addresses;
 mod one_segment;
+mod other_kernel;
+mod own_bridge;
 mod pools;
 mod privileges;
+mod renamed_pools;
 mod restart;
 mod rollout_stops;
 mod scene;
 mod sharing;
+mod shown_addresses;
 mod speaker_leaves;
+mod status_contest;
 mod strangers;
 mod testbed;
 mod turns;
 mod type_changes;
 mod uninstall;
+mod unnoticed;
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 pub use cli::{Args, run};
 pub use install::{Images, Overlay};
@@ -52,6 +63,7 @@ pub use testbed::Testbed;
 pub use turns::{Company, Turns};
 
 use crate::failover::Place;
+use crate::preflight::Feature;
 
 /// A promise and how it is tried.
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +74,8 @@ pub struct Scenario {
     pub about: &'static str,
     /// The cluster it runs on.
     pub cluster: Cluster,
+    /// What it needs of the kernel beyond what every laboratory does. Such a scenario is not part of `make e2e`.
+    pub needs: &'static [Feature],
     /// Whether it bears others beside it there.
     pub company: Company,
     /// What it should take at most, on two processors and beside others if it bears them. A run that takes longer is
@@ -80,7 +94,23 @@ pub enum Cluster {
     Own(Place),
 }
 
-/// Every scenario, in the order they run on the shared cluster: first those that bear each other; those that take Herald
+/// Every scenario: those that any laboratory's kernel can run, then those that need more of it.
+pub fn catalogue() -> Vec<Scenario> {
+    let mut catalogue = all();
+    catalogue.extend(other_kernel::all());
+    catalogue
+}
+
+/// The scenario of this name.
+///
+/// # Errors
+/// When there is none.
+pub fn named(name: &str) -> Result<Scenario> {
+    let scenario = catalogue().into_iter().find(|scenario| scenario.name == name);
+    scenario.with_context(|| format!("there is no scenario {name}: `herald-lab run` lists them"))
+}
+
+/// Every scenario that any laboratory's kernel can run, in the order they run on the shared cluster: first those that bear each other; those that take Herald
 /// away come last, and after them the one that judges the audit log of all. Those with a cluster of their own stand side
 /// by side where they can share it.
 pub fn all() -> Vec<Scenario> {
@@ -88,7 +118,7 @@ pub fn all() -> Vec<Scenario> {
     use Company::{Alone, Welcome};
     let scenario = |name, about, cluster, company, seconds, run| {
         let budget = Duration::from_secs(seconds);
-        Scenario { name, about, cluster, company, budget, run }
+        Scenario { name, about, cluster, needs: &[], company, budget, run }
     };
     let welcome = |name, about, seconds, run| scenario(name, about, Shared, Welcome, seconds, run);
     let alone = |name, about, seconds, run| scenario(name, about, Shared, Alone, seconds, run);
@@ -103,9 +133,18 @@ pub fn all() -> Vec<Scenario> {
         welcome("sharing", "one sharing key, one address, ports disjoint", 30, sharing::run),
         welcome("address-rules", "what the API server refuses, in which words", 30, address_rules::run),
         welcome("adoption", "an address a Service already carries is kept", 30, pools::adoption),
+        welcome(
+            "status-contest",
+            "another program undoes each write: fewer and fewer, said once",
+            70,
+            status_contest::run,
+        ),
         welcome("local-policy", "only a node with an endpoint announces a Local address", 30, first_light::local),
         welcome("contract-selection", "whose Service, what it asks for", 60, contract::selection),
         welcome("contract-families", "one address per family, in order", 60, contract::families),
+        alone("shown-addresses", "what a Service shows is its own, whoever wrote it", 60, shown_addresses::run),
+        // With its advertisement nothing else is announced.
+        alone("renamed-pools", "its addresses stay where they are, by the rules they have", 40, renamed_pools::run),
         alone("class-matrix", "what is not ours is never touched", 30, class_matrix::run),
         alone("notes", "what is wrong is a sentence, once, until it is mended", 30, notes::run),
         alone("cluster-key", "made once, kept by every kubectl apply, made again when deleted", 60, cluster_key::run),
@@ -113,12 +152,33 @@ pub fn all() -> Vec<Scenario> {
         alone("interface-lost", "an interface or its address goes: said within seconds", 60, interface_lost::run),
         alone("interfaces", "an interface and an address that come later", 30, interfaces::run),
         alone("one-segment", "a second interface on the same network: one MAC, nothing moves", 60, one_segment::run),
+        alone(
+            "own-bridge",
+            "an address on a bridge of the node's own, and what settings leave out",
+            60,
+            own_bridge::run,
+        ),
+        alone(
+            "announce-options",
+            "announced again, in both forms, unasked; all frames received",
+            90,
+            announce_options::run,
+        ),
+        alone("excluded-nodes", "one setting lets excluded nodes announce, for both programs", 90, excluded_nodes::run),
+        alone("odd-addresses", "what no host may have is not given out, nor adopted", 60, odd_addresses::run),
         alone("contract-lifecycle", "what changes and ends, and what stays", 60, contract::lifecycle),
         alone("contract-neighbours", "what works with a Service, or is left alone", 60, contract::neighbours),
         alone("faults", "faults of wire, container and API server, and their healing", 60, faults::run),
         alone("restart", "20 Services in place, everything restarted, nothing written", 60, restart::run),
         alone("at-rest", "100 Services at once, and then nothing is written", 60, at_rest::run),
         alone("rollout-stops", "at the first node that cannot speak, and no address is silent", 90, rollout_stops::run),
+        alone(
+            "dead-connections",
+            "the leader's connections die in silence: found, and made anew",
+            120,
+            dead_connections::run,
+        ),
+        alone("earlier-crds", "programs are newer than CRDs, and nobody writes in a loop", 105, earlier_crds::run),
         alone("leader", "its end in the middle of a burst: each Service one address", 120, leader::run),
         alone("node-death", "another node announces, and keeps the address", 60, node_death::run),
         alone("speaker-leaves", "a node that the DaemonSet leaves is no candidate any more", 60, speaker_leaves::run),
@@ -137,7 +197,7 @@ pub fn all() -> Vec<Scenario> {
         alone("failover-moves", "planned moves lose no connection", 150, failover::moves),
         alone("failover-unheard", "planned moves where no speaker hears another", 150, failover::unheard),
         alone("false-witness", "a switch answers for a dead node, and another takes over", 60, failover::false_witness),
-        alone("small-mtu", "long lists of claims on a short link: no second owner", 150, failover::small_mtu),
+        alone("small-mtu", "long lists of claims on a short link: no second owner", 60, failover::small_mtu),
         alone("flood", "the wire is flooded, and what fails is covered as ever", 90, failover::flood),
         alone("uninstall", "the documented command leaves nothing behind", 60, uninstall::run),
         alone(

@@ -5,15 +5,15 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use herald_crds::SpeakerStatus;
 use herald_crds::speaker_status::WarningKind;
 use ipnet::{IpNet, Ipv4Net};
 
+use super::unnoticed::Unnoticed;
 use super::{Expose, Scene, install};
 use crate::fault::{Fault, Faults, Link};
 use crate::lab::netns;
-use crate::probe::{Mac, Probe, ProbeSpec, Probers};
 
 /// For a busy machine.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -23,9 +23,6 @@ const MACVLAN: &str = "shim";
 
 /// As many as it takes for each node to announce one.
 const SERVICES: u8 = 6;
-
-/// A speaker that ends is covered within 0.2 s. This is no measurement: it tells silence from a busy machine.
-const LONGEST_GAP_MS: f64 = 2000.0;
 
 pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
     let faults = Faults::of(scene.bed.lab());
@@ -51,10 +48,7 @@ fn try_each(scene: &Scene<'_>, faults: &Faults<'_>) -> Result<()> {
         owners.insert(address, scene.announcer(address)?);
     }
 
-    let probers = Probers { announcements: false, ..Probers::NEIGHBOUR };
-    let spec = ProbeSpec::all(owners.keys().copied()).with(probers);
-    let mut watch = Probe::start(scene.bed.lab(), scene.client()?.name(), &spec)?;
-    watch.steady(LIMIT)?;
+    let unnoticed = Unnoticed::from_here(scene, owners.clone())?;
     // The nodes have their first interfaces in 10.10.0.0/16.
     for (node, low) in scene.bed.lab().nodes()?.iter().zip(111..) {
         let number = faults.next_interface(node.name())?;
@@ -74,16 +68,7 @@ fn try_each(scene: &Scene<'_>, faults: &Faults<'_>) -> Result<()> {
     said_of(scene, last.name(), parent, MACVLAN)?;
     scene.kubectl(&["rollout", "restart", "-n", install::NAMESPACE, "daemonset/herald-speaker"])?;
     install::wait_for_rollout(scene.bed.lab())?;
-    watch.steady_again(LIMIT)?;
-    let report = watch.stop()?;
-    for (address, owner) in &owners {
-        let seen = report.target(*address).and_then(|target| target.neighbour.as_ref()).context("what was seen")?;
-        let macs: Vec<_> = seen.macs.iter().map(|seen| seen.mac).collect();
-        let mac = Mac::from(scene.bed.lab().host(owner)?.mac(0)?);
-        ensure!(macs == [mac], "{address} was answered by {macs:?}, and is {owner}'s ({mac})");
-        let gap = seen.answers.gaps.max_ms;
-        ensure!(gap <= LONGEST_GAP_MS, "{address} was unanswered for {gap} ms:\n{report}");
-    }
+    unnoticed.until_here(scene)?;
     first_fails(scene, faults, &owners)
 }
 

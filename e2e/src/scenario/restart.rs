@@ -31,10 +31,7 @@ pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
     let before = versions(scene)?;
     let macs = scene.who_have(&addresses(&names, scene)?)?;
 
-    for workload in ["deployment/herald-controller", "daemonset/herald-speaker"] {
-        scene.kubectl(&["rollout", "restart", "-n", install::NAMESPACE, workload])?;
-    }
-    install::wait_for_rollout(scene.bed.lab())?;
+    install::restart(scene.bed.lab())?;
     // Proof that controller and every speaker have caught up: new Services, balanced over the nodes as they are, go all
     // the way on each node. 20 on three nodes leave 7, 7 and 6: the fourth new one is the last that may be needed.
     let nodes: BTreeSet<_> = scene.bed.lab().nodes()?.iter().map(|node| node.name().to_owned()).collect();

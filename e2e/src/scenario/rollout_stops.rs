@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use herald_crds::SpeakerStatus;
@@ -13,17 +12,11 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::ListParams;
 
+use super::unnoticed::Unnoticed;
 use super::{Expose, Scene, install};
-use crate::probe::{Mac, Probe, ProbeSpec, Probers};
-
-/// A roll-out of three speakers takes seconds; the rest is for a busy machine.
-const LIMIT: Duration = Duration::from_secs(60);
 
 /// So long `kubectl rollout status` is given: a roll-out that does not stop is over by then.
 const STOPPED_FOR: &str = "--timeout=15s";
-
-/// A speaker that ends is covered within 0.2 s. This is no measurement: it tells silence from a busy machine.
-const LONGEST_GAP_MS: f64 = 2000.0;
 
 /// So many at most, until each node announces one: what other scenarios have just deleted may still count for some of them.
 const SERVICES: u8 = 40;
@@ -46,24 +39,14 @@ pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
     let key = secret(scene, &["-o", &format!("jsonpath={{.data['{}']}}", FIRST_CLUSTER_KEY.replace('.', "\\."))])?;
     ensure!(!key.is_empty(), "the cluster's key");
 
-    let probers = Probers { announcements: false, ..Probers::NEIGHBOUR };
-    let spec = ProbeSpec::all(owners.keys().copied()).with(probers);
-    let mut watch = Probe::start(scene.bed.lab(), scene.client()?.name(), &spec)?;
-    watch.steady(LIMIT)?;
+    let unnoticed = Unnoticed::from_here(scene, owners.clone())?;
     let result = stops(scene);
     // Whatever was found, the next scenario gets a whole cluster.
     set_key(scene, &key)?;
     install::wait_for_rollout(scene.bed.lab())?;
     result?;
-    watch.steady_again(LIMIT)?;
-    let report = watch.stop()?;
+    unnoticed.until_here(scene)?;
     for (address, owner) in &owners {
-        let seen = report.target(*address).and_then(|target| target.neighbour.as_ref()).context("what was seen")?;
-        let macs: Vec<_> = seen.macs.iter().map(|seen| seen.mac).collect();
-        let mac = Mac::from(scene.bed.lab().host(owner)?.mac(0)?);
-        ensure!(macs == [mac], "{address} was answered by {macs:?}, and is {owner}'s ({mac})");
-        let gap = seen.answers.gaps.max_ms;
-        ensure!(gap <= LONGEST_GAP_MS, "{address} was unanswered for {gap} ms:\n{report}");
         same_owner(scene, *address, owner)?;
     }
     Ok(())

@@ -20,13 +20,20 @@ use super::install::{self, ECHO_IMAGE};
 use super::{Scenario, Testbed};
 use crate::lab::Host;
 use crate::probe::{Mac, Probe, ProbeSpec, Probers};
+use crate::wait_factor::kubectl_timeout;
 
 /// How long a scenario waits for something that Herald or Kubernetes does in well under a second on an idle machine.
 /// It bounds a failing run; no promise is judged by it.
 const SOON: Duration = Duration::from_secs(30);
 
+/// Pools that no Service uses go at once; the controller takes their finalizers.
+const DELETED_WITHIN: Duration = Duration::from_secs(60);
+
 /// How long the wire is listened to for all who answer: the probes are 10 ms apart, so 30 of them.
-const LISTEN: Duration = Duration::from_millis(300);
+pub(super) const LISTEN: Duration = Duration::from_millis(300);
+
+/// Where a speaker serves its metrics (docs/observe.md).
+const SPEAKER_METRICS: u16 = 7475;
 
 /// A scenario's stage.
 pub struct Scene<'a> {
@@ -83,7 +90,7 @@ impl<'a> Scene<'a> {
         if self.kubectl(&["get", "crd", "addresspools.heraldlb.io", "--ignore-not-found", "-o", "name"])?.is_empty() {
             return Ok(());
         }
-        self.kubectl(&["delete", "pool,l2adv", "-l", &selector, "--timeout=60s"])?;
+        self.kubectl(&["delete", "pool,l2adv", "-l", &selector, &kubectl_timeout(DELETED_WITHIN)?])?;
         self.eventually("no VirtualIP of the scenario", || Ok(self.virtual_ips()?.is_empty().then_some(())))
     }
 
@@ -192,7 +199,7 @@ spec:
           readinessProbe: {{httpGet: {{path: /ready, port: 8080}}, periodSeconds: 1}}
 "
         ))?;
-        self.kubectl_here(&["rollout", "status", "deployment/echo", "--timeout=90s"])?;
+        self.kubectl_here(&["rollout", "status", "deployment/echo", &kubectl_timeout(install::ROLLOUT)?])?;
         Ok(())
     }
 
@@ -325,6 +332,17 @@ spec:
         })
     }
 
+    /// Waits until this node is said to announce the address on this interface, and returns the MAC that the status names.
+    pub fn announced_on(&self, address: IpAddr, node: &str, interface: &str) -> Result<String> {
+        self.eventually(&format!("{node} to announce {address} on {interface}"), || {
+            let Some(vip) = self.virtual_ip(address)? else { return Ok(None) };
+            let announced = vip.announced().is_some_and(|c| c.status == "True");
+            let Some(status) = vip.status else { return Ok(None) };
+            let here = status.node.as_deref() == Some(node) && status.interface.as_deref() == Some(interface);
+            Ok(status.mac_address.filter(|_| announced && here))
+        })
+    }
+
     /// The scenario's pool is announced from nodes whose host name is `In` or `NotIn` this one alone.
     pub fn advertise_from(&self, operator: &str, host: &str) -> Result<()> {
         self.apply(&format!(
@@ -379,6 +397,15 @@ spec:
         let mut events = self.list::<Event>()?;
         events.retain(|event| event.reporting_controller.as_deref().is_some_and(|who| who.starts_with(names::GROUP)));
         Ok(events)
+    }
+
+    /// The value of a metric of a node's speaker, as `name{label="value"}`.
+    pub fn metric(&self, node: &str, series: &str) -> Result<f64> {
+        let port = SocketAddr::from((Ipv4Addr::LOCALHOST, SPEAKER_METRICS));
+        let text = self.bed.lab.host(node)?.inside(|| page(port, "/metrics"))?;
+        let value = text.lines().find_map(|line| line.strip_prefix(series)).map(str::trim);
+        let value = value.with_context(|| format!("{node}'s speaker has no {series}"))?;
+        value.parse().with_context(|| format!("{series} is {value}"))
     }
 
     // What is on the wire.
@@ -458,15 +485,20 @@ pub(crate) fn is_ready(node: &Node) -> bool {
 
 /// A GET of / with a connection of its own, so that each is balanced anew.
 pub(super) fn get(to: SocketAddr) -> Result<serde_json::Value> {
+    Ok(serde_json::from_str(&page(to, "/")?)?)
+}
+
+/// What is served there, over a connection of its own.
+fn page(to: SocketAddr, path: &str) -> Result<String> {
     let limit = Duration::from_secs(2);
     let mut stream = TcpStream::connect_timeout(&to, limit)?;
     stream.set_read_timeout(Some(limit))?;
-    stream.write_all(format!("GET / HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", to.ip()).as_bytes())?;
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", to.ip()).as_bytes())?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     let (head, body) = answer.split_once("\r\n\r\n").context("an HTTP answer has a head and a body")?;
     if !head.starts_with("HTTP/1.1 200") {
         bail!("{to} answered {head}");
     }
-    Ok(serde_json::from_str(body)?)
+    Ok(body.to_owned())
 }

@@ -12,9 +12,13 @@ use herald_segment::mac::MacAddr;
 use herald_segment::node::{Incarnation, NodeName};
 use herald_segment::wire::{
     Body, Change, ETHERTYPE, Frame, FrameLimit, GROUP, Hello, Key, Keyring, Sender, State, VERSION, delta,
+    key_of_cluster,
 };
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
 
-use super::{Expose, Scene};
+use super::unnoticed::Unnoticed;
+use super::{Expose, Scene, install};
 use crate::fault::{Fault, Faults, Link};
 use crate::lab::Host;
 use crate::lab::plan::node_subnets;
@@ -134,31 +138,54 @@ pub(super) fn cluster_node(scene: &Scene<'_>) -> Result<()> {
     Ok(())
 }
 
+/// Frames of another cluster that are sent for each of its keys.
+const FRAMES: u64 = 100;
+
+/// Counts at a speaker what is signed with no key of its cluster.
+const FOREIGN_FRAMES: &str = r#"herald_speaker_frames_dropped_total{interface="eth0",reason="foreign"}"#;
+
 /// Frames of another cluster, which has nodes of the same names and claims the same address: they are not ours.
 pub(super) fn another_cluster(scene: &Scene<'_>) -> Result<()> {
     let (address, node) = scene.announced_service(1)?;
     let stranger = stranger(scene)?;
     let before = scene.virtual_ip(address)?.and_then(|vip| vip.status).context("a status")?;
-    let recorder = ProbeSpec::all([address]).with(Probers::NEIGHBOUR);
-    let mut watching = Probe::start(scene.bed.lab(), scene.client()?.name(), &recorder)?;
-    watching.steady(Duration::from_secs(10))?;
-    let theirs = OtherCluster::new(&node, &stranger)?;
-    for sequence in 1..=50 {
-        for frame in theirs.frames(address, sequence)? {
-            Faults::of(scene.bed.lab()).send_frame(stranger.name(), stranger.interface(0)?, &frame)?;
+    let unnoticed = Unnoticed::from_here(scene, [(address, node.clone())].into())?;
+    let key_of_its_own = Key::new(b"the key of another cluster, on the same segment")?;
+    let copied = Key::new(&key_of_cluster(&cluster_secret(scene)?, "the UID of another cluster")?)?;
+    for key in [key_of_its_own, copied] {
+        let theirs = OtherCluster::new(key, &node, &stranger)?;
+        // Why a frame is dropped tells whether its key was read as this cluster's (docs/protocol.md, section 2): one of
+        // this cluster's own key would be dropped as a replay.
+        let foreign = || scene.metric(&node, FOREIGN_FRAMES);
+        let before = foreign()?;
+        for sequence in 1..=FRAMES / 2 {
+            for frame in theirs.frames(address, sequence)? {
+                Faults::of(scene.bed.lab()).send_frame(stranger.name(), stranger.interface(0)?, &frame)?;
+            }
         }
+        let mut dropped = 0.0;
+        scene
+            .eventually(&format!("{FRAMES} frames to be dropped as another cluster's"), || {
+                dropped = foreign()? - before;
+                Ok((dropped >= FRAMES as f64).then_some(()))
+            })
+            .with_context(|| format!("{dropped} were"))?;
     }
-    watching.steady_again(Duration::from_secs(10))?;
-    let report = watching.stop()?;
-    let seen = report.target(address).and_then(|target| target.neighbour.as_ref()).context("answers")?;
-    let mac = Mac::from(scene.bed.lab().host(&node)?.mac(0)?);
-    ensure!(seen.macs.len() == 1 && seen.macs[0].mac == mac, "answered by {:?}, not by {mac} alone", seen.macs);
+    unnoticed.until_here(scene)?;
     let after = scene.virtual_ip(address)?.and_then(|vip| vip.status).context("a status")?;
     ensure!(after == before, "the status changed from {before:?} to {after:?}");
     scene.answered_by(address, &node)
 }
 
-/// A cluster with another key.
+/// What the Secret with the cluster's key holds: what a backup, or a Git repository, would bring to another cluster.
+fn cluster_secret(scene: &Scene<'_>) -> Result<Vec<u8>> {
+    let secrets: Api<Secret> = Api::namespaced(scene.bed.kube(), install::NAMESPACE);
+    let secret = scene.bed.block_on(async move { Ok(secrets.get(names::SECRET_CLUSTER_KEY).await?) })?;
+    let key = secret.data.unwrap_or_default().remove(names::FIRST_CLUSTER_KEY);
+    Ok(key.with_context(|| format!("Secret {} has no {}", names::SECRET_CLUSTER_KEY, names::FIRST_CLUSTER_KEY))?.0)
+}
+
+/// Another cluster, with a key that is not this one's.
 struct OtherCluster {
     keys: Keyring,
     name: NodeName,
@@ -166,8 +193,7 @@ struct OtherCluster {
 }
 
 impl OtherCluster {
-    fn new(node: &str, host: &Host) -> Result<Self> {
-        let key = Key::new(b"the key of another cluster, on the same segment")?;
+    fn new(key: Key, node: &str, host: &Host) -> Result<Self> {
         let mac = MacAddr(host.mac(0)?.octets());
         Ok(Self { keys: Keyring::new(vec![key])?, name: NodeName::new(node), mac })
     }

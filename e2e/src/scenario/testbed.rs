@@ -136,7 +136,8 @@ impl Testbed {
 
     /// The address block of a scenario: its position among all, as the third octet.
     pub(super) fn block_of(&self, scenario: &Scenario) -> Result<u8> {
-        let position = super::all().iter().position(|s| s.name == scenario.name).context("a registered scenario")?;
+        let position =
+            super::catalogue().iter().position(|s| s.name == scenario.name).context("a registered scenario")?;
         Ok(100 + u8::try_from(position)?)
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! An address that has been gained is announced in rounds at 0, 0.1, 0.3, 1 and 3 s. The first round goes out at once:
 //! it is what moves the traffic. The others repeat it for those who lost a frame, and share a token bucket per segment,
-//! since switches guard against bursts of ARP.
+//! since switches guard against bursts of ARP. Whoever wants it has each address announced again at an interval for as
+//! long as it is owned.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -17,33 +18,66 @@ pub const REPEATS: [Duration; 4] =
 /// 4,000 frames, done after 8 s. Switches with dynamic ARP inspection allow 15/s on untrusted ports: configure that.
 pub const DEFAULT_RATE: u32 = 500;
 
+/// How often announcements go out on a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// Repeats per second, at least 1.
+    pub rate: u32,
+    /// The time between two announcements of an address that is owned all along; `None`: none after the rounds.
+    pub refresh: Option<Duration>,
+}
+
+impl Default for Pace {
+    /// [`DEFAULT_RATE`], and no refresh: the Hellos of a node keep its MAC in the switches' tables, and neighbours ask
+    /// again before they forget.
+    fn default() -> Self {
+        Self { rate: DEFAULT_RATE, refresh: None }
+    }
+}
+
 /// Announces what was gained on one segment, until told to stop.
 #[derive(Debug)]
 pub struct Announcer {
     bucket: TokenBucket,
     /// When the next repeat of an address is due, and the number of repeats left after it.
     repeats: Agenda<usize>,
+    refresh: Option<Duration>,
+    /// When an address is due that is announced all along.
+    refreshes: Agenda<()>,
 }
 
 impl Announcer {
-    /// An announcer that repeats at most `rate` (at least 1) frames per second.
-    pub fn new(rate: u32) -> Self {
-        Self { bucket: TokenBucket::new(rate.max(1)), repeats: Agenda::default() }
+    /// An announcer that keeps this pace.
+    pub fn new(pace: Pace) -> Self {
+        Self {
+            bucket: TokenBucket::new(pace.rate.max(1)),
+            repeats: Agenda::default(),
+            refresh: pace.refresh,
+            refreshes: Agenda::default(),
+        }
     }
 
     /// Schedules the repeats for an address gained now; its first round is the caller's, now. What was pending for the
     /// address is replaced.
     pub fn gained(&mut self, now: Duration, address: IpAddr) {
         self.repeats.set(now + REPEATS[0], address, REPEATS.len() - 1);
+        self.refresh_later(now, address);
     }
 
     /// Schedules one announcement of an address that was announced before, as by a speaker that restarts: most
     /// neighbours know it already, so it only waits its turn.
     pub fn resumed(&mut self, now: Duration, address: IpAddr) {
         self.repeats.set(now, address, 0);
+        self.refresh_later(now, address);
     }
 
-    /// Is a repeat for an address pending?
+    fn refresh_later(&mut self, now: Duration, address: IpAddr) {
+        if let Some(refresh) = self.refresh {
+            self.refreshes.set(now + refresh, address, ());
+        }
+    }
+
+    /// Is a repeat for an address pending? (A refresh is none.)
     pub fn is_pending(&self, address: IpAddr) -> bool {
         self.repeats.get(address).is_some()
     }
@@ -51,12 +85,21 @@ impl Announcer {
     /// Forgets what is pending for an address that was lost.
     pub fn cancel(&mut self, address: IpAddr) {
         self.repeats.remove(address);
+        self.refreshes.remove(address);
     }
 
     /// The next address to announce again now.
     pub fn poll(&mut self, now: Duration) -> Option<IpAddr> {
-        if self.repeats.next()? > now || !self.bucket.take(now) {
+        let is_due = |next: Option<Duration>| next.is_some_and(|next| next <= now);
+        let repeat = is_due(self.repeats.next());
+        if !(repeat || is_due(self.refreshes.next())) || !self.bucket.take(now) {
             return None;
+        }
+        // What has just been gained goes first.
+        if !repeat {
+            let (_, address, ()) = self.refreshes.pop_due(now)?;
+            self.refresh_later(now, address);
+            return Some(address);
         }
         let (due, address, left) = self.repeats.pop_due(now)?;
         if left > 0 {
@@ -70,7 +113,8 @@ impl Announcer {
 
     /// When to poll again; `None` if nothing is pending.
     pub fn poll_timeout(&self) -> Option<Duration> {
-        self.repeats.next().map(|due| due.max(self.bucket.next()))
+        let due = [self.repeats.next(), self.refreshes.next()].into_iter().flatten().min();
+        due.map(|due| due.max(self.bucket.next()))
     }
 }
 
@@ -136,7 +180,7 @@ mod tests {
 
     #[test]
     fn repeats_come_at_their_times() {
-        let mut announcer = Announcer::new(DEFAULT_RATE);
+        let mut announcer = Announcer::new(Pace::default());
         announcer.gained(ms(5000), A);
         assert_eq!(announcer.poll(ms(5000)), None, "the first round is the caller's");
         let sent = run(&mut announcer, ms(5000));
@@ -145,7 +189,7 @@ mod tests {
 
     #[test]
     fn what_was_lost_is_not_announced() {
-        let mut announcer = Announcer::new(DEFAULT_RATE);
+        let mut announcer = Announcer::new(Pace::default());
         announcer.gained(ms(0), A);
         announcer.gained(ms(0), B);
         announcer.cancel(A);
@@ -155,14 +199,55 @@ mod tests {
 
     #[test]
     fn a_resumed_address_is_announced_once() {
-        let mut announcer = Announcer::new(DEFAULT_RATE);
+        let mut announcer = Announcer::new(Pace::default());
         announcer.resumed(ms(7), A);
         assert_eq!(run(&mut announcer, ms(7)), [(ms(7), A)]);
     }
 
     #[test]
+    fn an_address_is_refreshed_for_as_long_as_it_is_owned() {
+        let mut announcer = Announcer::new(Pace { refresh: Some(ms(10_000)), ..Pace::default() });
+        announcer.gained(ms(0), A);
+        announcer.resumed(ms(0), B);
+        let until = |announcer: &mut Announcer, end| {
+            let mut sent = Vec::new();
+            while let Some(next) = announcer.poll_timeout().filter(|next| *next < end) {
+                sent.extend(std::iter::from_fn(|| announcer.poll(next)).map(|address| (next, address)));
+            }
+            sent
+        };
+        let of = |sent: &[(Duration, IpAddr)], whose| {
+            sent.iter().filter(|(_, a)| *a == whose).map(|(at, _)| *at).collect::<Vec<_>>()
+        };
+        let sent = until(&mut announcer, ms(25_000));
+        assert_eq!(of(&sent, A), [100, 300, 1000, 3000, 10_000, 20_000].map(ms));
+        assert_eq!(of(&sent, B), [0, 10_000, 20_000].map(ms));
+        assert!(!announcer.is_pending(A) && !announcer.is_pending(B), "a refresh holds nothing up");
+        announcer.cancel(A);
+        let sent = until(&mut announcer, ms(45_000));
+        assert_eq!((of(&sent, A), of(&sent, B)), (vec![], vec![ms(30_000), ms(40_000)]));
+    }
+
+    #[test]
+    fn refreshes_do_not_hold_up_what_is_new() {
+        let mut announcer = Announcer::new(Pace { rate: 10, refresh: Some(ms(1000)) });
+        for last in 0..100 {
+            announcer.resumed(ms(0), Ipv4Addr::new(192, 0, 2, last).into());
+        }
+        while announcer.poll_timeout().is_some_and(|next| next < ms(20_000)) {
+            announcer.poll(announcer.poll_timeout().unwrap());
+        }
+        announcer.gained(ms(20_000), B);
+        let mut at = ms(20_000);
+        while announcer.poll(at) != Some(B) {
+            at = announcer.poll_timeout().unwrap();
+        }
+        assert!(at <= ms(20_200), "the first repeat of {B} came at {at:?}, among refreshes that are late");
+    }
+
+    #[test]
     fn gaining_again_starts_over() {
-        let mut announcer = Announcer::new(DEFAULT_RATE);
+        let mut announcer = Announcer::new(Pace::default());
         announcer.gained(ms(0), A);
         announcer.gained(ms(50), A);
         assert_eq!(run(&mut announcer, ms(50)), [100, 300, 1000, 3000].map(|t| (ms(50 + t), A)));
@@ -170,7 +255,7 @@ mod tests {
 
     #[test]
     fn a_late_repeat_is_not_followed_by_a_bunch() {
-        let mut announcer = Announcer::new(DEFAULT_RATE);
+        let mut announcer = Announcer::new(Pace::default());
         announcer.gained(ms(0), A);
         let sent = run(&mut announcer, ms(2000));
         assert_eq!(sent, [2000, 2200, 2900, 4900].map(|t| (ms(t), A)));
@@ -180,7 +265,7 @@ mod tests {
         /// Whatever is gained: all repeats come, never more than the rate allows, never before their time.
         #[test]
         fn the_rate_is_kept(count in 1u8..200, rate in 1u32..1000) {
-            let mut announcer = Announcer::new(rate);
+            let mut announcer = Announcer::new(Pace { rate, refresh: None });
             for last in 0..count {
                 announcer.gained(ms(0), Ipv4Addr::new(192, 0, 2, last).into());
             }

@@ -35,12 +35,12 @@ pub(crate) enum Standing {
     Deaf,
 }
 
-/// An address that this node has handed over by way of the API, and that nobody holds yet.
+/// An address that was handed over by way of the API, and that nobody holds yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HandedOver {
-    /// Its successor may be about to claim it.
+    /// By this node: its successor may be about to claim it. By another: who covers for that one may not know it yet.
     Lately,
-    /// Its successor has had the time to claim it.
+    /// By this node, and its successor has had the time to claim it.
     InVain,
 }
 
@@ -65,7 +65,7 @@ pub(crate) struct Facts {
     pub(crate) settling: bool,
     /// A fitter node that is not heard, to which this node's address is to be handed over by way of the API.
     pub(crate) successor: Option<NodeId>,
-    /// Has this node handed the address over, and nobody taken it?
+    /// Was the address handed over, and has nobody taken it?
     pub(crate) handed_over: Option<HandedOver>,
 }
 

@@ -30,10 +30,10 @@ pub(crate) struct FirstClaims {
 /// Where the enquiries for an address stand.
 #[derive(Clone, Copy, Debug)]
 enum State {
-    /// So many enquiries were sent. `last`: how the round before ended.
-    Enquiring { sent: u32, last: Option<Refusal> },
-    /// Nobody answered.
-    Free,
+    /// So many enquiries were sent, since this round began. `last`: how the round before ended.
+    Enquiring { begun: Duration, sent: u32, last: Option<Refusal> },
+    /// Nobody answered, since the round began.
+    Free { begun: Duration },
     /// Somebody did; the next round begins when this ends.
     Refused(Refusal),
 }
@@ -62,8 +62,8 @@ pub(crate) enum Verdict {
     Unknown,
     /// The enquiries are under way.
     Probing,
-    /// Nobody answered: it may be claimed now.
-    Free,
+    /// Nobody has answered since the first enquiry: it may be claimed now, if this node would have heard an answer.
+    Free { begun: Duration },
     /// A stranger has it.
     Conflict { mac: MacAddr, until: Duration },
     /// A node of the cluster answers for it without a claim.
@@ -83,8 +83,13 @@ impl FirstClaims {
     /// Begins to ask for an address, unless that is under way or its result still counts.
     pub(crate) fn begin(&mut self, now: Duration, address: IpAddr) {
         if self.verdict(now, address) == Verdict::Unknown {
-            self.addresses.set(now, address, State::Enquiring { sent: 0, last: None });
+            self.ask_again(now, address);
         }
+    }
+
+    /// Begins to ask for an address, whatever its result was.
+    pub(crate) fn ask_again(&mut self, now: Duration, address: IpAddr) {
+        self.addresses.set(now, address, State::Enquiring { begun: now, sent: 0, last: None });
     }
 
     /// Asks no more: the address has been claimed, by whomever, or is no longer to be.
@@ -107,8 +112,8 @@ impl FirstClaims {
         match self.addresses.get(address) {
             None => Verdict::Unknown,
             Some((_, State::Enquiring { .. })) => Verdict::Probing,
-            Some((until, State::Free)) if until <= now => Verdict::Unknown,
-            Some((_, State::Free)) => Verdict::Free,
+            Some((until, State::Free { .. })) if until <= now => Verdict::Unknown,
+            Some((_, State::Free { begun })) => Verdict::Free { begun: *begun },
             Some((until, State::Refused(refusal))) => match refusal.answer {
                 Answer::Stranger(mac) => Verdict::Conflict { mac, until },
                 Answer::Cluster(node) => Verdict::AnsweredByCluster { node, until },
@@ -122,8 +127,8 @@ impl FirstClaims {
         let last = match self.addresses.get(address) {
             None => return false,
             Some((_, State::Enquiring { last, .. })) => *last,
-            Some((until, State::Free)) if until <= now => return false,
-            Some((_, State::Free)) => None,
+            Some((until, State::Free { .. })) if until <= now => return false,
+            Some((_, State::Free { .. })) => None,
             // What was said in a round stands until the next, or an owner that repeats itself would put that off for
             // ever; but a stranger outweighs a node of the cluster, whose own business it is to stop.
             Some((_, State::Refused(last))) => match (last.answer, answer) {
@@ -144,18 +149,18 @@ impl FirstClaims {
     pub(crate) fn poll(&mut self, now: Duration) -> Option<Step> {
         loop {
             let (due, address, state) = self.addresses.pop_due(now)?;
-            let (sent, last) = match state {
-                State::Free => continue,
-                State::Enquiring { sent, .. } if sent == FIRST_CLAIM_PROBES && now < due + FREE_FOR => {
-                    self.addresses.set(due + FREE_FOR, address, State::Free);
+            let (begun, sent, last) = match state {
+                State::Free { .. } => continue,
+                State::Enquiring { begun, sent, .. } if sent == FIRST_CLAIM_PROBES && now < due + FREE_FOR => {
+                    self.addresses.set(due + FREE_FOR, address, State::Free { begun });
                     return Some(Step::Free(address));
                 }
                 // Found out too late to count.
-                State::Enquiring { sent, last } if sent == FIRST_CLAIM_PROBES => (0, last),
-                State::Enquiring { sent, last } => (sent, last),
-                State::Refused(refusal) => (0, Some(refusal)),
+                State::Enquiring { sent, last, .. } if sent == FIRST_CLAIM_PROBES => (now, 0, last),
+                State::Enquiring { begun, sent, last } => (begun, sent, last),
+                State::Refused(refusal) => (now, 0, Some(refusal)),
             };
-            let state = State::Enquiring { sent: sent + 1, last };
+            let state = State::Enquiring { begun, sent: sent + 1, last };
             self.addresses.set(now + FIRST_CLAIM_PROBE_EVERY, address, state);
             return Some(Step::Enquire(address));
         }
@@ -221,7 +226,7 @@ mod tests {
         let expected = [(5000, Step::Enquire(A)), (5100, Step::Enquire(A)), (5200, Step::Free(A))];
         assert_eq!(steps, expected.map(|(at, step)| (ms(at), step)));
         claims.begin(ms(6199), A);
-        assert_eq!(claims.verdict(ms(6199), A), Verdict::Free);
+        assert_eq!(claims.verdict(ms(6199), A), Verdict::Free { begun: ms(5000) });
         assert_eq!(claims.verdict(ms(6200), A), Verdict::Unknown, "silence was long ago");
         assert!(!claims.heard(ms(6200), A, X), "so it is not asked for");
         assert_eq!(claims.verdict(ms(5200), B), Verdict::Unknown);
@@ -278,7 +283,10 @@ mod tests {
         claims.begin(ms(0), B);
         claims.cancel(A);
         assert!(run(&mut claims, ms(200)).iter().all(|(_, step)| matches!(step, Step::Enquire(B) | Step::Free(B))));
-        assert_eq!((claims.verdict(ms(200), A), claims.verdict(ms(200), B)), (Verdict::Unknown, Verdict::Free));
+        assert_eq!(
+            (claims.verdict(ms(200), A), claims.verdict(ms(200), B)),
+            (Verdict::Unknown, Verdict::Free { begun: ms(0) })
+        );
         claims.clear();
         assert_eq!((claims.verdict(ms(200), B), claims.poll_timeout()), (Verdict::Unknown, None));
     }
@@ -292,6 +300,19 @@ mod tests {
         assert_eq!(claims.verdict(ms(1200), A), Verdict::Probing);
         let steps = run(&mut claims, ms(2000));
         assert_eq!(steps, [(ms(1300), Step::Enquire(A)), (ms(1400), Step::Free(A))]);
+        assert_eq!(claims.verdict(ms(1400), A), Verdict::Free { begun: ms(1200) });
+    }
+
+    #[test]
+    fn a_round_that_says_nothing_is_begun_anew() {
+        let mut claims = FirstClaims::default();
+        claims.begin(ms(0), A);
+        run(&mut claims, ms(200));
+        claims.ask_again(ms(210), A);
+        let steps = run(&mut claims, ms(500));
+        let expected = [(210, Step::Enquire(A)), (310, Step::Enquire(A)), (410, Step::Free(A))];
+        assert_eq!(steps, expected.map(|(at, step)| (ms(at), step)));
+        assert_eq!(claims.verdict(ms(410), A), Verdict::Free { begun: ms(210) });
     }
 
     #[derive(Clone, Debug)]
@@ -376,8 +397,9 @@ mod tests {
                 }
                 prop_assert!(claims.addresses.len() <= seen.len());
                 for (address, seen) in &seen {
-                    if claims.verdict(now, *address) == Verdict::Free {
+                    if let Verdict::Free { begun } = claims.verdict(now, *address) {
                         prop_assert!(!seen.answered && now - seen.enquiries[1] < ms(100) + FREE_FOR);
+                        prop_assert!(begun <= seen.enquiries[0]);
                     }
                 }
             }

@@ -45,6 +45,8 @@ pub(crate) struct Rest {
     pub(crate) name: NodeName,
     /// Where the API says that it is.
     pub(crate) station: Option<(MacAddr, IpAddr)>,
+    /// Where the machine was that bore its name before, until the one that bears it now is heard.
+    former_mac: Option<MacAddr>,
     /// Since when it has not been heard, however it has stood since; `None`: it is heard, or its run never was.
     pub(crate) absent_since: Option<Duration>,
     /// Since when some run of it has been pending.
@@ -126,6 +128,7 @@ impl Peer {
         let rest = Rest {
             name,
             station: None,
+            former_mac: None,
             absent_since: None,
             pending_since: None,
             old_runs: VecDeque::new(),
@@ -153,6 +156,17 @@ impl Peer {
     pub(crate) fn forget_reports(&mut self) {
         self.reported = None;
         self.rest.reports = Reports::default();
+    }
+
+    /// The machine of its last run is gone for good.
+    pub(crate) fn forget_run(&mut self) {
+        if let Some(run) = self.run.take() {
+            self.rest.former_mac = Some(run.said().mac);
+            self.rest.remember_run(run.incarnation, run.sequence());
+        }
+        self.rest.absent_since = None;
+        self.rest.kernel.stop();
+        self.forget_reports();
     }
 
     /// Takes in a Hello of a run that has not shown that it hears this node: it is to be told that it is heard.
@@ -280,9 +294,9 @@ impl Peer {
     }
 
     /// Time during which this node could not hear is no silence of the peer.
-    pub(crate) fn postpone(&mut self, now: Duration, gap: Duration) {
+    pub(crate) fn postpone(&mut self, now: Duration) {
         if let Some(run) = self.speaking_run() {
-            run.postpone(now, gap);
+            run.postpone(now);
         }
         self.rest.kernel.recount(now);
     }
@@ -295,7 +309,8 @@ impl Peer {
     /// Its link-layer addresses by its own account and by the API's. They differ while a machine that has taken its name
     /// was not heard yet.
     pub(crate) fn macs(&self) -> [Option<MacAddr>; 2] {
-        [self.run.as_ref().map(|run| run.said().mac), self.rest.station.map(|(mac, _)| mac)]
+        let said = self.run.as_ref().map(|run| run.said().mac).or(self.rest.former_mac);
+        [said, self.rest.station.map(|(mac, _)| mac)]
     }
 
     /// The keys it accepts, if it is heard at all.

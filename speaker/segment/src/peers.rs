@@ -197,6 +197,18 @@ impl Peers {
                 peer.rest.name = station.node.clone();
             }
             self.learn_macs(id, before);
+            self.bury_replaced(id);
+        }
+    }
+
+    /// Forgets the run of a dead node whose name another machine bears by the API. That machine is asked for signs of life
+    /// at its own link-layer address from now on, as a node that was never heard.
+    fn bury_replaced(&mut self, id: NodeId) {
+        let Some(peer) = self.by_id.get_mut(&id).filter(|peer| peer.presence() == Presence::Dead) else { return };
+        let [Some(said), Some(listed)] = peer.macs() else { return };
+        if said != listed && peer.run.is_some() {
+            peer.forget_run();
+            self.set_presence(id, Presence::Unheard);
         }
     }
 

@@ -277,9 +277,10 @@ impl Run {
         self.heard = now.into();
     }
 
-    /// Time during which this node could not hear is no silence of the run.
-    pub(crate) fn postpone(&mut self, now: Duration, gap: Duration) {
-        self.heard = now.min(self.heard() + gap).into();
+    /// This node could not hear for a while: no silence of the run has begun yet. (What was left of its interval before says
+    /// nothing about when it speaks next.)
+    pub(crate) fn postpone(&mut self, now: Duration) {
+        self.heard = now.into();
     }
 }
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    announce::DEFAULT_RATE,
+    announce::Pace,
     claim::{Birth, Claim, Epoch},
     mac::MacAddr,
     node::{Incarnation, NodeId, NodeName},
@@ -27,8 +27,10 @@ pub struct Config {
     pub address: Option<IpAddr>,
     /// The timers.
     pub timers: Timers,
-    /// Repeated announcements per second.
-    pub announce_rate: u32,
+    /// How often announcements go out.
+    pub pace: Pace,
+    /// Whether everybody is asked for an address before it is claimed for the first time ever (RFC 5227, 2.1.1).
+    pub first_claim_probe: bool,
     /// Where jitter comes from: the same seed and inputs give the same outputs.
     pub seed: u64,
     /// A rule to break.
@@ -37,7 +39,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// A node with default timers, the default rate of announcements, no address of its own, and the seed 0.
+    /// A node with default timers, the default pace of announcements, no address of its own, and the seed 0.
     pub fn new(node: NodeName, incarnation: Incarnation, mac: MacAddr) -> Self {
         Self {
             node,
@@ -45,7 +47,8 @@ impl Config {
             mac,
             address: None,
             timers: Timers::default(),
-            announce_rate: DEFAULT_RATE,
+            pace: Pace::default(),
+            first_claim_probe: true,
             seed: 0,
             #[cfg(feature = "mutations")]
             mutation: None,

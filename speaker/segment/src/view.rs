@@ -74,6 +74,25 @@ impl PartialEq for Candidates {
 
 impl Eq for Candidates {}
 
+/// Who has given an address up where it does not hear its successor, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GivenUp {
+    /// This node, so that a fitter one may claim it.
+    HandedOver(NodeId),
+    /// This node, because another announced it.
+    Yielded(NodeId),
+}
+
+impl GivenUp {
+    /// The former owner.
+    #[must_use]
+    pub fn by(self) -> NodeId {
+        match self {
+            Self::HandedOver(node) | Self::Yielded(node) => node,
+        }
+    }
+}
+
 /// A VirtualIP, as this node's API view has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Vip {
@@ -85,8 +104,8 @@ pub struct Vip {
     pub candidates: Candidates,
     /// The node that announces it by VirtualIP.status.
     pub announced_by: Option<NodeId>,
-    /// The node that stopped to answer for it by VirtualIP.status, so that a node it does not hear may claim it.
-    pub handed_over_by: Option<NodeId>,
+    /// That its owner has given it up by VirtualIP.status.
+    pub given_up: Option<GivenUp>,
     /// Has this node's own kernel the address? Then it answers for it, whoever announces it.
     pub held_here: bool,
     /// Has anyone ever announced it? If not, it is probed for before the first claim.

@@ -77,6 +77,24 @@ fn ready(conditions: serde_json::Value, expected: bool) {
     assert_eq!(Node::reduce(object, false).ready, expected);
 }
 
+/// As the controller has it: `herald_crds::node`.
+#[test_case("True", false)]
+#[test_case("False", true)]
+fn fit_with_a_pod_network(unavailable: &str, expected: bool) {
+    let condition = |kind: &str, status: &str| json!({"type": kind, "status": status});
+    let conditions = json!([condition("Ready", "True"), condition("NetworkUnavailable", unavailable)]);
+    let node = Node::reduce(node(json!({"status": {"conditions": conditions}})), false);
+    assert_eq!((node.ready, node.is_fit()), (true, expected));
+}
+
+/// What an earlier build saved of a node lacks the condition.
+#[test]
+fn node_that_an_earlier_build_saved_has_a_network() {
+    let mut saved = serde_json::to_value(Node::reduce(node(json!({})), false)).unwrap();
+    saved.as_object_mut().unwrap().remove("network_unavailable").unwrap();
+    assert!(!serde_json::from_value::<Node>(saved).unwrap().network_unavailable);
+}
+
 #[test_case(json!({"name": "n1"}) => None)]
 #[test_case(json!({"name": "n1", "annotations": {"heraldlb.io/interfaces": "eth*,!eth9"}}) => Some("eth*,!eth9".to_owned()))]
 #[test_case(json!({"name": "n1", "annotations": {"heraldlb.io/interfaces": ""}}) => Some(String::new()); "said, though empty")]

@@ -8,6 +8,16 @@ use std::{
 use herald_segment::mac::MacAddr;
 use ipnet::IpNet;
 
+/// The link that another stands on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parent {
+    /// Its index.
+    pub index: u32,
+    /// The network namespace that it is in, as the kernel numbers it (IFLA_LINK_NETNSID); `None`: this one. A node in a container
+    /// has macvlans on links of its host, whose indices may be those of links of its own.
+    pub namespace: Option<i32>,
+}
+
 /// A network link as the kernel describes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Link {
@@ -20,7 +30,7 @@ pub struct Link {
     /// The link that it belongs to: a bridge, bond, team or VRF (IFLA_MASTER).
     pub master: Option<u32>,
     /// The link that it stands on: a VLAN's or a macvlan's NIC (IFLA_LINK).
-    pub parent: Option<u32>,
+    pub parent: Option<Parent>,
     /// Whether it is a bond in mode 6, balance-alb.
     pub is_balance_alb: bool,
     /// Its address, where it is an Ethernet link.

@@ -136,7 +136,8 @@ fn belongs(master: Option<&Link>) -> Option<String> {
 /// Returns the bond in mode 6 that sends what is sent on a link: itself, or the one that a VLAN stands on. It replaces the
 /// sender's link-layer address in ARP of these two alone (`rlb_arp_xmit`, drivers/net/bonding/bond_alb.c).
 fn rewriting_bond<'a>(link: &'a Link, by_index: &BTreeMap<u32, &'a Link>) -> Option<&'a Link> {
-    let parent = || link.parent.filter(|_| link.kind.as_deref() == Some("vlan"));
+    let is_vlan = link.kind.as_deref() == Some("vlan");
+    let parent = || link.parent.filter(|parent| is_vlan && parent.namespace.is_none()).map(|parent| parent.index);
     let is_rewriting = |link: &&Link| link.is_balance_alb;
     let parent = || by_index.get(&parent()?).copied();
     Some(link).filter(is_rewriting).or_else(parent).filter(is_rewriting)

@@ -12,7 +12,7 @@ use herald_segment::wire::Keyring;
 use crate::keys::Keys;
 
 /// How long keys are accepted that the Secret no longer has. A watch brings a change within a second; one that has to be
-/// opened again takes up to 22 s (`watch::follow`).
+/// opened again takes up to 22 s (`herald_kube_common::reflector`).
 const RETIRING: Duration = Duration::from_secs(60);
 
 /// The keys in use.

@@ -74,6 +74,8 @@ pub(super) enum Obstacle {
     Ineligible(Refusal),
     /// This node stopped, so that a node which it does not hear can.
     HandedOver(NodeId),
+    /// This node stopped, because a node which it does not hear announced it.
+    Yielded(NodeId),
     /// The interface on which this node announced it is gone.
     InterfaceLost(Outage),
 }

@@ -1,17 +1,10 @@
 //! Which interfaces of this node are wanted: by the flag, by the annotation of its Node, and by L2Advertisements. And what
 //! is done with each.
 
-use herald_crds::speaker_status::LinkStatus;
-
 use super::{Machine, Output};
 use crate::interfaces::Selection;
 
 impl Machine {
-    /// The links of this node that have addresses, each with what is done with it.
-    pub fn links(&self) -> &[LinkStatus] {
-        self.interfaces.as_ref().map_or(&[], |interfaces| &interfaces.links)
-    }
-
     /// How many more there are.
     pub fn links_left_out(&self) -> usize {
         self.interfaces.as_ref().map_or(0, |interfaces| interfaces.links_left_out)
@@ -43,7 +36,7 @@ mod tests {
     use super::*;
     use crate::{
         cluster::{Change, Node, Vip},
-        machine::{ApiFact, Config, Input, Now, Restored},
+        machine::{Announcing, ApiFact, Config, Input, Now, Restored},
         rank::tests::{node, vip},
         state::View,
     };
@@ -53,7 +46,7 @@ mod tests {
             node: "a".to_owned(),
             interfaces: patterns(&["!eth9"]),
             version: "0".to_owned(),
-            announce_rate: 500,
+            announcing: Announcing::default(),
             timers: Timers::default(),
             seed: 1,
         };

@@ -64,7 +64,9 @@ use local::Local;
 pub use sockets::SocketFailure;
 use speaker_report::SpeakerReport;
 use twins::Twins;
-pub use types::{ApiFact, Config, Event, Input, Interfaces, Now, Output, Purpose, Restored, SpeakerWrite, VipWrite};
+pub use types::{
+    Announcing, ApiFact, Config, Event, Input, Interfaces, Now, Output, Purpose, Restored, SpeakerWrite, VipWrite,
+};
 use wire_warnings::WireWarnings;
 
 /// The machine.
@@ -307,7 +309,8 @@ impl Machine {
             self.evaluation.poll_timeout(),
             self.cluster.poll_timeout(),
             self.gate.poll_timeout(),
-            self.report.poll_timeout(),
+            // It waits for what is being decided.
+            self.report.poll_timeout().max(self.report.poll_timeout().and(self.twins.suspense_ends())),
             self.conflicts_end(),
             self.duties.values().filter_map(|duty| duty.outage_due).min(),
             self.wire_warnings.expire_at(),
@@ -353,14 +356,15 @@ impl Machine {
             has_key: self.keys.is_some(),
             key_error: self.keys_error.as_ref().map(ToString::to_string),
             interfaces_listed: self.interfaces.is_some(),
-            segments: self.segments.len(),
+            segments: self.segments().count(),
             joining: joining.collect(),
         }
     }
 
-    /// The segments in use: name of the interface, and the protocol's machine.
+    /// The segments on which this node takes part: name of the interface, and the protocol's machine.
     pub fn segments(&self) -> impl Iterator<Item = (&str, &herald_segment::Segment)> {
-        self.segments.values().map(|local| (local.interface.segment.interface.as_str(), &local.machine))
+        let speaking = self.segments.values().filter(|local| local.speaks);
+        speaking.map(|local| (local.interface.segment.interface.as_str(), &local.machine))
     }
 
     /// The name of a node, as the API or the wire gives it; its id where neither does.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use herald_crds::speaker_status::{LinkUse, SpeakerWarning, WarningKind};
+use herald_crds::speaker_status::{LinkStatus, LinkUse, SpeakerWarning, WarningKind};
 use herald_segment::{Input as SegmentInput, node::Incarnation};
 
 use super::{
@@ -26,15 +26,19 @@ impl Machine {
                 able: *carrier && !closed(*index),
                 default_route: segment.default_route,
                 macvlan_on: *macvlan_on,
+                has_claims: self.remembered.get(&segment.interface).is_some_and(|(left, _)| !left.claims.is_empty()),
+                hears: self.segments.get(index).is_some_and(|local| local.machine.is_hearing()),
+                heard: self.segments.get(index).map(|local| local.machine.last_evidence()).unwrap_or_default(),
             })
             .collect();
+        let is_alone = !self.segments.values().any(|local| local.speaks && !local.peers.is_empty());
         let intervals = self.segments.values().map(|local| local.machine.interval());
         let interval = intervals.max().unwrap_or_else(|| self.config.timers.interval(0));
         let named = |name: &str| self.selection.as_ref().is_some_and(|selection| selection.names(name));
-        self.twins.decide(now.monotonic, interval, &interfaces, named)
+        self.twins.decide(now.monotonic, interval, &interfaces, is_alone, named)
     }
 
-    /// What lies on an interface that yields lies on the one that it yields to.
+    /// What lies on an interface that yields lies on the one that it yields to, and what is said of it by name concerns that.
     pub(super) fn unite(&self, present: &mut [LocalSegment]) {
         for (index, to) in self.twins.yielding() {
             let Some(yielding) = present.iter().find(|other| other.index == index).map(|other| other.segment.clone())
@@ -46,6 +50,7 @@ impl Machine {
                 segment.prefixes.sort();
                 segment.prefixes.dedup();
                 segment.default_route |= yielding.default_route;
+                segment.speaks_for.push(yielding.interface);
             }
         }
     }
@@ -57,7 +62,7 @@ impl Machine {
         if local.speaks == speaks {
             return;
         }
-        if !speaks && local.is_able() {
+        if !speaks {
             return self.give_up(now, index);
         }
         let had_carrier = local.has_carrier();
@@ -96,7 +101,7 @@ impl Machine {
         let Some(sibling) = heard else { return };
         let sent = |(_, local): &(&u32, &Local)| local.machine.has_sent(sibling);
         let Some(other) = self.segments.iter().find(sent).map(|(other, _)| *other) else { return };
-        if self.twins.heard(now.monotonic, index, other) {
+        if self.twins.heard(now.monotonic, other, index) {
             self.speaker_changed = true;
             self.update_segments(now);
         }
@@ -116,14 +121,19 @@ impl Machine {
         });
         let segments: Vec<_> = segments.collect();
         let warnings = interfaces.warnings.iter().cloned().chain(ambiguous(&segments)).collect();
-        let mut links = interfaces.links.clone();
+        Interfaces { segments, links: self.links(), warnings, ..*interfaces }
+    }
+
+    /// The links of this node that have addresses, each with what is done with it.
+    pub fn links(&self) -> Vec<LinkStatus> {
+        let mut links = self.interfaces.as_ref().map(|interfaces| interfaces.links.clone()).unwrap_or_default();
         for (yielding, speaking) in self.yielding_names() {
             if let Some(link) = links.iter_mut().find(|link| link.interface == yielding) {
                 link.link_use = LinkUse::Skipped;
                 link.message = Some(format!("it is on the same segment as {speaking}, which speaks for it"));
             }
         }
-        Interfaces { segments, links, warnings, ..*interfaces }
+        links
     }
 
     /// What is to be said of the interfaces that yield.
@@ -132,7 +142,8 @@ impl Machine {
             kind: WarningKind::InterfacesOnOneSegment,
             message: format!(
                 "{yielding} is on the same segment as {speaking}: addresses are announced on {speaking} alone; an \
-                 L2Advertisement that names {yielding} in spec.interfaces has them announced there"
+                 L2Advertisement that names {yielding} in spec.interfaces has them announced there, unless another names \
+                 {speaking}"
             ),
         })
     }

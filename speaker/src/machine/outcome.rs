@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
-use herald_segment::{Event as SegmentEvent, Output as SegmentOutput, Withdrawal};
+use herald_segment::{Event as SegmentEvent, Output as SegmentOutput, Withdrawal, mac::MacAddr};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
@@ -56,9 +56,7 @@ impl Machine {
                 return;
             }
             SegmentOutput::Event(event) => return self.happened(now, segment, event),
-            SegmentOutput::Announce { address, mac } => {
-                (Some(packet::announcement(address, mac, own)), Purpose::Announcement(address))
-            }
+            SegmentOutput::Announce { address, mac } => return self.announce(segment, address, mac, own),
             SegmentOutput::Probe { address, mac } => (packet::probe(address, mac, &local.origin()), Purpose::Question),
             SegmentOutput::Ping { address, mac } => (packet::ping(address, mac, &local.origin()), Purpose::Question),
             SegmentOutput::Enquire(address) => (Some(packet::enquiry(address, &local.origin())), Purpose::Question),
@@ -68,6 +66,16 @@ impl Machine {
         if let Some(frame) = frame {
             self.outputs.push_back(Output::Transmit { segment, frame, purpose });
         }
+    }
+
+    fn announce(&mut self, segment: u32, address: IpAddr, at: MacAddr, from: MacAddr) {
+        let reply = match address {
+            IpAddr::V4(address) if self.config.announcing.with_reply => Some(packet::reply_unasked(address, at, from)),
+            IpAddr::V4(_) | IpAddr::V6(_) => None,
+        };
+        let frames = [packet::announcement(address, at, from)].into_iter().chain(reply);
+        let purpose = Purpose::Announcement(address);
+        self.outputs.extend(frames.map(|frame| Output::Transmit { segment, frame, purpose }));
     }
 
     fn happened(&mut self, now: Now, segment: u32, event: SegmentEvent) {
@@ -84,7 +92,8 @@ impl Machine {
                 let obstacle = match why {
                     Withdrawal::NoCandidate => refusal.map(Obstacle::Ineligible),
                     Withdrawal::HandedOver(to) => Some(Obstacle::HandedOver(*to)),
-                    Withdrawal::Deleted | Withdrawal::TakenByUnheard(_) => None,
+                    Withdrawal::TakenByUnheard(by) => Some(Obstacle::Yielded(*by)),
+                    Withdrawal::Deleted => None,
                 };
                 self.lost(segment, *address, obstacle);
             }
@@ -268,7 +277,7 @@ impl Machine {
             // What kept this node from a first claim has ended: somebody has made it.
             Some(Obstacle::ClusterNode(_) | Obstacle::Stranger(_)) if is_claimed => duty.obstacle = None,
             // Another node announces it.
-            Some(Obstacle::HandedOver(_)) if taken => duty.obstacle = None,
+            Some(Obstacle::HandedOver(_) | Obstacle::Yielded(_)) if taken => duty.obstacle = None,
             Some(Obstacle::InterfaceLost(_)) if taken && duty.owned.is_none() => duty.end_outage(),
             // It is not told before it has lasted.
             Some(Obstacle::InterfaceLost(_)) if duty.outage_due.is_some() => return,
@@ -328,7 +337,7 @@ impl Machine {
         // Whatever else is missing: a timer that stays due would be due at every look.
         self.wire_warnings.expire(now.monotonic);
         // What an interface turns out to be is written once.
-        if !self.cluster.speakers.is_listed() || self.twins.is_deciding() {
+        if !self.cluster.speakers.is_listed() || self.twins.is_deciding(now.monotonic) {
             return;
         }
         if !(std::mem::take(&mut self.speaker_changed) || due) {
@@ -336,7 +345,7 @@ impl Machine {
         }
         let facts = self.wire_facts();
         let written = self.cluster.speakers.get(&self.config.node);
-        self.report.observe(now.monotonic, written.and_then(|speaker| speaker.own.as_ref()), facts);
+        self.report.observe(now.monotonic, written.and_then(|speaker| speaker.own.as_ref()), &facts);
         let (Some(interfaces), Some(node)) = (&self.interfaces, self.cluster.nodes.get(&self.config.node)) else {
             // The Node owns the object, so it must be known.
             return;

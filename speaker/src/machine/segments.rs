@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
+use herald_crds::placement::Interface as _;
 use herald_segment::{
     Config as SegmentConfig, Input as SegmentInput, Segment,
     mac::MacAddr,
@@ -27,6 +28,8 @@ impl Machine {
     pub(super) fn update_segments(&mut self, now: Now) {
         let (Some(interfaces), Some(_)) = (&self.interfaces, &self.keys) else { return };
         let mut present = interfaces.segments.clone();
+        // SpeakerStatus tells what each interface does.
+        self.speaker_changed = true;
         self.decide_roles(now);
         self.unite(&mut present);
         let indices: BTreeSet<u32> = present.iter().map(|segment| segment.index).collect();
@@ -64,11 +67,15 @@ impl Machine {
         let config = SegmentConfig {
             address: interface.segment.address,
             timers: self.config.timers,
-            announce_rate: self.config.announce_rate,
+            pace: self.config.announcing.pace,
+            first_claim_probe: self.config.announcing.first_claim_probe,
             seed: self.rng.u64(..),
             ..SegmentConfig::new(node, incarnation, interface.segment.mac)
         };
-        let restored = self.remembered.remove(&interface.segment.interface).map(|(mut saved, same_boot)| {
+        let left = self.remembered.remove(&interface.segment.interface);
+        // Where it yields, what was claimed is the other interface's to claim.
+        let left = left.filter(|_| !matches!(self.twins.role(interface.index), Role::Yields(_)));
+        let restored = left.map(|(mut saved, same_boot)| {
             // It may have been away for long.
             saved.claims.retain(|claim| !self.is_gone(claim.address));
             (saved, same_boot)
@@ -150,21 +157,30 @@ impl Machine {
         }
     }
 
+    /// The interface of this node on which an address lies. Of two on which it lies equally, one on which somebody is heard.
+    fn interface_of(&self, vip: &Vip, view: rank::View<'_>) -> Option<&str> {
+        let node = self.cluster.nodes.get(&self.config.node);
+        let speaking = self.segments.iter().filter(|(index, local)| local.speaks && !self.twins.is_deaf(**index));
+        let heard = speaking.clone().filter(|(index, _)| !self.twins.is_quiet(**index));
+        let first = rank::segment_of(vip, view, node, speaking.map(|(_, local)| &local.interface.segment))?;
+        let other = rank::segment_of(vip, view, node, heard.map(|(_, local)| &local.interface.segment));
+        let fit = first.longest_match(vip.address);
+        let equal = other.filter(|other| fit.is_some() && other.longest_match(vip.address) == fit);
+        Some(&equal.unwrap_or(first).interface)
+    }
+
     /// Tells the segments who may announce an address.
     pub(super) fn tell_candidates(&mut self, now: Now, vip: &Vip) {
         let unsynced = self.gate.is_waiting(vip.address).then_some(self.config.node.as_str());
         let view = self.cluster.view(unsynced);
         let ranking = rank::rank(vip, view, &mut self.scores);
-        let speaking = self.segments.values().filter(|local| local.speaks);
-        let own = speaking.map(|local| &local.interface.segment);
-        let mine = rank::segment_of(vip, view, self.cluster.nodes.get(&self.config.node), own);
-        let mine = mine.map(|segment| segment.interface.clone());
+        let mine = self.interface_of(vip, view).map(str::to_owned);
         let id_of = |name: &String| match self.cluster.nodes.get(name) {
             Some(node) => node.id,
             None => NodeName::new(name).id(),
         };
         let announced_by = vip.status.node.as_ref().map(id_of);
-        let handed_over_by = vip.status.handed_over_by.as_ref().map(id_of);
+        let given_up = status::given_up(&vip.status, id_of);
         let held_here = self.own_addresses().any(|address| address == vip.address);
         let first = ranking.order.first().map(|candidate| candidate.segment.clone());
         let candidates = candidates(&ranking);
@@ -184,7 +200,7 @@ impl Machine {
                 uid: vip.uid.as_str().into(),
                 candidates,
                 announced_by,
-                handed_over_by,
+                given_up,
                 held_here,
                 ever_announced: status::ever_announced(&vip.status),
                 cover: vip.rules.iter().all(|rule| rule.cover),

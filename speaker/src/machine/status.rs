@@ -4,7 +4,7 @@ use herald_crds::{
     names::{CONDITION_ANNOUNCED, CONDITION_CONFLICT},
     virtual_ip::{AnnouncedReason, VirtualIPStatus},
 };
-use herald_segment::{mac::MacAddr, node::NodeId};
+use herald_segment::{mac::MacAddr, node::NodeId, view::GivenUp};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
@@ -73,6 +73,13 @@ pub(super) fn outage(status: &VirtualIPStatus) -> Option<&str> {
     (announced.reason == AnnouncedReason::InterfaceLost.as_str()).then_some(&announced.message)
 }
 
+/// Who has given the address up and why, if the status says so. `id_of` gives the id of a node by its name.
+pub(super) fn given_up(status: &VirtualIPStatus, id_of: impl Fn(&String) -> NodeId) -> Option<GivenUp> {
+    let node = id_of(status.handed_over_by.as_ref()?);
+    let yielded = essence(status).reason.as_deref() == Some(AnnouncedReason::TakenByUnheard.as_str());
+    Some(if yielded { GivenUp::Yielded(node) } else { GivenUp::HandedOver(node) })
+}
+
 /// Has the address ever been announced, as far as the API tells?
 pub(super) fn ever_announced(status: &VirtualIPStatus) -> bool {
     status.first_announced.is_some() || status.node.is_some()
@@ -132,6 +139,14 @@ pub(super) fn desired(
                 );
                 (AnnouncedReason::HandedOver, message)
             }
+            Obstacle::Yielded(to) if mine => {
+                let to = name(*to);
+                let message = format!(
+                    "node {me} has fallen silent because node {to} announced it; it does not hear that node's speaker, so \
+                     the network drops EtherType 0x88b5, or the kernel of {to} has the address and no speaker runs there"
+                );
+                (AnnouncedReason::TakenByUnheard, message)
+            }
             Obstacle::InterfaceLost(outage) if mine => {
                 let message = format!(
                     "node {me} has fallen silent: its interface {} {}, and no other node has taken the address over",
@@ -143,6 +158,7 @@ pub(super) fn desired(
             | Obstacle::Stranger(_)
             | Obstacle::ClusterNode(_)
             | Obstacle::HandedOver(_)
+            | Obstacle::Yielded(_)
             | Obstacle::InterfaceLost(_) => return None,
         }
     };
@@ -153,12 +169,12 @@ pub(super) fn desired(
     let others = was.conditions.iter().filter(|c| !known.contains(&c.type_.as_str())).cloned();
     let before = was.node.as_deref().or(was.handed_over_by.as_deref());
     let moved = announces.is_some() && before.is_some_and(|node| node != me);
-    let handed_over = reason == AnnouncedReason::HandedOver;
+    let given_up = matches!(reason, AnnouncedReason::HandedOver | AnnouncedReason::TakenByUnheard);
     Some(VirtualIPStatus {
         node: announces.map(|_| me.to_owned()),
         interface: announces.map(|o| o.interface.clone()),
         mac_address: announces.map(|o| o.mac.to_string()),
-        handed_over_by: handed_over.then(|| me.to_owned()),
+        handed_over_by: given_up.then(|| me.to_owned()),
         since: announces.map(|o| Time(o.since)),
         first_announced: was.first_announced.clone().or(announces.map(|o| Time(o.since))),
         transitions: was.transitions + i64::from(moved),

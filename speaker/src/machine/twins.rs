@@ -3,23 +3,39 @@
 //! two link-layer addresses. Pure.
 //!
 //! That two interfaces are on one segment shows when the protocol's frames of the one are heard on the other; of a macvlan and
-//! its parent, which do not hear each other, the kernel tells it. Then one of them speaks, and the other **yields** to it: it sends and answers nothing, and goes on listening. An interface that comes while
-//! another is in use listens first (**trial**), so that plugging in a cable disturbs nothing.
+//! its parent, which do not hear each other, the kernel tells it. Then one of them speaks, and the other **yields** to it: it
+//! sends and answers nothing, and goes on listening. An interface that comes while another is in use listens first
+//! (**trial**), so that plugging in a cable disturbs nothing.
+//!
+//! The one that speaks may fail without the kernel's noticing. It is **deaf** if it hears nobody while the other does, and
+//! **mute** if the other does not hear it. Then the other speaks.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
+use crate::interfaces::Parent;
+
 /// Hello intervals of a trial. One Hello is enough, and one may be lost.
 const TRIAL_INTERVALS: u32 = 3;
-/// Hello intervals for which an interface stays away whose twin has failed. Peers take over within some three of them; what
-/// else went through the failed one (the node's own address, the way to the pods) may be gone with it, so they are the better
-/// choice.
+/// Hello intervals for which an interface stays away whose twin has failed, if the node has peers. They take over within some
+/// three of them; what else went through the failed one (the node's own address, the way to the pods) may be gone with it, so
+/// they are the better choice.
 const FOLLOW_INTERVALS: u32 = 10;
 /// Hello intervals in which an interface that yields has to hear the other once: with 30 % of frames lost, twenty in a row are
 /// lost once in 10^10.
 const LAPSE_INTERVALS: u32 = 20;
+/// Hello intervals after which an interface is deaf or mute. With 30 % of frames lost and one peer, ten in a row are lost once
+/// in 170,000, and the node then goes on with its other interface.
+const FAILED_INTERVALS: u32 = 10;
+/// Trials of an interface that hears the other now and then double this often: the longest takes 19 s.
+const MAX_DOUBLINGS: u32 = 6;
+/// An interface that has not ceased to hear the other for this long is tried as if it never had.
+const LAPSES_FORGOTTEN: Duration = Duration::from_secs(600);
+/// For how long trials may keep the node's report from being written: an interface is decided about within a second, unless
+/// interfaces come and go all the time.
+const LONGEST_SUSPENSE: Duration = Duration::from_secs(5);
 
 /// An interface, for [`Twins::decide`].
 #[derive(Clone, Debug)]
@@ -32,8 +48,14 @@ pub(super) struct Interface<'a> {
     pub able: bool,
     /// Does a default route leave here?
     pub default_route: bool,
-    /// The interface that it is a macvlan on.
-    pub macvlan_on: Option<u32>,
+    /// The link that it is a macvlan on.
+    pub macvlan_on: Option<Parent>,
+    /// Has an earlier run of this speaker left claims here? Then it spoke here.
+    pub has_claims: bool,
+    /// Is anybody heard here?
+    pub hears: bool,
+    /// When another host was last heard here.
+    pub heard: Duration,
 }
 
 /// What an interface does.
@@ -48,25 +70,55 @@ pub(super) enum Role {
     Yields(u32),
 }
 
+/// The wait of an interface that is tried.
+#[derive(Clone, Copy, Debug)]
+struct Trial {
+    /// How long it takes, in Hello intervals.
+    intervals: u32,
+    /// When it is over; `None`: the interface is not able to speak.
+    until: Option<Duration>,
+    /// The interface that it yielded to and that has failed.
+    follows: Option<u32>,
+}
+
 /// What is known of the node's interfaces.
 #[derive(Debug, Default)]
 pub(super) struct Twins {
-    /// When an interface was last heard on another, by both indices, the lower first.
+    /// When frames of one interface were last heard on another: by the indices of sender and hearer.
     heard: BTreeMap<(u32, u32), Duration>,
-    /// Macvlans and their parents, in the same way.
+    /// Macvlans and their parents, and macvlans on one parent; the lower index first.
     kin: BTreeSet<(u32, u32)>,
+    /// Pairs that were heard on one segment since both of them have had carrier, the lower index first.
+    met: BTreeSet<(u32, u32)>,
+    /// How often an interface that yielded has ceased to hear the other, and when it last did.
+    lapses: BTreeMap<u32, (u32, Duration)>,
     roles: BTreeMap<u32, Role>,
-    /// Until when an interface is tried.
-    trials: BTreeMap<u32, Duration>,
+    /// Those that speak and hear nobody, while another that was on their segment does.
+    deaf: BTreeSet<u32>,
+    /// Those that speak and hear nobody, while another does, whether it was on their segment or not.
+    quiet: BTreeSet<u32>,
+    /// Since when an interface that is able to speak and not quiet does.
+    speaks_since: BTreeMap<u32, Duration>,
+    /// Since when an interface yields.
+    yields_since: BTreeMap<u32, Duration>,
+    trials: BTreeMap<u32, Trial>,
+    /// Since when one interface or another has been tried without a pause.
+    deciding_since: Option<Duration>,
     /// The longest Hello interval in use.
     interval: Duration,
+    /// When it was last decided.
+    decided_at: Duration,
 }
 
 impl Twins {
-    /// Two interfaces are on one segment: the one was heard on the other. Returns whether that is new.
-    pub(super) fn heard(&mut self, now: Duration, one: u32, other: u32) -> bool {
-        let before = self.heard.insert(pair(one, other), now);
-        before.is_none_or(|before| before + self.lapse() <= now)
+    /// Two interfaces are on one segment: a frame of `sender` was heard on `hearer`. Returns whether that is new.
+    pub(super) fn heard(&mut self, now: Duration, sender: u32, hearer: u32) -> bool {
+        let is_fresh = |at: &Duration| *at + self.lapse() > now;
+        let is_new = !self.heard.get(&(sender, hearer)).is_some_and(is_fresh)
+            && !self.heard.get(&(hearer, sender)).is_some_and(is_fresh);
+        self.heard.insert((sender, hearer), now);
+        self.met.insert(pair(sender, hearer));
+        is_new
     }
 
     /// What an interface does.
@@ -74,9 +126,15 @@ impl Twins {
         self.roles.get(&index).copied().unwrap_or_default()
     }
 
-    /// Is any interface being tried? It is known before long what it does.
-    pub(super) fn is_deciding(&self) -> bool {
-        !self.trials.is_empty()
+    /// Is any interface being tried? It is known before long what it does. Interfaces that come and go all the time do not
+    /// count for longer than [`LONGEST_SUSPENSE`].
+    pub(super) fn is_deciding(&self, now: Duration) -> bool {
+        self.suspense_ends().is_some_and(|end| now < end)
+    }
+
+    /// When [`Twins::is_deciding`] ends at the latest, while any interface is tried.
+    pub(super) fn suspense_ends(&self) -> Option<Duration> {
+        self.deciding_since.map(|since| since + LONGEST_SUSPENSE)
     }
 
     /// Those that yield, and to whom.
@@ -87,62 +145,204 @@ impl Twins {
         })
     }
 
-    /// When [`Twins::decide`] may decide otherwise.
+    /// When [`Twins::decide`] may decide otherwise, or [`Twins::is_deciding`] end.
     pub(super) fn poll_timeout(&self) -> Option<Duration> {
         let lapses = self.heard.values().map(|at| *at + self.lapse());
-        self.trials.values().copied().chain(lapses).min()
+        // Who hears whom changes without a word.
+        let looks = !self.met.is_empty() || !self.quiet.is_empty();
+        let look = looks.then(|| self.decided_at + self.failed());
+        let told = self.suspense_ends().filter(|at| *at > self.decided_at);
+        self.trials.values().filter_map(|trial| trial.until).chain(lapses).chain(look).chain(told).min()
     }
 
     /// Decides what each interface does, and returns whether that has changed. `interval`: the longest Hello interval in
-    /// use. `named`: does a setting or an L2Advertisement name the interface?
+    /// use. `is_alone`: does the node hear no other? `named`: does a setting or an L2Advertisement name the interface?
     pub(super) fn decide(
         &mut self,
         now: Duration,
         interval: Duration,
         interfaces: &[Interface<'_>],
+        is_alone: bool,
         named: impl Fn(&str) -> bool,
     ) -> bool {
-        self.interval = interval;
-        let lapse = self.lapse();
-        let able: BTreeSet<u32> = interfaces.iter().filter(|i| i.able).map(|i| i.index).collect();
-        self.heard.retain(|(a, b), at| *at + lapse > now && able.contains(a) && able.contains(b));
-        let kin = interfaces.iter().filter_map(|i| Some((i.index, i.macvlan_on?)));
-        self.kin = kin.filter(|(a, b)| able.contains(a) && able.contains(b)).map(|(a, b)| pair(a, b)).collect();
+        (self.interval, self.decided_at) = (interval, now);
+        let able = self.forget(now, interfaces);
+        let mute = self.mute(now, interfaces);
         let before = std::mem::take(&mut self.roles);
-        let spoke = |index: u32| before.get(&index) == Some(&Role::Speaks);
-        let followed = |index: u32| before.values().any(|role| *role == Role::Yields(index));
-        let left = |index: u32| matches!(before.get(&index), Some(Role::Yields(to)) if !able.contains(to));
+        let spoke = |interface: &Interface<'_>| match before.get(&interface.index) {
+            Some(role) => *role == Role::Speaks,
+            None => before.is_empty() && interface.has_claims,
+        };
+        let is_able = |index: u32| able.contains(&index);
         let mut order: Vec<&Interface<'_>> = interfaces.iter().collect();
-        order.sort_by_key(|i| (!i.able, !spoke(i.index), !i.default_route, i.name));
+        order.sort_by_key(|i| (!is_able(i.index), !spoke(i), self.newness(now, i.index), !i.default_route, i.name));
+        // Whose part another takes.
+        let mut succeeded = BTreeSet::new();
         for interface in &order {
-            let twins = self.on_one_segment_with(interface.index);
-            let first = order.iter().filter(|other| twins.contains(&other.index)).min_by_key(|i| !named(i.name));
-            let role = match first {
-                Some(first) if first.index != interface.index => Role::Yields(first.index),
-                // It has become the first of several.
-                _ if twins.len() > 1 => Role::Speaks,
-                // What it claims it keeps while it has no carrier, unless there is another that may follow it.
-                _ if spoke(interface.index) && (interface.able || !followed(interface.index)) => Role::Speaks,
-                _ if left(interface.index) => self.tried(now, interface, FOLLOW_INTERVALS),
-                // No other of the node's interfaces speaks.
-                _ if order[0].index == interface.index && !self.trials.contains_key(&interface.index) => Role::Speaks,
-                _ => self.tried(now, interface, TRIAL_INTERVALS),
+            let index = interface.index;
+            let twins = self.on_one_segment_with(index);
+            let members = order.iter().filter(|other| twins.contains(&other.index));
+            let first = members.min_by_key(|i| (mute.contains(&i.index), !named(i.name)));
+            let failed = match before.get(&index) {
+                Some(Role::Yields(to)) if !is_able(*to) => Some(*to),
+                _ => None,
             };
-            self.roles.insert(interface.index, role);
+            let role = if let Some(first) = first.filter(|first| first.index != index) {
+                Role::Yields(first.index)
+            } else if twins.len() > 1 || spoke(interface) && !succeeded.contains(&index) {
+                // The first of several; or alone. What it claims it keeps while it has no carrier, until another that has
+                // yielded to it speaks.
+                Role::Speaks
+            } else if let Some(failed) = failed {
+                // A deaf one has had its time, and where nobody else is there nobody else takes over.
+                let is_deaf = interfaces.iter().any(|other| other.index == failed && other.able);
+                let intervals = if is_deaf || is_alone { TRIAL_INTERVALS } else { FOLLOW_INTERVALS };
+                self.tried(now, index, is_able(index), Trial { intervals, until: None, follows: Some(failed) })
+            } else if order[0].index == index && !self.trials.contains_key(&index) {
+                // No other of the node's interfaces speaks.
+                Role::Speaks
+            } else {
+                self.return_to_trial(now, index, &able, &succeeded);
+                let intervals = self.trial_after_lapses(now, index, before.get(&index));
+                let trial = Trial { intervals, until: None, follows: None };
+                self.tried(now, index, is_able(index), trial)
+            };
+            if role == Role::Speaks {
+                succeeded.extend(self.trials.get(&index).and_then(|trial| trial.follows));
+            }
+            self.roles.insert(index, role);
         }
-        let roles = &self.roles;
-        self.trials.retain(|index, _| roles.get(index) == Some(&Role::Tried));
-        self.roles != before
+        let quiet = self.hear_nobody(interfaces, |_, _| true);
+        let deaf = self.hear_nobody(interfaces, |one, other| self.met.contains(&pair(one, other)));
+        self.note_times(now, &able, &quiet);
+        let is_same = self.roles == before && self.deaf == deaf && self.quiet == quiet;
+        (self.deaf, self.quiet) = (deaf, quiet);
+        !is_same
     }
 
-    fn tried(&mut self, now: Duration, interface: &Interface<'_>, intervals: u32) -> Role {
-        if !interface.able {
-            // Its trial begins when it could speak.
-            self.trials.remove(&interface.index);
+    /// Returns whether an interface speaks and hears nobody, while another that was on its segment does both: what lies on
+    /// both lies on the other.
+    pub(super) fn is_deaf(&self, index: u32) -> bool {
+        self.deaf.contains(&index)
+    }
+
+    /// Returns whether an interface speaks and hears nobody, while another does both. It may be on a segment where nobody else
+    /// is; or its switch port forwards nothing yet (a spanning tree makes it wait for 30 s), and it is on the other's. What
+    /// lies on both equally lies on the other.
+    pub(super) fn is_quiet(&self, index: u32) -> bool {
+        self.quiet.contains(&index)
+    }
+
+    /// Those that speak and hear nobody, while another with which they are compared does both.
+    fn hear_nobody(&self, interfaces: &[Interface<'_>], are_compared: impl Fn(u32, u32) -> bool) -> BTreeSet<u32> {
+        let speaking = || interfaces.iter().filter(|i| i.able && self.role(i.index) == Role::Speaks);
+        let is_outdone = |i: &Interface<'_>| speaking().any(|other| other.hears && are_compared(i.index, other.index));
+        speaking().filter(|i| !i.hears && is_outdone(i)).map(|i| i.index).collect()
+    }
+
+    /// An interface that has come back to the segment of another lately, or come to it, does not put that aside.
+    fn newness(&self, now: Duration, index: u32) -> Duration {
+        let since = self.speaks_since.get(&index).copied().unwrap_or(Duration::MAX);
+        if since.saturating_add(self.lapse()) > now { since } else { Duration::ZERO }
+    }
+
+    /// How long the trial is of an interface that is not needed now. One that yields and hears the other too seldom would
+    /// speak again and again: each time it listens for longer.
+    fn trial_after_lapses(&mut self, now: Duration, index: u32, before: Option<&Role>) -> u32 {
+        if matches!(before, Some(Role::Yields(_))) {
+            let (lapses, at) = self.lapses.get(&index).copied().unwrap_or((0, now));
+            let lapses = if now > at + LAPSES_FORGOTTEN { 0 } else { lapses };
+            self.lapses.insert(index, (lapses + 1, now));
+        }
+        let lapses = self.lapses.get(&index).map_or(0, |(lapses, _)| lapses.saturating_sub(1));
+        TRIAL_INTERVALS << lapses.min(MAX_DOUBLINGS)
+    }
+
+    /// Forgets what is over, and returns which interfaces can be spoken on.
+    fn forget(&mut self, now: Duration, interfaces: &[Interface<'_>]) -> BTreeSet<u32> {
+        let lapse = self.lapse();
+        let linked: BTreeSet<u32> = interfaces.iter().filter(|i| i.able).map(|i| i.index).collect();
+        self.met.retain(|(a, b)| linked.contains(a) && linked.contains(b));
+        self.lapses.retain(|index, _| linked.contains(index));
+        let able: BTreeSet<u32> = linked.iter().copied().filter(|index| !self.has_failed(*index, interfaces)).collect();
+        self.heard.retain(|(a, b), at| *at + lapse > now && able.contains(a) && able.contains(b));
+        let mut kin = BTreeSet::new();
+        for interface in interfaces {
+            let Some(parent) = interface.macvlan_on else { continue };
+            let is_kin = |other: &&Interface<'_>| {
+                other.macvlan_on == Some(parent) || parent.namespace.is_none() && other.index == parent.index
+            };
+            kin.extend(interfaces.iter().filter(is_kin).map(|other| pair(interface.index, other.index)));
+        }
+        kin.retain(|(a, b)| a != b && able.contains(a) && able.contains(b));
+        self.kin = kin;
+        able
+    }
+
+    /// Does an interface hear nobody any more, while one that yields to it does?
+    fn has_failed(&self, index: u32, interfaces: &[Interface<'_>]) -> bool {
+        let find = |wanted: u32| interfaces.iter().find(|interface| interface.index == wanted);
+        let Some(own) = find(index).filter(|own| !own.hears) else { return false };
+        let mut others = self.yielding().filter(|(_, to)| *to == index).filter_map(|(other, _)| find(other));
+        // Until the other speaks it has failed.
+        let is_followed = self.trials.values().any(|trial| trial.follows == Some(index) && trial.until.is_some());
+        is_followed || others.any(|other| other.heard > own.heard + self.failed())
+    }
+
+    /// Those that others yield to, have heard, and were not heard by since, though the others do hear somebody.
+    fn mute(&self, now: Duration, interfaces: &[Interface<'_>]) -> BTreeSet<u32> {
+        let unheard = self.yielding().filter(|(index, to)| {
+            let Some(since) = self.yields_since.get(index) else { return false };
+            let hears_others = interfaces.iter().any(|other| other.index == *index && other.heard > *since);
+            let is_one_way = self.heard.contains_key(&(*index, *to)) && !self.heard.contains_key(&(*to, *index));
+            *since + self.failed() <= now && hears_others && is_one_way
+        });
+        unheard.map(|(_, to)| to).collect()
+    }
+
+    /// The interface is tried, from now on or already; what the trial is then does not depend on `trial`.
+    fn tried(&mut self, now: Duration, index: u32, is_able: bool, trial: Trial) -> Role {
+        let interval = self.interval;
+        let trial = self.trials.entry(index).or_insert(trial);
+        if !is_able {
+            // It begins when the interface could speak.
+            trial.until = None;
             return Role::Tried;
         }
-        let until = *self.trials.entry(interface.index).or_insert(now + self.interval * intervals);
+        let until = *trial.until.get_or_insert(now + interval * trial.intervals);
         if until <= now { Role::Speaks } else { Role::Tried }
+    }
+
+    /// Whom an interface was to follow is back, or another has followed it: what it hears now is to be heard first.
+    fn return_to_trial(&mut self, now: Duration, index: u32, able: &BTreeSet<u32>, succeeded: &BTreeSet<u32>) {
+        let over = now + self.interval * TRIAL_INTERVALS;
+        let is_over = |failed: u32| able.contains(&failed) || succeeded.contains(&failed);
+        if let Some(trial) = self.trials.get_mut(&index).filter(|trial| trial.follows.is_some_and(is_over)) {
+            let until = trial.until.map(|until| until.max(over));
+            *trial = Trial { intervals: TRIAL_INTERVALS, until, follows: None };
+        }
+    }
+
+    /// Notes since when each interface does what it does.
+    fn note_times(&mut self, now: Duration, able: &BTreeSet<u32>, quiet: &BTreeSet<u32>) {
+        let roles = &self.roles;
+        // Whom it follows is not forgotten when it loses its carrier too.
+        let lasts = |index: &u32, trial: &Trial| able.contains(index) || trial.follows.is_some();
+        self.trials.retain(|index, trial| roles.get(index) == Some(&Role::Tried) && lasts(index, trial));
+        let is_well = |index: &u32| able.contains(index) && !quiet.contains(index);
+        let speaks = |index: &u32| roles.get(index) == Some(&Role::Speaks) && is_well(index);
+        let yields = |index: &u32| matches!(roles.get(index), Some(Role::Yields(_)));
+        self.speaks_since.retain(|index, _| speaks(index));
+        self.yields_since.retain(|index, _| yields(index));
+        for index in roles.keys() {
+            if speaks(index) {
+                self.speaks_since.entry(*index).or_insert(now);
+            } else if yields(index) {
+                self.yields_since.entry(*index).or_insert(now);
+            }
+        }
+        let is_deciding = self.trials.values().any(|trial| trial.until.is_some());
+        self.deciding_since = is_deciding.then(|| self.deciding_since.unwrap_or(now));
     }
 
     /// The interface, and all that were heard on it, or on one of these, or it on them.
@@ -161,6 +361,10 @@ impl Twins {
     fn lapse(&self) -> Duration {
         self.interval * LAPSE_INTERVALS
     }
+
+    fn failed(&self) -> Duration {
+        self.interval * FAILED_INTERVALS
+    }
 }
 
 fn pair(one: u32, other: u32) -> (u32, u32) {
@@ -168,145 +372,4 @@ fn pair(one: u32, other: u32) -> (u32, u32) {
 }
 
 #[cfg(test)]
-mod tests {
-    use test_case::test_case;
-
-    use super::*;
-
-    const INTERVAL: Duration = Duration::from_millis(100);
-
-    fn ms(ms: u64) -> Duration {
-        Duration::from_millis(ms)
-    }
-
-    fn interface(index: u32, name: &str) -> Interface<'_> {
-        Interface { index, name, able: true, default_route: false, macvlan_on: None }
-    }
-
-    /// The roles of interfaces 2 (eth0) and 3 (eth1).
-    fn decide(twins: &mut Twins, at: u64, interfaces: &[Interface<'_>], named: &str) -> [Role; 2] {
-        twins.decide(ms(at), INTERVAL, interfaces, |name| name == named);
-        [twins.role(2), twins.role(3)]
-    }
-
-    fn both() -> [Interface<'static>; 2] {
-        [interface(2, "eth0"), interface(3, "eth1")]
-    }
-
-    #[test]
-    fn interface_that_is_alone_speaks_at_once() {
-        let mut twins = Twins::default();
-        assert_eq!(decide(&mut twins, 0, &both()[..1], "")[0], Role::Speaks);
-        assert_eq!(twins.poll_timeout(), None);
-    }
-
-    #[test]
-    fn interface_that_comes_is_tried_and_then_speaks() {
-        let mut twins = Twins::default();
-        decide(&mut twins, 0, &both()[..1], "");
-        assert_eq!(decide(&mut twins, 1000, &both(), ""), [Role::Speaks, Role::Tried]);
-        assert_eq!(twins.poll_timeout(), Some(ms(1300)));
-        assert_eq!(decide(&mut twins, 1299, &both(), ""), [Role::Speaks, Role::Tried]);
-        assert_eq!(decide(&mut twins, 1300, &both(), ""), [Role::Speaks, Role::Speaks]);
-        assert_eq!(twins.poll_timeout(), None);
-    }
-
-    #[test_case("eth0", "eth1"; "by name")]
-    #[test_case("eth9", "eth1"; "the one in use stays, whatever the other is called")]
-    fn interface_on_the_same_segment_yields_to_the_one_in_use(first: &str, second: &str) {
-        let mut twins = Twins::default();
-        let interfaces = [interface(2, first), interface(3, second)];
-        decide(&mut twins, 0, &interfaces[..1], "");
-        decide(&mut twins, 1000, &interfaces, "");
-        assert!(twins.heard(ms(1100), 3, 2), "that is new");
-        assert!(!twins.heard(ms(1200), 2, 3), "that is known");
-        assert_eq!(decide(&mut twins, 1200, &interfaces, ""), [Role::Speaks, Role::Yields(2)]);
-        assert_eq!(twins.yielding().collect::<Vec<_>>(), [(3, 2)]);
-    }
-
-    #[test_case(false, "", [Role::Speaks, Role::Yields(2)]; "by name")]
-    #[test_case(true, "", [Role::Yields(3), Role::Speaks]; "by the default route")]
-    #[test_case(true, "eth0", [Role::Speaks, Role::Yields(2)]; "an advertisement wins")]
-    fn of_two_that_start_together_the_same_one_speaks_each_time(default_route: bool, named: &str, expected: [Role; 2]) {
-        let mut twins = Twins::default();
-        let interfaces = [interface(2, "eth0"), Interface { default_route, ..interface(3, "eth1") }];
-        let first = decide(&mut twins, 0, &interfaces, named);
-        assert_eq!(first.iter().filter(|role| **role == Role::Speaks).count(), 1, "{first:?}");
-        twins.heard(ms(100), 2, 3);
-        assert_eq!(decide(&mut twins, 100, &interfaces, named), expected);
-    }
-
-    #[test]
-    fn advertisement_that_names_the_other_moves_the_node_there() {
-        let mut twins = Twins::default();
-        decide(&mut twins, 0, &both()[..1], "");
-        decide(&mut twins, 0, &both(), "");
-        twins.heard(ms(100), 2, 3);
-        assert_eq!(decide(&mut twins, 100, &both(), ""), [Role::Speaks, Role::Yields(2)]);
-        assert_eq!(decide(&mut twins, 200, &both(), "eth1"), [Role::Yields(3), Role::Speaks]);
-        twins.heard(ms(300), 2, 3);
-        assert_eq!(decide(&mut twins, 300, &both(), ""), [Role::Yields(3), Role::Speaks], "nothing moves back");
-    }
-
-    /// Its cable is pulled: the other is tried, while peers take over.
-    #[test]
-    fn interface_that_fails_is_followed_by_the_other() {
-        let mut twins = Twins::default();
-        decide(&mut twins, 0, &both(), "");
-        twins.heard(ms(100), 2, 3);
-        decide(&mut twins, 100, &both(), "");
-        let failed = [Interface { able: false, ..interface(2, "eth0") }, interface(3, "eth1")];
-        assert_eq!(decide(&mut twins, 500, &failed, "")[1], Role::Tried);
-        assert_eq!(twins.poll_timeout(), Some(ms(1500)));
-        assert_eq!(decide(&mut twins, 1499, &failed, "")[1], Role::Tried);
-        assert_eq!(decide(&mut twins, 1500, &failed, "")[1], Role::Speaks);
-        // It is plugged in again: the other goes on.
-        assert_eq!(decide(&mut twins, 2000, &both(), ""), [Role::Tried, Role::Speaks]);
-        twins.heard(ms(2100), 2, 3);
-        assert_eq!(decide(&mut twins, 2100, &both(), ""), [Role::Yields(3), Role::Speaks]);
-    }
-
-    #[test]
-    fn interface_that_hears_the_other_no_more_speaks_again() {
-        let mut twins = Twins::default();
-        decide(&mut twins, 0, &both(), "");
-        twins.heard(ms(100), 2, 3);
-        decide(&mut twins, 100, &both(), "");
-        assert_eq!(twins.poll_timeout(), Some(ms(2100)));
-        assert_eq!(decide(&mut twins, 2100, &both(), ""), [Role::Speaks, Role::Tried]);
-        assert_eq!(decide(&mut twins, 2400, &both(), ""), [Role::Speaks, Role::Speaks]);
-    }
-
-    #[test]
-    fn macvlan_yields_to_its_parent_at_once_and_for_good() {
-        let mut twins = Twins::default();
-        let interfaces = [interface(2, "eth0"), Interface { macvlan_on: Some(2), ..interface(3, "a-shim") }];
-        decide(&mut twins, 0, &interfaces[..1], "");
-        for at in [1000, 10_000] {
-            assert_eq!(decide(&mut twins, at, &interfaces, ""), [Role::Speaks, Role::Yields(2)]);
-            assert_eq!(twins.poll_timeout(), None);
-        }
-    }
-
-    /// Two networks: the node keeps what it claims on the one whose cable is pulled for a moment.
-    #[test]
-    fn interface_on_another_segment_speaks_again_at_once() {
-        let mut twins = Twins::default();
-        decide(&mut twins, 0, &both(), "");
-        decide(&mut twins, 300, &both(), "");
-        let failed = [interface(2, "eth0"), Interface { able: false, ..interface(3, "eth1") }];
-        assert_eq!(decide(&mut twins, 1000, &failed, ""), [Role::Speaks, Role::Speaks]);
-        assert_eq!(decide(&mut twins, 1100, &both(), ""), [Role::Speaks, Role::Speaks]);
-    }
-
-    #[test]
-    fn three_on_one_segment_yield_to_one() {
-        let mut twins = Twins::default();
-        let interfaces = [interface(2, "eth0"), interface(3, "eth1"), interface(4, "eth2")];
-        decide(&mut twins, 0, &interfaces, "");
-        twins.heard(ms(100), 2, 3);
-        twins.heard(ms(100), 3, 4);
-        twins.decide(ms(100), INTERVAL, &interfaces, |_| false);
-        assert_eq!([2, 3, 4].map(|index| twins.role(index)), [Role::Speaks, Role::Yields(2), Role::Yields(2)]);
-    }
-}
+mod tests;

@@ -12,7 +12,7 @@ use herald_crds::{
     speaker_status::{LinkStatus, SpeakerStatusStatus, SpeakerWarning},
     virtual_ip::VirtualIPStatus,
 };
-use herald_segment::{Neighbour, mac::MacAddr, timers::Timers};
+use herald_segment::{Neighbour, announce::Pace, mac::MacAddr, timers::Timers};
 use jiff::Timestamp;
 
 use super::sockets::SocketFailure;
@@ -33,12 +33,29 @@ pub struct Config {
     pub interfaces: Vec<InterfacePattern>,
     /// Herald's version, for SpeakerStatus.
     pub version: String,
-    /// Repeated announcements per second and segment.
-    pub announce_rate: u32,
+    /// How addresses are announced.
+    pub announcing: Announcing,
     /// The timers of the segment protocol.
     pub timers: Timers,
     /// Where incarnations and jitter come from: random, new at each start.
     pub seed: u64,
+}
+
+/// How addresses are announced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Announcing {
+    /// How often.
+    pub pace: Pace,
+    /// Whether an ARP reply follows each ARP request that announces an IPv4 address.
+    pub with_reply: bool,
+    /// Whether everybody is asked for an address before it is announced for the first time ever.
+    pub first_claim_probe: bool,
+}
+
+impl Default for Announcing {
+    fn default() -> Self {
+        Self { pace: Pace::default(), with_reply: false, first_claim_probe: true }
+    }
 }
 
 /// A moment, on both clocks.

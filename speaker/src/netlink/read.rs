@@ -13,18 +13,23 @@ use netlink_packet_route::{
     route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType, RouteVia},
 };
 
-use crate::interfaces::Link;
+use crate::interfaces::{Link, Parent};
 
 /// The MTU of Ethernet, where the kernel says nothing (it always does).
 const ETHERNET_MTU: u32 = 1500;
 
+/// Returns whether a link is administratively up.
+pub(super) fn is_up(message: &LinkMessage) -> bool {
+    message.header.flags.contains(LinkFlags::Up)
+}
+
 /// Reads a link, without addresses and routes. One without a name cannot be.
 pub(super) fn link(message: &LinkMessage) -> Option<Link> {
     let flags = message.header.flags;
-    let (mut name, mut address) = (None, None);
+    let (mut name, mut address, mut parent, mut namespace) = (None, None, None, None);
     let mut link = Link {
         index: message.header.index,
-        up: flags.contains(LinkFlags::Up),
+        up: is_up(message),
         // IFF_RUNNING: with carrier, and not dormant as before 802.1X has let it in (RFC 2863 operational state).
         carrier: flags.contains(LinkFlags::Running),
         noarp: flags.contains(LinkFlags::Noarp),
@@ -36,13 +41,15 @@ pub(super) fn link(message: &LinkMessage) -> Option<Link> {
             LinkAttribute::IfName(value) => name = Some(value.clone()),
             LinkAttribute::Address(bytes) => address = <[u8; 6]>::try_from(bytes.as_slice()).ok().map(MacAddr),
             LinkAttribute::Controller(master) => link.master = Some(*master).filter(|index| *index != 0),
-            LinkAttribute::Link(parent) => link.parent = Some(*parent).filter(|index| *index != 0),
+            LinkAttribute::Link(index) => parent = Some(*index).filter(|index| *index != 0),
+            LinkAttribute::LinkNetNsId(id) => namespace = Some(*id),
             LinkAttribute::Mtu(bytes) => link.mtu = *bytes,
             LinkAttribute::LinkInfo(info) => info.iter().for_each(|info| add_info(&mut link, info)),
             _ => {}
         }
     }
     link.name = name?;
+    link.parent = parent.map(|index| Parent { index, namespace });
     link.mac = address.filter(|_| message.header.link_layer_type == LinkLayerType::Ether);
     Some(link)
 }
@@ -114,13 +121,15 @@ impl Addresses {
     }
 }
 
-/// Where default routes leave.
+/// Where default routes leave, and what else is on link.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Defaults {
     /// By which interfaces.
     pub(super) interfaces: BTreeSet<u32>,
     /// To whom, by interface.
     pub(super) gateways: BTreeSet<(u32, IpAddr)>,
+    /// Networks that a route says are on link, by interface.
+    pub(super) on_link: BTreeSet<(u32, IpNet)>,
 }
 
 impl Defaults {
@@ -168,6 +177,31 @@ pub(super) fn default_route(message: &RouteMessage) -> Option<DefaultRoute> {
         }
     }
     Some(DefaultRoute { metric, hops })
+}
+
+/// Reads a route that says that a network is on link: of the main table, by one interface, without a next hop. So it is
+/// where a host has a single address, and its network by a route (`ip route add 192.0.2.0/24 dev eth0`), or where a router
+/// advertises a prefix of which the host takes no address (RFC 4861, section 6.3.4). Those that the kernel makes of addresses
+/// are among them. A single address (of a pod, say) is no network, and a multicast route (`224.0.0.0/4 dev eth0`) speaks of
+/// no neighbours.
+pub(super) fn on_link_route(message: &RouteMessage) -> Option<(u32, IpNet)> {
+    let header = &message.header;
+    let is_wanted = header.table == RouteHeader::RT_TABLE_MAIN && header.kind == RouteType::Unicast;
+    if !is_wanted || gateway(&message.attributes).is_some() {
+        return None;
+    }
+    let interface = message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Oif(index) => Some(*index),
+        _ => None,
+    })?;
+    let network = message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Destination(RouteAddress::Inet(address)) => Some(IpAddr::V4(*address)),
+        RouteAttribute::Destination(RouteAddress::Inet6(address)) => Some(IpAddr::V6(*address)),
+        _ => None,
+    })?;
+    let network = IpNet::new(network, header.destination_prefix_length).ok()?;
+    let is_network = network.prefix_len() < network.max_prefix_len() && !network.addr().is_multicast();
+    is_network.then_some((interface, network))
 }
 
 /// The next hop; RTA_VIA has it where it is of another family than the route (RFC 5549).
@@ -224,11 +258,18 @@ mod tests {
             noarp: true,
             kind: Some("vlan".to_owned()),
             master: Some(7),
-            parent: Some(5),
+            parent: Some(Parent { index: 5, namespace: None }),
             mtu: 1300,
             ..Link::default()
         };
         assert_eq!(link(&message), Some(expected));
+    }
+
+    #[test]
+    fn parent_in_another_network_namespace_is_read() {
+        let attributes = vec![name(), LinkAttribute::Link(2), LinkAttribute::LinkNetNsId(4)];
+        let link = link(&link_message(LinkFlags::Up, LinkLayerType::Ether, attributes)).unwrap();
+        assert_eq!(link.parent, Some(Parent { index: 2, namespace: Some(4) }));
     }
 
     #[test_case(BondMode::BalanceAlb => true)]
@@ -393,6 +434,30 @@ mod tests {
             let expected = expected.map(|(metric, hops)| DefaultRoute { metric, hops });
             assert_eq!(default_route(&message), expected, "{message:?}");
         }
+    }
+
+    #[test_case(24, RouteHeader::RT_TABLE_MAIN, RouteType::Unicast, "192.0.2.0", None => Some((2, "192.0.2.0/24".to_owned())))]
+    #[test_case(64, RouteHeader::RT_TABLE_MAIN, RouteType::Unicast, "2001:db8::", None => Some((2, "2001:db8::/64".to_owned())))]
+    #[test_case(24, RouteHeader::RT_TABLE_MAIN, RouteType::Unicast, "192.0.2.0", Some("198.51.100.1") => None; "by a router")]
+    #[test_case(24, 7, RouteType::Unicast, "192.0.2.0", None => None; "of another table")]
+    #[test_case(24, RouteHeader::RT_TABLE_MAIN, RouteType::BlackHole, "192.0.2.0", None => None; "to nowhere")]
+    #[test_case(4, RouteHeader::RT_TABLE_MAIN, RouteType::Unicast, "224.0.0.0", None => None; "multicast")]
+    #[test_case(32, RouteHeader::RT_TABLE_MAIN, RouteType::Unicast, "192.0.2.7", None => None; "a pod")]
+    fn networks_on_link_are_read(
+        length: u8,
+        table: u8,
+        kind: RouteType,
+        to: &str,
+        by: Option<&str>,
+    ) -> Option<(u32, String)> {
+        let address = |text: &str| match text.parse().unwrap() {
+            IpAddr::V4(address) => RouteAddress::Inet(address),
+            IpAddr::V6(address) => RouteAddress::Inet6(address),
+        };
+        let mut attributes = vec![RouteAttribute::Destination(address(to)), RouteAttribute::Oif(2)];
+        attributes.extend(by.map(|by| RouteAttribute::Gateway(address(by))));
+        on_link_route(&route(length, table, kind, attributes))
+            .map(|(interface, network)| (interface, network.to_string()))
     }
 
     #[test]

@@ -76,6 +76,14 @@ pub(super) fn announcement(address: Ipv4Addr, at: MacAddr, from: MacAddr) -> Vec
     request(at, address, address).send(MacAddr::BROADCAST, from)
 }
 
+/// An announcement for those that take none but replies: sender and target are the same, in both addresses, without which
+/// Linux would not take it as gratuitous (`arp_is_garp`). RFC 5227 section 3 tells why the request is the better form.
+pub(super) fn reply_unasked(address: Ipv4Addr, at: MacAddr, from: MacAddr) -> Vec<u8> {
+    let operation = ArpOperations::Reply;
+    let packet = Packet { operation, sender_mac: at, sender: address, target_mac: at, target: address };
+    packet.send(MacAddr::BROADCAST, from)
+}
+
 /// Asks one host. `sender` may be 0.0.0.0: Linux answers that too (`arp_process`, net/ipv4/arp.c).
 pub(super) fn probe(address: Ipv4Addr, to: MacAddr, own: MacAddr, sender: Ipv4Addr) -> Vec<u8> {
     request(own, sender, address).send(to, own)

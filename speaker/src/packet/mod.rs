@@ -108,6 +108,11 @@ pub fn announcement(address: IpAddr, at: MacAddr, from: MacAddr) -> Vec<u8> {
     }
 }
 
+/// The other form of an ARP announcement: a reply that nobody asked for, to all.
+pub fn reply_unasked(address: Ipv4Addr, at: MacAddr, from: MacAddr) -> Vec<u8> {
+    arp::reply_unasked(address, at, from)
+}
+
 /// Asks the host at `to`, and no other, whether it still has `address`. Sent from the own address that lies in the same
 /// subnet. Without one, the ARP sender address is 0.0.0.0, and a Neighbour Solicitation comes from the link-local
 /// address; `None` if there is none yet.

@@ -37,7 +37,8 @@ impl<'a> NodeChange<'a> {
         let segments = |side: Side<'a>| side.speaker.map(|speaker| speaker.segments.as_slice());
         let only_labels = match (before.node, after.node) {
             (Some(was), Some(is))
-                if (was.ready, was.excluded) == (is.ready, is.excluded) && segments(before) == segments(after) =>
+                if (was.is_fit(), was.excluded) == (is.is_fit(), is.excluded)
+                    && segments(before) == segments(after) =>
             {
                 let differs = |key: &&String| was.labels.get(*key) != is.labels.get(*key);
                 Some(was.labels.keys().chain(is.labels.keys()).filter(differs).map(String::as_str).collect())
@@ -68,7 +69,7 @@ impl<'a> NodeChange<'a> {
         let [before, after] = self.sides.map(|side| {
             let ability = side.node.ok_or(Refusal::NoNode).and_then(|node| {
                 let ability = ability(vip, node, side.speaker, view, has_subnet)?;
-                Ok((node.ready, ability.segment, ability.weight))
+                Ok((node.is_fit(), ability.segment, ability.weight))
             });
             // A node that may not announce counts for nothing; only the node itself tells why it may not.
             let refusal = ability.as_ref().err().filter(|_| own.is_some()).cloned();

@@ -42,6 +42,7 @@ pub(crate) fn node(name: &str) -> Node {
         uid: format!("uid-{name}"),
         labels: BTreeMap::from([("name".to_owned(), name.to_owned())]),
         ready: true,
+        network_unavailable: false,
         excluded: None,
         interfaces: None,
         cordoned: false,
@@ -55,6 +56,7 @@ pub(crate) fn segment(interface: &str, last: u8, prefix: &str) -> Segment {
         address: None,
         prefixes: vec![prefix.parse().unwrap()],
         default_route: false,
+        speaks_for: vec![],
     }
 }
 
@@ -164,6 +166,24 @@ fn who_is_first() {
                 w.nodes[1].ready = false;
             },
             Some("c"),
+        ),
+        (
+            "a pod network before the incumbent",
+            |w| {
+                w.incumbent("b");
+                w.nodes[1].network_unavailable = true;
+            },
+            Some("c"),
+        ),
+        (
+            "if one is not Ready and the others are without a pod network nothing moves",
+            |w| {
+                w.incumbent("b");
+                w.nodes.iter_mut().for_each(|n| n.network_unavailable = true);
+                w.nodes[0].network_unavailable = false;
+                w.nodes[0].ready = false;
+            },
+            Some("b"),
         ),
         ("weight before the home node", |w| w.prefer("a", 1), Some("a")),
         (
@@ -360,7 +380,7 @@ fn every_refusal_is_told() {
     let (order, refused) = world.order();
     assert_eq!(order, [""; 0]);
     assert_eq!(refused["a"], Refusal::Excluded(Exclusion::Label));
-    assert_eq!(refused["b"], Refusal::NoSpeaker);
+    assert_eq!(refused["b"], Refusal::Unplaced(Unplaced::NoSpeaker));
     assert_eq!(refused["c"], Refusal::NoEndpoint);
 }
 
@@ -439,7 +459,7 @@ fn a_node_outside_the_subnet_announces_only_where_no_node_is_in_it() {
     world.speakers[2].segments = vec![outside.clone()];
     let (order, refused) = world.order();
     assert!(!order.contains(&"c".to_owned()), "home or not, c is on another segment: {order:?}");
-    assert_eq!(refused["c"], Refusal::NoInterface);
+    assert_eq!(refused["c"], Refusal::Unplaced(Unplaced::NoInterface));
 
     // A rule that names the interface overrides; and in nobody's subnet, the default route serves.
     world.vip.rules[0].interfaces = vec![InterfacePattern("eth0".to_owned())];

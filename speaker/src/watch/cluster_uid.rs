@@ -1,18 +1,23 @@
 //! Which cluster this is: the UID of its Namespace kube-system, to which the keys are bound (docs/protocol.md, section 7).
 
+use std::time::Duration;
+
+use herald_kube_common::{
+    backoff::Backoff,
+    request::{PATIENCE, RequestError, answered},
+};
 use herald_observe::complaint::Complaint;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client};
 use tokio::time::sleep;
 
-use super::{
-    backoff::Backoff,
-    follow::{Failure, PATIENCE, answered},
-};
-
 /// The Namespace that every cluster has from its first start to its end: the API server makes it and refuses to delete it
 /// (apiserver `admission/plugin/namespace/lifecycle`). Only the metadata are read.
 const NAMESPACE: &str = "kube-system";
+/// Before the second attempt, at most; each further pause is twice as long, up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+/// Between two attempts, at most: an outage that ends is noticed within this.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// Why the UID is not known.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -32,7 +37,7 @@ pub enum ClusterError {
 /// `false`, nobody waits for the UID any more, and there is none.
 pub async fn read<T: Future<Output = bool>>(client: Client, mut tell: impl FnMut(ClusterError) -> T) -> Option<String> {
     let api: Api<Namespace> = Api::all(client);
-    let mut backoff = Backoff::default();
+    let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
     let mut complaint = Complaint::default();
     loop {
         let error = match answered(PATIENCE, api.get_metadata(NAMESPACE)).await {
@@ -40,8 +45,8 @@ pub async fn read<T: Future<Output = bool>>(client: Client, mut tell: impl FnMut
                 Some(uid) => return Some(uid),
                 None => ClusterError::Refused("the object has no UID".to_owned()),
             },
-            Err(failure @ Failure::Refused(_)) => ClusterError::Refused(failure.to_string()),
-            Err(failure) => ClusterError::Unreached(failure.to_string()),
+            Err(refused @ RequestError::Refused(_)) => ClusterError::Refused(refused.to_string()),
+            Err(error) => ClusterError::Unreached(error.to_string()),
         };
         if complaint.is_new(&error.to_string()) {
             tracing::warn!(%error, "the cluster's keys are not known, or not renewed; it is retried");

@@ -1,12 +1,11 @@
 //! Watches of the API, reduced as they arrive: nothing but what decisions need is kept.
 
-mod backoff;
 pub mod cluster_uid;
-pub mod follow;
 
 use std::{collections::BTreeSet, fmt::Debug};
 
 use herald_crds::{SpeakerStatus, VirtualIP};
+use herald_kube_common::reflector::{Step, WatchConfig, follow};
 use k8s_openapi::api::{core::v1, discovery::v1::EndpointSlice};
 use kube::{Api, Client, Resource, core::ApiResource};
 use serde::de::DeserializeOwned;
@@ -16,7 +15,6 @@ use crate::{
     cluster::{Change, Keyed, Node, NodeObject, SERVICE_NAME_LABEL, Slice, SliceSelection, Speaker, Vip},
     machine::{ApiFact, Input},
 };
-use follow::{Selection, Step, follow};
 
 /// Starts the watches that always run. None of the tasks ends while somebody listens.
 pub fn start(
@@ -69,13 +67,13 @@ pub fn start(
 /// Watches these EndpointSlices until nobody listens. A selector has names alone: those of other namespaces are dropped on
 /// arrival.
 pub async fn slices(client: Client, slices: SliceSelection, inputs: mpsc::Sender<Input>) {
-    let selection = Selection { labels: Some(slice_selector(&slices)), ..Selection::default() };
+    let config = WatchConfig { labels: Some(slice_selector(&slices)), ..WatchConfig::default() };
     let reduce = |object| Slice::reduce(object).filter(|slice| slices.contains(&slice.service));
     let translate = |step| {
         let cover = matches!(step, Step::Listed).then(|| Input::Api(ApiFact::SlicesCover(slices.clone())));
         change(step, reduce).map(|change| Input::Api(ApiFact::Slice(change))).into_iter().chain(cover).collect()
     };
-    follow("EndpointSlice", Api::<EndpointSlice>::all(client), selection, translate, inputs).await;
+    follow("EndpointSlice", Api::<EndpointSlice>::all(client), config, translate, inputs).await;
 }
 
 /// Carries a watch on all objects of a kind into the channel.
@@ -87,7 +85,7 @@ async fn feed<K: Resource + Clone + Debug + DeserializeOwned, T: Keyed>(
     input: impl Fn(Change<T>) -> Input,
 ) {
     let translate = |step| change(step, &reduce).map(&input).into_iter().collect();
-    follow(kind, api, Selection::default(), translate, inputs).await;
+    follow(kind, api, WatchConfig::default(), translate, inputs).await;
 }
 
 /// A step as a change of what is kept; `None` where nothing of the object is kept.
@@ -98,6 +96,7 @@ fn change<K, T: Keyed>(step: Step<K>, reduce: impl Fn(K) -> Option<T>) -> Option
         Step::Deleted(object) => reduce(object).map(|item| Change::Deleted(item.key())),
         Step::Listed => Some(Change::Listed),
         Step::Current => Some(Change::Current),
+        Step::Broken => None,
     }
 }
 

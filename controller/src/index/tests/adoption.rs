@@ -4,6 +4,7 @@ use herald_crds::names::FINALIZER_SERVICE_CLASS;
 use serde_json::{Value, json};
 use test_case::test_case;
 
+use crate::action::Regarding;
 use crate::index::{
     world::{World, address, key},
     *,
@@ -76,15 +77,17 @@ fn what_another_wrote_is_not_overwritten(entry: Value, reason: &str) {
     assert_eq!(status, ingress["status"]["loadBalancer"]);
     assert_eq!(world.condition("web"), format!("False {reason}"));
     assert!(world.finalizers("web").is_empty());
-    let warnings: Vec<_> = world.events().into_iter().filter(|e| e.warning).collect();
-    assert_eq!((warnings.len(), warnings[0].reason), (1, "SyncLoadBalancerFailed"));
+    let about_web = |e: &&&EventValue| matches!(&e.regarding, Regarding::Service(service) if service.name == "web");
+    let events = world.events();
+    let warnings: Vec<_> = events.iter().filter(|e| e.warning).filter(about_web).map(|e| e.reason).collect();
+    assert_eq!(warnings, ["SyncLoadBalancerFailed"]);
 }
 
 #[test]
 fn the_api_server_refuses_a_double_assignment_and_the_next_address_is_tried() {
     let mut world = World::new();
     world.create("theirs", json!({"spec": {"loadBalancerClass": "x/y"}}));
-    let theirs = ServiceView::of(&world.services[&key("theirs")], false).unwrap().reference;
+    let theirs = ServiceView::of(&world.services[&key("theirs")], &world.selection()).unwrap().reference;
     world.foreign_vip("192.0.2.1", theirs);
     world.create("web", json!({}));
     world.settle();
@@ -98,7 +101,7 @@ fn the_api_server_refuses_a_double_assignment_and_the_next_address_is_tried() {
 fn a_virtual_ip_of_a_service_that_is_not_ours_is_taken_back_without_touching_the_service() {
     let mut world = World::new();
     world.create("theirs", json!({"spec": {"loadBalancerClass": "x/y"}}));
-    let theirs = ServiceView::of(&world.services[&key("theirs")], false).unwrap().reference;
+    let theirs = ServiceView::of(&world.services[&key("theirs")], &world.selection()).unwrap().reference;
     world.foreign_vip("192.0.2.1", theirs);
     world.relist(Kind::VirtualIp);
     world.live();

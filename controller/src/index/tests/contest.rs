@@ -152,6 +152,34 @@ fn contested_object_is_written_less_and_less_often_and_its_event_told_once(begin
     assert!(all <= 2, "{told:?}");
 }
 
+#[test_case(empties_the_service; "addresses")]
+#[test_case(takes_the_condition; "condition")]
+fn owner_of_a_service_hears_once_that_another_program_writes_its_status(undo: Undo) {
+    let mut world = World::new();
+    world.create("web", json!({}));
+    contested(&mut world, undo);
+    let told: Vec<_> = world.events().into_iter().filter(|event| event.warning).collect();
+    let [event] = told[..] else { panic!("{told:?}") };
+    assert_eq!(event.reason, "StatusOverwritten");
+    assert!(event.note.contains("kubectl get service -n ns web"), "{}", event.note);
+    // When the other stops, the next write stands.
+    world.pass(31);
+    assert_eq!((world.ingress("web"), &*world.condition("web")), (vec![VIP.to_owned()], "True Assigned"));
+}
+
+/// Who edits a Service often is no other program.
+#[test]
+fn edits_of_a_service_are_no_contest() {
+    let mut world = World::new();
+    world.create("web", json!({}));
+    world.settle();
+    for n in (2..=5).cycle().take(40) {
+        world.change("web", json!({"spec": {"loadBalancerIP": format!("192.0.2.{n}")}}));
+        world.live();
+    }
+    assert!(world.events().iter().all(|event| event.reason != "StatusOverwritten"), "{:?}", world.events());
+}
+
 /// An address that is assigned, edited and corrected is written at once each time.
 #[test]
 fn burst_of_five_writes_of_one_object_is_not_delayed() {

@@ -1,6 +1,6 @@
 //! IPv4 and IPv6.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use test_case::test_case;
 
 use crate::index::world::World;
@@ -57,4 +57,26 @@ fn a_second_family_comes_and_goes(policy: &str) {
     world.change("web", json!({"spec": {"ipFamilies": ["IPv4", "IPv6"], "ipFamilyPolicy": policy}}));
     world.live();
     assert_eq!(world.ingress("web"), ["192.0.2.1"]);
+}
+
+/// What the Service asks for and does not get is said whatever its policy: only a family that is not to be had is a note.
+#[test_case(json!({"spec": {"loadBalancerIP": "192.0.2.3"}}), "AddressInUse")]
+#[test_case(json!({"metadata": {"annotations": {"heraldlb.io/addresses": "192.0.2.300"}}}), "BadRequest")]
+#[test_case(json!({"metadata": {"annotations": {"heraldlb.io/address-pool": "dmzz"}}}), "UnknownPool")]
+#[test_case(json!({"metadata": {"annotations": {"heraldlb.io/address-pool": "closed"}}}), "NoPoolAllows")]
+fn service_that_prefers_two_families_is_told_what_it_asks_for_in_vain(change: Value, reason: &str) {
+    let mut world = World::new();
+    world.pool("six", json!({"addresses": ["2001:db8::1-2001:db8::9"]}));
+    world.pool("closed", json!({"addresses": ["192.0.2.9", "2001:db8::b"], "drain": true}));
+    world.create("first", json!({"spec": {"loadBalancerIP": "192.0.2.3"}}));
+    let both = json!({"spec": {"ipFamilies": ["IPv4", "IPv6"], "ipFamilyPolicy": "PreferDualStack"}});
+    world.create("web", both.clone());
+    world.live();
+    assert_eq!((world.ingress("web").len(), world.condition("web")), (2, "True Assigned".into()));
+    world.log.clear();
+    world.change("web", change);
+    world.live();
+    assert_eq!((world.ingress("web").len(), world.condition("web")), (2, format!("False {reason}")));
+    assert!(world.events().iter().any(|event| event.reason == "SyncLoadBalancerFailed"));
+    assert_eq!(world.index.tally().waiting.get(reason), Some(&1));
 }

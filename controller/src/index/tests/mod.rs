@@ -1,11 +1,13 @@
 //! What one leader decides, step by step.
 
 mod adoption;
+mod blind;
 mod contest;
 mod creation;
 mod families;
 mod lifecycle;
 mod pools;
 mod reservations;
+mod shown;
 mod speakers;
 mod virtual_ips;

@@ -48,11 +48,16 @@ fn a_shrunk_or_deleted_pool_orphans_and_says_so() {
     world.live();
     assert_eq!(world.ingress("web"), ["192.0.2.1"]);
     assert_eq!(world.condition("web"), "True OutsidePool");
+    let message = world.service_condition("web").unwrap().message;
+    let command = "kubectl -n ns annotate service web heraldlb.io/address-pool=lan --overwrite";
+    assert!(message.contains(command), "{message}");
     let condition = world.pool_condition("lan", CONDITION_CONTAINS_ASSIGNED);
     assert_eq!(condition.status, "False");
     assert!(condition.message.contains("192.0.2.1"));
-    world.log.clear();
     world.delete_pool("lan");
+    world.live();
+    assert!(world.service_condition("web").unwrap().message.contains("address-pool=POOL"));
+    world.log.clear();
     world.restart();
     world.live();
     assert_eq!(world.ingress("web"), ["192.0.2.1"]);
@@ -129,4 +134,210 @@ fn a_requested_pool_without_room_takes_nothing_away() {
     assert_eq!(world.ingress("web"), ["192.0.2.9"]);
     let emptied = |a: &Action| matches!(a, Action::PatchServiceStatus { service, patch, .. } if service.name == "web" && patch.ingress == crate::action::Change::Remove);
     assert!(!world.log.iter().any(emptied));
+}
+
+/// The names of the advertisements that an address has, and the pool it counts to.
+fn announced_by(world: &World, at: &str) -> (String, Vec<String>) {
+    let spec = &world.vips[&super::super::world::address(at)].spec;
+    (spec.pool.clone(), spec.advertisements.iter().filter_map(|rule| rule.name.clone()).collect())
+}
+
+fn by(pool: &str, names: &[&str]) -> (String, Vec<String>) {
+    (pool.to_owned(), names.iter().map(|name| (*name).to_owned()).collect())
+}
+
+/// In the order of a careful person, and in that of a program that deletes first.
+#[test_case(true; "the new pool first")]
+#[test_case(false; "the old pool is deleted first")]
+fn address_of_a_renamed_pool_goes_on_being_announced(new_first: bool) {
+    let mut world = World::new();
+    world.advertisement("a", json!({"addressPools": ["lan"]}));
+    world.advertisement("other", json!({"addressPools": ["dmz"]}));
+    world.create("web", json!({}));
+    world.live();
+    let new = json!({"addresses": ["192.0.2.1-192.0.2.3"]});
+    if new_first {
+        world.pool("lan2", new);
+        world.live();
+        assert_eq!(announced_by(&world, "192.0.2.1"), by("lan", &["a"]));
+        world.advertisement("a", json!({"addressPools": ["lan2"]}));
+        world.live();
+        assert_eq!(announced_by(&world, "192.0.2.1"), by("lan", &["a"]), "it lies in the pool that a names now");
+        world.delete_pool("lan");
+    } else {
+        world.delete_pool("lan");
+        world.live();
+        world.advertisement("a", json!({"addressPools": ["lan2"]}));
+        world.live();
+        assert_eq!(announced_by(&world, "192.0.2.1"), by("lan", &["a"]), "no pool holds it");
+        world.pool("lan2", new);
+    }
+    world.live();
+    assert_eq!(announced_by(&world, "192.0.2.1"), by("lan2", &["a"]));
+    assert_eq!(world.service_condition("web").unwrap().message, "192.0.2.1 from AddressPool lan2");
+    world.log.clear();
+    world.restart();
+    world.pass(60);
+    world.wrote_nothing();
+}
+
+/// Nobody edits the advertisement: it names the old pool.
+#[test]
+fn address_of_a_renamed_pool_is_announced_though_only_the_old_one_is_advertised() {
+    let mut world = World::new();
+    world.advertisement("a", json!({"addressPools": ["lan"]}));
+    world.create("web", json!({}));
+    world.live();
+    world.delete_pool("lan");
+    world.live();
+    world.pool("lan2", json!({"addresses": ["192.0.2.1-192.0.2.3"]}));
+    world.live();
+    assert_eq!(announced_by(&world, "192.0.2.1"), by("lan2", &["a"]));
+    world.log.clear();
+    world.restart();
+    world.pass(60);
+    world.wrote_nothing();
+    // What the pool gives out from now on nobody has advertised.
+    world.create("late", json!({}));
+    world.live();
+    assert_eq!(announced_by(&world, "192.0.2.2"), by("lan2", &[]));
+    world.advertisement("a", json!({"addressPools": ["other"]}));
+    world.live();
+    assert_eq!(announced_by(&world, "192.0.2.1"), by("lan2", &[]), "an edit of the advertisement takes it away");
+    world.advertisement("a", json!({"addressPools": ["lan2"]}));
+    world.live();
+    assert_eq!(announced_by(&world, "192.0.2.1"), by("lan2", &["a"]));
+    assert_eq!(world.vips[&super::super::world::address("192.0.2.1")].spec.advertised_by, None);
+}
+
+#[test]
+fn advertisement_by_labels_outlives_the_pool() {
+    let mut world = World::new();
+    let mut pool = world.pools["lan"].clone();
+    pool.metadata.labels = Some([("net".to_owned(), "lan".to_owned())].into());
+    pool.metadata.resource_version = Some(world.next_version());
+    world.pools.insert("lan".to_owned(), pool.clone());
+    world.index.apply(Object::Pool(Box::new(pool)));
+    world.advertisement("a", json!({"addressPoolSelectors": [{"matchLabels": {"net": "lan"}}]}));
+    world.create("web", json!({}));
+    world.live();
+    world.delete_pool("lan");
+    world.live();
+    assert_eq!(announced_by(&world, "192.0.2.1"), by("lan", &["a"]));
+    world.log.clear();
+    world.restart();
+    world.pass(60);
+    world.wrote_nothing();
+}
+
+#[test]
+fn split_pool_keeps_each_address_in_the_part_that_holds_it() {
+    let mut world = World::new();
+    for name in ["x", "y"] {
+        world.create(name, json!({}));
+    }
+    world.live();
+    world.pool("low", json!({"addresses": ["192.0.2.1"]}));
+    world.pool("high", json!({"addresses": ["192.0.2.2-192.0.2.3"]}));
+    world.delete_pool("lan");
+    world.live();
+    assert_eq!(
+        (announced_by(&world, "192.0.2.1").0, announced_by(&world, "192.0.2.2").0),
+        ("low".into(), "high".into())
+    );
+    let assigned = |pool: &str| world.pools[pool].status.as_ref().unwrap().ipv4.as_ref().unwrap().assigned.clone();
+    assert_eq!((assigned("low"), assigned("high")), ("1".into(), "1".into()));
+}
+
+/// The annotation on a Service that is served already is a request that moves it.
+#[test]
+fn named_pool_moves_a_served_service() {
+    let mut world = World::new();
+    world.create("web", json!({}));
+    world.live();
+    world.pool("dmz", json!({"addresses": ["192.0.2.9"]}));
+    world.pool("wide", json!({"addresses": ["192.0.2.0/28"]}));
+    let asks = |pool: &str| json!({"metadata": {"annotations": {"heraldlb.io/address-pool": pool}}});
+    world.change("web", asks("wide"));
+    world.live();
+    assert_eq!(announced_by(&world, "192.0.2.1").0, "wide", "its address lies in that pool, and counts to it");
+    world.change("web", asks("dmz"));
+    world.live();
+    assert_eq!(world.ingress("web"), ["192.0.2.9"]);
+    world.log.clear();
+    world.restart();
+    world.pass(60);
+    world.wrote_nothing();
+}
+
+/// One bad entry among good ones: nothing is written to the Services of the pool, and the others are given out.
+#[test]
+fn unreadable_entry_leaves_the_rest_of_the_pool_usable() {
+    let mut world = World::empty();
+    world.pool("lan", json!({"addresses": ["192.0.2.1-192.0.2.200"]}));
+    world.restart();
+    for n in 0..100 {
+        world.create(&format!("s{n}"), json!({}));
+    }
+    world.live();
+    world.log.clear();
+    world.pool("lan", json!({"addresses": ["192.0.2.1-192.0.2.200", "192.0.2.250-192.0.2.240"]}));
+    world.live();
+    assert_eq!(world.writes(), ["PatchPoolStatus"]);
+    let accepted = world.pool_condition("lan", CONDITION_ACCEPTED);
+    assert_eq!((&*accepted.status, &*accepted.reason), ("False", "InvalidAddresses"));
+    assert!(accepted.message.contains("spec.addresses[1]") && accepted.message.contains("The other entries are used"));
+    world.create("more", json!({}));
+    world.live();
+    assert_eq!(world.ingress("more"), ["192.0.2.101"]);
+}
+
+/// As MetalLB reads it.
+#[test]
+fn cidr_with_host_bits_is_its_network_and_the_pool_says_so() {
+    let mut world = World::empty();
+    world.pool("lan", json!({"addresses": ["198.51.100.9/30"]}));
+    world.restart();
+    world.create("web", json!({}));
+    world.live();
+    assert_eq!(world.ingress("web"), ["198.51.100.8"]);
+    let accepted = world.pool_condition("lan", CONDITION_ACCEPTED);
+    assert_eq!((&*accepted.status, &*accepted.reason), ("True", "HostBits"));
+    assert!(accepted.message.contains("write 198.51.100.8/30"), "{}", accepted.message);
+}
+
+/// Pools for some Services come first, and a priority of 0 is none, as MetalLB has it.
+#[test_case(json!({}), json!({"namespaces": ["ns"]}), "192.0.2.2"; "for some Services before for all")]
+#[test_case(json!({"namespaces": ["ns"], "priority": 0}), json!({"namespaces": ["ns"], "priority": 7}), "192.0.2.2"; "0 comes last")]
+#[test_case(json!({"namespaces": ["ns"], "priority": 1}), json!({"namespaces": ["ns"], "priority": 7}), "192.0.2.1"; "the smaller number")]
+fn pools_are_tried_in_order(first: Value, second: Value, expected: &str) {
+    let mut world = World::empty();
+    for (name, at, allocation) in [("a", "192.0.2.1", first), ("b", "192.0.2.2", second)] {
+        let allocation = if allocation == json!({}) { Value::Null } else { allocation };
+        world.pool(name, json!({"addresses": [at], "serviceAllocation": allocation}));
+    }
+    world.restart();
+    world.create("web", json!({}));
+    world.live();
+    assert_eq!(world.ingress("web"), [expected]);
+}
+
+#[test]
+fn each_family_comes_from_the_first_pool_named_that_has_it() {
+    let mut world = World::new();
+    world.pool("four", json!({"addresses": ["192.0.2.9"]}));
+    world.pool("six", json!({"addresses": ["2001:db8::9"]}));
+    let both = json!({"metadata": {"annotations": {"heraldlb.io/address-pool": "four,six"}},
+        "spec": {"ipFamilies": ["IPv4", "IPv6"], "ipFamilyPolicy": "RequireDualStack"}});
+    world.create("web", both);
+    world.live();
+    assert_eq!(world.ingress("web"), ["192.0.2.9", "2001:db8::9"]);
+    assert_eq!(world.allocated_from("web").as_deref(), Some("four,six"));
+    world.log.clear();
+    world.restart();
+    world.pass(60);
+    world.wrote_nothing();
+    world.change("web", json!({"spec": {"type": "ClusterIP"}}));
+    world.live();
+    assert_eq!(world.allocated_from("web"), None);
 }

@@ -194,20 +194,26 @@ impl History {
         }
         match claim.reason {
             Reason::Vacant => {
-                let alive = others().find(|h| {
-                    h.claim.birth == claim.birth && !facts.apart(node, h.node) && !facts.unheard(node, h.node)
-                })?;
+                // One that is no candidate may be heard again, and not be past its barrier: nobody knows that it holds it.
+                let known = |h: &&Change| !facts.apart(node, h.node) && !facts.unheard(node, h.node);
+                let candidates = others().filter(|h| h.claim.birth == claim.birth && !facts.excluded(address, h.node));
+                let alive = candidates.into_iter().find(known)?;
                 Some(format!("node {} holds it and is within reach", alive.node))
             }
             Reason::Resumed => {
                 let Some(own) = self.changes.iter().rev().find(|change| change.node == node) else {
                     return Some("it never owned it".to_owned());
                 };
+                // Not a claim that its node has forgotten since: a machine that loses power claims anew from what it is told.
+                let holds = |change: &Change| {
+                    let still = |holder: &Change| holder.claim.precedence() >= change.claim.precedence();
+                    self.holders.iter().any(|holder| holder.node == change.node && still(holder))
+                };
                 let later = self.changes.iter().rev().take_while(|change| change.node != node).find(|change| {
                     change.claim.precedence() > own.claim.precedence()
                         && !facts.apart(node, change.node)
                         && !facts.unheard(node, change.node)
-                        && self.holders.iter().any(|holder| holder.node == change.node)
+                        && holds(change)
                 })?;
                 Some(format!("node {} owns it since {:.3} s", later.node, later.at.as_secs_f64()))
             }
@@ -220,7 +226,9 @@ impl History {
             Reason::Leaving => {
                 none_is(&|holder| facts.leaving(holder)).map(|stays| format!("node {stays} was not told to leave"))
             }
-            Reason::Deaf => none_is(&|holder| facts.deaf(holder)).map(|hears| format!("node {hears} is not deaf")),
+            // A deaf owner is out of reach, so it is not among those that are near.
+            Reason::Deaf if lower().any(|holder| facts.deaf(holder.node)) => None,
+            Reason::Deaf => near().next().map(|hears| format!("node {} is not deaf", hears.node)),
             // Also from a node that is out of reach: whoever is silent is succeeded for a class as well.
             Reason::Class if lower().any(|holder| facts.better(address, node, holder.node)) => None,
             Reason::Class => {
@@ -279,11 +287,13 @@ mod tests {
         better: bool,
         excluded: bool,
         hears_nothing: bool,
+        /// This node alone is deaf, and so out of reach.
+        deaf_node: Option<NodeIx>,
     }
 
     impl Facts for Truth {
-        fn apart(&self, _: NodeIx, _: NodeIx) -> bool {
-            self.apart
+        fn apart(&self, a: NodeIx, b: NodeIx) -> bool {
+            self.apart || self.deaf_node.is_some_and(|deaf| deaf == a || deaf == b)
         }
         fn silent_for(&self, _: NodeIx) -> Duration {
             Duration::from_secs(self.silent_s)
@@ -291,8 +301,8 @@ mod tests {
         fn leaving(&self, _: NodeIx) -> bool {
             self.leaving
         }
-        fn deaf(&self, _: NodeIx) -> bool {
-            self.deaf
+        fn deaf(&self, node: NodeIx) -> bool {
+            self.deaf || self.deaf_node == Some(node)
         }
         fn better(&self, _: AddrIx, _: NodeIx, _: NodeIx) -> bool {
             self.better
@@ -322,6 +332,7 @@ mod tests {
         better: false,
         excluded: false,
         hears_nothing: false,
+        deaf_node: None,
     };
 
     fn claim(birth: u64, epoch: u32, reason: Reason) -> Claim {
@@ -382,6 +393,34 @@ mod tests {
         check.owned(s(3), 0, 1, claim(5, 2, Reason::Dead), &Truth { apart: true, ..SOUND });
         let violation = check.owned(s(50), 0, 0, claim(5, 1, Reason::Resumed), &SOUND).unwrap();
         assert_eq!(violation.invariant, Invariant::Reason);
+    }
+
+    /// The node that took an address over loses power, and with it its memory. It claims the address anew, with the first
+    /// epoch; the former owner comes back and has the better claim.
+    #[test]
+    fn a_claim_that_its_node_has_forgotten_does_not_count() {
+        let taken = Truth { apart: true, ..SOUND };
+        for (forgotten, expected) in [(true, None), (false, Some(Invariant::Reason))] {
+            let mut check = Owners::new(1);
+            check.owned(s(1), 0, 0, claim(5, 2, Reason::Vacant), &SOUND);
+            check.owned(s(10), 0, 1, claim(5, 3, Reason::Dead), &taken);
+            if forgotten {
+                check.gave_up(0, 1);
+                check.owned(s(20), 0, 1, claim(5, 1, Reason::Vacant), &taken);
+            }
+            let resumed = check.owned(s(30), 0, 0, claim(5, 2, Reason::Resumed), &SOUND);
+            assert_eq!(resumed.map(|violation| violation.invariant), expected, "forgotten: {forgotten}");
+        }
+    }
+
+    /// A silent node held the address first, and never heard that another took it. That other goes deaf.
+    #[test]
+    fn a_deaf_owner_is_succeeded_though_a_former_one_is_covered() {
+        let mut check = Owners::new(1);
+        check.owned(s(1), 0, 0, claim(5, 1, Reason::Vacant), &SOUND);
+        check.owned(s(10), 0, 1, claim(5, 2, Reason::Class), &Truth { better: true, ..SOUND });
+        let one_is_deaf = Truth { deaf_node: Some(1), ..SOUND };
+        assert_eq!(check.owned(s(20), 0, 2, claim(5, 3, Reason::Deaf), &one_is_deaf), None);
     }
 
     #[test]

@@ -7,7 +7,10 @@ use herald_segment::timers::lost_after;
 use super::{Event, World};
 use crate::{
     api::{Api, NO_CANDIDATE},
-    check::{owners::Facts, retries},
+    check::{
+        owners::{Facts, Owners},
+        retries,
+    },
     fault::Condition,
     names::{AddrIx, NodeIx},
     net::{Kind, Network},
@@ -94,7 +97,14 @@ impl Facts for Truth<'_> {
     fn hears_nothing(&self, node: NodeIx) -> bool {
         // What came just before is evidence until a silence shows: one and a half intervals after the last Hello.
         let patience = self.interval * 2 + self.net.longest_delay();
-        self.deaf_since[node].is_some_and(|since| self.now > since + patience)
+        // A machine that was set back to a snapshot remembers hearing others just now, whatever it hears since.
+        let remembers = self.nodes[node].reverted.map(|(_, reverted)| reverted);
+        self.deaf_since[node].is_some_and(|since| {
+            // A run that has heard clients, and was alone among the nodes, misses nobody.
+            let spoke = |other: &NodeIx| *other != node && self.last_sent[*other] + patience >= since;
+            let misses = self.started(node) >= since || (0..self.nodes.len()).any(|other| spoke(&other));
+            misses && self.now > since.max(remembers.unwrap_or_default()) + patience
+        })
     }
 
     fn started(&self, node: NodeIx) -> Duration {
@@ -117,14 +127,9 @@ impl Facts for Truth<'_> {
 }
 
 impl World<'_> {
-    /// The owners' checks need the facts while they are changed: the facts leave them out.
-    pub(super) fn judge_owned(
-        &mut self,
-        node: NodeIx,
-        address: AddrIx,
-        claim: herald_segment::claim::Claim,
-    ) -> Option<crate::check::Violation> {
-        let facts = Truth {
+    /// What is true now.
+    pub(super) fn truth(&self) -> Truth<'_> {
+        Truth {
             now: self.now,
             net: &self.net,
             nodes: &self.nodes,
@@ -137,8 +142,21 @@ impl World<'_> {
             last_sent: &self.last_sent,
             interval: self.history.interval(),
             cloned: self.history.is_cloned(),
-        };
-        self.owners.owned(self.now, address, node, claim, &facts)
+        }
+    }
+
+    /// Holds a claim against the owners there were, and against what is true.
+    pub(super) fn judge_owned(
+        &mut self,
+        node: NodeIx,
+        address: AddrIx,
+        claim: herald_segment::claim::Claim,
+    ) -> Option<crate::check::Violation> {
+        // Taken out while they change: the facts borrow the world.
+        let mut owners = std::mem::replace(&mut self.owners, Owners::new(0));
+        let found = owners.owned(self.now, address, node, claim, &self.truth());
+        self.owners = owners;
+        found
     }
 
     /// Whoever answers, or can be reached, has changed: looks at the address again.
@@ -204,12 +222,14 @@ impl World<'_> {
         }
     }
 
-    /// Was a machine set back to a snapshot while the protocol was dropped, so that nobody can tell it? What it answers then
-    /// is not promised (docs/protocol.md, section 9).
+    /// Was a machine set back to a snapshot while the protocol was dropped, so that nobody can tell it, or were recorded frames
+    /// played back then, so that nodes believe different ones? What they answer is not promised (docs/protocol.md, sections 9
+    /// and 29).
     pub(super) fn goes_by_old_memory(&self) -> bool {
         let drops = |condition: &Condition| matches!(condition, Condition::EtherTypeDropped(_));
         let since = |dropped: Duration| {
             self.nodes.iter().any(|node| node.reverted.is_some_and(|(_, reverted)| reverted >= dropped))
+                || self.played_back.is_some_and(|at| at >= dropped)
         };
         self.conditions.iter().any(drops) && self.unheard.is_some_and(since)
     }
@@ -264,7 +284,7 @@ impl World<'_> {
 
     /// May a node still take an object for one that is known to be deleted? Its birth is not later, the node has started
     /// since it was created, and what its view shows was not confirmed for 30 s (docs/protocol.md, section 23).
-    fn may_doubt_birth(&self, address: AddrIx, node: NodeIx) -> bool {
+    pub(super) fn may_doubt_birth(&self, address: AddrIx, node: NodeIx) -> bool {
         let started = self.nodes[node].speaker.as_ref().map(|speaker| speaker.started);
         let since = |created: Duration| started.is_some_and(|at| at >= created && self.now < at + VIEW_AGE);
         self.api.entries[address].born_before.is_some_and(since)

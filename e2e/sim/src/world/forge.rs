@@ -31,6 +31,9 @@ impl World<'_> {
         let kind = kinds[turn % kinds.len()];
         self.queue.push(self.now + FORGE_EVERY, Event::Forge(turn + 1));
         let Some((from, bytes)) = self.forged(kind) else { return };
+        if kind == Forgery::Replay {
+            self.played_back = Some(self.now);
+        }
         let forger = self.nodes.len();
         for index in 0..self.nodes.len() {
             let node = &mut self.nodes[index];

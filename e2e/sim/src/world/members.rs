@@ -80,7 +80,11 @@ impl World<'_> {
 
     /// The node's speaker is told of the others.
     pub(super) fn tell_stations(&mut self, index: NodeIx) {
-        let known = self.nodes[index].stations.clone();
+        let node = &mut self.nodes[index];
+        let known = node.stations.clone();
+        if let Some(speaker) = &mut node.speaker {
+            speaker.told_of_stations = true;
+        }
         self.speaker_handles(index, Input::Stations(known));
     }
 

@@ -202,6 +202,8 @@ struct World<'h> {
     paths_broken: Duration,
     /// When the protocol's EtherType was last dropped somewhere.
     unheard: Option<Duration>,
+    /// When a recorded frame was last played back.
+    played_back: Option<Duration>,
     /// By node: when it was last told to leave for good.
     told_to_leave: Vec<Option<Duration>>,
     /// By node: since when nothing of any other host reaches it.
@@ -356,6 +358,7 @@ impl<'h> World<'h> {
             unreachable: vec![Duration::ZERO; count],
             paths_broken: Duration::ZERO,
             unheard: None,
+            played_back: None,
             told_to_leave: vec![None; count],
             deaf_since: vec![None; count],
             impaired: vec![Duration::ZERO; count],

@@ -2,7 +2,11 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use herald_segment::{Event as Told, Output, Withdrawal, claim::Reason, view::Packet};
+use herald_segment::{
+    Event as Told, Output, Withdrawal,
+    claim::Reason,
+    view::{GivenUp, Packet},
+};
 
 use super::{Event, To, World, steps::LONG_DELAY};
 use crate::{
@@ -13,7 +17,7 @@ use crate::{
 };
 
 /// A speaker writes status this long after it came to own an address, at the latest.
-const STATUS_DELAY: Duration = Duration::from_millis(50);
+pub(super) const STATUS_DELAY: Duration = Duration::from_millis(50);
 
 /// Nothing makes an address change its owner more often than this within this time: each fault of a history moves it once
 /// or twice, and at most nine come in half a minute.
@@ -84,7 +88,9 @@ impl World<'_> {
                 let mut listens = false;
                 if let Some(speaker) = &mut self.nodes[index].speaker {
                     speaker.owns.insert(address);
-                    speaker.handed_over.remove(&address);
+                    if let Some(GivenUp::HandedOver(_)) = speaker.given_up.remove(&address) {
+                        speaker.took_back.insert(address, self.now);
+                    }
                     listens = !speaker.machine.segment().is_answering();
                 }
                 if self.is_rival(index) {
@@ -95,8 +101,11 @@ impl World<'_> {
                 let first = self.judge_first_claim(index, address, &claim);
                 let mut violation = self.judge_owned(index, address, claim);
                 violation = violation.or(first).or(self.judge_pace_of_owners(address));
-                let late = claim.reason == Reason::Vacant && self.may_be_claimed_late(address);
-                let justified = late || matches!(claim.reason, Reason::Class | Reason::CoverExpired);
+                let late = self.may_be_claimed_late(address) || self.may_doubt_birth(address, index);
+                let late = claim.reason == Reason::Vacant && late;
+                // Where a node is cut off from the API, it may have claimed for an object that is gone.
+                let behind = claim.reason == Reason::Recreated && self.nodes.iter().any(|node| node.cut > 0);
+                let justified = late || behind || matches!(claim.reason, Reason::Class | Reason::CoverExpired);
                 if violation.is_none()
                     && !justified
                     && let Some(since) = self.settled
@@ -136,15 +145,22 @@ impl World<'_> {
                 if let (Withdrawal::Deleted, Some(address)) = (why, names::vip_index(address)) {
                     let hears = |node: &NodeIx| {
                         let safe = self.net.is_uniform() && self.net.loss == 0.0;
-                        safe && self.nodes[*node].speaks() && self.net.carries(index, *node, Kind::Protocol)
+                        // A run that does not echo what it is told is nobody's word (docs/protocol.md, section 29).
+                        safe && self.nodes[*node].speaks() && self.net.connects(index, *node, Kind::Protocol)
                     };
                     let told = (0..self.nodes.len()).filter(hears).collect();
                     self.owners.deleted(self.now, address, index, told);
                 }
                 self.gives_up(index, address);
                 if let Some(address) = names::vip_index(address) {
-                    if let (Withdrawal::HandedOver(_), Some(speaker)) = (why, &mut self.nodes[index].speaker) {
-                        speaker.handed_over.insert(address);
+                    let me = self.api.id(index);
+                    let given_up = match why {
+                        Withdrawal::HandedOver(_) => Some(GivenUp::HandedOver(me)),
+                        Withdrawal::TakenByUnheard(_) => Some(GivenUp::Yielded(me)),
+                        Withdrawal::Deleted | Withdrawal::NoCandidate => None,
+                    };
+                    if let (Some(given_up), Some(speaker)) = (given_up, &mut self.nodes[index].speaker) {
+                        speaker.given_up.insert(address, given_up);
                     }
                     self.queue.push(self.now + STATUS_DELAY, Event::Status { node: index, address });
                 }
@@ -176,10 +192,10 @@ impl World<'_> {
                 };
                 self.trace(|| format!("node {index}: {what} node {about:?}"));
             }
-            Told::Conflict { address, .. } => {
+            Told::Conflict { address, mac } => {
                 self.trace(|| format!("node {index}: {told:?}"));
                 let address = names::vip_index(*address);
-                if let Some(violation) = address.and_then(|address| self.judge_conflict(index, address)) {
+                if let Some(violation) = address.and_then(|address| self.judge_conflict(index, address, *mac)) {
                     self.violate(violation);
                 }
             }

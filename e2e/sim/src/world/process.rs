@@ -38,7 +38,8 @@ impl World<'_> {
             mac: node.mac,
             address: node.address,
             timers: self.history.timers,
-            announce_rate: herald_segment::announce::DEFAULT_RATE,
+            pace: herald_segment::announce::Pace::default(),
+            first_claim_probe: true,
             seed: self.rng.u64(..),
             mutation: self.history.mutation,
         };

@@ -46,7 +46,7 @@ impl Other {
                 uid,
                 candidates,
                 announced_by: None,
-                handed_over_by: None,
+                given_up: None,
                 held_here: false,
                 ever_announced: false,
                 cover: true,

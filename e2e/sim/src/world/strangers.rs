@@ -4,13 +4,14 @@ use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use herald_segment::{
     claim::{Claim, Reason},
+    mac::MacAddr,
     timers::DEFEND_EVERY,
     view::Packet,
 };
 
 use super::{Event, To, World};
 use crate::{
-    check::{Invariant, Violation},
+    check::{Invariant, Violation, owners::Facts as _},
     history::{RETRY, Rivals},
     names::{self, AddrIx, Family, HostIx, NodeIx},
     net::Kind,
@@ -190,15 +191,29 @@ impl World<'_> {
         (seen && self.now >= since + SEEN_AFTER).then_some(rival)
     }
 
+    /// Is this host a node of which another knows nothing? Neither does the API, as far as that one's speaker was told, list
+    /// it with the link-layer address it has, nor do the two hear each other: a run that does not echo what it is told is
+    /// nobody's word (docs/protocol.md, section 29).
+    fn passes_for_a_stranger(&self, node: NodeIx, host: HostIx) -> bool {
+        let Some(other) = self.nodes.get(host) else { return false };
+        let told = self.nodes[node].speaker.as_ref().is_some_and(|speaker| speaker.told_of_stations);
+        let listed = told && self.nodes[node].stations.iter().any(|station| station.mac == other.mac);
+        let truth = self.truth();
+        !listed && (truth.unheard(node, host) || truth.apart(node, host))
+    }
+
     /// A node tells of a conflict: is there one, and does it not tell of it (so defend the address) too often?
-    pub(super) fn judge_conflict(&mut self, node: NodeIx, address: AddrIx) -> Option<Violation> {
+    pub(super) fn judge_conflict(&mut self, node: NodeIx, address: AddrIx, mac: MacAddr) -> Option<Violation> {
         let speaker = self.nodes[node].speaker.as_ref()?;
         let owns = speaker.owns.contains(&address);
         let before = self.strangers.told.insert((node, address), (self.now, owns));
         let defended = before.filter(|(at, owned)| *owned && *at >= speaker.started).map(|(at, _)| at);
         // Packets wait in the sockets of a process that does not run, for as long as it does not.
         let held = &self.strangers.held[address];
-        let there = self.history.is_contested(address) || held.is_held() || held.gone.is_some();
+        let there = self.history.is_contested(address)
+            || held.is_held()
+            || held.gone.is_some()
+            || self.host_of(mac).is_some_and(|host| self.passes_for_a_stranger(node, host));
         let why = match defended.filter(|at| owns && self.now < *at + DEFEND_EVERY) {
             _ if !there => "there is no stranger".to_owned(),
             Some(at) => format!("it did at {:.3} s", at.as_secs_f64()),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use herald_segment::view::Packet;
+use herald_segment::{timers::HOLD_DOWN, view::Packet};
 
 use super::{Event, To, World, steps::keeps_unsettled};
 use crate::{
@@ -67,7 +67,10 @@ impl World<'_> {
                     node_failed: !self.reachable(host, from)
                         || self.unreachable[from] >= since
                         || self.uncovered[from] >= established,
-                    owner_changed: self.owners.changed_since(address, established)
+                    // What was said before the change may arrive after it, and after what was said of it.
+                    owner_changed: self
+                        .owners
+                        .changed_since(address, established.saturating_sub(self.net.longest_delay()))
                         || self.owners.highest(address) == Some(node)
                         || lately(self.paths_broken)
                         || self.unheard.is_some_and(lately)
@@ -191,7 +194,10 @@ impl World<'_> {
             let owner = self.answered_with(address).filter(|owner| *owner < self.history.nodes);
             let left = |owner: NodeIx| {
                 let holds = self.owners.holders(address).any(|holder| holder == owner);
-                holds && self.api.class(address, owner) == NO_CANDIDATE
+                // What was handed over in vain is not handed over again for a while.
+                let took_back = self.nodes[owner].speaker.as_ref().and_then(|speaker| speaker.took_back.get(&address));
+                let waits = took_back.is_some_and(|at| self.now < *at + HOLD_DOWN);
+                holds && !waits && self.api.class(address, owner) == NO_CANDIDATE
             };
             let unserved = sound && owner.is_some_and(left) && self.is_eligible(address);
             let since = self.unserved[address].filter(|_| unserved).unwrap_or(self.now);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use herald_segment::{Input, view::Vip};
 
-use super::{Event, World};
+use super::{Event, World, outputs::STATUS_DELAY};
 use crate::{
     api::{FRESH_EVERY, WATCH_DELAYS},
     history::Role,
@@ -35,9 +35,15 @@ impl World<'_> {
                 continue;
             }
             node.view[address].clone_from(vip);
-            if node.speaks() {
-                self.speaker_handles(index, Input::Vip(names::vip(address), vip.clone()));
+            if !node.speaks() {
+                continue;
             }
+            // What it owns and another has written that nobody announces, it writes again.
+            let owns = node.speaker.as_ref().is_some_and(|speaker| speaker.owns.contains(&address));
+            if owns && vip.as_ref().is_some_and(|vip| vip.announced_by.is_none() && vip.given_up.is_some()) {
+                self.queue.push(self.now + STATUS_DELAY, Event::Status { node: index, address });
+            }
+            self.speaker_handles(index, Input::Vip(names::vip(address), vip.clone()));
         }
     }
 
@@ -101,19 +107,19 @@ impl World<'_> {
         let Some(speaker) = node.speaker.as_ref().filter(|_| node.cut == 0 && node.speaks()) else { return };
         let owns = speaker.owns.contains(&address);
         let Some(object) = &mut self.api.entries[address].object else { return };
-        let handed_over = speaker.handed_over.contains(&address);
-        let before = (object.announced_by, object.ever_announced, object.handed_over_by);
+        let given_up = speaker.given_up.get(&address).copied();
+        let before = (object.announced_by, object.ever_announced, object.given_up);
         // A writer whose view is of an older object addresses that by its UID, and is refused.
         let same = node.view[address].as_ref().is_some_and(|vip| vip.uid == object.uid);
         if owns && same {
             object.announced_by = Some(index);
             object.ever_announced = true;
-            object.handed_over_by = None;
+            object.given_up = None;
         } else if !owns && object.announced_by.is_none_or(|by| by == index) {
             object.announced_by = None;
-            object.handed_over_by = handed_over.then_some(index).or(object.handed_over_by);
+            object.given_up = given_up.or(object.given_up);
         }
-        if (object.announced_by, object.ever_announced, object.handed_over_by) != before {
+        if (object.announced_by, object.ever_announced, object.given_up) != before {
             self.publish(address);
         } else if owns && !same {
             self.queue.push(self.now + FRESH_EVERY, Event::Status { node: index, address });

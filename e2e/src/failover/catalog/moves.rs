@@ -104,6 +104,24 @@ pub(super) const DRILLS: &[Drill] = &[
         ],
     },
     Drill {
+        name: "network-unavailable",
+        about: "the announcing node's pod network is not up, by its condition NetworkUnavailable",
+        places: &[Place::Three],
+        more_services: 0,
+        tried: Tried::Always,
+        prepare: nothing,
+        phases: &[phase("network-unavailable", Promise::HANDED_OVER, |take| {
+            // As a cloud's route controller says it, or a CNI plugin; in the laboratory nobody does.
+            let says = r#"{"status":{"conditions":[{"type":"NetworkUnavailable","status":"True","reason":"Drill"}]}}"#;
+            let nothing = r#"{"status":{"conditions":[{"type":"NetworkUnavailable","$patch":"delete"}]}}"#;
+            take.strike(|play| {
+                let patch =
+                    |what| ["patch", "node", &play.victim, "--subresource=status", "--type=strategic", "-p", what];
+                play.stage.change(&patch(says), &patch(nothing))
+            })
+        })],
+    },
+    Drill {
         name: "not-ready-flapping",
         about: "the announcing node is NotReady and Ready again, three times in a row",
         places: &[Place::Three],

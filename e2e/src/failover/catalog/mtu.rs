@@ -21,13 +21,17 @@ const MOST_WRITES: usize = 20;
 
 pub(super) const DRILLS: &[Drill] = &[Drill {
     name: "small-mtu-speakers-replaced",
-    about: "the nodes' MTU is 1,300, one node has 100 addresses, and the other nodes' speakers are replaced",
+    about: "the MTU is 1,300, one node has 100 addresses, and the other nodes' speakers are replaced",
     places: &[Place::Three],
     more_services: 48,
     tried: Tried::Always,
     prepare: |play| {
-        play.stage.nodes().iter().try_for_each(|node| {
-            let link = Link { host: node.clone(), segment: play.stage.segment };
+        // The API server's link as well, as on any network of such hosts: what it sends would not fit the nodes', without a
+        // word, and a kubelet whose connection waits for a long answer renews no lease. Its node is NotReady 40 s later, and
+        // loses its addresses.
+        let control = play.stage.lab().control()?.name().to_owned();
+        play.stage.nodes().iter().chain([&control]).try_for_each(|host| {
+            let link = Link { host: host.clone(), segment: play.stage.segment };
             play.faults().inject(Fault::MtuChanged { link, mtu: MTU })
         })
     },

@@ -2,8 +2,9 @@
 //!
 //! An address moves to a fitter node when that node claims it, and its owner answers until it hears the claim. Where the
 //! network drops the protocol's frames, the fitter node does not know that the owner would stop, so it does not claim.
-//! Then the owner stops first, and says so by the API; the fitter node claims when it sees that. Nobody answers in
-//! between, so an owner that hands over to nobody takes the address back.
+//! Then the owner stops first, and says so by the API; the fitter node claims when all watches may be expected to have
+//! shown that, for others covered for the owner. Nobody answers in between, so an owner that hands over to nobody takes the
+//! address back.
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
@@ -13,8 +14,9 @@ use crate::{
     hold_down::HoldDown,
     node::NodeId,
     peer::Peer,
-    timers::{HAND_OVER_AFTER, TAKE_BACK_AFTER},
+    timers::{HAND_OVER_AFTER, HANDED_OVER_PAUSE, TAKE_BACK_AFTER},
     types::{Event, Withdrawal},
+    view::GivenUp,
     wire::State,
 };
 
@@ -25,6 +27,8 @@ pub(super) struct HandOvers {
     wanted: BTreeMap<IpAddr, Successor>,
     /// When each address that nobody has taken yet is to be taken back.
     given: BTreeMap<IpAddr, Duration>,
+    /// Until when each address that its owner has given up is left alone.
+    seen: BTreeMap<IpAddr, Duration>,
     /// What was handed over a while ago is not handed over again.
     tried: HoldDown,
 }
@@ -46,6 +50,7 @@ impl HandOvers {
     pub(super) fn forget(&mut self, address: IpAddr) {
         self.wanted.remove(&address);
         self.given.remove(&address);
+        self.seen.remove(&address);
         self.tried.forget(address);
     }
 }
@@ -102,13 +107,32 @@ impl Segment {
         self.handovers.given.insert(address, now + TAKE_BACK_AFTER);
         self.turns.set(now + TAKE_BACK_AFTER, address, ());
         self.settle_contention(address);
+        // Those it remembers are older than its own, and nobody is to answer by them now.
+        let unheard: Vec<NodeId> = self.peers.iter().filter(|(_, peer)| !peer.speaks()).map(|(id, _)| id).collect();
+        self.forget_claims(address, |node| unheard.contains(&node));
         self.strike(address, Some(why));
         self.tell(Event::Withdrawn { address, why });
     }
 
-    /// How it stands with an address that this node has handed over and that nobody is known to hold.
+    /// Forgets the claims of others on an address, of those that are meant.
+    pub(super) fn forget_claims(&mut self, address: IpAddr, are_meant: impl Fn(NodeId) -> bool) {
+        let on = self.book.on(address).iter().map(|(node, _)| *node);
+        for node in on.filter(|node| *node != self.id && are_meant(*node)).collect::<Vec<_>>() {
+            self.book.remove(node, address);
+        }
+    }
+
+    /// How it stands with an address that was handed over and that nobody is known to hold.
     pub(super) fn handed_over(&mut self, now: Duration, address: IpAddr) -> Option<HandedOver> {
-        let take_back = *self.handovers.given.get(&address)?;
+        let Some(take_back) = self.handovers.given.get(&address).copied() else {
+            let until = *self.handovers.seen.get(&address)?;
+            if until <= now {
+                self.handovers.seen.remove(&address);
+                return None;
+            }
+            self.turns.set(until, address, ());
+            return Some(HandedOver::Lately);
+        };
         if self.stall.is_some() {
             // The successor may have taken it meanwhile: that is heard first.
             self.turns.set(take_back.max(now + self.interval()), address, ());
@@ -119,6 +143,7 @@ impl Segment {
     /// Somebody holds the address: this node, or its `successor`, to which it can be handed over again at once the next
     /// time.
     pub(super) fn end_hand_over(&mut self, address: IpAddr, successor: bool) {
+        self.handovers.seen.remove(&address);
         if self.handovers.given.remove(&address).is_some() && successor {
             self.handovers.tried.forget(address);
         }
@@ -131,15 +156,24 @@ impl Segment {
 
     /// The API says that a node has stopped to answer for an address. What this node remembers of its claims, or has
     /// overheard, is older, unless it hears that node itself.
-    pub(super) fn handed_over_by(&mut self, address: IpAddr, node: NodeId) {
+    ///
+    /// Where the node has yielded, whoever announced the address is named by the API as soon as it owns it. If it is not, it
+    /// was the kernel of a node that had the address for a while, whose speaker may know nothing of it.
+    pub(super) fn given_up(&mut self, now: Duration, address: IpAddr, given_up: GivenUp) {
+        let node = given_up.by();
         if self.peers.get(node).is_some_and(|peer| peer.speaks()) {
             return;
         }
-        if self.announced_unheard.get(&address) == Some(&node) {
+        let yielded = matches!(given_up, GivenUp::Yielded(_));
+        if yielded || self.announced_unheard.get(&address) == Some(&node) {
             self.announced_unheard.remove(&address);
         }
         if node != self.id {
             self.book.remove(node, address);
+            self.handovers.seen.insert(address, now + HANDED_OVER_PAUSE);
+        } else if yielded {
+            // To another node before itself.
+            self.handovers.seen.insert(address, now + TAKE_BACK_AFTER);
         }
     }
 }

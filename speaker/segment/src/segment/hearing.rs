@@ -4,10 +4,22 @@
 use std::{net::IpAddr, time::Duration};
 
 use super::Segment;
-use crate::{mac::MacAddr, peer::Peer, timers, types::Output};
+use crate::{
+    mac::MacAddr,
+    peer::{Peer, Presence},
+    timers,
+    types::Output,
+};
 
 /// Hosts asked for a sign of life at once, at most.
 const ASKED: usize = 8;
+
+/// Where nobody is heard, the dead are asked for a sign of life after this, and then each time after twice as long: no Hello
+/// says that they are back. Soon enough for a hand-over to what is back within ten seconds.
+const DEAD_ASKED_AFTER: Duration = Duration::from_secs(5);
+/// And at last this often. A switch may answer for a dead node, which is found dead anew two seconds later, with a line in the
+/// log: once a minute at most, as everything that goes on is told.
+const DEAD_ASKED_EVERY: Duration = Duration::from_secs(60);
 
 /// After the first three, solicitations go out this far apart.
 const SOLICIT_CALM: Duration = Duration::from_secs(1);
@@ -29,6 +41,9 @@ pub(super) struct Hearing {
     had_peers: bool,
     next_solicit: Option<Duration>,
     solicited: u32,
+    /// When the dead were last asked whether they are back, and how long it is to the next time.
+    dead_asked: Duration,
+    dead_pause: Duration,
 }
 
 impl Hearing {
@@ -42,6 +57,8 @@ impl Hearing {
             had_peers: false,
             next_solicit: Some(now),
             solicited: 0,
+            dead_asked: now,
+            dead_pause: DEAD_ASKED_AFTER,
         }
     }
 
@@ -53,6 +70,11 @@ impl Hearing {
     /// The last frame from another host.
     pub(super) fn evidence(&self) -> Option<Duration> {
         self.evidence
+    }
+
+    /// Since when nobody is heard; the start, if nobody ever was.
+    pub(super) fn silence_began(&self) -> Duration {
+        self.silence_began
     }
 
     /// Has somebody shown since then that it hears this node?
@@ -94,6 +116,11 @@ impl Hearing {
         self.solicited = 0;
     }
 
+    /// A node has been found dead: whether it is back is asked no sooner than after a pause.
+    pub(super) fn found_dead(&mut self, now: Duration) {
+        self.dead_asked = now;
+    }
+
     /// Was any peer ever heard?
     pub(super) fn had_peers(&self) -> bool {
         self.had_peers
@@ -107,7 +134,7 @@ impl Hearing {
 
 impl Segment {
     /// Is there a sign that this node hears?
-    pub(super) fn is_hearing(&self) -> bool {
+    pub fn is_hearing(&self) -> bool {
         self.peers.speaking() > 0 || self.hearing.evidence.is_some()
     }
 
@@ -137,6 +164,31 @@ impl Segment {
         }
         if was_deaf {
             self.announce_after_deafness(now);
+        }
+    }
+
+    /// Asks nodes that were found dead, and that the API lists, whether they are back, where the network drops the protocol.
+    pub(super) fn ask_the_dead(&mut self, now: Duration) {
+        if self.peers.speaking() > 0 {
+            self.hearing.dead_pause = DEAD_ASKED_AFTER;
+            return;
+        }
+        if !self.carrier || now < self.hearing.dead_asked + self.hearing.dead_pause {
+            return;
+        }
+        let dead =
+            self.peers.iter().filter(|(_, peer)| peer.presence() == Presence::Dead && peer.rest.station.is_some());
+        let mut asked: Vec<_> = dead.filter_map(|(_, peer)| peer.probe_target()).collect();
+        if asked.is_empty() {
+            self.hearing.dead_pause = DEAD_ASKED_AFTER;
+            return;
+        }
+        self.hearing.dead_asked = now;
+        self.hearing.dead_pause = (self.hearing.dead_pause * 2).min(DEAD_ASKED_EVERY);
+        asked.sort_unstable();
+        self.rng.shuffle(&mut asked);
+        for (address, mac) in asked.into_iter().take(ASKED) {
+            self.outputs.push_back(Output::Probe { address, mac });
         }
     }
 

@@ -212,6 +212,11 @@ impl Segment {
         hello.heard.iter().find(echo).is_some_and(|heard| self.hello.is_recent(heard.sequence))
     }
 
+    /// Has a peer heard of this run what it has yet to say? Then this machine was set back to a snapshot of its memory.
+    fn is_yet_to_be_said(&self, heard: &Heard) -> bool {
+        heard.node == self.id && heard.incarnation == self.config.incarnation && heard.sequence > self.hello.sequence
+    }
+
     /// Takes in a peer's Hello.
     pub(super) fn hello_received(&mut self, now: Duration, sender: Sender, hello: &Hello) {
         let id = sender.node;
@@ -237,6 +242,11 @@ impl Segment {
         // It is a new run that has to echo this one.
         let echoed = !known && (self.is_echoed(hello) || self.breaks(Mutation::SkipTwoWayCheck));
         if !known && !echoed {
+            // Also of who is not counted: all the others may have been replaced since the snapshot.
+            if hello.heard.iter().any(|heard| self.is_yet_to_be_said(heard)) {
+                self.report_once_a_minute(now, Event::Reverted);
+                return;
+            }
             self.note_pending(now, sender, hello);
             return;
         }
@@ -363,6 +373,10 @@ impl Segment {
         self.peers_at = self.peers_at.min(due);
         self.hearing.peer_speaks();
         self.tell(Event::PeerUp(name));
+        if self.peers.speaking() == 1 && self.goes_by_saved_view() {
+            // Until now nobody was there who could know better.
+            self.evaluate_all(now);
+        }
         if has_been_at_work {
             self.announce_after_separation(now, absent_since.unwrap_or_default());
         }
@@ -421,8 +435,7 @@ impl Segment {
         if heard.incarnation != self.config.incarnation {
             return;
         }
-        if heard.sequence > self.hello.sequence {
-            // It has heard what this run has yet to say.
+        if self.is_yet_to_be_said(heard) {
             self.report_once_a_minute(now, Event::Reverted);
             return;
         }

@@ -7,6 +7,8 @@ use super::Segment;
 use crate::{
     claim::{Claim, Reason},
     mac::MacAddr,
+    node::NodeId,
+    peer::{Peer, Presence},
     timers::BARRIER,
     types::Event,
     wire::State,
@@ -117,10 +119,17 @@ impl Segment {
         if self.state == State::Listening {
             self.state = State::Active;
         }
-        // Its link was away: who took over what it claims may not be heard, where the network drops the protocol. Then one
-        // of the two has to hear the other's announcement.
-        let kept: Vec<IpAddr> = self.book.addresses_of(self.id).collect();
-        kept.into_iter().for_each(|address| self.announcer.resumed(now, address));
+        // Its link was away: who took over what it claims may not be heard, where the network drops the protocol. If the API
+        // does not say so either, one of the two has to hear the other's announcement.
+        for address in self.book.addresses_of(self.id).collect::<Vec<_>>() {
+            match self.taken_unheard(now, address) {
+                Some(to) => {
+                    self.revive(now, to);
+                    self.yield_to_unheard(address, to);
+                }
+                None => self.announcer.resumed(now, address),
+            }
+        }
         for (_, claim) in std::mem::take(&mut self.resume) {
             self.resume_claim(now, claim);
         }
@@ -134,15 +143,36 @@ impl Segment {
         self.hasten_hello(now, Duration::ZERO);
     }
 
+    /// Returns the node that has taken an address of this node's while its link was away, if a fresh view of the API says so
+    /// and no claim can: the network drops what that node says, which may be there all the same.
+    fn taken_unheard(&self, now: Duration, address: IpAddr) -> Option<NodeId> {
+        let viewed = self.vips.get(&address)?;
+        let by = viewed.announced_by.filter(|by| *by != self.id)?;
+        let peer = self.peers.get(by)?;
+        // Whom the API came to name after this node had missed it is not dead.
+        let named_since = peer.rest.absent_since.is_none_or(|since| viewed.named > since);
+        let may_act = self.may_act_unheard(peer) || peer.presence() == Presence::Dead && named_since;
+        (may_act && self.view_is_fresh(now)).then_some(by)
+    }
+
     /// What this node claimed before it restarted is its own still, if nobody has taken it since.
     fn resume_claim(&mut self, now: Duration, claim: Claim) {
         let taken = self.best_claim(claim.address).is_some_and(|(_, best)| best.precedence() > claim.precedence());
-        if taken || self.deleted_birth(claim.address) >= Some(claim.birth) {
+        let deleted = self.deleted_birth(claim.address) >= Some(claim.birth);
+        if taken || deleted || self.is_about_to_be_resumed(now, claim.address) {
             return;
         }
         self.enter_claim(now, Claim { reason: Reason::Resumed, ..claim }, None);
         // Nearly everybody knows; but while it was away it could not contradict those who said otherwise.
         self.announcer.resumed(now, claim.address);
+    }
+
+    /// Has another node taken the address, as a fresh view of the API says, that has just restarted as well? It is about to
+    /// say so itself.
+    fn is_about_to_be_resumed(&self, now: Duration, address: IpAddr) -> bool {
+        let named = self.vips.get(&address).and_then(|vip| vip.announced_by).filter(|by| *by != self.id);
+        let listens = |peer: &Peer| peer.speaks() && peer.listens();
+        self.view_is_fresh(now) && named.and_then(|by| self.peers.get(by)).is_some_and(listens)
     }
 
     /// The link came or went.
@@ -183,7 +213,7 @@ impl Segment {
     pub(super) fn stalled(&mut self, now: Duration, gap: Duration) {
         // Time in which nothing could be heard is no silence of others.
         for (_, peer) in self.peers.iter_mut() {
-            peer.postpone(now, gap);
+            peer.postpone(now);
         }
         self.stall = Some(Stall { since: now, until: now + self.interval() * 2, next: now + self.look_every() });
         self.tell(Event::Stalled(gap));

@@ -258,6 +258,7 @@ impl Segment {
             self.hasten_hello(now, Duration::ZERO);
         }
         self.tell(Event::PeerDead(id));
+        self.hearing.found_dead(now);
         let left = self.book.remove_node(id);
         self.end_cover(id);
         for claim in left {

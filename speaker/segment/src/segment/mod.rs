@@ -15,6 +15,7 @@ mod packets;
 mod pinging;
 mod snapshot;
 mod stopping;
+mod viewed;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -38,7 +39,6 @@ use crate::{
     run::Run,
     timers::{self, VIEW_FRESH},
     types::{Config, Counters, Event, Input, Neighbour, Output, SavedState, Sibling},
-    view::Vip,
     wire::{Body, Change, Frame, FrameLimit, Keyring, Rejected, Sender, State},
 };
 use deletion::Deleted;
@@ -49,6 +49,7 @@ use joining::{Barrier, Stall};
 use listing::FullList;
 use packets::Overheard;
 use stopping::Stopping;
+use viewed::Viewed;
 
 /// One layer-2 segment, as one node's speaker sees it.
 ///
@@ -74,7 +75,7 @@ pub struct Segment {
     book: ClaimBook,
     /// Peers some of whose claims this node does not know, and since when.
     lacking: BTreeMap<NodeId, Duration>,
-    vips: BTreeMap<IpAddr, Arc<Vip>>,
+    vips: BTreeMap<IpAddr, Viewed>,
     /// Has the API (or the saved state) said which nodes are on the segment?
     stations_known: bool,
     neighbours: Arc<[Neighbour]>,
@@ -189,7 +190,7 @@ impl Segment {
             turns: Agenda::default(),
             answers: BTreeMap::new(),
             gained: BTreeMap::new(),
-            announcer: Announcer::new(config.announce_rate),
+            announcer: Announcer::new(config.pace),
             first_claims: FirstClaims::default(),
             overheard: Agenda::default(),
             asked_kernels: Agenda::default(),
@@ -352,6 +353,7 @@ impl Segment {
             }
         }
         self.solicit(now);
+        self.ask_the_dead(now);
         self.ask_who_answers_pings(now);
         if self.may_announce() {
             while let Some(address) = self.announcer.poll(now) {
@@ -455,6 +457,13 @@ impl Segment {
     /// Was this frame sent here, lately? What was recorded and is played back on another segment was not.
     pub fn has_sent(&self, Sibling { incarnation, sequence }: Sibling) -> bool {
         incarnation == self.config.incarnation && self.hello.is_recent(sequence)
+    }
+
+    /// When another host was last heard. What was heard before the last silence does not count: then it is when that began;
+    /// and where this node takes no part, the start of time.
+    pub fn last_evidence(&self) -> Duration {
+        let silence = self.hearing.silence_began();
+        self.hearing.evidence().unwrap_or(if self.carrier { silence } else { Duration::ZERO })
     }
 
     /// This run.

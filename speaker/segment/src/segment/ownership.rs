@@ -2,7 +2,7 @@
 
 use std::{cmp::Reverse, net::IpAddr, sync::Arc, time::Duration};
 
-use super::{Contention, Segment, liveness::PENDING_IS_ALIVE};
+use super::{Contention, Segment, liveness::PENDING_IS_ALIVE, viewed::Viewed};
 use crate::{
     claim::{Claim, ClaimKey, Epoch, Precedence, Reason},
     decide::{Facts, Holder, Standing, Verdict, VipFacts, decide},
@@ -20,6 +20,9 @@ use crate::{
 /// the API are old, not that they are slow.
 const LAST_PLACE: usize = 9;
 
+/// Intervals in which a turn comes: two for each place, and two for what was heard at its beginning to be late.
+const LONGEST_TURN: u32 = 2 * LAST_PLACE as u32 + 2;
+
 impl Segment {
     /// The API's view of an address has changed.
     pub(super) fn view_changed(&mut self, now: Duration, address: IpAddr, vip: Option<Arc<Vip>>) {
@@ -31,12 +34,11 @@ impl Segment {
                 if self.vips.get(&address).is_some_and(|before| before.uid != vip.uid) {
                     self.first_claims.cancel(address);
                 }
-                let handed_over_by = vip.handed_over_by;
-                let before = self.vips.insert(address, vip);
-                if let Some(node) = handed_over_by
-                    && before.is_none_or(|before| before.handed_over_by != handed_over_by)
-                {
-                    self.handed_over_by(address, node);
+                let given_up = vip.given_up;
+                let viewed = Viewed::next(now, vip, self.vips.get(&address));
+                let before = self.vips.insert(address, viewed).and_then(|before| before.given_up);
+                if let Some(given_up) = given_up.filter(|_| before != given_up) {
+                    self.given_up(now, address, given_up);
                 }
             }
             None => {
@@ -202,7 +204,7 @@ impl Segment {
             return ((birth, Epoch(0), key), Reverse(0));
         }
         if self.breaks(Mutation::BreakTiesByRank) {
-            let place = |vip: &Arc<Vip>| vip.candidates.iter().position(|candidate| candidate.node == id);
+            let place = |vip: &Viewed| vip.candidates.iter().position(|candidate| candidate.node == id);
             let rank = self.vips.get(&claim.address).and_then(place).unwrap_or(usize::MAX);
             return ((birth, epoch, ClaimKey(0)), Reverse(rank));
         }
@@ -223,8 +225,17 @@ impl Segment {
         let alive = |peer: &Peer| !peer.speaks() && there(peer);
         let seen = self.announced_unheard.get(&address).copied();
         let seen = seen.filter(|id| self.peers.get(*id).is_some_and(alive));
-        let said = self.vips.get(&address)?.announced_by;
-        seen.or(said.filter(|id| self.peers.get(*id).is_some_and(|peer| self.may_act_unheard(peer))))
+        let viewed = self.vips.get(&address)?;
+        // A node that was heard after it was named, and did not claim the address, has contradicted the API.
+        let contradicts = |peer: &Peer| peer.run.as_ref().is_some_and(|run| run.heard() > viewed.named);
+        let said = |peer: &Peer| peer.may_be_there() || self.may_act_unheard(peer) && !contradicts(peer);
+        seen.or(viewed.announced_by.filter(|id| self.peers.get(*id).is_some_and(said)))
+    }
+
+    /// Returns whether this node's view is from before it started, while others are heard whose views may be newer: it has
+    /// not reached the API since. Whom such a view names need not be whom theirs name.
+    pub(super) fn goes_by_saved_view(&self) -> bool {
+        self.view_fresh_at.is_none() && self.peers.speaking() > 0
     }
 
     /// May this peer claim something without this node hearing of it? It was never heard, or nobody is heard at all: then
@@ -243,7 +254,8 @@ impl Segment {
     }
 
     /// How many candidates that could claim come before this node; `None` if it is no candidate. The holder, which is to
-    /// be succeeded, does not count.
+    /// be succeeded, does not count. Where nobody holds the address, a node that has fallen silent does, until it is found
+    /// dead: in that moment the others may be about to fall silent as well.
     pub(super) fn place(&self, vip: &Vip, holder: Option<NodeId>) -> Option<usize> {
         vip.candidates.class_of(self.id)?;
         let mut before = 0;
@@ -251,7 +263,9 @@ impl Segment {
             if candidate.node == self.id {
                 return Some(before);
             }
-            let counts = |peer: &Peer| peer.takes_part() || self.may_act_unheard(peer);
+            let silent = |peer: &Peer| peer.silent_since().is_some() && peer.takes_part_when_heard();
+            let counts =
+                |peer: &Peer| peer.takes_part() || self.may_act_unheard(peer) || holder.is_none() && silent(peer);
             if Some(candidate.node) != holder && self.peers.get(candidate.node).is_some_and(counts) {
                 before += 1;
                 if before == LAST_PLACE {
@@ -328,14 +342,16 @@ impl Segment {
         }
         // A new address in the first place waits for the answers to its probes only: nobody else can have taken it.
         let waited = place > 0 || now > since && known;
-        if waited && self.heard_nothing_since(since) {
+        // A contention may be old: a stranger had the address, or a claim was lacking.
+        let lately = since.max(now.saturating_sub(self.interval().saturating_mul(LONGEST_TURN)));
+        if waited && self.heard_nothing_since(lately) {
             // It may have ceased to hear, or those before it may have claimed unheard: somebody has to answer first.
             self.hearing.restart(now);
             return;
         }
         if reason == Reason::Vacant && holder.is_none() && known {
             // A claim that this node does not know may be on it. (Who has a new address answers the enquiries.)
-            if let Some(until) = self.lacks_claims_until(now) {
+            if let Some(until) = self.lacks_claims_until(now, &vip) {
                 self.turns.set(until, address, ());
                 return;
             }
@@ -353,11 +369,12 @@ impl Segment {
         self.claim(now, address, reason);
     }
 
-    /// Returns until when an address may seem vacant because a claim on it has not come through: while a peer that speaks
+    /// Returns until when an address may seem vacant because a claim on it has not come through: while a candidate that speaks
     /// has claims which this node does not know, for as long as cover lasts at most. (A frame may be too long for the
-    /// path, time after time.)
-    fn lacks_claims_until(&self, now: Duration) -> Option<Duration> {
-        let until = self.lacking.values().map(|since| *since + COVER_MAX).max();
+    /// path, time after time.) From who is no candidate the address would be taken anyway.
+    fn lacks_claims_until(&self, now: Duration, vip: &Vip) -> Option<Duration> {
+        let of_candidates = self.lacking.iter().filter(|(id, _)| vip.candidates.class_of(**id).is_some());
+        let until = of_candidates.map(|(_, since)| *since + COVER_MAX).max();
         until.filter(|until| *until > now && !self.breaks(Mutation::IgnoreDigests))
     }
 
@@ -374,10 +391,19 @@ impl Segment {
         }
     }
 
-    /// Before its first claim ever, everybody is asked for an address.
+    /// Before its first claim ever, everybody is asked for an address; not where somebody answers for every address.
     fn is_free(&mut self, now: Duration, address: IpAddr) -> bool {
+        if !self.config.first_claim_probe {
+            return true;
+        }
         match self.first_claims.verdict(now, address) {
-            first_claim::Verdict::Free => true,
+            first_claim::Verdict::Free { begun } if self.heard_nothing_since(begun) => {
+                // An answer would not have been heard either.
+                self.hearing.restart(now);
+                self.first_claims.ask_again(now, address);
+                false
+            }
+            first_claim::Verdict::Free { .. } => true,
             first_claim::Verdict::Unknown => {
                 self.first_claims.begin(now, address);
                 self.turns.set(now + FIRST_CLAIM_PROBE_EVERY * (FIRST_CLAIM_PROBES + 1), address, ());
@@ -511,7 +537,10 @@ impl Segment {
             // Its owner cannot withdraw what was deleted since it fell silent.
             Some((id, claim)) if claim.cover && self.deleted_birth(address) < Some(claim.birth) => covered(id),
             Some(_) => None,
-            None if self.vips.contains_key(&address) => self.presumed(address).and_then(covered),
+            None if self.vips.contains_key(&address) => {
+                let seen = |id: &NodeId| self.announced_unheard.get(&address) == Some(id);
+                self.presumed(address).filter(|id| seen(id) || !self.goes_by_saved_view()).and_then(covered)
+            }
             None => None,
         };
         let before = self.answers.get(&address).copied();

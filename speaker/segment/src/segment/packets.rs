@@ -104,11 +104,40 @@ impl Segment {
         let Some(peer) = self.peers.get_mut(id) else { return false };
         let target = peer.probe_target();
         let own = target.is_some_and(|(target, _)| target == address);
-        if target == Some((address, mac)) {
+        let lives = target == Some((address, mac));
+        if lives {
             peer.rest.kernel.answered(now);
             self.peers_at = self.peers_at.min(now);
         }
+        // Where the network drops the protocol, nothing else would say that a node is back.
+        if lives && peer.presence() == Presence::Dead && self.peers.speaking() == 0 {
+            self.revive(now, id);
+            self.announce_what_is_said_to_be_of(now, id);
+        }
         own
+    }
+
+    /// A node is back that is not heard. It may have been dead here only, and this node there: what both own, one of them has
+    /// to hear the other announce.
+    fn announce_what_is_said_to_be_of(&mut self, now: Duration, id: NodeId) {
+        let own: Vec<IpAddr> = self.book.addresses_of(self.id).collect();
+        for address in own {
+            let named = self.vips.get(&address).is_some_and(|vip| vip.announced_by == Some(id));
+            if named && !self.announcer.is_pending(address) {
+                self.announcer.resumed(now, address);
+            }
+        }
+    }
+
+    /// A node that is not heard shows that it lives.
+    pub(super) fn revive(&mut self, now: Duration, id: NodeId) {
+        let Some(peer) = self.peers.get_mut(id) else { return };
+        peer.rest.reports.revive();
+        peer.rest.kernel.revive(now);
+        if peer.presence() == Presence::Dead {
+            let silent = peer.run.as_ref().map(|run| Presence::Silent { since: run.heard(), reported: false });
+            self.peers.set_presence(id, silent.unwrap_or(Presence::Unheard));
+        }
     }
 
     /// Nodes said that addresses are their own, and have still not claimed them.
@@ -130,7 +159,8 @@ impl Segment {
     }
 
     /// A node that is heard says that an address of this node's is at its own, and does not claim it. It may have withdrawn
-    /// a losing claim just now, so it is asked: if it says so again, its kernel has the address.
+    /// a losing claim just now, so it is asked: if it says so again, its kernel has the address. Neighbours have been led
+    /// there, and are told where the address is once the answer has come, or not.
     fn suspect_kernel(&mut self, now: Duration, address: IpAddr, node: NodeId) {
         if self.book.of(self.id, address).is_none() || !self.is_answering() {
             return;
@@ -139,6 +169,9 @@ impl Segment {
         if self.asked_kernels.get(address).is_none() {
             self.asked_kernels.set(now + KERNEL_ANSWERS_WITHIN, address, ());
             self.outputs.push_back(Output::Enquire(address));
+            if !self.announcer.is_pending(address) {
+                self.announcer.resumed(now + KERNEL_ANSWERS_WITHIN, address);
+            }
         } else if self.defended.get(&address).is_none_or(|last| now >= *last + DEFEND_EVERY) {
             self.defended.insert(address, now);
             self.tell(Event::AnsweredByClusterNode { address, node });
@@ -148,20 +181,14 @@ impl Segment {
 
     /// A node that is not heard announces an address: it has taken it.
     fn announced_by_unheard(&mut self, now: Duration, id: NodeId, address: IpAddr) {
-        let Some(peer) = self.peers.get_mut(id) else { return };
-        peer.rest.reports.revive();
-        peer.rest.kernel.revive(now);
-        if peer.presence() == Presence::Dead {
-            let silent = peer.run.as_ref().map(|run| Presence::Silent { since: run.heard(), reported: false });
-            self.peers.set_presence(id, silent.unwrap_or(Presence::Unheard));
+        if self.peers.get(id).is_none() {
+            return;
         }
+        self.revive(now, id);
         self.announced_unheard.insert(address, id);
         if self.peers.speaking() == 0 {
             // The network drops the protocol: what is remembered of claims is older than what is overheard.
-            let on = self.book.on(address).iter().map(|(node, _)| *node);
-            for node in on.filter(|node| *node != self.id && *node != id).collect::<Vec<_>>() {
-                self.book.remove(node, address);
-            }
+            self.forget_claims(address, |node| node != id);
         }
         if self.book.of(self.id, address).is_some_and(|own| !self.outlasts(own, id)) {
             self.yield_to_unheard(address, id);

@@ -155,7 +155,7 @@ impl Segment {
             first_claim::Verdict::AnsweredByCluster { node, .. } => {
                 return Some(Waiting::AnsweredByClusterNode { node: self.name_of(node) });
             }
-            first_claim::Verdict::Unknown | first_claim::Verdict::Free => {}
+            first_claim::Verdict::Unknown | first_claim::Verdict::Free { .. } => {}
         }
         if let Some(contention) = self.contending.get(&address) {
             return Some(Waiting::Turn { reason: contention.reason });

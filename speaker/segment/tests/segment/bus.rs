@@ -10,12 +10,13 @@ use std::{
 
 use herald_segment::{
     Config, Event, Input, Neighbour, Output, SavedState, Segment,
+    announce::Pace,
     claim::{Birth, Reason},
     mac::MacAddr,
     node::{Incarnation, NodeId, NodeName},
     timers::Timers,
-    view::{Candidate, Class, Packet, Station, Vip},
-    wire::{Body, Hello, Key, Keyring},
+    view::{Candidate, Class, GivenUp, Packet, Station, Vip},
+    wire::{Body, Frame, Hello, Key, Keyring},
 };
 
 use crate::next_build::{self, Build};
@@ -231,7 +232,8 @@ impl Bus {
             mac: mac(node),
             address: Some(own_address(node)),
             timers: Timers::default(),
-            announce_rate: 500,
+            pace: Pace::default(),
+            first_claim_probe: true,
             seed: self.runs,
             #[cfg(feature = "mutations")]
             mutation: None,
@@ -291,7 +293,7 @@ impl Bus {
             uid,
             candidates,
             announced_by,
-            handed_over_by: None,
+            given_up: None,
             held_here: false,
             ever_announced,
             cover: true,
@@ -306,10 +308,10 @@ impl Bus {
         self.show(address, vip);
     }
 
-    /// Every node's view shows what it showed before, and by VirtualIP.status that a node has handed the address over.
-    pub fn publish_handed_over(&mut self, address: IpAddr, by: usize) {
+    /// Every node's view shows what it showed before, and by VirtualIP.status that a node has given the address up.
+    pub fn publish_given_up(&mut self, address: IpAddr, given_up: GivenUp) {
         let before = self.views[&address].as_ref().clone();
-        self.show(address, Vip { announced_by: None, handed_over_by: Some(name(by).id()), ..before });
+        self.show(address, Vip { announced_by: None, given_up: Some(given_up), ..before });
     }
 
     fn show(&mut self, address: IpAddr, vip: Vip) {
@@ -349,15 +351,31 @@ impl Bus {
 
     /// A Hello of a node as it might be: the last one it sent, changed and signed anew.
     pub fn forge_hello(&self, node: usize, change: impl FnOnce(&mut Hello)) -> Vec<u8> {
+        self.forge(node, |frame| {
+            if let Body::Hello(hello) = &mut frame.body {
+                change(hello);
+            }
+        })
+    }
+
+    /// The same, of another run of the node.
+    pub fn forge_hello_of(&self, node: usize, run: Incarnation, change: impl FnOnce(&mut Hello)) -> Vec<u8> {
+        self.forge(node, |frame| {
+            frame.sender.incarnation = run;
+            if let Body::Hello(hello) = &mut frame.body {
+                change(hello);
+            }
+        })
+    }
+
+    fn forge(&self, node: usize, change: impl FnOnce(&mut Frame)) -> Vec<u8> {
         let hello = |bytes: &Vec<u8>| {
             keyring(Build::Today).open(bytes).ok().filter(|frame| matches!(frame.body, Body::Hello(_)))
         };
         let mut sent = self.sent.iter().rev().filter(|(sender, _)| *sender == node);
         let mut frame = sent.find_map(|(_, bytes)| hello(bytes)).unwrap();
         frame.sender.sequence += 1;
-        if let Body::Hello(hello) = &mut frame.body {
-            change(hello);
-        }
+        change(&mut frame);
         keyring(Build::Today).seal(Key::new(&SECRET).unwrap().id(), 1, &frame).unwrap()
     }
 

@@ -5,11 +5,13 @@
 mod alternating_endpoints;
 mod births;
 mod bus;
+mod first_claim;
 mod handover;
 mod histories;
 mod listening_owner;
 mod liveness;
 mod next_build;
+mod proxied_network;
 mod repeated_handover;
 mod replaced_machine;
 mod replay;

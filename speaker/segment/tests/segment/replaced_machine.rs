@@ -78,6 +78,24 @@ fn kernel_of_a_replaced_machine_does_not_keep_the_one_before_alive() {
     assert_eq!(bus.reached(address(1)), Some(2));
 }
 
+/// The network drops the protocol, so the new machine is not heard. It announces an address, and is asked for a sign of life
+/// where it is, not where the dead machine was: its kernel answers, and nobody takes the address from it.
+#[test]
+fn unheard_machine_that_bears_a_dead_name_is_asked_where_it_is() {
+    let mut bus = replaced();
+    bus.drops_protocol = true;
+    bus.run(ms(500));
+    let since = bus.now;
+    for _ in 0..100 {
+        hears(&mut bus, NEW, address(1));
+        hears(&mut bus, NEW, own_address(1));
+        bus.run(ms(30));
+    }
+    let found_dead = |event: &Event| *event == Event::PeerDead(name(1).id());
+    assert!(!bus.events_since(since).iter().any(|(_, node, event)| *node == 2 && found_dead(event)));
+    assert_eq!(bus.claims_since(since), []);
+}
+
 /// Node 1's machine was installed anew as node 3. Node 1 is forgotten, the machine is not.
 #[test]
 fn machine_with_another_name_outlives_the_name_before() {

@@ -66,6 +66,26 @@ fn run_that_was_set_back_is_told_so() {
     assert_eq!(reverted(&bus), 1);
 }
 
+/// The same, and since the snapshot all its peers have been replaced: it counts none of their runs.
+#[test]
+fn run_that_was_set_back_is_told_so_by_who_is_not_counted() {
+    let mut bus = Bus::with_addresses(2, &[1]);
+    let mention = Heard {
+        node: name(1).id(),
+        incarnation: Incarnation(1),
+        sequence: 1_000_000,
+        age: ms(5),
+        kernel: None,
+        wants_echo: false,
+        wants_claims: false,
+        suspect: true,
+    };
+    let of_a_new_run = bus.forge_hello_of(2, Incarnation(77), |hello| hello.heard = vec![mention]);
+    bus.inject(of_a_new_run);
+    bus.run(ms(200));
+    assert!(bus.events.iter().any(|(_, node, event)| *node == 1 && *event == Event::Reverted));
+}
+
 /// Speakers are configured differently: each half of the nodes takes the other half for no candidates.
 #[test]
 fn nodes_whose_views_differ_for_good_do_not_fight_without_end() {

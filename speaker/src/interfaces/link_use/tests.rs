@@ -11,7 +11,7 @@ use serde_json::Value;
 use test_case::test_case;
 
 use super::*;
-use crate::interfaces::Setting;
+use crate::interfaces::{Parent, Setting};
 
 const SEEN: &str = include_str!("seen.json");
 const HANDMADE: &str = include_str!("handmade.json");
@@ -35,7 +35,7 @@ fn links(output: &str, default_route: &str) -> Vec<Link> {
             name: name.to_owned(),
             kind: link["linkinfo"]["info_kind"].as_str().map(str::to_owned),
             master: other(&link["master"]),
-            parent: other(&link["link"]),
+            parent: other(&link["link"]).map(|index| Parent { index, namespace: None }),
             is_balance_alb: link["linkinfo"]["info_data"]["mode"] == "balance-alb",
             mac: link["address"].as_str().filter(|_| link["link_type"] == "ether").map(|mac| mac.parse().unwrap()),
             up: has("UP"),

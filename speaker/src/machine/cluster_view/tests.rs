@@ -2,14 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use herald_crds::advertisement::{Failback, NodePreference};
+use herald_crds::{
+    advertisement::{Failback, NodePreference},
+    node::Exclusion,
+};
 use herald_segment::view::Class;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    cluster::{Endpoint, Exclusion},
+    cluster::Endpoint,
     rank::{
         Refusal, Scores,
         tests::{LOCAL, node, segment, slice, speaker, vip, web},
@@ -39,6 +42,7 @@ fn vips() -> Vec<Vip> {
 #[derive(Clone, Debug)]
 enum Step {
     Ready(usize, bool),
+    WithoutNetwork(usize, bool),
     Excluded(usize, bool),
     Cordoned(usize, bool),
     Label(usize, &'static str, &'static str),
@@ -54,6 +58,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         (node(), any::<bool>()).prop_map(|(i, on)| Step::Ready(i, on)),
         (node(), any::<bool>()).prop_map(|(i, on)| Step::Excluded(i, on)),
+        (node(), any::<bool>()).prop_map(|(i, on)| Step::WithoutNetwork(i, on)),
         (node(), any::<bool>()).prop_map(|(i, on)| Step::Cordoned(i, on)),
         (node(), prop::sample::select(vec!["zone", "other"]), prop::sample::select(vec!["x", "y"]))
             .prop_map(|(i, key, value)| Step::Label(i, key, value)),
@@ -83,6 +88,9 @@ fn fact(view: &ClusterView, step: &Step) -> ApiFact {
     let present = |i: &usize| view.nodes.get(&NODES[*i].to_owned()).cloned().unwrap_or_else(|| node(NODES[*i]));
     let applied = |node| ApiFact::Node(Change::Applied(node));
     match step {
+        Step::WithoutNetwork(i, network_unavailable) => {
+            applied(Node { network_unavailable: *network_unavailable, ..present(i) })
+        }
         Step::Ready(i, ready) => applied(Node { ready: *ready, ..present(i) }),
         Step::Excluded(i, on) => applied(Node { excluded: on.then_some(Exclusion::Label), ..present(i) }),
         Step::Cordoned(i, cordoned) => applied(Node { cordoned: *cordoned, ..present(i) }),

@@ -1,4 +1,6 @@
-//! Speakers on one segment, with an API server that stores what they write: real machines, no sockets and no clock.
+//! Speakers on a segment or several, with an API server that stores what they write: real machines, no sockets and no clock.
+
+pub(super) mod ports;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,16 +19,19 @@ use k8s_openapi::ByteString;
 use super::super::*;
 use crate::{
     cluster::{Change, Collection, Keyed, Node, Slice, Speaker, Vip},
-    interfaces::LocalSegment,
+    interfaces::Segment,
     keys::Keys,
     packet::{Asker, Heard, tests::ping::pong_to},
-    rank::tests::{node, segment, speaker},
+    rank::tests::{node, speaker},
     socket::PacketType,
 };
+use ports::{Port, Ports, WIRE, mac_of, reaches};
 
 pub(super) const ETH0: u32 = 2;
-/// A second interface, on the same wire.
+/// A second interface.
 pub(super) const ETH1: u32 = 3;
+/// A third interface.
+pub(super) const ETH2: u32 = 4;
 /// A host outside the cluster, whose kernel answers for itself.
 pub(super) const HOST: MacAddr = MacAddr([2, 0, 0, 0, 1, 9]);
 pub(super) const HOST_ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 9);
@@ -42,10 +47,8 @@ struct Host {
     heard: BTreeMap<u32, BTreeSet<IpAddr>>,
     /// Does its watch bring what changes?
     connected: bool,
-    /// Has its first interface a cable?
-    first: bool,
-    /// Is its second interface plugged in?
-    second: bool,
+    /// Its interfaces.
+    ports: Ports,
 }
 
 /// The segment.
@@ -91,9 +94,7 @@ pub(super) fn mac(name: &str) -> MacAddr {
 
 /// The link-layer address of a node's second interface.
 pub(super) fn second_mac(name: &str) -> MacAddr {
-    let MacAddr(mut bytes) = mac(name);
-    bytes[4] = 2;
-    MacAddr(bytes)
+    mac_of(name, ETH1)
 }
 
 fn own_address(name: &str) -> Ipv4Addr {
@@ -106,16 +107,6 @@ fn own_address(name: &str) -> Ipv4Addr {
 /// A set of one key, whose bytes are all this one.
 pub(super) fn key(byte: u8) -> Keys {
     Keys::new(vec![ByteString(vec![byte; 32])]).unwrap()
-}
-
-fn interfaces(name: &str) -> Interfaces {
-    let own = own_address(name);
-    let mut segment = segment("eth0", name.bytes().last().unwrap(), "192.0.2.0/24");
-    segment.address = Some(own.into());
-    let addresses = vec![format!("{own}/24").parse().unwrap()];
-    let local =
-        LocalSegment { index: ETH0, carrier: true, mtu: 1500, addresses, link_local: None, macvlan_on: None, segment };
-    Interfaces { segments: vec![local], ..Interfaces::default() }
 }
 
 impl Lan {
@@ -151,8 +142,7 @@ impl Lan {
                 powered: true,
                 heard: BTreeMap::new(),
                 connected: true,
-                first: true,
-                second: false,
+                ports: Ports::from([(ETH0, Port::on(WIRE))]),
             };
             lan.hosts.insert(name, host);
             lan.start(name);
@@ -190,7 +180,7 @@ impl Lan {
             node: name.to_owned(),
             interfaces: vec![],
             version: "0".to_owned(),
-            announce_rate: 500,
+            announcing: Announcing::default(),
             timers: Timers::default(),
             seed: self.starts,
         };
@@ -207,8 +197,7 @@ impl Lan {
     /// The kernel's neighbours are told once, until they change or the interface is new.
     fn tell_neighbours(&mut self, name: &'static str) {
         let neighbour = herald_segment::Neighbour { address: HOST_ADDRESS.into(), mac: HOST };
-        let second = self.hosts[name].second.then_some(ETH1);
-        for index in std::iter::once(ETH0).chain(second) {
+        for index in self.hosts[name].ports.keys().copied().collect::<Vec<_>>() {
             self.tell(name, Input::Neighbours(index, [neighbour].into()));
         }
     }
@@ -354,12 +343,9 @@ impl Lan {
         match output {
             Output::Hello { .. } if self.drops_protocol => {}
             Output::Hello { segment, bytes, .. } => {
-                self.hand_to_others(name, |machine| machine.handle_hello(now, ETH0, &bytes));
-                for (other, host) in self.hosts.iter_mut().filter(|(_, host)| host.second) {
-                    let own = if segment == ETH0 { ETH1 } else { ETH0 };
-                    let to = if *other == name { own } else { ETH1 };
-                    if let Some(machine) = &mut host.machine {
-                        machine.handle_hello(now, to, &bytes);
+                for (other, index) in self.reached(name, segment) {
+                    if let Some(machine) = &mut self.hosts.get_mut(other).unwrap().machine {
+                        machine.handle_hello(now, index, &bytes);
                     }
                 }
             }
@@ -414,17 +400,18 @@ impl Lan {
         self.held.insert((name, address.parse().unwrap()));
     }
 
-    fn hand_to_others(&mut self, name: &str, mut hand: impl FnMut(&mut Machine)) {
-        for (other, host) in &mut self.hosts {
-            if *other != name
-                && host.first
-                && !self.cut_off.contains(name)
-                && !self.cut_off.contains(other)
-                && let Some(machine) = &mut host.machine
-            {
-                hand(machine);
+    /// The interfaces that a frame reaches which a node sends by one of its own, among them others of the node.
+    fn reached(&self, from: &str, sender: u32) -> Vec<(&'static str, u32)> {
+        let is_cut_off = |name: &str| self.cut_off.contains(name);
+        let mut found = Vec::new();
+        for (other, host) in self.hosts.iter().filter(|(other, _)| !is_cut_off(from) && !is_cut_off(other)) {
+            for index in host.ports.keys().copied().filter(|index| *other != from || *index != sender) {
+                if reaches(&self.hosts[from].ports, sender, &host.ports, index) {
+                    found.push((*other, index));
+                }
             }
         }
+        found
     }
 
     /// A frame of ARP or a ping goes to everybody or to one; kernels answer for their nodes, and strangers for what they hold.
@@ -435,28 +422,26 @@ impl Lan {
         let now = self.moment();
         let to = MacAddr(frame[..6].try_into().unwrap());
         let all = to == MacAddr::BROADCAST;
-        for (other, host) in &mut self.hosts {
-            if *other == from || self.cut_off.contains(other) || !(all || to == mac(other)) {
+        for (other, index) in self.reached(from, segment) {
+            if !all && to != mac_of(other, index) {
                 continue;
             }
             let kind = if all { PacketType::Broadcast } else { PacketType::Host };
-            if let Some(machine) = &mut host.machine {
-                if host.first {
-                    machine.handle_frame(now, ETH0, kind, frame, Family::Ipv4);
-                }
-                if host.second && all {
-                    machine.handle_frame(now, ETH1, kind, frame, Family::Ipv4);
-                }
+            if let Some(machine) = &mut self.hosts.get_mut(other).unwrap().machine {
+                machine.handle_frame(now, index, kind, frame, Family::Ipv4);
             }
         }
-        let mut kernels: Vec<(MacAddr, IpAddr)> = self
-            .hosts
-            .iter()
-            .filter(|(name, host)| host.powered && host.first || self.suppressed.contains(*name))
-            .filter(|(name, _)| !self.cut_off.contains(*name))
-            .map(|(name, _)| (mac(name), own_address(name).into()))
-            .collect();
-        kernels.push((HOST, HOST_ADDRESS.into()));
+        let powered = |(name, _): &(&'static str, u32)| *name != from && self.hosts[name].powered;
+        let reachable: Vec<_> = self.reached(from, segment).into_iter().filter(powered).collect();
+        let kernel = |(name, index): &(&'static str, u32)| {
+            let [a, b, c] = self.hosts[name].ports[index].net;
+            (mac_of(name, *index), IpAddr::from([a, b, c, own_address(name).octets()[3]]))
+        };
+        let mut kernels: Vec<(MacAddr, IpAddr)> = reachable.iter().map(kernel).collect();
+        let suppressed = self.suppressed.iter().filter(|name| !self.cut_off.contains(*name));
+        kernels.extend(suppressed.map(|name| (mac(name), own_address(name).into())));
+        let is_beside_the_host = self.hosts[from].ports.get(&segment).is_some_and(|port| port.wire == WIRE);
+        kernels.extend(is_beside_the_host.then_some((HOST, HOST_ADDRESS.into())));
         let held = self.held.iter().filter(|(name, _)| *name != from && self.hosts[name].powered);
         kernels.extend(held.map(|(name, address)| (mac(name), *address)));
         kernels.extend(self.strangers.iter().map(|address| (HOST, *address)));
@@ -467,9 +452,8 @@ impl Lan {
                 self.answer(from, segment, &answer);
             }
         }
-        let mut reachable =
-            self.hosts.iter().filter(|(name, host)| host.powered && host.first && !self.cut_off.contains(*name));
-        let is_up = to == HOST || reachable.any(|(name, _)| mac(name) == to);
+        let is_up =
+            to == HOST && is_beside_the_host || reachable.iter().any(|(name, index)| mac_of(name, *index) == to);
         if let Some(pong) = pong_to(frame).filter(|_| is_up) {
             self.answer(from, segment, &pong);
         }
@@ -477,6 +461,9 @@ impl Lan {
 
     fn answer(&mut self, to: &str, segment: u32, frame: &[u8]) {
         let now = self.moment();
+        if self.hosts[to].ports.get(&segment).is_none_or(|port| !port.carrier || port.mute || port.deaf) {
+            return;
+        }
         if let Some(machine) = self.hosts.get_mut(to).and_then(|host| host.machine.as_mut()) {
             machine.handle_frame(now, segment, PacketType::Host, frame, Family::Ipv4);
         }
@@ -500,7 +487,8 @@ impl Lan {
         self.reports.push((name, write.status.clone()));
         let Some(speaker) = self.speakers.get(&name.to_owned()).cloned() else { return };
         let held = write.status.held_addresses.iter().map(|address| address.parse().unwrap()).collect();
-        let speaker = Speaker { held, ..speaker };
+        let segments = write.status.segments.iter().filter_map(Segment::from_status).collect();
+        let speaker = Speaker { held, segments, ..speaker };
         let moved = self.speakers.get(&name.to_owned()) != Some(&speaker);
         self.speakers.apply(Change::Applied(speaker.clone()));
         let own = Speaker { own: Some(write.status), ..speaker.clone() };
@@ -525,25 +513,34 @@ impl Lan {
     }
 
     fn interfaces(&self, name: &str) -> Interfaces {
-        let mut interfaces = interfaces(name);
-        let held =
-            self.held.iter().filter(|(holder, _)| *holder == name).map(|(_, address)| ipnet::IpNet::from(*address));
-        interfaces.segments[0].addresses.extend(held);
-        interfaces.segments[0].carrier = self.hosts[name].first;
-        if self.hosts[name].second {
-            let mut second = interfaces.segments[0].clone();
-            (second.index, second.carrier) = (ETH1, true);
-            (second.segment.interface, second.segment.mac) = ("eth1".to_owned(), second_mac(name));
-            interfaces.segments.push(second);
-        }
-        interfaces
+        let held: Vec<IpAddr> =
+            self.held.iter().filter(|(holder, _)| *holder == name).map(|(_, address)| *address).collect();
+        ports::interfaces(name, &self.hosts[name].ports, &held)
     }
 
     /// The second interface of a node is plugged into the same wire, or pulled out.
     pub(super) fn set_second(&mut self, name: &'static str, plugged: bool) {
-        self.hosts.get_mut(name).unwrap().second = plugged;
+        self.set_port(name, ETH1, plugged.then_some(Port::on(WIRE)));
+    }
+
+    /// An interface of a node comes, changes or is gone.
+    pub(super) fn set_port(&mut self, name: &'static str, index: u32, port: Option<Port>) {
+        let ports = &mut self.hosts.get_mut(name).unwrap().ports;
+        let before: Vec<u32> = ports.keys().copied().collect();
+        ports.remove(&index);
+        ports.extend(port.map(|port| (index, port)));
+        let is_other = !ports.keys().eq(&before);
         self.tell(name, Input::Interfaces(self.interfaces(name)));
-        self.tell_neighbours(name);
+        if is_other {
+            self.tell_neighbours(name);
+        }
+    }
+
+    /// An interface of a node changes.
+    pub(super) fn change_port(&mut self, name: &'static str, index: u32, change: impl Fn(&mut Port)) {
+        let mut port = self.hosts[name].ports[&index];
+        change(&mut port);
+        self.set_port(name, index, Some(port));
     }
 
     /// The interface of a node goes down, or comes up.
@@ -564,8 +561,7 @@ impl Lan {
 
     /// The cable of a node is pulled, or plugged in.
     pub(super) fn set_carrier(&mut self, name: &'static str, carrier: bool) {
-        self.hosts.get_mut(name).unwrap().first = carrier;
-        self.tell(name, Input::Interfaces(self.interfaces(name)));
+        self.change_port(name, ETH0, |port| port.carrier = carrier);
     }
 
     /// What a condition of an address says: status, reason, sentence.
@@ -579,6 +575,17 @@ impl Lan {
     pub(super) fn reported(&self, name: &str) -> (i64, Vec<WarningKind>) {
         let (_, status) = self.reports.iter().rev().find(|(by, _)| *by == name).unwrap();
         (status.segments[0].peers, status.warnings.iter().map(|warning| warning.kind).collect())
+    }
+
+    /// The interfaces that `herald-speaker inspect` shows as segments.
+    pub(super) fn inspected(&self, name: &str) -> Vec<&str> {
+        self.hosts[name].machine.as_ref().unwrap().segments().map(|(interface, _)| interface).collect()
+    }
+
+    /// The interfaces for which the first one speaks, as a node has reported it last.
+    pub(super) fn speaks_for(&self, name: &str) -> &[String] {
+        let (_, status) = self.reports.iter().rev().find(|(by, _)| *by == name).unwrap();
+        &status.segments[0].speaks_for
     }
 
     /// The interfaces that a node has reported, each time.
@@ -602,6 +609,11 @@ impl Lan {
 
     /// A client asks for an address by broadcast: the link-layer addresses it is told.
     pub(super) fn who_has(&mut self, address: &str) -> BTreeSet<MacAddr> {
+        self.who_has_on(WIRE, address)
+    }
+
+    /// A client on a wire asks for an address by broadcast: the link-layer addresses it is told.
+    pub(super) fn who_has_on(&mut self, wire: u8, address: &str) -> BTreeSet<MacAddr> {
         let address: IpAddr = address.parse().unwrap();
         let origin = crate::packet::Origin {
             mac: HOST,
@@ -613,15 +625,15 @@ impl Lan {
         let mut told = BTreeSet::new();
         for host in self.hosts.values_mut() {
             let Some(machine) = &mut host.machine else { continue };
-            if host.first {
-                machine.handle_frame(now, ETH0, PacketType::Broadcast, &question, Family::Ipv4);
-            }
-            if host.second {
-                machine.handle_frame(now, ETH1, PacketType::Broadcast, &question, Family::Ipv4);
+            let heard = host.ports.iter().filter(|(_, port)| port.carrier && !port.deaf && port.wire == wire);
+            for (index, _) in heard {
+                machine.handle_frame(now, *index, PacketType::Broadcast, &question, Family::Ipv4);
             }
             let outputs: Vec<Output> = std::iter::from_fn(|| machine.poll_output()).collect();
             for output in outputs {
                 match output {
+                    // What is lost on its way tells nobody.
+                    Output::Transmit { segment, purpose: Purpose::Answer(_), .. } if host.ports[&segment].mute => {}
                     Output::Transmit { frame, purpose: Purpose::Answer(_), .. } => {
                         let heard = crate::packet::read_arp(&frame, PacketType::Host, HOST);
                         let Some(Heard::Packet { packet, .. }) = heard else { panic!("{heard:?}") };

@@ -51,7 +51,7 @@ impl Large {
             node: name(0),
             interfaces: vec![],
             version: "0".to_owned(),
-            announce_rate: 500,
+            announcing: Announcing::default(),
             timers: Timers::default(),
             seed: 1,
         };

@@ -8,12 +8,13 @@ mod truth;
 
 use std::collections::BTreeSet;
 
-use herald_crds::{speaker_status::WarningKind, virtual_ip::AnnouncedReason};
+use herald_crds::{node::Exclusion, speaker_status::WarningKind, virtual_ip::AnnouncedReason};
 use herald_segment::{mac::MacAddr, wire::KeyError};
+use test_case::test_case;
 
 use super::*;
 use crate::{
-    cluster::{Change, Exclusion, Vip},
+    cluster::{Change, Vip},
     rank::tests::{LOCAL, node, slice, vip},
     watch::cluster_uid::ClusterError,
 };
@@ -181,12 +182,13 @@ fn an_address_deleted_while_its_speaker_was_away_is_not_resumed() {
     assert_eq!(lan.who_has(VIP), BTreeSet::new());
 }
 
-#[test]
-fn notready_moves_with_a_fresh_view_only() {
+#[test_case(&Node { ready: false, ..node("a") }; "not ready")]
+#[test_case(&Node { network_unavailable: true, ..node("a") }; "without a pod network")]
+fn unfit_node_is_left_with_a_fresh_view_only(unfit: &Node) {
     let mut lan = announced();
     // The view is 40 s old: longer than a view is fresh.
     lan.pass(40_000);
-    lan.apply_node(Node { ready: false, ..node("a") });
+    lan.apply_node(unfit.clone());
     lan.pass(1000);
     assert_eq!(lan.announcer(VIP).as_deref(), Some("a"));
     lan.refresh();

@@ -99,6 +99,7 @@ fn what_is_asked_and_announced() {
     let zero = MacAddr::ZERO;
     let all = (MacAddr::BROADCAST, OWN);
     assert_eq!(announcement(VIP.into(), OWN, OWN), frame(all, 1, (OWN, VIP), (zero, VIP)));
+    assert_eq!(reply_unasked(VIP.into(), COVERED, OWN), frame(all, 2, (COVERED, VIP), (COVERED, VIP)));
     let origin = origin(&["192.0.2.1/24"], None);
     assert_eq!(enquiry(VIP.into(), &origin), frame(all, 1, (OWN, [0; 4]), (zero, VIP)));
     let expected = frame((OTHER, OWN), 1, (OWN, [192, 0, 2, 1]), (zero, VIP));

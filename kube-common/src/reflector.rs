@@ -16,6 +16,12 @@
 //! quiet kind knows none, unless etcd tells of its progress (every 10 min by default; kubeadm sets 5 s). Then one object
 //! is read from a quorum, in the second case when the watch has come to its end.
 //! After a break, events do not count before a bookmark does: they may be the beginning of what was missed.
+//!
+//! **Broken.** [`Step::Broken`] follows each failure, and nothing is silent for ever: a request has a limit, a watch that
+//! outlives its term is broken, and so is one that has brought a bookmark and then nothing for two minutes. A connection
+//! whose other end is gone breaks by itself within 25 s ([`crate::client`]). Where the connection lives and nothing comes
+//! (a server that hangs, behind a proxy or not), that is found after 27 s at most with [`Pace::FRESH`], after 305 s with
+//! [`Pace::RESTFUL`], or 130 s if the kind has bookmarks.
 
 use std::{fmt::Debug, pin::pin, time::Duration};
 
@@ -24,31 +30,40 @@ use herald_observe::complaint::Complaint;
 use kube::{
     Api, Resource,
     api::{ListParams, WatchEvent, WatchParams},
-    core::Status,
 };
 use serde::de::DeserializeOwned;
 use tokio::{
     sync::mpsc,
-    time::{Instant, sleep, timeout, timeout_at},
+    time::{Instant, sleep, timeout_at},
 };
 
-use super::backoff::Backoff;
+use crate::{
+    backoff::Backoff,
+    request::{PATIENCE, RequestError, answered},
+};
 
 /// Objects per page of a listing, as in upstream's pager.
 const PAGE: u32 = 500;
-/// A watch lasts this long, in seconds, plus up to [`SPREAD`]. The server sends a bookmark 2 s before it ends a watch
-/// (apiserver `cacheWatcher.nextBookmarkTime`), otherwise once a minute; a view is as of now for 30 s.
-const TERM: u32 = 18;
-/// Up to this many seconds more, so that speakers which started together do not reconnect together.
-const SPREAD: u32 = 4;
 /// The first watch after a break lasts this long, in seconds: its bookmark, after 3 s, says that nothing is missing.
 const CATCH_UP_TERM: u32 = 5;
 /// How long after its end a watch that does not end is taken for hung.
 const GRACE: Duration = Duration::from_secs(5);
+/// A watch that ends before this, or before half its term, was broken off: by a server that shuts down, or that is broken.
+/// Later the end may be that of a load balancer which closes connections on which nothing comes (kubeadm's own example for
+/// HAProxy: after 35 s), and the watch goes on at once on another.
+const SHORT: Duration = Duration::from_secs(11);
+/// A watch that has brought a bookmark brings another once a minute, or 3 s later: the server sends those that are due once
+/// in 1 to 1.25 s, from buckets of a second each (apiserver `Cacher.dispatchEvents`, `watcherBookmarkTimeBuckets`). One may
+/// be left out, where the watch's buffer is full at that moment (`cacheWatcher.nonblockingAdd`). After two of these times,
+/// and 4 s for the network, the watch is taken for hung.
+const BOOKMARK_PATIENCE: Duration = Duration::from_secs(130);
 /// How long a page of a listing may take: 500 Nodes with their images are some 10 MB.
 const PAGE_PATIENCE: Duration = Duration::from_secs(30);
-/// How long the server may take until a watch begins, or for a single object.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+/// Before the second attempt, at most: an API server that was restarted behind a load balancer is back at once.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+/// How long the server is not asked again for a kind that it does not know: it learns one when it is updated, which takes
+/// minutes, and no list succeeds until then.
+const UNKNOWN_KIND_PAUSE: Duration = Duration::from_secs(600);
 /// After this many refusals of a watch in a row, list anew: etcd restored from a backup has never heard of the version.
 const REFUSALS: u32 = 3;
 
@@ -65,20 +80,58 @@ pub enum Step<K> {
     Listed,
     /// All that was told before is as of now.
     Current,
+    /// The watch broke, or could not be begun, or nothing can be listed. What is known stays; it may be old until the next
+    /// [`Step::Current`].
+    Broken,
 }
 
-/// Which objects of the kind.
-#[derive(Clone, Debug, Default)]
-pub struct Selection {
+/// How often a watch is begun again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// A watch lasts this long, in seconds, plus up to `spread`.
+    term: u32,
+    /// Up to this many seconds more, so that programs which started together do not reconnect together.
+    spread: u32,
+    /// Between two attempts, at most: an outage that ends is noticed within this.
+    longest_pause: Duration,
+}
+
+impl Pace {
+    /// A view is as of now within 30 s: the server sends a bookmark 2 s before it ends a watch (apiserver
+    /// `cacheWatcher.nextBookmarkTime`). One or two requests in 20 s for each watch.
+    pub const FRESH: Self = Self { term: 18, spread: 4, longest_pause: Duration::from_secs(10) };
+
+    /// As few requests at rest as kube-rs' own watcher makes: one in 290 s. The server's bookmarks, one a minute, and the end
+    /// of each watch are the signs of life. For the few replicas of one program, which may ask for what they cannot get as
+    /// often as every 5 s.
+    pub const RESTFUL: Self = Self { term: 280, spread: 20, longest_pause: Duration::from_secs(5) };
+}
+
+/// What is watched of the kind, and how closely.
+#[derive(Clone, Debug)]
+pub struct WatchConfig {
     /// Label selector.
     pub labels: Option<String>,
     /// Field selector.
     pub fields: Option<String>,
-    /// Whether [`Step::Current`] decides nothing: then a quiet watch costs one request in 20 s, instead of two.
+    /// Whether it is enough for [`Step::Current`] that the API server lives: it is not asked whether it still hears etcd.
+    /// Then a quiet watch costs one request for each of its terms, instead of two.
     pub unproven: bool,
+    /// How often the watch is begun again.
+    pub pace: Pace,
+    /// Whether the API server may be one that does not know the kind. If it says so (404) there is none, and it is asked
+    /// again every 10 min.
+    pub may_be_unknown: bool,
 }
 
-impl Selection {
+impl Default for WatchConfig {
+    /// All objects, as of now within 30 s.
+    fn default() -> Self {
+        Self { labels: None, fields: None, unproven: false, pace: Pace::FRESH, may_be_unknown: false }
+    }
+}
+
+impl WatchConfig {
     fn list(&self, limit: u32) -> ListParams {
         ListParams {
             label_selector: self.labels.clone(),
@@ -101,57 +154,41 @@ impl Selection {
 
 /// Why a watch broke, or a request failed.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
+enum Failure {
     #[error("nobody listens")]
     Unheard,
-    #[error("the API server refuses: {} ({})", .0.message, .0.code)]
-    Refused(Box<Status>),
-    // The chain is part of the text: kube's own is "ServiceError: client error (Connect)".
-    #[error("{}", chain(.0))]
-    Request(#[source] kube::Error),
-    #[error("the API server has not answered for {0:?}")]
-    Hung(Duration),
+    #[error(transparent)]
+    Request(#[from] RequestError),
     #[error("the API server ended the watch long before its time")]
     Short,
     #[error("the API server sent an object without a version")]
     NoVersion,
 }
 
-impl From<kube::Error> for Failure {
-    fn from(error: kube::Error) -> Self {
-        match error {
-            kube::Error::Api(status) => Self::Refused(status),
-            other => Self::Request(other),
-        }
+impl Failure {
+    fn is_not_found(&self) -> bool {
+        matches!(self, Self::Request(RequestError::Refused(status)) if status.code == 404)
     }
 }
 
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.ends_with(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
+impl From<kube::Error> for Failure {
+    fn from(error: kube::Error) -> Self {
+        Self::Request(error.into())
     }
-    text
 }
 
 /// Lists and watches until nobody receives. What to send for each step, `translate` says.
 pub async fn follow<K, M>(
     kind: &'static str,
     api: Api<K>,
-    selection: Selection,
+    config: WatchConfig,
     translate: impl FnMut(Step<K>) -> Vec<M>,
     out: mpsc::Sender<M>,
 ) where
     K: Resource + Clone + Debug + DeserializeOwned,
 {
     let receiver = out.clone();
-    let follower =
-        Follower { kind, api, selection, translate, out, version: None, caught_up: false, progressed: false };
+    let follower = Follower { kind, api, config, translate, out, version: None, caught_up: false, progressed: false };
     tokio::select! {
         () = follower.run() => {}
         () = receiver.closed() => {}
@@ -161,7 +198,7 @@ pub async fn follow<K, M>(
 struct Follower<K, M, F> {
     kind: &'static str,
     api: Api<K>,
-    selection: Selection,
+    config: WatchConfig,
     translate: F,
     out: mpsc::Sender<M>,
     /// What has been seen; `None`: list.
@@ -178,14 +215,14 @@ where
     F: FnMut(Step<K>) -> Vec<M>,
 {
     async fn run(mut self) {
-        let mut backoff = Backoff::default();
+        let mut backoff = Backoff::new(FIRST_PAUSE, self.config.pace.longest_pause);
         let mut refusals = 0;
         let mut complaint = Complaint::default();
         loop {
             self.progressed = false;
             let ended = self.turn().await;
             if ended.is_ok() || self.progressed {
-                backoff = Backoff::default();
+                backoff.reset();
                 refusals = 0;
                 if complaint.is_over() {
                     tracing::info!(kind = self.kind, "the watch goes on");
@@ -201,10 +238,13 @@ where
                 tracing::warn!(kind = self.kind, error = text, "a watch broke; what is known stays, and it is retried");
             }
             self.caught_up = false;
+            if self.tell(Step::Broken).await.is_err() {
+                return;
+            }
             match &failure {
-                Failure::Refused(status) if status.code == 410 => self.version = None,
+                Failure::Request(RequestError::Refused(status)) if status.code == 410 => self.version = None,
                 Failure::NoVersion => self.version = None,
-                Failure::Refused(_) => {
+                Failure::Request(RequestError::Refused(_)) => {
                     refusals += 1;
                     if refusals >= REFUSALS {
                         self.version = None;
@@ -220,15 +260,28 @@ where
     async fn turn(&mut self) -> Result<(), Failure> {
         let version = match self.version.clone() {
             Some(version) => version,
-            None => self.list().await?,
+            None => match self.list().await {
+                Err(failure) if self.config.may_be_unknown && failure.is_not_found() => return self.do_without().await,
+                listed => listed?,
+            },
         };
         self.watch(&version).await
+    }
+
+    /// There is nothing of a kind that the API server does not know, for a while.
+    async fn do_without(&mut self) -> Result<(), Failure> {
+        tracing::debug!(kind = self.kind, "the API server does not know the kind");
+        self.tell(Step::Listing).await?;
+        self.tell(Step::Listed).await?;
+        self.tell_current().await?;
+        sleep(UNKNOWN_KIND_PAUSE).await;
+        Ok(())
     }
 
     /// Lists everything and returns the version it is of.
     async fn list(&mut self) -> Result<String, Failure> {
         self.tell(Step::Listing).await?;
-        let mut params = self.selection.list(PAGE);
+        let mut params = self.config.list(PAGE);
         loop {
             let page = answered(PAGE_PATIENCE, self.api.list(&params)).await?;
             for object in page.items {
@@ -248,13 +301,15 @@ where
 
     /// Watches until the server ends it, which is no failure if it had lasted long enough.
     async fn watch(&mut self, version: &str) -> Result<(), Failure> {
-        let seconds = if self.caught_up { TERM + fastrand::u32(0..=SPREAD) } else { CATCH_UP_TERM };
+        let Pace { term, spread, .. } = self.config.pace;
+        let seconds = if self.caught_up { term + fastrand::u32(0..=spread) } else { CATCH_UP_TERM };
         let term = Duration::from_secs(seconds.into());
-        let params = self.selection.watch(seconds);
+        let params = self.config.watch(seconds);
         let begun = Instant::now();
         let mut events = pin!(answered(PATIENCE, self.api.watch(&params, version)).await?);
         let mut untold = false;
         let mut bookmarked = false;
+        let mut heard = begun;
         loop {
             let next = match events.next().now_or_never() {
                 Some(next) => next,
@@ -263,10 +318,14 @@ where
                     if std::mem::take(&mut untold) && self.caught_up {
                         self.tell_current().await?;
                     }
-                    let limit = term + GRACE;
-                    timeout_at(begun + limit, events.next()).await.map_err(|_| Failure::Hung(limit))?
+                    let (since, limit) = match bookmarked {
+                        true if heard + BOOKMARK_PATIENCE < begun + term + GRACE => (heard, BOOKMARK_PATIENCE),
+                        _ => (begun, term + GRACE),
+                    };
+                    timeout_at(since + limit, events.next()).await.map_err(|_| RequestError::Hung(limit))?
                 }
             };
+            heard = Instant::now();
             match next.transpose()? {
                 Some(WatchEvent::Added(object) | WatchEvent::Modified(object)) => {
                     self.advance(object.meta().resource_version.as_deref())?;
@@ -287,12 +346,11 @@ where
                     self.caught_up = true;
                     self.tell_current().await?;
                 }
-                Some(WatchEvent::Error(status)) => return Err(Failure::Refused(status)),
+                Some(WatchEvent::Error(status)) => return Err(RequestError::Refused(status).into()),
                 None => break,
             }
         }
-        // A server that shuts down ends its watches early, one that is broken as well.
-        let short = begun.elapsed() < term / 2;
+        let short = begun.elapsed() < SHORT.min(term / 2);
         if !short && !bookmarked {
             self.read_one().await?;
             self.caught_up = true;
@@ -306,10 +364,11 @@ where
 
     /// Does the API server hear etcd?
     async fn read_one(&self) -> Result<(), Failure> {
-        if self.selection.unproven {
+        if self.config.unproven {
             return Ok(());
         }
-        answered(PATIENCE, self.api.list(&self.selection.list(1))).await.map(drop)
+        answered(PATIENCE, self.api.list(&self.config.list(1))).await?;
+        Ok(())
     }
 
     /// Takes a version in. Is it another than before?
@@ -332,14 +391,6 @@ where
         }
         Ok(())
     }
-}
-
-/// The answer, if it comes in time.
-pub(super) async fn answered<T>(
-    patience: Duration,
-    request: impl Future<Output = kube::Result<T>>,
-) -> Result<T, Failure> {
-    timeout(patience, request).await.map_err(|_| Failure::Hung(patience))?.map_err(Failure::from)
 }
 
 #[cfg(test)]

@@ -1,0 +1,77 @@
+//! Addresses that Services list in a field, and which Services list them: one relation, readable from both sides.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use herald_crds::virtual_ip::ServiceReference;
+
+/// The addresses of one field, over all Services. Only [`Mentions::set`] changes it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Mentions {
+    by_address: BTreeMap<IpAddr, BTreeSet<ServiceReference>>,
+    by_service: BTreeMap<ServiceReference, BTreeSet<IpAddr>>,
+}
+
+impl Mentions {
+    /// Replaces what a Service lists. Returns the addresses that it lists now and did not before, or the reverse.
+    pub(super) fn set(&mut self, service: &ServiceReference, addresses: &BTreeSet<IpAddr>) -> BTreeSet<IpAddr> {
+        let before = self.by_service.remove(service).unwrap_or_default();
+        for address in before.difference(addresses) {
+            if let Some(services) = self.by_address.get_mut(address) {
+                services.remove(service);
+                if services.is_empty() {
+                    self.by_address.remove(address);
+                }
+            }
+        }
+        for address in addresses.difference(&before) {
+            self.by_address.entry(*address).or_default().insert(service.clone());
+        }
+        if !addresses.is_empty() {
+            self.by_service.insert(service.clone(), addresses.clone());
+        }
+        before.symmetric_difference(addresses).copied().collect()
+    }
+
+    /// The Services that list the address.
+    pub(super) fn of(&self, address: IpAddr) -> impl Iterator<Item = &ServiceReference> {
+        self.by_address.get(&address).into_iter().flatten()
+    }
+
+    /// The Services other than `service` that list the address.
+    pub(super) fn by_others(
+        &self,
+        address: IpAddr,
+        service: &ServiceReference,
+    ) -> impl Iterator<Item = &ServiceReference> {
+        self.of(address).filter(move |other| *other != service)
+    }
+
+    /// Every address that is listed, with those Services.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (IpAddr, &BTreeSet<ServiceReference>)> {
+        self.by_address.iter().map(|(address, services)| (*address, services))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_sides_agree_and_nothing_is_left() {
+        let service = |name: &str| ServiceReference { namespace: "ns".into(), name: name.into(), uid: name.into() };
+        let set = |all: &[u8]| -> BTreeSet<IpAddr> { all.iter().map(|n| IpAddr::from([192, 0, 2, *n])).collect() };
+        let (a, b) = (service("a"), service("b"));
+        let mut mentions = Mentions::default();
+        assert_eq!(mentions.set(&a, &set(&[1, 2])), set(&[1, 2]));
+        assert_eq!(mentions.set(&b, &set(&[2])), set(&[2]));
+        assert_eq!(mentions.set(&a, &set(&[2, 3])), set(&[1, 3]));
+        let two = IpAddr::from([192, 0, 2, 2]);
+        assert_eq!(mentions.by_others(two, &a).collect::<Vec<_>>(), [&b]);
+        mentions.set(&a, &set(&[]));
+        mentions.set(&b, &set(&[]));
+        assert_eq!(mentions, Mentions::default());
+    }
+}

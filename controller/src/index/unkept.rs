@@ -1,0 +1,108 @@
+//! Fields of VirtualIPs that the API server does not keep: its CustomResourceDefinition is of an earlier version (Helm and
+//! many GitOps set-ups never update one), or a webhook changes what is written. To write them again would change nothing.
+
+use std::net::IpAddr;
+
+use herald_crds::VirtualIPSpec;
+use serde_json::Value;
+
+use super::{Index, virtual_ip::VirtualIpEntry};
+use crate::action::{EventValue, Regarding};
+
+/// Reason of the event that tells of it.
+pub(crate) const FIELDS_NOT_KEPT: &str = "FieldsNotKept";
+
+/// A spec that was written, and what the API server made of it.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Unkept {
+    written: VirtualIPSpec,
+    kept: VirtualIPSpec,
+}
+
+impl Unkept {
+    /// The fields that differ.
+    fn fields(&self) -> Vec<String> {
+        let (Ok(Value::Object(written)), Ok(Value::Object(kept))) =
+            (serde_json::to_value(&self.written), serde_json::to_value(&self.kept))
+        else {
+            return Vec::new();
+        };
+        let differs = |field: &&String| written.get(*field) != kept.get(*field);
+        let mut fields: Vec<_> =
+            written.keys().chain(kept.keys()).filter(differs).map(|f| format!("spec.{f}")).collect();
+        fields.sort();
+        fields.dedup();
+        fields
+    }
+}
+
+impl VirtualIpEntry {
+    /// Returns whether this spec has been written, and is there as far as the API server keeps it.
+    pub(super) fn is_unkept(&self, spec: &VirtualIPSpec) -> bool {
+        self.unkept.as_ref().is_some_and(|unkept| unkept.written == *spec && unkept.kept == self.vip.spec)
+    }
+}
+
+impl Index {
+    /// Remembers what the API server did not keep of a spec. It is told once: all VirtualIPs have one schema.
+    pub(super) fn note_unkept(&mut self, address: IpAddr, written: &VirtualIPSpec, kept: Option<VirtualIPSpec>) {
+        let Some((entry, kept)) = self.vips.get_mut(&address).zip(kept) else { return };
+        let unkept = Unkept { written: written.clone(), kept };
+        if unkept.written == unkept.kept {
+            entry.unkept = None;
+            return;
+        }
+        let note = format!(
+            "the API server does not keep {} of VirtualIPs as written: the CustomResourceDefinition virtualips.heraldlb.io is \
+             of another version than the controller, or a webhook changes it. Apply the definitions of this version \
+             (kubectl apply -k deploy/crds), then restart the controller",
+            unkept.fields().join(", ")
+        );
+        let regarding = Regarding::VirtualIp { name: entry.name().to_owned(), uid: entry.uid().to_owned() };
+        entry.unkept = Some(Box::new(unkept));
+        if !std::mem::replace(&mut self.unkept_told, true) {
+            let event = EventValue { regarding, warning: true, reason: FIELDS_NOT_KEPT, action: "Write", note };
+            self.events.push_back(event);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use test_case::test_case;
+
+    use super::*;
+    use crate::index::world::World;
+
+    /// The CustomResourceDefinition of an earlier version has no such field.
+    #[test_case("serviceNames"; "that was added last")]
+    #[test_case("homeNode")]
+    #[test_case("externalTrafficPolicy")]
+    fn field_that_is_pruned_is_told_once_and_not_written_again(field: &'static str) {
+        let mut world = World::new();
+        world.unknown_fields = vec![field];
+        for name in ["x", "y"] {
+            world.create(name, json!({"spec": {"externalTrafficPolicy": "Local"}}));
+        }
+        world.live();
+        world.pass(7200);
+        let updates = |world: &World| world.writes().iter().filter(|w| *w == "UpdateVirtualIpSpec").count();
+        assert_eq!((updates(&world), world.ingress("x").len(), world.ingress("y").len()), (0, 1, 1));
+        let told: Vec<_> = world.events().into_iter().filter(|e| e.reason == FIELDS_NOT_KEPT).cloned().collect();
+        assert!(told.len() == 1 && told[0].note.contains(&format!("keep spec.{field} of")), "{told:?}");
+        // A new process tries each once.
+        world.log.clear();
+        world.restart();
+        world.pass(7200);
+        assert!(updates(&world) <= 2, "{:?}", world.writes());
+        // With the definition of this version, another does not try in vain.
+        world.unknown_fields.clear();
+        world.restart();
+        world.pass(60);
+        world.log.clear();
+        world.restart();
+        world.pass(60);
+        world.wrote_nothing();
+    }
+}

@@ -1,0 +1,150 @@
+//! How current the watches are, and whether this replica is blind. Pure; times are monotonic, since the start.
+//!
+//! A kind is *blind* when its watch has been broken for [`BLIND_AFTER`]. Silence alone does not make it blind: a quiet kind
+//! has nothing to say. A watch that goes on brings an event, a bookmark or its end within 300 s; the reflector finds one that
+//! does not, and reports it as broken (`herald_kube_common::reflector`).
+
+use std::{collections::BTreeMap, time::Duration};
+
+use crate::index::Kind;
+
+/// How long a watch may be broken before its kind is blind. A break that a healthy API server mends lasts no longer: one
+/// page of a list that hangs (30 s), another attempt at the start of a watch (10 s), and the short watch that shows whether
+/// anything was missed (5 s). A replica that starts has as long for its first lists.
+pub const BLIND_AFTER: Duration = Duration::from_secs(45);
+
+/// The watches of all kinds.
+#[derive(Clone, Debug)]
+pub struct WatchHealth(BTreeMap<Kind, Progress>);
+
+#[derive(Clone, Copy, Debug)]
+struct Progress {
+    /// The last list that was complete, event, bookmark, or end of a watch in time.
+    last: Option<Duration>,
+    /// Since when the watch has been broken.
+    broken: Option<Duration>,
+}
+
+impl Default for WatchHealth {
+    /// Nothing has been listed yet, at time zero.
+    fn default() -> Self {
+        Self(Kind::ALL.map(|kind| (kind, Progress { last: None, broken: Some(Duration::ZERO) })).into())
+    }
+}
+
+impl WatchHealth {
+    /// All that the watch of a kind has told is as of now.
+    pub fn progressed(&mut self, kind: Kind, now: Duration) {
+        self.0.insert(kind, Progress { last: Some(now), broken: None });
+    }
+
+    /// The watch of a kind has failed, or one of the attempts to begin it again.
+    pub fn broke(&mut self, kind: Kind, now: Duration) {
+        if let Some(progress) = self.0.get_mut(&kind) {
+            progress.broken.get_or_insert(now);
+        }
+    }
+
+    /// Returns the kinds that are blind.
+    pub fn blind(&self, now: Duration) -> Vec<Kind> {
+        self.dues().filter(|(_, due)| *due <= now).map(|(kind, _)| kind).collect()
+    }
+
+    /// Returns when the next kind becomes blind if nothing happens.
+    pub fn timeout(&self, now: Duration) -> Option<Duration> {
+        self.dues().map(|(_, due)| due).filter(|due| *due > now).min()
+    }
+
+    /// Returns a sentence that names the kinds that are blind, if any is.
+    pub fn complaint(&self, now: Duration) -> Option<String> {
+        let age = |kind: Kind| {
+            let name = kind.as_str();
+            match self.0.get(&kind).and_then(|progress| progress.last) {
+                Some(last) => format!("{name} ({} s old)", now.saturating_sub(last).as_secs()),
+                None => format!("{name} (never listed)"),
+            }
+        };
+        let blind: Vec<_> = self.blind(now).into_iter().map(age).collect();
+        (!blind.is_empty()).then(|| {
+            format!(
+                "is blind: what it knows may be out of date of {}; the log says why the watches break",
+                blind.join(", ")
+            )
+        })
+    }
+
+    /// The kinds whose watches are broken, each with the time when it becomes blind. One that is not waited for at the start,
+    /// since a controller without the right to list it does its work, counts once it has been listed.
+    fn dues(&self) -> impl Iterator<Item = (Kind, Duration)> {
+        let counted = self.0.iter().filter(|(kind, progress)| kind.is_awaited() || progress.last.is_some());
+        counted.filter_map(|(kind, progress)| Some((*kind, progress.broken? + BLIND_AFTER)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use test_case::test_case;
+
+    use super::*;
+
+    fn s(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    /// The watches of a replica that has listed everything at second 1.
+    fn listed() -> WatchHealth {
+        let mut health = WatchHealth::default();
+        for kind in Kind::ALL {
+            health.progressed(kind, s(1));
+        }
+        health
+    }
+
+    enum Told {
+        Progress(u64),
+        Break(u64),
+    }
+    use Told::{Break, Progress};
+
+    #[test_case(&[], 100_000, false; "quiet kind")]
+    #[test_case(&[Break(100)], 144, false; "break that may be mended")]
+    #[test_case(&[Break(100)], 145, true; "break that was not mended")]
+    #[test_case(&[Break(100), Break(110), Break(140)], 145, true; "attempts that fail are no progress")]
+    #[test_case(&[Break(100), Progress(144)], 1_000, false; "mended in time")]
+    #[test_case(&[Break(100), Progress(200)], 201, false; "mended late")]
+    #[test_case(&[Break(100), Progress(140), Break(141)], 185, false; "broken again counts anew")]
+    #[test_case(&[Break(100), Progress(140), Break(141)], 186, true; "and not for ever")]
+    fn kind_is_blind_when_its_watch_has_been_broken_for_long(told: &[Told], now: u64, blind: bool) {
+        for kind in Kind::ALL {
+            let mut health = listed();
+            for step in told {
+                match step {
+                    Progress(at) => health.progressed(kind, s(*at)),
+                    Break(at) => health.broke(kind, s(*at)),
+                }
+            }
+            assert_eq!(health.blind(s(now)), if blind { vec![kind] } else { vec![] });
+        }
+    }
+
+    #[test]
+    fn replica_that_cannot_list_is_blind_but_for_the_pods_it_need_not_see() {
+        let health = WatchHealth::default();
+        assert_eq!((health.blind(s(44)), health.timeout(s(44))), (vec![], Some(BLIND_AFTER)));
+        let awaited: Vec<_> = Kind::ALL.into_iter().filter(|kind| kind.is_awaited()).collect();
+        assert_eq!((health.blind(s(45)), health.timeout(s(45))), (awaited, None));
+    }
+
+    #[test]
+    fn complaint_names_each_kind_and_its_age() {
+        let mut health = listed();
+        assert_eq!((health.complaint(s(500)), health.timeout(s(500))), (None, None));
+        health.broke(Kind::Pool, s(30));
+        health.broke(Kind::Node, s(50));
+        assert_eq!((health.complaint(s(74)), health.timeout(s(74))), (None, Some(s(75))));
+        let complaint = health.complaint(s(100)).unwrap();
+        assert!(complaint.contains("of AddressPool (99 s old), Node (99 s old);"), "{complaint}");
+        let complaint = WatchHealth::default().complaint(s(60)).unwrap();
+        assert!(complaint.contains("Service (never listed), Namespace (never listed)"), "{complaint}");
+    }
+}

@@ -1,0 +1,338 @@
+//! On which interface of a node an address may be announced, and how much the node is preferred for it. The controller, which
+//! chooses homes, and the speakers, which choose announcers, both go by this, so that homes and announcers are one set.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use ipnet::IpNet;
+
+use crate::{
+    advertisement::{InterfacePattern, chooses_interface},
+    selector::{self, SelectorError},
+    virtual_ip::AdvertisementRule,
+};
+
+/// An interface on which addresses can be announced, as SpeakerStatus lists it.
+pub trait Interface {
+    /// Its name.
+    fn name(&self) -> &str;
+    /// The interfaces of the node on the same network, for which it speaks: what is said of them concerns it.
+    fn speaks_for(&self) -> &[String];
+    /// Its on-link prefixes.
+    fn prefixes(&self) -> &[IpNet];
+    /// Does a default route leave here?
+    fn has_default_route(&self) -> bool;
+
+    /// The length of the longest on-link prefix that holds the address.
+    fn longest_match(&self, address: IpAddr) -> Option<u8> {
+        self.prefixes().iter().filter(|prefix| prefix.contains(&address)).map(IpNet::prefix_len).max()
+    }
+}
+
+/// Where a node may announce an address.
+#[derive(Debug)]
+pub struct Place<'a, I> {
+    /// The interface.
+    pub interface: &'a I,
+    /// How much the node is preferred: the weights of all preferences that match it, of all advertisements that select it.
+    pub weight: i64,
+}
+
+/// Why a node may not announce an address.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unplaced {
+    /// There are advertisements, and none selects the address.
+    #[error("no L2Advertisement selects this address")]
+    NoAdvertisement,
+    /// A selector cannot be read, and no other advertisement selects the node.
+    #[error("L2Advertisement {advertisement}: {source}")]
+    Selector {
+        /// The advertisement.
+        advertisement: String,
+        /// What is wrong.
+        #[source]
+        source: SelectorError,
+    },
+    /// No rule selects the node.
+    #[error("no L2Advertisement of this address selects the node")]
+    NotSelected,
+    /// The node's speaker has not said where it can announce.
+    #[error("the node's speaker has not reported its interfaces")]
+    NoSpeaker,
+    /// No interface fits.
+    #[error("no interface of the node has the address in its subnet or is otherwise chosen for it")]
+    NoInterface,
+}
+
+/// Returns where a node with these labels and interfaces may announce an address. `interfaces`: `None` if its speaker has not
+/// reported any; `has_subnet`: does the address lie in the subnet of some node? Then a node outside it, which could only
+/// announce to the wrong segment by way of its default route, may not, unless a rule names its interface.
+///
+/// The first rule with an interface that fits decides where; the weights of all that select the node add up. A preference
+/// that cannot be read prefers nobody, on every node alike: no reason not to announce.
+///
+/// # Errors
+/// Why it may not.
+pub fn place<'a, I: Interface>(
+    address: IpAddr,
+    rules: &[AdvertisementRule],
+    labels: &BTreeMap<String, String>,
+    interfaces: Option<&'a [I]>,
+    has_subnet: bool,
+) -> Result<Place<'a, I>, Unplaced> {
+    if rules.is_empty() {
+        return Err(Unplaced::NoAdvertisement);
+    }
+    let (mut interface, mut weight) = (None, 0_i64);
+    let mut refusal = Unplaced::NotSelected;
+    for rule in rules {
+        match selector::any_matches(&rule.node_selectors, labels) {
+            Ok(true) => {}
+            Ok(false) => continue,
+            Err(source) => {
+                refusal = Unplaced::Selector { advertisement: rule.name.clone().unwrap_or_default(), source };
+                continue;
+            }
+        }
+        let here = interfaces.ok_or(Unplaced::NoSpeaker)?;
+        match (interface, choose_by(address, here.iter(), rule, has_subnet)) {
+            (None, Some(chosen)) => interface = Some(chosen),
+            (None, None) => refusal = Unplaced::NoInterface,
+            (Some(_), _) => {}
+        }
+        let preferred = rule.preferred_node_selectors.iter();
+        let preferred = preferred.filter(|p| selector::matches(&p.preference, labels) == Ok(true));
+        weight += preferred.map(|p| i64::from(p.weight)).sum::<i64>();
+    }
+    interface.map(|interface| Place { interface, weight }).ok_or(refusal)
+}
+
+/// The interface of these on which a rule has an address announced.
+pub fn choose_by<'a, I: Interface>(
+    address: IpAddr,
+    interfaces: impl IntoIterator<Item = &'a I>,
+    rule: &AdvertisementRule,
+    has_subnet: bool,
+) -> Option<&'a I> {
+    let patterns = &rule.interfaces;
+    choose(address, interfaces, patterns)
+        .filter(|interface| !has_subnet || names_any(patterns) || interface.longest_match(address).is_some())
+}
+
+/// The interface on which an address is announced, under the patterns of one advertisement.
+///
+/// Among those that the patterns allow: the one whose on-link prefix holds the address (the longest prefix, then the first
+/// name); else one a default route leaves by; else, where a pattern names interfaces rather than only excluding some, the
+/// first of these: the administrator knows a subnet the node has no address in.
+pub fn choose<'a, I: Interface>(
+    address: IpAddr,
+    interfaces: impl IntoIterator<Item = &'a I>,
+    patterns: &[InterfacePattern],
+) -> Option<&'a I> {
+    let named = names_any(patterns);
+    interfaces
+        .into_iter()
+        .filter(|interface| is_chosen(patterns, *interface))
+        .filter_map(|interface| {
+            let fit = match interface.longest_match(address) {
+                Some(length) => Fit::OnLink(length),
+                None if interface.has_default_route() => Fit::DefaultRoute,
+                None if named => Fit::Named,
+                None => return None,
+            };
+            Some((fit, interface))
+        })
+        // `max_by` keeps the last of equals, so names are compared the other way round.
+        .max_by(|(fit_a, a), (fit_b, b)| fit_a.cmp(fit_b).then_with(|| b.name().cmp(a.name())))
+        .map(|(_, interface)| interface)
+}
+
+/// Do the patterns choose the interface, or one for which it speaks?
+fn is_chosen(patterns: &[InterfacePattern], interface: &impl Interface) -> bool {
+    let names = interface.speaks_for().iter().map(String::as_str);
+    std::iter::once(interface.name()).chain(names).any(|name| chooses_interface(patterns, name))
+}
+
+/// Do the patterns name interfaces, and not only exclude some?
+fn names_any(patterns: &[InterfacePattern]) -> bool {
+    patterns.iter().any(|InterfacePattern(pattern)| !pattern.starts_with('!'))
+}
+
+/// How well an interface fits an address; the last is the best.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Fit {
+    Named,
+    DefaultRoute,
+    OnLink(u8),
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+    use serde_json::{Value, json};
+    use test_case::test_case;
+
+    use super::*;
+    use crate::advertisement::NodePreference;
+
+    struct Nic {
+        name: &'static str,
+        speaks_for: Vec<String>,
+        prefixes: Vec<IpNet>,
+        default_route: bool,
+    }
+
+    impl Interface for Nic {
+        fn name(&self) -> &str {
+            self.name
+        }
+        fn speaks_for(&self) -> &[String] {
+            &self.speaks_for
+        }
+        fn prefixes(&self) -> &[IpNet] {
+            &self.prefixes
+        }
+        fn has_default_route(&self) -> bool {
+            self.default_route
+        }
+    }
+
+    fn nic(name: &'static str, prefix: &str) -> Nic {
+        let default_route = name == "eth0";
+        Nic { name, speaks_for: vec![], prefixes: vec![prefix.parse().unwrap()], default_route }
+    }
+
+    fn nics() -> Vec<Nic> {
+        vec![
+            nic("eth0", "192.0.2.0/24"),
+            nic("eth1", "10.0.0.0/8"),
+            nic("eth2", "10.1.0.0/16"),
+            nic("eth3", "172.16.0.0/12"),
+        ]
+    }
+
+    fn patterns(patterns: &[&str]) -> Vec<InterfacePattern> {
+        patterns.iter().map(|pattern| InterfacePattern((*pattern).to_owned())).collect()
+    }
+
+    #[test_case("192.0.2.10", &[] => Some("eth0"); "by prefix")]
+    #[test_case("10.1.2.3", &[] => Some("eth2"); "the longest prefix")]
+    #[test_case("10.9.2.3", &[] => Some("eth1"))]
+    #[test_case("203.0.113.1", &[] => Some("eth0"); "by the default route")]
+    #[test_case("192.0.2.10", &["!eth0"] => None; "excluded, and no other has the prefix")]
+    #[test_case("10.1.2.3", &["!eth2"] => Some("eth1"))]
+    #[test_case("10.1.2.3", &["eth0"] => Some("eth0"); "an override, though another has the prefix")]
+    #[test_case("203.0.113.1", &["eth3", "eth1"] => Some("eth1"); "named: the first")]
+    #[test_case("203.0.113.1", &["eth*"] => Some("eth0"); "named: the default route goes first")]
+    #[test_case("10.1.2.3", &["eth*"] => Some("eth2"); "named: the prefix goes first")]
+    #[test_case("203.0.113.1", &["!eth0"] => None; "exclusions name nothing")]
+    fn chosen(address: &str, names: &[&str]) -> Option<&'static str> {
+        choose(address.parse().unwrap(), &nics(), &patterns(names)).map(|nic| nic.name)
+    }
+
+    #[test]
+    fn of_equals_the_first_name() {
+        let nics = [nic("eth1", "192.0.2.0/24"), nic("eth0", "192.0.2.0/24")];
+        assert_eq!(choose("192.0.2.10".parse().unwrap(), &nics, &[]).map(|nic| nic.name), Some("eth0"));
+    }
+
+    /// Two interfaces of a node are on one network, and advertisements name each: eth0 speaks for both.
+    #[test_case(&["eth1"] => Some("eth0"); "the other is named")]
+    #[test_case(&["eth0"] => Some("eth0"); "it is named itself")]
+    #[test_case(&["!eth0"] => Some("eth0"); "the other is not excluded")]
+    #[test_case(&["!eth0", "!eth1"] => None; "both are excluded")]
+    #[test_case(&["eth2"] => None; "a third is named")]
+    fn interface_that_speaks_for_another_is_chosen_by_either_name(names: &[&str]) -> Option<&'static str> {
+        let nic = Nic { speaks_for: vec!["eth1".to_owned()], ..nic("eth0", "192.0.2.0/24") };
+        choose("192.0.2.10".parse().unwrap(), [&nic], &patterns(names)).map(|nic| nic.name)
+    }
+
+    fn labelled(labels: Value) -> LabelSelector {
+        serde_json::from_value(json!({"matchLabels": labels})).unwrap()
+    }
+
+    fn unreadable() -> LabelSelector {
+        serde_json::from_value(json!({"matchExpressions": [{"key": "zone", "operator": "Near"}]})).unwrap()
+    }
+
+    fn for_nodes(selectors: &[LabelSelector]) -> AdvertisementRule {
+        AdvertisementRule {
+            name: Some("lan".to_owned()),
+            node_selectors: selectors.to_vec(),
+            ..AdvertisementRule::everywhere()
+        }
+    }
+
+    fn preferring(weight: i32, preference: LabelSelector) -> AdvertisementRule {
+        AdvertisementRule {
+            preferred_node_selectors: vec![NodePreference { weight, preference }],
+            ..AdvertisementRule::everywhere()
+        }
+    }
+
+    /// A node in zone x: the interface, and the weight.
+    fn placed(
+        address: &str,
+        rules: &[AdvertisementRule],
+        nics: Option<&[Nic]>,
+    ) -> Result<(&'static str, i64), Unplaced> {
+        let labels = BTreeMap::from([("zone".to_owned(), "x".to_owned())]);
+        let address = address.parse().unwrap();
+        let has_subnet = nics.is_some_and(|nics| nics.iter().any(|nic| nic.longest_match(address).is_some()));
+        place(address, rules, &labels, nics, has_subnet).map(|place| (place.interface.name, place.weight))
+    }
+
+    #[test]
+    fn weights_of_all_advertisements_that_select_the_node_add_up() {
+        let here = labelled(json!({"zone": "x"}));
+        let elsewhere = labelled(json!({"zone": "y"}));
+        let rules = [
+            preferring(5, here.clone()),
+            preferring(7, elsewhere.clone()),
+            preferring(10, unreadable()),
+            AdvertisementRule { interfaces: patterns(&["eth9"]), ..preferring(20, here.clone()) },
+            AdvertisementRule { node_selectors: vec![elsewhere], ..preferring(40, here) },
+        ];
+        assert_eq!(placed("192.0.2.9", &rules, Some(&nics())), Ok(("eth0", 25)));
+    }
+
+    #[test]
+    fn first_rule_with_an_interface_that_fits_decides() {
+        let named = |name| AdvertisementRule { interfaces: patterns(&[name]), ..AdvertisementRule::everywhere() };
+        let rules = [named("eth9"), named("eth3"), named("eth0")];
+        assert_eq!(placed("192.0.2.9", &rules, Some(&nics())), Ok(("eth3", 0)));
+    }
+
+    #[test]
+    fn node_outside_the_subnet_may_not_unless_its_interface_is_named() {
+        let nics = [nic("eth0", "198.51.100.0/24")];
+        let placed = |rule: &AdvertisementRule| {
+            let address = "192.0.2.9".parse().unwrap();
+            place(address, std::slice::from_ref(rule), &BTreeMap::new(), Some(&nics[..]), true)
+                .map(|place| place.interface.name)
+        };
+        assert_eq!(placed(&AdvertisementRule::everywhere()), Err(Unplaced::NoInterface));
+        let named = AdvertisementRule { interfaces: patterns(&["eth0"]), ..AdvertisementRule::everywhere() };
+        assert_eq!(placed(&named), Ok("eth0"));
+    }
+
+    #[test]
+    fn says_why_a_node_may_not() {
+        let (all, nics) = ([AdvertisementRule::everywhere()], nics());
+        let elsewhere = labelled(json!({"zone": "y"}));
+        let unreadable = || for_nodes(&[unreadable(), labelled(json!({"zone": "x"}))]);
+        assert_eq!(placed("192.0.2.9", &[], Some(&nics)), Err(Unplaced::NoAdvertisement));
+        assert_eq!(placed("192.0.2.9", &all, None), Err(Unplaced::NoSpeaker));
+        assert_eq!(
+            placed("192.0.2.9", &[for_nodes(std::slice::from_ref(&elsewhere))], None),
+            Err(Unplaced::NotSelected)
+        );
+        assert_eq!(placed("203.0.113.1", &all, Some(&nics[1..])), Err(Unplaced::NoInterface));
+        // One selector that cannot be read spoils its advertisement, and no other.
+        let refusal = placed("192.0.2.9", &[unreadable()], Some(&nics)).unwrap_err();
+        assert!(
+            refusal.to_string().starts_with("L2Advertisement lan: matchExpressions: operator \"Near\""),
+            "{refusal}"
+        );
+        assert_eq!(placed("192.0.2.9", &[unreadable(), all[0].clone()], Some(&nics)), Ok(("eth0", 0)));
+    }
+}

@@ -1,0 +1,26 @@
+//! What the rules of the definitions cost the API server.
+//!
+//! The API server estimates each rule from the longest text and the most entries that the schema admits, and refuses a
+//! definition of which a rule may cost more than 10,000,000, or all rules together more than 100,000,000
+//! (k8s.io/apiextensions-apiserver, `pkg/apis/apiextensions/validation`, `StaticEstimatedCostLimit` and
+//! `StaticEstimatedCRDCostLimit`). A text or list without a bound counts as long as a request may be, 3 MiB.
+
+use serde_json::Value;
+
+use crate::place::{Place, places};
+
+fn rules(place: &Place) -> &[Value] {
+    place.schema.get("x-kubernetes-validations").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+}
+
+#[test]
+fn lists_and_texts_below_a_rule_are_bounded() {
+    let mut ruled = 0;
+    for place in places().iter().filter(|place| !rules(place).is_empty()) {
+        ruled += 1;
+        assert!(place.times.is_some(), "a list round {} has no maxItems", place.path);
+        assert_eq!(place.text("type"), Some("string"), "{}: measure rules on other types anew", place.path);
+        assert!(place.schema.get("maxLength").is_some(), "{} has no maxLength", place.path);
+    }
+    assert!(ruled > 0);
+}

@@ -1,0 +1,81 @@
+//! The speakers' options for networks that need a word (docs/networks.md): announcements in both forms of ARP, again and
+//! again; no enquiry before the first claim; interfaces that receive all frames.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use herald_crds::names;
+
+use super::{Expose, Scene, install};
+use crate::fault::{Fault, Faults, Link};
+use crate::lab::netns;
+use crate::probe::{AnnouncementKind, Mac, Probe, ProbeSpec, Probers};
+
+const OPTIONS: [&str; 4] = [
+    "HERALD_ANNOUNCE_EVERY=1s",
+    "HERALD_ANNOUNCE_WITH_REPLY=true",
+    "HERALD_FIRST_CLAIM_PROBE=false",
+    "HERALD_PROMISCUOUS=true",
+];
+
+/// So long is listened: seven refreshes fit in.
+const LISTEN: Duration = Duration::from_secs(8);
+
+/// One of the refreshes may be late. The rounds of a new address alone are four more announcements at most.
+const REFRESHES: usize = 6;
+
+pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
+    let faults = Faults::of(scene.bed.lab());
+    let result = speakers_with(scene, OPTIONS.map(str::to_owned)).and_then(|()| try_each(scene, &faults));
+    // Whatever was found, the next scenario gets a whole cluster.
+    faults.heal_all()?;
+    let unset = OPTIONS.map(|option| option.split('=').next().map(|name| format!("{name}-")).unwrap_or_default());
+    speakers_with(scene, unset)?;
+    result
+}
+
+/// Rolls out the speakers with variables set (`NAME=value`) or not set any more (`NAME-`).
+fn speakers_with(scene: &Scene<'_>, variables: [String; 4]) -> Result<()> {
+    let mut command = vec!["set", "env", "-n", install::NAMESPACE, "daemonset/herald-speaker"];
+    command.extend(variables.iter().map(String::as_str));
+    scene.kubectl(&command)?;
+    install::wait_for_rollout(scene.bed.lab())
+}
+
+fn try_each(scene: &Scene<'_>, faults: &Faults<'_>) -> Result<()> {
+    let (address, node) = scene.announced_service(1)?;
+    let host = scene.bed.lab().host(&node)?;
+    announced_again(scene, address, Mac::from(host.mac(0)?))?;
+
+    let shown =
+        netns::output_of(host.net_command("ip").args(["-details", "-json", "link", "show", host.interface(0)?]))?;
+    let links: serde_json::Value = serde_json::from_str(&shown).context("reading `ip -details -json link`")?;
+    let listeners = links.pointer("/0/promiscuity").and_then(serde_json::Value::as_u64);
+    ensure!(listeners > Some(0), "{node}'s interface is not promiscuous:\n{shown}");
+
+    // A host has the next address. As in a network where somebody answers for all, nobody is asked.
+    let taken = scene.address(2);
+    let stranger = scene.bed.lab().clients()?.into_iter().nth(1).context("a second client")?;
+    let link = Link { host: stranger.name().to_owned(), segment: 0 };
+    faults.inject(Fault::AddressAdded { link, address: taken.into() })?;
+    let annotations = format!("{{{}: {:?}}}", names::ANNOTATION_ADDRESSES, taken.to_string());
+    scene.expose(&Expose { annotations: &annotations, ..Expose::ours("second") })?;
+    ensure!(scene.external_ip("second")? == taken, "the address is given to the Service that asks for it");
+    scene.announcer(taken).context("it is announced without asking").map(drop)
+}
+
+/// Listens for announcements, from the first on.
+fn announced_again(scene: &Scene<'_>, address: IpAddr, mac: Mac) -> Result<()> {
+    let spec = ProbeSpec::all([address]).with(Probers { neighbour: false, ..Probers::NEIGHBOUR });
+    let recording = Probe::start(scene.bed.lab(), scene.client()?.name(), &spec)?;
+    // No condition can be waited for: what comes within a time is what is asked.
+    std::thread::sleep(LISTEN);
+    let heard = recording.stop()?.announcements;
+    for kind in [AnnouncementKind::ArpRequest, AnnouncementKind::ArpReply] {
+        let said = heard.iter().find(|heard| heard.kind == kind && heard.address == address && heard.mac == mac);
+        let count = said.map_or(0, |said| said.count);
+        ensure!(count >= REFRESHES, "{count} announcements as {kind:?}, not {REFRESHES}: {heard:?}");
+    }
+    Ok(())
+}

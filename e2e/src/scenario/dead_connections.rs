@@ -1,0 +1,61 @@
+//! Every connection of the leading controller to the API server dies in silence, as when a firewall forgets it or a server
+//! behind a balancer loses power: new connections pass, and nothing says that the old ones are gone. The leader finds out,
+//! and a Service that was created meanwhile gets its address.
+
+use std::io::Write;
+use std::net::IpAddr;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use super::{Expose, Scene};
+use crate::controllers;
+use crate::lab::{Host, netns};
+
+/// Of the nftables table that drops them.
+const TABLE: &str = "dead_connections";
+
+/// A dead connection is found 20 to 25 s after the last sign of life (kube-common/src/client.rs); the watch is begun anew
+/// after a pause of a second or two. The rest is for a busy machine; without keepalive it takes five minutes.
+const FOUND_WITHIN: Duration = Duration::from_secs(40);
+
+pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
+    scene.pool(&scene.namespace, &[scene.range(1, 9)])?;
+    let replicas = controllers::all(scene)?;
+    let leader = &replicas[controllers::leader(scene, &replicas)?];
+    let node = scene.bed.lab().host(&leader.pod.node)?;
+    // Whatever is found, the next scenario gets a whole cluster.
+    let result = silence(&node, leader.address()).and_then(|()| is_found(scene, &node));
+    netns::run(node.net_command("nft").args(["delete", "table", "inet", TABLE]))?;
+    result
+}
+
+/// From now on all that belongs to connections of the pod that there are is dropped, both ways.
+fn silence(node: &Host, pod: IpAddr) -> Result<()> {
+    let rules = format!(
+        "table inet {TABLE} {{
+          chain forward {{
+            type filter hook forward priority -10;
+            ip saddr {pod} tcp flags & (syn | ack) == syn ct mark set 1 accept
+            ip saddr {pod} ct mark != 1 counter drop
+            ip daddr {pod} ct mark != 1 counter drop
+          }}
+        }}\n"
+    );
+    let mut nft = node.net_command("nft").args(["-f", "-"]).stdin(Stdio::piped()).spawn().context("starting nft")?;
+    nft.stdin.take().context("nft's input")?.write_all(rules.as_bytes())?;
+    let status = nft.wait()?;
+    ensure!(status.success(), "nft: {status}\n{rules}");
+    Ok(())
+}
+
+fn is_found(scene: &Scene<'_>, node: &Host) -> Result<()> {
+    scene.expose(&Expose::ours("web"))?;
+    scene.bed.wait_for("an EXTERNAL-IP though the leader's connections are dead", FOUND_WITHIN, || {
+        Ok(scene.ingress("web")?.first().copied())
+    })?;
+    let rules = netns::output_of(node.net_command("nft").args(["list", "table", "inet", TABLE]))?;
+    ensure!(!rules.contains("counter packets 0 bytes 0 drop\n\t\tip daddr"), "nothing was dropped:\n{rules}");
+    Ok(())
+}

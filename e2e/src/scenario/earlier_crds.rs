@@ -1,0 +1,64 @@
+//! The CRDs are those of an earlier build, as where Helm or a GitOps controller updates programs and leaves CRDs alone.
+//!
+//! The API server then drops the fields it does not know, and refuses a whole object for one unknown value of an
+//! enumeration. Addresses are given out and announced all the same, and nobody writes in a loop. When the CRDs follow,
+//! nothing moves.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use herald_crds::SpeakerStatus;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+
+use super::{Expose, Scene, install};
+use crate::at_rest::{AtRest, QUIET, come_to_rest};
+use crate::audit_log::AuditLog;
+
+/// CRDs of the commit that issues of Herald compare with.
+const EARLIER: &str = include_str!("earlier_crds/8520e6f.yaml");
+/// A speaker that starts has said within a second or two what it says; the rest is for a busy machine.
+const REST_WITHIN: Duration = Duration::from_secs(30);
+/// So long nothing may be written: longer than the longest pause between writes of one object (30 s,
+/// kube-common/src/pacing.rs), so that a contest shows that has come to its slowest.
+const RESTS: Duration = Duration::from_secs(35);
+
+pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
+    scene.pool(&scene.namespace, &[scene.range(1, 9)])?;
+    let (address, owner) = scene.announced_service(2)?;
+    // Whatever is found, the next scenario gets a whole cluster.
+    let result = scene.apply(EARLIER).and_then(|()| works_with_earlier(scene));
+    install::kubectl(scene.bed.lab(), &["apply", "-k", &install::deploy().join("crds").display().to_string()])?;
+    result?;
+    install::restart(scene.bed.lab())?;
+    scene.eventually("every speaker to list its links", || {
+        let speakers: Vec<SpeakerStatus> = scene.list_cluster()?;
+        let lists = |speaker: &SpeakerStatus| speaker.status.as_ref().is_some_and(|status| !status.links.is_empty());
+        Ok(speakers.iter().all(lists).then_some(()))
+    })?;
+    ensure!(
+        scene.announcer(address)? == owner,
+        "{address} was announced by {owner}, and is by {}",
+        scene.announcer(address)?
+    );
+    Ok(())
+}
+
+fn works_with_earlier(scene: &Scene<'_>) -> Result<()> {
+    scene.eventually("the earlier CRD to be served", || {
+        let crd: Option<CustomResourceDefinition> = scene.get_cluster("speakerstatuses.heraldlb.io")?;
+        let text = serde_json::to_string(&crd)?;
+        Ok((!text.contains("heldAddresses")).then_some(()))
+    })?;
+    let mut log = AuditLog::from_now(&scene.bed.lab().audit_log())?;
+    install::restart(scene.bed.lab())?;
+    scene.expose(&Expose::ours("late"))?;
+    let late = scene.external_ip("late")?;
+    scene.announcer(late)?;
+    scene.reachable(late)?;
+    come_to_rest(scene.bed, &mut log, QUIET, REST_WITHIN)?;
+    let seen = AtRest::watched(scene.bed, RESTS)?;
+    scene.bed.progress.step(format!("earlier-crds: {seen}"));
+    let broken = seen.violations();
+    ensure!(broken.is_empty(), "{}", broken.join("\n"));
+    Ok(())
+}

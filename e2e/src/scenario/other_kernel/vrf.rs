@@ -1,0 +1,65 @@
+//! An interface that belongs to a VRF: it keeps its frames, so an address of its subnet is announced there.
+//!
+//! Whether traffic finds its way from the VRF to a pod is a matter of the node's routes, and not looked at.
+
+use anyhow::{Context, Result, ensure};
+use herald_crds::speaker_status::LinkUse;
+
+use super::super::Scene;
+use super::links::{VlanLink, address_in, expose_at, ip, nobody_hears_itself, report_of, segments_become};
+use crate::lab::Host;
+
+const ID: u16 = 200;
+
+/// A subnet that no host has at first.
+const SUBNET: u8 = 41;
+
+const VRF: &str = "blue";
+
+pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
+    let node = scene.bed.lab().nodes()?.into_iter().next().context("a node")?;
+    let client = scene.client()?;
+    let _of_client = VlanLink::add(&client, client.interface(0)?, ID, SUBNET)?;
+    let vrf = Vrf::add(&node)?;
+    let member = VlanLink::add(&node, node.interface(0)?, ID, SUBNET)?;
+    ip(&node, &format!("link set {} master {VRF}", member.name))?;
+    let result = announced_in_it(scene, &node, &member.name);
+    drop((member, vrf));
+    result?;
+    segments_become(scene, node.name(), &[node.interface(0)?])
+}
+
+fn announced_in_it(scene: &Scene<'_>, node: &Host, member: &str) -> Result<()> {
+    segments_become(scene, node.name(), &[node.interface(0)?, member])?;
+    let address = address_in(scene, SUBNET);
+    scene.pool(&scene.namespace, &[address.to_string()])?;
+    scene.deploy_echo(1)?;
+    expose_at(scene, "web", address)?;
+    scene.announced_on(address, node.name(), member)?;
+    scene.answered_by(address, node.name())?;
+    nobody_hears_itself(scene)?;
+    let links = report_of(scene, node.name())?.links;
+    let listed = links.iter().find(|link| link.interface == member).context("the member among the links")?;
+    ensure!(listed.link_use == LinkUse::Segment, "{member} belongs to a VRF and is listed as {listed:?}");
+    Ok(())
+}
+
+/// A VRF on a host, which goes when this is dropped.
+struct Vrf(Host);
+
+impl Vrf {
+    fn add(host: &Host) -> Result<Self> {
+        ip(host, &format!("link add {VRF} type vrf table {ID}"))?;
+        let vrf = Self(host.clone());
+        ip(host, &format!("link set {VRF} up"))?;
+        Ok(vrf)
+    }
+}
+
+impl Drop for Vrf {
+    fn drop(&mut self) {
+        if let Err(error) = ip(&self.0, &format!("link delete {VRF}")) {
+            tracing::error!("the VRF stays on {}: {error:#}", self.0.name());
+        }
+    }
+}

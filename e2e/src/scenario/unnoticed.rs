@@ -1,0 +1,49 @@
+//! What clients must not notice: while something is done to the cluster, a client asks for addresses all the time.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use super::Scene;
+use crate::probe::{Mac, Probe, ProbeSpec, Probers, Running};
+
+/// Until every address is answered: for a busy machine.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A speaker that ends is covered within 0.2 s. This is no measurement: it tells silence from a busy machine.
+const LONGEST_GAP_MS: f64 = 2000.0;
+
+/// A client that asks for addresses whose announcers are known.
+pub(super) struct Unnoticed {
+    watch: Running,
+    owners: BTreeMap<IpAddr, String>,
+}
+
+impl Unnoticed {
+    /// Begins to ask for the addresses, each announced by the node it is given with; waits until all are answered.
+    pub(super) fn from_here(scene: &Scene<'_>, owners: BTreeMap<IpAddr, String>) -> Result<Self> {
+        let spec = ProbeSpec::all(owners.keys().copied()).with(Probers { announcements: false, ..Probers::NEIGHBOUR });
+        let mut watch = Probe::start(scene.bed.lab(), scene.client()?.name(), &spec)?;
+        watch.steady(LIMIT)?;
+        Ok(Self { watch, owners })
+    }
+
+    /// Waits until all are answered again, and demands that each was answered by its announcer all the time, and by nobody
+    /// else.
+    pub(super) fn until_here(mut self, scene: &Scene<'_>) -> Result<()> {
+        self.watch.steady_again(LIMIT)?;
+        let report = self.watch.stop()?;
+        for (address, owner) in &self.owners {
+            let seen = report.target(*address).and_then(|target| target.neighbour.as_ref());
+            let seen = seen.context("what the client saw")?;
+            let macs: Vec<_> = seen.macs.iter().map(|seen| seen.mac).collect();
+            let mac = Mac::from(scene.bed.lab().host(owner)?.mac(0)?);
+            ensure!(macs == [mac], "{address} was answered by {macs:?}, and is {owner}'s ({mac})");
+            let gap = seen.answers.gaps.max_ms;
+            ensure!(gap <= LONGEST_GAP_MS, "{address} was unanswered for {gap} ms:\n{report}");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,52 @@
+//! The client of a program that watches: a connection that is dead is found, also while nothing is sent on it.
+//!
+//! A watch is a connection on which the server may say nothing for minutes. If the server, or a firewall on the way, is gone
+//! without a word, nothing comes, and without keepalive nobody learns that nothing can. The kernel asks instead: no request
+//! more, at rest or ever.
+
+use std::time::Duration;
+
+use hyper_util::{
+    client::legacy::{Client as HttpClient, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use kube::{Client, Config, client::ConfigExt};
+use tower::{BoxError, ServiceBuilder};
+
+/// A connection on which nothing has come for so long is asked for a sign of life (`TCP_KEEPIDLE`, tcp(7)).
+const IDLE: Duration = Duration::from_secs(10);
+/// And again so much later (`TCP_KEEPINTVL`).
+const INTERVAL: Duration = Duration::from_secs(5);
+/// A connection from which no acknowledgement has come for so long is given up, whether of data or of such a question
+/// (`TCP_USER_TIMEOUT`, which takes the place of a number of retries: `tcp_keepalive_timer`, net/ipv4/tcp_timer.c). So a
+/// dead connection is found 20 to 25 s after the last sign of life.
+const GIVE_UP: Duration = Duration::from_secs(20);
+/// How long a connection may take to be made: SYNs at 0, 1, 3 and 7 s.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// Makes a client that tries nothing again by itself: its users bound their retries, and tell of them.
+///
+/// # Errors
+/// If the configuration has no certificates or credentials that can be read.
+pub fn of(config: &Config) -> kube::Result<Client> {
+    if config.proxy_url.is_some() {
+        // kube's own builder knows by name what it cannot do.
+        return Client::try_from(config.clone());
+    }
+    let mut http = HttpConnector::new();
+    http.enforce_http(false);
+    http.set_nodelay(true);
+    http.set_connect_timeout(Some(CONNECT));
+    http.set_keepalive(Some(IDLE));
+    http.set_keepalive_interval(Some(INTERVAL));
+    http.set_tcp_user_timeout(Some(GIVE_UP));
+    let https = config.rustls_https_connector_with_connector(http)?;
+    // The layers of kube's own builder, without compression, traces of each request, and retries.
+    let service = ServiceBuilder::new()
+        .layer(config.base_uri_layer())
+        .option_layer(config.auth_layer()?)
+        .layer(config.extra_headers_layer()?)
+        .map_err(BoxError::from)
+        .service(HttpClient::builder(TokioExecutor::new()).build(https));
+    Ok(Client::new(service, config.default_namespace.clone()))
+}
