@@ -59,9 +59,7 @@ fn try_each(scene: &Scene<'_>, faults: &Faults<'_>) -> Result<()> {
         scene.answered_by(address, &node)?;
         let fault = fault(Link { host: node.clone(), segment: 0 });
         faults.inject(fault.clone())?;
-        let successor = scene.eventually(&format!("another node to announce it while {fault}"), || {
-            Ok(Some(scene.announcer(address)?).filter(|announcer| *announcer != node))
-        })?;
+        let successor = scene.successor(address, &node).with_context(|| format!("while {fault}"))?;
         scene.answered_by(address, &successor)?;
         faults.heal(&fault)?;
         scene.answered_by(address, &successor)?;

@@ -77,9 +77,7 @@ fn first_fails(scene: &Scene<'_>, faults: &Faults<'_>, owners: &BTreeMap<IpAddr,
     let (address, node) = owners.iter().next().context("an address")?;
     let cut = Fault::Cut(Link { host: node.clone(), segment: 0 });
     faults.inject(cut.clone())?;
-    let successor = scene.eventually(&format!("{address} to be announced by another node than {node}"), || {
-        Ok(Some(scene.announcer(*address)?).filter(|now| now != node))
-    })?;
+    let successor = scene.successor(*address, node)?;
     scene.answered_by(*address, &successor)?;
     faults.heal(&cut)?;
     scene.every_node_ready(LIMIT)?;

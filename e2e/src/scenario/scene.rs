@@ -332,6 +332,13 @@ spec:
         })
     }
 
+    /// Waits until another node than this one is said to announce the address, and returns which.
+    pub fn successor(&self, address: IpAddr, former: &str) -> Result<String> {
+        self.eventually(&format!("another node than {former} to announce {address}"), || {
+            Ok(Some(self.announcer(address)?).filter(|node| node != former))
+        })
+    }
+
     /// Waits until this node is said to announce the address on this interface, and returns the MAC that the status names.
     pub fn announced_on(&self, address: IpAddr, node: &str, interface: &str) -> Result<String> {
         self.eventually(&format!("{node} to announce {address} on {interface}"), || {
