@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use herald_sim::{
-    fault::{Fault, Kind, Removal, Stop},
+    fault::{Fault, Forgery, Kind, Removal, Stop},
     history::History,
     world::{self, Detail},
 };
@@ -82,6 +82,26 @@ fn all_holds(history: &History) {
     fault(22.438, 6.0, Kind::ApiLost(0)),
     fault(26.0, 0.075, Kind::Recreate(1)),
 ]; "a deletion is told by a run that does not echo")]
+#[test_case(34471, 2, 1, &[
+    fault(18.992, 15.143, Kind::Reverted(1)),
+    fault(31.670, 3.523, Kind::Deaf(1)),
+]; "a machine that was set back is found dead before it hears so")]
+#[test_case(15393, 3, 49, &[
+    fault(0.0, 1_000_000.0, Kind::Mtu(0, 1280)),
+    fault(0.0, 1_000_000.0, Kind::Mtu(1, 576)),
+    fault(0.0, 1_000_000.0, Kind::Mtu(2, 9000)),
+    fault(12.974, 2.918, Kind::OneWay(2, 1)),
+    fault(34.125, 3.369, Kind::Stranger(2)),
+    fault(35.770, 0.097, Kind::PauseNode { node: 2, clock: true }),
+    fault(37.748, 14.011, Kind::StallSpeaker(0)),
+]; "who loses an address to a silent node has told clients that it is its own")]
+#[test_case(31052, 5, 2, &[
+    fault(14.693, 17.376, Kind::Partition(vec![0, 4])),
+    fault(25.993, 2.769, power_off(4, 2015)),
+    fault(26.576, 4.248, Kind::Excluded(4)),
+    fault(29.345, 0.887, Kind::Suppression),
+    fault(29.579, 0.188, Kind::Partition(vec![1, 3, 4])),
+]; "two silent nodes claim an address, and each is covered by who does not know of the other's claim")]
 fn seeds(seed: u64, nodes: usize, addresses: usize, faults: &[Fault]) {
     holds(seed, nodes, addresses, faults);
 }
@@ -95,5 +115,23 @@ fn some_local(seed: u64, nodes: usize, addresses: usize, local_share: f64, fault
     for seed in [seed, 1, 2, 3, 4, 5, 6, 7, 8, 9] {
         let history = History::quiet(seed, nodes, addresses).with_faults(faults.to_vec());
         all_holds(&History { local_share, ..history });
+    }
+}
+
+/// Whoever replays Hellos of a node's former run to peers that have just started keeps them from hearing each other.
+#[test]
+fn replayed_former_run_delays_no_echo() {
+    let deleted = |node| fault(8.5, 0.5, Kind::Speaker(node, Stop::Deleted));
+    let faults = [
+        fault(8.0, 2.5, power_off(3, 1000)),
+        deleted(1),
+        deleted(4),
+        deleted(7),
+        fault(8.5, 7.0, Kind::Forged(Forgery::FormerRuns)),
+        fault(8.84, 1.871, Kind::Partition(vec![1, 4])),
+    ];
+    for seed in [19539, 1, 2, 3, 4, 5, 6, 7, 8, 9] {
+        let history = History { firewalls: 8, ..History::quiet(seed, 8, 12) }.with_faults(faults.to_vec());
+        all_holds(&History { local_share: 0.3, ..history });
     }
 }

@@ -29,10 +29,10 @@ pub(crate) struct Peer {
     presence: Presence,
     /// When somebody else last heard it: at a start all echo all, and this is written as often as `run`.
     reported: Option<Duration>,
-    /// Hellos in which it is still to be echoed.
+    /// Hellos in which its run is still to be echoed.
     pub(crate) echoes: u8,
-    /// Somebody suspects it, and this node knows better: it hears it, or has found its kernel silent. To be said in the
-    /// next Hello.
+    /// What was last heard of its run is to be said in the next Hello: somebody suspects it, and this node hears it or has
+    /// found its kernel silent; or it says again what it said long ago.
     pub(crate) attest: bool,
     /// What a Hello that says nothing new does not touch.
     pub(crate) rest: Box<Rest>,
@@ -61,9 +61,20 @@ pub(crate) struct Rest {
     pub(crate) signed_with: Option<KeyId>,
 }
 
+/// Which run of a peer an entry is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Which {
+    /// The one that counts, if there is one.
+    Counted,
+    /// The one that has not shown yet that it hears this node.
+    Pending,
+}
+
 /// That there is something to say about a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Mention {
+    /// Of which run.
+    pub(crate) which: Which,
     /// It is silent; others are to say whether they hear it.
     pub(crate) suspect: bool,
     /// Its claims are not known.
@@ -196,7 +207,6 @@ impl Peer {
             }
         };
         self.rest.pending_since.get_or_insert(now);
-        self.echo();
         noted
     }
 
@@ -221,12 +231,12 @@ impl Peer {
         self.pending.as_ref().map(|pending| pending.heard + timers::lost_after(pending.interval))
     }
 
-    /// It is to be told that it is heard.
+    /// Its run is to be told that it is heard.
     pub(crate) fn echo(&mut self) {
         self.echoes = self.echoes.max(1);
     }
 
-    /// It is to be told that it counts.
+    /// Its run is to be told that it counts.
     pub(crate) fn echo_well(&mut self) {
         self.echoes = ECHOES;
     }
@@ -358,35 +368,41 @@ impl Peer {
         Some(known? + timers::lost_after(interval))
     }
 
-    /// Why to speak about it in a Hello, if there is a reason. `suspected`: it is silent, and others are to say whether
-    /// they hear it.
-    pub(crate) fn mention(&self, id: NodeId, wants_claims: bool, suspected: bool) -> Option<Mention> {
-        let echoes_newcomer = self.pending.is_some() && self.echoes > 0;
-        let suspect = !echoes_newcomer && (suspected && !self.listens() || self.is_asked_for());
-        let said = self.echoes > 0 || self.attest || wants_claims || suspect;
-        said.then_some(Mention { suspect, wants_claims, echoes: self.echoes, node: id })
+    /// What to speak about in a Hello: of two of its runs each may ask for an echo, and one of them may be replayed by
+    /// somebody who wants the other not to get one. `suspected`: it is silent, and others are to say whether they hear it.
+    pub(crate) fn mentions(
+        &self,
+        id: NodeId,
+        wants_claims: bool,
+        suspected: bool,
+    ) -> impl Iterator<Item = Mention> + use<> {
+        let newcomer = self.pending.as_ref().is_some_and(|pending| pending.to_echo);
+        let suspect = !newcomer && (suspected && !self.listens() || self.is_asked_for());
+        let of = |which, suspect, echoes| Mention { which, suspect, wants_claims, echoes, node: id };
+        let said = self.echoes > 0 || self.attest || suspect || wants_claims && !newcomer;
+        let counted = said.then(|| of(Which::Counted, suspect, self.echoes));
+        let pending = newcomer.then(|| of(Which::Pending, false, 1));
+        counted.into_iter().chain(pending)
     }
 
-    /// What to say about it in a Hello at `now`. `kernel`: about its kernel.
-    pub(crate) fn as_heard(&self, mention: Mention, now: Duration, kernel: Option<Kernel>) -> Heard {
-        let pending = self.pending.as_ref().filter(|_| self.echoes > 0);
-        // What is pending is what matters: it is the run that speaks now.
-        let (incarnation, sequence, heard) = match (&pending, &self.run) {
-            (Some(pending), _) => (pending.incarnation, pending.sequence, pending.heard),
-            (None, Some(run)) => (run.incarnation, run.sequence(), run.heard()),
-            // Never heard: others may know its runs.
-            (None, None) => (Incarnation(0), 0, Duration::ZERO),
+    /// What to say about it in a Hello at `now`, once. `kernel`: about its kernel.
+    pub(crate) fn say(&mut self, mention: Mention, now: Duration, kernel: Option<Kernel>) -> Heard {
+        let Mention { which, node, suspect, wants_claims, .. } = mention;
+        let pending = self.pending.as_mut().filter(|_| which == Which::Pending);
+        let wants_echo = pending.is_some();
+        let (incarnation, sequence, heard) = match (pending, &self.run) {
+            (Some(pending), _) => {
+                pending.to_echo = false;
+                (pending.incarnation, pending.sequence, pending.heard)
+            }
+            (None, run) => {
+                self.echoes = self.echoes.saturating_sub(1);
+                self.attest = false;
+                // Never heard: others may know its runs.
+                run.as_ref().map_or((Incarnation(0), 0, Duration::ZERO), |r| (r.incarnation, r.sequence(), r.heard()))
+            }
         };
-        let Mention { node, suspect, wants_claims, .. } = mention;
-        Heard {
-            node,
-            incarnation,
-            sequence,
-            age: now.saturating_sub(heard),
-            kernel,
-            wants_echo: pending.is_some(),
-            wants_claims,
-            suspect,
-        }
+        let age = now.saturating_sub(heard);
+        Heard { node, incarnation, sequence, age, kernel, wants_echo, wants_claims, suspect }
     }
 }

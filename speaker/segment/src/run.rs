@@ -91,6 +91,8 @@ pub(crate) struct Pending {
     pub(crate) keys: Vec<KeyId>,
     /// The highest version it reads.
     pub(crate) highest_version: u8,
+    /// It has yet to be told that this Hello was heard.
+    pub(crate) to_echo: bool,
 }
 
 impl Pending {
@@ -103,6 +105,7 @@ impl Pending {
             interval: hello.interval,
             keys: hello.keys.clone(),
             highest_version: hello.highest_version,
+            to_echo: true,
         }
     }
 
@@ -111,6 +114,7 @@ impl Pending {
         self.sequence = sequence;
         self.heard = now;
         self.interval = hello.interval;
+        self.to_echo = true;
         if self.highest_version == hello.highest_version && self.keys == hello.keys {
             return Noted::ReadsAsBefore;
         }

@@ -83,7 +83,7 @@ impl Segment {
             known += usize::from(peer.speaks() || peer.pending.is_some());
             let wants_claims = self.lacking.contains_key(&id);
             let suspected = self.is_suspected(now, id, peer);
-            mentions.extend(peer.mention(id, wants_claims, suspected));
+            mentions.extend(peer.mentions(id, wants_claims, suspected));
         }
         mentions.sort_unstable_by_key(|mention| mention.place());
         self.hello.interval = self.config.timers.interval(known);
@@ -114,10 +114,7 @@ impl Segment {
         let (evidence, controls) = (self.hearing.evidence(), self.hearing.last_pong());
         let peer = self.peers.get_for_note(mention.node)?;
         let kernel = peer.rest.kernel.report(now, evidence, controls);
-        let heard = peer.as_heard(mention, now, kernel);
-        peer.echoes = peer.echoes.saturating_sub(1);
-        peer.attest = false;
-        Some(heard)
+        Some(peer.say(mention, now, kernel))
     }
 
     /// Is a peer silent, and does it matter whether others hear it? Not if nobody does and it holds nothing: a node that
@@ -252,9 +249,12 @@ impl Segment {
         }
         let Some(peer) = self.peers.get_mut(id) else { return };
         let macs_before = peer.macs();
+        let presence = peer.presence();
         let (was_state, was_deaf) = peer.run.as_ref().map_or((None, false), |run| (Some(run.state), run.deaf));
         match peer.run.as_mut().filter(|run| run.incarnation == sender.incarnation) {
             Some(run) if sender.sequence <= run.sequence() => {
+                // Or the machine was set back to a snapshot of its memory, and nobody mentions it any more, as it is dead.
+                peer.attest |= presence != Presence::Speaking;
                 self.counters.replayed += 1;
                 return;
             }
@@ -454,7 +454,7 @@ impl Segment {
             }
         }
         if heard.wants_claims {
-            self.begin_full_list(now);
+            self.list_asked_for(now);
         }
         if heard.suspect {
             self.hasten_hello(now, Duration::ZERO);

@@ -10,7 +10,7 @@ use crate::{
     peer::{Peer, Presence},
     timers::{LACKING_WARN, TRIGGERED_GAP_DIVISOR},
     types::{Event, Withdrawal},
-    wire::{self, Body, Change, Claims, Sender, State},
+    wire::{self, Body, Change, Claims, FrameLimit, Sender, State},
 };
 
 /// Frames of a full list sent at once: 32 of 1,400 bytes stay well below the 212,992 bytes of a socket's default
@@ -23,6 +23,20 @@ const PART_EVERY: Duration = Duration::from_millis(10);
 /// A new claim is repeated after an interval divided by this: well before the next candidate steps in, two intervals
 /// after it (docs/protocol.md, section 15), and so late that what lost the first frame may be over.
 const REPEAT_DIVISOR: u32 = 2;
+
+/// Hello intervals for which peers ask for lists in vain until they are sent in the shortest frames: the link of the one that
+/// asks, or a switch on the way, may carry no longer ones. With 30 % of frames lost, who asks for a list of one frame asks six
+/// times in a row once in 60, and a list in short frames costs three times as many.
+const IN_VAIN: u32 = 5;
+/// Hello intervals after which who has not asked again has got what it asked for.
+const ASKS_NO_MORE: u32 = 3;
+
+/// Since when peers have asked for lists again and again, and when the last one did.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    since: Duration,
+    last: Duration,
+}
 
 /// A full list on its way out.
 #[derive(Debug)]
@@ -51,10 +65,26 @@ impl Segment {
         }
     }
 
+    /// A peer asks for all claims.
+    pub(super) fn list_asked_for(&mut self, now: Duration) {
+        let going_on = self.asked.filter(|asked| now <= asked.last + self.interval() * ASKS_NO_MORE);
+        self.asked = Some(Asked { since: going_on.map_or(now, |asked| asked.since), last: now });
+        self.begin_full_list(now);
+    }
+
+    /// How long a frame with claims may be: what this node's link carries, or less if lists do not come through.
+    fn claims_limit(&self, now: Duration) -> FrameLimit {
+        let in_vain = |asked: Asked| {
+            now <= asked.last + self.interval() * ASKS_NO_MORE && asked.last >= asked.since + self.interval() * IN_VAIN
+        };
+        if self.asked.is_some_and(in_vain) { FrameLimit::LEAST } else { self.frame_limit }
+    }
+
     /// Sends this node's changed claims.
     pub(super) fn send_changes(&mut self, now: Duration) {
+        let limit = self.claims_limit(now);
         for (subject, changes) in std::mem::take(&mut self.covered_changes) {
-            for claims in wire::delta(self.frame_limit, subject, changes.into_values().collect()) {
+            for claims in wire::delta(limit, subject, changes.into_values().collect()) {
                 self.send(Body::Claims(claims));
             }
         }
@@ -62,7 +92,7 @@ impl Segment {
             return;
         }
         let changes = std::mem::take(&mut self.changes);
-        for claims in wire::delta(self.frame_limit, self.id, changes.into_values().collect()) {
+        for claims in wire::delta(limit, self.id, changes.into_values().collect()) {
             self.send(Body::Claims(claims));
         }
         if let Some(list) = self.full_list.take() {
@@ -87,12 +117,13 @@ impl Segment {
         while let Some((_, address, ())) = self.repeats.pop_due(now) {
             changes.extend(self.book.of(self.id, address).map(|claim| Change::Claimed(*claim)));
         }
-        if changes.len() > PART * wire::changes_per_frame(self.frame_limit) {
+        let limit = self.claims_limit(now);
+        if changes.len() > PART * wire::changes_per_frame(limit) {
             // So many go out in parts.
             self.begin_full_list(now);
             return;
         }
-        for claims in wire::delta(self.frame_limit, self.id, changes) {
+        for claims in wire::delta(limit, self.id, changes) {
             self.send(Body::Claims(claims));
         }
     }
@@ -106,11 +137,11 @@ impl Segment {
         let next = now.max(self.full_list_sent + self.interval() / TRIGGERED_GAP_DIVISOR);
         let claimed = self.book.range(self.id, ..).map(|claim| Change::Claimed(*claim));
         let gone = self.deleted.iter().map(|(address, deleted)| withdrawn(address, deleted.birth, true));
-        let mut frames: VecDeque<Claims> =
-            wire::full_list(self.frame_limit, self.id, gone.chain(claimed).collect()).into();
+        let limit = self.claims_limit(now);
+        let mut frames: VecDeque<Claims> = wire::full_list(limit, self.id, gone.chain(claimed).collect()).into();
         // Who has just come does not know what silent nodes own.
         for silent in &self.covers {
-            frames.extend(wire::delta(self.frame_limit, *silent, self.claims_of(*silent)));
+            frames.extend(wire::delta(limit, *silent, self.claims_of(*silent)));
         }
         self.full_list = Some(FullList { frames, next });
         // It says them all once more.
@@ -149,6 +180,20 @@ impl Segment {
     pub(super) fn say_all_for(&mut self, subject: NodeId) {
         for claims in wire::delta(self.frame_limit, subject, self.claims_of(subject)) {
             self.send(Body::Claims(claims));
+        }
+    }
+
+    /// Says, in the stead of a node that has fallen silent, what another silent one claims as well: who covers for that one
+    /// may not know of the better claim, and neither of the two can say it.
+    pub(super) fn say_what_is_contested(&mut self, id: NodeId) {
+        let silent = |other: NodeId| self.peers.get(other).is_some_and(|peer| peer.silent_since().is_some());
+        let rivals =
+            |claim: &Claim| self.book.on(claim.address).iter().any(|(other, _)| *other != id && silent(*other));
+        let contested: Vec<Claim> = self.book.range(id, ..).filter(|claim| rivals(claim)).copied().collect();
+        for claim in contested {
+            if self.best_claim(claim.address).is_some_and(|(holder, _)| holder == id) {
+                self.say_for(id, claim);
+            }
         }
     }
 
@@ -222,10 +267,7 @@ impl Segment {
     /// A peer does not claim an address any more.
     fn other_withdrew(&mut self, now: Duration, id: NodeId, address: IpAddr) {
         self.book.remove(id, address);
-        if self.book.of(self.id, address).is_some() {
-            // Whoever has believed the other until now hears where the address is.
-            self.announce(now, address);
-        }
+        self.announce_after_loss(now, address);
     }
 
     fn take_claims(&mut self, now: Duration, id: NodeId, claims: &Claims) {

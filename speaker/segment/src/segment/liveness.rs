@@ -382,6 +382,8 @@ impl Segment {
                 self.refresh_answers_of(id);
                 if self.peers.iter().any(|(other, peer)| other != id && peer.speaks() && peer.listens()) {
                     self.say_all_for(id);
+                } else {
+                    self.say_what_is_contested(id);
                 }
             }
         } else if !wanted && covering {

@@ -3,6 +3,7 @@
 //! What it knows is in [`Peers`], the [`ClaimBook`] and the API's view; what it does follows from them address by address
 //! (`ownership`, by way of the pure [`decide`](crate::decide::decide)) and peer by peer (`liveness`).
 
+mod announcing;
 mod deletion;
 mod handover;
 mod hearing;
@@ -70,6 +71,8 @@ pub struct Segment {
     carrier: bool,
     /// What its link carries.
     frame_limit: FrameLimit,
+    /// How long peers have asked for lists in vain.
+    asked: Option<listing::Asked>,
 
     peers: Peers,
     book: ClaimBook,
@@ -166,6 +169,7 @@ impl Segment {
             state: State::Listening,
             carrier: true,
             frame_limit: FrameLimit::LARGEST,
+            asked: None,
             peers: Peers::default(),
             book: ClaimBook::default(),
             lacking: BTreeMap::new(),
@@ -357,7 +361,7 @@ impl Segment {
         self.ask_who_answers_pings(now);
         if self.may_announce() {
             while let Some(address) = self.announcer.poll(now) {
-                self.outputs.push_back(Output::Announce { address, mac: self.config.mac });
+                self.send_announcement(address);
             }
         }
         self.settle(now);

@@ -10,8 +10,8 @@ use crate::{
     mutation::Mutation,
     node::NodeId,
     peer::{Peer, Presence},
-    timers::{BARRIER, COVER_MAX, FIRST_CLAIM_PROBE_EVERY, FIRST_CLAIM_PROBES, SETTLED, lost_after},
-    types::{Event, Output, Withdrawal},
+    timers::{BARRIER, COVER_MAX, FIRST_CLAIM_PROBE_EVERY, FIRST_CLAIM_PROBES, SETTLED},
+    types::{Event, Withdrawal},
     view::Vip,
     wire::{Change, State},
 };
@@ -456,41 +456,6 @@ impl Segment {
         self.peers_at = self.peers_at.min(now + self.interval());
     }
 
-    /// Tells everybody where an address is, now and in the rounds that follow.
-    pub(super) fn announce(&mut self, now: Duration, address: IpAddr) {
-        if self.is_answering() {
-            self.outputs.push_back(Output::Announce { address, mac: self.config.mac });
-            self.announcer.gained(now, address);
-        } else {
-            self.announcer.resumed(now, address);
-        }
-    }
-
-    /// A peer is heard again that was not, and has been at work: it may have told others that what this node has come to
-    /// own since is its own. They hear better, once, in turn. `since`: when it fell silent, if that is known.
-    pub(super) fn announce_after_separation(&mut self, now: Duration, since: Duration) {
-        let gained: Vec<IpAddr> =
-            self.gained.iter().filter(|(_, at)| **at >= since).map(|(address, _)| *address).collect();
-        for address in gained {
-            if !self.announcer.is_pending(address) {
-                self.announcer.resumed(now, address);
-            }
-        }
-    }
-
-    /// Who heard nothing may have been succeeded, and the successor may be gone again, with all that it knew: nobody says
-    /// then that this node's claim is not the best, and clients follow the successor still. In the meantime whoever has a
-    /// better claim says so.
-    pub(super) fn announce_after_deafness(&mut self, now: Duration) {
-        let at = now + lost_after(self.interval());
-        let own: Vec<IpAddr> = self.book.addresses_of(self.id).collect();
-        for address in own {
-            if !self.announcer.is_pending(address) {
-                self.announcer.resumed(at, address);
-            }
-        }
-    }
-
     fn yield_to_better(&mut self, now: Duration, address: IpAddr) {
         self.settle_contention(address);
         let Some((to, claim)) = self.best_claim(address) else { return };
@@ -499,6 +464,8 @@ impl Segment {
         }
         self.strike(address, None);
         self.tell(Event::Lost { claim, to });
+        self.refresh_answer(address);
+        self.announce_after_loss(now, address);
     }
 
     /// An unheard node announces what this one owns: one of the two has to stop, and it is the one that was first.
@@ -520,39 +487,5 @@ impl Segment {
     pub(super) fn note_floor(&mut self, claim: &Claim) {
         let floor = self.floors.entry(claim.address).or_insert((claim.birth, claim.epoch));
         *floor = (*floor).max((claim.birth, claim.epoch));
-    }
-
-    pub(super) fn refresh_answers_of(&mut self, id: NodeId) {
-        let claimed: Vec<IpAddr> = self.book.addresses_of(id).collect();
-        for address in claimed.into_iter().chain(self.presumed_of(id)) {
-            self.refresh_answer(address);
-        }
-    }
-
-    /// What this node answers for an address with follows from who holds it.
-    pub(super) fn refresh_answer(&mut self, address: IpAddr) {
-        let covered = |id: NodeId| self.peers.get(id).filter(|_| self.covers.contains(&id)).and_then(Peer::mac);
-        let answer = match self.best_claim(address) {
-            Some((id, _)) if id == self.id => Some(self.config.mac),
-            // Its owner cannot withdraw what was deleted since it fell silent.
-            Some((id, claim)) if claim.cover && self.deleted_birth(address) < Some(claim.birth) => covered(id),
-            Some(_) => None,
-            None if self.vips.contains_key(&address) => {
-                let seen = |id: &NodeId| self.announced_unheard.get(&address) == Some(id);
-                self.presumed(address).filter(|id| seen(id) || !self.goes_by_saved_view()).and_then(covered)
-            }
-            None => None,
-        };
-        let before = self.answers.get(&address).copied();
-        if answer == before
-            || answer.is_none() && before == Some(self.config.mac) && self.breaks(Mutation::KeepAnsweringAfterLoss)
-        {
-            return;
-        }
-        match answer {
-            Some(mac) => self.answers.insert(address, mac),
-            None => self.answers.remove(&address),
-        };
-        self.outputs.push_back(Output::Answers { address, mac: answer });
     }
 }

@@ -41,6 +41,8 @@ pub struct FrameLimit(usize);
 impl FrameLimit {
     /// That of a link with an MTU of [`MAX_FRAME`] or more.
     pub const LARGEST: Self = Self(MAX_FRAME);
+    /// What every link carries that the protocol runs on.
+    pub const LEAST: Self = Self(Self::SMALLEST);
 
     /// What every link carries on which IPv4 hosts need not fragment what each of them has to take (RFC 791, section
     /// 3.1). A Hello with the longest name, four keys and a heard entry is shorter.
