@@ -108,6 +108,10 @@ sim: ## Histories of faults on simulated segments (SEEDS=n NODES=n ADDRESSES=n; 
 mutations: ## Breaks each rule of the segment protocol on purpose: an invariant of the simulation has to catch it
 	cargo test --profile simulation -p herald-sim --test mutations --locked
 
+.PHONY: manifests
+manifests: cluster ## Write deploy/*.yaml, one file for each way to install, from the directories there
+	target/herald/herald-lab manifests
+
 .PHONY: crds
 crds: ## Generate deploy/crds from the types in crds/
 	cargo run -q -p herald-crds --example generate -- deploy/crds

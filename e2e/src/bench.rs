@@ -16,6 +16,7 @@ use kube::Api;
 use serde::Serialize;
 
 use crate::lab::{Lab, Spec};
+use crate::manifests::Manifest;
 use crate::progress::Progress;
 use crate::scenario::{Images, Scene, Testbed, install};
 use crate::stamps::{Announced, Ingress, listen, watch_ingress};
@@ -196,7 +197,7 @@ fn install_once(scene: &Scene<'_>, ingress: &Receiver<Ingress>) -> Result<(f64, 
     scene.eventually("the namespace to go", || Ok((!scene.namespace_exists(install::NAMESPACE)?).then_some(())))?;
     // What the Services showed before, and while they were released.
     while ingress.try_recv().is_ok() {}
-    let manifests = scene.kubectl(&["kustomize", &install::Overlay::Class.directory().to_string_lossy()])?;
+    let manifests = std::fs::read_to_string(Manifest::CLASS.file()).context("the manifest")?;
     let file = scene.bed.lab().paths().run().join("herald.yaml");
     let pool = scene.pool_yaml("bench", &[scene.range(1, 100)]);
     std::fs::write(&file, format!("{manifests}\n---\n{pool}\n")).with_context(|| file.display().to_string())?;

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
 use herald_e2e::lab::{self, Lab, LabId, Leftovers, Paths, Phase, ProxyMode, Record, Role, Spec};
 use herald_e2e::progress::Progress;
-use herald_e2e::{bench, binaries, demo, failover, fault, kernel_test, probe, scale, scenario, vm};
+use herald_e2e::{bench, binaries, demo, failover, fault, kernel_test, manifests, probe, scale, scenario, vm};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// A real Kubernetes cluster on one machine, in network namespaces.
@@ -98,6 +98,8 @@ enum Verb {
     },
     /// Build what a laboratory needs and keep it: the cluster's binaries, Herald's static programs. Needs no root.
     Build,
+    /// Write the manifests of one file each, deploy/*.yaml, from the directories there.
+    Manifests,
     /// Build Herald's image as an OCI archive in target/image.
     Image {
         /// Also the image of the laboratory's workload.
@@ -184,6 +186,7 @@ impl Cli {
             }
             Verb::BenchScale { up, load } => scale::run(&up.spec(id), load, &progress()?),
             Verb::Build => build(),
+            Verb::Manifests => manifests::write(&progress()?),
             Verb::Image { workload } => image(workload),
             Verb::KernelTest { names, herald_image, echo_image } => {
                 kernel_test(id, &names, herald_image.zip(echo_image))

@@ -13,6 +13,7 @@ pub mod images;
 pub mod kernel_test;
 pub mod lab;
 mod long_command;
+pub mod manifests;
 pub mod preflight;
 pub mod probe;
 pub mod progress;

@@ -5,8 +5,9 @@ use anyhow::{Result, ensure};
 use herald_crds::names;
 use k8s_openapi::api::core::v1::Service;
 
-use super::install::{self, Overlay};
+use super::install;
 use super::{Expose, Scene};
+use crate::manifests::Manifest;
 
 pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
     scene.pool("class-matrix", &[scene.range(1, 9)])?;
@@ -38,7 +39,7 @@ pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
     scene.silent(foreign)?;
 
     // As the default provider, the one without a class is ours as well, with upstream's finalizer.
-    install::apply(scene.bed.lab(), Overlay::DefaultProvider, &scene.bed.progress)?;
+    install::apply(scene.bed.lab(), Manifest::DEFAULT_PROVIDER, &scene.bed.progress)?;
     let second = scene.external_ip("nobodys")?;
     ensure!(second != foreign && second != address, "{second} is a third address");
     let finalizers = scene.service("nobodys")?.metadata.finalizers.unwrap_or_default();
@@ -47,7 +48,7 @@ pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
     scene.silent(foreign)?;
 
     // No longer the default provider: what it served as such is given back, and said so.
-    install::apply(scene.bed.lab(), Overlay::Class, &scene.bed.progress)?;
+    install::apply(scene.bed.lab(), Manifest::CLASS, &scene.bed.progress)?;
     scene.eventually("the Service without a class to be released", || {
         let finalizers = scene.service("nobodys")?.metadata.finalizers.unwrap_or_default();
         Ok((finalizers.is_empty() && scene.ingress("nobodys")?.is_empty()).then_some(()))

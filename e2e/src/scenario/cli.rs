@@ -2,9 +2,10 @@
 
 use anyhow::{Result, bail};
 
-use super::install::{self, Images, Overlay};
+use super::install::{self, Images};
 use super::{Cluster, Scenario, Testbed, catalogue, named};
 use crate::lab::Lab;
+use crate::manifests::Manifest;
 use crate::preflight;
 use crate::progress::Progress;
 
@@ -43,7 +44,7 @@ pub fn run(arguments: &Args, open: impl FnOnce() -> Result<Lab>) -> Result<()> {
     let lab = open()?;
     if arguments.install {
         Images::build(&progress)?.load(&lab)?;
-        install::apply(&lab, Overlay::Class, &progress)?;
+        install::apply(&lab, Manifest::CLASS, &progress)?;
     }
     let bed = Testbed::on(lab, &progress)?;
     for scenario in &chosen {

@@ -5,8 +5,9 @@ use anyhow::{Context, Result, ensure};
 use herald_crds::names::{FIRST_CLUSTER_KEY, SECRET_CLUSTER_KEY};
 
 use super::Scene;
-use super::install::{self, Overlay};
+use super::install;
 use super::unnoticed::Unnoticed;
+use crate::manifests::Manifest;
 
 pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
     let made = filled(scene)?;
@@ -14,7 +15,7 @@ pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
     let length = made[FIRST_CLUSTER_KEY].as_str().context("the first key")?.len();
     ensure!(length == 44, "a key of {length} characters");
 
-    let directory = Overlay::Class.directory();
+    let directory = Manifest::CLASS.directory();
     let directory = directory.to_string_lossy();
     // Both ways to merge, and one after the other. The server's has to take fields over that kubectl's own owns.
     for how in [&["apply", "-k"][..], &["apply", "--server-side", "--force-conflicts", "-k"], &["apply", "-k"]] {

@@ -13,6 +13,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use super::{Expose, Scene, install};
 use crate::at_rest::{AtRest, QUIET, come_to_rest};
 use crate::audit_log::AuditLog;
+use crate::manifests::deploy;
 
 /// CRDs of the commit that issues of Herald compare with.
 const EARLIER: &str = include_str!("earlier_crds/8520e6f.yaml");
@@ -27,7 +28,7 @@ pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
     let (address, owner) = scene.announced_service(2)?;
     // Whatever is found, the next scenario gets a whole cluster.
     let result = scene.apply(EARLIER).and_then(|()| works_with_earlier(scene));
-    install::kubectl(scene.bed.lab(), &["apply", "-k", &install::deploy().join("crds").display().to_string()])?;
+    install::kubectl(scene.bed.lab(), &["apply", "-k", &deploy().join("crds").display().to_string()])?;
     result?;
     install::restart(scene.bed.lab())?;
     scene.eventually("every speaker to list its links", || {

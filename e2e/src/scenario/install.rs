@@ -1,4 +1,4 @@
-//! Herald in the laboratory, the way a user installs it: image, `kubectl apply -k`, wait.
+//! Herald in the laboratory, the way a user installs it: image, `kubectl apply -f`, wait.
 
 use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use crate::binaries;
 use crate::images;
 use crate::lab::Lab;
+use crate::manifests::{Manifest, deploy};
 use crate::progress::Progress;
 use crate::wait_factor::kubectl_timeout;
 
@@ -29,30 +30,6 @@ pub struct Images {
     pub herald: PathBuf,
     /// The echo server's.
     pub echo: PathBuf,
-}
-
-/// Which of the shipped overlays is applied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Overlay {
-    /// `deploy/herald`: Services of our class.
-    Class,
-    /// `deploy/default-provider`: also Services of no class.
-    DefaultProvider,
-}
-
-impl Overlay {
-    /// Its directory.
-    pub fn directory(self) -> PathBuf {
-        deploy().join(match self {
-            Self::Class => "herald",
-            Self::DefaultProvider => "default-provider",
-        })
-    }
-}
-
-/// The shipped manifests.
-pub fn deploy() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy")
 }
 
 impl Images {
@@ -119,14 +96,13 @@ fn export(archive: &Path, name: &str) -> Result<PathBuf> {
     Ok(file)
 }
 
-/// Applies the shipped manifests and waits until every pod of Herald is up.
+/// Applies a shipped manifest and waits until every pod of Herald is up.
 ///
 /// # Errors
 /// When kubectl fails or a rollout does not end.
-pub fn apply(lab: &Lab, overlay: Overlay, progress: &Progress) -> Result<()> {
-    let directory = overlay.directory();
-    progress.step(format!("kubectl apply -k deploy/{}", directory.file_name().unwrap_or_default().display()));
-    kubectl(lab, &["apply", "-k", &directory.to_string_lossy()])?;
+pub fn apply(lab: &Lab, manifest: Manifest, progress: &Progress) -> Result<()> {
+    progress.step(format!("kubectl apply -f deploy/{}", manifest.file_name()));
+    kubectl(lab, &["apply", "-f", &manifest.file().to_string_lossy()])?;
     wait_for_rollout(lab)
 }
 

@@ -25,6 +25,7 @@ mod interfaces;
 mod kernel_takes_address;
 mod leader;
 mod ledger;
+mod manifests;
 mod node_death;
 mod node_deleted;
 mod node_ports;
@@ -55,7 +56,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 pub use cli::{Args, run};
-pub use install::{Images, Overlay};
+pub use install::Images;
 pub use ledger::Ledger;
 pub(crate) use scene::is_ready;
 pub use scene::{Expose, Scene};
@@ -126,6 +127,7 @@ pub fn all() -> Vec<Scenario> {
     vec![
         // First, for it lasts longest: a conflict is over after a minute.
         welcome("kernel-takes-address", "another node answers for it: said once", 150, kernel_takes_address::run),
+        welcome("manifests", "the files that are applied are what their directories say", 5, manifests::run),
         welcome("first-light", "an address, one node that answers, three pods behind it", 30, first_light::run),
         welcome("type-changes", "from ClusterIP to LoadBalancer and away again", 30, type_changes::run),
         welcome("node-ports", "no node ports, then node ports, one address", 30, node_ports::run),

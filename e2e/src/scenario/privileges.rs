@@ -4,8 +4,9 @@
 use anyhow::{Context, Result, ensure};
 
 use super::audit::{Requests, granted_by, requests_of};
-use super::install::{self, Overlay};
+use super::install;
 use super::{Cluster, Scene};
+use crate::manifests::Manifest;
 
 pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
     let requests = nothing_denied(scene)?;
@@ -22,7 +23,7 @@ pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
         return Ok(());
     }
     let mut granted = std::collections::BTreeSet::new();
-    for directory in [Overlay::Class.directory(), install::deploy().join("uninstall")] {
+    for directory in [Manifest::CLASS.directory(), Manifest::UNINSTALL.directory()] {
         granted.extend(granted_by(&scene.kubectl(&["kustomize", &directory.to_string_lossy()])?)?);
     }
     let unused: Vec<_> = granted.difference(&requests.used).map(ToString::to_string).collect();

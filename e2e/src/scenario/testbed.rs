@@ -11,9 +11,10 @@ use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 use tokio::runtime::Handle;
 
-use super::install::{self, Images, Overlay};
+use super::install::{self, Images};
 use super::{Scenario, Scene};
 use crate::lab::{ApiRuntime, Lab, Spec};
+use crate::manifests::Manifest;
 use crate::progress::Progress;
 
 /// A namespace with a handful of pods goes within 10 s.
@@ -37,7 +38,7 @@ impl Testbed {
         let lab = Lab::up(spec, progress)?;
         progress.step("loading the images into each node");
         images.load(&lab)?;
-        install::apply(&lab, Overlay::Class, progress)?;
+        install::apply(&lab, Manifest::CLASS, progress)?;
         progress.step("Herald is up");
         Self::on(lab, progress)
     }

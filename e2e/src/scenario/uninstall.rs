@@ -4,8 +4,9 @@
 use anyhow::{Result, ensure};
 use herald_crds::names;
 
-use super::install::{self, Overlay};
+use super::install;
 use super::{Expose, Scene};
+use crate::manifests::Manifest;
 
 pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
     uninstalled(scene, |_| Ok(()))
@@ -45,7 +46,7 @@ fn uninstalled(scene: &Scene<'_>, first: impl FnOnce(&Scene<'_>) -> Result<()>) 
     scene.kubectl_here(&["delete", "service", "leaving", "--timeout=10s"])?;
 
     // Installed again, Herald serves what is there.
-    install::apply(scene.bed.lab(), Overlay::Class, &scene.bed.progress)?;
+    install::apply(scene.bed.lab(), Manifest::CLASS, &scene.bed.progress)?;
     scene.pool("uninstall", &[scene.range(1, 9)])?;
     let address = scene.external_ip("web")?;
     let node = scene.announcer(address)?;

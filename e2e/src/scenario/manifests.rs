@@ -1,0 +1,18 @@
+//! Nobody forgets to make the manifests anew, which users and the laboratory apply: they are what kustomize makes of the
+//! directories in `deploy`.
+
+use anyhow::{Context, Result, ensure};
+
+use super::Scene;
+use crate::manifests::Manifest;
+
+pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
+    let kubectl = scene.bed.lab().bin_dir().join("kubectl");
+    for manifest in Manifest::ALL {
+        let file = manifest.file();
+        let shipped = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+        let name = manifest.file_name();
+        ensure!(shipped == manifest.content(&kubectl)?, "deploy/{name} is out of date: `make manifests` writes it");
+    }
+    Ok(())
+}
