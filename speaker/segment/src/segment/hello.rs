@@ -454,7 +454,7 @@ impl Segment {
             }
         }
         if heard.wants_claims {
-            self.list_asked_for(now);
+            self.list_asked_for(now, from);
         }
         if heard.suspect {
             self.hasten_hello(now, Duration::ZERO);

@@ -138,7 +138,7 @@ impl Segment {
         }
         self.evaluate_all(now);
         self.send_changes(now);
-        self.begin_full_list(now);
+        self.begin_full_list(now, self.list_gap());
         self.peers_at = now;
         self.hasten_hello(now, Duration::ZERO);
     }

@@ -24,18 +24,30 @@ const PART_EVERY: Duration = Duration::from_millis(10);
 /// after it (docs/protocol.md, section 15), and so late that what lost the first frame may be over.
 const REPEAT_DIVISOR: u32 = 2;
 
-/// Hello intervals for which peers ask for lists in vain until they are sent in the shortest frames: the link of the one that
+/// Hello intervals for which a peer asks for lists in vain until they are sent in the shortest frames: the link of the one that
 /// asks, or a switch on the way, may carry no longer ones. With 30 % of frames lost, who asks for a list of one frame asks six
 /// times in a row once in 60, and a list in short frames costs three times as many.
 const IN_VAIN: u32 = 5;
+/// Hello intervals after which not even short frames come through. From then on a list for this peer goes out once in
+/// [`CALM`]: until somebody mends the network it is read by nobody.
+const LONG_IN_VAIN: u32 = 50;
+/// Hello intervals from one list to the next then.
+const CALM: u32 = 10;
 /// Hello intervals after which who has not asked again has got what it asked for.
 const ASKS_NO_MORE: u32 = 3;
 
-/// Since when peers have asked for lists again and again, and when the last one did.
+/// Since when a peer has asked for lists again and again, and when it last did.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Asked {
     since: Duration,
     last: Duration,
+}
+
+impl Asked {
+    /// For how long it has asked.
+    fn in_vain_for(self) -> Duration {
+        self.last.saturating_sub(self.since)
+    }
 }
 
 /// A full list on its way out.
@@ -66,18 +78,25 @@ impl Segment {
     }
 
     /// A peer asks for all claims.
-    pub(super) fn list_asked_for(&mut self, now: Duration) {
-        let going_on = self.asked.filter(|asked| now <= asked.last + self.interval() * ASKS_NO_MORE);
-        self.asked = Some(Asked { since: going_on.map_or(now, |asked| asked.since), last: now });
-        self.begin_full_list(now);
+    pub(super) fn list_asked_for(&mut self, now: Duration, by: NodeId) {
+        let (ceases, long) = (self.interval() * ASKS_NO_MORE, self.interval() * LONG_IN_VAIN);
+        self.asked.retain(|_, asked| now <= asked.last + ceases);
+        let asked = self.asked.entry(by).or_insert(Asked { since: now, last: now });
+        asked.last = now;
+        let gap = if asked.in_vain_for() < long { self.list_gap() } else { self.interval() * CALM };
+        self.begin_full_list(now, gap);
+    }
+
+    /// From one list to the next, at least: many ask at the same time, and one list is for all of them.
+    pub(super) fn list_gap(&self) -> Duration {
+        self.interval() / TRIGGERED_GAP_DIVISOR
     }
 
     /// How long a frame with claims may be: what this node's link carries, or less if lists do not come through.
     fn claims_limit(&self, now: Duration) -> FrameLimit {
-        let in_vain = |asked: Asked| {
-            now <= asked.last + self.interval() * ASKS_NO_MORE && asked.last >= asked.since + self.interval() * IN_VAIN
-        };
-        if self.asked.is_some_and(in_vain) { FrameLimit::LEAST } else { self.frame_limit }
+        let (ceases, long) = (self.interval() * ASKS_NO_MORE, self.interval() * IN_VAIN);
+        let in_vain = |asked: &Asked| now <= asked.last + ceases && asked.in_vain_for() >= long;
+        if self.asked.values().any(in_vain) { FrameLimit::LEAST } else { self.frame_limit }
     }
 
     /// Sends this node's changed claims.
@@ -97,7 +116,7 @@ impl Segment {
         }
         if let Some(list) = self.full_list.take() {
             // What is left of it is out of date.
-            self.begin_full_list(now);
+            self.begin_full_list(now, self.list_gap());
             if let Some(renewed) = &mut self.full_list {
                 renewed.next = list.next.max(now);
             }
@@ -120,7 +139,7 @@ impl Segment {
         let limit = self.claims_limit(now);
         if changes.len() > PART * wire::changes_per_frame(limit) {
             // So many go out in parts.
-            self.begin_full_list(now);
+            self.begin_full_list(now, self.list_gap());
             return;
         }
         for claims in wire::delta(limit, self.id, changes) {
@@ -128,13 +147,13 @@ impl Segment {
         }
     }
 
-    /// Begins to send all claims, unless that is under way.
-    pub(super) fn begin_full_list(&mut self, now: Duration) {
-        if self.full_list.is_some() {
+    /// Begins to send all claims, unless that is under way; so long after the last list at the earliest.
+    pub(super) fn begin_full_list(&mut self, now: Duration, gap: Duration) {
+        let next = now.max(self.full_list_sent + gap);
+        if let Some(list) = &mut self.full_list {
+            list.next = list.next.min(next);
             return;
         }
-        // Many ask at the same time: one list is for all of them.
-        let next = now.max(self.full_list_sent + self.interval() / TRIGGERED_GAP_DIVISOR);
         let claimed = self.book.range(self.id, ..).map(|claim| Change::Claimed(*claim));
         let gone = self.deleted.iter().map(|(address, deleted)| withdrawn(address, deleted.birth, true));
         let limit = self.claims_limit(now);

@@ -71,8 +71,8 @@ pub struct Segment {
     carrier: bool,
     /// What its link carries.
     frame_limit: FrameLimit,
-    /// How long peers have asked for lists in vain.
-    asked: Option<listing::Asked>,
+    /// The peers that ask for lists.
+    asked: BTreeMap<NodeId, listing::Asked>,
 
     peers: Peers,
     book: ClaimBook,
@@ -169,7 +169,7 @@ impl Segment {
             state: State::Listening,
             carrier: true,
             frame_limit: FrameLimit::LARGEST,
-            asked: None,
+            asked: BTreeMap::new(),
             peers: Peers::default(),
             book: ClaimBook::default(),
             lacking: BTreeMap::new(),

@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use herald_segment::{Event, Input, claim::Reason, mac::MacAddr, view::Shutdown, wire::FrameLimit};
 
+/// The type of a frame, its second byte, that says claims.
+const CLAIMS: u8 = 2;
+
 #[test]
 fn the_first_candidate_announces_after_asking_whether_the_address_is_free() {
     let mut bus = Bus::new(3);
@@ -550,7 +553,11 @@ fn told_lacking(bus: &Bus) -> Vec<Duration> {
 /// seems vacant.
 #[test]
 fn claims_that_do_not_come_through_make_nothing_vacant() {
-    let bus = replaced_on_short_links(500, None);
+    let mut bus = replaced_on_short_links(500, None);
     assert_eq!(addresses_of_node1(&bus), 60, "claims: {:?}", bus.claims_since(ms(7000)));
     assert_eq!(told_lacking(&bus).len(), 1, "once a minute");
+    bus.sent.clear();
+    bus.run(ms(10_000));
+    let lists = bus.sent.iter().filter(|(node, frame)| *node == 1 && frame[1] == CLAIMS).count();
+    assert!((10..=60).contains(&lists), "sixty claims are five short frames, a list a second: {lists} frames");
 }
