@@ -30,7 +30,11 @@ impl Pool {
         // The worst first.
         let unreadable = || unreadable.iter().max_by_key(|error| error.field == "exclude").cloned();
         let fault = selector_fault(&spec).or_else(|| unreadable().map(PoolFault::Addresses));
-        Self { fault, masked, free: usable.clone(), usable, spec }
+        let mut pool = Self { fault, masked, free: usable.clone(), usable, spec };
+        if IpFamily::ALL.iter().all(|family| pool.sizes(*family).0 == 0) {
+            pool.fault.get_or_insert(PoolFault::NoAddresses);
+        }
+        pool
     }
 
     pub(super) fn spec(&self) -> &AddressPoolSpec {

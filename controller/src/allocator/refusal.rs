@@ -218,6 +218,9 @@ pub enum PoolFault {
         /// What is wrong with it.
         message: String,
     },
+    /// No address is left.
+    #[error("spec.exclude and spec.avoidBuggyIPs leave no address of spec.addresses: add some that stay")]
+    NoAddresses,
 }
 
 /// How many pools a message names. A condition's message holds 32 KiB, and nobody reads more than a few names.
@@ -229,7 +232,7 @@ impl PoolFault {
     pub fn stops_assignment(&self) -> bool {
         match self {
             Self::Addresses(error) => error.field == "exclude",
-            Self::Selector { .. } => true,
+            Self::Selector { .. } | Self::NoAddresses => true,
         }
     }
 }

@@ -8,7 +8,7 @@ use herald_crds::{
     names::{ANNOTATION_RELEASE_QUARANTINE, CONDITION_ACCEPTED, CONDITION_CONTAINS_ASSIGNED},
 };
 
-use super::Index;
+use super::{Index, Kind, kstatus};
 use crate::{
     action::{Action, ConditionValue, PoolReport, Subject},
     allocator::{PoolFault, Reservation},
@@ -120,19 +120,15 @@ impl Index {
             self.queue.mark_at(ends, Subject::Pool(name.to_owned()));
         }
         let report = PoolReport { quarantined, ..self.report(name, entry) };
-        let condition = |type_: &str| observed.conditions.iter().find(|c| c.type_ == type_);
-        let same = observed.ipv4 == report.ipv4
+        let same = observed.observed_generation == report.generation
+            && observed.ipv4 == report.ipv4
             && observed.ipv6 == report.ipv6
             && !urgent
-            && report.conditions.iter().all(|c| c.is(condition(c.type_)));
+            && kstatus::says(&observed.conditions, &report.conditions);
         if same {
             return None;
         }
-        let following = |c: ConditionValue| {
-            let observed = condition(c.type_);
-            c.following(observed)
-        };
-        let conditions = report.conditions.into_iter().map(following).collect();
+        let conditions = kstatus::following(&observed.conditions, report.conditions);
         Some(Action::PatchPoolStatus {
             pool: name.to_owned(),
             resource_version: entry.pool.metadata.resource_version.clone().unwrap_or_default(),
@@ -185,8 +181,10 @@ impl Index {
                 let reason = match fault {
                     PoolFault::Addresses(_) => "InvalidAddresses",
                     PoolFault::Selector { .. } => "InvalidSelector",
+                    PoolFault::NoAddresses => "NoAddresses",
                 };
-                let follows = if fault.stops_assignment() {
+                let gives_none = IpFamily::ALL.iter().all(|family| self.allocator.capacity(name, *family) == 0);
+                let follows = if fault.stops_assignment() || gives_none {
                     "Nothing is assigned from this pool; what is assigned stays"
                 } else {
                     "The other entries are used"
@@ -222,10 +220,11 @@ impl Index {
             condition(CONDITION_CONTAINS_ASSIGNED, "False", "Orphaned", message)
         };
         PoolReport {
+            generation: self.generation_to_observe(Kind::Pool, &entry.pool.metadata),
             ipv4: self.allocator.usage(name, IpFamily::V4),
             ipv6: self.allocator.usage(name, IpFamily::V6),
             quarantined: Vec::new(),
-            conditions: vec![accepted, contains],
+            conditions: kstatus::with_stalled(vec![accepted, contains]),
         }
     }
 }
