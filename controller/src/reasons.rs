@@ -86,7 +86,7 @@ Beside the Warnings above, each told once an hour at most:
 | object | condition | reasons |
 |---|---|---|
 | AddressPool | `Accepted` True | `Valid`; `HostBits`: a CIDR is read as its network; `Overlaps`: what of it is also elsewhere; `InvalidAnnotation`: the one that releases its quarantine cannot be read |
-| AddressPool | `Accepted` False | `InvalidAddresses`: an entry cannot be read; `InvalidSelector`: a selector cannot be read, and it gives nothing; `NoAddresses`: nothing is left of its addresses |
+| AddressPool | `Accepted` False | `InvalidAddresses`: an entry cannot be read; `InvalidSelector`: a selector cannot be read, and it gives nothing; `NoAddresses`: nothing is left of its addresses; `Deleting`: it waits for a finalizer, and gives nothing |
 | AddressPool | `ContainsAssigned` | `Contained`; `Orphaned`: addresses assigned from it are in no pool any more |
 | L2Advertisement | `Accepted` True | `Valid`; `UnknownPool`; `NoNodeSelected`; `ManyBefore`: 64 others come before it by name |
 | L2Advertisement | `Accepted` False | `InvalidSelector`: it selects nothing |
@@ -177,7 +177,8 @@ fn obstacle_after(obstacle: Option<&Obstacle>) -> Option<Obstacle> {
     Some(match obstacle {
         None => Obstacle::NotAutomatic,
         Some(Obstacle::NotAutomatic) => Obstacle::Draining,
-        Some(Obstacle::Draining) => Obstacle::NotSelected,
+        Some(Obstacle::Draining) => Obstacle::Deleting,
+        Some(Obstacle::Deleting) => Obstacle::NotSelected,
         Some(Obstacle::NotSelected) => Obstacle::NoSuchFamily(IpFamily::V6),
         Some(Obstacle::NoSuchFamily(_)) => Obstacle::Unusable(
             "spec.addresses[0]: \"192.0.2.9-192.0.2.4\" ends before it starts: write 192.0.2.4-192.0.2.9".to_owned(),

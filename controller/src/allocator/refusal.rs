@@ -21,6 +21,10 @@ pub enum Obstacle {
     /// `spec.drain` is true.
     #[error("spec.drain is true: set it to false")]
     Draining,
+    /// It has a deletion timestamp. Kubernetes' own allocator takes no address from such a ServiceCIDR either
+    /// (`pkg/registry/core/service/ipallocator/cidrallocator.go`).
+    #[error("it is being deleted: ask for another, or create one")]
+    Deleting,
     /// `spec.serviceAllocation` leaves the Service out.
     #[error("spec.serviceAllocation does not select the Service: label it or its namespace, or change the selectors")]
     NotSelected,

@@ -17,6 +17,9 @@ use crate::{
 /// A pool's status is written at most this often: 1,000 Services cost a handful of writes, not 1,000.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Stands in the condition of a pool that gives nothing.
+const NOTHING_ASSIGNED: &str = "Nothing is assigned from this pool; what is assigned stays";
+
 /// How many addresses, runs or pools a message lists.
 const SHOWN: usize = 8;
 
@@ -56,6 +59,7 @@ impl Index {
         let same_annotations = old.is_some_and(|o| o.pool.metadata.annotations == pool.metadata.annotations);
         let written = old.and_then(|o| o.written.clone());
         self.allocator.set_pool(&name, &pool.spec);
+        let deletion_began = self.allocator.set_deleting(&name, pool.metadata.deletion_timestamp.is_some());
         let entry = PoolEntry { pool, written };
         let quarantined = entry.quarantine().map(|e| e.address).collect();
         let quarantine_changed = self.allocator.set_quarantined(&name, quarantined);
@@ -66,7 +70,7 @@ impl Index {
         if quarantine_changed || !same_spec || !same_annotations {
             self.reconsider_contested();
         }
-        if same_spec {
+        if same_spec && !deletion_began {
             self.mark(Subject::Pool(name));
         } else {
             self.pool_edited();
@@ -177,6 +181,13 @@ impl Index {
             since: None,
         };
         let accepted = match (self.allocator.fault(name), entry.release(), self.overlaps(name)) {
+            _ if entry.pool.metadata.deletion_timestamp.is_some() => {
+                let finalizers = entry.pool.metadata.finalizers.as_deref().unwrap_or_default().join(", ");
+                let message = format!(
+                    "metadata.deletionTimestamp is set, and metadata.finalizers holds {finalizers}. {NOTHING_ASSIGNED}."
+                );
+                condition(CONDITION_ACCEPTED, "False", "Deleting", message)
+            }
             (Some(fault), _, _) => {
                 let reason = match fault {
                     PoolFault::Addresses(_) => "InvalidAddresses",
@@ -185,7 +196,7 @@ impl Index {
                 };
                 let gives_none = IpFamily::ALL.iter().all(|family| self.allocator.capacity(name, *family) == 0);
                 let follows = if fault.stops_assignment() || gives_none {
-                    "Nothing is assigned from this pool; what is assigned stays"
+                    NOTHING_ASSIGNED
                 } else {
                     "The other entries are used"
                 };

@@ -173,6 +173,17 @@ impl World {
         self.index.apply(Object::Advertisement(Box::new(advertisement)));
     }
 
+    /// `kubectl delete pool`, where the pool has a finalizer.
+    pub(super) fn begin_to_delete_pool(&mut self, name: &str) {
+        let mut pool = self.pools[name].clone();
+        pool.metadata.resource_version = Some(self.next_version());
+        pool.metadata.generation = pool.metadata.generation.map(|generation| generation + 1);
+        pool.metadata.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH));
+        pool.metadata.finalizers = Some(vec!["example.com/inventory".to_owned()]);
+        self.pools.insert(name.to_owned(), pool.clone());
+        self.shows(false, Object::Pool(Box::new(pool)));
+    }
+
     pub(super) fn delete_pool(&mut self, name: &str) {
         let pool = self.pools.remove(name).unwrap();
         self.shows(true, Object::Pool(Box::new(pool)));
