@@ -116,6 +116,11 @@ manifests: cluster ## Write deploy/*.yaml, one file for each way to install, fro
 crds: ## Generate deploy/crds from the types in crds/
 	cargo run -q -p herald-crds --example generate -- deploy/crds
 
+# Built in the laboratory's module of Kubernetes, whose version it reckons by.
+.PHONY: cel-cost
+cel-cost: ## What the API server reckons that the validation rules of deploy/crds cost, as in docs/benchmarks.md (needs Go >= 1.26)
+	cd e2e/binaries/kubernetes && GOFLAGS= GOWORK=off CGO_ENABLED=0 go run -mod=readonly $(CURDIR)/e2e/cel-cost/main.go $(filter-out %/kustomization.yaml,$(wildcard $(CURDIR)/deploy/crds/*.yaml))
+
 .PHONY: reasons
 reasons: ## Generate docs/reasons.md from the types in controller/
 	cargo run -q -p herald-controller --example reasons -- docs/reasons.md

@@ -113,8 +113,10 @@ pub struct ServicePatch {
 pub enum Regarding {
     /// A Service.
     Service(ServiceReference),
-    /// A VirtualIP: name and UID.
-    VirtualIp {
+    /// An object of Herald's, all of which are cluster-scoped.
+    Object {
+        /// Kind.
+        kind: &'static str,
         /// Name.
         name: String,
         /// UID.
@@ -149,13 +151,24 @@ pub struct Announcement {
 /// What a pool's status is to say.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PoolReport {
+    /// The generation of the pool that it is about.
+    pub generation: Option<i64>,
     /// Counts of IPv4.
     pub ipv4: Option<FamilyUsage>,
     /// Counts of IPv6.
     pub ipv6: Option<FamilyUsage>,
     /// Its quarantine.
     pub quarantined: Vec<QuarantinedAddress>,
-    /// Both conditions.
+    /// All conditions.
+    pub conditions: Vec<ConditionValue>,
+}
+
+/// What an advertisement's status is to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdvertisementReport {
+    /// The generation of the advertisement that it is about.
+    pub generation: Option<i64>,
+    /// All conditions.
     pub conditions: Vec<ConditionValue>,
 }
 
@@ -254,8 +267,8 @@ pub enum Action {
         advertisement: String,
         /// Resource version decided upon.
         resource_version: String,
-        /// The condition.
-        condition: ConditionValue,
+        /// The status.
+        report: AdvertisementReport,
     },
     /// Says what is wrong with a VirtualIP whose name is not that of its address.
     DescribeStrayVirtualIp {

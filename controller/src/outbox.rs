@@ -75,7 +75,7 @@ mod tests {
 
     fn event() -> Action {
         Action::Event(EventValue {
-            regarding: Regarding::VirtualIp { name: "192.0.2.1".to_owned(), uid: "u".to_owned() },
+            regarding: Regarding::Object { kind: "VirtualIP", name: "192.0.2.1".to_owned(), uid: "u".to_owned() },
             warning: false,
             reason: "R",
             action: "A",

@@ -77,7 +77,7 @@ Beside the Warnings above, each told once an hour at most:
 | `AddressConflict`, `AnsweredByClusterNode` | Service | the condition has become that |
 | `StatusOverwritten` | Service | another program undoes what Herald writes into its status |
 | `UnAvailableLoadBalancer` | Service | no node announces its address |
-| `FieldsNotKept` | VirtualIP | the CustomResourceDefinitions are of another version than the controller, or a webhook changes what it writes |
+| `FieldsNotKept` | VirtualIP, AddressPool, L2Advertisement | the CustomResourceDefinitions are of another version than the controller, or a webhook changes what it writes |
 | `VirtualIPMisdated` | Service | the clocks of the control plane are apart, so no node announces its address |
 | `WithdrawalTimedOut` | VirtualIP | its announcer has not said that it fell silent, and is not waited for any longer |
 
@@ -86,10 +86,11 @@ Beside the Warnings above, each told once an hour at most:
 | object | condition | reasons |
 |---|---|---|
 | AddressPool | `Accepted` True | `Valid`; `HostBits`: a CIDR is read as its network; `Overlaps`: what of it is also elsewhere; `InvalidAnnotation`: the one that releases its quarantine cannot be read |
-| AddressPool | `Accepted` False | `InvalidAddresses`: an entry cannot be read; `InvalidSelector`: a selector cannot be read, and it gives nothing |
+| AddressPool | `Accepted` False | `InvalidAddresses`: an entry cannot be read; `InvalidSelector`: a selector cannot be read, and it gives nothing; `NoAddresses`: nothing is left of its addresses; `Deleting`: it waits for a finalizer, and gives nothing |
 | AddressPool | `ContainsAssigned` | `Contained`; `Orphaned`: addresses assigned from it are in no pool any more |
 | L2Advertisement | `Accepted` True | `Valid`; `UnknownPool`; `NoNodeSelected`; `ManyBefore`: 64 others come before it by name |
 | L2Advertisement | `Accepted` False | `InvalidSelector`: it selects nothing |
+| AddressPool, L2Advertisement | `Stalled` True | the reason of `Accepted` while that is False; otherwise the condition is absent |
 ";
 
 /// The page.
@@ -176,7 +177,8 @@ fn obstacle_after(obstacle: Option<&Obstacle>) -> Option<Obstacle> {
     Some(match obstacle {
         None => Obstacle::NotAutomatic,
         Some(Obstacle::NotAutomatic) => Obstacle::Draining,
-        Some(Obstacle::Draining) => Obstacle::NotSelected,
+        Some(Obstacle::Draining) => Obstacle::Deleting,
+        Some(Obstacle::Deleting) => Obstacle::NotSelected,
         Some(Obstacle::NotSelected) => Obstacle::NoSuchFamily(IpFamily::V6),
         Some(Obstacle::NoSuchFamily(_)) => Obstacle::Unusable(
             "spec.addresses[0]: \"192.0.2.9-192.0.2.4\" ends before it starts: write 192.0.2.4-192.0.2.9".to_owned(),

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use herald_crds::virtual_ip::ServiceReference;
+use herald_crds::{names::CONDITION_ACCEPTED, virtual_ip::ServiceReference};
 
 use crate::{
     action::{Action, Change, Regarding},
@@ -48,12 +48,13 @@ pub fn decision(action: &Action) {
         }
         // Once a second in a burst, and a consequence of what is told above.
         Action::PatchPoolStatus { pool, .. } => tracing::debug!(pool, "a pool's status is written"),
-        Action::PatchAdvertisementStatus { advertisement, condition, .. } => {
+        Action::PatchAdvertisementStatus { advertisement, report, .. } => {
+            let accepted = report.conditions.iter().find(|condition| condition.type_ == CONDITION_ACCEPTED);
             tracing::info!(
                 advertisement,
-                status = condition.status,
-                reason = condition.reason,
-                message = condition.message,
+                status = accepted.map(|condition| condition.status),
+                reason = accepted.map(|condition| condition.reason.as_str()),
+                message = accepted.map(|condition| condition.message.as_str()),
                 "an L2Advertisement's status is written"
             );
         }
@@ -69,7 +70,7 @@ pub fn decision(action: &Action) {
         Action::Event(event) => {
             let regarding = match &event.regarding {
                 Regarding::Service(service) => format!("{}/{}", service.namespace, service.name),
-                Regarding::VirtualIp { name, .. } => name.clone(),
+                Regarding::Object { name, .. } => name.clone(),
             };
             if event.reason == MISDATED {
                 tracing::warn!(regarding, note = event.note, "the clocks of the API servers are too far apart");

@@ -165,9 +165,14 @@ pub struct NodePreference {
 
 /// What the controller reports of an advertisement.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[schemars(extend("default" = crate::condition::unobserved()))]
 #[serde(rename_all = "camelCase")]
 pub struct L2AdvertisementStatus {
-    /// `Accepted`: whether the advertisement is usable as written.
+    /// The `metadata.generation` that this status is about; -1 until it is written for the first time. While it is another
+    /// than that of the object, the last edit has not been looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// `Accepted`: whether the advertisement is usable as written. `Stalled`: there, and True, while `Accepted` is False.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "crate::condition::list")]
     pub conditions: Vec<Condition>,

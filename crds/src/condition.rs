@@ -25,6 +25,13 @@ pub(crate) fn list(generator: &mut SchemaGenerator) -> Schema {
     })
 }
 
+/// The status of an object that no controller has seen yet, as the API server fills it in. Without it kstatus takes a new
+/// object for finished: it compares generations only where `status.observedGeneration` is there (`checkGeneration`,
+/// `sigs.k8s.io/cli-utils/pkg/kstatus/status/generic.go`). Flux's own kinds do the same.
+pub(crate) fn unobserved() -> Value {
+    json!({"observedGeneration": -1})
+}
+
 fn bounded_condition(generator: &mut SchemaGenerator) -> Value {
     let mut schema = Condition::json_schema(generator).to_value();
     let bounds = [

@@ -85,6 +85,9 @@ pub const CONDITION_ANNOUNCED: &str = "Announced";
 pub const CONDITION_CONFLICT: &str = "Conflict";
 /// Condition on a pool or an advertisement: is the object usable as written?
 pub const CONDITION_ACCEPTED: &str = "Accepted";
+/// Condition on a pool or an advertisement, there only while the object cannot work as written: the condition by which
+/// kstatus (`sigs.k8s.io/cli-utils/pkg/kstatus`), and Flux with it, knows a failure that waiting does not mend.
+pub const CONDITION_STALLED: &str = "Stalled";
 /// Condition on a pool: does every assigned address still lie in it?
 pub const CONDITION_CONTAINS_ASSIGNED: &str = "ContainsAssigned";
 

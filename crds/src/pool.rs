@@ -112,8 +112,13 @@ pub struct ServiceAllocation {
 
 /// What the controller reports of a pool.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[schemars(extend("default" = crate::condition::unobserved()))]
 #[serde(rename_all = "camelCase")]
 pub struct AddressPoolStatus {
+    /// The `metadata.generation` that this status is about; -1 until it is written for the first time. While it is another
+    /// than that of the object, the last edit has not been looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
     /// The IPv4 part; absent where the pool has no IPv4 address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ipv4: Option<FamilyUsage>,
@@ -125,7 +130,7 @@ pub struct AddressPoolStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub quarantined: Vec<QuarantinedAddress>,
     /// `Accepted`: whether the pool is usable as written. `ContainsAssigned`: whether every address assigned from it still
-    /// lies in a pool.
+    /// lies in a pool. `Stalled`: there, and True, while `Accepted` is False.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "crate::condition::list")]
     pub conditions: Vec<Condition>,

@@ -80,9 +80,16 @@ impl Allocator {
         if self.pools.get(name).is_some_and(|p| p.spec() == spec) {
             return;
         }
-        let pool = self.filled(spec.clone());
+        let mut pool = self.filled(spec.clone());
+        pool.set_deleting(self.pools.get(name).is_some_and(Pool::is_deleting));
         self.pools.insert(name.to_owned(), pool);
         self.count_to_holding_pools();
+    }
+
+    /// Sets whether a pool is being deleted: it gives nothing then, and what is assigned stays. Returns whether that is new.
+    pub fn set_deleting(&mut self, pool: &str, deleting: bool) -> bool {
+        let changed = self.pools.get_mut(pool).filter(|pool| pool.is_deleting() != deleting);
+        changed.map(|pool| pool.set_deleting(deleting)).is_some()
     }
 
     /// Lets each assigned address count to a pool that holds it: the one it counts to, as long as that does, else the
@@ -119,9 +126,10 @@ impl Allocator {
         self.pools_holding(address).map(|(name, _)| name.as_str())
     }
 
-    /// The first pool that has addresses of a family.
+    /// The first pool that has addresses of a family, and stays.
     pub fn first_pool_with(&self, family: IpFamily) -> Option<&str> {
-        let mut pools = self.pools.iter().filter(|(_, pool)| pool.usable().first(family).is_some());
+        let has = |pool: &Pool| !pool.is_deleting() && pool.usable().first(family).is_some();
+        let mut pools = self.pools.iter().filter(|(_, pool)| has(pool));
         pools.next().map(|(name, _)| name.as_str())
     }
 

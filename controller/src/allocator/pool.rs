@@ -17,6 +17,8 @@ use super::{Asker, Obstacle, PoolFault};
 pub(super) struct Pool {
     spec: AddressPoolSpec,
     fault: Option<PoolFault>,
+    /// It is being deleted, and waits for a finalizer.
+    deleting: bool,
     /// CIDRs that are read as their networks.
     masked: Vec<PoolError>,
     usable: AddressSet,
@@ -30,7 +32,11 @@ impl Pool {
         // The worst first.
         let unreadable = || unreadable.iter().max_by_key(|error| error.field == "exclude").cloned();
         let fault = selector_fault(&spec).or_else(|| unreadable().map(PoolFault::Addresses));
-        Self { fault, masked, free: usable.clone(), usable, spec }
+        let mut pool = Self { fault, deleting: false, masked, free: usable.clone(), usable, spec };
+        if IpFamily::ALL.iter().all(|family| pool.sizes(*family).0 == 0) {
+            pool.fault.get_or_insert(PoolFault::NoAddresses);
+        }
+        pool
     }
 
     pub(super) fn spec(&self) -> &AddressPoolSpec {
@@ -39,6 +45,14 @@ impl Pool {
 
     pub(super) fn fault(&self) -> Option<&PoolFault> {
         self.fault.as_ref()
+    }
+
+    pub(super) fn is_deleting(&self) -> bool {
+        self.deleting
+    }
+
+    pub(super) fn set_deleting(&mut self, deleting: bool) {
+        self.deleting = deleting;
     }
 
     pub(super) fn masked(&self) -> &[PoolError] {
@@ -90,6 +104,9 @@ impl Pool {
 
     /// What keeps the Service from an address of this pool that it, or nobody, asked for by name.
     pub(super) fn obstacle(&self, asker: &Asker<'_>, by_name: bool) -> Option<Obstacle> {
+        if self.deleting {
+            return Some(Obstacle::Deleting);
+        }
         if let Some(fault) = self.fault.as_ref().filter(|fault| fault.stops_assignment()) {
             return Some(Obstacle::Unusable(fault.to_string()));
         }

@@ -21,6 +21,10 @@ pub enum Obstacle {
     /// `spec.drain` is true.
     #[error("spec.drain is true: set it to false")]
     Draining,
+    /// It has a deletion timestamp. Kubernetes' own allocator takes no address from such a ServiceCIDR either
+    /// (`pkg/registry/core/service/ipallocator/cidrallocator.go`).
+    #[error("it is being deleted: ask for another, or create one")]
+    Deleting,
     /// `spec.serviceAllocation` leaves the Service out.
     #[error("spec.serviceAllocation does not select the Service: label it or its namespace, or change the selectors")]
     NotSelected,
@@ -218,6 +222,9 @@ pub enum PoolFault {
         /// What is wrong with it.
         message: String,
     },
+    /// No address is left.
+    #[error("spec.exclude and spec.avoidBuggyIPs leave no address of spec.addresses: add some that stay")]
+    NoAddresses,
 }
 
 /// How many pools a message names. A condition's message holds 32 KiB, and nobody reads more than a few names.
@@ -229,7 +236,7 @@ impl PoolFault {
     pub fn stops_assignment(&self) -> bool {
         match self {
             Self::Addresses(error) => error.field == "exclude",
-            Self::Selector { .. } => true,
+            Self::Selector { .. } | Self::NoAddresses => true,
         }
     }
 }

@@ -58,7 +58,8 @@ fn the_lowest_free_address_comes_first() {
 #[test_case(json!({"addresses": ["192.0.2.0/24"], "serviceAllocation": {"namespaces": ["other"]}}), "NoPoolAllows"; "other namespace")]
 #[test_case(json!({"addresses": ["192.0.2.0/24"], "serviceAllocation": {"serviceSelectors": [{"matchLabels": {"app": "db"}}]}}), "NoPoolAllows"; "other Services")]
 #[test_case(json!({"addresses": ["192.0.2.0/24"], "serviceAllocation": {"serviceSelectors": [{"matchExpressions": [{"key": "a", "operator": "Is"}]}]}}), "NoPoolAllows"; "unreadable selector")]
-#[test_case(json!({"addresses": ["192.0.2.0"], "avoidBuggyIPs": true}), "PoolFull"; "every address avoided")]
+#[test_case(json!({"addresses": ["192.0.2.0"], "avoidBuggyIPs": true}), "NoPoolAllows"; "every address avoided")]
+#[test_case(json!({"addresses": ["192.0.2.0/30"], "exclude": ["192.0.2.0/24"]}), "NoPoolAllows"; "every address excluded")]
 fn a_pool_gives_nothing(spec: Value, reason: &str) {
     let refusal = ask(&mut allocator(&[("lan", spec)]), "x", None, None).unwrap_err();
     assert_eq!(refusal.reason(), reason);

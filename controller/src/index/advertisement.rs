@@ -2,9 +2,9 @@
 
 use herald_crds::{L2Advertisement, names::CONDITION_ACCEPTED};
 
-use super::Index;
+use super::{Index, Kind, kstatus};
 use crate::{
-    action::{Action, ConditionValue, Subject},
+    action::{Action, AdvertisementReport, ConditionValue, Subject},
     advertisements::{self, MOST_RULES},
 };
 
@@ -50,12 +50,17 @@ impl Index {
             generation: advertisement.metadata.generation,
             since: None,
         };
-        let mut conditions = advertisement.status.iter().flat_map(|s| &s.conditions);
-        let observed = conditions.find(|c| c.type_ == CONDITION_ACCEPTED);
-        (!condition.is(observed)).then(|| Action::PatchAdvertisementStatus {
+        let observed = advertisement.status.clone().unwrap_or_default();
+        let conditions = kstatus::with_stalled(vec![condition]);
+        let generation = self.generation_to_observe(Kind::Advertisement, &advertisement.metadata);
+        let same = observed.observed_generation == generation && kstatus::says(&observed.conditions, &conditions);
+        (!same).then(|| Action::PatchAdvertisementStatus {
             advertisement: name.to_owned(),
             resource_version: advertisement.metadata.resource_version.clone().unwrap_or_default(),
-            condition: condition.following(observed),
+            report: AdvertisementReport {
+                generation,
+                conditions: kstatus::following(&observed.conditions, conditions),
+            },
         })
     }
 }

@@ -11,6 +11,7 @@ mod advertisement;
 mod contested;
 mod correction;
 mod creation_dates;
+mod kstatus;
 mod look_up;
 mod object;
 mod on_link;
@@ -123,8 +124,8 @@ pub struct Index {
     queue: Queue,
     events: VecDeque<EventValue>,
     told: Told,
-    /// It has been told that the API server does not keep what is written.
-    unkept_told: bool,
+    /// The kinds of which the API server does not keep every field, as has been told.
+    unkept_kinds: BTreeSet<Kind>,
     /// The time of day at time zero: for what outlives a process.
     clock: Timestamp,
     /// The SpeakerStatus of a node that has had no speaker's pod for so long is deleted.

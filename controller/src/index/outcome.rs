@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Index, address_of, queue::Ended, uid};
+use super::{Index, Kind, address_of, queue::Ended, uid};
 use crate::action::{Action, Outcome, Subject};
 
 impl Index {
@@ -41,8 +41,17 @@ impl Index {
             Outcome::VirtualIp(vip) => Some(vip.spec.clone()),
             _ => None,
         };
-        if let Action::CreateVirtualIp { address, .. } = action {
-            self.homes_under_way.remove(address);
+        match (action, &outcome) {
+            (Action::CreateVirtualIp { address, .. }, _) => drop(self.homes_under_way.remove(address)),
+            (Action::PatchPoolStatus { report, .. }, Outcome::Pool(pool)) => {
+                let kept = pool.status.as_ref().and_then(|status| status.observed_generation);
+                self.note_observed_generation(Kind::Pool, &pool.metadata, report.generation, kept);
+            }
+            (Action::PatchAdvertisementStatus { report, .. }, Outcome::Advertisement(advertisement)) => {
+                let kept = advertisement.status.as_ref().and_then(|status| status.observed_generation);
+                self.note_observed_generation(Kind::Advertisement, &advertisement.metadata, report.generation, kept);
+            }
+            _ => {}
         }
         match outcome {
             Outcome::VirtualIp(vip) => {

@@ -8,7 +8,7 @@ use herald_crds::{
     names::{ANNOTATION_RELEASE_QUARANTINE, CONDITION_ACCEPTED, CONDITION_CONTAINS_ASSIGNED},
 };
 
-use super::Index;
+use super::{Index, Kind, kstatus};
 use crate::{
     action::{Action, ConditionValue, PoolReport, Subject},
     allocator::{PoolFault, Reservation},
@@ -16,6 +16,9 @@ use crate::{
 
 /// A pool's status is written at most this often: 1,000 Services cost a handful of writes, not 1,000.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Stands in the condition of a pool that gives nothing.
+const NOTHING_ASSIGNED: &str = "Nothing is assigned from this pool; what is assigned stays";
 
 /// How many addresses, runs or pools a message lists.
 const SHOWN: usize = 8;
@@ -56,6 +59,7 @@ impl Index {
         let same_annotations = old.is_some_and(|o| o.pool.metadata.annotations == pool.metadata.annotations);
         let written = old.and_then(|o| o.written.clone());
         self.allocator.set_pool(&name, &pool.spec);
+        let deletion_began = self.allocator.set_deleting(&name, pool.metadata.deletion_timestamp.is_some());
         let entry = PoolEntry { pool, written };
         let quarantined = entry.quarantine().map(|e| e.address).collect();
         let quarantine_changed = self.allocator.set_quarantined(&name, quarantined);
@@ -66,7 +70,7 @@ impl Index {
         if quarantine_changed || !same_spec || !same_annotations {
             self.reconsider_contested();
         }
-        if same_spec {
+        if same_spec && !deletion_began {
             self.mark(Subject::Pool(name));
         } else {
             self.pool_edited();
@@ -120,19 +124,15 @@ impl Index {
             self.queue.mark_at(ends, Subject::Pool(name.to_owned()));
         }
         let report = PoolReport { quarantined, ..self.report(name, entry) };
-        let condition = |type_: &str| observed.conditions.iter().find(|c| c.type_ == type_);
-        let same = observed.ipv4 == report.ipv4
+        let same = observed.observed_generation == report.generation
+            && observed.ipv4 == report.ipv4
             && observed.ipv6 == report.ipv6
             && !urgent
-            && report.conditions.iter().all(|c| c.is(condition(c.type_)));
+            && kstatus::says(&observed.conditions, &report.conditions);
         if same {
             return None;
         }
-        let following = |c: ConditionValue| {
-            let observed = condition(c.type_);
-            c.following(observed)
-        };
-        let conditions = report.conditions.into_iter().map(following).collect();
+        let conditions = kstatus::following(&observed.conditions, report.conditions);
         Some(Action::PatchPoolStatus {
             pool: name.to_owned(),
             resource_version: entry.pool.metadata.resource_version.clone().unwrap_or_default(),
@@ -181,13 +181,22 @@ impl Index {
             since: None,
         };
         let accepted = match (self.allocator.fault(name), entry.release(), self.overlaps(name)) {
+            _ if entry.pool.metadata.deletion_timestamp.is_some() => {
+                let finalizers = entry.pool.metadata.finalizers.as_deref().unwrap_or_default().join(", ");
+                let message = format!(
+                    "metadata.deletionTimestamp is set, and metadata.finalizers holds {finalizers}. {NOTHING_ASSIGNED}."
+                );
+                condition(CONDITION_ACCEPTED, "False", "Deleting", message)
+            }
             (Some(fault), _, _) => {
                 let reason = match fault {
                     PoolFault::Addresses(_) => "InvalidAddresses",
                     PoolFault::Selector { .. } => "InvalidSelector",
+                    PoolFault::NoAddresses => "NoAddresses",
                 };
-                let follows = if fault.stops_assignment() {
-                    "Nothing is assigned from this pool; what is assigned stays"
+                let gives_none = IpFamily::ALL.iter().all(|family| self.allocator.capacity(name, *family) == 0);
+                let follows = if fault.stops_assignment() || gives_none {
+                    NOTHING_ASSIGNED
                 } else {
                     "The other entries are used"
                 };
@@ -222,10 +231,11 @@ impl Index {
             condition(CONDITION_CONTAINS_ASSIGNED, "False", "Orphaned", message)
         };
         PoolReport {
+            generation: self.generation_to_observe(Kind::Pool, &entry.pool.metadata),
             ipv4: self.allocator.usage(name, IpFamily::V4),
             ipv6: self.allocator.usage(name, IpFamily::V6),
             quarantined: Vec::new(),
-            conditions: vec![accepted, contains],
+            conditions: kstatus::with_stalled(vec![accepted, contains]),
         }
     }
 }

@@ -163,6 +163,48 @@ fn sharers_of_a_contested_address_are_both_told() {
     }
 }
 
+/// Of two that share a stranger's address the first has as many addresses in quarantine as it may. The pool asks for its
+/// room alone; a Service that asked for its own would wait for ever.
+#[test]
+fn sharer_of_one_that_has_three_addresses_in_quarantine_does_not_wait() {
+    let mut world = World::new();
+    world.pool("lan", json!({"addresses": ["192.0.2.1-192.0.2.200"]}));
+    for n in 1..=3 {
+        world.stranger(&format!("192.0.2.{n}"));
+    }
+    world.create("a", sharer(&[("TCP", 53)], json!({})));
+    for _ in 0..3 {
+        world.settle();
+        world.speakers_act();
+    }
+    world.settle();
+    assert_eq!((world.ingress("a"), world.quarantined("lan").len()), (vec!["192.0.2.4".into()], 3));
+    world.create("b", sharer(&[("UDP", 53)], json!({})));
+    world.settle();
+    assert_eq!(world.ingress("b"), ["192.0.2.4"]);
+    world.stranger("192.0.2.4");
+    world.live();
+    for name in ["a", "b"] {
+        assert_eq!((world.ingress(name), &*world.condition(name)), (vec!["192.0.2.4".into()], "True AddressConflict"));
+    }
+}
+
+/// What a Service asks for cannot be read; with whom it shares can.
+#[test]
+fn unreadable_request_ends_no_share() {
+    let mut world = World::new();
+    world.create("tcp", sharer(&[("TCP", 53)], json!({})));
+    world.create("udp", sharer(&[("UDP", 53)], json!({})));
+    world.live();
+    world.log.clear();
+    world.change("udp", json!({"metadata": {"annotations": {"heraldlb.io/addresses": "192.0.2.300"}}}));
+    world.live();
+    assert_eq!((world.ingress("udp"), &*world.condition("udp")), (vec!["192.0.2.1".into()], "False BadRequest"));
+    assert_eq!(world.service_condition("tcp").unwrap().message, "192.0.2.1 from AddressPool lan");
+    let told: Vec<_> = world.events().iter().map(|e| e.reason).collect();
+    assert_eq!(told, ["SyncLoadBalancerFailed"]);
+}
+
 /// A selector finds the VirtualIPs of each Service, also of one that has joined another.
 #[test]
 fn virtual_ip_has_a_label_for_each_service() {

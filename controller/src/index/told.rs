@@ -64,7 +64,7 @@ impl Told {
 fn fact(event: &EventValue) -> Fact {
     let uid = match &event.regarding {
         Regarding::Service(service) => &service.uid,
-        Regarding::VirtualIp { uid, .. } => uid,
+        Regarding::Object { uid, .. } => uid,
     };
     (uid.clone(), event.reason, event.note.clone())
 }
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     fn event(uid: &str, reason: &'static str, note: &str) -> EventValue {
-        let regarding = Regarding::VirtualIp { name: "192.0.2.1".to_owned(), uid: uid.to_owned() };
+        let regarding = Regarding::Object { kind: "VirtualIP", name: "192.0.2.1".to_owned(), uid: uid.to_owned() };
         EventValue { regarding, warning: false, reason, action: "A", note: note.to_owned() }
     }
 

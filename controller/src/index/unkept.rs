@@ -1,12 +1,13 @@
-//! Fields of VirtualIPs that the API server does not keep: its CustomResourceDefinition is of an earlier version (Helm and
+//! Fields that the API server does not keep of what is written: its CustomResourceDefinition is of an earlier version (Helm and
 //! many GitOps set-ups never update one), or a webhook changes what is written. To write them again would change nothing.
 
 use std::net::IpAddr;
 
-use herald_crds::VirtualIPSpec;
+use herald_crds::{VirtualIPSpec, names::GROUP};
+use kube::api::ObjectMeta;
 use serde_json::Value;
 
-use super::{Index, virtual_ip::VirtualIpEntry};
+use super::{Index, Kind, virtual_ip::VirtualIpEntry};
 use crate::action::{EventValue, Regarding};
 
 /// Reason of the event that tells of it.
@@ -44,7 +45,7 @@ impl VirtualIpEntry {
 }
 
 impl Index {
-    /// Remembers what the API server did not keep of a spec. It is told once: all VirtualIPs have one schema.
+    /// Remembers what the API server did not keep of a spec.
     pub(super) fn note_unkept(&mut self, address: IpAddr, written: &VirtualIPSpec, kept: Option<VirtualIPSpec>) {
         let Some((entry, kept)) = self.vips.get_mut(&address).zip(kept) else { return };
         let unkept = Unkept { written: written.clone(), kept };
@@ -52,18 +53,27 @@ impl Index {
             entry.unkept = None;
             return;
         }
-        let note = format!(
-            "the API server does not keep {} of VirtualIPs as written: the CustomResourceDefinition virtualips.heraldlb.io is \
-             of another version than the controller, or a webhook changes it. Apply the definitions of this version \
-             (kubectl apply -k deploy/crds), then restart the controller",
-            unkept.fields().join(", ")
-        );
-        let regarding = Regarding::VirtualIp { name: entry.name().to_owned(), uid: entry.uid().to_owned() };
+        let (fields, metadata) = (unkept.fields().join(", "), entry.vip.metadata.clone());
         entry.unkept = Some(Box::new(unkept));
-        if !std::mem::replace(&mut self.unkept_told, true) {
-            let event = EventValue { regarding, warning: true, reason: FIELDS_NOT_KEPT, action: "Write", note };
-            self.events.push_back(event);
+        self.tell_unkept(Kind::VirtualIp, &metadata, &fields);
+    }
+
+    /// Remembers that the API server does not keep every field of a kind, and tells it once, on the first object.
+    pub(super) fn tell_unkept(&mut self, kind: Kind, metadata: &ObjectMeta, fields: &str) {
+        if !self.unkept_kinds.insert(kind) {
+            return;
         }
+        let (name, uid) = (metadata.name.clone().unwrap_or_default(), metadata.uid.clone().unwrap_or_default());
+        let kind = kind.as_str();
+        let note = format!(
+            "the API server does not keep {fields} of {kind}s as written: the CustomResourceDefinition {}s.{GROUP} is of \
+             another version than the controller, or a webhook changes it. Apply the definitions of this version (kubectl \
+             apply -k deploy/crds), then restart the controller",
+            kind.to_lowercase()
+        );
+        let regarding = Regarding::Object { kind, name, uid };
+        let event = EventValue { regarding, warning: true, reason: FIELDS_NOT_KEPT, action: "Write", note };
+        self.events.push_back(event);
     }
 }
 

@@ -9,7 +9,7 @@ use herald_crds::{
 };
 use k8s_openapi::jiff::Timestamp;
 
-use super::{Index, address_of, creation_dates::Dated, speakers::SILENT_AFTER, uid, unkept::Unkept};
+use super::{Index, Kind, address_of, creation_dates::Dated, speakers::SILENT_AFTER, uid, unkept::Unkept};
 use crate::{
     action::{Action, Announcement, EventValue, Regarding, Subject},
     advertisements::{self, Advertised, AdvertisedPool, Selection},
@@ -71,6 +71,11 @@ impl VirtualIpEntry {
     pub(super) fn announcement(&self) -> Option<Announcement> {
         let status = self.vip.status.as_ref()?;
         Some(Announcement { node: status.node.clone()?, since: status.since.clone() })
+    }
+
+    fn regarding(&self) -> Regarding {
+        let (name, uid) = (self.name().to_owned(), self.uid().to_owned());
+        Regarding::Object { kind: Kind::VirtualIp.as_str(), name, uid }
     }
 
     pub(super) fn resource_version(&self) -> String {
@@ -385,7 +390,7 @@ impl Index {
                 WITHDRAWAL_LIMIT.as_secs()
             );
             let event = EventValue {
-                regarding: Regarding::VirtualIp { name: entry.name().to_owned(), uid: entry.uid().to_owned() },
+                regarding: entry.regarding(),
                 warning: true,
                 reason: "WithdrawalTimedOut",
                 action: "Withdraw",

@@ -60,7 +60,7 @@ pub(super) struct World {
     watches: Watches,
     /// What the API server does to the next writes.
     pub(super) trouble: VecDeque<Trouble>,
-    /// The fields of a VirtualIP's spec that the API server does not know.
+    /// The fields of a VirtualIP's spec, or of a status, that the API server does not know.
     pub(super) unknown_fields: Vec<&'static str>,
     /// What an earlier leader has written, and what has not arrived.
     pub(super) late: Vec<Action>,
@@ -151,7 +151,10 @@ impl World {
     pub(super) fn pool(&mut self, name: &str, spec: Value) {
         let mut pool = AddressPool::new(name, serde_json::from_value(spec).unwrap());
         let version = self.next_version();
-        let uid = self.pools.get(name).and_then(|pool| pool.metadata.uid.clone());
+        let old = self.pools.get(name);
+        let generation = old.and_then(|old| Some((old.metadata.generation?, old.spec == pool.spec)));
+        pool.metadata.generation = Some(next_generation(generation));
+        let uid = old.and_then(|pool| pool.metadata.uid.clone());
         pool.metadata.uid = uid.or_else(|| Some(format!("uid-{name}-{version}")));
         pool.metadata.resource_version = Some(version);
         pool.status = self.pools.get(name).and_then(|p| p.status.clone());
@@ -162,9 +165,23 @@ impl World {
     pub(super) fn advertisement(&mut self, name: &str, spec: Value) {
         let mut advertisement = L2Advertisement::new(name, serde_json::from_value(spec).unwrap());
         advertisement.metadata.resource_version = Some(self.next_version());
+        let old = self.advertisements.get(name);
+        let generation = old.and_then(|old| Some((old.metadata.generation?, old.spec == advertisement.spec)));
+        advertisement.metadata.generation = Some(next_generation(generation));
         advertisement.status = self.advertisements.get(name).and_then(|a| a.status.clone());
         self.advertisements.insert(name.to_owned(), advertisement.clone());
         self.index.apply(Object::Advertisement(Box::new(advertisement)));
+    }
+
+    /// `kubectl delete pool`, where the pool has a finalizer.
+    pub(super) fn begin_to_delete_pool(&mut self, name: &str) {
+        let mut pool = self.pools[name].clone();
+        pool.metadata.resource_version = Some(self.next_version());
+        pool.metadata.generation = pool.metadata.generation.map(|generation| generation + 1);
+        pool.metadata.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH));
+        pool.metadata.finalizers = Some(vec!["example.com/inventory".to_owned()]);
+        self.pools.insert(name.to_owned(), pool.clone());
+        self.shows(false, Object::Pool(Box::new(pool)));
     }
 
     pub(super) fn delete_pool(&mut self, name: &str) {
@@ -385,6 +402,11 @@ impl World {
         let word = |a: &Action| format!("{a:?}").split([' ', '(']).next().unwrap().to_owned();
         self.log.iter().map(word).collect()
     }
+}
+
+/// The generation of an object: one more than it had with each change of its spec.
+fn next_generation(held: Option<(i64, bool)>) -> i64 {
+    held.map_or(1, |(generation, same_spec)| if same_spec { generation } else { generation + 1 })
 }
 
 /// A JSON merge patch (RFC 7386).

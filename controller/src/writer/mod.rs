@@ -214,9 +214,9 @@ impl Writer {
                 let body = patch::pool_status(report, resource_version, &now);
                 Ok(Outcome::Pool(Box::new(pools.patch_status(pool, &params, &Patch::Merge(body)).await?)))
             }
-            Action::PatchAdvertisementStatus { advertisement, resource_version, condition } => {
+            Action::PatchAdvertisementStatus { advertisement, resource_version, report } => {
                 let advertisements = Api::<L2Advertisement>::all(self.client.clone());
-                let body = patch::advertisement_status(condition, resource_version, &now);
+                let body = patch::advertisement_status(report, resource_version, &now);
                 let written = advertisements.patch_status(advertisement, &params, &Patch::Merge(body)).await?;
                 Ok(Outcome::Advertisement(Box::new(written)))
             }

@@ -14,7 +14,7 @@ use k8s_openapi::{
 };
 use serde_json::{Map, Value, json};
 
-use crate::action::{Change, ConditionValue, EventValue, PoolReport, Regarding, ServicePatch};
+use crate::action::{AdvertisementReport, Change, ConditionValue, EventValue, PoolReport, Regarding, ServicePatch};
 
 /// A VirtualIP to create, held by our finalizer from the beginning.
 pub(super) fn virtual_ip(
@@ -116,22 +116,27 @@ pub(super) fn pool_status(report: &PoolReport, resource_version: &str, now: &Tim
     let conditions: Vec<_> = report.conditions.iter().map(|c| c.at(now)).collect();
     json!({
         "metadata": {"resourceVersion": resource_version},
-        "status": {"ipv4": report.ipv4, "ipv6": report.ipv6, "quarantined": report.quarantined, "conditions": conditions}
+        "status": {"observedGeneration": report.generation, "ipv4": report.ipv4, "ipv6": report.ipv6,
+            "quarantined": report.quarantined, "conditions": conditions}
     })
 }
 
-/// A JSON merge patch of an advertisement's status. Its one condition is ours.
-pub(super) fn advertisement_status(condition: &ConditionValue, resource_version: &str, now: &Time) -> Value {
-    json!({"metadata": {"resourceVersion": resource_version}, "status": {"conditions": [condition.at(now)]}})
+/// A JSON merge patch of an advertisement's status. Its conditions are ours.
+pub(super) fn advertisement_status(report: &AdvertisementReport, resource_version: &str, now: &Time) -> Value {
+    let conditions: Vec<_> = report.conditions.iter().map(|c| c.at(now)).collect();
+    json!({
+        "metadata": {"resourceVersion": resource_version},
+        "status": {"observedGeneration": report.generation, "conditions": conditions}
+    })
 }
 
 /// An event.
 pub(super) fn event(value: &EventValue, instance: &str, now: MicroTime) -> Event {
     let regarding = match &value.regarding {
         Regarding::Service(service) => about_service(service),
-        Regarding::VirtualIp { name, uid } => ObjectReference {
+        Regarding::Object { kind, name, uid } => ObjectReference {
             api_version: Some(format!("{GROUP}/{VERSION}")),
-            kind: Some("VirtualIP".to_owned()),
+            kind: Some((*kind).to_owned()),
             name: Some(name.clone()),
             uid: Some(uid.clone()),
             ..ObjectReference::default()
@@ -208,7 +213,7 @@ mod tests {
     #[test]
     fn an_event_about_a_cluster_scoped_object() {
         let value = EventValue {
-            regarding: Regarding::VirtualIp { name: "192.0.2.1".to_owned(), uid: "u".to_owned() },
+            regarding: Regarding::Object { kind: "VirtualIP", name: "192.0.2.1".to_owned(), uid: "u".to_owned() },
             warning: true,
             reason: "R",
             action: "A",

@@ -86,7 +86,7 @@ async fn what_is_gone_needs_no_deletion() {
 async fn an_event_of_a_namespace_that_is_gone_is_refused() {
     let (writer, _) = writer([refusal(404)]);
     let event = EventValue {
-        regarding: Regarding::VirtualIp { name: "192.0.2.1".to_owned(), uid: "u".to_owned() },
+        regarding: Regarding::Object { kind: "VirtualIP", name: "192.0.2.1".to_owned(), uid: "u".to_owned() },
         warning: false,
         reason: "R",
         action: "A",

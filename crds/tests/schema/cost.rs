@@ -3,7 +3,10 @@
 //! The API server estimates each rule from the longest text and the most entries that the schema admits, and refuses a
 //! definition of which a rule may cost more than 10,000,000, or all rules together more than 100,000,000
 //! (k8s.io/apiextensions-apiserver, `pkg/apis/apiextensions/validation`, `StaticEstimatedCostLimit` and
-//! `StaticEstimatedCRDCostLimit`). A text or list without a bound counts as long as a request may be, 3 MiB.
+//! `StaticEstimatedCRDCostLimit`). A text or list without a bound counts as long as a request may be, 3 MiB. What the
+//! estimates are is in docs/benchmarks.md, by `make cel-cost`.
+
+use std::{fs, path::Path};
 
 use serde_json::Value;
 
@@ -23,4 +26,14 @@ fn lists_and_texts_below_a_rule_are_bounded() {
         assert!(place.schema.get("maxLength").is_some(), "{} has no maxLength", place.path);
     }
     assert!(ruled > 0);
+}
+
+/// A rule that was added or moved since `make cel-cost` was run last has no row.
+#[test]
+fn every_rule_has_a_row_with_its_cost() {
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/benchmarks.md")).unwrap();
+    for place in places() {
+        let rows = page.lines().filter(|line| line.starts_with(&format!("| `{}`: `", place.path))).count();
+        assert_eq!(rows, rules(&place).len(), "{}: run `make cel-cost`", place.path);
+    }
 }

@@ -96,13 +96,27 @@ fn join(resource: &str, subresource: &str) -> String {
 #[derive(Deserialize)]
 struct Role {
     kind: String,
-    metadata: Metadata,
+    metadata: Named,
     #[serde(default)]
     rules: Vec<Rule>,
 }
 
+/// A RoleBinding or ClusterRoleBinding.
 #[derive(Deserialize)]
-struct Metadata {
+#[serde(rename_all = "camelCase")]
+struct Binding {
+    role_ref: RoleRef,
+    subjects: Vec<Named>,
+}
+
+#[derive(Deserialize)]
+struct RoleRef {
+    kind: String,
+    name: String,
+}
+
+#[derive(Deserialize)]
+struct Named {
     name: String,
 }
 
@@ -114,28 +128,41 @@ struct Rule {
     verbs: Vec<String>,
 }
 
-/// Every permission the roles among some manifests grant. A role has the name of the account it is bound to.
+/// Every permission that manifests grant to the accounts that they bind. A role that they bind to nobody is for people.
 pub(super) fn granted_by(manifests: &str) -> Result<BTreeSet<Permission>> {
+    let objects = manifests.split("\n---\n").map(|document| serde_saphyr::from_str(document).context("a manifest"));
+    let objects: Vec<serde_json::Value> = objects.collect::<Result<_>>()?;
+    let of_kind = |kinds: [&'static str; 2]| {
+        objects.iter().filter(move |object| object["kind"].as_str().is_some_and(|kind| kinds.contains(&kind))).cloned()
+    };
+    let bindings = of_kind(["RoleBinding", "ClusterRoleBinding"]).map(serde_json::from_value::<Binding>);
+    let bindings: Vec<_> = bindings.collect::<Result<_, _>>().context("a binding")?;
     let mut granted = BTreeSet::new();
-    for document in manifests.split("\n---\n") {
-        let object: serde_json::Value = serde_saphyr::from_str(document).context("a manifest")?;
-        if !matches!(object["kind"].as_str(), Some("Role" | "ClusterRole")) {
-            continue;
-        }
+    for object in of_kind(["Role", "ClusterRole"]) {
         let role: Role = serde_json::from_value(object).context("a role")?;
-        for rule in &role.rules {
-            for (group, resource) in rule.api_groups.iter().flat_map(|g| rule.resources.iter().map(move |r| (g, r))) {
-                granted.extend(rule.verbs.iter().map(|verb| Permission {
-                    account: role.metadata.name.clone(),
-                    group: group.clone(),
-                    resource: resource.clone(),
-                    verb: verb.clone(),
-                }));
-            }
+        let (kind, name) = (&role.kind, &role.metadata.name);
+        anyhow::ensure!(!role.rules.is_empty(), "{kind} {name} grants nothing");
+        let is_bound = |binding: &&Binding| binding.role_ref.kind == *kind && binding.role_ref.name == *name;
+        for account in bindings.iter().filter(is_bound).flat_map(|binding| &binding.subjects) {
+            granted.extend(role.rules.iter().flat_map(|rule| rule.permissions(&account.name)));
         }
-        anyhow::ensure!(!role.rules.is_empty(), "{} {} grants nothing", role.kind, role.metadata.name);
     }
     Ok(granted)
+}
+
+impl Rule {
+    /// What it allows an account, one by one.
+    fn permissions(&self, account: &str) -> impl Iterator<Item = Permission> {
+        let pairs =
+            self.api_groups.iter().flat_map(|group| self.resources.iter().map(move |resource| (group, resource)));
+        let all = pairs.flat_map(|(group, resource)| self.verbs.iter().map(move |verb| (group, resource, verb)));
+        all.map(move |(group, resource, verb)| Permission {
+            account: account.to_owned(),
+            group: group.clone(),
+            resource: resource.clone(),
+            verb: verb.clone(),
+        })
+    }
 }
 
 #[cfg(test)]
@@ -160,9 +187,24 @@ mod tests {
 
     #[test]
     fn rules_are_multiplied_out() {
-        let manifests = "kind: Namespace\nmetadata: {name: x}\n---\nkind: Role\nmetadata: {name: a}\nrules:\n\
-                         - {apiGroups: [''], resources: [pods, pods/log], verbs: [get, list]}\n";
+        let manifests = "kind: Namespace\nmetadata: {name: x}\n---\nkind: Role\nmetadata: {name: r}\nrules:\n\
+                         - {apiGroups: [''], resources: [pods, pods/log], verbs: [get, list]}\n---\n\
+                         kind: RoleBinding\nroleRef: {kind: Role, name: r}\nsubjects: [{kind: ServiceAccount, name: a}]\n";
         let granted: Vec<_> = granted_by(manifests).unwrap().iter().map(ToString::to_string).collect();
         assert_eq!(granted, ["a: get pods", "a: list pods", "a: get pods/log", "a: list pods/log"]);
+    }
+
+    #[test]
+    fn role_that_is_bound_to_nobody_is_no_grant() {
+        let role =
+            "kind: ClusterRole\nmetadata: {name: r}\nrules:\n- {apiGroups: [''], resources: [pods], verbs: [get]}\n";
+        let of_its_name = "kind: RoleBinding\nroleRef: {kind: Role, name: r}\nsubjects: [{name: a}]\n";
+        assert!(granted_by(&format!("{role}---\n{of_its_name}")).unwrap().is_empty());
+        assert_eq!(
+            granted_by(&format!("{role}---\n{}", of_its_name.replace("kind: Role,", "kind: ClusterRole,")))
+                .unwrap()
+                .len(),
+            1
+        );
     }
 }

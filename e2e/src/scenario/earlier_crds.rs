@@ -1,14 +1,16 @@
 //! The CRDs are those of an earlier build, as where Helm or a GitOps controller updates programs and leaves CRDs alone.
 //!
 //! The API server then drops the fields it does not know, and refuses a whole object for one unknown value of an
-//! enumeration. Addresses are given out and announced all the same, and nobody writes in a loop. When the CRDs follow,
-//! nothing moves.
+//! enumeration. Addresses are given out and announced all the same, an Event names the fields, and nobody writes in a loop.
+//! When the CRDs follow, nothing moves.
 
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use herald_crds::SpeakerStatus;
+use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::Api;
 
 use super::{Expose, Scene, install};
 use crate::at_rest::{AtRest, QUIET, come_to_rest};
@@ -54,6 +56,7 @@ fn works_with_earlier(scene: &Scene<'_>) -> Result<()> {
     install::restart(scene.bed.lab())?;
     scene.expose(&Expose::ours("late"))?;
     let late = scene.external_ip("late")?;
+    told(scene)?;
     scene.announcer(late)?;
     scene.reachable(late)?;
     come_to_rest(scene.bed, &mut log, QUIET, REST_WITHIN)?;
@@ -62,4 +65,29 @@ fn works_with_earlier(scene: &Scene<'_>) -> Result<()> {
     let broken = seen.violations();
     ensure!(broken.is_empty(), "{}", broken.join("\n"));
     Ok(())
+}
+
+/// The controller tells which fields the API server has dropped, on the first object of each kind.
+fn told(scene: &Scene<'_>) -> Result<()> {
+    /// One for each controller that has led since: the one before the restart, and while that rolls out, one or two after it.
+    const MOST: usize = 3;
+    let expected = [("VirtualIP", "spec.serviceNames"), ("AddressPool", "status.observedGeneration")];
+    let told = scene.eventually("the controller to tell which fields are not kept", || {
+        let told = fields_not_kept(scene)?;
+        Ok(expected.iter().all(|(kind, _)| told.iter().any(|(of, _)| of == kind)).then_some(told))
+    })?;
+    for (kind, field) in expected {
+        let notes: Vec<_> = told.iter().filter(|(of, _)| of == kind).map(|(_, note)| note).collect();
+        ensure!(notes.len() <= MOST && notes.iter().all(|note| note.contains(field)), "{kind}: {notes:?}");
+    }
+    Ok(())
+}
+
+/// The kind and the note of each Event `FieldsNotKept`. Events on cluster-scoped objects are in the namespace `default`.
+fn fields_not_kept(scene: &Scene<'_>) -> Result<Vec<(String, String)>> {
+    let events: Api<Event> = Api::namespaced(scene.bed.client.clone(), "default");
+    let mut events = scene.bed.runtime.block_on(async { anyhow::Ok(events.list(&Default::default()).await?.items) })?;
+    events.retain(|event| event.reason.as_deref() == Some("FieldsNotKept"));
+    let kind = |event: &Event| event.regarding.as_ref().and_then(|regarding| regarding.kind.clone());
+    Ok(events.iter().map(|event| (kind(event).unwrap_or_default(), event.note.clone().unwrap_or_default())).collect())
 }

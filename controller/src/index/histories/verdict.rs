@@ -266,8 +266,10 @@ pub(super) fn is_named(world: &World, name: &str, address: &str) -> bool {
 fn reasons(log: &[Action]) -> BTreeSet<String> {
     let of = |action: &Action| match action {
         Action::Event(event) => vec![event.reason.to_owned()],
-        Action::PatchServiceStatus { patch: ServicePatch { condition: Change::Set(condition), .. }, .. }
-        | Action::PatchAdvertisementStatus { condition, .. } => vec![condition.reason.clone()],
+        Action::PatchServiceStatus { patch: ServicePatch { condition: Change::Set(condition), .. }, .. } => {
+            vec![condition.reason.clone()]
+        }
+        Action::PatchAdvertisementStatus { report, .. } => report.conditions.iter().map(|c| c.reason.clone()).collect(),
         Action::PatchPoolStatus { report, .. } => report.conditions.iter().map(|c| c.reason.clone()).collect(),
         _ => Vec::new(),
     };

@@ -341,3 +341,46 @@ fn each_family_comes_from_the_first_pool_named_that_has_it() {
     world.live();
     assert_eq!(world.allocated_from("web"), None);
 }
+
+/// A pool with a finalizer of another program's, as a GitOps tool or an inventory puts there.
+#[test_case(json!({}); "any address")]
+#[test_case(json!({"metadata": {"annotations": {"heraldlb.io/address-pool": "lan"}}}); "asked for by pool")]
+#[test_case(json!({"spec": {"loadBalancerIP": "192.0.2.3"}}); "asked for by address")]
+#[test_case(json!({"metadata": {"annotations": {"heraldlb.io/allow-shared-ip": "k"}}, "spec": {"ports": [{"port": 81}]}}); "to be shared")]
+fn pool_that_is_being_deleted_gives_nothing(asks: Value) {
+    let mut world = World::new();
+    let shares =
+        json!({"metadata": {"annotations": {"heraldlb.io/allow-shared-ip": "k"}}, "spec": {"ports": [{"port": 80}]}});
+    world.create("has", shares);
+    world.live();
+    world.begin_to_delete_pool("lan");
+    world.create("late", asks);
+    world.live();
+    assert_eq!((world.ingress("has"), &*world.condition("has")), (vec!["192.0.2.1".to_owned()], "True Assigned"));
+    assert_eq!((world.ingress("late").len(), &*world.condition("late")), (0, "False NoPoolAllows"));
+    let message = world.service_condition("late").unwrap().message;
+    assert!(message.contains("lan: it is being deleted"), "{message}");
+    let accepted = world.pool_condition("lan", CONDITION_ACCEPTED);
+    assert_eq!((&*accepted.status, &*accepted.reason), ("False", "Deleting"));
+    assert!(accepted.message.contains("example.com/inventory"), "{}", accepted.message);
+    world.log.clear();
+    world.restart();
+    world.pass(60);
+    world.wrote_nothing();
+}
+
+#[test]
+fn another_pool_serves_who_waits_for_one_that_is_being_deleted() {
+    let mut world = World::new();
+    world.create("has", json!({}));
+    world.live();
+    world.begin_to_delete_pool("lan");
+    world.create("late", json!({}));
+    world.live();
+    world.pool("next", json!({"addresses": ["192.0.2.8-192.0.2.9"]}));
+    world.live();
+    assert_eq!((world.ingress("has"), world.ingress("late")), (vec!["192.0.2.1".into()], vec!["192.0.2.8".into()]));
+    world.delete_pool("lan");
+    world.live();
+    assert_eq!((world.ingress("has"), &*world.condition("has")), (vec!["192.0.2.1".to_owned()], "True OutsidePool"));
+}

@@ -60,6 +60,31 @@ fn a_status_nobody_takes_back_is_corrected_once() {
     world.wrote_nothing();
 }
 
+/// Each of twenty writes meets a version that another writer has just made, and that says what was to be written. The
+/// next one that fails waits no longer than the first did.
+#[test]
+fn conflicts_that_another_writer_mends_add_up_to_no_pause() {
+    let mut world = World::new();
+    world.create("web", json!({}));
+    world.live();
+    let edit = |world: &mut World, port: i32| {
+        world.change("web", json!({"spec": {"externalTrafficPolicy": "Local", "healthCheckNodePort": port}}));
+        let refused = world.refuse_next(Outcome::Failed);
+        assert!(matches!(refused, Action::UpdateVirtualIpSpec { .. }), "{refused:?}");
+        refused
+    };
+    for port in 30_000..30_020 {
+        let refused = edit(&mut world, port);
+        world.request(&refused);
+        world.pass(60);
+    }
+    let failed_at = world.now;
+    edit(&mut world, 30_020);
+    assert_eq!(world.index.poll_action(world.now), None, "it has just failed");
+    let pause = world.index.poll_timeout().unwrap() - failed_at;
+    assert!(pause <= Duration::from_millis(50), "{pause:?}");
+}
+
 /// A control-plane node that dies takes a part of the API server with it: the first write is likely to fail.
 #[test_case(Outcome::Failed; "conflict or server error")]
 #[test_case(Outcome::Unavailable; "no API server")]

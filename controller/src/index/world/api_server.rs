@@ -52,6 +52,11 @@ impl World {
         serde_json::from_value(fields).unwrap()
     }
 
+    /// A generation in a status, where the CustomResourceDefinition has the field.
+    fn kept_generation(&self, generation: Option<i64>) -> Option<i64> {
+        generation.filter(|_| !self.unknown_fields.contains(&"observedGeneration"))
+    }
+
     /// What the API server makes of a write, whosever.
     pub(in crate::index) fn request(&mut self, action: &Action) -> Outcome {
         let current =
@@ -154,7 +159,9 @@ impl World {
                 if !current(resource_version, &object.metadata) {
                     return Outcome::Failed;
                 }
+                let generation = self.kept_generation(report.generation);
                 let status = object.status.get_or_insert_default();
+                status.observed_generation = generation;
                 status.ipv4 = report.ipv4.clone();
                 status.ipv6 = report.ipv6.clone();
                 status.quarantined = report.quarantined.clone();
@@ -164,12 +171,15 @@ impl World {
                 self.shows(false, Object::Pool(Box::new(object.clone())));
                 Outcome::Pool(Box::new(object))
             }
-            Action::PatchAdvertisementStatus { advertisement, resource_version, condition } => {
+            Action::PatchAdvertisementStatus { advertisement, resource_version, report } => {
                 let Some(mut object) = self.advertisements.get(advertisement).cloned() else { return Outcome::Gone };
                 if !current(resource_version, &object.metadata) {
                     return Outcome::Failed;
                 }
-                object.status.get_or_insert_default().conditions = vec![condition.at(&Time(Timestamp::UNIX_EPOCH))];
+                let generation = self.kept_generation(report.generation);
+                let status = object.status.get_or_insert_default();
+                status.observed_generation = generation;
+                status.conditions = report.conditions.iter().map(|c| c.at(&Time(Timestamp::UNIX_EPOCH))).collect();
                 object.metadata.resource_version = Some(self.next_version());
                 self.advertisements.insert(advertisement.clone(), object.clone());
                 Outcome::Advertisement(Box::new(object))
