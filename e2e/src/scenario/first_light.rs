@@ -38,10 +38,7 @@ pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
     let mac = scene.bed.lab().host(&node)?.mac(0)?;
     ensure!(vip.mac_address == Some(mac.to_string()), "the status says {:?}, {node} has {mac}", vip.mac_address);
 
-    let events = scene.events("web")?;
-    let assigned: Vec<_> = events.iter().filter(|(_, reason, _)| reason == "EnsuredLoadBalancer").collect();
-    ensure!(assigned.len() == 1, "one event per assignment: {events:?}");
-    let note = &assigned[0].2;
+    let note = scene.told_once("web", "EnsuredLoadBalancer")?;
     ensure!(note.contains(&address.to_string()) && note.contains("first-light"), "address and pool are named: {note}");
     Ok(())
 }
@@ -66,8 +63,11 @@ pub(super) fn local(scene: &Scene<'_>) -> Result<()> {
     scene
         .eventually("nobody to answer without an endpoint", || Ok(scene.who_has(address)?.is_empty().then_some(())))?;
     ensure!(scene.ingress("web")? == [address], "the address stays without endpoints");
+    // The wire is silent before the status says so, which names the former node until then.
+    scene.unannounced(address)?;
 
     scene.kubectl_here(&["scale", "deployment/echo", "--replicas=1"])?;
+    scene.echo_rolled_out()?;
     let node = scene.announcer(address)?;
     scene.answered_by(address, &node)?;
     let answer = scene.reachable(address)?;

@@ -49,6 +49,7 @@ mod turns;
 mod type_changes;
 mod uninstall;
 mod unnoticed;
+mod waits;
 
 use std::time::Duration;
 
