@@ -46,7 +46,7 @@ impl Controller {
     }
 }
 
-/// Every replica, as it is now.
+/// Every replica, as it is now, without those that are about to end.
 pub(crate) fn all(scene: &Scene<'_>) -> Result<Vec<Controller>> {
     let lab = scene.bed.lab();
     let choice = PodChoice {
@@ -57,6 +57,7 @@ pub(crate) fn all(scene: &Scene<'_>) -> Result<Vec<Controller>> {
     let found = Faults::of(lab).pods(&choice)?;
     found
         .into_iter()
+        .filter(|pod| !pod.ending)
         .map(|pod| {
             let path = "jsonpath={.status.podIP}";
             let address = install::kubectl(lab, &["get", "pod", "-n", &pod.namespace, &pod.name, "-o", path])?;

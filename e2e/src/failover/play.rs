@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use herald_crds::VirtualIP;
 use nix::sys::signal::Signal;
 use nix::time::{ClockId, clock_gettime};
 
@@ -148,6 +149,7 @@ impl<'a> Play<'a> {
         let acted = (phase.act)(&mut take)
             .and_then(|()| take.recovered())
             .and_then(|()| self.settled(phase, &before))
+            .and_then(|()| self.herd_announced(phase))
             .map(|()| std::thread::sleep(AFTERWARDS));
         let Take { watch, traffic, struck_ns, .. } = take;
         let (watch, traffic) = (watch.stop()?, traffic.stop()?);
@@ -176,9 +178,29 @@ impl<'a> Play<'a> {
         })
     }
 
+    fn herd_moves(&self, phase: &Phase) -> bool {
+        !self.herd.is_empty() && phase.cluster.owner == Owner::Moves
+    }
+
+    /// Waits until every address of the herd is said to be announced by another node than the victim, if it is to move: what
+    /// is announced after the clients have ceased to listen is not timed.
+    fn herd_announced(&self, phase: &Phase) -> Result<()> {
+        if !self.herd_moves(phase) {
+            return Ok(());
+        }
+        self.stage.wait("each of the many addresses to be announced by another node", || {
+            let moved = |vip: &VirtualIP| {
+                let node = vip.status.as_ref().and_then(|status| status.node.as_ref());
+                let announced = vip.announced().is_some_and(|condition| condition.status == "True");
+                announced && node.is_some_and(|node| *node != self.victim)
+            };
+            Ok(self.stage.scene.virtual_ips()?.iter().all(moved).then_some(()))
+        })
+    }
+
     /// The herd's times; every address of it must have gone where somebody lives.
     fn herd_seen(&self, phase: &Phase, watch: &Report, struck_ns: u64) -> Result<Vec<Herd>> {
-        if self.herd.is_empty() || phase.cluster.owner != Owner::Moves {
+        if !self.herd_moves(phase) {
             return Ok(Vec::new());
         }
         let old = self.mac(&self.victim)?;
@@ -239,9 +261,8 @@ impl<'a> Play<'a> {
     pub(super) fn replace_speaker(&self, node: &str) -> Result<()> {
         let before = self.speaker(node)?;
         self.faults().delete_pod(before, None)?;
-        self.stage.wait(&format!("another speaker on {node}"), || {
-            let now = self.stage.speakers()?;
-            Ok(now.iter().any(|pod| pod.node == node && pod.uid != before.uid).then_some(()))
+        self.stage.wait(&format!("another speaker on {node} to be ready"), || {
+            Ok(self.stage.has_other_speaker(node, &before.uid)?.then_some(()))
         })?;
         install::wait_for_rollout(self.stage.lab())
     }

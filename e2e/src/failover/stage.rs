@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::ListParams;
 
 use super::look::{itself, look};
 use super::{Policy, hellos, services, workload};
@@ -27,8 +29,11 @@ const CALM: Duration = Duration::from_millis(400);
 /// An owner announces a new address for 3 s (docs/protocol.md, section 25).
 const ROUNDS: Duration = Duration::from_millis(3200);
 
-/// One request to a pod, from its own node.
-const REQUEST: Duration = Duration::from_secs(1);
+/// One request to a pod, from its own node, on a busy machine.
+const REQUEST: Duration = Duration::from_secs(5);
+
+/// The label of the speakers' pods.
+const SPEAKERS: &str = "app.kubernetes.io/component=speaker";
 
 /// How long faults last that have a length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -263,13 +268,25 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
-    /// The speakers' pods.
+    /// The speakers' pods, without those that are about to end.
     pub(super) fn speakers(&self) -> Result<Vec<PodFound>> {
-        self.faults().pods(&PodChoice {
+        let mut pods = self.faults().pods(&PodChoice {
             namespace: install::NAMESPACE.to_owned(),
-            selector: Some("app.kubernetes.io/component=speaker".to_owned()),
+            selector: Some(SPEAKERS.to_owned()),
             ..PodChoice::default()
-        })
+        })?;
+        pods.retain(|pod| !pod.ending);
+        Ok(pods)
+    }
+
+    /// Returns whether another speaker's pod than that of this UID is ready on a node.
+    pub(super) fn has_other_speaker(&self, node: &str, former: &str) -> Result<bool> {
+        let pods: Api<Pod> = Api::namespaced(self.scene.bed.kube(), install::NAMESPACE);
+        let speakers = ListParams::default().labels(SPEAKERS);
+        let pods = self.scene.bed.block_on(async move { Ok(pods.list(&speakers).await?.items) })?;
+        let is_there = |pod: &Pod| pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) == Some(node);
+        let is_other = |pod: &Pod| pod.metadata.uid.as_deref() != Some(former);
+        Ok(pods.iter().any(|pod| is_there(pod) && is_other(pod) && is_serving(pod)))
     }
 
     /// Whether there is one endpoint on each node, and each answers on its node. (For a while after a node lost power

@@ -42,6 +42,8 @@ pub struct PodFound {
     pub node: String,
     /// The container.
     pub container: String,
+    /// Whether it was being deleted: it may be gone when it is looked at next.
+    pub ending: bool,
 }
 
 impl fmt::Display for PodFound {
@@ -91,6 +93,7 @@ fn choose(pods: &[Pod], choice: &PodChoice) -> Result<Vec<PodFound>> {
             uid: uid.clone(),
             node: pod_node.clone(),
             container,
+            ending: pod.metadata.deletion_timestamp.is_some(),
         });
     }
     if found.is_empty() {
@@ -132,6 +135,14 @@ mod tests {
             node: owned(node),
             container: owned(container),
         }
+    }
+
+    #[test]
+    fn pod_that_is_being_deleted_is_found_as_such() {
+        let mut ends = pod("web-1", Some("node1"), &["main"]);
+        ends.metadata.deletion_timestamp = Some(serde_json::from_str(r#""2026-01-01T00:00:00Z""#).unwrap());
+        let found = choose(&[ends, pod("web-2", Some("node1"), &["main"])], &choice(None, None, None)).unwrap();
+        assert_eq!(found.iter().map(|pod| pod.ending).collect::<Vec<_>>(), [true, false]);
     }
 
     #[test_case(choice(None, None, Some("main")), Ok(&["shop/web-1 main", "shop/web-2 main"]); "all")]

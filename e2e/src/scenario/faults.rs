@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 
+use super::unnoticed::Unnoticed;
 use super::{Scene, install};
 use crate::fault::{ApiServerFault, Direction, Fault, Faults, Link, Percent, PodChoice, PodFound};
 
@@ -74,19 +75,20 @@ fn try_each(scene: &Scene<'_>, faults: &Faults<'_>) -> Result<()> {
 
     let before = restarts(scene, &speaker)?;
     faults.signal(&speaker, Signal::SIGKILL)?;
-    scene.eventually("the kubelet to start the killed container again", || {
+    scene.bed.wait_for("the kubelet to start the killed container again", install::ROLLOUT, || {
         Ok((restarts(scene, &speaker)? > before).then_some(()))
     })?;
     scene.answered_by(address, &node)?;
     ensure!(scene.announcer(address)? == node, "a killed speaker's address stays where it is");
 
+    let unnoticed = Unnoticed::from_here(scene, [(address, node)].into())?;
     let hung = Fault::ApiServer(ApiServerFault::Hung);
     faults.inject(hung.clone())?;
     let unanswered = scene.kubectl(&["get", "--raw", "/version", "--request-timeout=1s"]);
-    let macs = scene.who_has(address)?;
+    let watched = unnoticed.until_here(scene);
     faults.heal(&hung)?;
     ensure!(unanswered.is_err(), "the API server answered although it hung: {unanswered:?}");
-    ensure!(macs == [scene.bed.lab().host(&node)?.mac(0)?.into()], "while the API server hung, {macs:?} answered");
+    watched.context("while the API server hung")?;
     scene.reachable(address)?;
     Ok(())
 }

@@ -5,6 +5,7 @@ use herald_crds::SpeakerStatus;
 use ipnet::{IpNet, Ipv4Net};
 use std::net::{IpAddr, Ipv4Addr};
 
+use super::waits::REPORTED_WITHIN;
 use super::{Expose, Scene};
 use crate::fault::{Fault, Faults, Link};
 
@@ -50,7 +51,7 @@ fn try_each(scene: &Scene<'_>, faults: &Faults<'_>) -> Result<()> {
     announced_on(scene, address(ADDED), second.name(), second.interface(0)?)?;
 
     faults.heal(&plugged)?;
-    scene.eventually("the subnet of the unplugged interface to be left", || {
+    scene.bed.wait_for("the subnet of the unplugged interface to be left", REPORTED_WITHIN, || {
         let status = scene.get_cluster::<SpeakerStatus>(first.name())?.and_then(|speaker| speaker.status);
         let subnet = own(PLUGGED, 0)?.to_string();
         Ok(status.is_some_and(|s| !s.segments.iter().any(|segment| segment.prefixes.contains(&subnet))).then_some(()))

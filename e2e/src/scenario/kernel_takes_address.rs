@@ -10,7 +10,7 @@ use herald_crds::names;
 use herald_crds::virtual_ip::AnnouncedReason;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use super::{Expose, Scene};
+use super::{Expose, Scene, waits};
 use crate::audit_log::{AuditLog, Request};
 use crate::fault::{Fault, Faults, Link};
 use crate::lab::Host;
@@ -35,12 +35,17 @@ const MOST_WRITES: usize = 6;
 /// What the speaker that announces an address tells of it.
 const CONFLICT_WARNING: &str = "AnsweredByClusterNode";
 
+/// What the controller tells of it, which knows the links of the nodes.
+const RESERVED_WARNING: &str = "ReservedAddress";
+
 /// A conflict is over when nobody else has claimed the address for 60 s (CONFLICT_OVER, speaker/src/machine/duty.rs); the
 /// rest is for a busy machine.
 const OVER_WITHIN: Duration = Duration::from_secs(75);
 
 pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
     let (address, owner) = scene.announced_service(1)?;
+    // The last of what is written about it before the conflict.
+    scene.told_once("web", "EnsuredLoadBalancer")?;
     let lab = scene.bed.lab();
     let other = lab.nodes()?.into_iter().find(|node| node.name() != owner).context("another node")?;
     let faults = Faults::of(lab);
@@ -75,6 +80,12 @@ fn conflict(scene: &Scene<'_>, mut log: AuditLog, address: IpAddr, owner: &str, 
         std::thread::sleep(ANNOUNCED_EVERY);
         announces(&faults, other, ip)?;
     }
+    // By way of a SpeakerStatus, which may have been written often of late.
+    scene.bed.wait_for("the Warnings of the conflict", waits::REPORTED_WITHIN, || {
+        let told = scene.events("web")?;
+        let has = |wanted: &str| told.iter().any(|(_, reason, _)| reason == wanted);
+        Ok((has(CONFLICT_WARNING) && has(RESERVED_WARNING)).then_some(()))
+    })?;
     let about = |write: &Request| write.name == address.to_string() || write.namespace == scene.namespace;
     let writes: Vec<_> = log.writes()?.iter().filter(|write| about(write)).map(ToString::to_string).collect();
     ensure!(writes.len() <= MOST_WRITES, "{} writes about one conflict: {writes:#?}", writes.len());
@@ -83,7 +94,7 @@ fn conflict(scene: &Scene<'_>, mut log: AuditLog, address: IpAddr, owner: &str, 
     let mut reasons: Vec<&str> = warnings.iter().map(|(_, reason, _)| reason.as_str()).collect();
     reasons.sort_unstable();
     // What the speaker has seen on the wire, and what the controller knows of the nodes' links: each once.
-    ensure!(reasons == [CONFLICT_WARNING, "ReservedAddress"], "the Warnings of one conflict: {warnings:?}");
+    ensure!(reasons == [CONFLICT_WARNING, RESERVED_WARNING], "the Warnings of one conflict: {warnings:?}");
     let named = warnings.iter().filter(|(.., note)| note.contains(other.name())).count();
     ensure!(named == warnings.len(), "they name {}: {warnings:?}", other.name());
     Ok(())

@@ -38,7 +38,8 @@ pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
     let healed = faults.heal_all();
     result?;
     healed?;
-    Ok(())
+    // One that was cut off for 20 s is NotReady, and addresses leave it.
+    scene.every_node_ready(WITHIN)
 }
 
 fn try_each(scene: &Scene<'_>, faults: &Faults<'_>, given: &mut Given) -> Result<()> {

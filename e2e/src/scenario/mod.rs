@@ -50,6 +50,7 @@ mod turns;
 mod type_changes;
 mod uninstall;
 mod unnoticed;
+mod waits;
 
 use std::time::Duration;
 

@@ -30,7 +30,7 @@ pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
     install::wait_for_rollout(lab)?;
     // What the revived speaker writes anew proves that it is at work: it had its chance to take the address back.
     scene.kubectl(&["delete", "speaker", &dead])?;
-    scene.eventually(&format!("the speaker on {dead} to report"), || {
+    scene.bed.wait_for(&format!("the speaker on {dead} to report"), LIMIT, || {
         Ok(scene.get_cluster::<SpeakerStatus>(&dead)?.and_then(|speaker| speaker.status))
     })?;
     scene.answered_by(address, &survivor)?;

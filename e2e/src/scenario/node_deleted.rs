@@ -2,9 +2,19 @@
 //! from what its peers say only, as after a rolling upgrade with one sick node: the others go on.
 
 use anyhow::{Context, Result, ensure};
+use herald_crds::SpeakerStatus;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8s_openapi::jiff::Timestamp;
+use kube::Api;
+use kube::api::{Patch, PatchParams};
 
 use super::{Expose, Scene, install};
 use crate::fault::{Fault, Faults, PodChoice, PodFound};
+
+/// Where kubelets renew their nodes' leases.
+const LEASES: &str = "kube-node-lease";
 
 /// A booting node is Ready within 10 s; the rest is for a busy machine.
 const LIMIT: std::time::Duration = std::time::Duration::from_secs(90);
@@ -17,11 +27,15 @@ pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
     let lab = scene.bed.lab();
     lab.power_off(&sick)?;
     lab.power_on(&sick)?;
-    scene.eventually(&format!("{sick} to be registered again"), || {
-        Ok(scene.get_cluster::<k8s_openapi::api::core::v1::Node>(&sick)?.map(drop))
+    scene.bed.wait_for(&format!("{sick} to be registered again"), LIMIT, || {
+        Ok(scene.get_cluster::<Node>(&sick)?.map(drop))
     })?;
     scene.every_node_ready(LIMIT)?;
     install::wait_for_rollout(lab)?;
+    // The DaemonSet's status may be of the time before the node was registered.
+    scene.bed.wait_for(&format!("the speaker on {sick} to report"), LIMIT, || {
+        Ok(scene.get_cluster::<SpeakerStatus>(&sick)?.and_then(|speaker| speaker.status).map(drop))
+    })?;
     result
 }
 
@@ -35,7 +49,8 @@ fn try_it(scene: &Scene<'_>, address: std::net::IpAddr, sick: &str) -> Result<()
     scene.answered_by(address, sick).context("others answer for a silent speaker, with its node's address")?;
     for pod in speakers.iter().filter(|pod| pod.node != sick) {
         faults.delete_pod(pod, None)?;
-        scene.eventually(&format!("another speaker on {} to be ready", pod.node), || {
+        scene.bed.wait_for(&format!("another speaker on {} to be ready", pod.node), install::ROLLOUT, || {
+            renew_lease(scene, sick)?;
             let now = self::speakers(&faults)?.into_iter().find(|now| now.node == pod.node && now.uid != pod.uid);
             let Some(now) = now else { return Ok(None) };
             let ready = "-o=jsonpath={.status.containerStatuses[0].ready}";
@@ -46,7 +61,7 @@ fn try_it(scene: &Scene<'_>, address: std::net::IpAddr, sick: &str) -> Result<()
 
     scene.kubectl(&["delete", "node", sick, "--wait=false"])?;
     scene.eventually("the SpeakerStatus to go with its Node", || {
-        Ok(scene.get_cluster::<herald_crds::SpeakerStatus>(sick)?.is_none().then_some(()))
+        Ok(scene.get_cluster::<SpeakerStatus>(sick)?.is_none().then_some(()))
     })?;
     scene.expose(&Expose::ours("after"))?;
     let after = scene.external_ip("after")?;
@@ -59,6 +74,15 @@ fn try_it(scene: &Scene<'_>, address: std::net::IpAddr, sick: &str) -> Result<()
         ensure!(said.starts_with("ready"), "{pod} on {}: {said}", pod.node);
     }
     Ok(())
+}
+
+/// Renews a node's lease in the place of its kubelet, which stands still: a node whose kubelet has not been heard of for 20 s
+/// is NotReady in the laboratory, and its addresses move.
+fn renew_lease(scene: &Scene<'_>, node: &str) -> Result<()> {
+    let leases: Api<Lease> = Api::namespaced(scene.bed.kube(), LEASES);
+    let now = serde_json::json!({"spec": {"renewTime": MicroTime(Timestamp::now())}});
+    let renewed = async move { Ok(leases.patch(node, &PatchParams::default(), &Patch::Merge(now)).await.map(drop)?) };
+    scene.bed.block_on(renewed).with_context(|| format!("renewing the lease of {node}"))
 }
 
 fn speakers(faults: &Faults<'_>) -> Result<Vec<PodFound>> {

@@ -23,8 +23,5 @@ pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
     scene.eventually("a node port", || scene.node_port("web"))?;
     ensure!(scene.ingress("web")? == [address], "the address is the same");
     scene.reachable(address)?;
-    let events = scene.events("web")?;
-    let assigned = events.iter().filter(|(_, reason, _)| reason == "EnsuredLoadBalancer").count();
-    ensure!(assigned == 1, "assigned once: {events:?}");
-    Ok(())
+    scene.told_once("web", "EnsuredLoadBalancer").map(drop)
 }

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use herald_crds::names;
 use ipnet::{IpNet, Ipv4Net};
 
+use super::waits::REPORTED_WITHIN;
 use super::{Expose, Scene};
 use crate::fault::{Fault, Faults, Link};
 use crate::lab::plan::node_subnets;
@@ -113,9 +114,10 @@ fn a_node_in_the_status(scene: &Scene<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Waits until the pool says that some of its addresses are taken out, with this reason; returns its sentence.
+/// Waits until the pool says that some of its addresses are taken out, with this reason, which may be known from a
+/// SpeakerStatus alone; returns its sentence.
 fn overlaps(scene: &Scene<'_>, pool: &str, why: &str) -> Result<String> {
-    scene.eventually(&format!("pool {pool} to say {why:?}"), || {
+    scene.bed.wait_for(&format!("pool {pool} to say {why:?}"), REPORTED_WITHIN, || {
         let (reason, sentence) = scene.pool_condition(pool, names::CONDITION_ACCEPTED, "True")?;
         Ok((reason == "Overlaps" && sentence.contains(why)).then_some(sentence))
     })

@@ -11,6 +11,7 @@ use herald_crds::speaker_status::WarningKind;
 use ipnet::{IpNet, Ipv4Net};
 
 use super::unnoticed::Unnoticed;
+use super::waits::REPORTED_WITHIN;
 use super::{Expose, Scene, install};
 use crate::fault::{Fault, Faults, Link};
 use crate::lab::netns;
@@ -87,8 +88,7 @@ fn first_fails(scene: &Scene<'_>, faults: &Faults<'_>, owners: &BTreeMap<IpAddr,
 
 /// Waits until the node says that the second interface is left alone.
 fn said_of(scene: &Scene<'_>, node: &str, first: &str, second: &str) -> Result<()> {
-    // What has been written often within a minute, as by the scenarios before this one, is written after a pause.
-    scene.bed.wait_for(&format!("the SpeakerStatus of {node} to say so of {second}"), LIMIT, || {
+    scene.bed.wait_for(&format!("the SpeakerStatus of {node} to say so of {second}"), REPORTED_WITHIN, || {
         let status = scene.get_cluster::<SpeakerStatus>(node)?.and_then(|speaker| speaker.status);
         let Some(status) = status else { return Ok(None) };
         let interfaces: Vec<&str> = status.segments.iter().map(|segment| segment.interface.as_str()).collect();

@@ -8,6 +8,7 @@ use herald_crds::speaker_status::LinkUse;
 use herald_crds::{SpeakerStatus, names};
 use ipnet::Ipv4Net;
 
+use super::waits::REPORTED_WITHIN;
 use super::{Expose, Scene};
 use crate::failover::hellos;
 use crate::lab::{Host, netns};
@@ -119,7 +120,7 @@ fn try_each(scene: &Scene<'_>, node: &Host, client: &Host) -> Result<()> {
 
 /// Waits until the node says that it uses the link so; returns its sentence.
 fn used_as(scene: &Scene<'_>, node: &Host, interface: &str, link_use: LinkUse) -> Result<String> {
-    scene.eventually(&format!("{} to say of {interface}: {link_use:?}", node.name()), || {
+    scene.bed.wait_for(&format!("{} to say of {interface}: {link_use:?}", node.name()), REPORTED_WITHIN, || {
         let status = scene.get_cluster::<SpeakerStatus>(node.name())?.and_then(|speaker| speaker.status);
         let mut links = status.map(|status| status.links).unwrap_or_default().into_iter();
         let link = links.find(|link| link.interface == interface && link.link_use == link_use);

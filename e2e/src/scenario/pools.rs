@@ -66,8 +66,12 @@ pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
     scene.expose(&Expose { annotations: &one, ..Expose::ours("sixth") })?;
     ensure!(scene.external_ip("sixth")? == scene.address(8), "the one address asked for");
 
-    // Deleting a pool takes nothing away.
+    // Deleting a pool takes nothing away. Its end and the next Service come to the controller by different watches: by the
+    // condition of the one whose address is in no other pool, it has heard of the former.
     scene.kubectl(&["delete", "pool", "pools-typo"])?;
+    scene.eventually("a Service of the deleted pool to say that no pool holds its address", || {
+        Ok(scene.assigned("sixth")?.filter(|c| c.status == "True" && c.reason == "OutsidePool"))
+    })?;
     scene.expose(&Expose::ours("seventh"))?;
     scene.refusal("seventh", "PoolFull")?;
     ensure!(scene.ingress("third")? == [scene.address(5)], "the Service keeps the address of the deleted pool");

@@ -47,6 +47,8 @@ pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
     })?;
     scene.announcer(moved)?;
     scene.reachable(moved)?;
+    // It is given up once the Service shows the other.
+    scene.eventually(&format!("{address} to be free"), || Ok(scene.virtual_ip(address)?.is_none().then_some(())))?;
     scene.silent(address)
 }
 

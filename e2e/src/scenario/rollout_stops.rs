@@ -13,6 +13,7 @@ use kube::Api;
 use kube::api::ListParams;
 
 use super::unnoticed::Unnoticed;
+use super::waits::REPORTED_WITHIN;
 use super::{Expose, Scene, install};
 
 /// So long `kubectl rollout status` is given: a roll-out that does not stop is over by then.
@@ -67,7 +68,12 @@ fn stops(scene: &Scene<'_>) -> Result<()> {
     let status = ["rollout", "status", "-n", install::NAMESPACE, "daemonset/herald-speaker", STOPPED_FOR];
     ensure!(scene.kubectl(&status).is_err(), "the roll-out went through with a key that is none");
 
-    let now = speakers(scene)?;
+    // On a busy machine the first has hardly been asked to end by then.
+    let now = scene.bed.wait_for("the first speaker to be replaced", install::ROLLOUT, || {
+        let now = speakers(scene)?;
+        let is_replaced = now.len() == before.len() && now.iter().any(|pod| !before.contains(&uid(pod)));
+        Ok(is_replaced.then_some(now))
+    })?;
     let fresh: Vec<&Pod> = now.iter().filter(|pod| !before.contains(&uid(pod))).collect();
     let [sick] = fresh.as_slice() else { anyhow::bail!("{} speakers were replaced, not one", fresh.len()) };
     ensure!(now.iter().filter(|pod| !is_ready(pod)).count() == 1, "one speaker is not ready, the others are");
@@ -75,13 +81,13 @@ fn stops(scene: &Scene<'_>) -> Result<()> {
     let node = sick.spec.as_ref().and_then(|spec| spec.node_name.clone()).context("a pod's node")?;
     // The kubelet's Event has the words of the probe: `herald-speaker check ready`.
     let reason = format!("Secret {SECRET_CLUSTER_KEY}");
-    scene.eventually("an Event that says why it is not ready", || {
+    scene.bed.wait_for("an Event that says why it is not ready", install::ROLLOUT, || {
         let path = "-o=jsonpath={.items[*].message}";
         let about = format!("involvedObject.name={name},reason=Unhealthy");
         let said = scene.kubectl(&["get", "events", "-n", install::NAMESPACE, "--field-selector", &about, path])?;
         Ok((said.contains("not ready") && said.contains(&reason)).then_some(()))
     })?;
-    scene.eventually(&format!("the SpeakerStatus of {node} to say why"), || {
+    scene.bed.wait_for(&format!("the SpeakerStatus of {node} to say why"), REPORTED_WITHIN, || {
         let warnings = scene.get_cluster::<SpeakerStatus>(&node)?.and_then(|speaker| speaker.status);
         let warnings = warnings.map(|status| status.warnings).unwrap_or_default();
         let says = |kind, message: &str| kind == WarningKind::ClusterKey && message.contains(&reason);

@@ -8,7 +8,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use herald_crds::{AddressPool, SpeakerStatus, VirtualIP, address::name_of_address, names};
+use herald_crds::{VirtualIP, address::name_of_address, names};
 use k8s_openapi::api::core::v1::{Namespace, Node, Service};
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -26,7 +26,8 @@ use crate::wait_factor::kubectl_timeout;
 /// It bounds a failing run; no promise is judged by it.
 const SOON: Duration = Duration::from_secs(30);
 
-/// Pools that no Service uses go at once; the controller takes their finalizers.
+/// Pools that no Service uses go at once, and Services within seconds: the namespace's controller takes kind after kind, and
+/// a scenario has up to 200. The rest is for a busy machine.
 const DELETED_WITHIN: Duration = Duration::from_secs(60);
 
 /// How long the wire is listened to for all who answer: the probes are 10 ms apart, so 30 of them.
@@ -91,7 +92,9 @@ impl<'a> Scene<'a> {
             return Ok(());
         }
         self.kubectl(&["delete", "pool,l2adv", "-l", &selector, &kubectl_timeout(DELETED_WITHIN)?])?;
-        self.eventually("no VirtualIP of the scenario", || Ok(self.virtual_ips()?.is_empty().then_some(())))
+        self.bed.wait_for("no VirtualIP of the scenario", DELETED_WITHIN, || {
+            Ok(self.virtual_ips()?.is_empty().then_some(()))
+        })
     }
 
     // What a user does.
@@ -199,8 +202,12 @@ spec:
           readinessProbe: {{httpGet: {{path: /ready, port: 8080}}, periodSeconds: 1}}
 "
         ))?;
-        self.kubectl_here(&["rollout", "status", "deployment/echo", &kubectl_timeout(install::ROLLOUT)?])?;
-        Ok(())
+        self.echo_rolled_out()
+    }
+
+    /// Waits until as many echo servers are ready as there should be.
+    pub fn echo_rolled_out(&self) -> Result<()> {
+        self.kubectl_here(&["rollout", "status", "deployment/echo", &kubectl_timeout(install::ROLLOUT)?]).map(drop)
     }
 
     /// A Service before the echo servers: HTTP on port 80.
@@ -350,42 +357,22 @@ spec:
         })
     }
 
-    /// The scenario's pool is announced from nodes whose host name is `In` or `NotIn` this one alone.
+    /// The scenario's pool is announced from nodes whose host name is `In` or `NotIn` this one alone. Waits until the
+    /// controller has read that: it hears of Services by another watch.
     pub fn advertise_from(&self, operator: &str, host: &str) -> Result<()> {
         self.apply(&format!(
             "{{apiVersion: heraldlb.io/v1alpha1, kind: L2Advertisement, \
              metadata: {{name: {namespace}, labels: {{scenario: {namespace}}}}}, spec: {{addressPools: [{namespace}], \
              nodeSelectors: [{{matchExpressions: [{{key: kubernetes.io/hostname, operator: {operator}, values: [{host}]}}]}}]}}}}",
             namespace = self.namespace,
-        ))
+        ))?;
+        self.advertisement_is_read(&self.namespace)
     }
 
     /// Waits until every node is Ready.
     pub fn every_node_ready(&self, within: Duration) -> Result<()> {
         self.bed.wait_for("every node to be Ready", within, || {
             Ok(self.list_cluster::<Node>()?.iter().all(is_ready).then_some(()))
-        })
-    }
-
-    /// Waits until the speaker of every node shows that it is at work. A node that was off for a moment is Ready all the
-    /// time, as far as the API knows; but nobody else writes its SpeakerStatus again once it is deleted.
-    pub fn speakers_report_again(&self) -> Result<()> {
-        self.kubectl(&["delete", "speaker", "--all"])?;
-        let nodes = self.bed.lab.nodes()?.len();
-        self.eventually("every speaker to report", || {
-            let reports = self.list_cluster::<SpeakerStatus>()?;
-            let reporting = reports.iter().filter(|speaker| speaker.status.is_some()).count();
-            Ok((reporting == nodes).then_some(()))
-        })
-    }
-
-    /// Waits until the pool's condition has this status, and returns its reason and sentence.
-    pub fn pool_condition(&self, pool: &str, kind: &str, status: &str) -> Result<(String, String)> {
-        self.eventually(&format!("pool {pool} to have {kind}={status}"), || {
-            let pool: AddressPool = self.get_cluster(pool)?.with_context(|| format!("pool {pool} is gone"))?;
-            let conditions = pool.status.map(|s| s.conditions).unwrap_or_default();
-            let found = conditions.into_iter().find(|c| c.type_ == kind && c.status == status);
-            Ok(found.map(|c| (c.reason, c.message)))
         })
     }
 

@@ -49,8 +49,12 @@ fn without_its_virtual_ip(scene: &Scene<'_>) -> Result<()> {
         |count: u8| scene.kubectl(&["scale", "-n", install::NAMESPACE, CONTROLLER, &format!("--replicas={count}")]);
     let shipped = replicas_of(scene)?;
     replicas(0)?;
-    let result = scene.kubectl(&["wait", "-n", install::NAMESPACE, "--for=delete", "pod", "-l", PODS, "--timeout=60s"]);
-    let result = result.and_then(|_| delete_by_hand(scene, address));
+    // Not by `kubectl wait`, which fails if they have ended before it looks.
+    let result = scene.bed.wait_for("the controllers to end", install::ROLLOUT, || {
+        let left = scene.kubectl(&["get", "pods", "-n", install::NAMESPACE, "-l", PODS, "-o", "name"])?;
+        Ok(left.trim().is_empty().then_some(()))
+    });
+    let result = result.and_then(|()| delete_by_hand(scene, address));
     // Whatever is found, the next scenario gets a whole cluster.
     replicas(shipped)?;
     install::wait_for_rollout(scene.bed.lab())?;

@@ -17,7 +17,8 @@ const MOST_WRITES: usize = 11;
 const MENDED_WITHIN: Duration = Duration::from_secs(40);
 
 pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
-    scene.pool(&scene.namespace, &[scene.range(1, 9)])?;
+    // Known: one Warning is to be told, and none that there is no pool.
+    scene.known_pool(&scene.namespace, &[scene.range(1, 9)])?;
     scene.expose(&Expose::ours("web"))?;
     let address = scene.external_ip("web")?;
     let mut log = AuditLog::from_now(&scene.bed.lab().audit_log())?;

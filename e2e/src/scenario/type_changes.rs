@@ -55,9 +55,9 @@ pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
             r#"{"spec":{"type":"ExternalName","externalName":"example.com","loadBalancerClass":null,"clusterIP":"","clusterIPs":null}}"#,
         ])
     })?;
-    let events = scene.events("web")?;
-    ensure!(events.iter().any(|(_, reason, _)| reason == "DeletedLoadBalancer"), "the release is an event: {events:?}");
-    Ok(())
+    scene.eventually("an Event of the release", || {
+        Ok(scene.events("web")?.iter().any(|(_, reason, _)| reason == "DeletedLoadBalancer").then_some(()))
+    })
 }
 
 /// After the change the Service has neither address nor finalizer nor condition of ours, and the wire is silent.

@@ -98,15 +98,19 @@ fn rules_written(play: &Play<'_>, node: &str) -> Result<()> {
     let port = "-o=jsonpath={.spec.healthCheckNodePort}";
     let port: u16 = play.stage.scene.kubectl_here(&["get", "service", Policy::Local.service(), port])?.parse()?;
     let addresses = play.stage.lab().host(node)?.addresses(0);
-    play.stage.wait(&format!("kube-proxy on {node} to have rules for its endpoint"), || {
+    let mut last = None;
+    let waited = play.stage.wait(&format!("kube-proxy on {node} to have rules for its endpoint"), || {
         for &address in &addresses {
-            let answer = play.stage.http(node, SocketAddr::new(address, port), "GET /")?;
-            if !answer.contains("\"localEndpoints\": 1,") {
+            // No answer either: kube-proxy begins to listen on the port when it hears of the Service.
+            let answer = play.stage.http(node, SocketAddr::new(address, port), "GET /");
+            if !answer.as_ref().is_ok_and(|answer| answer.contains("\"localEndpoints\": 1,")) {
+                last = Some(answer);
                 return Ok(None);
             }
         }
         Ok(Some(()))
-    })
+    });
+    waited.with_context(|| format!("its last answer: {last:?}"))
 }
 
 /// Waits until the API has a node's endpoint as ready or not.

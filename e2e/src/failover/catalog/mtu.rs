@@ -53,11 +53,16 @@ pub(super) const DRILLS: &[Drill] = &[Drill {
     })],
 }];
 
-/// Checks that the victim alone answers for each of its addresses.
+/// Checks that nobody but the victim answers for its addresses, and that it does for each. (That none of so many questions
+/// about one is answered within a moment says that the machine is busy.)
 fn one_owner(play: &Play<'_>) -> Result<()> {
     let mac = play.mac(&play.victim)?;
-    let seen = look(play.stage.lab(), play.stage.watcher(), &play.herd)?;
-    let wrong: Vec<_> = seen.iter().filter(|(_, macs)| only(macs) != Some(mac)).collect();
-    ensure!(wrong.is_empty(), "{} of {} addresses are not answered by {mac} alone: {wrong:?}", wrong.len(), seen.len());
-    Ok(())
+    play.stage.wait("an answer for each of the many addresses", || {
+        let seen = look(play.stage.lab(), play.stage.watcher(), &play.herd)?;
+        let (unanswered, answered): (Vec<_>, Vec<_>) = seen.iter().partition(|(_, macs)| macs.is_empty());
+        let wrong: Vec<_> = answered.into_iter().filter(|(_, macs)| only(macs) != Some(mac)).collect();
+        let (count, all) = (wrong.len(), seen.len());
+        ensure!(wrong.is_empty(), "{count} of {all} addresses are not answered by {mac} alone: {wrong:?}");
+        Ok(unanswered.is_empty().then_some(()))
+    })
 }

@@ -89,9 +89,14 @@ pub(super) const DRILLS: &[Drill] = &[
                     &["patch", "service", service, "--type=merge", "-p", r#"{"spec":{"sessionAffinity":"None"}}"#],
                 )?;
             }
-            play.stage.wait("kube-proxy to send each client to one pod", || {
-                Ok(pods(play)?.iter().all(|pods| pods.len() == 1).then_some(()))
-            })
+            let mut last = None;
+            let waited = play.stage.wait("kube-proxy to send each client to one pod", || {
+                let reached = pods(play);
+                let one_each = reached.as_ref().is_ok_and(|all| all.iter().all(|pods| pods.len() == 1));
+                last = Some(reached);
+                Ok(one_each.then_some(()))
+            });
+            waited.with_context(|| format!("reached last: {last:?}"))
         },
         phases: &[phase("session-affinity", Promise::NOTHING, |take| {
             let before = pods(take.play)?;

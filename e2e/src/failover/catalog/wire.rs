@@ -207,13 +207,19 @@ fn protocol_dropped(play: &Play<'_>) -> Fault {
 
 /// The switch drops Herald's frames; every speaker says that it hears no other.
 pub(super) fn drop_protocol(play: &Play<'_>) -> Result<()> {
+    // What is said of the drill before would be taken for what is said of this one.
+    play.stage.wait("no speaker to report PeersUnheard", || {
+        let speakers = play.stage.scene.list_cluster::<SpeakerStatus>()?;
+        Ok((!speakers.iter().any(hears_nobody)).then_some(()))
+    })?;
     play.faults().inject(protocol_dropped(play))?;
     play.stage.wait("every speaker to report PeersUnheard", || {
         let speakers = play.stage.scene.list_cluster::<SpeakerStatus>()?;
-        let warns = |speaker: &SpeakerStatus| {
-            let status = speaker.status.as_ref();
-            status.is_some_and(|s| s.warnings.iter().any(|warning| warning.kind == WarningKind::PeersUnheard))
-        };
-        Ok(speakers.iter().all(warns).then_some(()))
+        Ok(speakers.iter().all(hears_nobody).then_some(()))
     })
+}
+
+fn hears_nobody(speaker: &SpeakerStatus) -> bool {
+    let status = speaker.status.as_ref();
+    status.is_some_and(|status| status.warnings.iter().any(|warning| warning.kind == WarningKind::PeersUnheard))
 }

@@ -95,7 +95,7 @@ fn without_controller(scene: &Scene<'_>) -> Result<()> {
     let path = "-o=jsonpath={.spec.replicas}";
     let replicas = scene.kubectl(&["get", "-n", install::NAMESPACE, "deployment/herald-controller", path])?;
     let left = scale(scene, "0").and_then(|()| {
-        scene.eventually("the controllers to end", || {
+        scene.bed.wait_for("the controllers to end", install::ROLLOUT, || {
             let pods = "app.kubernetes.io/component=controller";
             let left = scene.kubectl(&["get", "pods", "-n", install::NAMESPACE, "-l", pods, "-o", "name"])?;
             Ok(left.trim().is_empty().then_some(()))

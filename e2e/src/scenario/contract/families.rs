@@ -85,7 +85,8 @@ fn not_its_family(scene: &Scene<'_>) -> Result<()> {
 /// RequireDualStack: both addresses or none, and a sentence. PreferDualStack: one now, the other when there is one.
 fn one_family_free(scene: &Scene<'_>) -> Result<()> {
     let (pool, v6) = (format!("{}-half", scene.namespace), v6_range(scene));
-    scene.pool(&pool, &[scene.range(50, 59)])?;
+    // Known: what is refused is told once, and not that there is no such pool before.
+    scene.known_pool(&pool, &[scene.range(50, 59)])?;
     for (name, policy) in [("prefers", "PreferDualStack"), ("requires", "RequireDualStack")] {
         let families = json!({"ipFamilyPolicy": policy, "ipFamilies": ["IPv4", "IPv6"]});
         create_annotated(scene, name, json!({names::ANNOTATION_POOL: pool}), families)?;

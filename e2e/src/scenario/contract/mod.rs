@@ -9,7 +9,7 @@ mod selection;
 
 use std::net::SocketAddr;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use herald_crds::names;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::Api;
@@ -133,10 +133,7 @@ fn told(scene: &Scene<'_>, name: &str, reason: &str) -> Result<usize> {
 
 /// Waits until an event of this reason speaks of the object, and checks that no other does.
 fn told_once(scene: &Scene<'_>, name: &str, reason: &str) -> Result<()> {
-    scene.eventually(&format!("an event {reason} of {name}"), || Ok((told(scene, name, reason)? > 0).then_some(())))?;
-    let times = told(scene, name, reason)?;
-    ensure!(times == 1, "{reason} was told of {name} {times} times: {:?}", scene.events(name)?);
-    Ok(())
+    scene.told_once(name, reason).map(drop)
 }
 
 fn finalizers(scene: &Scene<'_>, name: &str) -> Result<Vec<String>> {
