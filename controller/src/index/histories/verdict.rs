@@ -5,6 +5,7 @@ use std::{
     net::IpAddr,
 };
 
+use herald_crds::names::ANNOTATION_COUNT;
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Service;
 use proptest::{prelude::*, test_runner::TestCaseError};
@@ -92,7 +93,9 @@ impl History {
             let Some(service) = world.services.get(&key(name)).filter(|service| !asks(service)) else { continue };
             let has = &after[name];
             let families = service.spec.as_ref().and_then(|s| s.ip_families.clone()).unwrap_or_default();
-            let kept = |a: &&String| a.contains('.') || families.iter().any(|family| family == "IPv6");
+            let is_served = |a: &String| a.contains('.') || families.iter().any(|family| family == "IPv6");
+            let in_excess = |a: &String| asked_count(service).is_some_and(|count| place_in_family(had, a) >= count);
+            let kept = |a: &&String| is_served(a) && !in_excess(a);
             for lost in had.iter().filter(kept).filter(|address| !has.contains(address)) {
                 let quarantined = world.pools.keys().any(|pool| world.quarantined(pool).contains(lost));
                 prop_assert!(quarantined && !announced.contains(&address(lost)), "{name} had {had:?}, has {has:?}");
@@ -127,6 +130,10 @@ impl History {
             let (told, foreign) = (world.condition(&key.name), self.left.contains(&key.name));
             prop_assert_eq!(balancer, !has.is_empty() || told.starts_with("False"), "{}", key);
             prop_assert_eq!(balancer, told != "none", "{}", key);
+            for of_family in ["IPv4", "IPv6"].map(|family| of_family(&has, family)).iter().filter(|of| !of.is_empty()) {
+                let all_there = asked_count(service) == Some(of_family.len());
+                prop_assert!(all_there || told.starts_with("False"), "{key} has {has:?}, and is told {told}");
+            }
             if told.starts_with("True") || !foreign {
                 let is_ours = |a: &String| is_named(world, &key.name, a) || self.deleted.contains(a);
                 prop_assert!(has.iter().all(is_ours), "{key} has {has:?}");
@@ -174,6 +181,22 @@ fn asks(service: &Service) -> bool {
     let annotations = service.metadata.annotations.as_ref();
     let pool = annotations.is_some_and(|annotations| annotations.contains_key("heraldlb.io/address-pool"));
     pool || service.spec.as_ref().is_some_and(|spec| spec.load_balancer_ip.is_some())
+}
+
+/// How many addresses of each family the Service asks for; none where that cannot be read.
+fn asked_count(service: &Service) -> Option<usize> {
+    let text = service.metadata.annotations.as_ref().and_then(|annotations| annotations.get(ANNOTATION_COUNT));
+    text.map_or(Some(1), |text| text.parse().ok().filter(|count| *count > 0))
+}
+
+fn of_family<'a>(addresses: &'a [String], family: &str) -> Vec<&'a String> {
+    addresses.iter().filter(|address| address.contains('.') == (family == "IPv4")).collect()
+}
+
+/// The place of an address in a status, among those of its family.
+fn place_in_family(addresses: &[String], address: &String) -> usize {
+    let before = addresses.iter().take_while(|other| *other != address);
+    before.filter(|other| other.contains('.') == address.contains('.')).count()
 }
 
 fn undeleted(world: &World) -> BTreeSet<IpAddr> {
