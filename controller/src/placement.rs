@@ -20,6 +20,8 @@ pub struct Candidate<'a> {
     pub segments: Option<&'a [SegmentView]>,
     /// Addresses it announces, or is home of, already.
     pub addresses: usize,
+    /// Those of them that are of the same family and the same Services as the address to place.
+    pub siblings: usize,
 }
 
 /// Why no node can announce an address.
@@ -45,8 +47,9 @@ pub enum NoCandidate {
     NoInterface,
 }
 
-/// The home of an address: of the nodes that can announce it, those with the highest preference, of these the one with
-/// the fewest addresses, of these the first by name.
+/// The home of an address: of the nodes that can announce it, those with the highest preference, of these those with the
+/// fewest other addresses of its Services (who has several wants them to fail apart), of these the one with the fewest
+/// addresses, of these the first by name.
 ///
 /// # Errors
 /// Why there is none.
@@ -63,19 +66,19 @@ pub fn home<'a>(
     let is_on_link = |segment: &SegmentView| segment.longest_match(address).is_some();
     let has_subnet = nodes.iter().any(|node| node.segments.is_some_and(|segments| segments.iter().any(is_on_link)));
     let mut nearest = NoCandidate::NoNode;
-    let mut best: Option<((i64, usize, &str), &str)> = None;
+    let mut best: Option<(i64, usize, usize, &str)> = None;
     for node in nodes {
         match weight(address, rules, &node, has_subnet) {
             Ok(weight) => {
-                let rank = (-weight, node.addresses, node.name);
-                if best.is_none_or(|(least, _)| rank < least) {
-                    best = Some((rank, node.name));
+                let rank = (-weight, node.siblings, node.addresses, node.name);
+                if best.is_none_or(|least| rank < least) {
+                    best = Some(rank);
                 }
             }
             Err(why) => nearest = closer(nearest, why),
         }
     }
-    best.map(|(_, name)| name).ok_or(nearest)
+    best.map(|(.., name)| name).ok_or(nearest)
 }
 
 /// The obstacle that is nearest to success tells most.
@@ -151,7 +154,13 @@ mod tests {
         let mut nodes = [node("x"), node("y"), node("y")];
         change(&mut nodes);
         let segments = [segment("eth0", "192.0.2.0/24", true), segment("eth1", "198.51.100.0/24", false)];
-        let of = |name, i: usize, addresses| Candidate { name, node: &nodes[i], segments: Some(&segments), addresses };
+        let of = |name, i: usize, addresses| Candidate {
+            name,
+            node: &nodes[i],
+            segments: Some(&segments),
+            addresses,
+            siblings: 0,
+        };
         let chosen = home(address.parse().unwrap(), rules, [of("a", 0, 2), of("b", 1, 1), of("c", 2, 1)]);
         chosen.map_or_else(|why| format!("{why:?}"), str::to_owned)
     }
@@ -175,6 +184,17 @@ mod tests {
         let prefer = rule(|r| r.preferred_node_selectors = vec![NodePreference { weight: 5, preference: zone("x") }]);
         assert_eq!(choose(&prefer, "192.0.2.9", |_| ()), "a");
         assert_eq!(choose(&prefer, "192.0.2.9", |n| n[0].ready = false), "b");
+    }
+
+    /// Node a has three addresses, none of the Service's; node b has one, which is.
+    #[test]
+    fn addresses_of_one_service_are_placed_apart_before_the_rest_is_balanced() {
+        let (node, segments) = (node("x"), [segment("eth0", "192.0.2.0/24", true)]);
+        let of =
+            |name, addresses, siblings| Candidate { name, node: &node, segments: Some(&segments), addresses, siblings };
+        let choose = |a, b| home("192.0.2.9".parse().unwrap(), &rule(|_| ()), [a, b]).map(str::to_owned);
+        assert_eq!(choose(of("a", 3, 0), of("b", 1, 1)), Ok("a".to_owned()));
+        assert_eq!(choose(of("a", 3, 1), of("b", 1, 1)), Ok("b".to_owned()), "one each");
     }
 
     /// As speakers order the nodes: the weights of all advertisements that select a node add up.
@@ -206,7 +226,13 @@ mod tests {
     fn a_node_outside_the_subnet_is_home_only_where_no_node_is_in_it() {
         let (node, rules) = (node("x"), rule(|_| ()));
         let (inside, outside) = ([segment("eth0", "192.0.2.0/24", true)], [segment("eth0", "198.51.100.0/24", true)]);
-        let of = |name, segments, addresses| Candidate { name, node: &node, segments: Some(segments), addresses };
+        let of = |name, segments, addresses| Candidate {
+            name,
+            node: &node,
+            segments: Some(segments),
+            addresses,
+            siblings: 0,
+        };
         let home =
             |candidates: [Candidate<'_>; 2]| home("192.0.2.9".parse().unwrap(), &rules, candidates).map(str::to_owned);
         // However many addresses the node inside has already.
@@ -219,7 +245,7 @@ mod tests {
         assert_eq!(choose(&[], "192.0.2.9", |_| ()), "NotAdvertised");
         assert_eq!(choose(&rule(|r| r.node_selectors = vec![zone("z")]), "192.0.2.9", |_| ()), "NoNode");
         let (node, rules) = (node("x"), rule(|_| ()));
-        let silent = Candidate { name: "a", node: &node, segments: None, addresses: 0 };
+        let silent = Candidate { name: "a", node: &node, segments: None, addresses: 0, siblings: 0 };
         assert_eq!(home("192.0.2.9".parse().unwrap(), &rules, [silent]), Err(NoCandidate::NoSpeaker));
     }
 }

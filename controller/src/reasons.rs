@@ -25,7 +25,8 @@ const HEAD: &str = "\
 <!-- Generated from controller/src by `make reasons`; do not edit. -->
 
 The condition `heraldlb.io/AddressAssigned` of a Service is False while it lacks an address it asks for; its reason is
-one of these, its message a sentence for each address that is lacking. A Warning event says it once.
+one of these, its message a sentence for each address that is lacking. A Warning event says it once. Where annotation
+`heraldlb.io/address-count` asks for several addresses and some are there, the message begins with how many of how many.
 
 | reason | sentence, for example |
 |---|---|

@@ -8,8 +8,11 @@ pub const VERSION: &str = "v1alpha1";
 /// `spec.loadBalancerClass` of the Services that ask for Herald by name.
 pub const CLASS: &str = "heraldlb.io/l2";
 
-/// Requested addresses, comma-separated, at most one per family. Wins over `spec.loadBalancerIP`.
+/// Requested addresses, comma-separated, of each family one, or as many as [`ANNOTATION_COUNT`] says. Wins over
+/// `spec.loadBalancerIP`.
 pub const ANNOTATION_ADDRESSES: &str = "heraldlb.io/addresses";
+/// How many addresses of each family the Service is to have: 1 unless this says otherwise.
+pub const ANNOTATION_COUNT: &str = "heraldlb.io/address-count";
 /// Requested pools, comma-separated: each family is taken from the first of them that has it.
 pub const ANNOTATION_POOL: &str = "heraldlb.io/address-pool";
 /// Sharing key: Services of one key may share an address if their ports do not collide.

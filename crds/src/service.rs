@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use crate::{
     address::IpFamily,
     names::{
-        ANNOTATION_ADDRESSES, ANNOTATION_POOL, ANNOTATION_SHARED, CLASS, FINALIZER_SERVICE_CLASS,
+        ANNOTATION_ADDRESSES, ANNOTATION_COUNT, ANNOTATION_POOL, ANNOTATION_SHARED, CLASS, FINALIZER_SERVICE_CLASS,
         FINALIZER_SERVICE_DEFAULT, METALLB_ADDRESSES, METALLB_POOL, METALLB_SHARED,
     },
 };
@@ -52,15 +52,28 @@ impl Claim {
     }
 }
 
+/// The most addresses of one family that a Service may ask for. Each is a VirtualIP and a part of a pool; a typing error
+/// is not to take a network.
+pub const MOST_ADDRESSES: usize = 32;
+
 /// What a Service asks for by annotations and `spec.loadBalancerIP`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// Requested addresses, at most one per family.
-    pub addresses: BTreeMap<IpFamily, IpAddr>,
+    /// Requested addresses, in the order in which they are asked for; at most `count` of each family.
+    pub addresses: Vec<IpAddr>,
+    /// How many addresses of each family it is to have.
+    pub count: usize,
     /// Requested pools, the first choice first: one has IPv4 addresses and another IPv6, perhaps.
     pub pools: Vec<String>,
     /// `spec.loadBalancerIP`, where an annotation asks for something else and wins.
     pub overruled_load_balancer_ip: Option<String>,
+}
+
+impl Default for Request {
+    /// One address of each family, any.
+    fn default() -> Self {
+        Self { addresses: Vec::new(), count: 1, pools: Vec::new(), overruled_load_balancer_ip: None }
+    }
 }
 
 /// A request that cannot be read. The message names the field and the value and says what to write.
@@ -76,8 +89,8 @@ pub enum RequestError {
     },
     /// Two addresses of one family.
     #[error(
-        "{field}: {first} and {second} are both {family}: a Service has one address per family; \
-         to serve on two, make two Services"
+        "{field}: {first} and {second} are both {family}: a Service has one address per family, unless annotation \
+         {ANNOTATION_COUNT} asks for more"
     )]
     TwoOfOneFamily {
         /// The annotation.
@@ -88,6 +101,30 @@ pub enum RequestError {
         first: IpAddr,
         /// The second.
         second: IpAddr,
+    },
+    /// More addresses of one family than are asked for in all.
+    #[error(
+        "{field} names {named} {family} addresses, and annotation {ANNOTATION_COUNT} asks for {count}: name fewer, or \
+         write a larger number there"
+    )]
+    TooManyOfOneFamily {
+        /// The annotation.
+        field: String,
+        /// The family.
+        family: IpFamily,
+        /// How many.
+        named: usize,
+        /// How many the Service is to have.
+        count: usize,
+    },
+    /// No number of addresses.
+    #[error(
+        "metadata.annotations[{ANNOTATION_COUNT}]: {value:?} is not a number from 1 to {MOST_ADDRESSES}: write how many \
+         addresses of each family the Service is to have, or take the annotation away"
+    )]
+    NotACount {
+        /// The value.
+        value: String,
     },
 }
 
@@ -100,7 +137,8 @@ impl Request {
     /// Reads annotations (ours, else MetalLB's) and `spec.loadBalancerIP` (which an annotation overrules).
     ///
     /// # Errors
-    /// The first value that is not an address, or the second address of one family.
+    /// The number of addresses if it is none, the first value that is not an address, or a family of which more addresses
+    /// are named than asked for.
     pub fn read(annotations: &BTreeMap<String, String>, load_balancer_ip: Option<&str>) -> Result<Self, RequestError> {
         let load_balancer_ip = load_balancer_ip.map(str::trim).filter(|v| !v.is_empty());
         let mut overruled = None;
@@ -113,25 +151,44 @@ impl Request {
             (None, Some(ip)) => ("spec.loadBalancerIP".to_owned(), ip),
             (None, None) => (String::new(), ""),
         };
-        let mut addresses = BTreeMap::new();
+        let count = read_count(annotations)?;
+        let mut addresses: Vec<IpAddr> = Vec::new();
         for part in list.split(',').map(str::trim).filter(|part| !part.is_empty()) {
             let address: IpAddr = part
                 .parse()
                 .map_err(|_| RequestError::NotAnAddress { field: field.clone(), value: part.to_owned() })?;
-            let family = IpFamily::of(address);
-            if let Some(first) = addresses.insert(family, address)
-                && first != address
-            {
-                return Err(RequestError::TwoOfOneFamily { field, family, first, second: address });
+            if !addresses.contains(&address) {
+                addresses.push(address);
+            }
+        }
+        for family in IpFamily::ALL {
+            let named: Vec<_> = addresses.iter().copied().filter(|address| IpFamily::of(*address) == family).collect();
+            match named[..] {
+                [first, second, ..] if count == 1 => {
+                    return Err(RequestError::TwoOfOneFamily { field, family, first, second });
+                }
+                _ if named.len() > count => {
+                    return Err(RequestError::TooManyOfOneFamily { field, family, named: named.len(), count });
+                }
+                _ => {}
             }
         }
         let pools = either(annotations, ANNOTATION_POOL, METALLB_POOL).map_or("", |(_, list)| list).split(',');
         Ok(Self {
             addresses,
+            count,
             pools: pools.map(str::trim).filter(|pool| !pool.is_empty()).map(str::to_owned).collect(),
             overruled_load_balancer_ip: overruled,
         })
     }
+}
+
+/// How many addresses of each family are asked for. An empty annotation counts as absent.
+fn read_count(annotations: &BTreeMap<String, String>) -> Result<usize, RequestError> {
+    let text = annotations.get(ANNOTATION_COUNT).map(|text| text.trim()).filter(|text| !text.is_empty());
+    let Some(text) = text else { return Ok(1) };
+    let count = text.parse().ok().filter(|count| (1..=MOST_ADDRESSES).contains(count));
+    count.ok_or_else(|| RequestError::NotACount { value: text.to_owned() })
 }
 
 /// The annotation that counts, with its value: ours, else the first of theirs. An empty one counts as absent.
@@ -183,14 +240,15 @@ mod tests {
     #[test_case(&[], Some("192.0.2.1") => vec!["192.0.2.1"])]
     #[test_case(&[], Some("") => Vec::<String>::new(); "an empty field asks for nothing")]
     #[test_case(&[(ANNOTATION_ADDRESSES, "192.0.2.1")], None => vec!["192.0.2.1"])]
-    #[test_case(&[(ANNOTATION_ADDRESSES, "2001:db8::1, 192.0.2.1")], None => vec!["192.0.2.1", "2001:db8::1"])]
+    #[test_case(&[(ANNOTATION_ADDRESSES, "2001:db8::1, 192.0.2.1")], None => vec!["2001:db8::1", "192.0.2.1"])]
+    #[test_case(&[(ANNOTATION_ADDRESSES, "192.0.2.2,192.0.2.1,192.0.2.2"), (ANNOTATION_COUNT, "2")], None => vec!["192.0.2.2", "192.0.2.1"]; "as many as are asked for")]
     #[test_case(&[(ANNOTATION_ADDRESSES, "192.0.2.1"), (METALLB_ADDRESSES[0], "192.0.2.2")], None => vec!["192.0.2.1"]; "ours wins")]
     #[test_case(&[(METALLB_ADDRESSES[0], "192.0.2.2")], None => vec!["192.0.2.2"]; "MetalLB's")]
     #[test_case(&[(METALLB_ADDRESSES[1], "192.0.2.3")], None => vec!["192.0.2.3"]; "MetalLB's of old")]
     #[test_case(&[(METALLB_ADDRESSES[1], "192.0.2.3"), (METALLB_ADDRESSES[0], "192.0.2.2")], None => vec!["192.0.2.2"]; "MetalLB's present prefix wins")]
     #[test_case(&[(ANNOTATION_ADDRESSES, "192.0.2.1")], Some("192.0.2.2") => vec!["192.0.2.1"]; "annotation wins over the field")]
     fn asks_for(annotations: &[(&str, &str)], ip: Option<&str>) -> Vec<String> {
-        read(annotations, ip).unwrap().addresses.values().map(ToString::to_string).collect()
+        read(annotations, ip).unwrap().addresses.iter().map(ToString::to_string).collect()
     }
 
     #[test]
@@ -211,6 +269,19 @@ mod tests {
         read(annotations, None).unwrap().pools
     }
 
+    #[test_case(&[], 1)]
+    #[test_case(&[(ANNOTATION_COUNT, " 3 ")], 3)]
+    #[test_case(&[(ANNOTATION_COUNT, "")], 1; "empty")]
+    #[test_case(&[(ANNOTATION_COUNT, "32")], 32)]
+    fn asks_for_so_many(annotations: &[(&str, &str)], count: usize) {
+        assert_eq!(read(annotations, None).unwrap().count, count);
+    }
+
+    #[test_case(&[(ANNOTATION_COUNT, "0")], None, "metadata.annotations[heraldlb.io/address-count]: \"0\" is not a number from 1 to 32")]
+    #[test_case(&[(ANNOTATION_COUNT, "-1")], None, "\"-1\" is not a number")]
+    #[test_case(&[(ANNOTATION_COUNT, "x")], None, "\"x\" is not a number")]
+    #[test_case(&[(ANNOTATION_COUNT, "33")], None, "\"33\" is not a number")]
+    #[test_case(&[(ANNOTATION_COUNT, "2"), (ANNOTATION_ADDRESSES, "192.0.2.1,192.0.2.2,192.0.2.3")], None, "names 3 IPv4 addresses, and annotation heraldlb.io/address-count asks for 2")]
     #[test_case(&[(ANNOTATION_ADDRESSES, "192.0.2.300")], None, "metadata.annotations[heraldlb.io/addresses]: \"192.0.2.300\"")]
     #[test_case(&[(ANNOTATION_ADDRESSES, "192.0.2.1,192.0.2.2")], None, "192.0.2.1 and 192.0.2.2 are both IPv4")]
     #[test_case(&[], Some("web"), "spec.loadBalancerIP: \"web\"")]

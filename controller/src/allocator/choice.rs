@@ -95,7 +95,7 @@ impl Allocator {
         })
     }
 
-    /// The first address of its sharing key that the Service may join, from a pool that gives it one.
+    /// The first address of its sharing key that the Service may join and does not have, from a pool that gives it one.
     fn shared(&self, asker: &Asker<'_>) -> Option<IpAddr> {
         let key = &self.sharing.get(asker.service)?.key;
         let sharers = self.sharing.iter().filter(|(service, sharing)| *service != asker.service && sharing.key == *key);
@@ -106,7 +106,13 @@ impl Allocator {
             giving.map(|(name, pool)| (pool.rank(), name)).next()
         };
         let listed = |address| self.external.by_others(address, asker.service).next().is_some();
-        let kept_back = |address| self.is_quarantined(address) || listed(address) || asker.contested.contains(&address);
+        let mine = self.holdings.held(asker.service);
+        let kept_back = |address| {
+            mine.contains(&address)
+                || self.is_quarantined(address)
+                || listed(address)
+                || asker.contested.contains(&address)
+        };
         let of_family = held.into_iter().filter(|a| IpFamily::of(*a) == asker.family && !kept_back(*a));
         let joinable = of_family.filter(|address| self.may_join(asker.service, *address).is_ok());
         let (_, address) = joinable.filter_map(|address| Some((given(&address)?, address))).min()?;

@@ -296,7 +296,8 @@ proptest! {
                         None => {
                             let shared = |n: &u8| {
                                 let others = model.get(n).into_iter().flatten().any(|(o, held)| *held && *o != s && !o.is_multiple_of(3));
-                                model_sharing(s).is_some() && others && may_join(n)
+                                let has = model.get(n).is_some_and(|by| by.get(&s) == Some(&true));
+                                model_sharing(s).is_some() && others && !has && may_join(n)
                             };
                             let by_pool = |wanted: &dyn Fn(&u8) -> bool| pools.values().find_map(|p| p.clone().find(wanted));
                             by_pool(&shared).or_else(|| by_pool(&|n| !model.contains_key(n)))

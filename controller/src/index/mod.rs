@@ -17,6 +17,7 @@ mod object;
 mod on_link;
 mod outcome;
 mod overwritten;
+mod plan;
 mod pool;
 mod queue;
 mod refused_writes;

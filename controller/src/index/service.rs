@@ -1,11 +1,11 @@
 //! Services: which addresses one is to have, and what its status says.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::net::IpAddr;
 
 use herald_crds::{
     address::IpFamily,
     names::{ANNOTATION_POOL, CONDITION_ADDRESS_ASSIGNED, FINALIZER_SERVICE_DEFAULT},
-    service::{Claim, Request},
+    service::Claim,
     virtual_ip::ServiceReference,
 };
 
@@ -13,11 +13,11 @@ use super::{
     Index,
     contested::{ADDRESS_CONFLICT, ANSWERED_BY_CLUSTER_NODE, Standing},
     creation_dates::Dated,
+    plan::Plan,
     told::DELETED,
 };
 use crate::{
     action::{Action, Change, ConditionValue, EventValue, Regarding, ServicePatch, Subject},
-    allocator::{Asker, Refusal},
     caveat::Caveat,
     view::{FamilyPolicy, Ingress, ServiceKey, ServiceView},
 };
@@ -28,19 +28,6 @@ const ASSIGNED: &str = "Assigned";
 const OUTSIDE_POOL: &str = "OutsidePool";
 /// Stands in the condition's message before each caveat.
 const CAVEAT_MARK: &str = "; note: ";
-
-/// What a Service is to have.
-#[derive(Debug, Default)]
-struct Plan {
-    /// Its addresses.
-    targets: BTreeMap<IpFamily, IpAddr>,
-    /// What it asks for and does not get.
-    refusals: Vec<Refusal>,
-    /// Its status holds what is not ours: it is not overwritten.
-    foreign: bool,
-    /// Its namespace has not been seen, on whose labels it depends which pools give it an address.
-    awaits_namespace: bool,
-}
 
 impl Index {
     pub(super) fn decide_service(&mut self, key: &ServiceKey) -> Option<Action> {
@@ -64,21 +51,21 @@ impl Index {
         let is_made = |address: IpAddr| {
             self.vip_serves(address, &view.reference) && (view.shows(address) || !self.vips[&address].deleting())
         };
-        if let Some(address) = plan.targets.values().find(|address| !is_made(**address)) {
+        if let Some(address) = plan.targets.iter().find(|address| !is_made(**address)) {
             return self.tell_refusal(view, *address); // the VirtualIP comes first; its arrival asks again
         }
         let unsettled =
             |address: &IpAddr| matches!(self.dated(*address), Dated::TooEarly { .. }) && !view.shows(*address);
-        if plan.targets.values().any(unsettled) {
+        if plan.targets.iter().any(unsettled) {
             return None; // the VirtualIP is created again first
         }
-        let awaited = plan.targets.values().find(|address| self.standing(**address, view) == Standing::Awaited);
+        let awaited = plan.targets.iter().find(|address| self.standing(**address, view) == Standing::Awaited);
         if let Some(occupant) = awaited.and_then(|address| self.allocator.occupant(*address)) {
             self.mark(Subject::Pool(occupant.pool.clone()));
             return None; // the pool's status comes first; its arrival asks again
         }
         let burned = self.burned(view, &plan);
-        let desired: Vec<IpAddr> = view.families.iter().filter_map(|f| plan.targets.get(f)).copied().collect();
+        let desired = plan.targets.clone();
         let observed: Vec<IpAddr> = view.addresses().collect();
         let ingress = match () {
             () if plan.foreign || desired == observed => Change::Keep,
@@ -124,117 +111,6 @@ impl Index {
         Some(patch_of(view, patch, events))
     }
 
-    /// Which addresses it keeps, gets, and does not get.
-    fn plan(&mut self, view: &ServiceView) -> Plan {
-        let reference = &view.reference;
-        let mut plan = Plan::default();
-        for entry in &view.ingress {
-            let refusal = match entry {
-                Ingress::Vip(address) if self.allocator.held(reference).contains(address) => None,
-                Ingress::Vip(address) => match self.allocator.adopt(reference, *address) {
-                    Ok(()) => {
-                        self.mark(Subject::VirtualIp(*address));
-                        self.mark_pools();
-                        self.mark_waiting();
-                        None
-                    }
-                    Err(refusal) => Some(refusal),
-                },
-                Ingress::Other(value) => Some(Refusal::ForeignIngress { value: value.clone() }),
-            };
-            plan.refusals.extend(refusal);
-        }
-        plan.foreign = !plan.refusals.is_empty();
-        self.give_way(view);
-        if plan.foreign {
-            self.give_up_unpublished(view);
-            plan.targets = self.current(view, &self.allocator.held(reference), &Request::default());
-            return plan;
-        }
-        let held = self.allocator.held(reference);
-        let request = match &view.request {
-            Ok(request) => request.clone(),
-            Err(error) => {
-                plan.refusals.push(error.clone().into());
-                plan.targets = self.current(view, &held, &Request::default());
-                return plan;
-            }
-        };
-        let current = self.current(view, &held, &request);
-        let unserved = request.addresses.iter().find(|(family, _)| !view.families.contains(family));
-        if let Some((family, address)) = unserved {
-            plan.refusals.push(Refusal::FamilyNotServed { address: *address, family: *family });
-            plan.targets = current;
-            return plan;
-        }
-        let mut fresh = Vec::new();
-        for family in &view.families {
-            let kept = current.get(family).copied();
-            let wanted = request.addresses.get(family).copied();
-            if let Some(address) = kept.filter(|address| self.may_stay(view, *address, wanted, &request.pools)) {
-                self.count_to_requested_pool(address, &request.pools);
-                plan.targets.insert(*family, address);
-                continue;
-            }
-            let Some(namespace_labels) = self.namespaces.get(&view.reference.namespace) else {
-                plan.awaits_namespace = true;
-                return plan;
-            };
-            let asker = Asker {
-                service: &view.reference,
-                service_labels: &view.labels,
-                namespace_labels,
-                family: *family,
-                pools: &request.pools,
-                contested: &self.contested,
-            };
-            match self.allocator.assign(&asker, wanted) {
-                Ok(address) => {
-                    fresh.push(address);
-                    plan.targets.insert(*family, address);
-                }
-                Err(refusal) => {
-                    plan.refusals.push(refusal);
-                    plan.targets.extend(kept.map(|address| (*family, address)));
-                }
-            }
-        }
-        let complete = plan.targets.len() == view.families.len();
-        let published = view.addresses().any(|address| held.contains(&address));
-        if view.family_policy == FamilyPolicy::Require && !complete && !published {
-            // Both or none: nobody has seen these yet.
-            for address in fresh {
-                self.allocator.retract(reference, address);
-            }
-            plan.targets.clear();
-        } else if !fresh.is_empty() {
-            self.reconsider_among(&fresh);
-            for address in fresh {
-                self.mark(Subject::VirtualIp(address));
-                self.wake_for_other_reasons(address);
-            }
-            self.mark_pools();
-        }
-        plan
-    }
-
-    /// The address lies in a pool that the Service asks for, and counts to another that holds it as well: it counts to the
-    /// former unless a Service that has the address asks for the latter.
-    fn count_to_requested_pool(&mut self, address: IpAddr, pools: &[String]) {
-        let Some(occupant) = self.allocator.occupant(address) else { return };
-        let requests = occupant.services.iter().filter_map(|service| self.service(service)?.request.as_ref().ok());
-        let is_asked_for = requests.flat_map(|request| &request.pools).any(|pool| *pool == occupant.pool);
-        let holding = pools.iter().find(|pool| self.allocator.pool_contains(pool, address)).filter(|_| !is_asked_for);
-        let sharers: Vec<_> = occupant.services.iter().cloned().collect();
-        if holding.is_some_and(|pool| self.allocator.count_to(address, pool)) {
-            self.mark(Subject::VirtualIp(address));
-            for service in sharers {
-                self.mark_service(&service); // each names the pool in its condition
-            }
-            self.mark_pools();
-        }
-    }
-
     /// Gives up what it neither is to have nor shows. Only once there is nothing to write: a version that the API server
     /// has not taken a write upon may be an old one, and a newer one show the address.
     fn give_up_others(&mut self, view: &ServiceView, desired: &[IpAddr]) {
@@ -245,83 +121,20 @@ impl Index {
         }
     }
 
-    /// Gives up what was never published: beside what another provider wrote into the status it cannot be. The finalizer
-    /// comes with the first address; a Service that has it may have shown this one, and gets it back.
-    fn give_up_unpublished(&mut self, view: &ServiceView) {
-        if view.finalizer.is_some() {
-            return;
-        }
-        for address in self.allocator.held(&view.reference).into_iter().filter(|address| !view.shows(*address)) {
-            self.give_up(&view.reference, address);
-        }
-    }
-
-    /// Gives up what another Service has or shows that may not share it, while this one does not show it yet: the other had
-    /// it first, or an edit came between them.
-    fn give_way(&mut self, view: &ServiceView) {
-        let is_anothers = |address: &IpAddr| {
-            self.allocator.also_shown_by(*address, &view.reference).is_some()
-                || self.allocator.clash(&view.reference, *address).is_some()
-        };
-        let unpublished = self.allocator.held(&view.reference).into_iter().filter(|address| !view.shows(*address));
-        for address in unpublished.filter(is_anothers).collect::<Vec<_>>() {
-            self.give_up(&view.reference, address);
-        }
-    }
-
-    /// An address was given out: who waits may wait for another reason from now on, and is to say so before a restart
-    /// does.
-    fn wake_for_other_reasons(&mut self, address: IpAddr) {
-        let joined = self.allocator.occupant(address).is_some_and(|o| o.services.len() > 1);
-        if joined || self.allocator.was_last(address) {
-            return self.mark_waiting();
-        }
-        let asks = |key: &&ServiceKey| {
-            let request = self.services.get(*key).and_then(|view| view.request.as_ref().ok());
-            request.is_some_and(|r| r.addresses.values().any(|a| *a == address))
-        };
-        for key in self.waiting.iter().filter(asks).cloned().collect::<Vec<_>>() {
-            self.mark(Subject::Service(key));
-        }
-    }
-
     /// The addresses that others of this plan replace because strangers hold them, each in a Warning of its own.
     fn burned(&self, view: &ServiceView, plan: &Plan) -> Vec<EventValue> {
         let event = |address: IpAddr| {
-            let other = plan.targets.get(&IpFamily::of(address)).filter(|other| **other != address)?;
+            if plan.targets.contains(&address) {
+                return None;
+            }
+            let of_family = |other: &&IpAddr| IpFamily::of(**other) == IpFamily::of(address);
+            let mut others = plan.targets.iter().filter(of_family);
+            let other = others.clone().find(|other| !view.shows(**other)).or_else(|| others.next())?;
             let Standing::Replaced(says) = self.standing(address, view) else { return None };
             let note = format!("{says}. The Service gets {other}; {address} is in quarantine for an hour");
             Some(warning(view, "AddressQuarantined", "Replace", note))
         };
         self.allocator.held(&view.reference).into_iter().filter_map(event).collect()
-    }
-
-    /// The address it has of each family: the one asked for, else the one in its status, else the lowest; one that may
-    /// stay before one that may not. (It has two while one replaces the other.)
-    fn current(&self, view: &ServiceView, held: &[IpAddr], request: &Request) -> BTreeMap<IpFamily, IpAddr> {
-        let address_of = |family: &IpFamily| {
-            let wanted = request.addresses.get(family).copied();
-            let published = view.addresses().find(|a| IpFamily::of(*a) == *family);
-            let has = |address: &IpAddr| held.contains(address);
-            let of_family = || held.iter().copied().filter(|a| IpFamily::of(*a) == *family);
-            let by_choice = || published.filter(has).into_iter().chain(of_family());
-            let stays = |address: &IpAddr| self.may_stay(view, *address, wanted, &request.pools);
-            let address = wanted.filter(has).or_else(|| by_choice().find(stays)).or_else(|| by_choice().next())?;
-            Some((*family, address))
-        };
-        view.families.iter().filter_map(address_of).collect()
-    }
-
-    fn may_stay(&self, view: &ServiceView, address: IpAddr, wanted: Option<IpAddr>, pools: &[String]) -> bool {
-        if matches!(self.standing(address, view), Standing::Replaced(_)) {
-            return false;
-        }
-        let from = |pool: &String| self.allocator.occupant(address).is_some_and(|o| o.pool == *pool);
-        let is_in = |pool: &String| from(pool) || self.allocator.pool_contains(pool, address);
-        match wanted {
-            Some(wanted) => wanted == address,
-            None => pools.is_empty() || pools.iter().any(is_in),
-        }
     }
 
     /// What becomes of the annotation that names the pools of its addresses.
@@ -346,13 +159,15 @@ impl Index {
             None => address.to_string(),
         };
         let has = desired.iter().map(from).collect::<Vec<_>>().join(", ");
-        let refused = plan.refusals.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        let refusals = plan.refusals.iter().map(ToString::to_string);
+        let refused = plan.short.iter().map(ToString::to_string).chain(refusals).collect::<Vec<_>>().join("; ");
         let outside = |address: &&IpAddr| {
             let occupant = self.allocator.occupant(**address);
             occupant.is_some_and(|o| !self.allocator.pool_contains(&o.pool, **address))
         };
         let pool_is_named = view.request.as_ref().is_ok_and(|request| !request.pools.is_empty());
-        let preferred = view.family_policy == FamilyPolicy::Prefer && !desired.is_empty() && !plan.foreign;
+        let preferred =
+            view.family_policy == FamilyPolicy::Prefer && !desired.is_empty() && !plan.foreign && plan.short.is_empty();
         let (status, reason, message) = match plan.refusals.first() {
             None => match desired.iter().find(outside) {
                 None => ("True", ASSIGNED, has),

@@ -1,9 +1,14 @@
 //! VirtualIPs: their creation, spec and withdrawal.
 
-use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    time::Duration,
+};
 
 use herald_crds::{
     VirtualIP, VirtualIPSpec,
+    address::IpFamily,
     names::{FINALIZER_WITHDRAWAL, LABEL_ADOPTED, LABEL_SERVICE_NAME, LABEL_SERVICE_NAMESPACE, LABEL_SERVICE_SUFFIX},
     virtual_ip::{AdvertisementRule, ServiceReference, TrafficPolicy, names_of},
 };
@@ -355,13 +360,30 @@ impl Index {
         let observed = others.map(|(_, e)| e.announcer().or(e.vip.spec.home_node.as_deref()));
         let under_way = self.homes_under_way.values().map(|home| Some(home.as_str()));
         let counts = placement::counts(observed.chain(under_way));
+        let siblings = self.siblings(address);
+        let siblings = placement::counts(siblings.iter().map(|sibling| self.home_or_announcer(sibling)));
+        let of = |counts: &BTreeMap<&str, usize>, node: &str| counts.get(node).copied().unwrap_or(0);
         let candidates = self.nodes.iter().map(|(name, node)| Candidate {
             name,
             node,
             segments: self.speakers.get(name).filter(|_| has_pod(name)).map(|entry| entry.view.segments.as_slice()),
-            addresses: counts.get(name.as_str()).copied().unwrap_or(0),
+            addresses: of(&counts, name),
+            siblings: of(&siblings, name),
         });
         placement::home(address, rules, candidates).map(str::to_owned)
+    }
+
+    /// The other addresses of this family that its Services have.
+    fn siblings(&self, address: IpAddr) -> BTreeSet<IpAddr> {
+        let services = self.allocator.occupant(address).into_iter().flat_map(|occupant| &occupant.services);
+        let held = services.flat_map(|service| self.allocator.held(service));
+        held.filter(|other| *other != address && IpFamily::of(*other) == IpFamily::of(address)).collect()
+    }
+
+    fn home_or_announcer(&self, address: &IpAddr) -> Option<&str> {
+        let entry = self.vips.get(address).filter(|entry| !entry.deleting());
+        let known = entry.and_then(|entry| entry.announcer().or(entry.vip.spec.home_node.as_deref()));
+        known.or_else(|| self.homes_under_way.get(address).map(String::as_str))
     }
 
     /// A deleted VirtualIP goes once nobody answers for it.

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use herald_crds::names::ANNOTATION_COUNT;
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -48,6 +49,8 @@ pub(in crate::index) enum Event {
     Dmz(Option<(u8, u8, bool)>),
     /// The pool `lan` has another name: it is deleted, and made again as `lan-2`, or back.
     Rename,
+    /// A Service asks for so many addresses of each family; 0 is no number that it may ask for.
+    Count(u8, Option<u8>),
     /// A Service asks for addresses of `lan`, of `dmz`, or of any pool.
     AskPool(u8, Option<bool>),
     /// A Service has another sharing key, or none.
@@ -119,6 +122,7 @@ pub(super) fn event_in_trouble() -> impl Strategy<Value = Event> {
         3 => (6u8..8).prop_map(|n| Event::Create(n, None)),
         3 => prop::option::weighted(0.8, (1u8..8, 0u8..4, any::<bool>())).prop_map(Event::Dmz),
         2 => Just(Event::Rename),
+        4 => (name(), prop::option::weighted(0.8, 0u8..4)).prop_map(|(n, count)| Event::Count(n, count)),
         3 => (name(), choice()).prop_map(|(n, pool)| Event::AskPool(n, pool)),
         3 => (name(), choice()).prop_map(|(n, share)| Event::ShareKey(n, share)),
         2 => (name(), prop::option::of(1u8..9)).prop_map(|(n, a)| Event::External(n, a)),
@@ -221,6 +225,7 @@ pub(in crate::index) fn happen(world: &mut World, event: &Event) {
         | Event::KindBehind(..) => happen_among_others(world, event),
         Event::Dmz(_)
         | Event::Rename
+        | Event::Count(..)
         | Event::AskPool(..)
         | Event::ShareKey(..)
         | Event::External(..)
@@ -317,6 +322,10 @@ fn happen_in_trouble(world: &mut World, event: &Event) {
                 world.delete_pool(old);
                 world.pool(new, serde_json::to_value(pool.spec).unwrap());
             }
+        }
+        Event::Count(n, count) => {
+            let count = count.map(|count| count.to_string());
+            change(world, n, annotate(ANNOTATION_COUNT, count.as_deref()));
         }
         Event::AskPool(n, dmz) => {
             let pool = dmz.map(|dmz| if dmz { "dmz" } else { "lan" });

@@ -3,6 +3,7 @@
 mod adoption;
 mod blind;
 mod contest;
+mod counts;
 mod creation;
 mod families;
 mod lifecycle;

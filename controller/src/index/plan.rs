@@ -1,0 +1,322 @@
+//! Which addresses a Service is to have.
+
+use std::{iter::repeat_n, net::IpAddr};
+
+use herald_crds::{address::IpFamily, names::ANNOTATION_COUNT, service::Request};
+
+use super::{Index, contested::Standing};
+use crate::{
+    action::Subject,
+    allocator::{Asker, Refusal},
+    view::{FamilyPolicy, Ingress, ServiceKey, ServiceView},
+};
+
+/// What a Service is to have.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    /// Its addresses, in the order of its families, and of each family those first that its status shows, as it shows them.
+    pub(super) targets: Vec<IpAddr>,
+    /// What it asks for and does not get.
+    pub(super) refusals: Vec<Refusal>,
+    /// The families of which it gets some addresses, and fewer than it asks for.
+    pub(super) short: Vec<Short>,
+    /// Its status holds what is not ours: it is not overwritten.
+    pub(super) foreign: bool,
+    /// Its namespace has not been seen, on whose labels it depends which pools give it an address.
+    pub(super) awaits_namespace: bool,
+}
+
+/// Fewer addresses of a family than are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the Service has {has} of the {asked} {family} addresses that annotation {ANNOTATION_COUNT} asks for")]
+pub(super) struct Short {
+    family: IpFamily,
+    has: usize,
+    asked: usize,
+}
+
+/// What becomes of the addresses that a Service has of one family.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Division {
+    /// It keeps these.
+    stay: Vec<IpAddr>,
+    /// Others are to take the place of these, which it keeps as long as there is no other.
+    replaceable: Vec<IpAddr>,
+    /// It asks for these and does not have them.
+    missing: Vec<IpAddr>,
+    /// So many more it is to have, whichever.
+    any: usize,
+}
+
+impl Division {
+    /// Divides what it has, the dearest first, by what it asks for: these addresses, and so many in all. `may_stay` says
+    /// whether it may keep an address that it does not ask for.
+    fn of(held: &[IpAddr], asked: &[IpAddr], count: usize, may_stay: impl Fn(IpAddr) -> bool) -> Self {
+        let mut division = Self::default();
+        let mut places = count.saturating_sub(asked.len());
+        for address in held.iter().copied() {
+            if asked.contains(&address) {
+                division.stay.push(address);
+            } else if places > 0 && may_stay(address) {
+                places -= 1;
+                division.stay.push(address);
+            } else {
+                division.replaceable.push(address);
+            }
+        }
+        division.missing = asked.iter().copied().filter(|address| !held.contains(address)).collect();
+        division.any = places;
+        division
+    }
+}
+
+impl Index {
+    /// Which addresses it keeps, gets, and does not get.
+    pub(super) fn plan(&mut self, view: &ServiceView) -> Plan {
+        let reference = &view.reference;
+        let mut plan = Plan::default();
+        for entry in &view.ingress {
+            let refusal = match entry {
+                Ingress::Vip(address) if self.allocator.held(reference).contains(address) => None,
+                Ingress::Vip(address) => match self.allocator.adopt(reference, *address) {
+                    Ok(()) => {
+                        self.mark(Subject::VirtualIp(*address));
+                        self.mark_pools();
+                        self.mark_waiting();
+                        None
+                    }
+                    Err(refusal) => Some(refusal),
+                },
+                Ingress::Other(value) => Some(Refusal::ForeignIngress { value: value.clone() }),
+            };
+            plan.refusals.extend(refusal);
+        }
+        plan.foreign = !plan.refusals.is_empty();
+        self.give_way(view);
+        if plan.foreign {
+            self.give_up_unpublished(view);
+            plan.targets = self.as_it_is(view);
+            return plan;
+        }
+        let request = match &view.request {
+            Ok(request) => request.clone(),
+            Err(error) => {
+                plan.refusals.push(error.clone().into());
+                plan.targets = self.as_it_is(view);
+                return plan;
+            }
+        };
+        let unserved = request.addresses.iter().find(|address| !view.families.contains(&IpFamily::of(**address)));
+        if let Some(address) = unserved {
+            plan.refusals.push(Refusal::FamilyNotServed { address: *address, family: IpFamily::of(*address) });
+            plan.targets = self.as_it_is(view);
+            return plan;
+        }
+        let published = view.addresses().any(|address| self.allocator.held(reference).contains(&address));
+        let mut fresh = Vec::new();
+        for family in &view.families {
+            if !self.plan_family(view, &request, *family, &mut plan, &mut fresh) {
+                plan.awaits_namespace = true;
+                return plan;
+            }
+        }
+        let has = |family: &IpFamily| plan.targets.iter().any(|address| IpFamily::of(*address) == *family);
+        let complete = view.families.iter().all(has);
+        if view.family_policy == FamilyPolicy::Require && !complete && !published {
+            // Both or none: nobody has seen these yet.
+            for address in fresh {
+                self.allocator.retract(reference, address);
+            }
+            plan.targets.clear();
+            plan.short.clear();
+        } else if !fresh.is_empty() {
+            self.reconsider_among(&fresh);
+            for address in fresh {
+                self.mark(Subject::VirtualIp(address));
+                self.wake_for_other_reasons(address);
+            }
+            self.mark_pools();
+        }
+        plan
+    }
+
+    /// Plans the addresses of one family, and remembers those that are new. Returns whether that can be decided: it cannot
+    /// where the Service's namespace has not been seen, on whose labels it depends which pools give it an address.
+    fn plan_family(
+        &mut self,
+        view: &ServiceView,
+        request: &Request,
+        family: IpFamily,
+        plan: &mut Plan,
+        fresh: &mut Vec<IpAddr>,
+    ) -> bool {
+        let asked: Vec<_> = request.addresses.iter().copied().filter(|a| IpFamily::of(*a) == family).collect();
+        let may_stay = |address| self.may_stay(view, address, &request.pools);
+        let division = Division::of(&self.held_of(view, family), &asked, request.count, may_stay);
+        let Division { stay: mut targets, replaceable, missing, any } = division;
+        for address in targets.clone() {
+            self.count_to_requested_pool(address, &request.pools);
+        }
+        let mut lacking = 0;
+        for wanted in missing.into_iter().map(Some).chain(repeat_n(None, any)) {
+            let Some(namespace_labels) = self.namespaces.get(&view.reference.namespace) else { return false };
+            let asker = Asker {
+                service: &view.reference,
+                service_labels: &view.labels,
+                namespace_labels,
+                family,
+                pools: &request.pools,
+                contested: &self.contested,
+            };
+            match self.allocator.assign(&asker, wanted) {
+                Ok(address) => {
+                    fresh.push(address);
+                    targets.push(address);
+                }
+                Err(refusal) => {
+                    lacking += 1;
+                    if !plan.refusals.contains(&refusal) {
+                        plan.refusals.push(refusal);
+                    }
+                }
+            }
+        }
+        targets.extend(replaceable.into_iter().take(lacking));
+        if !targets.is_empty() && targets.len() < request.count {
+            plan.short.push(Short { family, has: targets.len(), asked: request.count });
+        }
+        // Those that it names are published in that order, also where a restart forgets who was planned first.
+        let named = |address: &IpAddr| asked.iter().position(|one| one == address).unwrap_or(usize::MAX);
+        targets.sort_by_key(|address| (position(view, *address), named(address)));
+        plan.targets.extend(targets);
+        true
+    }
+
+    /// What it has of a family: first what its status shows, in that order.
+    fn held_of(&self, view: &ServiceView, family: IpFamily) -> Vec<IpAddr> {
+        let held = self.allocator.held(&view.reference).into_iter();
+        let mut held: Vec<_> = held.filter(|address| IpFamily::of(*address) == family).collect();
+        held.sort_by_key(|address| (position(view, *address), *address));
+        held
+    }
+
+    /// What it is to have while what it asks for cannot be read or met: what it has. Where its status shows none of a
+    /// family, one that was planned. One that may stay comes before one that another is to replace.
+    fn as_it_is(&self, view: &ServiceView) -> Vec<IpAddr> {
+        let of_family = |family: &IpFamily| {
+            let held = self.held_of(view, *family);
+            let count = held.iter().filter(|address| view.shows(**address)).count().max(1);
+            let Division { stay, replaceable, .. } =
+                Division::of(&held, &[], count, |address| self.may_stay(view, address, &[]));
+            let mut targets: Vec<_> = stay.into_iter().chain(replaceable).take(count).collect();
+            targets.sort_by_key(|address| position(view, *address));
+            targets
+        };
+        view.families.iter().flat_map(of_family).collect()
+    }
+
+    /// Whether it may keep an address that it has and does not ask for.
+    fn may_stay(&self, view: &ServiceView, address: IpAddr, pools: &[String]) -> bool {
+        let from = |pool: &String| self.allocator.occupant(address).is_some_and(|o| o.pool == *pool);
+        let is_in = |pool: &String| from(pool) || self.allocator.pool_contains(pool, address);
+        !matches!(self.standing(address, view), Standing::Replaced(_)) && (pools.is_empty() || pools.iter().any(is_in))
+    }
+
+    /// The address lies in a pool that the Service asks for, and counts to another that holds it as well: it counts to the
+    /// former unless a Service that has the address asks for the latter.
+    fn count_to_requested_pool(&mut self, address: IpAddr, pools: &[String]) {
+        let Some(occupant) = self.allocator.occupant(address) else { return };
+        let requests = occupant.services.iter().filter_map(|service| self.service(service)?.request.as_ref().ok());
+        let is_asked_for = requests.flat_map(|request| &request.pools).any(|pool| *pool == occupant.pool);
+        let holding = pools.iter().find(|pool| self.allocator.pool_contains(pool, address)).filter(|_| !is_asked_for);
+        let sharers: Vec<_> = occupant.services.iter().cloned().collect();
+        if holding.is_some_and(|pool| self.allocator.count_to(address, pool)) {
+            self.mark(Subject::VirtualIp(address));
+            for service in sharers {
+                self.mark_service(&service); // each names the pool in its condition
+            }
+            self.mark_pools();
+        }
+    }
+
+    /// Gives up what was never published: beside what another provider wrote into the status it cannot be. The finalizer
+    /// comes with the first address; a Service that has it may have shown this one, and gets it back.
+    fn give_up_unpublished(&mut self, view: &ServiceView) {
+        if view.finalizer.is_some() {
+            return;
+        }
+        for address in self.allocator.held(&view.reference).into_iter().filter(|address| !view.shows(*address)) {
+            self.give_up(&view.reference, address);
+        }
+    }
+
+    /// Gives up what another Service has or shows that may not share it, while this one does not show it yet: the other had
+    /// it first, or an edit came between them.
+    fn give_way(&mut self, view: &ServiceView) {
+        let is_anothers = |address: &IpAddr| {
+            self.allocator.also_shown_by(*address, &view.reference).is_some()
+                || self.allocator.clash(&view.reference, *address).is_some()
+        };
+        let unpublished = self.allocator.held(&view.reference).into_iter().filter(|address| !view.shows(*address));
+        for address in unpublished.filter(is_anothers).collect::<Vec<_>>() {
+            self.give_up(&view.reference, address);
+        }
+    }
+
+    /// An address was given out: who waits may wait for another reason from now on, and is to say so before a restart
+    /// does.
+    fn wake_for_other_reasons(&mut self, address: IpAddr) {
+        let joined = self.allocator.occupant(address).is_some_and(|o| o.services.len() > 1);
+        if joined || self.allocator.was_last(address) {
+            return self.mark_waiting();
+        }
+        let asks = |key: &&ServiceKey| {
+            let request = self.services.get(*key).and_then(|view| view.request.as_ref().ok());
+            request.is_some_and(|request| request.addresses.contains(&address))
+        };
+        for key in self.waiting.iter().filter(asks).cloned().collect::<Vec<_>>() {
+            self.mark(Subject::Service(key));
+        }
+    }
+}
+
+/// The place of an address in the status of a Service; those that it does not show come last.
+fn position(view: &ServiceView, address: IpAddr) -> usize {
+    view.addresses().position(|shown| shown == address).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use test_case::test_case;
+
+    use super::*;
+
+    fn addresses(text: &str) -> Vec<IpAddr> {
+        text.split_whitespace().map(|last| format!("192.0.2.{last}").parse().unwrap()).collect()
+    }
+
+    /// What it has (those that may not stay with an exclamation mark), what it asks for and how many, then: what stays, what
+    /// can be replaced, what is missing, how many of any kind.
+    #[test_case("", "", 1 => ("".into(), "".into(), "".into(), 1); "new")]
+    #[test_case("1", "", 1 => ("1".into(), "".into(), "".into(), 0); "at rest")]
+    #[test_case("1!", "", 1 => ("".into(), "1".into(), "".into(), 1); "to be replaced")]
+    #[test_case("1! 2", "", 1 => ("2".into(), "1".into(), "".into(), 0); "being replaced")]
+    #[test_case("1", "2", 1 => ("".into(), "1".into(), "2".into(), 0); "asks for another")]
+    #[test_case("1! 2", "1", 1 => ("1".into(), "2".into(), "".into(), 0); "what is asked for stays in any case")]
+    #[test_case("3", "", 3 => ("3".into(), "".into(), "".into(), 2); "more")]
+    #[test_case("3 1 2", "", 2 => ("3 1".into(), "2".into(), "".into(), 0); "fewer: the last goes")]
+    #[test_case("3 1! 2", "", 2 => ("3 2".into(), "1".into(), "".into(), 0); "fewer, and one may not stay")]
+    #[test_case("3 1 2", "9", 3 => ("3 1".into(), "2".into(), "9".into(), 0); "one of several is asked for")]
+    #[test_case("3 1 2", "2 9", 2 => ("2".into(), "3 1".into(), "9".into(), 0); "all are asked for")]
+    fn division(held: &str, asked: &str, count: usize) -> (String, String, String, usize) {
+        let unfit: Vec<_> = held.split_whitespace().filter_map(|text| text.strip_suffix('!')).collect();
+        let unfit = addresses(&unfit.join(" "));
+        let may_stay = |address| !unfit.contains(&address);
+        let division = Division::of(&addresses(&held.replace('!', "")), &addresses(asked), count, may_stay);
+        let last = |list: &[IpAddr]| {
+            let all: Vec<_> = list.iter().map(|address| address.to_string().replace("192.0.2.", "")).collect();
+            all.join(" ")
+        };
+        (last(&division.stay), last(&division.replaceable), last(&division.missing), division.any)
+    }
+}
