@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use herald_crds::speaker_status::{LinkStatus, LinkUse, SpeakerWarning, WarningKind};
-use herald_segment::{Input as SegmentInput, node::Incarnation};
-
-use super::{
-    Interfaces, Local, Machine, Now,
-    segments::carrier_changed,
+use herald_segment::{
+    Input as SegmentInput,
+    node::Incarnation,
     twins::{Interface, Role},
 };
+
+use super::{Interfaces, Local, Machine, Now, segments::carrier_changed};
 use crate::{interfaces::LocalSegment, warnings::ambiguous};
 
 impl Machine {

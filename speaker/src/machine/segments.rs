@@ -7,6 +7,7 @@ use herald_segment::{
     Config as SegmentConfig, Input as SegmentInput, Segment,
     mac::MacAddr,
     node::{Incarnation, NodeName},
+    twins::Role,
     view::{self, Station},
     wire::FrameLimit,
 };
@@ -15,7 +16,6 @@ use super::{
     ClusterKeys, Local, Machine, Now, Output, SocketFailure,
     duty::{Outage, OutageCause},
     status,
-    twins::Role,
 };
 use crate::{
     cluster::Vip,

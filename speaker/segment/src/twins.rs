@@ -15,8 +15,6 @@ use std::{
     time::Duration,
 };
 
-use crate::interfaces::Parent;
-
 /// Hello intervals of a trial. One Hello is enough, and one may be lost.
 const TRIAL_INTERVALS: u32 = 3;
 /// Hello intervals for which an interface stays away whose twin has failed, if the node has peers. They take over within some
@@ -37,9 +35,19 @@ const LAPSES_FORGOTTEN: Duration = Duration::from_secs(600);
 /// interfaces come and go all the time.
 const LONGEST_SUSPENSE: Duration = Duration::from_secs(5);
 
+/// The link that another stands on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parent {
+    /// Its index.
+    pub index: u32,
+    /// The network namespace that it is in, as the kernel numbers it (IFLA_LINK_NETNSID); `None`: this one. A node in a container
+    /// has macvlans on links of its host, whose indices may be those of links of its own.
+    pub namespace: Option<i32>,
+}
+
 /// An interface, for [`Twins::decide`].
 #[derive(Clone, Debug)]
-pub(super) struct Interface<'a> {
+pub struct Interface<'a> {
     /// Index.
     pub index: u32,
     /// Name.
@@ -60,7 +68,7 @@ pub(super) struct Interface<'a> {
 
 /// What an interface does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Role {
+pub enum Role {
     /// It takes part in the protocol.
     #[default]
     Speaks,
@@ -83,7 +91,7 @@ struct Trial {
 
 /// What is known of the node's interfaces.
 #[derive(Debug, Default)]
-pub(super) struct Twins {
+pub struct Twins {
     /// When frames of one interface were last heard on another: by the indices of sender and hearer.
     heard: BTreeMap<(u32, u32), Duration>,
     /// Macvlans and their parents, and macvlans on one parent; the lower index first.
@@ -112,7 +120,7 @@ pub(super) struct Twins {
 
 impl Twins {
     /// Two interfaces are on one segment: a frame of `sender` was heard on `hearer`. Returns whether that is new.
-    pub(super) fn heard(&mut self, now: Duration, sender: u32, hearer: u32) -> bool {
+    pub fn heard(&mut self, now: Duration, sender: u32, hearer: u32) -> bool {
         let is_fresh = |at: &Duration| *at + self.lapse() > now;
         let is_new = !self.heard.get(&(sender, hearer)).is_some_and(is_fresh)
             && !self.heard.get(&(hearer, sender)).is_some_and(is_fresh);
@@ -122,23 +130,23 @@ impl Twins {
     }
 
     /// What an interface does.
-    pub(super) fn role(&self, index: u32) -> Role {
+    pub fn role(&self, index: u32) -> Role {
         self.roles.get(&index).copied().unwrap_or_default()
     }
 
     /// Is any interface being tried? It is known before long what it does. Interfaces that come and go all the time do not
     /// count for longer than [`LONGEST_SUSPENSE`].
-    pub(super) fn is_deciding(&self, now: Duration) -> bool {
+    pub fn is_deciding(&self, now: Duration) -> bool {
         self.suspense_ends().is_some_and(|end| now < end)
     }
 
     /// When [`Twins::is_deciding`] ends at the latest, while any interface is tried.
-    pub(super) fn suspense_ends(&self) -> Option<Duration> {
+    pub fn suspense_ends(&self) -> Option<Duration> {
         self.deciding_since.map(|since| since + LONGEST_SUSPENSE)
     }
 
     /// Those that yield, and to whom.
-    pub(super) fn yielding(&self) -> impl Iterator<Item = (u32, u32)> {
+    pub fn yielding(&self) -> impl Iterator<Item = (u32, u32)> {
         self.roles.iter().filter_map(|(index, role)| match role {
             Role::Yields(to) => Some((*index, *to)),
             Role::Speaks | Role::Tried => None,
@@ -146,7 +154,7 @@ impl Twins {
     }
 
     /// When [`Twins::decide`] may decide otherwise, or [`Twins::is_deciding`] end.
-    pub(super) fn poll_timeout(&self) -> Option<Duration> {
+    pub fn poll_timeout(&self) -> Option<Duration> {
         let lapses = self.heard.values().map(|at| *at + self.lapse());
         // Who hears whom changes without a word.
         let looks = !self.met.is_empty() || !self.quiet.is_empty();
@@ -157,7 +165,7 @@ impl Twins {
 
     /// Decides what each interface does, and returns whether that has changed. `interval`: the longest Hello interval in
     /// use. `is_alone`: does the node hear no other? `named`: does a setting or an L2Advertisement name the interface?
-    pub(super) fn decide(
+    pub fn decide(
         &mut self,
         now: Duration,
         interval: Duration,
@@ -222,14 +230,14 @@ impl Twins {
 
     /// Returns whether an interface speaks and hears nobody, while another that was on its segment does both: what lies on
     /// both lies on the other.
-    pub(super) fn is_deaf(&self, index: u32) -> bool {
+    pub fn is_deaf(&self, index: u32) -> bool {
         self.deaf.contains(&index)
     }
 
     /// Returns whether an interface speaks and hears nobody, while another does both. It may be on a segment where nobody else
     /// is; or its switch port forwards nothing yet (a spanning tree makes it wait for 30 s), and it is on the other's. What
     /// lies on both equally lies on the other.
-    pub(super) fn is_quiet(&self, index: u32) -> bool {
+    pub fn is_quiet(&self, index: u32) -> bool {
         self.quiet.contains(&index)
     }
 
