@@ -12,14 +12,14 @@ mod link;
 mod link_use;
 mod selection;
 
-pub use link::{Link, Parent};
+pub use link::Link;
 pub use link_use::{MAX_LISTED, Survey, survey};
 pub use selection::{Selection, Setting, names_explicitly};
 
 use std::net::{IpAddr, Ipv6Addr};
 
 use herald_crds::{placement::Interface, speaker_status::SegmentStatus};
-use herald_segment::mac::MacAddr;
+use herald_segment::{mac::MacAddr, twins::Parent};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 

@@ -299,9 +299,11 @@ fn read_settings(conf: &Path, segments: &[LocalSegment]) -> BTreeMap<String, Int
 mod tests {
     use std::fs;
 
+    use herald_segment::twins::Parent;
+
     use super::*;
     use crate::{
-        interfaces::{Parent, Setting, tests::local},
+        interfaces::{Setting, tests::local},
         rank::tests::segment,
         socket::tests::{in_a_network_namespace, ip},
     };

@@ -190,6 +190,18 @@ pub fn segment_of<'a>(
         .or_else(|| segments.clone().find(|segment| segment.longest_match(vip.address).is_some()))
 }
 
+/// How well an address lies on a segment of a node: by the place of the first rule that chooses it (the number of rules, if
+/// none does), and by the length of the prefix that holds the address.
+pub fn fit(vip: &Vip, view: View<'_>, node: Option<&Node>, segment: &Segment) -> (usize, Option<u8>) {
+    let has_subnet = is_in_a_subnet(vip, view);
+    let chooses = |rule: &AdvertisementRule| {
+        let selects = node.is_some_and(|node| selector::any_matches(&rule.node_selectors, &node.labels) == Ok(true));
+        selects && placement::choose_by(vip.address, [segment], rule, has_subnet).is_some()
+    };
+    let rule = vip.rules.iter().position(chooses).unwrap_or(vip.rules.len());
+    (rule, segment.longest_match(vip.address))
+}
+
 /// What a node that may announce has to offer.
 struct Ability<'a> {
     segment: &'a Segment,

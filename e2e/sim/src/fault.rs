@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use herald_segment::view::Shutdown;
 
-use crate::names::{AddrIx, NodeIx};
+use crate::names::{AddrIx, NodeIx, Seconds};
 
 /// One fault of a history.
 #[derive(Clone, Debug, PartialEq)]
@@ -106,10 +106,29 @@ pub enum Kind {
         /// Spanning tree's listening and learning.
         silent: Duration,
     },
-    /// The node receives nothing.
+    /// The node receives nothing (on its first interface, if it has two).
     Deaf(NodeIx),
-    /// The node sends nothing.
+    /// The node sends nothing (on its first interface, if it has two).
     Mute(NodeIx),
+    /// [`Kind::Cable`] of the node's second interface. From the start on: it is plugged in at the end.
+    SecondCable {
+        /// Which node's.
+        node: NodeIx,
+        /// Spanning tree's listening and learning.
+        silent: Duration,
+    },
+    /// The plug of the node's second interface is loose: half of this period it has carrier.
+    SecondFlapping {
+        /// Which node's.
+        node: NodeIx,
+        /// Half of it with carrier, half without.
+        period: Duration,
+    },
+    /// The switch drops the protocol's EtherType at the port of the node's second interface.
+    SecondUnheard(NodeIx),
+    /// All second interfaces, and the first ones of these nodes, are on another switch, and the cable between the two
+    /// switches is pulled.
+    SwitchesParted(Vec<NodeIx>),
     /// The node is cut from the API: no events, no writes.
     ApiLost(NodeIx),
     /// The API server is away for everybody.
@@ -152,7 +171,7 @@ pub enum Kind {
     /// The switch answers unicast probes of nodes itself, in the name of the host that is asked, dead or alive, with that
     /// host's link-layer address as Ethernet source. It answers no pings.
     Suppression,
-    /// The switch drops the protocol's EtherType on all ports, or at one node's.
+    /// The switch drops the protocol's EtherType on all ports, or at that of one node's first interface.
     EtherTypeDropped(Option<NodeIx>),
     /// A host outside the cluster announces the address and answers for it.
     Stranger(AddrIx),
@@ -174,7 +193,8 @@ pub enum Kind {
 /// From power-on to the speaker's start of a machine that replaces another.
 const BOOT: Duration = Duration::from_secs(1);
 
-/// A state of the world that lasts for a while.
+/// A state of the world that lasts for a while. What is about a wire or a port is about an interface: a node's own index is
+/// its first one.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Condition {
     /// See [`Kind::Loss`].
@@ -259,8 +279,9 @@ pub struct Step {
 }
 
 impl Fault {
-    /// The steps of this fault on a segment of so many nodes. Faults of nodes and addresses beyond have none.
-    pub fn steps(&self, nodes: usize, addresses: usize) -> Vec<Step> {
+    /// The steps of this fault on a segment of so many nodes, some of which have second interfaces. Faults of nodes,
+    /// addresses and interfaces beyond have none.
+    pub fn steps(&self, nodes: usize, addresses: usize, seconds: Seconds) -> Vec<Step> {
         if self.node().is_some_and(|node| node >= nodes) || self.address().is_some_and(|a| a >= addresses) {
             return Vec::new();
         }
@@ -279,8 +300,34 @@ impl Fault {
             Kind::OneWay(from, to) if *to < nodes => during(none, whole, Condition::OneWay(*from, *to)),
             Kind::OneWay(..) => {}
             Kind::Partition(cut) => {
-                let cut: Vec<_> = cut.iter().copied().filter(|node| *node < nodes).collect();
+                let cut = cut.iter().copied().filter(|node| *node < nodes);
+                let cut = cut.flat_map(|node| seconds.interfaces(node)).collect();
                 during(none, whole, Condition::Partition(cut));
+            }
+            Kind::SwitchesParted(there) => {
+                let there = there.iter().copied().filter(|node| *node < nodes);
+                let cut = there.chain(seconds.all()).collect();
+                during(none, whole, Condition::Partition(cut));
+            }
+            Kind::SecondCable { node, silent } => {
+                if let Some(second) = seconds.of(*node) {
+                    during(none, whole, Condition::NoCarrier(second));
+                    if !silent.is_zero() {
+                        during(none, whole + *silent, Condition::PortSilent(second));
+                    }
+                }
+            }
+            Kind::SecondFlapping { node, period } => {
+                let mut from = none;
+                while let Some(second) = seconds.of(*node).filter(|_| from < whole) {
+                    during(from, *period / 2, Condition::NoCarrier(second));
+                    from += *period;
+                }
+            }
+            Kind::SecondUnheard(node) => {
+                if let Some(second) = seconds.of(*node) {
+                    during(none, whole, Condition::EtherTypeDropped(Some(second)));
+                }
             }
             Kind::StallSpeaker(node) => during(none, whole, Condition::Stalled(*node)),
             Kind::PauseNode { node, clock } => during(none, whole, Condition::Paused(*node, *clock)),
@@ -368,6 +415,9 @@ impl Fault {
             | Kind::Cable { node, .. }
             | Kind::Deaf(node)
             | Kind::Mute(node)
+            | Kind::SecondCable { node, .. }
+            | Kind::SecondFlapping { node, .. }
+            | Kind::SecondUnheard(node)
             | Kind::ApiLost(node)
             | Kind::NotReady(node)
             | Kind::Excluded(node)
@@ -385,6 +435,7 @@ impl Fault {
             | Kind::Duplicate(_)
             | Kind::Reorder(_)
             | Kind::Partition(_)
+            | Kind::SwitchesParted(_)
             | Kind::RollingUpgrade { .. }
             | Kind::SitePowerCycle { .. }
             | Kind::KeyRotation { .. }

@@ -22,8 +22,8 @@ pub struct Shape {
     pub power_off_at_loss: Option<f64>,
     /// The rule that is broken.
     pub mutation: Option<Mutation>,
-    /// So many nodes have a second interface on the same wire: the machine is known to fail that (tests/unmended.rs).
-    pub second_interfaces: usize,
+    /// So many nodes have a second interface on the same wire; if absent, each seed has its own number, mostly none.
+    pub second_interfaces: Option<usize>,
 }
 
 impl History {
@@ -41,7 +41,6 @@ impl History {
         let mut history = Self::quiet(seed, nodes, addresses);
         history.local_share = if rng.bool() { 0.0 } else { 0.3 };
         history.mutation = shape.mutation;
-        history.second_interfaces = shape.second_interfaces.min(nodes);
         if let Some(loss) = shape.power_off_at_loss {
             history.power_off(&mut rng, loss);
         } else if rng.bool() {
@@ -84,8 +83,50 @@ impl History {
             1 => rng.usize(0..nodes),
             _ => 0,
         };
+        let second = shape.second_interfaces.unwrap_or_else(|| match rng.u32(0..16) {
+            0 if shape.power_off_at_loss.is_none() && history.rivals == 0 => rng.usize(1..=3),
+            _ => 0,
+        });
+        if second > 0 {
+            history.second_interfaces(&mut rng, second.min(nodes));
+        }
         history.end = history.settled_end();
         history
+    }
+
+    /// Nodes have second interfaces, and something happens to these.
+    fn second_interfaces(&mut self, rng: &mut Rng, count: usize) {
+        self.second_interfaces = count;
+        // What these would mean for a second interface is not modelled.
+        let is_modelled = |fault: &Fault| match fault.kind {
+            Kind::Renumbered { node, .. }
+            | Kind::Reverted(node)
+            | Kind::KernelAnswers(_, node)
+            | Kind::KernelTakes(_, node) => node >= count,
+            _ => true,
+        };
+        self.faults.retain(is_modelled);
+        let is_single = self.gap.is_some() || self.faults.len() <= 1;
+        if is_single && !self.faults.is_empty() && rng.bool() {
+            return;
+        }
+        if is_single {
+            let at = self.start() + jitter(rng);
+            let (kind, lasts) = of_interfaces(rng, self.nodes, count);
+            *self = self.clone().with_single(Fault { at, lasts, kind });
+            return;
+        }
+        for _ in 0..rng.usize(1..=3) {
+            let (kind, lasts) = of_interfaces(rng, self.nodes, count);
+            let is_plugged_in_later = matches!(kind, Kind::SecondCable { .. }) && rng.bool();
+            let (at, lasts) = if is_plugged_in_later {
+                (Duration::ZERO, self.start() + lasts)
+            } else {
+                (self.start() + Duration::from_secs(30).mul_f64(rng.f64()), lasts)
+            };
+            self.faults.push(Fault { at, lasts, kind });
+        }
+        self.faults.sort_by_key(|fault| fault.at);
     }
 
     fn power_off(&mut self, rng: &mut Rng, loss: f64) {
@@ -164,6 +205,24 @@ fn jitter(rng: &mut Rng) -> Duration {
 /// longest frame, and jumbo frames.
 fn mtu(rng: &mut Rng) -> u32 {
     [576, 1280, 1390, 1450, 9000][rng.usize(0..5)]
+}
+
+/// A fault of nodes the first of which have two interfaces, and how long it lasts.
+fn of_interfaces(rng: &mut Rng, nodes: usize, with_two: usize) -> (Kind, Duration) {
+    let node = rng.usize(0..with_two);
+    let silent = Duration::from_secs(if rng.bool() { 30 } else { 0 });
+    let kind = match rng.u32(0..10) {
+        0..3 => Kind::SecondCable { node, silent },
+        3 => Kind::SecondFlapping { node, period: Duration::from_millis(rng.u64(100..5000)) },
+        4 => Kind::SecondUnheard(node),
+        5 => Kind::SwitchesParted(part(rng, nodes)),
+        6 => Kind::EtherTypeDropped(Some(node)),
+        7 => Kind::Cable { node, silent },
+        8 => [Kind::Deaf(node), Kind::Mute(node)][rng.usize(0..2)].clone(),
+        _ => Kind::Speaker(node, Stop::Killed),
+    };
+    let lasts = lasts(rng, &kind);
+    (kind, lasts)
 }
 
 /// A fault of any kind.
@@ -248,7 +307,7 @@ fn lasts(rng: &mut Rng, kind: &Kind) -> Duration {
         Kind::Stranger(_) | Kind::KernelAnswers(..) | Kind::KernelTakes(..) => ms(rng, 500, 40_000),
         Kind::NodeDeleted(..) | Kind::Renumbered { .. } | Kind::Reverted(_) => ms(rng, 500, 30_000),
         Kind::NotReady(_) | Kind::Excluded(_) | Kind::NoEndpoint(..) => ms(rng, 500, 30_000),
-        Kind::Flapping { .. } => Duration::from_secs(20),
+        Kind::Flapping { .. } | Kind::SecondFlapping { .. } => Duration::from_secs(20),
         _ => ms(rng, 100, 20_000),
     }
 }
@@ -274,7 +333,7 @@ mod tests {
             .collect();
         kinds.sort_by_key(|kind| format!("{kind:?}"));
         kinds.dedup();
-        assert_eq!(kinds.len(), 36);
+        assert_eq!(kinds.len(), 40);
     }
 
     #[test]
@@ -282,7 +341,7 @@ mod tests {
         for seed in 0..200 {
             let history = History::generate(seed, Shape::default());
             for fault in &history.faults {
-                let steps = fault.steps(history.nodes, history.addresses);
+                let steps = fault.steps(history.nodes, history.addresses, history.seconds());
                 assert_eq!(steps.iter().filter(|s| s.begins).count() * 2, steps.len(), "{fault}");
             }
         }

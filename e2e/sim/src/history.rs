@@ -10,8 +10,8 @@ use herald_segment::{
 
 pub use crate::generate::Shape;
 use crate::{
-    fault::{Fault, Kind, Removal, Stop},
-    names::{AddrIx, NodeIx},
+    fault::{Fault, Kind, Removal, Step, Stop},
+    names::{AddrIx, NodeIx, Seconds},
 };
 
 /// A cluster and what befalls it.
@@ -29,8 +29,7 @@ pub struct History {
     pub rivals_from: Duration,
     /// The kernels of so many of the nodes, the first ones, drop pings.
     pub firewalls: usize,
-    /// So many of the nodes, the first ones, have a second interface on the same wire, each with a run of the protocol
-    /// and no address to announce: they come last.
+    /// So many of the nodes, the first ones, have a second interface on the same wire: these come last.
     pub second_interfaces: usize,
     /// Number of addresses.
     pub addresses: usize,
@@ -137,9 +136,19 @@ impl History {
         self
     }
 
-    /// How many speak on the segment: the cluster's nodes, those of another, and second interfaces.
+    /// How many interfaces there are on the segment: of the cluster's nodes, of those of another, and second ones.
     pub fn speakers(&self) -> usize {
-        self.nodes + self.rivals + self.second_interfaces.min(self.nodes)
+        self.nodes + self.rivals + self.seconds().count
+    }
+
+    /// The second interfaces.
+    pub fn seconds(&self) -> Seconds {
+        Seconds { first: self.nodes + self.rivals, count: self.second_interfaces.min(self.nodes) }
+    }
+
+    /// All steps of its faults.
+    pub fn steps(&self) -> impl Iterator<Item = Step> {
+        self.faults.iter().flat_map(|fault| fault.steps(self.nodes, self.addresses, self.seconds()))
     }
 
     /// Who a node is, by its index among all that speak.
@@ -171,7 +180,9 @@ impl History {
 
     /// What it takes to settle.
     pub fn settle(&self) -> Duration {
-        settle(self.interval())
+        // An interface that has yielded does not hear the other any more (20 intervals) and is on trial for 3.
+        let twins = if self.seconds().count > 0 { self.interval() * 24 } else { Duration::ZERO };
+        settle(self.interval()) + twins
     }
 
     /// When the first fault may come.
@@ -182,9 +193,8 @@ impl History {
     /// When it may end: all is settled after the last step within reach, and then some time has passed.
     pub fn settled_end(&self) -> Duration {
         let horizon = FOREVER / 2;
-        let steps = self.faults.iter().flat_map(|fault| fault.steps(self.nodes, self.addresses));
         // What lasts to the end of the history does not prolong it.
-        let last = steps.map(|step| step.at).filter(|at| *at < horizon).max().unwrap_or_default();
+        let last = self.steps().map(|step| step.at).filter(|at| *at < horizon).max().unwrap_or_default();
         let longest = self.start() + Duration::from_secs(120);
         let last =
             if self.faults.iter().any(|f| f.lasts > Duration::from_secs(500)) { last.min(longest) } else { last };
@@ -290,6 +300,10 @@ pub fn gap(kind: &Kind, interval: Duration, nodes: usize) -> Option<Duration> {
         | Kind::NodeDeleted(_, Removal::MachineStays)
         | Kind::Renumbered { .. }
         | Kind::Mtu(..)
+        // The first interface is in use.
+        | Kind::SecondCable { .. }
+        | Kind::SecondFlapping { .. }
+        | Kind::SecondUnheard(_)
         | Kind::Forged(_) => Some(margin),
         // The endpoint is gone at once, and the watch is late.
         Kind::NoEndpoint(..) => None,
@@ -298,6 +312,7 @@ pub fn gap(kind: &Kind, interval: Duration, nodes: usize) -> Option<Duration> {
         | Kind::Reorder(_)
         | Kind::OneWay(..)
         | Kind::Partition(_)
+        | Kind::SwitchesParted(_)
         | Kind::SitePowerCycle { .. }
         | Kind::PathMtu(_)
         | Kind::Reverted(_)

@@ -1,8 +1,8 @@
 //! A speaker's machine, and what it was given so far: a virtual machine that is reverted to a snapshot needs it as it was.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
-use herald_segment::{Config, Input, Output, SavedState, Segment, mac::MacAddr, view::Packet, wire::Keyring};
+use herald_segment::{Config, Input, Output, SavedState, Segment, Sibling, mac::MacAddr, view::Packet, wire::Keyring};
 
 use crate::world::Carried;
 
@@ -99,6 +99,16 @@ impl Machine {
     /// The next thing that it wants done.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.segment.poll_output()
+    }
+
+    /// The frame of the other run of its process that it heard last, once.
+    pub fn take_sibling(&mut self) -> Option<Sibling> {
+        self.segment.take_sibling()
+    }
+
+    /// The addresses of which others have said that an earlier run claimed them, once.
+    pub fn take_reminded(&mut self) -> BTreeSet<IpAddr> {
+        self.segment.take_reminded()
     }
 
     /// The machine as it is now; `None` if it does not remember what it was given.

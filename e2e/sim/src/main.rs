@@ -59,9 +59,10 @@ struct Arguments {
     /// Measures: in each history one node loses power, and each frame is lost with this probability (0 to 0.5).
     #[arg(long, value_name = "LOSS")]
     measure: Option<f64>,
-    /// So many nodes, the first ones, have a second interface on the same wire.
-    #[arg(long, value_name = "NODES", default_value_t = 0)]
-    second_interfaces: usize,
+    /// So many nodes, the first ones, have a second interface on the same wire; if absent, each seed has its own number,
+    /// mostly none.
+    #[arg(long, value_name = "NODES")]
+    second_interfaces: Option<usize>,
 }
 
 fn main() -> anyhow::Result<ExitCode> {

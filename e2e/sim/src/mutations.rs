@@ -3,7 +3,7 @@
 use herald_segment::mutation::Mutation;
 
 /// All of them.
-pub const ALL: [Mutation; 16] = [
+pub const ALL: [Mutation; 17] = [
     Mutation::IgnoreEpoch,
     Mutation::SkipBarrier,
     Mutation::TakeOverWithoutProbing,
@@ -20,4 +20,5 @@ pub const ALL: [Mutation; 16] = [
     Mutation::ForgetDeletions,
     Mutation::IgnoreUnheardPeers,
     Mutation::IgnoreDigests,
+    Mutation::SpeakOnBoth,
 ];

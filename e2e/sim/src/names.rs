@@ -13,6 +13,43 @@ pub type HostIx = usize;
 /// The index of an announced address.
 pub type AddrIx = usize;
 
+/// The second interfaces that nodes, the first ones, have on the same wire. Each is a host of its own there, after all the
+/// nodes; the host with a node's own index is its first interface.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seconds {
+    /// The first of them.
+    pub first: HostIx,
+    /// How many there are.
+    pub count: usize,
+}
+
+impl Seconds {
+    /// The second interface of a node.
+    pub fn of(self, node: NodeIx) -> Option<HostIx> {
+        (node < self.count).then(|| self.first + node)
+    }
+
+    /// The node to which an interface belongs.
+    pub fn node(self, interface: HostIx) -> NodeIx {
+        if self.all().contains(&interface) { interface - self.first } else { interface }
+    }
+
+    /// The interfaces of a node.
+    pub fn interfaces(self, node: NodeIx) -> impl Iterator<Item = HostIx> + use<> {
+        std::iter::once(node).chain(self.of(node))
+    }
+
+    /// All of them.
+    pub fn all(self) -> std::ops::Range<HostIx> {
+        self.first..self.first + self.count
+    }
+
+    /// Returns whether this is a second interface.
+    pub fn contains(self, interface: HostIx) -> bool {
+        self.all().contains(&interface)
+    }
+}
+
 /// The switch that answers ARP for others.
 pub const SWITCH_MAC: MacAddr = MacAddr([0x02, 0xff, 0, 0, 0, 1]);
 
@@ -123,6 +160,11 @@ mod tests {
                 assert_eq!(vip_index(host_address(index, family)), None);
                 assert_eq!(Family::of(host_address(index, family)), family);
             }
+        }
+        let seconds = Seconds { first: 5, count: 2 };
+        for (node, interfaces) in [(0, vec![0, 5]), (1, vec![1, 6]), (2, vec![2])] {
+            assert_eq!(seconds.interfaces(node).collect::<Vec<_>>(), interfaces);
+            assert!(interfaces.iter().all(|interface| seconds.node(*interface) == node));
         }
         assert_eq!(host_of_mac(SWITCH_MAC), None);
         assert!(vip(0).is_ipv4() && vip(1).is_ipv6() && known_address(1).is_ipv6());

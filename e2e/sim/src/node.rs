@@ -88,6 +88,8 @@ pub struct Memory {
 pub struct Node {
     /// Its name.
     pub name: NodeName,
+    /// Has it two interfaces on the wire? Then this is one of them.
+    pub has_two_interfaces: bool,
     /// Its name in frames.
     pub id: NodeId,
     /// Its NIC's address.
@@ -155,6 +157,7 @@ impl Node {
         Self {
             id: name.id(),
             name,
+            has_two_interfaces: false,
             mac: names::mac(index),
             machine: 0,
             address: Some(names::known_address(index)),
@@ -211,7 +214,9 @@ impl Node {
         speaker.machine.hear(at, carried);
         let segment = speaker.machine.segment();
         let due = segment.poll_timeout().map(|due| due.saturating_sub(self.clock).max(now));
-        segment.has_output()
+        // What was heard may be its own, from its other interface.
+        self.has_two_interfaces
+            || segment.has_output()
             || segment.is_answering() != speaker.answering
             || due.is_some_and(|due| speaker.wake.is_none_or(|wake| due < wake))
     }

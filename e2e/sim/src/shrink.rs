@@ -50,6 +50,8 @@ fn candidates(history: &History) -> Vec<History> {
     add(&|candidate| candidate.nodes = (candidate.nodes / 2).max(1));
     add(&|candidate| candidate.nodes = (candidate.nodes - 1).max(1));
     add(&|candidate| candidate.rivals = 0);
+    add(&|candidate| candidate.second_interfaces = 0);
+    add(&|candidate| candidate.second_interfaces = candidate.second_interfaces.saturating_sub(1));
     add(&|candidate| candidate.firewalls = 0);
     add(&|candidate| candidate.local_share = 0.0);
     add(&|candidate| candidate.clients = (candidate.clients - 1).max(1));
@@ -74,7 +76,7 @@ mod tests {
             let size = |h: &History| {
                 let lasts: Duration = h.faults.iter().map(|fault| fault.lasts).sum();
                 (
-                    h.faults.len() + h.nodes + h.rivals + h.firewalls + h.addresses + h.clients,
+                    h.faults.len() + h.nodes + h.rivals + h.second_interfaces + h.firewalls + h.addresses + h.clients,
                     h.local_share.to_bits(),
                     lasts,
                 )

@@ -306,3 +306,49 @@ fn kernel_takes_an_address_and_lets_it_go_unheard() {
         all_holds(&History::quiet(seed, 5, 6).with_faults(faults));
     }
 }
+
+fn second_cable(node: usize, silent_s: u64) -> Kind {
+    Kind::SecondCable { node, silent: Duration::from_secs(silent_s) }
+}
+
+fn loose_plug(node: usize, period_ms: u64) -> Kind {
+    Kind::SecondFlapping { node, period: Duration::from_millis(period_ms) }
+}
+
+/// Nodes have a second interface on the wire: one of the two takes part.
+#[test_case(3, &[]; "nothing happens")]
+#[test_case(3, &[fault(0.0, 15.0, second_cable(0, 0)), fault(0.0, 20.0, second_cable(1, 30))]; "second cables are plugged in later")]
+#[test_case(1, &[fault(12.0, 20.0, second_cable(0, 30))]; "a second cable is pulled, its port is silent when it is back")]
+#[test_case(2, &[fault(10.0, 20.0, loose_plug(0, 150)), fault(10.0, 20.0, loose_plug(1, 2500))]; "loose plugs")]
+#[test_case(2, &[fault(10.0, 15.0, cable(0, 0)), fault(35.0, 0.1, cable(0, 0))]; "the cable in use is pulled, and flaps later")]
+#[test_case(2, &[fault(10.0, 4.0, cable(0, 30)), fault(60.0, 4.0, second_cable(0, 0))]; "the cable in use is pulled, comes back to a silent port, and the second follows")]
+#[test_case(2, &[fault(10.0, 20.0, Kind::SecondUnheard(0)), fault(15.0, 1.0, Kind::Speaker(1, Stop::Killed))]; "the protocol is dropped at the second port")]
+#[test_case(2, &[fault(10.0, 20.0, Kind::EtherTypeDropped(Some(0)))]; "the protocol is dropped at the port in use")]
+#[test_case(3, &[fault(10.0, 20.0, Kind::EtherTypeDropped(None))]; "the protocol is dropped everywhere")]
+#[test_case(3, &[fault(10.0, 20.0, Kind::SwitchesParted(vec![2]))]; "two switches are parted and joined")]
+#[test_case(2, &[fault(10.0, 20.0, Kind::Partition(vec![0]))]; "a node is cut off with both")]
+#[test_case(2, &[fault(10.0, 20.0, Kind::Mute(0)), fault(50.0, 20.0, Kind::Deaf(1))]; "the port in use passes nothing in one direction")]
+#[test_case(2, &[fault(10.0, 1.0, Kind::Speaker(0, Stop::Killed)), fault(15.0, 1.0, Kind::Speaker(0, RESTART)), fault(20.0, 5.0, power_off(1))]; "speakers and nodes restart")]
+#[test_case(3, &[fault(10.0, 0.0, upgrade())]; "a rolling upgrade with two interfaces each")]
+fn of_two_interfaces(second_interfaces: usize, faults: &[Fault]) {
+    for seed in 0..5 {
+        let history = History { second_interfaces, ..History::quiet(seed, 3, 6) };
+        all_holds(&history.with_faults(faults.to_vec()));
+    }
+}
+
+/// Plugging second cables in and out, one after another, changes no owner and no link-layer address.
+#[test]
+fn second_cables_move_nothing() {
+    let faults: Vec<Fault> = (0..3)
+        .map(|node| fault(10.0 + 4.0 * f64::from(node), 5.0, second_cable(node as usize, 3)))
+        .chain((0..3).map(|node| fault(0.0, 9.0, second_cable(node, 0))))
+        .collect();
+    for seed in 0..10 {
+        let history = History { second_interfaces: 3, ..History::quiet(seed, 3, 6) }.with_faults(faults.clone());
+        let outcome = world::run(&history, Detail::Events);
+        assert!(outcome.violation.is_none(), "{history}{:?}", outcome.violation);
+        let claims: Vec<_> = outcome.trace.iter().filter(|line| line.contains(": owns address")).collect();
+        assert_eq!(claims.len(), 6, "each address is claimed once: {claims:#?}");
+    }
+}

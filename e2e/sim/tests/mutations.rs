@@ -70,6 +70,11 @@ fn lagging_watch(seed: u64) -> History {
     ])
 }
 
+/// Each node has a second interface on the wire.
+fn two_interfaces(seed: u64) -> History {
+    History { second_interfaces: 3, ..History::quiet(seed, 3, 6) }
+}
+
 use Invariant::{AnsweredUnheard, FlowBroken, Ghost, PingPong, QuietChange, Reason, StaleCache, TwoMacs, Unanswered};
 
 #[test_case(Mutation::IgnoreEpoch, random, 100, &[Unanswered, Reason, FlowBroken, TwoMacs, StaleCache])]
@@ -88,6 +93,7 @@ use Invariant::{AnsweredUnheard, FlowBroken, Ghost, PingPong, QuietChange, Reaso
 #[test_case(Mutation::ForgetDeletions, lagging_watch, 10, &[Reason, Ghost])]
 #[test_case(Mutation::IgnoreUnheardPeers, random, 600, &[Reason, FlowBroken, TwoMacs])]
 #[test_case(Mutation::IgnoreDigests, random, 50, &[TwoMacs, Reason])]
+#[test_case(Mutation::SpeakOnBoth, two_interfaces, 20, &[TwoMacs, Reason, QuietChange, FlowBroken])]
 fn a_broken_rule_is_seen(mutation: Mutation, history: fn(u64) -> History, seeds: u64, expected: &[Invariant]) {
     let caught = (0..seeds).find(|seed| {
         let mut broken = history(*seed);

@@ -16,6 +16,7 @@ mod mutation;
 pub mod node;
 pub mod snapshot;
 pub mod timers;
+pub mod twins;
 pub mod view;
 pub mod wire;
 

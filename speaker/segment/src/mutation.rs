@@ -35,4 +35,6 @@ pub enum Mutation {
     IgnoreUnheardPeers,
     /// Digests are not compared.
     IgnoreDigests,
+    /// A run does not notice that another one of its node is on the same segment.
+    SpeakOnBoth,
 }

@@ -1,6 +1,6 @@
 //! What goes into a [`Segment`](crate::Segment) and what comes out.
 
-use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -91,9 +91,13 @@ pub enum Input {
     },
     /// Hosts to ask for a sign of life.
     Neighbours(Arc<[Neighbour]>),
-    /// The runs that this speaker has on other interfaces: one that is heard here means that both are on one segment
-    /// ([`Segment::take_sibling`](crate::Segment::take_sibling)).
-    Siblings(BTreeSet<Incarnation>),
+    /// The runs that this speaker has on other interfaces, and the link-layer addresses of these: one that is heard here
+    /// means that both are on one segment ([`Segment::take_sibling`](crate::Segment::take_sibling)), and what one of them
+    /// says by ARP or ND is the word of no other host.
+    Siblings(BTreeMap<Incarnation, MacAddr>),
+    /// The address lies on another interface of this node: what an earlier run claimed here, or peers say that it did
+    /// ([`Segment::take_reminded`](crate::Segment::take_reminded)), is not resumed.
+    LiesElsewhere(IpAddr),
     /// A frame from another host (not to 01:80:c2:00:00:0x) which is neither the protocol's nor ARP or ND.
     Evidence,
     /// A host has answered [`Output::Ping`]: the reply is to a request of this node's, and came from this address in a

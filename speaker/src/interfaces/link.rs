@@ -5,18 +5,8 @@ use std::{
     net::{IpAddr, Ipv6Addr},
 };
 
-use herald_segment::mac::MacAddr;
+use herald_segment::{mac::MacAddr, twins::Parent};
 use ipnet::IpNet;
-
-/// The link that another stands on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Parent {
-    /// Its index.
-    pub index: u32,
-    /// The network namespace that it is in, as the kernel numbers it (IFLA_LINK_NETNSID); `None`: this one. A node in a container
-    /// has macvlans on links of its host, whose indices may be those of links of its own.
-    pub namespace: Option<i32>,
-}
 
 /// A network link as the kernel describes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

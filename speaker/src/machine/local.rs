@@ -9,6 +9,7 @@ use std::{
 
 use herald_segment::{
     Segment,
+    mac::MacAddr,
     node::{Incarnation, NodeId, NodeName},
     view::{self, Station},
 };
@@ -36,8 +37,8 @@ pub(super) struct Local {
     pub sockets: Sockets,
     /// Does it take part in the protocol? Not while another of the node's interfaces on the same segment does.
     pub speaks: bool,
-    /// The runs on the node's other interfaces, as the protocol was told of them.
-    pub siblings: BTreeSet<Incarnation>,
+    /// The runs on the node's other interfaces, and the link-layer addresses of these, as the protocol was told of them.
+    pub siblings: BTreeMap<Incarnation, MacAddr>,
     /// When what is of interest here is to be let through, if that has changed.
     relisten_at: Option<Duration>,
     /// What is of interest here since, and not let through yet.
@@ -64,7 +65,7 @@ impl Local {
             answered: BTreeSet::new(),
             sockets: Sockets::default(),
             speaks,
-            siblings: BTreeSet::new(),
+            siblings: BTreeMap::new(),
             relisten_at: Some(Duration::ZERO),
             unheard: BTreeSet::new(),
             peers: BTreeMap::new(),
@@ -82,6 +83,16 @@ impl Local {
             addresses: self.interface.addresses.clone(),
             link_local: self.interface.link_local,
         }
+    }
+
+    /// Returns whether an address lies here, as the protocol was told.
+    pub(super) fn has(&self, address: IpAddr) -> bool {
+        self.told.get(&address).is_some_and(|told| !told.candidates.is_empty())
+    }
+
+    /// Returns whether any address lies here.
+    pub(super) fn is_in_use(&self) -> bool {
+        self.told.values().any(|told| !told.candidates.is_empty())
     }
 
     /// Returns whether the protocol can take part here.

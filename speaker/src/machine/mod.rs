@@ -30,7 +30,6 @@ mod slice_watch;
 mod sockets;
 mod speaker_report;
 mod status;
-mod twins;
 mod types;
 mod wire_warnings;
 
@@ -41,7 +40,7 @@ use std::{
     time::Duration,
 };
 
-use herald_segment::{Input as SegmentInput, Neighbour, SavedState, node::NodeId, view::Shutdown};
+use herald_segment::{Input as SegmentInput, Neighbour, SavedState, node::NodeId, twins::Twins, view::Shutdown};
 
 use crate::{
     cluster::{Endpoint, Node, ServiceName},
@@ -63,7 +62,6 @@ pub use gate::PROXY_SYNC;
 use local::Local;
 pub use sockets::SocketFailure;
 use speaker_report::SpeakerReport;
-use twins::Twins;
 pub use types::{
     Announcing, ApiFact, Config, Event, Input, Interfaces, Now, Output, Purpose, Restored, SpeakerWrite, VipWrite,
 };

@@ -1,26 +1,41 @@
 //! What follows where several interfaces of this node are on one segment: which of them takes part, and what others are told.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use herald_crds::speaker_status::{LinkStatus, LinkUse, SpeakerWarning, WarningKind};
-use herald_segment::{Input as SegmentInput, node::Incarnation};
-
-use super::{
-    Interfaces, Local, Machine, Now,
-    segments::carrier_changed,
-    twins::{Interface, Role},
+use herald_segment::{
+    Input as SegmentInput,
+    mac::MacAddr,
+    node::Incarnation,
+    twins::{Interface, Others, Role},
 };
+
+use super::{Interfaces, Local, Machine, Now, segments::carrier_changed};
 use crate::{interfaces::LocalSegment, warnings::ambiguous};
 
 impl Machine {
     /// Decides what each interface does, and returns whether that has changed.
     pub(super) fn decide_roles(&mut self, now: Now) -> bool {
         let Some(interfaces) = &self.interfaces else { return false };
+        let subnets_of = |interface: &LocalSegment| -> Vec<(IpAddr, u8)> {
+            interface.segment.prefixes.iter().map(|prefix| (prefix.network(), prefix.prefix_len())).collect()
+        };
+        let subnets: Vec<Vec<(IpAddr, u8)>> = interfaces.segments.iter().map(subnets_of).collect();
+        let heard_on = |interface: &LocalSegment| -> BTreeSet<Incarnation> {
+            // With one interface nothing depends on it.
+            let local = self.segments.get(&interface.index).filter(|_| self.segments.len() > 1);
+            local.map(|local| local.machine.heard_runs(now.monotonic)).unwrap_or_default()
+        };
+        let runs: Vec<BTreeSet<Incarnation>> = interfaces.segments.iter().map(heard_on).collect();
         let closed = |index: u32| self.segments.get(&index).is_some_and(|local| local.sockets.are_closed());
         let interfaces: Vec<Interface<'_>> = interfaces
             .segments
             .iter()
-            .map(|LocalSegment { index, carrier, macvlan_on, segment, .. }| Interface {
+            .zip(subnets.iter().zip(&runs))
+            .map(|(LocalSegment { index, carrier, macvlan_on, segment, .. }, (subnets, runs))| Interface {
                 index: *index,
                 name: &segment.interface,
                 able: *carrier && !closed(*index),
@@ -29,13 +44,20 @@ impl Machine {
                 has_claims: self.remembered.get(&segment.interface).is_some_and(|(left, _)| !left.claims.is_empty()),
                 hears: self.segments.get(index).is_some_and(|local| local.machine.is_hearing()),
                 heard: self.segments.get(index).map(|local| local.machine.last_evidence()).unwrap_or_default(),
+                runs,
+                in_use: self.segments.get(index).is_some_and(Local::is_in_use),
+                subnets,
             })
             .collect();
-        let is_alone = !self.segments.values().any(|local| local.speaks && !local.peers.is_empty());
+        let has_stations = |local: &Local| local.stations.as_ref().is_some_and(|stations| !stations.is_empty());
+        let others = Others {
+            heard: self.segments.values().any(|local| local.speaks && !local.peers.is_empty()),
+            listed: self.segments.values().any(has_stations),
+        };
         let intervals = self.segments.values().map(|local| local.machine.interval());
         let interval = intervals.max().unwrap_or_else(|| self.config.timers.interval(0));
         let named = |name: &str| self.selection.as_ref().is_some_and(|selection| selection.names(name));
-        self.twins.decide(now.monotonic, interval, &interfaces, is_alone, named)
+        self.twins.decide(now.monotonic, interval, &interfaces, others, named)
     }
 
     /// What lies on an interface that yields lies on the one that it yields to, and what is said of it by name concerns that.
@@ -83,10 +105,11 @@ impl Machine {
 
     /// Each run is told of the others of this process.
     pub(super) fn tell_siblings(&mut self, now: Now) {
-        let runs: BTreeMap<u32, Incarnation> =
-            self.segments.iter().map(|(index, local)| (*index, local.machine.incarnation())).collect();
+        let run = |local: &Local| (local.machine.incarnation(), local.interface.segment.mac);
+        let runs: BTreeMap<u32, (Incarnation, MacAddr)> =
+            self.segments.iter().map(|(index, local)| (*index, run(local))).collect();
         for (index, local) in &mut self.segments {
-            let others: BTreeSet<Incarnation> =
+            let others: BTreeMap<Incarnation, MacAddr> =
                 runs.iter().filter(|(other, _)| *other != index).map(|(_, run)| *run).collect();
             if local.siblings != others {
                 local.siblings.clone_from(&others);
@@ -95,8 +118,13 @@ impl Machine {
         }
     }
 
-    /// Takes notice of a run of another of this node's interfaces that was heard on one.
+    /// Takes notice of what was heard on an interface that matters to the others: a run of another of them, and what peers
+    /// say that this node claimed.
     pub(super) fn note_sibling(&mut self, now: Now, index: u32) {
+        let reminded = self.segments.get_mut(&index).map(|local| local.machine.take_reminded()).unwrap_or_default();
+        for address in reminded {
+            self.evaluate(now, address);
+        }
         let heard = self.segments.get_mut(&index).and_then(|local| local.machine.take_sibling());
         let Some(sibling) = heard else { return };
         let sent = |(_, local): &(&u32, &Local)| local.machine.has_sent(sibling);
@@ -133,6 +161,13 @@ impl Machine {
                 link.message = Some(format!("it is on the same segment as {speaking}, which speaks for it"));
             }
         }
+        for (standing_by, speaking) in self.names_of(self.twins.standing_by()) {
+            if let Some(link) = links.iter_mut().find(|link| link.interface == standing_by) {
+                link.link_use = LinkUse::Skipped;
+                link.message =
+                    Some(format!("{speaking} is in the same subnets and in touch with other nodes; it stands by"));
+            }
+        }
         links
     }
 
@@ -150,7 +185,15 @@ impl Machine {
 
     /// The names of the interfaces that yield, and of those that they yield to.
     fn yielding_names(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.names_of(self.twins.yielding())
+    }
+
+    /// The names of pairs of interfaces.
+    fn names_of<'a>(
+        &'a self,
+        pairs: impl Iterator<Item = (u32, u32)> + 'a,
+    ) -> impl Iterator<Item = (&'a str, &'a str)> {
         let name = |index: u32| self.segments.get(&index).map(|local| local.interface.segment.interface.as_str());
-        self.twins.yielding().filter_map(move |(index, to)| Some((name(index)?, name(to)?)))
+        pairs.filter_map(move |(index, to)| Some((name(index)?, name(to)?)))
     }
 }

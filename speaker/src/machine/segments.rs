@@ -7,6 +7,7 @@ use herald_segment::{
     Config as SegmentConfig, Input as SegmentInput, Segment,
     mac::MacAddr,
     node::{Incarnation, NodeName},
+    twins::Role,
     view::{self, Station},
     wire::FrameLimit,
 };
@@ -15,7 +16,6 @@ use super::{
     ClusterKeys, Local, Machine, Now, Output, SocketFailure,
     duty::{Outage, OutageCause},
     status,
-    twins::Role,
 };
 use crate::{
     cluster::Vip,
@@ -157,16 +157,28 @@ impl Machine {
         }
     }
 
-    /// The interface of this node on which an address lies. Of two on which it lies equally, one on which somebody is heard.
+    /// The interface of this node on which an address lies. Of several on which it lies equally, one on which somebody is
+    /// heard; of these the one where it lies now.
     fn interface_of(&self, vip: &Vip, view: rank::View<'_>) -> Option<&str> {
         let node = self.cluster.nodes.get(&self.config.node);
         let speaking = self.segments.iter().filter(|(index, local)| local.speaks && !self.twins.is_deaf(**index));
-        let heard = speaking.clone().filter(|(index, _)| !self.twins.is_quiet(**index));
-        let first = rank::segment_of(vip, view, node, speaking.map(|(_, local)| &local.interface.segment))?;
-        let other = rank::segment_of(vip, view, node, heard.map(|(_, local)| &local.interface.segment));
-        let fit = first.longest_match(vip.address);
-        let equal = other.filter(|other| fit.is_some() && other.longest_match(vip.address) == fit);
-        Some(&equal.unwrap_or(first).interface)
+        let segments = speaking.clone().map(|(_, local)| &local.interface.segment);
+        let first = rank::segment_of(vip, view, node, segments)?;
+        let name = &first.interface;
+        if first.longest_match(vip.address).is_none() || speaking.clone().nth(1).is_none() {
+            return Some(name);
+        }
+        let fit = rank::fit(vip, view, node, first);
+        let fits = |local: &Local| rank::fit(vip, view, node, &local.interface.segment) == fit;
+        let mut equal: Vec<(u32, &Local)> =
+            speaking.filter(|(_, local)| fits(local)).map(|(index, local)| (*index, local)).collect();
+        equal
+            .sort_by_key(|(_, local)| (&local.interface.segment.interface != name, &local.interface.segment.interface));
+        let now_on = equal.iter().find(|(_, local)| local.has(vip.address)).map(|(index, _)| *index);
+        let indices: Vec<u32> = equal.iter().map(|(index, _)| *index).collect();
+        let chosen = self.twins.choose(&indices, now_on);
+        let chosen = equal.iter().find(|(index, _)| Some(*index) == chosen);
+        Some(chosen.map_or(name, |(_, local)| &local.interface.segment.interface))
     }
 
     /// Tells the segments who may announce an address.
@@ -189,6 +201,10 @@ impl Machine {
             let segment = &local.interface.segment;
             let announced_here = first.as_ref().is_none_or(|first| first.meets(segment));
             let lies_here = mine.as_ref() == Some(&segment.interface) && announced_here;
+            let lies_elsewhere = mine.as_ref().is_some_and(|mine| *mine != segment.interface);
+            if lies_elsewhere && local.machine.resumes(vip.address) {
+                local.machine.handle(now.monotonic, SegmentInput::LiesElsewhere(vip.address));
+            }
             // What an earlier run claimed here may lie elsewhere now.
             if !lies_here && !local.told.contains_key(&vip.address) && !local.machine.claims_or_resumes(vip.address) {
                 continue;

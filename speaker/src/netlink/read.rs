@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Ipv6Addr},
 };
 
-use herald_segment::mac::MacAddr;
+use herald_segment::{mac::MacAddr, twins::Parent};
 use ipnet::IpNet;
 use netlink_packet_route::{
     address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope},
@@ -13,7 +13,7 @@ use netlink_packet_route::{
     route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType, RouteVia},
 };
 
-use crate::interfaces::{Link, Parent};
+use crate::interfaces::Link;
 
 /// The MTU of Ethernet, where the kernel says nothing (it always does).
 const ETHERNET_MTU: u32 = 1500;

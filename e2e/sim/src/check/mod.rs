@@ -13,6 +13,8 @@ use std::{fmt, time::Duration};
 pub enum Invariant {
     /// I1: one address, one MAC.
     TwoMacs,
+    /// I1: of two interfaces of a node on one wire, the one that yields sends nothing.
+    Yielding,
     /// I2: an address with a live eligible candidate is answered.
     Unanswered,
     /// I2: an address does not stay with a node that serves nobody while another would.
@@ -43,6 +45,7 @@ impl fmt::Display for Invariant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::TwoMacs => "I1 two MACs",
+            Self::Yielding => "I1 interface that yields",
             Self::Unanswered => "I2 unanswered",
             Self::Unserved => "I2 left with a node that serves nobody",
             Self::Ghost => "I2 answered though gone",

@@ -10,8 +10,13 @@ use herald_segment::timers::{COVER_MAX, HOLD_DOWN};
 use super::{Invariant, Violation};
 use crate::names::{AddrIx, NodeIx};
 
-/// What is true, and was a moment ago: a verdict rests on what was seen before it.
+/// What is true, and was a moment ago: a verdict rests on what was seen before it. All of it is about interfaces: of a node's
+/// two, it matters which one claims, and on which one an address is held.
 pub trait Facts {
+    /// The node to which an interface belongs.
+    fn node(&self, interface: NodeIx) -> NodeIx {
+        interface
+    }
     /// Can, or could within the last seconds, one node not reach the other's kernel?
     fn apart(&self, a: NodeIx, b: NodeIx) -> bool;
     /// For how long has nothing of this node's speaker been on the wire?
@@ -38,6 +43,7 @@ pub trait Facts {
 #[derive(Clone, Copy, Debug)]
 struct Change {
     at: Duration,
+    /// The interface on which the address was claimed.
     node: NodeIx,
     claim: Claim,
 }
@@ -80,7 +86,7 @@ impl Owners {
         Self { addresses: vec![History::default(); addresses] }
     }
 
-    /// Who holds an address by their own word.
+    /// Who holds an address by their own word, and on which interface.
     pub fn holders(&self, address: AddrIx) -> impl Iterator<Item = NodeIx> {
         self.addresses[address].holders.iter().map(|change| change.node)
     }
@@ -93,6 +99,11 @@ impl Owners {
     /// Was the address ever claimed for the object of this birth, or a younger one?
     pub fn has_claimed(&self, address: AddrIx, birth: Birth) -> bool {
         self.addresses[address].changes.iter().any(|change| change.claim.birth >= birth)
+    }
+
+    /// Does anybody hold any address on this interface?
+    pub fn is_in_use(&self, interface: NodeIx) -> bool {
+        self.addresses.iter().any(|history| history.holders.iter().any(|holder| holder.node == interface))
     }
 
     /// Has the owner of an address changed since then?
@@ -116,7 +127,7 @@ impl Owners {
         self.addresses[address].changes.iter().filter(|change| change.at >= since).count()
     }
 
-    /// A node no longer holds an address.
+    /// A node no longer holds an address on this interface.
     pub fn gave_up(&mut self, address: AddrIx, node: NodeIx) {
         self.addresses[address].holders.retain(|holder| holder.node != node);
     }
@@ -157,7 +168,7 @@ impl Owners {
         let wrong = history.judge(now, address, node, &claim, facts);
         let ping_pong = history.ping_pong(now, address, node, &claim, facts);
         let change = Change { at: now, node, claim };
-        history.holders.retain(|holder| holder.node != node);
+        history.holders.retain(|holder| facts.node(holder.node) != facts.node(node));
         history.holders.push(change);
         if history.changes.len() == REMEMBERED {
             history.changes.remove(0);
@@ -177,7 +188,8 @@ impl Owners {
 impl History {
     /// What contradicts the reason of a claim.
     fn judge(&self, now: Duration, address: AddrIx, node: NodeIx, claim: &Claim, facts: &impl Facts) -> Option<String> {
-        let known = |change: &&Change| change.node != node && now > change.at + facts.flight(node);
+        let is_same = |other: NodeIx| facts.node(other) == facts.node(node);
+        let known = |change: &&Change| !is_same(change.node) && now > change.at + facts.flight(node);
         let others = || self.holders.iter().filter(known);
         let lower = || others().filter(|holder| holder.claim.precedence() < claim.precedence());
         // Those it can know of: one of them must be why it claims.
@@ -201,7 +213,7 @@ impl History {
                 Some(format!("node {} holds it and is within reach", alive.node))
             }
             Reason::Resumed => {
-                let Some(own) = self.changes.iter().rev().find(|change| change.node == node) else {
+                let Some(own) = self.changes.iter().rev().find(|change| is_same(change.node)) else {
                     return Some("it never owned it".to_owned());
                 };
                 // Not a claim that its node has forgotten since: a machine that loses power claims anew from what it is told.
@@ -209,7 +221,7 @@ impl History {
                     let still = |holder: &Change| holder.claim.precedence() >= change.claim.precedence();
                     self.holders.iter().any(|holder| holder.node == change.node && still(holder))
                 };
-                let later = self.changes.iter().rev().take_while(|change| change.node != node).find(|change| {
+                let later = self.changes.iter().rev().take_while(|change| !is_same(change.node)).find(|change| {
                     change.claim.precedence() > own.claim.precedence()
                         && !facts.apart(node, change.node)
                         && !facts.unheard(node, change.node)
@@ -258,11 +270,12 @@ impl History {
         claim: &Claim,
         facts: &impl Facts,
     ) -> Option<String> {
-        let others = self.changes.iter().rev().filter(|change| change.node != node);
+        let is_same = |other: NodeIx| facts.node(other) == facts.node(node);
+        let others = self.changes.iter().rev().filter(|change| !is_same(change.node));
         if others.take(2).any(|change| facts.excluded(address, change.node)) {
             return None;
         }
-        let (_, at) = self.deposed.iter().rev().find(|(deposed, _)| *deposed == node)?;
+        let (_, at) = self.deposed.iter().rev().find(|(deposed, _)| is_same(*deposed))?;
         let returns = claim.reason == Reason::Class && now < *at + NO_RETURN && facts.started(node) < *at;
         returns.then(|| format!("it was deposed for its class at {:.3} s", at.as_secs_f64()))
     }

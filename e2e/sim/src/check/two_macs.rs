@@ -73,6 +73,13 @@ impl TwoMacs {
         self.contests.first().map(|c| (c.address, c.a, c.b))
     }
 
+    /// Some pairs know of their contests without a Hello.
+    pub fn known(&mut self, now: Duration, bound: Duration, know: impl Fn(NodeIx, NodeIx) -> bool) {
+        for contest in self.contests.iter_mut().filter(|contest| know(contest.a.0, contest.b.0)) {
+            contest.heard.get_or_insert((now, now + bound));
+        }
+    }
+
     /// A Hello got through.
     pub fn hello(&mut self, now: Duration, from: NodeIx, to: NodeIx, bound: Duration) {
         for contest in &mut self.contests {
@@ -129,6 +136,16 @@ mod tests {
         check.hello(ms(5100), 0, 1, ms(200));
         assert_eq!(check.overdue(ms(5200)), None);
         assert_eq!(check.overdue(ms(5201)).unwrap().invariant, Invariant::TwoMacs);
+    }
+
+    #[test]
+    fn fires_without_a_hello_where_both_are_of_one_process() {
+        let mut check = TwoMacs::default();
+        check.update(ms(0), 3, &[(0, mac(0)), (1, mac(1)), (5, mac(5))], |_, _| true);
+        check.known(ms(0), ms(200), |a, b| (a, b) == (0, 5));
+        check.known(ms(100), ms(200), |a, b| (a, b) == (0, 5));
+        assert_eq!(check.overdue(ms(200)), None);
+        assert!(check.overdue(ms(201)).unwrap().seen.contains("node 5"));
     }
 
     #[test]

@@ -9,10 +9,10 @@ use crate::{
     api::{Api, NO_CANDIDATE},
     check::{
         owners::{Facts, Owners},
-        retries,
+        retries, two_macs,
     },
     fault::Condition,
-    names::{AddrIx, NodeIx},
+    names::{AddrIx, NodeIx, Seconds},
     net::{Kind, Network},
     node::Node,
 };
@@ -37,6 +37,7 @@ pub(super) struct Truth<'a> {
     last_sent: &'a [Duration],
     interval: Duration,
     cloned: bool,
+    seconds: Seconds,
 }
 
 /// An address that nobody could announce is announced this long after somebody can: watches, two probes 100 ms apart,
@@ -50,6 +51,10 @@ impl Truth<'_> {
 }
 
 impl Facts for Truth<'_> {
+    fn node(&self, interface: NodeIx) -> NodeIx {
+        self.seconds.node(interface)
+    }
+
     fn apart(&self, a: NodeIx, b: NodeIx) -> bool {
         let renumbered = |node: &Node| node.renumbered > 0 || node.without_prefix > 0;
         let lost = |node: NodeIx| {
@@ -64,28 +69,30 @@ impl Facts for Truth<'_> {
     }
 
     fn silent_for(&self, node: NodeIx) -> Duration {
-        self.now - self.last_sent[node]
+        let sent = self.seconds.interfaces(self.node(node)).map(|interface| self.last_sent[interface]);
+        self.now - sent.max().unwrap_or_default()
     }
 
     fn leaving(&self, node: NodeIx) -> bool {
         self.nodes[node].speaker.as_ref().is_some_and(|speaker| speaker.leaving)
-            || self.told_to_leave[node].is_some_and(|at| self.now < at + A_MOMENT)
+            || self.told_to_leave[self.node(node)].is_some_and(|at| self.now < at + A_MOMENT)
     }
 
     fn deaf(&self, node: NodeIx) -> bool {
         self.lately(self.unreachable[node])
             || self.lately(self.paths_broken)
-            || !(0..self.nodes.len()).any(|other| other != node && self.net.carries(other, node, Kind::Other))
+            || !(0..self.nodes.len())
+                .any(|other| self.node(other) != self.node(node) && self.net.carries(other, node, Kind::Other))
     }
 
     fn better(&self, address: AddrIx, first: NodeIx, second: NodeIx) -> bool {
         // It may have been a node of the clone's by then, which is a candidate of nobody here.
-        self.cloned || self.api.was_better(self.now, VIEW_AGE, address, first, second)
+        self.cloned || self.api.was_better(self.now, VIEW_AGE, address, self.node(first), self.node(second))
     }
 
     fn excluded(&self, address: AddrIx, node: NodeIx) -> bool {
         // It may have been taken from a node of the clone's since.
-        self.cloned || self.api.was_excluded(self.now, VIEW_AGE, address, node)
+        self.cloned || self.api.was_excluded(self.now, VIEW_AGE, address, self.node(node))
     }
 
     fn unheard(&self, a: NodeIx, b: NodeIx) -> bool {
@@ -101,7 +108,8 @@ impl Facts for Truth<'_> {
         let remembers = self.nodes[node].reverted.map(|(_, reverted)| reverted);
         self.deaf_since[node].is_some_and(|since| {
             // A run that has heard clients, and was alone among the nodes, misses nobody.
-            let spoke = |other: &NodeIx| *other != node && self.last_sent[*other] + patience >= since;
+            let spoke =
+                |other: &NodeIx| self.node(*other) != self.node(node) && self.last_sent[*other] + patience >= since;
             let misses = self.started(node) >= since || (0..self.nodes.len()).any(|other| spoke(&other));
             misses && self.now > since.max(remembers.unwrap_or_default()) + patience
         })
@@ -141,6 +149,7 @@ impl World<'_> {
             deaf_since: &self.deaf_since,
             last_sent: &self.last_sent,
             interval: self.history.interval(),
+            seconds: self.seconds,
             cloned: self.history.is_cloned(),
         }
     }
@@ -171,9 +180,14 @@ impl World<'_> {
             let (first, members) = (self.history.nodes, self.history.nodes + self.history.rivals);
             let rival = |node: NodeIx| (first..members).contains(&node);
             let cloned = self.history.is_cloned();
-            let meet =
+            let seconds = self.seconds;
+            // A node's interfaces are of one process, which knows on which of them an address lies.
+            let is_one_node = |a, b| seconds.node(a) == seconds.node(b);
+            let hear =
                 |a, b| (cloned || rival(a) == rival(b)) && net.connects(a, b, Kind::Protocol) && net.fits_all(a, b);
-            self.two_macs.update(self.now, address, &real, meet);
+            self.two_macs.update(self.now, address, &real, |a, b| is_one_node(a, b) || hear(a, b));
+            let bound = two_macs::bound(self.history.interval(), net.loss, net.longest_delay());
+            self.two_macs.known(self.now, bound, is_one_node);
         }
         if !contested && !self.two_macs.is_empty() {
             self.two_macs.update(self.now, address, &[], |_, _| false);
@@ -204,7 +218,8 @@ impl World<'_> {
     pub(super) fn note_who_hears(&mut self) {
         for node in 0..self.nodes.len() {
             let covers = |other: NodeIx| {
-                other != node && self.nodes[other].speaks() && self.net.connects(node, other, Kind::Protocol)
+                let is_other = self.seconds.node(other) != self.seconds.node(node);
+                is_other && self.nodes[other].speaks() && self.net.connects(node, other, Kind::Protocol)
             };
             if !self.nodes[node].speaks() && !(0..self.nodes.len()).any(covers) {
                 self.uncovered[node] = self.now;
@@ -214,7 +229,8 @@ impl World<'_> {
         for node in 0..self.nodes.len() {
             let hears = (0..hosts).any(|host| {
                 let runs = self.nodes.get(host).is_none_or(Node::runs);
-                host != node && runs && self.net.carries(host, node, Kind::Other)
+                let is_other = self.seconds.node(host) != self.seconds.node(node);
+                is_other && runs && self.net.carries(host, node, Kind::Other)
             });
             let hears = hears || (self.net.proxy_arp || self.net.suppresses) && self.net.delivers(node);
             let since = self.deaf_since[node].unwrap_or(self.now);
@@ -240,7 +256,7 @@ impl World<'_> {
         node.speaks() && node.speaker.as_ref().is_some_and(|speaker| speaker.answering)
     }
 
-    /// The node with whose MAC the cluster answers for an address.
+    /// The interface with whose MAC the cluster answers for an address.
     pub(super) fn answered_with(&self, address: AddrIx) -> Option<NodeIx> {
         let (_, mac) =
             self.answers[address].iter().find(|(node, _)| self.answers_now(*node) && !self.is_rival(*node))?;
@@ -269,7 +285,7 @@ impl World<'_> {
     pub(super) fn is_eligible(&self, address: AddrIx) -> bool {
         let vantage = self.nodes.len();
         let Some(object) = &self.api.entries[address].object else { return false };
-        (0..self.nodes.len()).any(|node| {
+        (0..self.seconds.first).any(|node| {
             let viewed = self.nodes[node].view[address].as_ref();
             self.nodes[node].speaks()
                 && self.api.class(address, node) != NO_CANDIDATE
@@ -278,7 +294,9 @@ impl World<'_> {
                     let named = vip.candidates.iter().any(|candidate| candidate.node == self.nodes[node].id);
                     vip.uid == object.uid && named
                 })
-                && self.reachable(vantage, node)
+                && self
+                    .interfaces(node)
+                    .any(|interface| self.takes_part(interface) && self.reachable(vantage, interface))
         })
     }
 

@@ -22,7 +22,7 @@ impl World<'_> {
         if self.history.rotations() == 0 || self.is_rival(index) {
             return self.keys_seen(index).clone();
         }
-        let node = &self.nodes[index];
+        let node = &self.nodes[self.seconds.node(index)];
         Arc::new(keyring(node.dropped_keys..=node.dropped_keys + node.next_keys))
     }
 
@@ -40,10 +40,12 @@ impl World<'_> {
             node.next_keys -= 1;
             node.dropped_keys += 1;
         }
-        self.tell_keys(index);
+        for interface in self.interfaces(index) {
+            self.tell_keys(interface);
+        }
     }
 
-    /// The node's speaker is told of its keys.
+    /// The run on an interface is told of its keys.
     pub(super) fn tell_keys(&mut self, index: NodeIx) {
         let keys = self.keys_of(index);
         self.speaker_handles(index, Input::Keys(keys));

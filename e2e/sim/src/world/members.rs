@@ -80,12 +80,18 @@ impl World<'_> {
 
     /// The node's speaker is told of the others.
     pub(super) fn tell_stations(&mut self, index: NodeIx) {
-        let node = &mut self.nodes[index];
-        let known = node.stations.clone();
-        if let Some(speaker) = &mut node.speaker {
+        for interface in self.interfaces(index) {
+            self.tell_stations_on(interface);
+        }
+    }
+
+    /// The run on an interface is told of the other nodes.
+    pub(super) fn tell_stations_on(&mut self, interface: NodeIx) {
+        let known = self.nodes[self.seconds.node(interface)].stations.clone();
+        if let Some(speaker) = &mut self.nodes[interface].speaker {
             speaker.told_of_stations = true;
         }
-        self.speaker_handles(index, Input::Stations(known));
+        self.speaker_handles(interface, Input::Stations(known));
     }
 
     /// A node's speaker writes what it is on the segment, if the API takes it.
@@ -99,6 +105,12 @@ impl World<'_> {
         if self.api.unlisted[index] > node.without_prefix {
             return;
         }
+        let Some(interface) = self.published_interface(index) else {
+            // What is being decided is not written.
+            self.queue.push(self.now + REGISTER_DELAY, Event::Registers(index));
+            return;
+        };
+        let node = &self.nodes[interface];
         let station = node.address.map(|address| Station { node: node.name.clone(), mac: node.mac, address });
         if self.stations[index] != station {
             self.stations[index] = station;
@@ -123,15 +135,17 @@ impl World<'_> {
     /// Another machine bears a node's name. It knows nothing of what was before.
     pub(super) fn machine_is_replaced(&mut self, index: NodeIx) {
         self.kill(index);
-        let node = &mut self.nodes[index];
-        node.machine += 1;
-        node.mac = names::mac_of_machine(index, node.machine);
-        node.saved = None;
-        node.view.iter_mut().for_each(|vip| *vip = None);
-        // The snapshots are of the machine before.
-        node.snapshots.iter_mut().for_each(|memory| *memory = None);
-        for address in 0..self.history.addresses {
-            self.owners.gave_up(address, index);
+        for interface in self.interfaces(index) {
+            let node = &mut self.nodes[interface];
+            node.machine += 1;
+            node.mac = names::mac_of_machine(interface, node.machine);
+            node.saved = None;
+            node.view.iter_mut().for_each(|vip| *vip = None);
+            // The snapshots are of the machine before.
+            node.snapshots.iter_mut().for_each(|memory| *memory = None);
+            for address in 0..self.history.addresses {
+                self.owners.gave_up(address, interface);
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod facts;
 mod forge;
+mod interfaces;
 mod keys;
 mod members;
 mod outputs;
@@ -37,7 +38,7 @@ use crate::{
     fault::{Condition, Step},
     history::{History, Role},
     measure::Samples,
-    names::{self, AddrIx, HostIx, NodeIx},
+    names::{self, AddrIx, HostIx, NodeIx, Seconds},
     net::Network,
     node::Node,
 };
@@ -94,6 +95,8 @@ enum Event {
     Listed(NodeIx),
     /// The watches of these nodes tell which nodes are on the segment.
     Stations { watch: usize, all: Arc<[Station]> },
+    /// A node looks which of its interfaces is to take part.
+    Decide(NodeIx),
     /// A node's speaker writes its SpeakerStatus.
     Registers(NodeIx),
     /// The edges note that their watches make progress.
@@ -174,7 +177,11 @@ struct World<'h> {
     steps: Vec<Step>,
     conditions: Vec<Condition>,
     net: Network,
+    /// All interfaces: the nodes' first ones, then their second ones.
     nodes: Vec<Node>,
+    seconds: Seconds,
+    /// By node, what it knows of its interfaces if it has two.
+    pairs: Vec<interfaces::Pair>,
     /// From so many nodes on all cores work.
     crowd: usize,
     api: Api,
@@ -305,15 +312,22 @@ impl<'h> World<'h> {
                         Node::named(NodeName::new(&format!("other-{index:04}")), index, addresses, clock, watch)
                     }
                     Role::SecondOf(first) => {
-                        Node::named(Node::new(first, 0, clock, watch).name, index, addresses, clock, watch)
+                        let name = Node::new(first, 0, clock, watch).name;
+                        Node { has_two_interfaces: true, ..Node::named(name, index, addresses, clock, watch) }
                     }
                 }
             })
             .collect();
+        let seconds = history.seconds();
+        for interface in seconds.all() {
+            let clock = nodes[seconds.node(interface)].clock;
+            nodes[seconds.node(interface)].has_two_interfaces = true;
+            nodes[interface].clock = clock;
+        }
         let names: Vec<_> = nodes.iter().map(|node| node.name.clone()).collect();
         let homes: Vec<_> = (0..addresses).map(|address| address % history.nodes).collect();
         let local: Vec<_> = (0..addresses).map(|address| history.endpoints(address)).collect();
-        let mut steps: Vec<_> = history.faults.iter().flat_map(|fault| fault.steps(history.nodes, addresses)).collect();
+        let mut steps: Vec<_> = history.steps().collect();
         steps.sort_by_key(|step| step.at);
         let (stations, known) = members::stations(history, &nodes);
         for (node, known) in nodes.iter_mut().zip(known) {
@@ -339,6 +353,8 @@ impl<'h> World<'h> {
             history,
             now: Duration::ZERO,
             queue: crate::queue::Queue::default(),
+            seconds,
+            pairs: (0..seconds.count).map(|_| interfaces::Pair::default()).collect(),
             crowd: CROWD,
             net: Network::new(count + history.clients + 1),
             api: Api::new(&names, history.nodes, &homes, &local),
@@ -397,7 +413,7 @@ impl<'h> World<'h> {
                 node.view[address].clone_from(&view);
             }
         }
-        for node in 0..self.nodes.len() {
+        for node in 0..self.seconds.first {
             let at = Duration::from_millis(300).mul_f64(self.rng.f64());
             let from = if self.is_rival(node) { self.history.rivals_from } else { Duration::ZERO };
             self.queue.push(from + at, Event::Start(node));
@@ -428,6 +444,7 @@ impl<'h> World<'h> {
             Event::View { watch, address, vip } => self.view_arrives(watch, address, &vip),
             Event::Listed(node) => self.listed(node),
             Event::Stations { watch, all } => self.stations_arrive(watch, &all),
+            Event::Decide(node) => self.decision_is_due(node),
             Event::Registers(node) => self.registers(node),
             Event::Fresh => self.fresh(),
             Event::Status { node, address } => self.status_arrives(node, address),

@@ -32,6 +32,11 @@ const WAR: Duration = Duration::from_secs(10);
 impl World<'_> {
     pub(super) fn output(&mut self, index: NodeIx, output: Output) {
         let source = self.nodes[index].mac;
+        if !self.takes_part(index) && !matches!(output, Output::Event(_) | Output::Answers { mac: None, .. }) {
+            let seen = format!("interface {index} of a node yields to the other, and wants done: {output:?}");
+            self.violate(Violation { invariant: Invariant::Yielding, at: self.now, seen });
+            return;
+        }
         match output {
             Output::Send(bytes) => self.transmit(index, bytes),
             Output::Probe { address, mac } => {
@@ -128,7 +133,8 @@ impl World<'_> {
                     self.violate(violation);
                 }
                 self.detected(index, claim.reason);
-                self.queue.push(self.now + STATUS_DELAY, Event::Status { node: index, address });
+                self.queue.push(self.now + STATUS_DELAY, Event::Status { node: self.seconds.node(index), address });
+                self.note_where_it_lies(index, address);
             }
             Told::Lost { claim, to } => {
                 let (claim, to) = (*claim, self.api.node(*to));
@@ -162,7 +168,7 @@ impl World<'_> {
                     if let (Some(given_up), Some(speaker)) = (given_up, &mut self.nodes[index].speaker) {
                         speaker.given_up.insert(address, given_up);
                     }
-                    self.queue.push(self.now + STATUS_DELAY, Event::Status { node: index, address });
+                    self.queue.push(self.now + STATUS_DELAY, Event::Status { node: self.seconds.node(index), address });
                 }
             }
             Told::PeerDead(id) => {
@@ -174,7 +180,9 @@ impl World<'_> {
             }
             Told::Finished => {
                 self.trace(|| format!("node {index}: has finished"));
-                self.kill(index);
+                if self.run_has_finished(index) {
+                    self.kill(self.seconds.node(index));
+                }
             }
             Told::StateChanged => {
                 let node = &mut self.nodes[index];
@@ -264,9 +272,9 @@ impl World<'_> {
 
     /// Measures take-over: a node answers for or announces an address of the dead with its own MAC.
     fn took_over(&mut self, index: NodeIx, address: std::net::IpAddr) {
-        let Some((dead, off)) = self.measured.off.filter(|(dead, _)| *dead != index) else { return };
+        let Some((dead, off)) = self.measured.off.filter(|(dead, _)| *dead != self.seconds.node(index)) else { return };
         let Some(address) = names::vip_index(address).filter(|address| !self.measured.taken[*address]) else { return };
-        if self.owners.holders(address).any(|holder| holder == dead) {
+        if self.owners.holders(address).any(|holder| self.seconds.node(holder) == dead) {
             self.measured.taken[address] = true;
             self.outcome.takeover.push(self.now - off);
         }

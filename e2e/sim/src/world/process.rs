@@ -18,7 +18,7 @@ use crate::{
 const GRACE: Duration = Duration::from_secs(5);
 
 impl World<'_> {
-    /// A speaker starts.
+    /// A node's speaker starts.
     pub(super) fn start(&mut self, index: NodeIx) {
         let node = &self.nodes[index];
         if node.off > 0 || node.down > 0 || node.without_prefix > 0 || node.speaker.is_some() {
@@ -28,8 +28,23 @@ impl World<'_> {
             self.queue.push(self.now + Duration::from_millis(100), Event::Start(index));
             return;
         }
+        self.begin_interfaces(index);
+        for interface in self.interfaces(index) {
+            self.join(interface);
+        }
+        self.update_interfaces(index);
+        let delay = WATCH_DELAYS[self.nodes[index].watch];
+        self.queue.push(self.now + delay, Event::Listed(index));
+        self.queue.push(self.now + REGISTER_DELAY, Event::Registers(index));
+    }
+
+    /// A speaker's run on one interface begins.
+    pub(super) fn join(&mut self, index: NodeIx) {
+        let may_resume = self.begin_run(index);
+        let node = &self.nodes[index];
         let now = node.local(self.now);
-        let restored = node.saved.clone().map(|(state, boot)| (state, boot == node.boot));
+        let saved = node.saved.clone().filter(|_| may_resume);
+        let restored = saved.map(|(state, boot)| (state, boot == node.boot));
         let is_virtual = node.is_virtual;
         let incarnation = Incarnation(self.rng.u64(1..));
         let config = Config {
@@ -47,7 +62,11 @@ impl World<'_> {
         self.trace(|| {
             format!("node {index}: speaker starts, {}", if resumes { "with its state" } else { "without state" })
         });
-        let machine = Machine::new(now, config, self.keys_of(index), restored, is_virtual);
+        let mut machine = Machine::new(now, config, self.keys_of(index), restored, is_virtual);
+        if !self.takes_part(index) {
+            // Also in a process that is stopped: what it says first it says when it goes on.
+            machine.handle(now, Input::Carrier(false));
+        }
         self.nodes[index].speaker = Some(Speaker::new(self.now, incarnation, machine));
         self.nodes[index].starts += 1;
         self.nodes[index].stopped_at = None;
@@ -57,7 +76,7 @@ impl World<'_> {
                 self.owners.gave_up(address, index);
             }
         }
-        self.speaker_handles(index, Input::Carrier(self.net.carrier(index)));
+        self.speaker_handles(index, Input::Carrier(self.net.carrier(index) && self.takes_part(index)));
         if self.net.mtu(index) != MTU {
             self.tell_mtu(index);
         }
@@ -66,9 +85,6 @@ impl World<'_> {
             let gateway = Neighbour { address: names::known_address(gateway), mac: names::mac(gateway) };
             self.speaker_handles(index, Input::Neighbours([gateway].into()));
         }
-        let delay = WATCH_DELAYS[self.nodes[index].watch];
-        self.queue.push(self.now + delay, Event::Listed(index));
-        self.queue.push(self.now + REGISTER_DELAY, Event::Registers(index));
     }
 
     /// Gives a fact to a node's speaker, if it runs.
@@ -111,6 +127,7 @@ impl World<'_> {
 
     /// What follows each time the machine was given something: its outputs are done, its timer is set.
     pub(super) fn after(&mut self, index: NodeIx) {
+        self.note_sibling(index);
         while let Some(output) = self.nodes[index].speaker.as_mut().and_then(|s| s.machine.poll_output()) {
             if let Some(violation) = self.pace.output() {
                 self.violate(violation);
@@ -137,13 +154,31 @@ impl World<'_> {
         }
     }
 
-    /// A process that was stopped goes on.
+    /// A node's process that was stopped goes on.
     pub(super) fn resume(&mut self, index: NodeIx) {
-        let node = &mut self.nodes[index];
-        if node.without_prefix > 0 {
+        if self.nodes[index].without_prefix > 0 {
             self.leaves_segment(index);
             return;
         }
+        for interface in self.interfaces(index) {
+            self.resume_run(interface);
+        }
+        if !self.nodes[index].speaks() {
+            return;
+        }
+        self.update_interfaces(index);
+        for interface in self.interfaces(index) {
+            self.timeout(interface);
+        }
+        let delay = WATCH_DELAYS[self.nodes[index].watch];
+        self.queue.push(self.now + delay, Event::Listed(index));
+        for interface in self.interfaces(index) {
+            self.recheck_node(interface);
+        }
+    }
+
+    fn resume_run(&mut self, index: NodeIx) {
+        let node = &mut self.nodes[index];
         if !node.speaks() {
             return;
         }
@@ -171,12 +206,6 @@ impl World<'_> {
         if self.history.rotations() > 0 {
             self.tell_keys(index);
         }
-        let carrier = self.net.carrier(index);
-        self.speaker_handles(index, Input::Carrier(carrier));
-        self.timeout(index);
-        let delay = WATCH_DELAYS[self.nodes[index].watch];
-        self.queue.push(self.now + delay, Event::Listed(index));
-        self.recheck_node(index);
     }
 
     /// Somebody asks for every address, at the worst moment.
@@ -206,6 +235,9 @@ impl World<'_> {
         let node = &mut self.nodes[index];
         let Some(speaker) = &node.speaker else { return };
         node.saved = Some((speaker.machine.segment().saved_state(), node.boot));
+        if self.seconds.of(self.seconds.node(index)).is_some() {
+            return self.rejoin(index);
+        }
         self.kill(index);
         self.queue.push(self.now, Event::Start(index));
     }
@@ -216,16 +248,15 @@ impl World<'_> {
             Stop::Killed => self.kill(index),
             Stop::Deleted => {
                 self.kill(index);
-                self.nodes[index].saved = None;
+                for interface in self.interfaces(index) {
+                    self.nodes[interface].saved = None;
+                }
             }
             Stop::Asked(how) => {
                 if how == Shutdown::Leaving {
                     self.told_to_leave[index] = Some(self.now);
-                    if let Some(speaker) = &mut self.nodes[index].speaker {
-                        speaker.leaving = true;
-                    }
                 }
-                self.speaker_handles(index, Input::Shutdown(how));
+                self.shut_down(index, how);
                 let started = self.nodes[index].starts;
                 self.queue.push(self.now + GRACE, Event::Kill { node: index, started });
             }
@@ -239,13 +270,20 @@ impl World<'_> {
         }
     }
 
-    /// The process ends.
+    /// A node's process ends.
     pub(super) fn kill(&mut self, index: NodeIx) {
+        for interface in self.interfaces(index) {
+            self.end_run(interface);
+        }
+    }
+
+    /// The run on an interface ends without a word.
+    pub(super) fn end_run(&mut self, index: NodeIx) {
         let node = &mut self.nodes[index];
         let Some(speaker) = node.speaker.take() else { return };
         if speaker.leaving {
             // It gave its addresses away, or nobody wanted them.
-            self.told_to_leave[index] = Some(self.now);
+            self.told_to_leave[self.seconds.node(index)] = Some(self.now);
         }
         self.trace(|| format!("node {index}: speaker is gone"));
         let answered: Vec<_> = speaker.answers.keys().copied().collect();

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use herald_segment::Input;
-
 use super::{Event, World};
 use crate::{
     fault::{Condition, Step, Stop},
@@ -52,9 +50,12 @@ impl World<'_> {
             self.impaired[*node] = self.now;
         }
         match condition {
-            Condition::Off(node)
-            | Condition::Paused(node, _)
-            | Condition::NoCarrier(node)
+            Condition::Off(node) | Condition::Paused(node, _) => {
+                for interface in self.interfaces(*node) {
+                    self.unreachable[interface] = self.now;
+                }
+            }
+            Condition::NoCarrier(node)
             | Condition::PortSilent(node)
             | Condition::Deaf(node)
             | Condition::Mute(node)
@@ -64,6 +65,9 @@ impl World<'_> {
             Condition::OneWay(..) | Condition::Partition(_) => self.paths_broken = self.now,
             Condition::Loss(p) if *p >= HIGH_LOSS => self.paths_broken = self.now,
             Condition::Delay(delay) if *delay >= LONG_DELAY => self.paths_broken = self.now,
+            // Nobody misses a second interface on which nothing is announced.
+            Condition::EtherTypeDropped(Some(interface))
+                if self.seconds.contains(*interface) && !self.owners.is_in_use(*interface) => {}
             // What is too long to pass is not heard either.
             Condition::EtherTypeDropped(_) | Condition::Mtu(..) | Condition::PathMtu(_) => {
                 self.unheard = Some(self.now);
@@ -76,50 +80,52 @@ impl World<'_> {
         let one = |count: &mut u32| if begins { *count += 1 } else { *count -= 1 };
         match condition {
             Condition::Off(node) => {
-                one(&mut self.nodes[*node].off);
+                self.interfaces(*node).for_each(|interface| one(&mut self.nodes[interface].off));
                 self.power(*node, begins);
             }
             Condition::Paused(node, clock) => {
                 let now = self.now;
-                let node_ref = &mut self.nodes[*node];
-                one(&mut node_ref.paused);
-                if begins {
-                    node_ref.freeze(now, *clock);
-                    // What does not show on its clock it cannot know.
-                    if *clock {
-                        node_ref.stopped_at.get_or_insert(now);
-                    }
-                } else if node_ref.paused == 0 {
-                    if node_ref.thaw(now) {
+                for interface in self.interfaces(*node) {
+                    let node_ref = &mut self.nodes[interface];
+                    one(&mut node_ref.paused);
+                    if begins {
+                        node_ref.freeze(now, *clock);
+                        // What does not show on its clock it cannot know.
+                        if *clock {
+                            node_ref.stopped_at.get_or_insert(now);
+                        }
+                    } else if node_ref.paused == 0 && node_ref.thaw(now) {
                         node_ref.stopped_at = None;
                     }
+                }
+                if self.nodes[*node].paused == 0 {
                     self.resume(*node);
                 }
             }
             Condition::Stalled(node) => {
-                one(&mut self.nodes[*node].stalled);
-                if begins {
-                    self.nodes[*node].stopped_at.get_or_insert(self.now);
-                } else {
+                for interface in self.interfaces(*node) {
+                    one(&mut self.nodes[interface].stalled);
+                    if begins {
+                        self.nodes[interface].stopped_at.get_or_insert(self.now);
+                    }
+                }
+                if !begins {
                     self.resume(*node);
                 }
             }
             Condition::Down(node, stop) => {
-                one(&mut self.nodes[*node].down);
+                self.interfaces(*node).for_each(|interface| one(&mut self.nodes[interface].down));
                 if begins {
                     self.stop(*node, *stop);
                 } else {
                     self.restart(*node);
                 }
             }
-            Condition::NoCarrier(node) => {
-                let carrier = self.net.carrier(*node);
-                self.speaker_handles(*node, Input::Carrier(carrier));
-            }
+            Condition::NoCarrier(interface) => self.update_interfaces(self.seconds.node(*interface)),
             Condition::ApiLost(lost) => {
-                let nodes = lost.map_or(0..self.nodes.len(), |node| node..node + 1);
+                let nodes = lost.map_or(0..self.seconds.first, |node| node..node + 1);
                 for node in nodes {
-                    one(&mut self.nodes[node].cut);
+                    self.interfaces(node).for_each(|interface| one(&mut self.nodes[interface].cut));
                     if self.nodes[node].cut == 0 {
                         self.reconnected(node);
                     }
@@ -205,7 +211,7 @@ impl World<'_> {
                 self.measured.off = Some((index, self.now));
             }
         } else if self.nodes[index].off == 0 {
-            self.nodes[index].boot += 1;
+            self.interfaces(index).for_each(|interface| self.nodes[interface].boot += 1);
             self.measured.off = None;
             self.queue.push(self.now, Event::Start(index));
         }

@@ -162,7 +162,7 @@ impl World<'_> {
     pub(super) fn judge_first_claim(&self, node: NodeIx, address: AddrIx, claim: &Claim) -> Option<Violation> {
         let held = &self.strangers.held[address];
         let lately = |at: Duration| !at.is_zero() && self.now < at + SEEN_AFTER * 2;
-        let known = self.nodes[node].view[address].as_ref().is_none_or(|vip| vip.ever_announced);
+        let known = self.nodes[self.seconds.node(node)].view[address].as_ref().is_none_or(|vip| vip.ever_announced);
         let first = claim.reason == Reason::Vacant && !known && !self.owners.has_claimed(address, claim.birth);
         let sound = self.net.is_uniform() && self.net.loss == 0.0 && !lately(self.paths_broken);
         if !first || !sound || lately(self.unreachable[node]) || self.now < held.since + SEEN_AFTER {
@@ -172,7 +172,7 @@ impl World<'_> {
             .then(|| "a stranger".to_owned());
         let answers = |holder: &&NodeIx| {
             let heard = self.nodes[**holder].speaks() && self.net.connects(node, **holder, Kind::Protocol);
-            **holder != node && heard && !lately(self.unreachable[**holder])
+            self.seconds.node(**holder) != self.seconds.node(node) && heard && !lately(self.unreachable[**holder])
         };
         let kernel = || held.kernels.iter().find(answers).map(|holder| format!("the kernel of node {holder}"));
         let rival = || self.rival_that_answers(node, address).map(|rival| format!("node {rival} of another cluster"));
@@ -196,8 +196,13 @@ impl World<'_> {
     /// nobody's word (docs/protocol.md, section 29).
     fn passes_for_a_stranger(&self, node: NodeIx, host: HostIx) -> bool {
         let Some(other) = self.nodes.get(host) else { return false };
+        // A speaker knows the interfaces of its own node.
+        if self.seconds.node(host) == self.seconds.node(node) {
+            return false;
+        }
         let told = self.nodes[node].speaker.as_ref().is_some_and(|speaker| speaker.told_of_stations);
-        let listed = told && self.nodes[node].stations.iter().any(|station| station.mac == other.mac);
+        let listed =
+            told && self.nodes[self.seconds.node(node)].stations.iter().any(|station| station.mac == other.mac);
         let truth = self.truth();
         !listed && (truth.unheard(node, host) || truth.apart(node, host))
     }

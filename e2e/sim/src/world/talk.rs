@@ -54,30 +54,36 @@ impl World<'_> {
             && !self.net.loses(&mut self.rng)
             && !self.net.loses(&mut self.rng)
         {
+            // By which of its interfaces a node is reached is nothing to a flow.
+            let node = self.seconds.node(node);
             let flow = &mut self.clients[client][index];
             let established = flow.established;
             if let Reached::Moved { from, since } = flow.reached(now, node) {
                 self.trace(|| format!("client {host}: address {address} moves from node {from} to node {node}"));
                 let lately = |at: Duration| !at.is_zero() && now < at + EXCUSED;
+                let any = |node: NodeIx, is: &dyn Fn(NodeIx) -> bool| self.interfaces(node).any(is);
+                let highest = self.owners.highest(address).map(|interface| self.seconds.node(interface));
                 let moved = Moved {
                     client: host,
                     address,
                     from,
                     to: node,
-                    node_failed: !self.reachable(host, from)
-                        || self.unreachable[from] >= since
-                        || self.uncovered[from] >= established,
+                    node_failed: any(from, &|interface| {
+                        !self.reachable(host, interface)
+                            || self.unreachable[interface] >= since
+                            || self.uncovered[interface] >= established
+                    }),
                     // What was said before the change may arrive after it, and after what was said of it.
                     owner_changed: self
                         .owners
                         .changed_since(address, established.saturating_sub(self.net.longest_delay()))
-                        || self.owners.highest(address) == Some(node)
+                        || highest == Some(node)
                         || lately(self.paths_broken)
                         || self.unheard.is_some_and(lately)
-                        || lately(self.impaired[node])
+                        || any(node, &|interface| lately(self.impaired[interface]))
                         || self.may_lead_elsewhere(address)
                         || self.goes_by_old_memory()
-                        || lately(self.unreachable[from]),
+                        || any(from, &|interface| lately(self.unreachable[interface])),
                 };
                 if let Some(violation) = flows::moved(now, moved) {
                     self.violate(violation);
@@ -191,12 +197,15 @@ impl World<'_> {
         };
         let sound = !self.conditions.iter().any(disturbed);
         for address in 0..self.history.addresses {
-            let owner = self.answered_with(address).filter(|owner| *owner < self.history.nodes);
+            let owner = self.answered_with(address).map(|interface| self.seconds.node(interface));
+            let owner = owner.filter(|owner| *owner < self.history.nodes);
             let left = |owner: NodeIx| {
-                let holds = self.owners.holders(address).any(|holder| holder == owner);
+                let holds = self.owners.holders(address).any(|holder| self.seconds.node(holder) == owner);
                 // What was handed over in vain is not handed over again for a while.
-                let took_back = self.nodes[owner].speaker.as_ref().and_then(|speaker| speaker.took_back.get(&address));
-                let waits = took_back.is_some_and(|at| self.now < *at + HOLD_DOWN);
+                let mut speakers =
+                    self.interfaces(owner).filter_map(|interface| self.nodes[interface].speaker.as_ref());
+                let waits = speakers
+                    .any(|speaker| speaker.took_back.get(&address).is_some_and(|at| self.now < *at + HOLD_DOWN));
                 holds && !waits && self.api.class(address, owner) == NO_CANDIDATE
             };
             let unserved = sound && owner.is_some_and(left) && self.is_eligible(address);

@@ -280,7 +280,8 @@ impl World<'_> {
 
     pub(super) fn echo_replies(&mut self, index: NodeIx) {
         let hosts = self.nodes.len() + self.clients.len();
-        let heard = (0..hosts).any(|host| host != index && self.reachable(index, host));
+        let is_other = |host: HostIx| self.seconds.node(host) != self.seconds.node(index);
+        let heard = (0..hosts).any(|host| is_other(host) && self.reachable(index, host));
         if heard && !self.net.loses(&mut self.rng) {
             self.evidence(index);
         }

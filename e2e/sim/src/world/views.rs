@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use herald_segment::{Input, view::Vip};
+use herald_segment::view::Vip;
 
 use super::{Event, World, outputs::STATUS_DELAY};
 use crate::{
     api::{FRESH_EVERY, WATCH_DELAYS},
     history::Role,
-    names::{self, AddrIx, NodeIx},
+    names::{AddrIx, NodeIx},
+    node::Speaker,
 };
 
 impl World<'_> {
@@ -39,11 +40,11 @@ impl World<'_> {
                 continue;
             }
             // What it owns and another has written that nobody announces, it writes again.
-            let owns = node.speaker.as_ref().is_some_and(|speaker| speaker.owns.contains(&address));
+            let owns = self.says_it_owns(index, address);
             if owns && vip.as_ref().is_some_and(|vip| vip.announced_by.is_none() && vip.given_up.is_some()) {
                 self.queue.push(self.now + STATUS_DELAY, Event::Status { node: index, address });
             }
-            self.speaker_handles(index, Input::Vip(names::vip(address), vip.clone()));
+            self.tell_address(index, address);
         }
     }
 
@@ -58,7 +59,7 @@ impl World<'_> {
                 self.nodes[index].view[address] = match role {
                     Role::Member => published.and_then(|(_, vip)| vip.clone()),
                     Role::Rival => self.other.view[address].clone(),
-                    // What is announced lies on the first.
+                    // Its process is the first one's.
                     Role::SecondOf(_) => None,
                 };
             }
@@ -71,26 +72,26 @@ impl World<'_> {
         } else if self.nodes[index].saved.is_some() {
             self.tell_stations(index);
         }
+        self.is_listed(index);
         for address in 0..self.history.addresses {
-            let vip = self.nodes[index].view[address].clone();
             // Without the API, what never came is unknown, not gone.
-            if !connected && vip.is_none() {
-                continue;
+            if connected || self.nodes[index].view[address].is_some() {
+                self.tell_address(index, address);
             }
-            self.speaker_handles(index, Input::Vip(names::vip(address), vip));
         }
         if connected {
             self.view_is_fresh(index);
         }
     }
 
-    fn view_is_fresh(&mut self, index: NodeIx) {
-        let now = self.nodes[index].local(self.now);
-        self.speaker_handles(index, Input::Fresh(now));
+    /// Does a node's speaker say that it owns an address?
+    fn says_it_owns(&self, node: NodeIx, address: AddrIx) -> bool {
+        let owns = |speaker: &Speaker| speaker.owns.contains(&address);
+        self.interfaces(node).any(|interface| self.nodes[interface].speaker.as_ref().is_some_and(owns))
     }
 
     pub(super) fn fresh(&mut self) {
-        for index in 0..self.nodes.len() {
+        for index in 0..self.seconds.first {
             if self.nodes[index].cut == 0 {
                 self.view_is_fresh(index);
             }
@@ -104,10 +105,13 @@ impl World<'_> {
             return;
         }
         let node = &self.nodes[index];
-        let Some(speaker) = node.speaker.as_ref().filter(|_| node.cut == 0 && node.speaks()) else { return };
-        let owns = speaker.owns.contains(&address);
+        if node.cut > 0 || !node.speaks() {
+            return;
+        }
+        let owns = self.says_it_owns(index, address);
+        let mut speakers = self.interfaces(index).filter_map(|interface| self.nodes[interface].speaker.as_ref());
+        let given_up = speakers.find_map(|speaker| speaker.given_up.get(&address).copied());
         let Some(object) = &mut self.api.entries[address].object else { return };
-        let given_up = speaker.given_up.get(&address).copied();
         let before = (object.announced_by, object.ever_announced, object.given_up);
         // A writer whose view is of an older object addresses that by its UID, and is refused.
         let same = node.view[address].as_ref().is_some_and(|vip| vip.uid == object.uid);
@@ -131,7 +135,8 @@ impl World<'_> {
         let delay = WATCH_DELAYS[self.nodes[index].watch];
         self.queue.push(self.now + delay, Event::Listed(index));
         self.queue.push(self.now + delay, Event::Registers(index));
-        let owned: Vec<_> = self.nodes[index].speaker.iter().flat_map(|speaker| speaker.owns.iter().copied()).collect();
+        let owned = (0..self.history.addresses).filter(|address| self.says_it_owns(index, *address));
+        let owned: Vec<_> = owned.collect();
         for address in owned {
             self.queue.push(self.now + delay * 2, Event::Status { node: index, address });
         }

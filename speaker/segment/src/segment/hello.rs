@@ -189,9 +189,11 @@ impl Segment {
             self.report_once_a_minute(now, Event::SegmentLoop);
             return;
         }
-        if self.siblings.contains(&frame.sender.incarnation) {
+        if self.siblings.contains_key(&frame.sender.incarnation) {
             let Sender { incarnation, sequence, .. } = frame.sender;
-            self.sibling_heard = Some(Sibling { incarnation, sequence });
+            if !self.breaks(Mutation::SpeakOnBoth) {
+                self.sibling_heard = Some(Sibling { incarnation, sequence });
+            }
             return;
         }
         // An earlier run of this speaker cannot know this one: what does not echo it is replayed, or still on its way.

@@ -71,6 +71,7 @@ impl Segment {
         barrier.next = next;
         if let Some(first) = barrier.first_evidence
             && self.stall.is_none()
+            && self.carrier
             && self.is_hearing()
             && self.has_joined(now, first)
         {

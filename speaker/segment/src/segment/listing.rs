@@ -275,6 +275,9 @@ impl Segment {
         for change in &claims.changes {
             if let Change::Claimed(claim) = change {
                 self.note_floor(claim);
+                if !self.siblings.is_empty() {
+                    self.reminded_of.insert(claim.address);
+                }
                 let known = self.resume.entry(claim.address).or_insert(*claim);
                 if known.precedence() < claim.precedence() {
                     *known = *claim;

@@ -35,10 +35,12 @@ use crate::{
     mac::MacAddr,
     mutation::Mutation,
     node::{Incarnation, NodeId},
+    peer::Peer,
     peers::Peers,
     ping::PingClock,
     run::Run,
     timers::{self, VIEW_FRESH},
+    twins::FAILED_INTERVALS,
     types::{Config, Counters, Event, Input, Neighbour, Output, SavedState, Sibling},
     wire::{Body, Change, Frame, FrameLimit, Keyring, Rejected, Sender, State},
 };
@@ -137,7 +139,9 @@ pub struct Segment {
     /// What was told within the last minute and would be told with every frame.
     told: VecDeque<(Duration, Event)>,
     /// The runs that this speaker has on other interfaces.
-    siblings: BTreeSet<Incarnation>,
+    siblings: BTreeMap<Incarnation, MacAddr>,
+    /// What peers said that an earlier run claimed, since this was last asked for.
+    reminded_of: BTreeSet<IpAddr>,
     /// The frame of such a run that was heard last.
     sibling_heard: Option<Sibling>,
     state_changed: bool,
@@ -210,7 +214,8 @@ impl Segment {
             full_list_sent: Duration::ZERO,
             outputs: VecDeque::new(),
             told: VecDeque::new(),
-            siblings: BTreeSet::new(),
+            siblings: BTreeMap::new(),
+            reminded_of: BTreeSet::new(),
             sibling_heard: None,
             state_changed: false,
             counters: Counters::default(),
@@ -260,6 +265,9 @@ impl Segment {
             Input::Interface { mac, address } => self.interface_changed(now, mac, address),
             Input::Neighbours(neighbours) => self.neighbours = neighbours,
             Input::Siblings(siblings) => self.siblings = siblings,
+            Input::LiesElsewhere(address) => {
+                self.resume.remove(&address);
+            }
             Input::Evidence => self.evidence(now),
             Input::Pong { address, mac } => self.ponged(now, address, mac),
             Input::Shutdown(shutdown) => self.shut_down(now, shutdown),
@@ -458,6 +466,12 @@ impl Segment {
         self.sibling_heard.take()
     }
 
+    /// Returns the addresses of which peers have said that an earlier run of this node claimed them, since this was last
+    /// asked; none, if this speaker has no other interface.
+    pub fn take_reminded(&mut self) -> BTreeSet<IpAddr> {
+        std::mem::take(&mut self.reminded_of)
+    }
+
     /// Was this frame sent here, lately? What was recorded and is played back on another segment was not.
     pub fn has_sent(&self, Sibling { incarnation, sequence }: Sibling) -> bool {
         incarnation == self.config.incarnation && self.hello.is_recent(sequence)
@@ -470,9 +484,23 @@ impl Segment {
         self.hearing.evidence().unwrap_or(if self.carrier { silence } else { Duration::ZERO })
     }
 
+    /// The runs of other nodes of which a frame was heard lately.
+    pub fn heard_runs(&self, now: Duration) -> BTreeSet<Incarnation> {
+        let recent = self.interval() * FAILED_INTERVALS;
+        let counted = |peer: &Peer| peer.run.as_ref().map(|run| (run.incarnation, run.heard()));
+        let pending = |peer: &Peer| peer.pending.as_ref().map(|run| (run.incarnation, run.heard));
+        let all = self.peers.iter().flat_map(|(_, peer)| [counted(peer), pending(peer)]).flatten();
+        all.filter(|(_, heard)| *heard + recent > now).map(|(run, _)| run).collect()
+    }
+
     /// This run.
     pub fn incarnation(&self) -> Incarnation {
         self.config.incarnation
+    }
+
+    /// Will this node claim the address when it has joined, unless another has taken it?
+    pub fn resumes(&self, address: IpAddr) -> bool {
+        self.resume.contains_key(&address)
     }
 
     /// Does this node claim the address here, or will it when it has joined, unless another has taken it?

@@ -34,7 +34,7 @@ impl Segment {
     /// that is answered here.
     pub fn handle_packet(&mut self, now: Duration, packet: &Packet) -> Option<MacAddr> {
         self.wake(now);
-        if packet.source == self.config.mac {
+        if self.is_own(packet.source) {
             return None;
         }
         self.evidence(now);
@@ -51,6 +51,11 @@ impl Segment {
         // A gratuitous request tells, and asks nothing.
         let asked = packet.asks.filter(|asked| packet.binding.is_none_or(|(address, _)| address != *asked))?;
         self.answer(asked)
+    }
+
+    /// Is this a link-layer address of this node's, here or on another interface?
+    fn is_own(&self, mac: MacAddr) -> bool {
+        mac == self.config.mac || self.siblings.values().any(|sibling| *sibling == mac)
     }
 
     /// A host has answered a ping of this node's.
@@ -81,7 +86,7 @@ impl Segment {
     /// Somebody says where an address is.
     fn binding_seen(&mut self, now: Duration, source: MacAddr, address: IpAddr, mac: MacAddr) {
         // Others that cover for this node say so.
-        if mac == self.config.mac {
+        if self.is_own(mac) {
             return;
         }
         let Some(id) = self.peers.by_mac(mac) else { return self.stranger_seen(now, address, mac) };

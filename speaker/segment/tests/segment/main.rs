@@ -16,4 +16,5 @@ mod repeated_handover;
 mod replaced_machine;
 mod replay;
 mod rolling;
+mod siblings;
 mod telling;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use herald_segment::{Event, Input, node::Incarnation, wire::Heard};
 
-use crate::bus::{Bus, address, ms, name};
+use crate::bus::{Bus, address, mac, ms, name};
 
 const SECOND: Duration = Duration::from_secs(1);
 const ALL: [(usize, u8); 3] = [(1, 0), (2, 0), (3, 0)];
@@ -121,7 +121,7 @@ fn frame_of_another_interface_is_told_from_a_recorded_one() {
     let (now, mut other) = (bus.now, bus.speakers.remove(&1).unwrap());
     other.handle_frame(now, &own[0]);
     assert_eq!(other.take_sibling(), None, "it knows of no other run yet");
-    other.handle(now, Input::Siblings([first.incarnation()].into()));
+    other.handle(now, Input::Siblings([(first.incarnation(), mac(2))].into()));
     for (bytes, lately) in [(&own[0], false), (own.last().unwrap(), true)] {
         other.handle_frame(now, bytes);
         let heard = other.take_sibling().unwrap();

@@ -7,11 +7,12 @@
 use std::collections::BTreeMap;
 
 use herald_crds::advertisement::InterfacePatterns;
+use herald_segment::twins::Parent;
 use serde_json::Value;
 use test_case::test_case;
 
 use super::*;
-use crate::interfaces::{Parent, Setting};
+use crate::interfaces::Setting;
 
 const SEEN: &str = include_str!("seen.json");
 const HANDMADE: &str = include_str!("handmade.json");

@@ -7,15 +7,20 @@
 //! sends and answers nothing, and goes on listening. An interface that comes while another is in use listens first
 //! (**trial**), so that plugging in a cable disturbs nothing.
 //!
+//! Where neither hears the other, both speak, unless one of them **stands by**: all that could lie on it lies on the other
+//! equally, and they are not known to be on one wire. A second run of the node would serve nobody, and nodes that hear that one
+//! alone would take it that the node has given up what it claims.
+//!
 //! The one that speaks may fail without the kernel's noticing. It is **deaf** if it hears nobody while the other does, and
 //! **mute** if the other does not hear it. Then the other speaks.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     time::Duration,
 };
 
-use crate::interfaces::Parent;
+use crate::node::Incarnation;
 
 /// Hello intervals of a trial. One Hello is enough, and one may be lost.
 const TRIAL_INTERVALS: u32 = 3;
@@ -28,7 +33,7 @@ const FOLLOW_INTERVALS: u32 = 10;
 const LAPSE_INTERVALS: u32 = 20;
 /// Hello intervals after which an interface is deaf or mute. With 30 % of frames lost and one peer, ten in a row are lost once
 /// in 170,000, and the node then goes on with its other interface.
-const FAILED_INTERVALS: u32 = 10;
+pub(crate) const FAILED_INTERVALS: u32 = 10;
 /// Trials of an interface that hears the other now and then double this often: the longest takes 19 s.
 const MAX_DOUBLINGS: u32 = 6;
 /// An interface that has not ceased to hear the other for this long is tried as if it never had.
@@ -37,9 +42,19 @@ const LAPSES_FORGOTTEN: Duration = Duration::from_secs(600);
 /// interfaces come and go all the time.
 const LONGEST_SUSPENSE: Duration = Duration::from_secs(5);
 
+/// The link that another stands on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parent {
+    /// Its index.
+    pub index: u32,
+    /// The network namespace that it is in, as the kernel numbers it (IFLA_LINK_NETNSID); `None`: this one. A node in a container
+    /// has macvlans on links of its host, whose indices may be those of links of its own.
+    pub namespace: Option<i32>,
+}
+
 /// An interface, for [`Twins::decide`].
 #[derive(Clone, Debug)]
-pub(super) struct Interface<'a> {
+pub struct Interface<'a> {
     /// Index.
     pub index: u32,
     /// Name.
@@ -56,11 +71,46 @@ pub(super) struct Interface<'a> {
     pub hears: bool,
     /// When another host was last heard here.
     pub heard: Duration,
+    /// The runs of other nodes of which a frame was heard here within the last ten intervals.
+    pub runs: &'a BTreeSet<Incarnation>,
+    /// Does any address lie here?
+    pub in_use: bool,
+    /// The subnets that the node has addresses in here: network and prefix length.
+    pub subnets: &'a [(IpAddr, u8)],
+}
+
+/// What is known of other nodes, on whatever interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Others {
+    /// Is any of them heard, both ways?
+    pub heard: bool,
+    /// Does the API list any on a segment of this node?
+    pub listed: bool,
+}
+
+impl Interface<'_> {
+    /// Would all that could lie on another interface lie on this one equally? Nothing goes out by a default route over an
+    /// interface that hears nobody, not even the gateway.
+    fn has_all_of(&self, other: &Self) -> bool {
+        let has_route = self.default_route || !(other.default_route && other.hears);
+        has_route && other.subnets.iter().all(|subnet| self.subnets.contains(subnet))
+    }
+
+    /// Is it of no use that another interface, which has nothing that this one has not and does not hear it, speaks as well?
+    fn is_enough_without(&self, other: &Self, others: Others) -> bool {
+        if self.runs.is_empty() && other.runs.is_empty() {
+            // The network drops the protocol on all ports; unless this node is alone.
+            return others.listed;
+        }
+        // If both hear one run, they are on one wire, and what this one sends gets lost. If not, they are on two, and nothing is
+        // to lie on the other; or the network drops the protocol at the port of one of them, and this one is in use.
+        self.runs.is_disjoint(other.runs)
+    }
 }
 
 /// What an interface does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Role {
+pub enum Role {
     /// It takes part in the protocol.
     #[default]
     Speaks,
@@ -83,7 +133,7 @@ struct Trial {
 
 /// What is known of the node's interfaces.
 #[derive(Debug, Default)]
-pub(super) struct Twins {
+pub struct Twins {
     /// When frames of one interface were last heard on another: by the indices of sender and hearer.
     heard: BTreeMap<(u32, u32), Duration>,
     /// Macvlans and their parents, and macvlans on one parent; the lower index first.
@@ -102,6 +152,10 @@ pub(super) struct Twins {
     /// Since when an interface yields.
     yields_since: BTreeMap<u32, Duration>,
     trials: BTreeMap<u32, Trial>,
+    /// Those that stand by, and for which other.
+    stand_by: BTreeMap<u32, u32>,
+    /// Do two speak of which one has nothing that the other has not? One of them may stand by as soon as the other is in touch.
+    is_double: bool,
     /// Since when one interface or another has been tried without a pause.
     deciding_since: Option<Duration>,
     /// The longest Hello interval in use.
@@ -112,7 +166,7 @@ pub(super) struct Twins {
 
 impl Twins {
     /// Two interfaces are on one segment: a frame of `sender` was heard on `hearer`. Returns whether that is new.
-    pub(super) fn heard(&mut self, now: Duration, sender: u32, hearer: u32) -> bool {
+    pub fn heard(&mut self, now: Duration, sender: u32, hearer: u32) -> bool {
         let is_fresh = |at: &Duration| *at + self.lapse() > now;
         let is_new = !self.heard.get(&(sender, hearer)).is_some_and(is_fresh)
             && !self.heard.get(&(hearer, sender)).is_some_and(is_fresh);
@@ -122,47 +176,61 @@ impl Twins {
     }
 
     /// What an interface does.
-    pub(super) fn role(&self, index: u32) -> Role {
+    pub fn role(&self, index: u32) -> Role {
         self.roles.get(&index).copied().unwrap_or_default()
     }
 
     /// Is any interface being tried? It is known before long what it does. Interfaces that come and go all the time do not
     /// count for longer than [`LONGEST_SUSPENSE`].
-    pub(super) fn is_deciding(&self, now: Duration) -> bool {
+    pub fn is_deciding(&self, now: Duration) -> bool {
         self.suspense_ends().is_some_and(|end| now < end)
     }
 
     /// When [`Twins::is_deciding`] ends at the latest, while any interface is tried.
-    pub(super) fn suspense_ends(&self) -> Option<Duration> {
+    pub fn suspense_ends(&self) -> Option<Duration> {
         self.deciding_since.map(|since| since + LONGEST_SUSPENSE)
     }
 
     /// Those that yield, and to whom.
-    pub(super) fn yielding(&self) -> impl Iterator<Item = (u32, u32)> {
+    pub fn yielding(&self) -> impl Iterator<Item = (u32, u32)> {
         self.roles.iter().filter_map(|(index, role)| match role {
             Role::Yields(to) => Some((*index, *to)),
             Role::Speaks | Role::Tried => None,
         })
     }
 
+    /// Those that neither speak nor hear the one that makes another run superfluous, and that one.
+    pub fn standing_by(&self) -> impl Iterator<Item = (u32, u32)> {
+        let yields = |index: &u32| matches!(self.roles.get(index), Some(Role::Yields(_)));
+        self.stand_by.iter().filter(move |(index, _)| !yields(index)).map(|(index, to)| (*index, *to))
+    }
+
+    /// Of interfaces on which an address lies equally, in the order of their preference, the one on which it is to lie: where
+    /// somebody is heard; of these the one where it lies now.
+    pub fn choose(&self, equal: &[u32], now_on: Option<u32>) -> Option<u32> {
+        let heard: Vec<u32> = equal.iter().copied().filter(|index| !self.is_quiet(*index)).collect();
+        let of = if heard.is_empty() { equal } else { &heard };
+        now_on.filter(|index| of.contains(index)).or(of.first().copied())
+    }
+
     /// When [`Twins::decide`] may decide otherwise, or [`Twins::is_deciding`] end.
-    pub(super) fn poll_timeout(&self) -> Option<Duration> {
+    pub fn poll_timeout(&self) -> Option<Duration> {
         let lapses = self.heard.values().map(|at| *at + self.lapse());
         // Who hears whom changes without a word.
-        let looks = !self.met.is_empty() || !self.quiet.is_empty();
+        let looks = !self.met.is_empty() || !self.quiet.is_empty() || !self.stand_by.is_empty() || self.is_double;
         let look = looks.then(|| self.decided_at + self.failed());
         let told = self.suspense_ends().filter(|at| *at > self.decided_at);
         self.trials.values().filter_map(|trial| trial.until).chain(lapses).chain(look).chain(told).min()
     }
 
     /// Decides what each interface does, and returns whether that has changed. `interval`: the longest Hello interval in
-    /// use. `is_alone`: does the node hear no other? `named`: does a setting or an L2Advertisement name the interface?
-    pub(super) fn decide(
+    /// use. `named`: does a setting or an L2Advertisement name the interface?
+    pub fn decide(
         &mut self,
         now: Duration,
         interval: Duration,
         interfaces: &[Interface<'_>],
-        is_alone: bool,
+        others: Others,
         named: impl Fn(&str) -> bool,
     ) -> bool {
         (self.interval, self.decided_at) = (interval, now);
@@ -175,7 +243,11 @@ impl Twins {
         };
         let is_able = |index: u32| able.contains(&index);
         let mut order: Vec<&Interface<'_>> = interfaces.iter().collect();
-        order.sort_by_key(|i| (!is_able(i.index), !spoke(i), self.newness(now, i.index), !i.default_route, i.name));
+        order.sort_by_key(|i| {
+            let newness = self.newness(now, i.index);
+            (!is_able(i.index), !spoke(i), newness, !i.in_use, !i.default_route, i.name)
+        });
+        self.stand_by.clear();
         // Whose part another takes.
         let mut succeeded = BTreeSet::new();
         for interface in &order {
@@ -187,23 +259,52 @@ impl Twins {
                 Some(Role::Yields(to)) if !is_able(*to) => Some(*to),
                 _ => None,
             };
+            let stands_by = || {
+                let speaks = |other: u32| is_able(other) && self.roles.get(&other) == Some(&Role::Speaks);
+                let enough = |other: &&&Interface<'_>| {
+                    other.hears && other.has_all_of(interface) && other.is_enough_without(interface, others)
+                };
+                let first = order.iter().filter(|other| speaks(other.index)).find(enough);
+                first.map(|other| other.index).filter(|_| !named(interface.name))
+            };
+            // It has nothing to say, and nobody to say it to.
+            let is_unnoticed = |i: &Interface<'_>| is_able(i.index) && i.runs.is_empty() && !i.in_use;
             let role = if let Some(first) = first.filter(|first| first.index != index) {
                 Role::Yields(first.index)
-            } else if twins.len() > 1 || spoke(interface) && !succeeded.contains(&index) {
+            } else if twins.len() > 1
+                || spoke(interface)
+                    && !succeeded.contains(&index)
+                    && !(is_unnoticed(interface) && stands_by().is_some())
+            {
                 // The first of several; or alone. What it claims it keeps while it has no carrier, until another that has
                 // yielded to it speaks.
                 Role::Speaks
+            } else if let Some(to) = stands_by() {
+                self.stand_by.insert(index, to);
+                let trial = Trial { intervals: TRIAL_INTERVALS, until: None, follows: None };
+                if before.get(&index) == Some(&Role::Yields(to)) {
+                    Role::Yields(to)
+                } else {
+                    self.tried(now, index, false, trial)
+                }
             } else if let Some(failed) = failed {
                 // A deaf one has had its time, and where nobody else is there nobody else takes over.
                 let is_deaf = interfaces.iter().any(|other| other.index == failed && other.able);
-                let intervals = if is_deaf || is_alone { TRIAL_INTERVALS } else { FOLLOW_INTERVALS };
+                let intervals = if is_deaf || !others.heard { TRIAL_INTERVALS } else { FOLLOW_INTERVALS };
                 self.tried(now, index, is_able(index), Trial { intervals, until: None, follows: Some(failed) })
             } else if order[0].index == index && !self.trials.contains_key(&index) {
                 // No other of the node's interfaces speaks.
                 Role::Speaks
             } else {
                 self.return_to_trial(now, index, &able, &succeeded);
-                let intervals = self.trial_after_lapses(now, index, before.get(&index));
+                let is_needed = !order.iter().any(|other| {
+                    other.index != index && self.role(other.index) == Role::Speaks && other.has_all_of(interface)
+                });
+                let intervals = match before.get(&index) {
+                    Some(Role::Yields(_)) => self.trial_after_lapses(now, index, before.get(&index)),
+                    _ if is_needed => self.trial_after_lapses(now, index, None),
+                    _ => LAPSE_INTERVALS,
+                };
                 let trial = Trial { intervals, until: None, follows: None };
                 self.tried(now, index, is_able(index), trial)
             };
@@ -215,6 +316,9 @@ impl Twins {
         let quiet = self.hear_nobody(interfaces, |_, _| true);
         let deaf = self.hear_nobody(interfaces, |one, other| self.met.contains(&pair(one, other)));
         self.note_times(now, &able, &quiet);
+        let speaking = || interfaces.iter().filter(|i| able.contains(&i.index) && self.role(i.index) == Role::Speaks);
+        self.is_double =
+            speaking().any(|one| speaking().any(|other| other.index != one.index && one.has_all_of(other)));
         let is_same = self.roles == before && self.deaf == deaf && self.quiet == quiet;
         (self.deaf, self.quiet) = (deaf, quiet);
         !is_same
@@ -222,14 +326,14 @@ impl Twins {
 
     /// Returns whether an interface speaks and hears nobody, while another that was on its segment does both: what lies on
     /// both lies on the other.
-    pub(super) fn is_deaf(&self, index: u32) -> bool {
+    pub fn is_deaf(&self, index: u32) -> bool {
         self.deaf.contains(&index)
     }
 
     /// Returns whether an interface speaks and hears nobody, while another does both. It may be on a segment where nobody else
     /// is; or its switch port forwards nothing yet (a spanning tree makes it wait for 30 s), and it is on the other's. What
     /// lies on both equally lies on the other.
-    pub(super) fn is_quiet(&self, index: u32) -> bool {
+    pub fn is_quiet(&self, index: u32) -> bool {
         self.quiet.contains(&index)
     }
 

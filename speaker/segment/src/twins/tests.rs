@@ -1,5 +1,7 @@
 //! Tables of what interfaces do.
 
+use std::net::Ipv4Addr;
+
 use test_case::test_case;
 
 use super::*;
@@ -11,9 +13,35 @@ fn ms(ms: u64) -> Duration {
 }
 
 fn interface(index: u32, name: &str) -> Interface<'_> {
-    let heard = Duration::ZERO;
-    Interface { index, name, able: true, default_route: false, macvlan_on: None, has_claims: false, hears: true, heard }
+    Interface {
+        index,
+        name,
+        able: true,
+        default_route: false,
+        macvlan_on: None,
+        has_claims: false,
+        hears: true,
+        heard: Duration::ZERO,
+        runs: &NO_RUNS,
+        in_use: false,
+        subnets: &SUBNETS[index as usize..][..1],
+    }
 }
+
+/// Each interface is in one of its own.
+const SUBNETS: [(IpAddr, u8); 40] = {
+    let mut subnets = [(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 24); 40];
+    let mut index = 0;
+    while index < 40 {
+        subnets[index].0 = IpAddr::V4(Ipv4Addr::new(192, 168, index as u8, 0));
+        index += 1;
+    }
+    subnets
+};
+
+static NO_RUNS: BTreeSet<Incarnation> = BTreeSet::new();
+
+const PEERS: Others = Others { heard: true, listed: true };
 
 /// A macvlan on the link with the index 2 of a network namespace.
 fn macvlan(index: u32, name: &str, namespace: Option<i32>) -> Interface<'_> {
@@ -35,7 +63,7 @@ fn twinned() -> Twins {
 
 /// The roles of interfaces 2 (eth0) and 3 (eth1).
 fn decide(twins: &mut Twins, at: u64, interfaces: &[Interface<'_>], named: &str) -> [Role; 2] {
-    twins.decide(ms(at), INTERVAL, interfaces, false, |name| name == named);
+    twins.decide(ms(at), INTERVAL, interfaces, PEERS, |name| name == named);
     [twins.role(2), twins.role(3)]
 }
 
@@ -158,7 +186,7 @@ fn three_on_one_segment_yield_to_one() {
     decide(&mut twins, 0, &interfaces, "");
     twins.heard(ms(100), 2, 3);
     twins.heard(ms(100), 3, 4);
-    twins.decide(ms(100), INTERVAL, &interfaces, false, |_| false);
+    twins.decide(ms(100), INTERVAL, &interfaces, PEERS, |_| false);
     assert_eq!([2, 3, 4].map(|index| twins.role(index)), [Role::Speaks, Role::Yields(2), Role::Yields(2)]);
 }
 
@@ -167,7 +195,7 @@ fn three_on_one_segment_yield_to_one() {
 fn of_two_macvlans_on_one_parent_one_yields() {
     let mut twins = Twins::default();
     let interfaces = [macvlan(3, "shim0", Some(0)), macvlan(4, "shim1", Some(0))];
-    twins.decide(ms(0), INTERVAL, &interfaces, false, |_| false);
+    twins.decide(ms(0), INTERVAL, &interfaces, PEERS, |_| false);
     assert_eq!([3, 4].map(|index| twins.role(index)), [Role::Speaks, Role::Yields(3)]);
 }
 
@@ -199,7 +227,7 @@ fn interface_that_comes_back_before_the_other_follows_goes_on(failed: u64, laste
 fn interface_of_a_node_that_is_alone_follows_soon() {
     let mut twins = twinned();
     let failed = [down(interface(2, "eth0")), interface(3, "eth1")];
-    twins.decide(ms(500), INTERVAL, &failed, true, |_| false);
+    twins.decide(ms(500), INTERVAL, &failed, Others { heard: false, ..PEERS }, |_| false);
     assert_eq!(twins.poll_timeout(), Some(ms(800)));
     assert_eq!(decide(&mut twins, 800, &failed, ""), [Role::Tried, Role::Speaks]);
 }
@@ -210,7 +238,7 @@ fn one_of_several_follows() {
     let mut twins = Twins::default();
     let all = [interface(2, "eth0"), interface(3, "eth1"), interface(4, "eth2")];
     let roles = |twins: &mut Twins, at: u64, interfaces: &[Interface<'_>]| {
-        twins.decide(ms(at), INTERVAL, interfaces, false, |_| false);
+        twins.decide(ms(at), INTERVAL, interfaces, PEERS, |_| false);
         [2, 3, 4].map(|index| twins.role(index))
     };
     roles(&mut twins, 0, &all);
@@ -375,7 +403,7 @@ fn report_waits_for_interfaces_that_flap_no_longer_than_five_seconds() {
     };
     let mut longest = (0, 0);
     for at in (0..60_000).step_by(100) {
-        twins.decide(ms(at), INTERVAL, &flapping(at), false, |_| false);
+        twins.decide(ms(at), INTERVAL, &flapping(at), PEERS, |_| false);
         longest =
             if twins.is_deciding(ms(at)) { (longest.0 + 100, longest.1.max(longest.0 + 100)) } else { (0, longest.1) };
         assert!(twins.poll_timeout().is_none_or(|due| due > ms(at)), "nothing is due at {at} any more");
@@ -388,9 +416,9 @@ fn thirty_on_one_segment_yield_to_one() {
     let names: Vec<String> = (0..30).map(|n| format!("eth{n}")).collect();
     let interfaces: Vec<_> = (2..).zip(&names).map(|(index, name)| interface(index, name)).collect();
     let mut twins = Twins::default();
-    twins.decide(ms(0), INTERVAL, &interfaces, false, |_| false);
+    twins.decide(ms(0), INTERVAL, &interfaces, PEERS, |_| false);
     assert!((3..32).all(|index| twins.heard(ms(100), 2, index)));
-    twins.decide(ms(100), INTERVAL, &interfaces, false, |_| false);
+    twins.decide(ms(100), INTERVAL, &interfaces, PEERS, |_| false);
     assert_eq!(twins.yielding().count(), 29);
     assert!(twins.yielding().all(|(_, to)| to == 2));
 }
@@ -455,11 +483,11 @@ fn any_history_ends_with_one_that_speaks_on_each_wire() {
                         ..interface(index, NAMES[usize::try_from(index).unwrap() - 2])
                     })
                     .collect();
-                if twins.decide(ms(at), INTERVAL, &interfaces, false, |_| false) {
+                if twins.decide(ms(at), INTERVAL, &interfaces, PEERS, |_| false) {
                     changes.push(at);
                 }
                 // As the machine does: what was decided is asked for again.
-                twins.decide(ms(at), INTERVAL, &interfaces, false, |_| false);
+                twins.decide(ms(at), INTERVAL, &interfaces, PEERS, |_| false);
                 assert!(
                     twins.poll_timeout().is_none_or(|due| due > ms(at)),
                     "seed {seed}: nothing is due at {at} any more"
@@ -478,4 +506,114 @@ fn any_history_ends_with_one_that_speaks_on_each_wire() {
             assert!(late <= if is_broken { 28 } else { 0 }, "seed {seed}, change {change}: {nics:?} {changes:?}");
         }
     }
+}
+
+/// Both are in the same subnets, and hear these runs of other nodes.
+fn alike<'a>(runs: [&'a BTreeSet<Incarnation>; 2]) -> [Interface<'a>; 2] {
+    let subnets = &SUBNETS[..1];
+    let [first, second] = both();
+    [Interface { subnets, runs: runs[0], ..first }, Interface { subnets, runs: runs[1], ..second }]
+}
+
+fn runs(all: &[u64]) -> BTreeSet<Incarnation> {
+    all.iter().copied().map(Incarnation).collect()
+}
+
+/// A cable is plugged in, and neither interface hears the other. Nothing can lie on the new one that does not lie on the one in
+/// use as well.
+#[test_case(&[1], &[], true => Role::Tried; "its port forwards nothing, or drops the protocol")]
+#[test_case(&[], &[1], true => Role::Tried; "the port of the one in use drops the protocol")]
+#[test_case(&[1], &[2], true => Role::Tried; "it is on another wire")]
+#[test_case(&[], &[], true => Role::Tried; "the network drops the protocol")]
+#[test_case(&[], &[], false => Role::Speaks; "there is no other node")]
+#[test_case(&[1, 2], &[2, 3], true => Role::Speaks; "on one wire: what the one in use sends gets lost")]
+fn interface_that_brings_nothing_stands_by(first: &[u64], second: &[u64], listed: bool) -> Role {
+    let (first, second) = (runs(first), runs(second));
+    let interfaces = alike([&first, &second]);
+    let mut twins = Twins::default();
+    let others = Others { heard: listed, listed };
+    twins.decide(ms(0), INTERVAL, &interfaces[..1], others, |_| false);
+    for at in (1000..10_000).step_by(100) {
+        twins.decide(ms(at), INTERVAL, &interfaces, others, |_| false);
+        assert_eq!(twins.role(2), Role::Speaks);
+    }
+    assert_eq!(twins.standing_by().next(), (twins.role(3) == Role::Tried).then_some((3, 2)));
+    assert!(!twins.is_deciding(ms(10_000)), "it stands by for good");
+    twins.role(3)
+}
+
+#[test_case(true, Role::Speaks; "an advertisement names it")]
+#[test_case(false, Role::Tried; "none does")]
+fn interface_that_is_named_does_not_stand_by(is_named: bool, expected: Role) {
+    let heard = runs(&[1]);
+    let interfaces = alike([&heard, &NO_RUNS]);
+    let mut twins = Twins::default();
+    decide(&mut twins, 0, &interfaces[..1], "");
+    let named = if is_named { "eth1" } else { "" };
+    decide(&mut twins, 1000, &interfaces, named);
+    assert_eq!(decide(&mut twins, 4000, &interfaces, named)[1], expected);
+}
+
+/// The protocol is dropped at the port of the one or of the other: it yields on, and nothing is said in the name of the node by
+/// a second run.
+#[test_case(&[1], &[]; "of the one that yields")]
+#[test_case(&[], &[1]; "of the one in use")]
+fn interface_that_yields_goes_on_when_the_protocol_is_dropped_at_a_port(first: &[u64], second: &[u64]) {
+    let (first, second) = (runs(first), runs(second));
+    let interfaces = alike([&first, &second]);
+    let mut twins = twinned();
+    for at in (200..60_000).step_by(100) {
+        assert_eq!(decide(&mut twins, at, &interfaces, ""), [Role::Speaks, Role::Yields(2)], "{at}");
+    }
+    assert_eq!(twins.standing_by().next(), None, "it is on the segment of the other, as far as is known");
+}
+
+/// Other nodes come to the wire of the one of two that speak.
+#[test_case(false => [Role::Speaks, Role::Tried]; "nothing lies on the other")]
+#[test_case(true => [Role::Speaks, Role::Speaks]; "something lies on the other")]
+fn interface_that_hears_nobody_ceases_to_speak(in_use: bool) -> [Role; 2] {
+    let mut twins = Twins::default();
+    let alone = Others { heard: false, listed: false };
+    for at in [0, 1000, 5000] {
+        twins.decide(ms(at), INTERVAL, &alike([&NO_RUNS, &NO_RUNS]), alone, |_| false);
+    }
+    assert_eq!([2, 3].map(|index| twins.role(index)), [Role::Speaks, Role::Speaks]);
+    assert_eq!(twins.poll_timeout(), Some(ms(6000)), "it is looked at");
+    let heard = runs(&[1]);
+    let [first, second] = alike([&heard, &NO_RUNS]);
+    let interfaces = [Interface { in_use: true, ..first }, Interface { in_use, ..second }];
+    decide(&mut twins, 6000, &interfaces, "")
+}
+
+#[test_case(None => Some(2); "the first")]
+#[test_case(Some(3) => Some(3); "the one in use")]
+#[test_case(Some(9) => Some(2); "it is not there any more")]
+fn of_equal_interfaces_the_one_in_use_is_chosen(now_on: Option<u32>) -> Option<u32> {
+    let mut twins = Twins::default();
+    decide(&mut twins, 0, &both(), "");
+    decide(&mut twins, 300, &both(), "");
+    twins.choose(&[2, 3], now_on)
+}
+
+#[test]
+fn interface_on_which_nobody_is_heard_is_not_chosen() {
+    let mut twins = Twins::default();
+    decide(&mut twins, 0, &both(), "");
+    decide(&mut twins, 300, &both(), "");
+    let [first, second] = both();
+    decide(&mut twins, 400, &[first, Interface { hears: false, ..second }], "");
+    assert_eq!(twins.choose(&[2, 3], Some(3)), Some(2));
+}
+
+/// Two that spoke hear each other: the one on which addresses lie goes on, whatever the other is called.
+#[test]
+fn of_two_that_spoke_the_one_in_use_goes_on() {
+    let mut twins = Twins::default();
+    decide(&mut twins, 0, &both(), "");
+    decide(&mut twins, 300, &both(), "");
+    let [first, second] = both();
+    let interfaces = [first, Interface { in_use: true, ..second }];
+    decide(&mut twins, 9000, &interfaces, "");
+    twins.heard(ms(9100), 2, 3);
+    assert_eq!(decide(&mut twins, 9100, &interfaces, ""), [Role::Yields(3), Role::Speaks]);
 }
