@@ -181,7 +181,7 @@ impl Twins {
     }
 
     /// Is any interface being tried? It is known before long what it does. Interfaces that come and go all the time do not
-    /// count for longer than [`LONGEST_SUSPENSE`].
+    /// count for longer than five seconds.
     pub fn is_deciding(&self, now: Duration) -> bool {
         self.suspense_ends().is_some_and(|end| now < end)
     }
