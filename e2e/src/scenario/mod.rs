@@ -4,6 +4,7 @@
 //! of addresses of its own, so most share one cluster ([`Testbed`]); the registry ([`all`]) says which do.
 //! `make e2e` runs them all, `herald-lab run NAME` one of them on a laboratory that is already up.
 
+mod address_count;
 mod address_rules;
 mod advertisements;
 mod announce_options;
@@ -134,6 +135,7 @@ pub fn all() -> Vec<Scenario> {
         welcome("node-ports", "no node ports, then node ports, one address", 30, node_ports::run),
         welcome("pools", "why a Service waits, and a freed address", 30, pools::run),
         welcome("sharing", "one sharing key, one address, ports disjoint", 30, sharing::run),
+        welcome("address-count", "three addresses on three nodes for one Service, then one", 30, address_count::run),
         welcome("address-rules", "what the API server refuses, in which words", 30, address_rules::run),
         welcome("adoption", "an address a Service already carries is kept", 30, pools::adoption),
         welcome(
