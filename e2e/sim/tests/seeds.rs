@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use herald_segment::view::Shutdown;
 use herald_sim::{
     fault::{Fault, Forgery, Kind, Removal, Stop},
     history::History,
@@ -43,6 +44,10 @@ fn all_holds(history: &History) {
     fault(22.009, 7.640, Kind::PauseNode { node: 3, clock: false }),
     fault(28.832, 1.321, Kind::Partition(vec![3])),
 ]; "a machine that stood still misses the others one after another")]
+#[test_case(760_537, 2, 1, &[
+    fault(0.0, 60.0, Kind::EtherTypeDropped(None)),
+    fault(34.755, 10.374, Kind::Renumbered { node: 0, none_left: true }),
+]; "who is presumed to own an address is listed no more")]
 #[test_case(49819, 3, 1, &[
     fault(8.0, 20.0, power_off(1, 1000)),
     fault(16.234, 9.730, Kind::StallSpeaker(0)),
@@ -133,5 +138,16 @@ fn replayed_former_run_delays_no_echo() {
     for seed in [19539, 1, 2, 3, 4, 5, 6, 7, 8, 9] {
         let history = History { firewalls: 8, ..History::quiet(seed, 8, 12) }.with_faults(faults.to_vec());
         all_holds(&History { local_share: 0.3, ..history });
+    }
+}
+
+/// The claims of a successor are longer than the link of a node that leaves carries. Until they have come in short frames, what
+/// the successor announces is not taken for the doing of its kernel.
+#[test]
+fn announcement_of_who_has_claims_to_say_is_believed() {
+    let faults =
+        [fault(0.0, 15.259, Kind::Mtu(1, 576)), fault(14.259, 0.241, Kind::Speaker(1, Stop::Asked(Shutdown::Leaving)))];
+    for seed in [730_392, 1, 2, 3, 4, 5, 6, 7, 8, 9] {
+        all_holds(&History::quiet(seed, 2, 15).with_faults(faults.to_vec()));
     }
 }

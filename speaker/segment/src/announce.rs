@@ -60,8 +60,13 @@ impl Announcer {
     /// Schedules the repeats for an address gained now; its first round is the caller's, now. What was pending for the
     /// address is replaced.
     pub fn gained(&mut self, now: Duration, address: IpAddr) {
-        self.repeats.set(now + REPEATS[0], address, REPEATS.len() - 1);
+        self.gained_by_another(now, address);
         self.refresh_later(now, address);
+    }
+
+    /// The same for an address of a node that this one covers for, which is not announced all along: a cover ends.
+    pub fn gained_by_another(&mut self, now: Duration, address: IpAddr) {
+        self.repeats.set(now + REPEATS[0], address, REPEATS.len() - 1);
     }
 
     /// Schedules one announcement of an address that was announced before, as by a speaker that restarts: most

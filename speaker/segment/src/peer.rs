@@ -379,7 +379,8 @@ impl Peer {
         let newcomer = self.pending.as_ref().is_some_and(|pending| pending.to_echo);
         let suspect = !newcomer && (suspected && !self.listens() || self.is_asked_for());
         let of = |which, suspect, echoes| Mention { which, suspect, wants_claims, echoes, node: id };
-        let said = self.echoes > 0 || self.attest || suspect || wants_claims && !newcomer;
+        // A request for claims goes to the run that counts in any case: the newcomer may be an old run, replayed.
+        let said = self.echoes > 0 || self.attest || suspect || wants_claims;
         let counted = said.then(|| of(Which::Counted, suspect, self.echoes));
         let pending = newcomer.then(|| of(Which::Pending, false, 1));
         counted.into_iter().chain(pending)

@@ -43,10 +43,15 @@ impl Segment {
 
     /// Tells everybody where an address is for which this node answers, now and in the rounds that follow.
     pub(super) fn announce(&mut self, now: Duration, address: IpAddr) {
+        let own = self.book.of(self.id, address).is_some();
         if self.is_answering() {
             self.send_announcement(address);
-            self.announcer.gained(now, address);
-        } else {
+            if own {
+                self.announcer.gained(now, address);
+            } else {
+                self.announcer.gained_by_another(now, address);
+            }
+        } else if own {
             self.announcer.resumed(now, address);
         }
     }

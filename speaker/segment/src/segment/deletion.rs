@@ -50,6 +50,15 @@ impl Segment {
         self.deleted.get(address).map(|(_, deleted)| deleted.birth)
     }
 
+    /// Forgets the highest claim ever seen of an address whose object is gone and that nobody claims: any later object is
+    /// younger. (An object that this node's view does not show yet is not known to be gone.)
+    pub(super) fn forget_floor_of_the_gone(&mut self, address: IpAddr) {
+        let gone = !self.vips.contains_key(&address) && self.deleted_birth(address).is_some();
+        if gone && self.best_claim(address).is_none() {
+            self.floors.remove(&address);
+        }
+    }
+
     /// The birth of the object that this node's view shows, as it is claimed: later than that of any object known to be
     /// gone, if the object is known to be younger than that.
     pub(super) fn birth_of(&self, address: IpAddr, vip: &Vip) -> Birth {

@@ -17,8 +17,8 @@ const ASKED: usize = 8;
 /// Where nobody is heard, the dead are asked for a sign of life after this, and then each time after twice as long: no Hello
 /// says that they are back. Soon enough for a hand-over to what is back within ten seconds.
 const DEAD_ASKED_AFTER: Duration = Duration::from_secs(5);
-/// And at last this often. A switch may answer for a dead node, which is found dead anew two seconds later, with a line in the
-/// log: once a minute at most, as everything that goes on is told.
+/// And at last this often. A switch may answer the probes of a dead node that never answered pings, which is then taken to be
+/// alive: once a minute at most, as everything that goes on is told.
 const DEAD_ASKED_EVERY: Duration = Duration::from_secs(60);
 
 /// After the first three, solicitations go out this far apart.
@@ -178,7 +178,8 @@ impl Segment {
         }
         let dead =
             self.peers.iter().filter(|(_, peer)| peer.presence() == Presence::Dead && peer.rest.station.is_some());
-        let mut asked: Vec<_> = dead.filter_map(|(_, peer)| peer.probe_target()).collect();
+        let target = |peer: &Peer| Some((peer.probe_target()?, peer.rest.kernel.has_missed_pings()));
+        let mut asked: Vec<_> = dead.filter_map(|(_, peer)| target(peer)).collect();
         if asked.is_empty() {
             self.hearing.dead_pause = DEAD_ASKED_AFTER;
             return;
@@ -187,8 +188,9 @@ impl Segment {
         self.hearing.dead_pause = (self.hearing.dead_pause * 2).min(DEAD_ASKED_EVERY);
         asked.sort_unstable();
         self.rng.shuffle(&mut asked);
-        for (address, mac) in asked.into_iter().take(ASKED) {
-            self.outputs.push_back(Output::Probe { address, mac });
+        for ((address, mac), by_ping) in asked.into_iter().take(ASKED) {
+            let (probe, ping) = (Output::Probe { address, mac }, Output::Ping { address, mac });
+            self.outputs.push_back(if by_ping { ping } else { probe });
         }
     }
 

@@ -393,6 +393,7 @@ impl Segment {
 
     /// What a peer says about others, and about this node.
     fn entries_received(&mut self, now: Duration, from: NodeId, entries: &[Heard]) {
+        let caught_up = self.caught_up_since();
         // At a start nobody has been missed yet, and everybody echoes everybody.
         let misses_nobody = self.peers.all_present() || self.barrier.is_some() && self.peers.silent().next().is_none();
         for heard in entries {
@@ -421,7 +422,8 @@ impl Segment {
             }
             let Some(peer) = self.peers.get_for_note(heard.node) else { continue };
             let at = now.saturating_sub(heard.age);
-            let heard_here = peer.run.as_ref().filter(|_| speaks).map(|run| run.heard());
+            // After a stall it does not know yet who still speaks.
+            let heard_here = peer.run.as_ref().map(Run::heard).filter(|at| speaks && *at >= caught_up);
             if heard.suspect && heard_here.is_some_and(|here| at < here || heard.sequence == 0) {
                 peer.attest = true;
                 self.hasten_hello(now, Duration::ZERO);

@@ -3,7 +3,7 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use super::Segment;
+use super::{Segment, viewed::Viewed};
 use crate::{
     claim::{Claim, Reason},
     mac::MacAddr,
@@ -11,6 +11,7 @@ use crate::{
     peer::{Peer, Presence},
     timers::BARRIER,
     types::Event,
+    view::Station,
     wire::State,
 };
 
@@ -176,6 +177,27 @@ impl Segment {
         self.view_is_fresh(now) && named.and_then(|by| self.peers.get(by)).is_some_and(listens)
     }
 
+    /// The API lists these nodes on the segment.
+    pub(super) fn stations_listed(&mut self, now: Duration, stations: &[Station]) {
+        self.peers.list(stations);
+        self.stations_known = true;
+        self.peers_at = now;
+        // What a node was presumed to own that is listed no more, and was never heard, is nobody's.
+        for gone in self.covers.iter().copied().filter(|id| self.peers.get(*id).is_none()).collect::<Vec<_>>() {
+            self.end_cover(gone);
+        }
+        let is_unknown = |id: &NodeId| *id != self.id && self.peers.get(*id).is_none();
+        let named = |address: &IpAddr, vip: &Viewed| {
+            [vip.announced_by, self.announced_unheard.get(address).copied()].iter().flatten().any(is_unknown)
+        };
+        let orphaned: Vec<IpAddr> =
+            self.vips.iter().filter(|(address, vip)| named(address, vip)).map(|(address, _)| *address).collect();
+        for address in orphaned {
+            self.evaluate(now, address);
+        }
+        self.evaluate_contended(now);
+    }
+
     /// The link came or went.
     pub(super) fn carrier_changed(&mut self, now: Duration, carrier: bool) {
         if carrier == self.carrier {
@@ -222,11 +244,16 @@ impl Segment {
         self.peers_at = now;
     }
 
+    /// What was heard before this was said before or during the stall that this node catches up with; zero without one. What
+    /// comes at first has waited in the socket's buffer, which keeps the oldest.
+    pub(super) fn caught_up_since(&self) -> Duration {
+        self.stall.as_ref().map_or(Duration::ZERO, |stall| stall.since + self.look_every())
+    }
+
     /// Ends the pause after a stall if it is time.
     pub(super) fn step_stall(&mut self, now: Duration) {
-        let Some((since, until)) = self.stall.as_ref().map(|stall| (stall.since, stall.until)) else { return };
-        // What comes at first was said during the stall, and has waited in the socket's buffer, which keeps the oldest.
-        let drained = since + self.look_every();
+        let Some(until) = self.stall.as_ref().map(|stall| stall.until) else { return };
+        let drained = self.caught_up_since();
         let mut heard_all = true;
         for (id, peer) in self.peers.iter().filter(|(_, peer)| peer.speaks()) {
             heard_all &= !self.lacking.contains_key(&id) && peer.run.as_ref().is_some_and(|run| run.heard() > drained);

@@ -289,6 +289,8 @@ impl Segment {
     /// A peer does not claim an address any more.
     fn other_withdrew(&mut self, now: Duration, id: NodeId, address: IpAddr) {
         self.book.remove(id, address);
+        // A node that this one covers for may be the owner again.
+        self.refresh_answer(address);
         self.announce_after_loss(now, address);
     }
 

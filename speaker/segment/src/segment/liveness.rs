@@ -129,6 +129,10 @@ impl Segment {
         self.hasten_hello(now, Duration::ZERO);
         self.reassess(now, id);
         self.attend_silent(now, id);
+        if self.peers.speaking() == 0 && self.view_fresh_at.is_none() {
+            // Nobody is there any more who could know better than the saved view.
+            self.evaluate_all(now);
+        }
         // Those that this node ranked after it come earlier now.
         self.evaluate_contended(now);
     }

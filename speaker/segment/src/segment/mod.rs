@@ -249,12 +249,7 @@ impl Segment {
                     self.evaluate_all(now);
                 }
             }
-            Input::Stations(stations) => {
-                self.peers.list(&stations);
-                self.stations_known = true;
-                self.peers_at = now;
-                self.evaluate_contended(now);
-            }
+            Input::Stations(stations) => self.stations_listed(now, &stations),
             Input::Keys(keys) => {
                 self.keys = keys;
                 self.voice = None;

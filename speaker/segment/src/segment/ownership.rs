@@ -33,6 +33,9 @@ impl Segment {
                 }
                 if self.vips.get(&address).is_some_and(|before| before.uid != vip.uid) {
                     self.first_claims.cancel(address);
+                    // The node that announced the object before may be no candidate for this one. An owner announces it again.
+                    self.announced_unheard.remove(&address);
+                    self.overheard.remove(address);
                 }
                 let given_up = vip.given_up;
                 let viewed = Viewed::next(now, vip, self.vips.get(&address));
@@ -58,9 +61,6 @@ impl Segment {
             }
         }
         self.evaluate(now, address);
-        if !self.vips.contains_key(&address) && self.best_claim(address).is_none() {
-            self.floors.remove(&address);
-        }
     }
 
     /// Everything may have changed.
@@ -122,6 +122,7 @@ impl Segment {
             Verdict::Contend(reason) => self.contend(now, address, reason),
         }
         self.refresh_answer(address);
+        self.forget_floor_of_the_gone(address);
     }
 
     fn facts(&mut self, now: Duration, address: IpAddr) -> Facts {

@@ -45,7 +45,7 @@ impl Segment {
             if self.peers.by_mac(mac).is_none() && mac == packet.source {
                 self.hearing.seen(address, mac);
             }
-            self.binding_seen(now, packet.source, address, mac);
+            self.binding_seen(now, packet, address, mac);
         }
         self.settle(now);
         // A gratuitous request tells, and asks nothing.
@@ -65,8 +65,11 @@ impl Segment {
             return;
         }
         self.hearing.ponged(now);
-        let Some(peer) = self.peers.by_mac(mac).and_then(|id| self.peers.get_mut(id)) else { return };
+        let Some(id) = self.peers.by_mac(mac) else { return };
+        let Some(peer) = self.peers.get(id) else { return };
         if peer.probe_target() == Some((address, mac)) {
+            self.back_from_the_dead(now, id);
+            let Some(peer) = self.peers.get_mut(id) else { return };
             peer.rest.kernel.ponged(now, (address, mac));
             if peer.rest.kernel.is_watched() {
                 self.peers_at = self.peers_at.min(now);
@@ -84,15 +87,15 @@ impl Segment {
     }
 
     /// Somebody says where an address is.
-    fn binding_seen(&mut self, now: Duration, source: MacAddr, address: IpAddr, mac: MacAddr) {
+    fn binding_seen(&mut self, now: Duration, packet: &Packet, address: IpAddr, mac: MacAddr) {
         // Others that cover for this node say so.
         if self.is_own(mac) {
             return;
         }
         let Some(id) = self.peers.by_mac(mac) else { return self.stranger_seen(now, address, mac) };
         // Switches and routers answer for the dead.
-        let itself = source == mac;
-        if itself && self.kernel_seen(now, id, address, mac) {
+        let itself = packet.source == mac;
+        if itself && self.kernel_seen(now, id, (address, mac), packet.asks.is_some()) {
             return;
         }
         let claimed = self.book.of(id, address).is_some();
@@ -104,22 +107,30 @@ impl Segment {
     }
 
     /// Returns whether this is a packet of a peer about its own address. It says that the peer's kernel lives, unless
-    /// another machine has taken the peer's name: that one's kernel is not the one that is asked.
-    fn kernel_seen(&mut self, now: Duration, id: NodeId, address: IpAddr, mac: MacAddr) -> bool {
+    /// another machine has taken the peer's name: that one's kernel is not the one that is asked. `asks`: it asks for something.
+    fn kernel_seen(&mut self, now: Duration, id: NodeId, said: (IpAddr, MacAddr), asks: bool) -> bool {
         let Some(peer) = self.peers.get_mut(id) else { return false };
         let target = peer.probe_target();
-        let own = target.is_some_and(|(target, _)| target == address);
-        let lives = target == Some((address, mac));
+        let own = target.is_some_and(|(target, _)| target == said.0);
+        let lives = target == Some(said);
         if lives {
             peer.rest.kernel.answered(now);
             self.peers_at = self.peers_at.min(now);
         }
-        // Where the network drops the protocol, nothing else would say that a node is back.
-        if lives && peer.presence() == Presence::Dead && self.peers.speaking() == 0 {
+        // Of a node that was found dead by pings a switch may go on to answer in its name; but it asks nothing.
+        let itself = asks || !peer.rest.kernel.has_missed_pings();
+        if lives && itself {
+            self.back_from_the_dead(now, id);
+        }
+        own
+    }
+
+    /// A node shows that it lives. Where the network drops the protocol, nothing else would say that a dead one is back.
+    fn back_from_the_dead(&mut self, now: Duration, id: NodeId) {
+        if self.peers.speaking() == 0 && self.peers.get(id).is_some_and(|peer| peer.presence() == Presence::Dead) {
             self.revive(now, id);
             self.announce_what_is_said_to_be_of(now, id);
         }
-        own
     }
 
     /// A node is back that is not heard. It may have been dead here only, and this node there: what both own, one of them has
@@ -156,7 +167,8 @@ impl Segment {
                 self.announced_by_unheard(now, node, address);
             } else if contended && self.first_claims.heard(now, address, Answer::Cluster(node)) {
                 self.tell(Event::AnsweredByClusterNode { address, node });
-            } else if itself {
+            } else if itself && !self.lacking.contains_key(&node) {
+                // (What it has claimed may be lacking.)
                 self.suspect_kernel(now, address, node);
             }
             self.evaluate(now, address);

@@ -74,3 +74,14 @@ fn restarted_speaker_is_told_of_a_deletion_that_is_older_than_what_it_sees() {
     }
     assert_eq!(bus.reached(address(1)), Some(2));
 }
+
+/// A node's view shows that an object is gone before the withdrawal of its owner comes, which it was told of by the same watch.
+#[test]
+fn nothing_is_saved_of_an_address_that_is_gone() {
+    let mut bus = Bus::with_addresses(3, &[1]);
+    bus.unpublish(address(1));
+    bus.run(ms(2000));
+    for node in 1..=3 {
+        assert_eq!(bus.speakers[&node].saved_state().floors, [], "node{node}");
+    }
+}

@@ -136,6 +136,8 @@ pub struct Bus {
     pub deaf: BTreeSet<usize>,
     /// Nodes nobody hears.
     pub mute: BTreeSet<usize>,
+    /// How often the speakers that are started from now on announce.
+    pub pace: Pace,
     /// Frames that are lost.
     pub loses: Option<Losses>,
     /// The switch drops the protocol, and passes everything else.
@@ -188,6 +190,7 @@ impl Bus {
             pings: Vec::new(),
             deaf: BTreeSet::new(),
             mute: BTreeSet::new(),
+            pace: Pace::default(),
             loses: None,
             drops_protocol: false,
             late_views: BTreeSet::new(),
@@ -232,7 +235,7 @@ impl Bus {
             mac: mac(node),
             address: Some(own_address(node)),
             timers: Timers::default(),
-            pace: Pace::default(),
+            pace: self.pace,
             first_claim_probe: true,
             seed: self.runs,
             #[cfg(feature = "mutations")]
@@ -245,7 +248,9 @@ impl Bus {
         for (address, vip) in &self.views {
             segment.handle(self.now, Input::Vip(*address, Some(Arc::clone(vip))));
         }
-        segment.handle(self.now, Input::Fresh(self.now));
+        if !self.late_views.contains(&node) {
+            segment.handle(self.now, Input::Fresh(self.now));
+        }
         self.speakers.insert(node, segment);
     }
 

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
 mod alternating_endpoints;
+mod announcements;
 mod births;
 mod bus;
 mod first_claim;
@@ -11,6 +12,7 @@ mod histories;
 mod listening_owner;
 mod liveness;
 mod next_build;
+mod presumed_owners;
 mod proxied_network;
 mod repeated_handover;
 mod replaced_machine;

@@ -39,6 +39,32 @@ fn recorded_hellos_of_a_dead_node_keep_nothing_unanswered() {
     assert!(unanswered < 5 * SECOND, "{unanswered:?}");
 }
 
+/// Somebody plays back what was recorded of a node's run before to one that has just started. It lacks a claim of that node:
+/// its request has to reach the run that is at work.
+#[test]
+fn recorded_hellos_do_not_keep_claims_from_who_asks_for_them() {
+    let mut bus = Bus::new(2);
+    bus.run(20 * SECOND);
+    let of_node_1 = bus.sent.iter().filter(|(node, bytes)| *node == 1 && bytes[1] == 1);
+    let recorded: Vec<Vec<u8>> = of_node_1.map(|(_, bytes)| bytes.clone()).collect();
+    for node in 1..=2 {
+        bus.kill(node);
+        bus.start(node, None);
+    }
+    bus.run(5 * SECOND);
+    bus.publish(address(1), 1, &[(1, 0)]);
+    bus.until(SECOND, |bus| bus.reached(address(1)) == Some(1));
+    // The claim is on its way, and is said again after half an interval.
+    bus.loses_frames_to = Some(2);
+    bus.run(ms(70));
+    bus.loses_frames_to = None;
+    for frame in recorded.into_iter().take(100) {
+        bus.inject(frame);
+        bus.run(ms(10));
+    }
+    assert!(bus.speakers[&2].is_claimed(address(1)), "it has asked for a second");
+}
+
 /// A virtual machine is set back to a snapshot with its memory: its peers have heard what it has yet to say.
 #[test]
 fn run_that_was_set_back_is_told_so() {
