@@ -77,7 +77,8 @@ fn two_interfaces(seed: u64) -> History {
 
 use Invariant::{AnsweredUnheard, FlowBroken, Ghost, PingPong, QuietChange, Reason, StaleCache, TwoMacs, Unanswered};
 
-#[test_case(Mutation::IgnoreEpoch, random, 100, &[Unanswered, Reason, FlowBroken, TwoMacs, StaleCache])]
+// Mostly ping-pong: who takes over loses at once to the claim that it has just outdone.
+#[test_case(Mutation::IgnoreEpoch, random, 100, &[PingPong, Unanswered, Reason, FlowBroken, TwoMacs, StaleCache])]
 #[test_case(Mutation::SkipBarrier, random, 100, &[Reason])]
 #[test_case(Mutation::TakeOverWithoutProbing, random, 50, &[Reason])]
 #[test_case(Mutation::TakeOverWhileDeaf, random, 100, &[Reason])]
