@@ -33,6 +33,9 @@ pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
     asks_for(scene, 1)?;
     scene.eventually("one address", || Ok((scene.ingress("web")? == [address(1)]).then_some(())))?;
     for released in [address(2), address(3)] {
+        // It is given up once the Service shows it no more.
+        scene
+            .eventually("a released address to be free", || Ok(scene.virtual_ip(released)?.is_none().then_some(())))?;
         scene.silent(released)?;
     }
     scene.reachable(address(1)).map(drop)
