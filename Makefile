@@ -83,7 +83,7 @@ vm-test: setup cluster vm-kernel ## Bonds, VLANs, VRFs, IPVS, cgroup v2, and ord
 .PHONY: stock-kernel-test
 stock-kernel-test: setup cluster ## Before a release: one node on Debian's stock kernel below systemd, in an emulated machine (an hour at most)
 	@e2e/setup.sh stock-kernel
-	$(SUDO) e2e/vm/stock-kernel.sh
+	$(SUDO) lab/vm/stock-kernel.sh
 
 # An option of a command, if the variable is set.
 option = $(if $($(1)),--$(2) $($(1)))
@@ -119,7 +119,7 @@ crds: ## Generate deploy/crds from the types in crds/
 # Built in the laboratory's module of Kubernetes, whose version it reckons by.
 .PHONY: cel-cost
 cel-cost: ## What the API server reckons that the validation rules of deploy/crds cost, as in docs/benchmarks.md (needs Go >= 1.26)
-	cd e2e/binaries/kubernetes && GOFLAGS= GOWORK=off CGO_ENABLED=0 go run -mod=readonly $(CURDIR)/e2e/cel-cost/main.go $(filter-out %/kustomization.yaml,$(wildcard $(CURDIR)/deploy/crds/*.yaml))
+	cd lab/binaries/kubernetes && GOFLAGS= GOWORK=off CGO_ENABLED=0 go run -mod=readonly $(CURDIR)/e2e/cel-cost/main.go $(filter-out %/kustomization.yaml,$(wildcard $(CURDIR)/deploy/crds/*.yaml))
 
 .PHONY: reasons
 reasons: ## Generate docs/reasons.md from the types in controller/

@@ -1,7 +1,7 @@
 //! Flags and environment.
 
 use clap::{Parser, Subcommand};
-use herald_observe::{log::LogArgs, server::Listen};
+use herald_telemetry::{http::Listen, log::LogArgs};
 
 use crate::index::FORGET_SPEAKERS_AFTER;
 

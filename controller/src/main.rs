@@ -6,6 +6,6 @@ use herald_controller::args::Args;
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let ran = Args::parse().run().await;
-    herald_observe::log::flush();
+    herald_telemetry::log::flush();
     Ok(ran?)
 }

@@ -15,8 +15,8 @@ use herald_crds::{
 };
 
 use crate::{
+    advisory::Caveat,
     allocator::{Obstacle, Port, Refusal, Reservation, SharingObstacle},
-    caveat::Caveat,
 };
 
 const HEAD: &str = "\

@@ -26,8 +26,8 @@ use k8s_openapi::{
 };
 
 use crate::{
+    advisory::{self, Caveat},
     allocator::{Port, Sharing},
-    caveat::{self, Caveat},
 };
 
 /// Namespace and name of a Service.
@@ -163,7 +163,7 @@ impl ServiceView {
                 Some("PreferDualStack") => FamilyPolicy::Prefer,
                 _ => FamilyPolicy::Single,
             },
-            caveats: claim.map(|claim| caveat::of(service, claim, request.as_ref().ok())).unwrap_or_default(),
+            caveats: claim.map(|claim| advisory::of(service, claim, request.as_ref().ok())).unwrap_or_default(),
             request,
             sharing,
             labels: if claim.is_some() { meta.labels.clone().unwrap_or_default() } else { BTreeMap::new() },

@@ -8,9 +8,12 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
-use herald_e2e::lab::{self, Lab, LabId, Leftovers, Paths, Phase, ProxyMode, Record, Role, Spec};
-use herald_e2e::progress::Progress;
-use herald_e2e::{bench, binaries, demo, failover, fault, kernel_test, manifests, probe, scale, scenario, vm};
+use herald_e2e::bench::{failover, first_light, scale};
+use herald_e2e::testbed::{self, manifests};
+use herald_e2e::{demo, drill, kernel_test, scenario, vm_test};
+use herald_lab::cluster::{self, Lab, LabId, Leftovers, Paths, Phase, ProxyMode, Record, Role, Spec};
+use herald_lab::progress::Progress;
+use herald_lab::{binaries, fault, probe, vm};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// A real Kubernetes cluster on one machine, in network namespaces.
@@ -28,7 +31,7 @@ pub(crate) struct Cli {
 enum Verb {
     /// Bring a laboratory up and leave it standing.
     Up(UpArgs),
-    /// Take a laboratory down; nothing of it is left.
+    /// ActivePhase a laboratory down; nothing of it is left.
     Down {
         /// All laboratories of this machine.
         #[arg(long)]
@@ -70,7 +73,7 @@ enum Verb {
     /// Run scenarios.
     Run(scenario::Args),
     /// Do faults to a laboratory while two clients watch.
-    Drill(failover::Args),
+    Drill(drill::Args),
     /// A cluster, Herald on it, a client, and a speaker killed.
     Demo {
         #[command(flatten)]
@@ -178,9 +181,9 @@ impl Cli {
             Verb::Fault(arguments) => fault::run(arguments, &Lab::open(&id)?),
             Verb::Probe(arguments) => probe::run(arguments, &Lab::open(&id)?),
             Verb::Run(arguments) => scenario::run(&arguments, || Lab::open(&id)),
-            Verb::Drill(arguments) => failover::drill(&arguments, || Lab::open(&id)),
+            Verb::Drill(arguments) => drill::run(&arguments, || Lab::open(&id)),
             Verb::Demo { up, keep } => demo::run(&up.spec(id), keep, &progress()?),
-            Verb::Bench(up) => bench::run(&up.spec(id), &progress()?),
+            Verb::Bench(up) => first_light::run(&up.spec(id), &progress()?),
             Verb::BenchFailover { bin_dir, options } => {
                 failover::run(&Spec { id, bin_dir, ..Spec::default() }, &options, &progress()?)
             }
@@ -192,13 +195,13 @@ impl Cli {
                 kernel_test(id, &names, herald_image.zip(echo_image))
             }
             Verb::VmKernel { jobs } => vm::build(jobs.unwrap_or_else(processors), &progress()?).map(drop),
-            Verb::VmTest { names } => vm::test(&names, processors(), &progress()?),
+            Verb::VmTest { names } => vm_test::run(&names, processors(), &progress()?),
             Verb::VmGuest { shared } => vm::become_first_process(&shared),
             Verb::ProbeAgent(arguments) => probe::run_agent(arguments),
-            Verb::HostStart { lab, host } => lab::start_host(&lab, &host),
-            Verb::HostInit { spec, ready } => lab::init::run(&spec, &ready),
-            Verb::Bystander { lab, node } => lab::stand_by(&lab, &node),
-            Verb::Warden { lab } => lab::guard(&lab),
+            Verb::HostStart { lab, host } => cluster::start_host(&lab, &host),
+            Verb::HostInit { spec, ready } => cluster::init::run(&spec, &ready),
+            Verb::Bystander { lab, node } => cluster::stand_by(&lab, &node),
+            Verb::Warden { lab } => cluster::guard(&lab),
         }
     }
 }
@@ -222,8 +225,8 @@ fn kernel_test(id: LabId, names: &[String], images: Option<(PathBuf, PathBuf)>) 
     let progress = progress()?;
     let scenarios = kernel_test::chosen(names)?;
     let images = match images {
-        Some((herald, echo)) => scenario::Images { herald, echo },
-        None => scenario::Images::build(&progress)?,
+        Some((herald, echo)) => testbed::Images { herald, echo },
+        None => testbed::Images::build(&progress)?,
     };
     kernel_test::run(&Spec { id, ..Spec::default() }, &scenarios, &images, &progress)
 }
@@ -247,7 +250,7 @@ fn build() -> Result<()> {
 }
 
 fn image(workload: bool) -> Result<()> {
-    let images = scenario::Images::build(&progress()?)?;
+    let images = testbed::Images::build(&progress()?)?;
     if workload {
         say(&format!("{}\n", images.export_echo()?.display()))?;
     }
@@ -258,7 +261,7 @@ fn image(workload: bool) -> Result<()> {
     ))
 }
 
-/// Turns SIGINT and SIGTERM into an interruption, so that what was made is taken down again in order.
+/// Schedule SIGINT and SIGTERM into an interruption, so that what was made is taken down again in order.
 fn interrupt_on_signals(progress: Progress) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting a runtime")?;
     let (mut interrupt, mut terminate) = {
@@ -280,7 +283,7 @@ fn interrupt_on_signals(progress: Progress) -> Result<()> {
 fn down(id: LabId, all: bool) -> Result<()> {
     let ids = if all { Paths::known_ids()? } else { vec![id] };
     for id in ids {
-        lab::tear_down(&id)?;
+        cluster::tear_down(&id)?;
         say(&format!("lab {id} is down\n"))?;
     }
     Ok(())
@@ -305,7 +308,7 @@ fn status() -> Result<()> {
         };
         let left = Leftovers::of(&id)?;
         text += &format!("{id}: {state}; kube-proxy {}, {} processes\n", record.spec.proxy, left.processes.len());
-        for host in lab::Plan::of(&record.spec).hosts {
+        for host in cluster::Plan::of(&record.spec).hosts {
             let power = match record.hosts.get(&host.name) {
                 Some(processes) if processes.init.is_alive() => "on",
                 _ => "off",

@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::Signal;
 
-use crate::failover::{Policy, Seen, Target};
-use crate::fault::{Fault, Faults, PodChoice};
-use crate::lab::{LabId, Spec};
-use crate::probe::{Probe, ProbeSpec, Probers};
-use crate::progress::Progress;
-use crate::scenario::{Images, Scene, Testbed, install};
+use crate::drill::{Observation, Policy, Target};
+use crate::testbed::{Images, TestNamespace, Testbed, install};
+use herald_lab::cluster::{LabId, Spec};
+use herald_lab::fault::{Fault, Faults, PodChoice};
+use herald_lab::probe::{Probe, ProbeSpec, Probers};
+use herald_lab::progress::Progress;
 
 /// Requests that are sure to meet all of three pods: one of them is missed with probability 3 * (2/3)^60 < 1e-9.
 const REQUESTS: u32 = 60;
@@ -35,34 +35,34 @@ pub fn run(spec: &Spec, keep: bool, progress: &Progress) -> Result<()> {
     // The second client is the one that watches: what the first asks for on the way is not counted among its requests.
     let spec = Spec { clients: spec.clients.max(2), ..spec.clone() };
     let bed = Testbed::up(&spec, &images, progress)?;
-    let scene = Scene::named(&bed, "default", 240)?;
+    let ns = TestNamespace::named(&bed, "default", 240)?;
     let mut show = Show { out: io::stdout().lock() };
 
     show.says("A pool of addresses in the nodes' subnet, three pods, and a Service of type LoadBalancer.")?;
     for file in ["pool.yaml", "workload.yaml"] {
         let path = file_of(file);
         show.file(&path)?;
-        scene.kubectl(&["apply", "-f", &path.to_string_lossy()])?;
+        ns.kubectl(&["apply", "-f", &path.to_string_lossy()])?;
     }
     let begun = Instant::now();
-    let address = scene.external_ip("echo")?;
+    let address = ns.external_ip("echo")?;
     let assigned = begun.elapsed();
-    scene.announcer(address)?;
-    scene.kubectl_here(&["rollout", "status", "deployment/echo", "--timeout=90s"])?;
-    scene.reachable(address)?;
+    ns.announcer(address)?;
+    ns.kubectl_here(&["rollout", "status", "deployment/echo", "--timeout=90s"])?;
+    ns.reachable(address)?;
     show.says(&format!(
         "EXTERNAL-IP {address}, seen {:.1} s after kubectl came back. The nodes, the Service, and who announces its address:",
         assigned.as_secs_f64()
     ))?;
     for args in [&["get", "nodes"][..], &["get", "svc", "echo"], &["get", "vip"], &["get", "pool"], &["get", "speaker"]]
     {
-        show.kubectl(&scene, args)?;
+        show.kubectl(&ns, args)?;
     }
 
     show.says(&format!("A client outside the cluster fetches http://{address}/ {REQUESTS} times:"))?;
     let mut pods: BTreeMap<String, u32> = BTreeMap::new();
     for _ in 0..REQUESTS {
-        let answer = scene.fetch(address)?;
+        let answer = ns.fetch(address)?;
         let from = |field: &str| answer[field].as_str().unwrap_or("?").to_owned();
         *pods.entry(format!("pod {} on {}", from("pod"), from("node"))).or_default() += 1;
     }
@@ -70,14 +70,14 @@ pub fn run(spec: &Spec, keep: bool, progress: &Progress) -> Result<()> {
         show.line(&format!("  {requests:3} answers from {pod}"))?;
     }
 
-    let survived = survive(&scene, &mut show)?;
+    let survived = survive(&ns, &mut show)?;
     show.says("What the client noticed:")?;
     show.line(&table(&survived))?;
     if keep {
-        scene.bed.progress.step("the node without power gets it back");
+        ns.bed.progress.step("the node without power gets it back");
         Faults::of(bed.lab()).heal_all()?;
-        scene.every_node_ready(LIMIT)?;
-        scene.speakers_report_again()?;
+        ns.every_node_ready(LIMIT)?;
+        ns.speakers_report_again()?;
     }
     let mut lab = bed.into_lab();
     if !keep {
@@ -110,19 +110,19 @@ fn look_around(id: &LabId) -> String {
 /// What was done, and what two clients saw of it.
 struct Survived {
     done: &'static str,
-    seen: Seen,
+    seen: Observation,
     owner: String,
 }
 
 /// Kills a speaker, and takes a node's power, while a client talks.
-fn survive(scene: &Scene<'_>, show: &mut Show<'_>) -> Result<Vec<Survived>> {
-    let lab = scene.bed.lab();
+fn survive(ns: &TestNamespace<'_>, show: &mut Show<'_>) -> Result<Vec<Survived>> {
+    let lab = ns.bed.lab();
     let faults = Faults::of(lab);
     // The policy Local: when a node dies, kube-proxy on another does not send a third of the connections to the dead
     // node's pod until Kubernetes calls it NotReady.
-    let address = scene.external_ip("echo-local")?;
-    let node = scene.announcer(address)?;
-    scene.reachable(address)?;
+    let address = ns.external_ip("echo-local")?;
+    let node = ns.announcer(address)?;
+    ns.reachable(address)?;
     show.says(&format!(
         "The speaker on {node} answers for {address}. It is killed (SIGKILL) while one client sends a datagram and a line \
          each 10 ms and opens a connection each 20 ms, and another asks each 10 ms who has the address:"
@@ -134,29 +134,29 @@ fn survive(scene: &Scene<'_>, show: &mut Show<'_>) -> Result<Vec<Survived>> {
         ..PodChoice::default()
     };
     let speaker = faults.pods(&choice)?.into_iter().next().with_context(|| format!("a speaker on {node}"))?;
-    let (killed, report) = watched(scene, address, || {
+    let (killed, report) = watched(ns, address, || {
         faults.signal(&speaker, Signal::SIGKILL)?;
         let restarted = "--for=jsonpath={.status.containerStatuses[0].restartCount}=1";
-        scene.kubectl(&["wait", "pod", "-n", &speaker.namespace, &speaker.name, restarted, "--timeout=60s"])?;
+        ns.kubectl(&["wait", "pod", "-n", &speaker.namespace, &speaker.name, restarted, "--timeout=60s"])?;
         install::wait_for_rollout(lab)
     })?;
     show.line(&report)?;
-    scene.answered_by(address, &node)?;
+    ns.answered_by(address, &node)?;
     let killed = Survived { done: "speaker killed", seen: killed, owner: format!("{node} stays") };
 
     show.says(&format!("Now {node} itself loses power, while the same goes on:"))?;
-    let (died, report) = watched(scene, address, || faults.inject(Fault::PoweredOff { host: node.clone() }))?;
+    let (died, report) = watched(ns, address, || faults.inject(Fault::PoweredOff { host: node.clone() }))?;
     show.line(&report)?;
-    let successor = scene.eventually("another node to announce", || {
-        Ok(Some(scene.announcer(address)?).filter(|announcer| *announcer != node))
+    let successor = ns.eventually("another node to announce", || {
+        Ok(Some(ns.announcer(address)?).filter(|announcer| *announcer != node))
     })?;
-    show.kubectl(scene, &["get", "vip"])?;
+    show.kubectl(ns, &["get", "vip"])?;
     Ok(vec![killed, Survived { done: "node without power", seen: died, owner: format!("{node} -> {successor}") }])
 }
 
 /// What two clients see of an address while something is done.
-fn watched(scene: &Scene<'_>, address: IpAddr, act: impl FnOnce() -> Result<()>) -> Result<(Seen, String)> {
-    let lab = scene.bed.lab();
+fn watched(ns: &TestNamespace<'_>, address: IpAddr, act: impl FnOnce() -> Result<()>) -> Result<(Observation, String)> {
+    let lab = ns.bed.lab();
     let clients = lab.clients()?;
     let [talker, watcher, ..] = clients.as_slice() else { bail!("two clients are needed") };
     let spec = ProbeSpec::all([address]);
@@ -171,7 +171,7 @@ fn watched(scene: &Scene<'_>, address: IpAddr, act: impl FnOnce() -> Result<()>)
     // Who answers late, answers within this.
     std::thread::sleep(AFTERWARDS);
     let (watch, traffic) = (watch.stop()?, traffic.stop()?);
-    let seen = Seen::of(Target { address, policy: Policy::Local }, &watch, &traffic, watch.origin_ns)
+    let seen = Observation::of(Target { address, policy: Policy::Local }, &watch, &traffic, watch.origin_ns)
         .context("two reports")?;
     Ok((seen, format!("{watch}{traffic}")))
 }
@@ -182,7 +182,7 @@ fn table(rows: &[Survived]) -> String {
         "", "answers missing", "traffic missing", "lost", "reset", "connections failed", "owner"
     );
     for Survived { done, seen, owner } in rows {
-        let Seen { answer_gap_ms, data_gap_ms, lost, resets, failed_connections, .. } = seen;
+        let Observation { answer_gap_ms, data_gap_ms, lost, resets, failed_connections, .. } = seen;
         text += &format!(
             "  {done:<20} {answer_gap_ms:>13.0} ms {data_gap_ms:>13.0} ms {lost:>6} {resets:>6} {failed_connections:>19}  \
              {owner}\n"
@@ -215,8 +215,8 @@ impl Show<'_> {
         write!(self.out, "\n# e2e/demo/{name}\n{text}").context("printing")
     }
 
-    fn kubectl(&mut self, scene: &Scene<'_>, args: &[&str]) -> Result<()> {
-        let said = scene.kubectl_here(args)?;
+    fn kubectl(&mut self, ns: &TestNamespace<'_>, args: &[&str]) -> Result<()> {
+        let said = ns.kubectl_here(args)?;
         write!(self.out, "\n$ kubectl {}\n{said}", args.join(" ")).context("printing")
     }
 }

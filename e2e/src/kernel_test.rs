@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::lab::{ProxyMode, Spec};
-use crate::preflight::{self, Feature};
-use crate::progress::Progress;
-use crate::scenario::{self, Images, Scenario, Testbed};
+use crate::scenario::{self, Scenario};
+use crate::testbed::{Images, Testbed};
+use herald_lab::cluster::{ProxyMode, Spec};
+use herald_lab::preflight::{self, Feature};
+use herald_lab::progress::Progress;
 
 /// Ordinary scenarios that judge no time and need no third node.
 const ORDINARY: [&str; 3] = ["first-light", "local-policy", "interfaces"];
@@ -44,7 +45,7 @@ pub fn run(base: &Spec, scenarios: &[Scenario], images: &Images, progress: &Prog
         progress.check()?;
         progress.step(format!("scenario {}: {}", scenario.name, scenario.about));
         let begun = Instant::now();
-        let failure = bed.run(scenario).err().map(|error| format!("{error:#}"));
+        let failure = scenario::run_on(&bed, scenario).err().map(|error| format!("{error:#}"));
         let took = begun.elapsed();
         let word = failure.as_ref().map_or_else(|| "passed".to_owned(), |said| format!("FAILED: {said}"));
         progress.step(format!("scenario {} after {} s: {word}", scenario.name, took.as_secs()));

@@ -4,8 +4,8 @@
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use herald_e2e::lab::{Lab, LabId, Leftovers, Paths, ProcessId, Record, Spec};
-use herald_e2e::progress::Progress;
+use herald_lab::cluster::{Lab, LabId, Leftovers, Paths, ProcessId, Record, Spec};
+use herald_lab::progress::Progress;
 use nix::sys::signal::Signal;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_herald-lab");

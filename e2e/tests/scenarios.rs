@@ -11,10 +11,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow, bail};
-use herald_e2e::failover::Place;
-use herald_e2e::lab::{LabId, Spec};
-use herald_e2e::progress::Progress;
-use herald_e2e::scenario::{Cluster, Images, Ledger, Scenario, Testbed, Turns, all};
+use herald_e2e::drill::Topology;
+use herald_e2e::scenario::{Cluster, RunReport, Scenario, Schedule, all, run_on};
+use herald_e2e::testbed::{Images, Testbed};
+use herald_lab::cluster::{LabId, Spec};
+use herald_lab::progress::Progress;
 use libtest_mimic::{Arguments, Failed, Trial};
 
 /// Scenarios that bear each other and run at the same time: more than two processors carry without making each other
@@ -25,9 +26,9 @@ const AT_ONCE: usize = 4;
 struct Suite {
     progress: Progress,
     chosen: Vec<Scenario>,
-    turns: Turns,
+    turns: Schedule,
     site: Mutex<Site>,
-    ledger: Mutex<Ledger>,
+    ledger: Mutex<RunReport>,
 }
 
 /// The one cluster that is up, and what every one of them needs.
@@ -48,7 +49,7 @@ impl Suite {
     fn new(chosen: Vec<Scenario>) -> Self {
         Self {
             progress: Progress::printing(),
-            turns: Turns::of(&chosen),
+            turns: Schedule::of(&chosen),
             chosen,
             site: Mutex::new(Site { images: None, up: Up::None }),
             ledger: Mutex::default(),
@@ -62,7 +63,7 @@ impl Suite {
             let (number, all) = (position + 1, self.chosen.len());
             self.progress.step(format!("scenario {number} of {all}, {}: {}", scenario.name, scenario.about));
             let begun = Instant::now();
-            let passed = catch_unwind(AssertUnwindSafe(|| bed.run(scenario)));
+            let passed = catch_unwind(AssertUnwindSafe(|| run_on(&bed, scenario)));
             let passed = passed.unwrap_or_else(|_| Err(anyhow!("it panicked: the message is above")));
             let took = begun.elapsed();
             let failure = passed.as_ref().err().map(|error| format!("{error:#}"));
@@ -120,14 +121,14 @@ fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
 /// A laboratory of this process: two runs of the suite do not meet.
 fn spec(cluster: Cluster) -> Result<Spec> {
     let place = match cluster {
-        Cluster::Shared => Place::Three,
+        Cluster::Shared => Topology::Three,
         Cluster::Own(place) => place,
     };
     let id: LabId = format!("suite{}", std::process::id()).parse()?;
     Ok(place.spec(&Spec { id, ..Spec::default() }))
 }
 
-/// Returns whether the arguments ask for a scenario, as the harness itself decides it. (Turns are for those that run.)
+/// Returns whether the arguments ask for a scenario, as the harness itself decides it. (Schedule are for those that run.)
 fn is_wanted(arguments: &Arguments, name: &str) -> bool {
     let fits = |word: &String| if arguments.exact { name == word } else { name.contains(word.as_str()) };
     arguments.filter.as_ref().is_none_or(fits) && !arguments.skip.iter().any(fits)

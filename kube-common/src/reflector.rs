@@ -26,7 +26,7 @@
 use std::{fmt::Debug, pin::pin, time::Duration};
 
 use futures::{FutureExt, StreamExt};
-use herald_observe::complaint::Complaint;
+use herald_telemetry::log_once::LogOnce;
 use kube::{
     Api, Resource,
     api::{ListParams, WatchEvent, WatchParams},
@@ -217,7 +217,7 @@ where
     async fn run(mut self) {
         let mut backoff = Backoff::new(FIRST_PAUSE, self.config.pace.longest_pause);
         let mut refusals = 0;
-        let mut complaint = Complaint::default();
+        let mut complaint = LogOnce::default();
         loop {
             self.progressed = false;
             let ended = self.turn().await;

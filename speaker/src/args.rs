@@ -4,13 +4,13 @@ use std::{ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use clap::Parser;
 use herald_crds::advertisement::InterfacePatterns;
-use herald_observe::{log::LogArgs, server::Listen};
-use herald_segment::{
+use herald_protocol::{
     announce::{DEFAULT_RATE, Pace},
     timers::Timers,
 };
+use herald_telemetry::{http::Listen, log::LogArgs};
 
-use crate::{inspect::DEFAULT_STATE_DIR, machine::Announcing};
+use crate::{coordinator::Announcing, inspect::DEFAULT_STATE_DIR};
 
 /// Where metrics and health are served unless configured. MetalLB's speaker has 7472, its FRR 7473.
 const DEFAULT_LISTEN: &str = "[::]:7475";

@@ -19,7 +19,7 @@ pub use selection::{Selection, Setting, names_explicitly};
 use std::net::{IpAddr, Ipv6Addr};
 
 use herald_crds::{placement::Interface, speaker_status::SegmentStatus};
-use herald_segment::{mac::MacAddr, twins::Parent};
+use herald_protocol::{mac::MacAddr, twins::Parent};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 

@@ -4,14 +4,14 @@ use std::{fmt, sync::Arc};
 
 use herald_crds::names::SECRET_CLUSTER_KEY;
 use herald_kube_common::reflector::{Step, WatchConfig, follow};
-use herald_segment::wire::{Key, KeyError, Keyring, key_of_cluster};
+use herald_protocol::wire::{Key, KeyError, Keyring, key_of_cluster};
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{Api, Client};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use crate::{
-    machine::Input,
+    coordinator::Input,
     watch::cluster_uid::{self, ClusterError},
 };
 
@@ -168,7 +168,7 @@ impl Reader {
 mod tests {
     use std::collections::BTreeMap;
 
-    use herald_segment::wire::KeyId;
+    use herald_protocol::wire::KeyId;
     use test_case::test_case;
 
     use super::*;

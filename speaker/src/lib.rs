@@ -1,52 +1,55 @@
 //! Herald's speaker: answers on the wire for the addresses of its node.
 //!
 //! One runs on every node. On each segment the speakers agree among themselves who answers for which address, by the
-//! protocol of [`herald_segment`]; the API says which addresses there are, who may announce them, and who comes first.
+//! protocol of [`herald_protocol`]; the API says which addresses there are, who may announce them, and who comes first.
 //! What the speaker does it writes into VirtualIP.status; what its node can do, and what is wrong there, into
 //! SpeakerStatus.
 //!
 //! ```text
-//! API ──watch──▶ cluster ─┐                              ┌─▶ wire (Hellos, answers, announcements, filters, groups)
-//! Secret ──keys───────────┤                              ├─▶ queue ──▶ writer ──▶ API (statuses, events)
-//! kernel ─netlink─▶ interfaces, warnings ─▶ machine ─────┤
-//! kube-proxy ──health─────┤   (rank, one herald_segment  ├─▶ watch (EndpointSlices, while an address needs them)
-//! wire ──packet───────────┘    ::Segment per interface)  └─▶ state (what outlives a restart), metrics, inspect
+//! API ──watch──▶ api_objects ─┐                         ┌─▶ sockets (Hellos, answers, announcements, filters, groups)
+//! Secret ──keys───────────────┤                         ├─▶ status_queue ──▶ status_writer ──▶ API
+//! kernel ─netlink─▶ interfaces, warnings ─▶ coordinator ┤
+//! kube_proxy ─────────────────┤  (rank, one             ├─▶ watch (EndpointSlices, while an address needs them)
+//! sockets ──packet────────────┘   herald_protocol       └─▶ saved_state (what outlives a restart), metrics, inspect
+//!                                 ::Engine per interface)
 //! ```
 //!
-//! **Pure**, synchronous, values in and values out: [`cluster`] (what is kept of the API), [`interfaces`], [`warnings`],
-//! [`rank`] (who comes first), [`packet`] (ARP and Neighbour Discovery), [`filter`] (the kernel's part), [`queue`] (what
-//! is written when), and [`machine`], which decides by them all.
+//! **Pure**, synchronous, values in and values out: [`api_objects`] (what is kept of the API), [`interfaces`], [`warnings`],
+//! [`rank`] (who comes first), [`packet`] (ARP and Neighbour Discovery), [`filter`] (the kernel's part), [`status_queue`] (what
+//! is written when), and [`coordinator`], which decides by them all.
 //!
-//! Beside them, what the speaker tells of itself: [`metrics`], [`inspect`], [`check`] and [`events`], which ask the loop by
-//! [`herald_observe`].
+//! Beside them, what the speaker tells of itself: [`metrics`], [`inspect`], [`check`] and [`kube_events`], which ask the loop by
+//! [`herald_telemetry`].
 //!
-//! **Edge**: [`watch`], [`keys`], [`health`], [`netlink`], [`wire`] over [`socket`] (the only unsafe code), [`writer`],
-//! [`state`]; [`run`] ties them together on one thread.
+//! **Edge**: [`watch`], [`keys`], [`kube_proxy`], [`netlink`], [`sockets`] over [`socket`] (the only unsafe code), [`status_writer`],
+//! [`saved_state`]; [`event_loop`] ties them together on one thread.
 
+pub mod api_objects;
 pub mod args;
 pub mod check;
 pub mod cli;
-pub mod cluster;
-pub mod events;
+pub mod coordinator;
+pub mod event_log;
+pub mod event_loop;
 pub mod filter;
-pub mod health;
 pub mod inspect;
 pub mod interfaces;
 pub mod keys;
-pub mod machine;
+pub mod kube_events;
+pub mod kube_proxy;
 pub mod metrics;
 pub mod netlink;
 pub mod packet;
-pub mod queue;
 pub mod rank;
 pub mod readiness;
-pub mod run;
-pub mod socket;
+pub mod saved_state;
+pub mod sockets;
 mod sources;
-pub mod state;
-pub mod tell;
+pub mod status_queue;
+pub mod status_writer;
 mod turn;
 pub mod warnings;
 pub mod watch;
-pub mod wire;
-pub mod writer;
+
+#[cfg(test)]
+mod network_namespace;

@@ -10,7 +10,7 @@ async fn main() -> anyhow::Result<()> {
         Cli::Run(args) => {
             let log = args.log.start()?;
             let ran = args.run.run(log).await;
-            herald_observe::log::flush();
+            herald_telemetry::log::flush();
             Ok(ran?)
         }
         Cli::Check(args) => Ok(writeln!(std::io::stdout(), "{}", args.run().await?)?),

@@ -9,10 +9,10 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use herald_segment::{
+use herald_protocol::{
     Counters, Event,
     claim::Reason,
-    snapshot::{KeyUse, Totals},
+    inspect::{KeyUse, Totals},
 };
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
@@ -317,7 +317,7 @@ fn reason_name(reason: Reason) -> &'static str {
 mod tests {
     use std::time::Duration;
 
-    use herald_segment::{
+    use herald_protocol::{
         claim::{Birth, Claim, ClaimKey, Epoch},
         mac::MacAddr,
         node::NodeId,

@@ -21,7 +21,7 @@ use std::{
 };
 
 use futures::{StreamExt, TryStreamExt, channel::mpsc::UnboundedReceiver};
-use herald_segment::Neighbour;
+use herald_protocol::Neighbour;
 use netlink_packet_route::{RouteNetlinkMessage, neighbour::NeighbourAttribute};
 use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder, new_multicast_connection, packet_core::NetlinkPayload};
 use tokio::{
@@ -30,8 +30,8 @@ use tokio::{
 };
 
 use crate::{
+    coordinator::{Input, Interfaces},
     interfaces::{Link, LocalSegment, Selection, Survey, survey},
-    machine::{Input, Interfaces},
     warnings::{InterfaceSettings, KernelSettings, warnings},
 };
 use read::{Addresses, Defaults};
@@ -299,13 +299,13 @@ fn read_settings(conf: &Path, segments: &[LocalSegment]) -> BTreeMap<String, Int
 mod tests {
     use std::fs;
 
-    use herald_segment::twins::Parent;
+    use herald_protocol::twins::Parent;
 
     use super::*;
     use crate::{
         interfaces::{Setting, tests::local},
+        network_namespace::{in_a_network_namespace, ip},
         rank::tests::segment,
-        socket::tests::{in_a_network_namespace, ip},
     };
 
     /// Runs a future in a network namespace of its own; `None` where none can be made.

@@ -36,10 +36,10 @@ use herald_crds::{
     selector,
     virtual_ip::AdvertisementRule,
 };
-use herald_segment::view::Class;
+use herald_protocol::api_view::Class;
 
 use crate::{
-    cluster::{Collection, Endpoint, Node, Slice, Speaker, Vip},
+    api_objects::{Collection, Endpoint, Node, Slice, Speaker, Vip},
     interfaces::Segment,
 };
 pub use change::{NodeChange, Side};

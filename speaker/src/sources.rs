@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use herald_observe::{ask::Asked, server::Telling};
+use herald_telemetry::{http::Telling, query::Queries};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, oneshot},
@@ -13,20 +13,20 @@ use tokio::{
 };
 
 use crate::{
+    coordinator::Input,
     inspect::Report,
-    machine::Input,
     readiness::Health,
+    sockets::Arrival,
     turn::{Source, Turn},
-    wire::Arrival,
 };
 
 /// Where things come from.
 pub(crate) struct Sources {
     pub frames: mpsc::Receiver<Arrival>,
     pub facts: mpsc::Receiver<Input>,
-    pub scrapes: Asked<Telling>,
-    pub probes: Asked<Health>,
-    pub inspections: Asked<Report>,
+    pub scrapes: Queries<Telling>,
+    pub probes: Queries<Health>,
+    pub inspections: Queries<Report>,
     pub signals: mpsc::Receiver<()>,
     pub tasks: JoinSet<&'static str>,
     pub turn: Turn,
@@ -152,10 +152,12 @@ async fn sleep_until(start: Instant, at: Option<Duration>) {
 mod tests {
     use std::collections::BTreeMap;
 
-    use herald_segment::timers::Timers;
+    use herald_protocol::timers::Timers;
 
     use super::*;
-    use crate::{cluster::Change, machine::ApiFact, socket::PacketType, wire::Body};
+    use herald_packet_socket::PacketType;
+
+    use crate::{api_objects::Change, coordinator::ApiFact, sockets::Body};
 
     fn arrival(segment: u32) -> Arrival {
         Arrival { segment, kind: PacketType::Broadcast, body: Body::Arp(vec![0; 60]) }
@@ -231,8 +233,11 @@ mod tests {
         let (_frames, frames) = mpsc::channel(1);
         let (_facts, facts) = mpsc::channel(1);
         let (_signals, signals) = mpsc::channel(1);
-        let ((_a, scrapes), (_b, probes), (_c, inspections)) =
-            (herald_observe::ask::channel(), herald_observe::ask::channel(), herald_observe::ask::channel());
+        let ((_a, scrapes), (_b, probes), (_c, inspections)) = (
+            herald_telemetry::query::channel(),
+            herald_telemetry::query::channel(),
+            herald_telemetry::query::channel(),
+        );
         let tasks = JoinSet::new();
         let mut sources =
             Sources { frames, facts, scrapes, probes, inspections, signals, tasks, turn: Turn::default() };

@@ -5,7 +5,7 @@ use herald_crds::{L2Advertisement, names::CONDITION_ACCEPTED};
 use super::{Index, Kind, kstatus};
 use crate::{
     action::{Action, AdvertisementReport, ConditionValue, Subject},
-    advertisements::{self, MOST_RULES},
+    advertisement_rules::{self, MOST_RULES},
 };
 
 impl Index {
@@ -41,7 +41,7 @@ impl Index {
         let pool_exists = |pool: &str| self.pools.contains_key(pool);
         let node_labels = || self.nodes.values().map(|node| &node.labels);
         let before = self.advertisements.keys().take_while(|other| other.as_str() < name).count();
-        let verdict = advertisements::verdict(&advertisement.spec, before, pool_exists, node_labels);
+        let verdict = advertisement_rules::verdict(&advertisement.spec, before, pool_exists, node_labels);
         let condition = ConditionValue {
             type_: CONDITION_ACCEPTED,
             status: verdict.status(),
@@ -70,7 +70,7 @@ mod tests {
     use serde_json::{Value, json};
     use test_case::test_case;
 
-    use crate::index::world::World;
+    use crate::index::tests::fake_cluster::World;
 
     /// What is wrong with it is said, costs nothing else, and is taken back when mended.
     #[test_case(json!({"nodeSelectors": [{"matchExpressions": [{"key": "a", "operator": "Is"}]}]}), "False InvalidSelector", "spec.nodeSelectors[0]")]

@@ -61,7 +61,7 @@ mod tests {
     use test_case::test_case;
 
     use super::*;
-    use crate::index::{FIELDS_NOT_KEPT, world::World};
+    use crate::index::{FIELDS_NOT_KEPT, tests::fake_cluster::World};
 
     /// kstatus' own rules, as far as they concern a custom resource that is not being deleted.
     fn judged(object: &Value) -> &'static str {

@@ -8,11 +8,13 @@
 //! [`Index::handle_outcome`].
 
 mod advertisement;
-mod contested;
+mod conflict;
 mod correction;
+mod counts;
 mod creation_dates;
 mod kstatus;
 mod look_up;
+mod misnamed_vip;
 mod object;
 mod on_link;
 mod outcome;
@@ -25,30 +27,12 @@ mod reservations;
 mod service;
 mod service_changes;
 mod speakers;
-mod stray;
-mod tally;
 mod told;
 mod unkept;
 mod virtual_ip;
 
 #[cfg(test)]
-mod conflicts;
-#[cfg(test)]
-mod explanations;
-#[cfg(test)]
-mod histories;
-#[cfg(test)]
-mod leaders;
-#[cfg(test)]
-mod neighbours;
-#[cfg(test)]
-mod outages;
-#[cfg(test)]
-mod sharing;
-#[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod world;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -70,6 +54,7 @@ use crate::{
     speaker_pod::SpeakerPodView,
     view::{NodeView, ServiceKey, ServiceView, SpeakerView, is_older},
 };
+pub use counts::{PoolTally, Tally};
 use creation_dates::CreationDates;
 use look_up::LookUps;
 use object::missing;
@@ -80,7 +65,6 @@ use pool::PoolEntry;
 use queue::Queue;
 use refused_writes::RefusedWrites;
 use speakers::{SpeakerEntry, SpeakerPods};
-pub use tally::{PoolTally, Tally};
 use told::Told;
 pub(crate) use unkept::FIELDS_NOT_KEPT;
 pub(crate) use virtual_ip::MISDATED;

@@ -4,7 +4,7 @@ use std::{iter::repeat_n, net::IpAddr};
 
 use herald_crds::{address::IpFamily, names::ANNOTATION_COUNT, service::Request};
 
-use super::{Index, contested::Standing};
+use super::{Index, conflict::Standing};
 use crate::{
     action::Subject,
     allocator::{Asker, Refusal},

@@ -11,14 +11,14 @@ use herald_crds::{
 
 use super::{
     Index,
-    contested::{ADDRESS_CONFLICT, ANSWERED_BY_CLUSTER_NODE, Standing},
+    conflict::{ADDRESS_CONFLICT, ANSWERED_BY_CLUSTER_NODE, Standing},
     creation_dates::Dated,
     plan::Plan,
     told::DELETED,
 };
 use crate::{
     action::{Action, Change, ConditionValue, EventValue, Regarding, ServicePatch, Subject},
-    caveat::Caveat,
+    advisory::Caveat,
     view::{FamilyPolicy, Ingress, ServiceKey, ServiceView},
 };
 

@@ -83,7 +83,7 @@ mod tests {
     use test_case::test_case;
 
     use super::*;
-    use crate::index::world::World;
+    use crate::index::tests::fake_cluster::World;
 
     /// The CustomResourceDefinition of an earlier version has no such field.
     #[test_case("serviceNames"; "that was added last")]

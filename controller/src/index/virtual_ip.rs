@@ -17,7 +17,7 @@ use k8s_openapi::jiff::Timestamp;
 use super::{Index, Kind, address_of, creation_dates::Dated, speakers::SILENT_AFTER, uid, unkept::Unkept};
 use crate::{
     action::{Action, Announcement, EventValue, Regarding, Subject},
-    advertisements::{self, Advertised, AdvertisedPool, Selection},
+    advertisement_rules::{self, Advertised, AdvertisedPool, Selection},
     placement::{self, Candidate},
     view::{ServiceKey, ServiceView},
 };
@@ -306,7 +306,7 @@ impl Index {
             }),
             service_labels: &service_labels,
         };
-        let selection = advertisements::select(self.advertisements.iter().map(|(name, a)| (name, &a.spec)), of);
+        let selection = advertisement_rules::select(self.advertisements.iter().map(|(name, a)| (name, &a.spec)), of);
         let Selection { rules: advertisements, by_pool: advertised_by } = selection;
         let home_node = match entry {
             // Set once. It changes only when the node has left the cluster.

@@ -1,5 +1,7 @@
 //! Carries decisions out. No judgement: one request per action, and its outcome as an input to the index.
 
+pub mod breaker;
+pub mod dispatch;
 pub(crate) mod patch;
 
 use std::time::Duration;
@@ -19,9 +21,9 @@ use kube::{
 };
 use tokio::time::timeout;
 
+use self::breaker::Signal;
 use crate::{
     action::{Action, EventValue, Outcome},
-    breaker::Signal,
     view::ServiceView,
 };
 

@@ -3,38 +3,36 @@
 use anyhow::{Context, Result, ensure};
 use herald_crds::virtual_ip::AnnouncedReason;
 
-use super::Scene;
+use crate::testbed::TestNamespace;
 
-pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
-    let (address, first) = scene.announced_service(1)?;
+pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
+    let (address, first) = ns.announced_service(1)?;
 
-    let nodes = scene.bed.lab().nodes()?;
+    let nodes = ns.bed.lab().nodes()?;
     let other = nodes.iter().find(|node| node.name() != first).context("a second node")?.name().to_owned();
-    advertise_from(scene, &other)?;
-    scene.eventually(&format!("{other} to announce {address}"), || {
-        Ok((scene.announcer(address)? == other).then_some(()))
-    })?;
-    scene.answered_by(address, &other)?;
-    scene.reachable(address)?;
+    advertise_from(ns, &other)?;
+    ns.eventually(&format!("{other} to announce {address}"), || Ok((ns.announcer(address)? == other).then_some(())))?;
+    ns.answered_by(address, &other)?;
+    ns.reachable(address)?;
 
-    advertise_from(scene, "nowhere")?;
-    let sentence = scene.eventually("the VirtualIP to say that no node may announce it", || {
-        let vip = scene.virtual_ip(address)?.context("the VirtualIP")?;
+    advertise_from(ns, "nowhere")?;
+    let sentence = ns.eventually("the VirtualIP to say that no node may announce it", || {
+        let vip = ns.virtual_ip(address)?.context("the VirtualIP")?;
         let condition = vip.announced().filter(|c| c.reason == AnnouncedReason::NoEligibleNode.as_str());
         Ok(condition.map(|c| c.message.clone()))
     })?;
     ensure!(sentence.contains("L2Advertisement"), "it names what selects no node: {sentence}");
-    scene.silent(address)?;
-    ensure!(scene.ingress("web")? == [address], "the Service keeps its address");
+    ns.silent(address)?;
+    ensure!(ns.ingress("web")? == [address], "the Service keeps its address");
 
     // Without any advertisement, every node may again.
-    scene.kubectl(&["delete", "l2adv", "advertisements"])?;
-    let node = scene.announcer(address)?;
-    scene.answered_by(address, &node)
+    ns.kubectl(&["delete", "l2adv", "advertisements"])?;
+    let node = ns.announcer(address)?;
+    ns.answered_by(address, &node)
 }
 
-fn advertise_from(scene: &Scene<'_>, hostname: &str) -> Result<()> {
-    scene.apply(&format!(
+fn advertise_from(ns: &TestNamespace<'_>, hostname: &str) -> Result<()> {
+    ns.apply(&format!(
         "{{apiVersion: heraldlb.io/v1alpha1, kind: L2Advertisement, \
          metadata: {{name: advertisements, labels: {{scenario: advertisements}}}}, \
          spec: {{addressPools: [advertisements], nodeSelectors: [{{matchLabels: {{kubernetes.io/hostname: {hostname}}}}}]}}}}"

@@ -7,10 +7,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use herald_crds::names;
 
-use super::{Expose, Scene, install};
-use crate::fault::{Fault, Faults, Link};
-use crate::lab::netns;
-use crate::probe::{AnnouncementKind, Mac, Probe, ProbeSpec, Probers};
+use crate::testbed::{Expose, TestNamespace, install};
+use herald_lab::cluster::netns;
+use herald_lab::fault::{Fault, Faults, Link};
+use herald_lab::probe::{AnnouncementKind, Mac, Probe, ProbeSpec, Probers};
 
 const OPTIONS: [&str; 4] = [
     "HERALD_ANNOUNCE_EVERY=1s",
@@ -25,28 +25,28 @@ const LISTEN: Duration = Duration::from_secs(8);
 /// One of the refreshes may be late. The rounds of a new address alone are four more announcements at most.
 const REFRESHES: usize = 6;
 
-pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
-    let faults = Faults::of(scene.bed.lab());
-    let result = speakers_with(scene, OPTIONS.map(str::to_owned)).and_then(|()| try_each(scene, &faults));
+pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
+    let faults = Faults::of(ns.bed.lab());
+    let result = speakers_with(ns, OPTIONS.map(str::to_owned)).and_then(|()| try_each(ns, &faults));
     // Whatever was found, the next scenario gets a whole cluster.
     faults.heal_all()?;
     let unset = OPTIONS.map(|option| option.split('=').next().map(|name| format!("{name}-")).unwrap_or_default());
-    speakers_with(scene, unset)?;
+    speakers_with(ns, unset)?;
     result
 }
 
 /// Rolls out the speakers with variables set (`NAME=value`) or not set any more (`NAME-`).
-fn speakers_with(scene: &Scene<'_>, variables: [String; 4]) -> Result<()> {
+fn speakers_with(ns: &TestNamespace<'_>, variables: [String; 4]) -> Result<()> {
     let mut command = vec!["set", "env", "-n", install::NAMESPACE, "daemonset/herald-speaker"];
     command.extend(variables.iter().map(String::as_str));
-    scene.kubectl(&command)?;
-    install::wait_for_rollout(scene.bed.lab())
+    ns.kubectl(&command)?;
+    install::wait_for_rollout(ns.bed.lab())
 }
 
-fn try_each(scene: &Scene<'_>, faults: &Faults<'_>) -> Result<()> {
-    let (address, node) = scene.announced_service(1)?;
-    let host = scene.bed.lab().host(&node)?;
-    announced_again(scene, address, Mac::from(host.mac(0)?))?;
+fn try_each(ns: &TestNamespace<'_>, faults: &Faults<'_>) -> Result<()> {
+    let (address, node) = ns.announced_service(1)?;
+    let host = ns.bed.lab().host(&node)?;
+    announced_again(ns, address, Mac::from(host.mac(0)?))?;
 
     let shown =
         netns::output_of(host.net_command("ip").args(["-details", "-json", "link", "show", host.interface(0)?]))?;
@@ -55,20 +55,20 @@ fn try_each(scene: &Scene<'_>, faults: &Faults<'_>) -> Result<()> {
     ensure!(listeners > Some(0), "{node}'s interface is not promiscuous:\n{shown}");
 
     // A host has the next address. As in a network where somebody answers for all, nobody is asked.
-    let taken = scene.address(2);
-    let stranger = scene.bed.lab().clients()?.into_iter().nth(1).context("a second client")?;
+    let taken = ns.address(2);
+    let stranger = ns.bed.lab().clients()?.into_iter().nth(1).context("a second client")?;
     let link = Link { host: stranger.name().to_owned(), segment: 0 };
     faults.inject(Fault::AddressAdded { link, address: taken.into() })?;
     let annotations = format!("{{{}: {:?}}}", names::ANNOTATION_ADDRESSES, taken.to_string());
-    scene.expose(&Expose { annotations: &annotations, ..Expose::ours("second") })?;
-    ensure!(scene.external_ip("second")? == taken, "the address is given to the Service that asks for it");
-    scene.announcer(taken).context("it is announced without asking").map(drop)
+    ns.expose(&Expose { annotations: &annotations, ..Expose::ours("second") })?;
+    ensure!(ns.external_ip("second")? == taken, "the address is given to the Service that asks for it");
+    ns.announcer(taken).context("it is announced without asking").map(drop)
 }
 
 /// Listens for announcements, from the first on.
-fn announced_again(scene: &Scene<'_>, address: IpAddr, mac: Mac) -> Result<()> {
+fn announced_again(ns: &TestNamespace<'_>, address: IpAddr, mac: Mac) -> Result<()> {
     let spec = ProbeSpec::all([address]).with(Probers { neighbour: false, ..Probers::NEIGHBOUR });
-    let recording = Probe::start(scene.bed.lab(), scene.client()?.name(), &spec)?;
+    let recording = Probe::start(ns.bed.lab(), ns.client()?.name(), &spec)?;
     // No condition can be waited for: what comes within a time is what is asked.
     std::thread::sleep(LISTEN);
     let heard = recording.stop()?.announcements;

@@ -9,9 +9,9 @@ use k8s_openapi::api::core::v1::Service;
 use kube::Api;
 use kube::api::PostParams;
 
-use super::Scene;
-use crate::at_rest::{AtRest, QUIET, come_to_rest};
-use crate::audit_log::AuditLog;
+use crate::testbed::TestNamespace;
+use crate::testbed::at_rest::{AtRest, QUIET, come_to_rest};
+use crate::testbed::audit_log::AuditLog;
 
 const SERVICES: u8 = 100;
 
@@ -24,26 +24,26 @@ const REST_WITHIN: Duration = Duration::from_secs(30);
 /// So long nothing may be written: half as long again as a watch lasts before it is begun again.
 const RESTS: Duration = Duration::from_secs(30);
 
-pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
-    scene.pool(&scene.namespace, &[scene.range(1, 120)])?;
-    let mut log = AuditLog::from_now(&scene.bed.lab().audit_log())?;
-    let services: Api<Service> = Api::namespaced(scene.bed.kube(), &scene.namespace);
+pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
+    ns.pool(&ns.namespace, &[ns.range(1, 120)])?;
+    let mut log = AuditLog::from_now(&ns.bed.lab().audit_log())?;
+    let services: Api<Service> = Api::namespaced(ns.bed.kube(), &ns.namespace);
     let objects: Vec<Service> = (1..=SERVICES).map(service).collect::<Result<_>>()?;
-    scene.bed.block_on(async move {
+    ns.bed.block_on(async move {
         let requests = objects.into_iter().map(|object| {
             let services = services.clone();
             async move { services.create(&PostParams::default(), &object).await.map(drop) }
         });
         Ok(futures::stream::iter(requests).buffer_unordered(AT_ONCE).try_collect::<()>().await?)
     })?;
-    scene.eventually("every address to be announced", || {
-        let vips = scene.virtual_ips()?;
+    ns.eventually("every address to be announced", || {
+        let vips = ns.virtual_ips()?;
         let announced = vips.iter().filter(|vip| vip.announced().is_some_and(|c| c.status == "True")).count();
         Ok((announced == usize::from(SERVICES)).then_some(()))
     })?;
-    come_to_rest(scene.bed, &mut log, QUIET, REST_WITHIN)?;
-    let seen = AtRest::watched(scene.bed, RESTS)?;
-    scene.bed.progress.step(format!("at-rest: {seen}"));
+    come_to_rest(ns.bed, &mut log, QUIET, REST_WITHIN)?;
+    let seen = AtRest::watched(ns.bed, RESTS)?;
+    ns.bed.progress.step(format!("at-rest: {seen}"));
     let broken = seen.violations();
     ensure!(broken.is_empty(), "{}", broken.join("\n"));
     Ok(())

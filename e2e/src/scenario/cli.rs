@@ -2,12 +2,13 @@
 
 use anyhow::{Result, bail};
 
-use super::install::{self, Images};
-use super::{Cluster, Scenario, Testbed, catalogue, named};
-use crate::lab::Lab;
-use crate::manifests::Manifest;
-use crate::preflight;
-use crate::progress::Progress;
+use super::{Cluster, Scenario, catalogue, named, run_on};
+use crate::testbed::Testbed;
+use crate::testbed::install::{self, Images};
+use crate::testbed::manifests::Manifest;
+use herald_lab::cluster::Lab;
+use herald_lab::preflight;
+use herald_lab::progress::Progress;
 
 /// Which scenarios to run.
 #[derive(Debug, clap::Args)]
@@ -49,7 +50,7 @@ pub fn run(arguments: &Args, open: impl FnOnce() -> Result<Lab>) -> Result<()> {
     let bed = Testbed::on(lab, &progress)?;
     for scenario in &chosen {
         progress.step(format!("scenario {}: {}", scenario.name, scenario.about));
-        bed.run(scenario)?;
+        run_on(&bed, scenario)?;
     }
     bed.swept()?;
     progress.step("passed");

@@ -4,13 +4,13 @@
 use anyhow::{Context, Result, ensure};
 use herald_crds::names::{FIRST_CLUSTER_KEY, SECRET_CLUSTER_KEY};
 
-use super::Scene;
-use super::install;
 use super::unnoticed::Unnoticed;
-use crate::manifests::Manifest;
+use crate::testbed::TestNamespace;
+use crate::testbed::install;
+use crate::testbed::manifests::Manifest;
 
-pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
-    let made = filled(scene)?;
+pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
+    let made = filled(ns)?;
     // A key of 32 bytes is 44 characters of base64.
     let length = made[FIRST_CLUSTER_KEY].as_str().context("the first key")?.len();
     ensure!(length == 44, "a key of {length} characters");
@@ -19,38 +19,38 @@ pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
     let directory = directory.to_string_lossy();
     // Both ways to merge, and one after the other. The server's has to take fields over that kubectl's own owns.
     for how in [&["apply", "-k"][..], &["apply", "--server-side", "--force-conflicts", "-k"], &["apply", "-k"]] {
-        scene.kubectl(&[how, &[&*directory]].concat())?;
-        ensure!(values(scene)? == made, "kubectl {how:?} changed the key");
+        ns.kubectl(&[how, &[&*directory]].concat())?;
+        ensure!(values(ns)? == made, "kubectl {how:?} changed the key");
     }
 
-    deleted(scene, &made)
+    deleted(ns, &made)
 }
 
 /// The Secret is deleted (a prune, a restore), and every speaker is replaced by one that has never seen a key.
-fn deleted(scene: &Scene<'_>, made: &serde_json::Value) -> Result<()> {
-    let (address, node) = scene.announced_service(1)?;
-    let moved = || scene.virtual_ip(address).map(|vip| vip.and_then(|vip| vip.status).map(|s| (s.node, s.transitions)));
+fn deleted(ns: &TestNamespace<'_>, made: &serde_json::Value) -> Result<()> {
+    let (address, node) = ns.announced_service(1)?;
+    let moved = || ns.virtual_ip(address).map(|vip| vip.and_then(|vip| vip.status).map(|s| (s.node, s.transitions)));
     let before = moved()?;
-    let unnoticed = Unnoticed::from_here(scene, [(address, node)].into())?;
+    let unnoticed = Unnoticed::from_here(ns, [(address, node)].into())?;
 
-    scene.kubectl(&["delete", "secret", "-n", install::NAMESPACE, SECRET_CLUSTER_KEY])?;
-    scene.kubectl(&["rollout", "restart", "-n", install::NAMESPACE, "daemonset/herald-speaker"])?;
-    install::wait_for_rollout(scene.bed.lab())?;
-    ensure!(filled(scene)? != *made, "a new key");
-    unnoticed.until_here(scene)?;
+    ns.kubectl(&["delete", "secret", "-n", install::NAMESPACE, SECRET_CLUSTER_KEY])?;
+    ns.kubectl(&["rollout", "restart", "-n", install::NAMESPACE, "daemonset/herald-speaker"])?;
+    install::wait_for_rollout(ns.bed.lab())?;
+    ensure!(filled(ns)? != *made, "a new key");
+    unnoticed.until_here(ns)?;
     let after = moved()?;
     ensure!(after == before, "the status was {before:?}, and is {after:?}");
     Ok(())
 }
 
-fn filled(scene: &Scene<'_>) -> Result<serde_json::Value> {
-    scene.eventually("the cluster's key", || Ok(Some(values(scene)?).filter(|values| !values.is_null())))
+fn filled(ns: &TestNamespace<'_>) -> Result<serde_json::Value> {
+    ns.eventually("the cluster's key", || Ok(Some(values(ns)?).filter(|values| !values.is_null())))
 }
 
 /// The values of the Secret; null while there is none.
-fn values(scene: &Scene<'_>) -> Result<serde_json::Value> {
+fn values(ns: &TestNamespace<'_>) -> Result<serde_json::Value> {
     let get = ["get", "secret", "-n", install::NAMESPACE, SECRET_CLUSTER_KEY, "--ignore-not-found", "-o", "json"];
-    let secret = scene.kubectl(&get)?;
+    let secret = ns.kubectl(&get)?;
     if secret.is_empty() {
         return Ok(serde_json::Value::Null);
     }

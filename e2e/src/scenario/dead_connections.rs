@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use super::{Expose, Scene};
-use crate::controllers;
-use crate::lab::{Host, netns};
+use crate::testbed::controllers;
+use crate::testbed::{Expose, TestNamespace};
+use herald_lab::cluster::{Host, netns};
 
 /// Of the nftables table that drops them.
 const TABLE: &str = "dead_connections";
@@ -20,13 +20,13 @@ const TABLE: &str = "dead_connections";
 /// after a pause of a second or two. The rest is for a busy machine; without keepalive it takes five minutes.
 const FOUND_WITHIN: Duration = Duration::from_secs(40);
 
-pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
-    scene.pool(&scene.namespace, &[scene.range(1, 9)])?;
-    let replicas = controllers::all(scene)?;
-    let leader = &replicas[controllers::leader(scene, &replicas)?];
-    let node = scene.bed.lab().host(&leader.pod.node)?;
+pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
+    ns.pool(&ns.namespace, &[ns.range(1, 9)])?;
+    let replicas = controllers::all(ns)?;
+    let leader = &replicas[controllers::leader(ns, &replicas)?];
+    let node = ns.bed.lab().host(&leader.pod.node)?;
     // Whatever is found, the next scenario gets a whole cluster.
-    let result = silence(&node, leader.address()).and_then(|()| is_found(scene, &node));
+    let result = silence(&node, leader.address()).and_then(|()| is_found(ns, &node));
     netns::run(node.net_command("nft").args(["delete", "table", "inet", TABLE]))?;
     result
 }
@@ -50,10 +50,10 @@ fn silence(node: &Host, pod: IpAddr) -> Result<()> {
     Ok(())
 }
 
-fn is_found(scene: &Scene<'_>, node: &Host) -> Result<()> {
-    scene.expose(&Expose::ours("web"))?;
-    scene.bed.wait_for("an EXTERNAL-IP though the leader's connections are dead", FOUND_WITHIN, || {
-        Ok(scene.ingress("web")?.first().copied())
+fn is_found(ns: &TestNamespace<'_>, node: &Host) -> Result<()> {
+    ns.expose(&Expose::ours("web"))?;
+    ns.bed.wait_for("an EXTERNAL-IP though the leader's connections are dead", FOUND_WITHIN, || {
+        Ok(ns.ingress("web")?.first().copied())
     })?;
     let rules = netns::output_of(node.net_command("nft").args(["list", "table", "inet", TABLE]))?;
     ensure!(!rules.contains("counter packets 0 bytes 0 drop\n\t\tip daddr"), "nothing was dropped:\n{rules}");

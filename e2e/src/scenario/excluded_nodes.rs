@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use herald_crds::names;
 use herald_crds::virtual_ip::AnnouncedReason;
 
-use super::{Expose, Scene, install};
+use crate::testbed::{Expose, TestNamespace, install};
 
 /// Two for each node of three, at most: one for each does if no speaker is kept from running for the 0.2 s after which the next
 /// in rank claims a new address.
@@ -16,45 +16,45 @@ const SERVICES: u8 = 6;
 /// The ConfigMap with the setting (deploy/herald).
 const SETTINGS: &str = "herald";
 
-pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
+pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
     let label = names::LABEL_EXCLUDE_NODE;
-    scene.kubectl(&["label", "node", "--all", &format!("{label}=")])?;
-    let result = try_each(scene);
+    ns.kubectl(&["label", "node", "--all", &format!("{label}=")])?;
+    let result = try_each(ns);
     // Whatever was found, the next scenario gets a whole cluster.
-    scene.kubectl(&["label", "node", "--all", &format!("{label}-")])?;
-    scene.kubectl(&["delete", "configmap", "-n", install::NAMESPACE, SETTINGS, "--ignore-not-found"])?;
-    install::restart(scene.bed.lab())?;
+    ns.kubectl(&["label", "node", "--all", &format!("{label}-")])?;
+    ns.kubectl(&["delete", "configmap", "-n", install::NAMESPACE, SETTINGS, "--ignore-not-found"])?;
+    install::restart(ns.bed.lab())?;
     result
 }
 
-fn try_each(scene: &Scene<'_>) -> Result<()> {
-    scene.pool(&scene.namespace, &[scene.range(1, 9)])?;
-    scene.deploy_echo(1)?;
-    scene.expose(&Expose::ours("before"))?;
-    let address = scene.external_ip("before")?;
-    let sentence = scene.eventually("the VirtualIP to say that no node may announce it", || {
-        let vip = scene.virtual_ip(address)?.context("the VirtualIP")?;
+fn try_each(ns: &TestNamespace<'_>) -> Result<()> {
+    ns.pool(&ns.namespace, &[ns.range(1, 9)])?;
+    ns.deploy_echo(1)?;
+    ns.expose(&Expose::ours("before"))?;
+    let address = ns.external_ip("before")?;
+    let sentence = ns.eventually("the VirtualIP to say that no node may announce it", || {
+        let vip = ns.virtual_ip(address)?.context("the VirtualIP")?;
         let condition = vip.announced().filter(|c| c.reason == AnnouncedReason::NoEligibleNode.as_str());
         Ok(condition.map(|condition| condition.message.clone()))
     })?;
     ensure!(sentence.contains("exclude label"), "it names the label: {sentence}");
 
     let setting = "--from-literal=includeExcludedNodes=true";
-    scene.kubectl(&["create", "configmap", "-n", install::NAMESPACE, SETTINGS, setting])?;
-    install::restart(scene.bed.lab())?;
-    scene.announcer(address)?;
-    scene.reachable(address)?;
-    let nodes: BTreeSet<_> = scene.bed.lab().nodes()?.iter().map(|node| node.name().to_owned()).collect();
+    ns.kubectl(&["create", "configmap", "-n", install::NAMESPACE, SETTINGS, setting])?;
+    install::restart(ns.bed.lab())?;
+    ns.announcer(address)?;
+    ns.reachable(address)?;
+    let nodes: BTreeSet<_> = ns.bed.lab().nodes()?.iter().map(|node| node.name().to_owned()).collect();
     let (mut homes, mut at_home) = (Vec::new(), BTreeSet::new());
     for number in 1..=SERVICES {
         if at_home == nodes {
             break;
         }
         let name = format!("web{number}");
-        scene.expose(&Expose::ours(&name))?;
-        let address = scene.external_ip(&name)?;
-        let announcer = scene.announcer(address)?;
-        let home = scene.virtual_ip(address)?.and_then(|vip| vip.spec.home_node).context("a home")?;
+        ns.expose(&Expose::ours(&name))?;
+        let address = ns.external_ip(&name)?;
+        let announcer = ns.announcer(address)?;
+        let home = ns.virtual_ip(address)?.and_then(|vip| vip.spec.home_node).context("a home")?;
         if announcer == home {
             at_home.insert(announcer.clone());
         }

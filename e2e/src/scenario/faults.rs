@@ -9,15 +9,15 @@ use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 
 use super::unnoticed::Unnoticed;
-use super::{Scene, install};
-use crate::fault::{ApiServerFault, Direction, Fault, Faults, Link, Percent, PodChoice, PodFound};
+use crate::testbed::{TestNamespace, install};
+use herald_lab::fault::{ApiServerFault, Direction, Fault, Faults, Link, Percent, PodChoice, PodFound};
 
 /// EtherType of ARP (RFC 826).
 const ARP: u16 = 0x0806;
 
-pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
-    let faults = Faults::of(scene.bed.lab());
-    let result = try_each(scene, &faults);
+pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
+    let faults = Faults::of(ns.bed.lab());
+    let result = try_each(ns, &faults);
     // Whatever was found, the next scenario gets a whole cluster.
     let healed = faults.heal_all();
     result?;
@@ -26,9 +26,9 @@ pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
     Ok(())
 }
 
-fn try_each(scene: &Scene<'_>, faults: &Faults<'_>) -> Result<()> {
-    let (address, _) = scene.announced_service(3)?;
-    let client = scene.client()?.name().to_owned();
+fn try_each(ns: &TestNamespace<'_>, faults: &Faults<'_>) -> Result<()> {
+    let (address, _) = ns.announced_service(3)?;
+    let client = ns.client()?.name().to_owned();
 
     // Only the client is cut off from the owner: nobody else has a reason to answer.
     let between: [fn(Link, &str) -> Fault; 2] = [
@@ -39,14 +39,14 @@ fn try_each(scene: &Scene<'_>, faults: &Faults<'_>) -> Result<()> {
         },
     ];
     for fault in between {
-        let node = scene.announcer(address)?;
-        scene.answered_by(address, &node)?;
+        let node = ns.announcer(address)?;
+        ns.answered_by(address, &node)?;
         let fault = fault(Link { host: node.clone(), segment: 0 }, &client);
         faults.inject(fault.clone())?;
-        scene.eventually(&format!("silence while {fault}"), || Ok(scene.who_has(address)?.is_empty().then_some(())))?;
+        ns.eventually(&format!("silence while {fault}"), || Ok(ns.who_has(address)?.is_empty().then_some(())))?;
         faults.heal(&fault)?;
-        scene.answered_by(address, &node)?;
-        ensure!(scene.announcer(address)? == node, "{fault} moves nothing");
+        ns.answered_by(address, &node)?;
+        ensure!(ns.announcer(address)? == node, "{fault} moves nothing");
     }
 
     // The owner is cut off from everybody, one way or both: another takes over.
@@ -56,47 +56,47 @@ fn try_each(scene: &Scene<'_>, faults: &Faults<'_>) -> Result<()> {
         Fault::Cut,
     ];
     for fault in cut_off {
-        let node = scene.announcer(address)?;
-        scene.answered_by(address, &node)?;
+        let node = ns.announcer(address)?;
+        ns.answered_by(address, &node)?;
         let fault = fault(Link { host: node.clone(), segment: 0 });
         faults.inject(fault.clone())?;
-        let successor = scene.successor(address, &node).with_context(|| format!("while {fault}"))?;
-        scene.answered_by(address, &successor)?;
+        let successor = ns.successor(address, &node).with_context(|| format!("while {fault}"))?;
+        ns.answered_by(address, &successor)?;
         faults.heal(&fault)?;
-        scene.answered_by(address, &successor)?;
+        ns.answered_by(address, &successor)?;
     }
 
-    let node = scene.announcer(address)?;
+    let node = ns.announcer(address)?;
     let speaker = speaker_on(faults, &node)?;
     faults.freeze(&speaker)?;
-    scene.answered_by(address, &node)?;
+    ns.answered_by(address, &node)?;
     faults.thaw(&speaker)?;
-    scene.answered_by(address, &node)?;
+    ns.answered_by(address, &node)?;
 
-    let before = restarts(scene, &speaker)?;
+    let before = restarts(ns, &speaker)?;
     faults.signal(&speaker, Signal::SIGKILL)?;
-    scene.bed.wait_for("the kubelet to start the killed container again", install::ROLLOUT, || {
-        Ok((restarts(scene, &speaker)? > before).then_some(()))
+    ns.bed.wait_for("the kubelet to start the killed container again", install::ROLLOUT, || {
+        Ok((restarts(ns, &speaker)? > before).then_some(()))
     })?;
-    scene.answered_by(address, &node)?;
-    ensure!(scene.announcer(address)? == node, "a killed speaker's address stays where it is");
+    ns.answered_by(address, &node)?;
+    ensure!(ns.announcer(address)? == node, "a killed speaker's address stays where it is");
 
-    let unnoticed = Unnoticed::from_here(scene, [(address, node)].into())?;
+    let unnoticed = Unnoticed::from_here(ns, [(address, node)].into())?;
     let hung = Fault::ApiServer(ApiServerFault::Hung);
     faults.inject(hung.clone())?;
-    let unanswered = scene.kubectl(&["get", "--raw", "/version", "--request-timeout=1s"]);
-    let watched = unnoticed.until_here(scene);
+    let unanswered = ns.kubectl(&["get", "--raw", "/version", "--request-timeout=1s"]);
+    let watched = unnoticed.until_here(ns);
     faults.heal(&hung)?;
     ensure!(unanswered.is_err(), "the API server answered although it hung: {unanswered:?}");
     watched.context("while the API server hung")?;
-    scene.reachable(address)?;
+    ns.reachable(address)?;
     Ok(())
 }
 
 /// How often the pod's container was started again.
-fn restarts(scene: &Scene<'_>, pod: &PodFound) -> Result<i32> {
+fn restarts(ns: &TestNamespace<'_>, pod: &PodFound) -> Result<i32> {
     let path = "-o=jsonpath={.status.containerStatuses[0].restartCount}";
-    Ok(scene.kubectl(&["get", "pod", "-n", &pod.namespace, &pod.name, path])?.parse()?)
+    Ok(ns.kubectl(&["get", "pod", "-n", &pod.namespace, &pod.name, path])?.parse()?)
 }
 
 fn speaker_on(faults: &Faults<'_>, node: &str) -> Result<PodFound> {

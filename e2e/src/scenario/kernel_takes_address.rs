@@ -10,12 +10,12 @@ use herald_crds::names;
 use herald_crds::virtual_ip::AnnouncedReason;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use super::{Expose, Scene, waits};
-use crate::audit_log::{AuditLog, Request};
-use crate::fault::{Fault, Faults, Link};
-use crate::lab::Host;
-use crate::probe::frame::arp_request;
-use crate::probe::{Mac, Probe, ProbeSpec, Probers};
+use crate::testbed::audit_log::{AuditLog, Request};
+use crate::testbed::{Expose, TestNamespace, waits};
+use herald_lab::cluster::Host;
+use herald_lab::fault::{Fault, Faults, Link};
+use herald_lab::probe::frame::arp_request;
+use herald_lab::probe::{Mac, Probe, ProbeSpec, Probers};
 
 /// From the moment in which the other kernel has the address until the status says so. Nobody announces it on the wire: the
 /// speaker beside that kernel knows.
@@ -38,42 +38,42 @@ const CONFLICT_WARNING: &str = "AnsweredByClusterNode";
 /// What the controller tells of it, which knows the links of the nodes.
 const RESERVED_WARNING: &str = "ReservedAddress";
 
-/// A conflict is over when nobody else has claimed the address for 60 s (CONFLICT_OVER, speaker/src/machine/duty.rs); the
+/// A conflict is over when nobody else has claimed the address for 60 s (CONFLICT_OVER, speaker/src/coordinator/duty.rs); the
 /// rest is for a busy machine.
 const OVER_WITHIN: Duration = Duration::from_secs(75);
 
-pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
-    let (address, owner) = scene.announced_service(1)?;
+pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
+    let (address, owner) = ns.announced_service(1)?;
     // The last of what is written about it before the conflict.
-    scene.told_once("web", "EnsuredLoadBalancer")?;
-    let lab = scene.bed.lab();
+    ns.told_once("web", "EnsuredLoadBalancer")?;
+    let lab = ns.bed.lab();
     let other = lab.nodes()?.into_iter().find(|node| node.name() != owner).context("another node")?;
     let faults = Faults::of(lab);
     let taken = takes(&other, address);
     let log = AuditLog::from_now(&lab.audit_log())?;
     faults.inject(taken.clone())?;
-    let result = conflict(scene, log, address, &owner, &other);
+    let result = conflict(ns, log, address, &owner, &other);
     // Whatever was found, the other scenarios get a whole cluster. Only this fault: others may run beside this one.
     faults.heal(&taken)?;
     result?;
-    scene.bed.wait_for("the conflict to be over", OVER_WITHIN, || {
-        Ok(conflict_of(scene, address)?.filter(|condition| condition.status == "False").map(drop))
+    ns.bed.wait_for("the conflict to be over", OVER_WITHIN, || {
+        Ok(conflict_of(ns, address)?.filter(|condition| condition.status == "False").map(drop))
     })?;
-    scene.answered_by(address, &owner)?;
-    scene.reachable(address)?;
+    ns.answered_by(address, &owner)?;
+    ns.reachable(address)?;
     Ok(())
 }
 
-fn conflict(scene: &Scene<'_>, mut log: AuditLog, address: IpAddr, owner: &str, other: &Host) -> Result<()> {
+fn conflict(ns: &TestNamespace<'_>, mut log: AuditLog, address: IpAddr, owner: &str, other: &Host) -> Result<()> {
     let IpAddr::V4(ip) = address else { bail!("{address} is not IPv4") };
-    let found = scene.bed.wait_for("the VirtualIP to report the conflict", REPORTED_WITHIN, || {
-        Ok(conflict_of(scene, address)?.filter(|condition| condition.status == "True"))
+    let found = ns.bed.wait_for("the VirtualIP to report the conflict", REPORTED_WITHIN, || {
+        Ok(conflict_of(ns, address)?.filter(|condition| condition.status == "True"))
     })?;
     ensure!(found.reason == AnnouncedReason::AnsweredByClusterNode.as_str(), "the reason of {found:?}");
     ensure!(found.message.contains(other.name()), "it names {}: {}", other.name(), found.message);
-    still_announced(scene, address, owner)?;
+    still_announced(ns, address, owner)?;
 
-    let faults = Faults::of(scene.bed.lab());
+    let faults = Faults::of(ns.bed.lab());
     let begun = Instant::now();
     while begun.elapsed() < GOES_ON {
         // Not a condition waited for: the pace of the other's announcements.
@@ -81,16 +81,16 @@ fn conflict(scene: &Scene<'_>, mut log: AuditLog, address: IpAddr, owner: &str, 
         announces(&faults, other, ip)?;
     }
     // By way of a SpeakerStatus, which may have been written often of late.
-    scene.bed.wait_for("the Warnings of the conflict", waits::REPORTED_WITHIN, || {
-        let told = scene.events("web")?;
+    ns.bed.wait_for("the Warnings of the conflict", waits::REPORTED_WITHIN, || {
+        let told = ns.events("web")?;
         let has = |wanted: &str| told.iter().any(|(_, reason, _)| reason == wanted);
         Ok((has(CONFLICT_WARNING) && has(RESERVED_WARNING)).then_some(()))
     })?;
-    let about = |write: &Request| write.name == address.to_string() || write.namespace == scene.namespace;
+    let about = |write: &Request| write.name == address.to_string() || write.namespace == ns.namespace;
     let writes: Vec<_> = log.writes()?.iter().filter(|write| about(write)).map(ToString::to_string).collect();
     ensure!(writes.len() <= MOST_WRITES, "{} writes about one conflict: {writes:#?}", writes.len());
-    still_announced(scene, address, owner)?;
-    let warnings: Vec<_> = scene.events("web")?.into_iter().filter(|(kind, ..)| kind == "Warning").collect();
+    still_announced(ns, address, owner)?;
+    let warnings: Vec<_> = ns.events("web")?.into_iter().filter(|(kind, ..)| kind == "Warning").collect();
     let mut reasons: Vec<&str> = warnings.iter().map(|(_, reason, _)| reason.as_str()).collect();
     reasons.sort_unstable();
     // What the speaker has seen on the wire, and what the controller knows of the nodes' links: each once.
@@ -102,33 +102,33 @@ fn conflict(scene: &Scene<'_>, mut log: AuditLog, address: IpAddr, owner: &str, 
 
 /// The address is on the NIC of the only node that may announce it, before anybody has: that node does not announce it, and
 /// says why; once the NIC has it no more, it does.
-pub(super) fn own(scene: &Scene<'_>) -> Result<()> {
-    let address = scene.address(1);
-    let node = scene.bed.lab().nodes()?.into_iter().next().context("a node")?;
-    scene.pool(&scene.namespace, &[address.to_string()])?;
+pub(super) fn own(ns: &TestNamespace<'_>) -> Result<()> {
+    let address = ns.address(1);
+    let node = ns.bed.lab().nodes()?.into_iter().next().context("a node")?;
+    ns.pool(&ns.namespace, &[address.to_string()])?;
     // An address that a node has is given to no Service: it takes it afterwards.
-    scene.advertise_from("In", "nowhere")?;
-    scene.deploy_echo(1)?;
-    scene.expose(&Expose::ours("web"))?;
-    ensure!(scene.external_ip("web")? == address, "the Service gets the pool's only address");
-    let faults = Faults::of(scene.bed.lab());
+    ns.advertise_from("In", "nowhere")?;
+    ns.deploy_echo(1)?;
+    ns.expose(&Expose::ours("web"))?;
+    ensure!(ns.external_ip("web")? == address, "the Service gets the pool's only address");
+    let faults = Faults::of(ns.bed.lab());
     let has = takes(&node, address);
     faults.inject(has.clone())?;
-    let result = not_announced(scene, address, &node);
+    let result = not_announced(ns, address, &node);
     faults.heal(&has)?;
     result?;
-    ensure!(scene.announcer(address)? == node.name(), "{} alone may announce it", node.name());
-    scene.answered_by(address, node.name())?;
-    scene.reachable(address)?;
+    ensure!(ns.announcer(address)? == node.name(), "{} alone may announce it", node.name());
+    ns.answered_by(address, node.name())?;
+    ns.reachable(address)?;
     Ok(())
 }
 
-fn not_announced(scene: &Scene<'_>, address: IpAddr, node: &Host) -> Result<()> {
+fn not_announced(ns: &TestNamespace<'_>, address: IpAddr, node: &Host) -> Result<()> {
     let recorder = Probers { neighbour: false, ..Probers::NEIGHBOUR };
-    let recording = Probe::start(scene.bed.lab(), scene.client()?.name(), &ProbeSpec::all([address]).with(recorder))?;
-    scene.advertise_from("In", node.name())?;
-    let sentence = scene.eventually("the VirtualIP to say that the node has the address itself", || {
-        let vip = scene.virtual_ip(address)?;
+    let recording = Probe::start(ns.bed.lab(), ns.client()?.name(), &ProbeSpec::all([address]).with(recorder))?;
+    ns.advertise_from("In", node.name())?;
+    let sentence = ns.eventually("the VirtualIP to say that the node has the address itself", || {
+        let vip = ns.virtual_ip(address)?;
         let condition = vip.as_ref().and_then(|vip| vip.announced()).filter(|condition| condition.status == "False");
         Ok(condition.filter(|condition| condition.message.contains(node.name())).map(|c| c.message.clone()))
     })?;
@@ -146,19 +146,19 @@ fn announces(faults: &Faults<'_>, host: &Host, ip: Ipv4Addr) -> Result<()> {
     faults.send_frame(host.name(), host.interface(0)?, &arp_request(Mac::from(host.mac(0)?), ip, ip))
 }
 
-fn conflict_of(scene: &Scene<'_>, address: IpAddr) -> Result<Option<Condition>> {
-    let conditions = scene.virtual_ip(address)?.and_then(|vip| vip.status).map(|status| status.conditions);
+fn conflict_of(ns: &TestNamespace<'_>, address: IpAddr) -> Result<Option<Condition>> {
+    let conditions = ns.virtual_ip(address)?.and_then(|vip| vip.status).map(|status| status.conditions);
     Ok(conditions.unwrap_or_default().into_iter().find(|condition| condition.type_ == names::CONDITION_CONFLICT))
 }
 
 /// Checks that the owner is said to announce the address, and that it does.
-fn still_announced(scene: &Scene<'_>, address: IpAddr, owner: &str) -> Result<()> {
-    let vip = scene.virtual_ip(address)?.context("the VirtualIP")?;
+fn still_announced(ns: &TestNamespace<'_>, address: IpAddr, owner: &str) -> Result<()> {
+    let vip = ns.virtual_ip(address)?.context("the VirtualIP")?;
     let announced = vip.announced().is_some_and(|condition| condition.status == "True");
     let node = vip.status.and_then(|status| status.node);
     ensure!(announced && node.as_deref() == Some(owner), "{owner} announced it, and now {node:?} does ({announced})");
-    let mac = Mac::from(scene.bed.lab().host(owner)?.mac(0)?);
-    let answering = scene.who_has(address)?;
+    let mac = Mac::from(ns.bed.lab().host(owner)?.mac(0)?);
+    let answering = ns.who_has(address)?;
     ensure!(answering.contains(&mac), "{owner} ({mac}) answers no longer, but {answering:?}");
     Ok(())
 }

@@ -15,10 +15,10 @@ use kube::api::PostParams;
 use nix::sys::signal::Signal;
 use tokio::task::JoinHandle;
 
-use super::Scene;
-use crate::controllers::{self, Controller};
-use crate::fault::{ApiServerFault, Fault, Faults};
-use crate::stamps::{Ingress, watch_ingress};
+use crate::bench::stamps::{Ingress, watch_ingress};
+use crate::testbed::TestNamespace;
+use crate::testbed::controllers::{self, Controller};
+use herald_lab::fault::{ApiServerFault, Fault, Faults};
 
 /// Services of a burst.
 const BURST: u8 = 40;
@@ -29,54 +29,54 @@ const WITHIN: Duration = Duration::from_secs(60);
 /// A Service that the API server could not take is created again after this.
 const ONCE_MORE: Duration = Duration::from_millis(100);
 
-pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
-    scene.pool("leader", &[scene.range(1, 240)])?;
-    let faults = Faults::of(scene.bed.lab());
-    let mut given = Given { created: 0, seen: BTreeMap::new(), events: watch_ingress(scene)? };
-    let result = try_each(scene, &faults, &mut given);
+pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
+    ns.pool("leader", &[ns.range(1, 240)])?;
+    let faults = Faults::of(ns.bed.lab());
+    let mut given = Given { created: 0, seen: BTreeMap::new(), events: watch_ingress(ns)? };
+    let result = try_each(ns, &faults, &mut given);
     // Whatever was found, the next scenario gets a whole cluster.
     let healed = faults.heal_all();
     result?;
     healed?;
     // One that was cut off for 20 s is NotReady, and addresses leave it.
-    scene.every_node_ready(WITHIN)
+    ns.every_node_ready(WITHIN)
 }
 
-fn try_each(scene: &Scene<'_>, faults: &Faults<'_>, given: &mut Given) -> Result<()> {
-    given.burst(scene, "is killed", |leader| faults.signal(&leader.pod, Signal::SIGKILL))?;
+fn try_each(ns: &TestNamespace<'_>, faults: &Faults<'_>, given: &mut Given) -> Result<()> {
+    given.burst(ns, "is killed", |leader| faults.signal(&leader.pod, Signal::SIGKILL))?;
 
-    let paused = given.burst(scene, "is paused", |leader| faults.freeze(&leader.pod))?;
+    let paused = given.burst(ns, "is paused", |leader| faults.freeze(&leader.pod))?;
     faults.thaw(&paused.pod)?;
-    resumed(scene, given, &paused)?;
+    resumed(ns, given, &paused)?;
 
-    let control = scene.bed.lab().control()?.name().to_owned();
+    let control = ns.bed.lab().control()?.name().to_owned();
     let mut partition = None;
-    let cut = given.burst(scene, "is cut off", |leader| {
+    let cut = given.burst(ns, "is cut off", |leader| {
         let groups = vec![[control.clone()].into(), [leader.pod.node.clone()].into()];
         let fault = partition.insert(Fault::Partition { segment: 0, groups });
         faults.inject(fault.clone())
     })?;
     faults.heal(&partition.context("a partition")?)?;
-    resumed(scene, given, &cut)?;
+    resumed(ns, given, &cut)?;
 
-    given.burst(scene, "loses its API server", |_| {
+    given.burst(ns, "loses its API server", |_| {
         let fault = Fault::ApiServer(ApiServerFault::Stopped);
         faults.inject(fault.clone())?;
         faults.heal(&fault)
     })?;
 
-    let virtual_ips = scene.virtual_ips()?.len();
+    let virtual_ips = ns.virtual_ips()?.len();
     ensure!(virtual_ips == given.seen.len(), "{virtual_ips} VirtualIPs for {} Services", given.seen.len());
     Ok(())
 }
 
 /// The old leader is back, whether or not it still thought that it leads: it follows, and new Services fare no worse.
-fn resumed(scene: &Scene<'_>, given: &mut Given, old: &Controller) -> Result<()> {
-    scene.bed.wait_for(&format!("{} to follow", old.pod), WITHIN, || {
+fn resumed(ns: &TestNamespace<'_>, given: &mut Given, old: &Controller) -> Result<()> {
+    ns.bed.wait_for(&format!("{} to follow", old.pod), WITHIN, || {
         Ok((old.leads() == Some(false) && old.is_ready()).then_some(()))
     })?;
-    let created = given.create(scene)?;
-    given.all(scene, created)
+    let created = given.create(ns)?;
+    given.all(ns, created)
 }
 
 /// Creates a Service, also if the API server goes away meanwhile.
@@ -108,31 +108,31 @@ impl Given {
     /// another, and every Service has its address. Returns who led.
     fn burst(
         &mut self,
-        scene: &Scene<'_>,
+        ns: &TestNamespace<'_>,
         fate: &str,
         fail: impl FnOnce(&Controller) -> Result<()>,
     ) -> Result<Controller> {
-        let mut controllers = controllers::all(scene)?;
-        let leader = controllers.swap_remove(controllers::leader(scene, &controllers)?);
-        scene.bed.progress.step(format!("{BURST} Services, and {} {fate}", leader.pod));
+        let mut controllers = controllers::all(ns)?;
+        let leader = controllers.swap_remove(controllers::leader(ns, &controllers)?);
+        ns.bed.progress.step(format!("{BURST} Services, and {} {fate}", leader.pod));
         let before = self.seen.len();
-        let created = self.create(scene)?;
-        scene.bed.wait_for("the first addresses of the burst", WITHIN, || {
+        let created = self.create(ns)?;
+        ns.bed.wait_for("the first addresses of the burst", WITHIN, || {
             self.take_in()?;
             Ok((self.seen.len() >= before + FAILS_AFTER).then_some(()))
         })?;
         fail(&leader)?;
-        self.all(scene, created)?;
+        self.all(ns, created)?;
         Ok(leader)
     }
 
     /// Begins to create Services, one after the other: they go on being created while the leader fails.
-    fn create(&mut self, scene: &Scene<'_>) -> Result<JoinHandle<Result<()>>> {
-        let services: Api<Service> = Api::namespaced(scene.bed.kube(), &scene.namespace);
+    fn create(&mut self, ns: &TestNamespace<'_>) -> Result<JoinHandle<Result<()>>> {
+        let services: Api<Service> = Api::namespaced(ns.bed.kube(), &ns.namespace);
         let numbers = self.created + 1..=self.created + usize::from(BURST);
         let objects: Vec<Service> = numbers.map(|n| service(&format!("web-{n}"))).collect::<Result<_>>()?;
         self.created += objects.len();
-        Ok(scene.bed.handle().spawn(async move {
+        Ok(ns.bed.handle().spawn(async move {
             for object in objects {
                 tokio::time::timeout(WITHIN, create(&services, &object)).await??;
             }
@@ -141,9 +141,9 @@ impl Given {
     }
 
     /// Waits until all are created, and each has an address.
-    fn all(&mut self, scene: &Scene<'_>, created: JoinHandle<Result<()>>) -> Result<()> {
-        scene.bed.block_on(async { created.await? }).context("creating Services")?;
-        scene.bed.wait_for("an address for every Service", WITHIN, || {
+    fn all(&mut self, ns: &TestNamespace<'_>, created: JoinHandle<Result<()>>) -> Result<()> {
+        ns.bed.block_on(async { created.await? }).context("creating Services")?;
+        ns.bed.wait_for("an address for every Service", WITHIN, || {
             self.take_in()?;
             Ok((self.created == self.seen.len()).then_some(()))
         })

@@ -3,11 +3,11 @@
 
 use anyhow::{Context, Result, ensure};
 
-use super::Scene;
-use crate::manifests::Manifest;
+use crate::testbed::TestNamespace;
+use crate::testbed::manifests::Manifest;
 
-pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
-    let kubectl = scene.bed.lab().bin_dir().join("kubectl");
+pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
+    let kubectl = ns.bed.lab().bin_dir().join("kubectl");
     for manifest in Manifest::ALL {
         let file = manifest.file();
         let shipped = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;

@@ -1,7 +1,7 @@
 //! What Herald promises, tried on a real cluster.
 //!
 //! A scenario is a function that does what a user does and checks what a user sees. Each has a namespace and a block
-//! of addresses of its own, so most share one cluster ([`Testbed`]); the registry ([`all`]) says which do.
+//! of addresses of its own, so most share one cluster ([`Testbed`](crate::testbed::Testbed)); the catalogue ([`all`]) says which do.
 //! `make e2e` runs them all, `herald-lab run NAME` one of them on a laboratory that is already up.
 
 mod address_count;
@@ -10,22 +10,21 @@ mod advertisements;
 mod announce_options;
 mod at_rest;
 mod audit;
+mod catalogue;
 mod class_matrix;
 mod cli;
 mod cluster_key;
 mod contract;
 mod dead_connections;
+mod drills;
 mod earlier_crds;
 mod excluded_nodes;
-mod failover;
 mod faults;
 mod first_light;
-pub mod install;
 mod interface_lost;
 mod interfaces;
 mod kernel_takes_address;
 mod leader;
-mod ledger;
 mod manifests;
 mod node_death;
 mod node_deleted;
@@ -38,35 +37,33 @@ mod own_bridge;
 mod pools;
 mod privileges;
 mod renamed_pools;
+mod report;
 mod restart;
 mod rollout_stops;
-mod scene;
+mod runner;
+mod schedule;
 mod sharing;
 mod shown_addresses;
 mod speaker_leaves;
 mod status_contest;
 mod strangers;
-mod testbed;
-mod turns;
 mod type_changes;
 mod uninstall;
 mod unnoticed;
-mod waits;
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
+pub use catalogue::{all, catalogue, named};
 pub use cli::{Args, run};
-pub use install::Images;
-pub use ledger::Ledger;
-pub(crate) use scene::is_ready;
-pub use scene::{Expose, Scene};
-pub use testbed::Testbed;
-pub use turns::{Company, Turns};
+pub use report::RunReport;
+pub use runner::run_on;
+pub use schedule::{Concurrency, Schedule};
 
-use crate::failover::Place;
-use crate::preflight::Feature;
+use crate::drill::Topology;
+use crate::testbed::TestNamespace;
+use herald_lab::preflight::Feature;
 
 /// A promise and how it is tried.
 #[derive(Clone, Copy, Debug)]
@@ -80,12 +77,12 @@ pub struct Scenario {
     /// What it needs of the kernel beyond what every laboratory does. Such a scenario is not part of `make e2e`.
     pub needs: &'static [Feature],
     /// Whether it bears others beside it there.
-    pub company: Company,
+    pub company: Concurrency,
     /// What it should take at most, on two processors and beside others if it bears them. A run that takes longer is
     /// named at the end; it has not failed.
     pub budget: Duration,
     /// What it does.
-    pub run: fn(&Scene<'_>) -> Result<()>,
+    pub run: fn(&TestNamespace<'_>) -> Result<()>,
 }
 
 /// The cluster a scenario runs on.
@@ -94,129 +91,5 @@ pub enum Cluster {
     /// The one all share: three nodes, two clients, Herald installed.
     Shared,
     /// One of its own.
-    Own(Place),
-}
-
-/// Every scenario: those that any laboratory's kernel can run, then those that need more of it.
-pub fn catalogue() -> Vec<Scenario> {
-    let mut catalogue = all();
-    catalogue.extend(other_kernel::all());
-    catalogue
-}
-
-/// The scenario of this name.
-///
-/// # Errors
-/// When there is none.
-pub fn named(name: &str) -> Result<Scenario> {
-    let scenario = catalogue().into_iter().find(|scenario| scenario.name == name);
-    scenario.with_context(|| format!("there is no scenario {name}: `herald-lab run` lists them"))
-}
-
-/// Every scenario that any laboratory's kernel can run, in the order they run on the shared cluster: first those that bear each other; those that take Herald
-/// away come last, and after them the one that judges the audit log of all. Those with a cluster of their own stand side
-/// by side where they can share it.
-pub fn all() -> Vec<Scenario> {
-    use Cluster::{Own, Shared};
-    use Company::{Alone, Welcome};
-    let scenario = |name, about, cluster, company, seconds, run| {
-        let budget = Duration::from_secs(seconds);
-        Scenario { name, about, cluster, needs: &[], company, budget, run }
-    };
-    let welcome = |name, about, seconds, run| scenario(name, about, Shared, Welcome, seconds, run);
-    let alone = |name, about, seconds, run| scenario(name, about, Shared, Alone, seconds, run);
-    let elsewhere = |name, about, place, seconds, run| scenario(name, about, Own(place), Alone, seconds, run);
-    vec![
-        // First, for it lasts longest: a conflict is over after a minute.
-        welcome("kernel-takes-address", "another node answers for it: said once", 150, kernel_takes_address::run),
-        welcome("manifests", "the files that are applied are what their directories say", 5, manifests::run),
-        welcome("first-light", "an address, one node that answers, three pods behind it", 30, first_light::run),
-        welcome("type-changes", "from ClusterIP to LoadBalancer and away again", 30, type_changes::run),
-        welcome("node-ports", "no node ports, then node ports, one address", 30, node_ports::run),
-        welcome("pools", "why a Service waits, and a freed address", 30, pools::run),
-        welcome("sharing", "one sharing key, one address, ports disjoint", 30, sharing::run),
-        welcome("address-count", "three addresses on three nodes for one Service, then one", 30, address_count::run),
-        welcome("address-rules", "what the API server refuses, in which words", 30, address_rules::run),
-        welcome("adoption", "an address a Service already carries is kept", 30, pools::adoption),
-        welcome(
-            "status-contest",
-            "another program undoes each write: fewer and fewer, said once",
-            70,
-            status_contest::run,
-        ),
-        welcome("local-policy", "only a node with an endpoint announces a Local address", 30, first_light::local),
-        welcome("contract-selection", "whose Service, what it asks for", 60, contract::selection),
-        welcome("contract-families", "one address per family, in order", 60, contract::families),
-        alone("shown-addresses", "what a Service shows is its own, whoever wrote it", 60, shown_addresses::run),
-        // With its advertisement nothing else is announced.
-        alone("renamed-pools", "its addresses stay where they are, by the rules they have", 40, renamed_pools::run),
-        alone("class-matrix", "what is not ours is never touched", 30, class_matrix::run),
-        alone("notes", "what is wrong is a sentence, once, until it is mended", 30, notes::run),
-        alone("cluster-key", "made once, kept by every kubectl apply, made again when deleted", 60, cluster_key::run),
-        alone("advertisements", "an L2Advertisement chooses the node, or none", 30, advertisements::run),
-        alone("interface-lost", "an interface or its address goes: said within seconds", 60, interface_lost::run),
-        alone("interfaces", "an interface and an address that come later", 30, interfaces::run),
-        alone("one-segment", "a second interface on the same network: one MAC, nothing moves", 60, one_segment::run),
-        alone(
-            "own-bridge",
-            "an address on a bridge of the node's own, and what settings leave out",
-            60,
-            own_bridge::run,
-        ),
-        alone(
-            "announce-options",
-            "announced again, in both forms, unasked; all frames received",
-            90,
-            announce_options::run,
-        ),
-        alone("excluded-nodes", "one setting lets excluded nodes announce, for both programs", 90, excluded_nodes::run),
-        alone("odd-addresses", "what no host may have is not given out, nor adopted", 60, odd_addresses::run),
-        alone("contract-lifecycle", "what changes and ends, and what stays", 60, contract::lifecycle),
-        alone("contract-neighbours", "what works with a Service, or is left alone", 60, contract::neighbours),
-        alone("faults", "faults of wire, container and API server, and their healing", 60, faults::run),
-        alone("restart", "20 Services in place, everything restarted, nothing written", 60, restart::run),
-        alone("at-rest", "100 Services at once, and then nothing is written", 60, at_rest::run),
-        alone("rollout-stops", "at the first node that cannot speak, and no address is silent", 90, rollout_stops::run),
-        alone(
-            "dead-connections",
-            "the leader's connections die in silence: found, and made anew",
-            120,
-            dead_connections::run,
-        ),
-        alone("earlier-crds", "programs are newer than CRDs, and nobody writes in a loop", 105, earlier_crds::run),
-        alone("leader", "its end in the middle of a burst: each Service one address", 120, leader::run),
-        alone("node-death", "another node announces, and keeps the address", 60, node_death::run),
-        alone("speaker-leaves", "a node that the DaemonSet leaves is no candidate any more", 60, speaker_leaves::run),
-        alone("node-deleted", "a silent node is deleted, and the others go on", 60, node_deleted::run),
-        alone("stranger-first", "an address in use is not announced but replaced", 60, strangers::first),
-        alone("stranger-later", "an announced address is defended and stays", 60, strangers::later),
-        alone("cluster-node", "another provider's answers burn no address", 60, strangers::cluster_node),
-        alone("kernel-has-address", "a node that has it itself does not announce it", 30, kernel_takes_address::own),
-        alone("another-cluster", "frames of another cluster change nothing", 60, strangers::another_cluster),
-        alone("failover-speaker", "speakers fail, nobody notices", 120, failover::speaker),
-        alone("failover-power", "nodes lose power, others take over", 120, failover::power),
-        alone("failover-wire", "the network fails in part or as a whole", 180, failover::wire),
-        alone("failover-api", "faults while the API server is away", 150, failover::api),
-        alone("failover-endpoints", "endpoints come and go, no connection is lost", 120, failover::endpoints),
-        alone("failover-updates", "what answers is replaced, no request fails", 120, failover::updates),
-        alone("failover-moves", "planned moves lose no connection", 150, failover::moves),
-        alone("failover-unheard", "planned moves where no speaker hears another", 150, failover::unheard),
-        alone("false-witness", "a switch answers for a dead node, and another takes over", 60, failover::false_witness),
-        alone("small-mtu", "long lists of claims on a short link: no second owner", 60, failover::small_mtu),
-        alone("flood", "the wire is flooded, and what fails is covered as ever", 90, failover::flood),
-        alone("uninstall", "the documented command leaves nothing behind", 60, uninstall::run),
-        alone(
-            "uninstall-without-controller",
-            "the same when the controller is already gone",
-            60,
-            uninstall::without_controller,
-        ),
-        alone("least-privilege", "no request denied, no permission unused", 10, privileges::run),
-        elsewhere("one-node", "a cluster of one node", Place::One, 30, first_light::small),
-        elsewhere("failover-one-node", "faults in a cluster of one node", Place::One, 60, failover::one_node),
-        elsewhere("two-nodes", "a cluster of two nodes", Place::Two, 30, first_light::small),
-        elsewhere("failover-two-nodes", "faults in a cluster of two nodes", Place::Two, 120, failover::two_nodes),
-        elsewhere("failover-iptables", "the main faults under iptables", Place::Iptables, 120, failover::iptables),
-        elsewhere("failover-segments", "faults of one of two networks", Place::TwoSegments, 120, failover::segments),
-    ]
+    Own(Topology),
 }

@@ -10,8 +10,8 @@ use k8s_openapi::jiff::Timestamp;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
 
-use super::{Expose, Scene, install};
-use crate::fault::{Fault, Faults, PodChoice, PodFound};
+use crate::testbed::{Expose, TestNamespace, install};
+use herald_lab::fault::{Fault, Faults, PodChoice, PodFound};
 
 /// Where kubelets renew their nodes' leases.
 const LEASES: &str = "kube-node-lease";
@@ -19,58 +19,57 @@ const LEASES: &str = "kube-node-lease";
 /// A booting node is Ready within 10 s; the rest is for a busy machine.
 const LIMIT: std::time::Duration = std::time::Duration::from_secs(90);
 
-pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
-    let (address, sick) = scene.announced_service(3)?;
-    let result = try_it(scene, address, &sick);
+pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
+    let (address, sick) = ns.announced_service(3)?;
+    let result = try_it(ns, address, &sick);
     // Whatever was found, the next scenario gets a whole cluster. Only a kubelet that starts registers its node again.
-    Faults::of(scene.bed.lab()).heal_all()?;
-    let lab = scene.bed.lab();
+    Faults::of(ns.bed.lab()).heal_all()?;
+    let lab = ns.bed.lab();
     lab.power_off(&sick)?;
     lab.power_on(&sick)?;
-    scene.bed.wait_for(&format!("{sick} to be registered again"), LIMIT, || {
-        Ok(scene.get_cluster::<Node>(&sick)?.map(drop))
-    })?;
-    scene.every_node_ready(LIMIT)?;
+    ns.bed
+        .wait_for(&format!("{sick} to be registered again"), LIMIT, || Ok(ns.get_cluster::<Node>(&sick)?.map(drop)))?;
+    ns.every_node_ready(LIMIT)?;
     install::wait_for_rollout(lab)?;
     // The DaemonSet's status may be of the time before the node was registered.
-    scene.bed.wait_for(&format!("the speaker on {sick} to report"), LIMIT, || {
-        Ok(scene.get_cluster::<SpeakerStatus>(&sick)?.and_then(|speaker| speaker.status).map(drop))
+    ns.bed.wait_for(&format!("the speaker on {sick} to report"), LIMIT, || {
+        Ok(ns.get_cluster::<SpeakerStatus>(&sick)?.and_then(|speaker| speaker.status).map(drop))
     })?;
     result
 }
 
-fn try_it(scene: &Scene<'_>, address: std::net::IpAddr, sick: &str) -> Result<()> {
-    let faults = Faults::of(scene.bed.lab());
+fn try_it(ns: &TestNamespace<'_>, address: std::net::IpAddr, sick: &str) -> Result<()> {
+    let faults = Faults::of(ns.bed.lab());
     // Nobody starts the silent speaker again, nor its pod.
     faults.inject(Fault::KubeletStopped { node: sick.to_owned() })?;
     let speakers = speakers(&faults)?;
     let silent = speakers.iter().find(|pod| pod.node == sick).with_context(|| format!("a speaker on {sick}"))?;
     faults.freeze(silent)?;
-    scene.answered_by(address, sick).context("others answer for a silent speaker, with its node's address")?;
+    ns.answered_by(address, sick).context("others answer for a silent speaker, with its node's address")?;
     for pod in speakers.iter().filter(|pod| pod.node != sick) {
         faults.delete_pod(pod, None)?;
-        scene.bed.wait_for(&format!("another speaker on {} to be ready", pod.node), install::ROLLOUT, || {
-            renew_lease(scene, sick)?;
+        ns.bed.wait_for(&format!("another speaker on {} to be ready", pod.node), install::ROLLOUT, || {
+            renew_lease(ns, sick)?;
             let now = self::speakers(&faults)?.into_iter().find(|now| now.node == pod.node && now.uid != pod.uid);
             let Some(now) = now else { return Ok(None) };
             let ready = "-o=jsonpath={.status.containerStatuses[0].ready}";
-            Ok((scene.kubectl(&["get", "pod", "-n", &now.namespace, &now.name, ready])? == "true").then_some(()))
+            Ok((ns.kubectl(&["get", "pod", "-n", &now.namespace, &now.name, ready])? == "true").then_some(()))
         })?;
     }
-    scene.answered_by(address, sick).context("the new speakers answer for it as well")?;
+    ns.answered_by(address, sick).context("the new speakers answer for it as well")?;
 
-    scene.kubectl(&["delete", "node", sick, "--wait=false"])?;
-    scene.eventually("the SpeakerStatus to go with its Node", || {
-        Ok(scene.get_cluster::<SpeakerStatus>(sick)?.is_none().then_some(()))
+    ns.kubectl(&["delete", "node", sick, "--wait=false"])?;
+    ns.eventually("the SpeakerStatus to go with its Node", || {
+        Ok(ns.get_cluster::<SpeakerStatus>(sick)?.is_none().then_some(()))
     })?;
-    scene.expose(&Expose::ours("after"))?;
-    let after = scene.external_ip("after")?;
-    let node = scene.announcer(after)?;
+    ns.expose(&Expose::ours("after"))?;
+    let after = ns.external_ip("after")?;
+    let node = ns.announcer(after)?;
     ensure!(node != sick, "{after} is announced by {node}, which is deleted");
-    scene.answered_by(after, &node)?;
+    ns.answered_by(after, &node)?;
     for pod in self::speakers(&faults)?.iter().filter(|pod| pod.node != sick) {
         let check = ["exec", "-n", &pod.namespace, &pod.name, "--", "/herald-speaker", "check", "ready"];
-        let said = scene.kubectl(&check)?;
+        let said = ns.kubectl(&check)?;
         ensure!(said.starts_with("ready"), "{pod} on {}: {said}", pod.node);
     }
     Ok(())
@@ -78,11 +77,11 @@ fn try_it(scene: &Scene<'_>, address: std::net::IpAddr, sick: &str) -> Result<()
 
 /// Renews a node's lease in the place of its kubelet, which stands still: a node whose kubelet has not been heard of for 20 s
 /// is NotReady in the laboratory, and its addresses move.
-fn renew_lease(scene: &Scene<'_>, node: &str) -> Result<()> {
-    let leases: Api<Lease> = Api::namespaced(scene.bed.kube(), LEASES);
+fn renew_lease(ns: &TestNamespace<'_>, node: &str) -> Result<()> {
+    let leases: Api<Lease> = Api::namespaced(ns.bed.kube(), LEASES);
     let now = serde_json::json!({"spec": {"renewTime": MicroTime(Timestamp::now())}});
     let renewed = async move { Ok(leases.patch(node, &PatchParams::default(), &Patch::Merge(now)).await.map(drop)?) };
-    scene.bed.block_on(renewed).with_context(|| format!("renewing the lease of {node}"))
+    ns.bed.block_on(renewed).with_context(|| format!("renewing the lease of {node}"))
 }
 
 fn speakers(faults: &Faults<'_>) -> Result<Vec<PodFound>> {

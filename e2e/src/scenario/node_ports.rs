@@ -2,17 +2,17 @@
 
 use anyhow::{Result, ensure};
 
-use super::{Expose, Scene};
+use crate::testbed::{Expose, TestNamespace};
 
-pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
-    scene.pool("node-ports", &[scene.range(1, 9)])?;
-    scene.deploy_echo(1)?;
-    scene.expose(&Expose { spec: "allocateLoadBalancerNodePorts: false,", ..Expose::ours("web") })?;
-    let address = scene.external_ip("web")?;
-    ensure!(scene.node_port("web")?.is_none(), "no node port was asked for");
-    scene.reachable(address)?;
+pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
+    ns.pool("node-ports", &[ns.range(1, 9)])?;
+    ns.deploy_echo(1)?;
+    ns.expose(&Expose { spec: "allocateLoadBalancerNodePorts: false,", ..Expose::ours("web") })?;
+    let address = ns.external_ip("web")?;
+    ensure!(ns.node_port("web")?.is_none(), "no node port was asked for");
+    ns.reachable(address)?;
 
-    scene.kubectl_here(&[
+    ns.kubectl_here(&[
         "patch",
         "service",
         "web",
@@ -20,8 +20,8 @@ pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
         "-p",
         r#"{"spec":{"allocateLoadBalancerNodePorts":true}}"#,
     ])?;
-    scene.eventually("a node port", || scene.node_port("web"))?;
-    ensure!(scene.ingress("web")? == [address], "the address is the same");
-    scene.reachable(address)?;
-    scene.told_once("web", "EnsuredLoadBalancer").map(drop)
+    ns.eventually("a node port", || ns.node_port("web"))?;
+    ensure!(ns.ingress("web")? == [address], "the address is the same");
+    ns.reachable(address)?;
+    ns.told_once("web", "EnsuredLoadBalancer").map(drop)
 }

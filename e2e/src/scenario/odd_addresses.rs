@@ -6,73 +6,73 @@ use anyhow::{Context, Result, ensure};
 use herald_crds::names;
 use ipnet::{IpNet, Ipv4Net};
 
-use super::waits::REPORTED_WITHIN;
-use super::{Expose, Scene};
-use crate::fault::{Fault, Faults, Link};
-use crate::lab::plan::node_subnets;
+use crate::testbed::waits::REPORTED_WITHIN;
+use crate::testbed::{Expose, TestNamespace};
+use herald_lab::cluster::plan::node_subnets;
+use herald_lab::fault::{Fault, Faults, Link};
 
 /// A subnet of which only a node's second interface has an address: of eight addresses, six are hosts'.
 const SMALL: Ipv4Addr = Ipv4Addr::new(10, 40, 0, 0);
 
-pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
-    let faults = Faults::of(scene.bed.lab());
-    let result = try_each(scene, &faults);
+pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
+    let faults = Faults::of(ns.bed.lab());
+    let result = try_each(ns, &faults);
     // Whatever was found, the next scenario gets a whole cluster.
     faults.heal_all()?;
     result
 }
 
-fn try_each(scene: &Scene<'_>, faults: &Faults<'_>) -> Result<()> {
-    ends_of_the_nodes_subnet(scene)?;
-    first_of_an_ipv6_subnet(scene)?;
-    small_subnet_of_a_second_interface(scene, faults)?;
-    a_node_in_the_status(scene)
+fn try_each(ns: &TestNamespace<'_>, faults: &Faults<'_>) -> Result<()> {
+    ends_of_the_nodes_subnet(ns)?;
+    first_of_an_ipv6_subnet(ns)?;
+    small_subnet_of_a_second_interface(ns, faults)?;
+    a_node_in_the_status(ns)
 }
 
 /// The nodes' subnet begins with its network address and ends with its broadcast address.
-fn ends_of_the_nodes_subnet(scene: &Scene<'_>) -> Result<()> {
+fn ends_of_the_nodes_subnet(ns: &TestNamespace<'_>) -> Result<()> {
     let (subnet, _) = node_subnets(0);
     for (what, odd) in [("network", subnet.network()), ("broadcast", subnet.broadcast())] {
-        scene.pool(what, &[odd.to_string()])?;
-        let sentence = overlaps(scene, what, &format!("the {what} address of {}", subnet.trunc()))?;
+        ns.pool(what, &[odd.to_string()])?;
+        let sentence = overlaps(ns, what, &format!("the {what} address of {}", subnet.trunc()))?;
         ensure!(sentence.contains(&odd.to_string()), "it names {odd}: {sentence}");
         let from_pool = format!("{{{}: {what}}}", names::ANNOTATION_POOL);
-        scene.expose(&Expose { annotations: &from_pool, ..Expose::ours(what) })?;
-        scene.refusal(what, "PoolFull")?;
+        ns.expose(&Expose { annotations: &from_pool, ..Expose::ours(what) })?;
+        ns.refusal(what, "PoolFull")?;
         let by_name = format!("{{{}: {odd}}}", names::ANNOTATION_ADDRESSES);
-        scene.expose(&Expose { annotations: &by_name, ..Expose::ours(what) })?;
-        let refused = scene.refusal(what, "AddressReserved")?;
+        ns.expose(&Expose { annotations: &by_name, ..Expose::ours(what) })?;
+        let refused = ns.refusal(what, "AddressReserved")?;
         ensure!(refused.contains(&format!("the {what} address of {}", subnet.trunc())), "the reason: {refused}");
-        ensure!(scene.virtual_ip(odd.into())?.is_none(), "nobody is to announce {odd}");
+        ensure!(ns.virtual_ip(odd.into())?.is_none(), "nobody is to announce {odd}");
     }
     Ok(())
 }
 
 /// The first address of an IPv6 subnet is that of all its routers, and every node forwards (RFC 4291, 2.6.1).
-fn first_of_an_ipv6_subnet(scene: &Scene<'_>) -> Result<()> {
+fn first_of_an_ipv6_subnet(ns: &TestNamespace<'_>) -> Result<()> {
     let (_, subnet) = node_subnets(0);
     let first = subnet.network();
-    scene.pool("routers", &[format!("{first}/126")])?;
-    overlaps(scene, "routers", &format!("the subnet-router anycast address of {}", subnet.trunc()))?;
+    ns.pool("routers", &[format!("{first}/126")])?;
+    overlaps(ns, "routers", &format!("the subnet-router anycast address of {}", subnet.trunc()))?;
     let from_pool = format!("{{{}: routers}}", names::ANNOTATION_POOL);
-    scene.expose(&Expose { annotations: &from_pool, spec: "ipFamilies: [IPv6],", ..Expose::ours("routers") })?;
+    ns.expose(&Expose { annotations: &from_pool, spec: "ipFamilies: [IPv6],", ..Expose::ours("routers") })?;
     let next = IpAddr::from(std::net::Ipv6Addr::from_bits(first.to_bits() + 1));
-    let given = scene.external_ip("routers")?;
+    let given = ns.external_ip("routers")?;
     ensure!(given == next, "the Service got {given}, not {next}");
     Ok(())
 }
 
 /// A second interface of a node brings a subnet of its own: its ends, and the address of the interface, are passed over;
 /// the others are given out.
-fn small_subnet_of_a_second_interface(scene: &Scene<'_>, faults: &Faults<'_>) -> Result<()> {
-    let node = scene.bed.lab().nodes()?.into_iter().next().context("a node")?;
+fn small_subnet_of_a_second_interface(ns: &TestNamespace<'_>, faults: &Faults<'_>) -> Result<()> {
+    let node = ns.bed.lab().nodes()?.into_iter().next().context("a node")?;
     let host = |low| Ipv4Addr::from_bits(SMALL.to_bits() + low);
     let (own, small) = (IpNet::from(Ipv4Net::new(host(2), 29)?), Ipv4Net::new(SMALL, 29)?);
     let number = faults.next_interface(node.name())?;
     let link = Link { host: node.name().to_owned(), segment: 0 };
     faults.inject(Fault::InterfaceAdded { link, number, address: Some(own) })?;
-    scene.pool("small", &[small.to_string()])?;
-    let sentence = overlaps(scene, "small", &format!("the broadcast address of {small}"))?;
+    ns.pool("small", &[small.to_string()])?;
+    let sentence = overlaps(ns, "small", &format!("the broadcast address of {small}"))?;
     ensure!(sentence.contains(&format!("the network address of {small}")), "both ends: {sentence}");
     let owner = format!("status.links of SpeakerStatus {}", node.name());
     ensure!(sentence.contains(&owner), "{own} is a node's, though no Node lists it: {sentence}");
@@ -81,44 +81,44 @@ fn small_subnet_of_a_second_interface(scene: &Scene<'_>, faults: &Faults<'_>) ->
     let from_pool = format!("{{{}: small}}", names::ANNOTATION_POOL);
     for address in free {
         let name = format!("small-{}", address.to_string().replace('.', "-"));
-        scene.expose(&Expose { annotations: &from_pool, ..Expose::ours(&name) })?;
-        let given = scene.external_ip(&name)?;
+        ns.expose(&Expose { annotations: &from_pool, ..Expose::ours(&name) })?;
+        let given = ns.external_ip(&name)?;
         ensure!(given == address, "the Service got {given}, not {address}");
     }
-    scene.expose(&Expose { annotations: &from_pool, ..Expose::ours("small-none") })?;
-    scene.refusal("small-none", "PoolFull").map(drop)
+    ns.expose(&Expose { annotations: &from_pool, ..Expose::ours("small-none") })?;
+    ns.refusal("small-none", "PoolFull").map(drop)
 }
 
 /// A provider that publishes nodes' addresses (k3s ServiceLB) has left one in the status: it is not adopted, and not
 /// overwritten; when the status is emptied, the Service gets an address of its own.
-fn a_node_in_the_status(scene: &Scene<'_>) -> Result<()> {
-    let lab = scene.bed.lab();
+fn a_node_in_the_status(ns: &TestNamespace<'_>) -> Result<()> {
+    let lab = ns.bed.lab();
     let node = lab.nodes()?.into_iter().next().context("a node")?;
     let theirs = *node.addresses(0).first().context("an address of the node")?;
     let from_pool = format!("{{{}: nodes}}", names::ANNOTATION_POOL);
-    scene.expose(&Expose { annotations: &from_pool, ..Expose::ours("legacy") })?;
+    ns.expose(&Expose { annotations: &from_pool, ..Expose::ours("legacy") })?;
     let show = |ingress: serde_json::Value| {
         let patch = serde_json::json!({"status": {"loadBalancer": {"ingress": ingress}}}).to_string();
-        scene.kubectl_here(&["patch", "service", "legacy", "--subresource=status", "--type=merge", "-p", &patch])
+        ns.kubectl_here(&["patch", "service", "legacy", "--subresource=status", "--type=merge", "-p", &patch])
     };
     show(serde_json::json!([{"ip": theirs.to_string()}]))?;
-    scene.pool("nodes", &[theirs.to_string(), scene.range(1, 9)])?;
-    let sentence = scene.refusal("legacy", "AddressNotAdopted")?;
+    ns.pool("nodes", &[theirs.to_string(), ns.range(1, 9)])?;
+    let sentence = ns.refusal("legacy", "AddressNotAdopted")?;
     ensure!(sentence.contains(&format!("Node {}", node.name())), "it names the node: {sentence}");
-    ensure!(scene.ingress("legacy")? == [theirs], "what another provider wrote stays");
-    ensure!(scene.virtual_ip(theirs)?.is_none(), "nobody is to announce {theirs}");
+    ensure!(ns.ingress("legacy")? == [theirs], "what another provider wrote stays");
+    ensure!(ns.virtual_ip(theirs)?.is_none(), "nobody is to announce {theirs}");
 
     show(serde_json::json!([]))?;
-    let given = scene.external_ip("legacy")?;
-    ensure!(given == scene.address(1), "the Service got {given}, not the pool's first free address");
+    let given = ns.external_ip("legacy")?;
+    ensure!(given == ns.address(1), "the Service got {given}, not the pool's first free address");
     Ok(())
 }
 
 /// Waits until the pool says that some of its addresses are taken out, with this reason, which may be known from a
 /// SpeakerStatus alone; returns its sentence.
-fn overlaps(scene: &Scene<'_>, pool: &str, why: &str) -> Result<String> {
-    scene.bed.wait_for(&format!("pool {pool} to say {why:?}"), REPORTED_WITHIN, || {
-        let (reason, sentence) = scene.pool_condition(pool, names::CONDITION_ACCEPTED, "True")?;
+fn overlaps(ns: &TestNamespace<'_>, pool: &str, why: &str) -> Result<String> {
+    ns.bed.wait_for(&format!("pool {pool} to say {why:?}"), REPORTED_WITHIN, || {
+        let (reason, sentence) = ns.pool_condition(pool, names::CONDITION_ACCEPTED, "True")?;
         Ok((reason == "Overlaps" && sentence.contains(why)).then_some(sentence))
     })
 }

@@ -8,10 +8,10 @@ use herald_crds::speaker_status::LinkUse;
 use herald_crds::{SpeakerStatus, names};
 use ipnet::Ipv4Net;
 
-use super::waits::REPORTED_WITHIN;
-use super::{Expose, Scene};
-use crate::failover::hellos;
-use crate::lab::{Host, netns};
+use crate::drill::speaker_state;
+use crate::testbed::waits::REPORTED_WITHIN;
+use crate::testbed::{Expose, TestNamespace};
+use herald_lab::cluster::{Host, netns};
 
 /// Two subnets that no other host has: of the node's own bridge, and of one that looks like Docker's.
 const OWN: Bridge = Bridge { name: "br-lan", port: "lan-port", far: "lan-far", subnet: 33 };
@@ -33,8 +33,8 @@ impl Bridge {
     }
 
     /// The address of a Service in its subnet.
-    fn address(&self, scene: &Scene<'_>) -> IpAddr {
-        Ipv4Addr::new(10, self.subnet, scene.block(), 1).into()
+    fn address(&self, ns: &TestNamespace<'_>) -> IpAddr {
+        Ipv4Addr::new(10, self.subnet, ns.block(), 1).into()
     }
 
     /// Builds it, on a node, with a cable to the client.
@@ -61,57 +61,57 @@ impl Bridge {
     }
 }
 
-pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
-    let node = scene.bed.lab().nodes()?.into_iter().next().context("a node")?;
-    let result = try_each(scene, &node, &scene.client()?);
+pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
+    let node = ns.bed.lab().nodes()?.into_iter().next().context("a node")?;
+    let result = try_each(ns, &node, &ns.client()?);
     // Whatever was found, the next scenario gets a whole cluster.
-    scene.kubectl(&["annotate", "node", node.name(), &format!("{}-", names::ANNOTATION_INTERFACES)])?;
+    ns.kubectl(&["annotate", "node", node.name(), &format!("{}-", names::ANNOTATION_INTERFACES)])?;
     for bridge in [OWN, ENGINE] {
         bridge.remove(&node)?;
     }
     result
 }
 
-fn try_each(scene: &Scene<'_>, node: &Host, client: &Host) -> Result<()> {
-    scene.deploy_echo(1)?;
-    scene.pool(&scene.namespace, &[OWN.address(scene).to_string(), ENGINE.address(scene).to_string()])?;
+fn try_each(ns: &TestNamespace<'_>, node: &Host, client: &Host) -> Result<()> {
+    ns.deploy_echo(1)?;
+    ns.pool(&ns.namespace, &[OWN.address(ns).to_string(), ENGINE.address(ns).to_string()])?;
     for bridge in [OWN, ENGINE] {
         bridge.add(node, client)?;
-        let annotations = format!("{{{}: {:?}}}", names::ANNOTATION_ADDRESSES, bridge.address(scene).to_string());
-        scene.expose(&Expose { annotations: &annotations, ..Expose::ours(bridge.name) })?;
+        let annotations = format!("{{{}: {:?}}}", names::ANNOTATION_ADDRESSES, bridge.address(ns).to_string());
+        ns.expose(&Expose { annotations: &annotations, ..Expose::ours(bridge.name) })?;
     }
     // The node's own bridge needs no word; the other is left alone.
-    used_as(scene, node, OWN.name, LinkUse::Segment)?;
-    used_as(scene, node, ENGINE.name, LinkUse::Containers)?;
-    announced_on(scene, node, client, &OWN)?;
-    ensure!(hellos::heard(client, ENGINE.far)?.is_empty(), "no Hello on {}", ENGINE.name);
+    used_as(ns, node, OWN.name, LinkUse::Segment)?;
+    used_as(ns, node, ENGINE.name, LinkUse::Containers)?;
+    announced_on(ns, node, client, &OWN)?;
+    ensure!(speaker_state::heard(client, ENGINE.far)?.is_empty(), "no Hello on {}", ENGINE.name);
 
     // Who names it means it.
-    scene.apply(&format!(
+    ns.apply(&format!(
         "{{apiVersion: heraldlb.io/v1alpha1, kind: L2Advertisement, \
          metadata: {{name: {namespace}, labels: {{scenario: {namespace}}}}}, \
          spec: {{addressPools: [{namespace}], interfaces: [{}, {}]}}}}",
         OWN.name,
         ENGINE.name,
-        namespace = scene.namespace,
+        namespace = ns.namespace,
     ))?;
-    used_as(scene, node, ENGINE.name, LinkUse::Segment)?;
-    announced_on(scene, node, client, &ENGINE)?;
-    announced_on(scene, node, client, &OWN)?;
+    used_as(ns, node, ENGINE.name, LinkUse::Segment)?;
+    announced_on(ns, node, client, &ENGINE)?;
+    announced_on(ns, node, client, &OWN)?;
 
     // The node's setting wins over both, and stops the Hellos as well.
     let but_these = format!("{}=!{},!{}", names::ANNOTATION_INTERFACES, OWN.name, ENGINE.name);
-    scene.kubectl(&["annotate", "node", node.name(), &but_these])?;
-    let sentence = used_as(scene, node, OWN.name, LinkUse::Skipped)?;
+    ns.kubectl(&["annotate", "node", node.name(), &but_these])?;
+    let sentence = used_as(ns, node, OWN.name, LinkUse::Skipped)?;
     ensure!(sentence.contains(names::ANNOTATION_INTERFACES), "it names the setting: {sentence}");
-    used_as(scene, node, ENGINE.name, LinkUse::Containers)?;
+    used_as(ns, node, ENGINE.name, LinkUse::Containers)?;
     for bridge in [OWN, ENGINE] {
-        scene.eventually(&format!("no Hello on {}", bridge.name), || {
-            Ok(hellos::heard(client, bridge.far)?.is_empty().then_some(()))
+        ns.eventually(&format!("no Hello on {}", bridge.name), || {
+            Ok(speaker_state::heard(client, bridge.far)?.is_empty().then_some(()))
         })?;
-        let address = bridge.address(scene);
-        scene.eventually(&format!("{address} not to be announced any more"), || {
-            let vip = scene.virtual_ip(address)?.context("the VirtualIP")?;
+        let address = bridge.address(ns);
+        ns.eventually(&format!("{address} not to be announced any more"), || {
+            let vip = ns.virtual_ip(address)?.context("the VirtualIP")?;
             Ok(vip.announced().filter(|condition| condition.status == "False").map(drop))
         })?;
     }
@@ -119,9 +119,9 @@ fn try_each(scene: &Scene<'_>, node: &Host, client: &Host) -> Result<()> {
 }
 
 /// Waits until the node says that it uses the link so; returns its sentence.
-fn used_as(scene: &Scene<'_>, node: &Host, interface: &str, link_use: LinkUse) -> Result<String> {
-    scene.bed.wait_for(&format!("{} to say of {interface}: {link_use:?}", node.name()), REPORTED_WITHIN, || {
-        let status = scene.get_cluster::<SpeakerStatus>(node.name())?.and_then(|speaker| speaker.status);
+fn used_as(ns: &TestNamespace<'_>, node: &Host, interface: &str, link_use: LinkUse) -> Result<String> {
+    ns.bed.wait_for(&format!("{} to say of {interface}: {link_use:?}", node.name()), REPORTED_WITHIN, || {
+        let status = ns.get_cluster::<SpeakerStatus>(node.name())?.and_then(|speaker| speaker.status);
         let mut links = status.map(|status| status.links).unwrap_or_default().into_iter();
         let link = links.find(|link| link.interface == interface && link.link_use == link_use);
         Ok(link.map(|link| link.message.unwrap_or_default()))
@@ -129,15 +129,15 @@ fn used_as(scene: &Scene<'_>, node: &Host, interface: &str, link_use: LinkUse) -
 }
 
 /// Waits until the node announces the bridge's address there, and checks that the client reaches it by the bridge's MAC.
-fn announced_on(scene: &Scene<'_>, node: &Host, client: &Host, bridge: &Bridge) -> Result<()> {
-    let address = bridge.address(scene);
-    scene.eventually(&format!("{} to announce {address} on {}", node.name(), bridge.name), || {
-        let Some(vip) = scene.virtual_ip(address)? else { return Ok(None) };
+fn announced_on(ns: &TestNamespace<'_>, node: &Host, client: &Host, bridge: &Bridge) -> Result<()> {
+    let address = bridge.address(ns);
+    ns.eventually(&format!("{} to announce {address} on {}", node.name(), bridge.name), || {
+        let Some(vip) = ns.virtual_ip(address)? else { return Ok(None) };
         let announced = vip.announced().is_some_and(|condition| condition.status == "True");
         let here = vip.status.and_then(|status| status.interface).as_deref() == Some(bridge.name);
         Ok((announced && here).then_some(()))
     })?;
-    scene.reachable(address)?;
+    ns.reachable(address)?;
     let entry = netns::output_of(client.net_command("ip").args(["neighbour", "show", "dev", bridge.far]))?;
     let mac = mac_of(node, bridge.name)?;
     let known = entry.lines().any(|line| line.starts_with(&format!("{address} ")) && line.contains(&mac));

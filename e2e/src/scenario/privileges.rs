@@ -3,28 +3,29 @@
 
 use anyhow::{Context, Result, ensure};
 
+use super::Cluster;
 use super::audit::{Requests, granted_by, requests_of};
-use super::install;
-use super::{Cluster, Scene};
-use crate::manifests::Manifest;
+use crate::testbed::TestNamespace;
+use crate::testbed::install;
+use crate::testbed::manifests::Manifest;
 
-pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
-    let requests = nothing_denied(scene)?;
+pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
+    let requests = nothing_denied(ns)?;
 
     // Unused permissions can only be told after every other scenario that shares this cluster.
-    let passed = scene.bed.passed();
+    let passed = ns.bed.passed();
     let missing: Vec<_> = super::all()
         .into_iter()
-        .filter(|s| s.cluster == Cluster::Shared && s.name != scene.namespace && !passed.contains(s.name))
+        .filter(|s| s.cluster == Cluster::Shared && s.name != ns.namespace && !passed.contains(s.name))
         .map(|s| s.name)
         .collect();
     if !missing.is_empty() {
-        scene.bed.progress.step(format!("unused permissions are not judged: not run here or failed: {missing:?}"));
+        ns.bed.progress.step(format!("unused permissions are not judged: not run here or failed: {missing:?}"));
         return Ok(());
     }
     let mut granted = std::collections::BTreeSet::new();
     for directory in [Manifest::CLASS.directory(), Manifest::UNINSTALL.directory()] {
-        granted.extend(granted_by(&scene.kubectl(&["kustomize", &directory.to_string_lossy()])?)?);
+        granted.extend(granted_by(&ns.kubectl(&["kustomize", &directory.to_string_lossy()])?)?);
     }
     let unused: Vec<_> = granted.difference(&requests.used).map(ToString::to_string).collect();
     ensure!(unused.is_empty(), "granted and never used: {unused:#?}");
@@ -32,8 +33,8 @@ pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
 }
 
 /// Checks that no request of Herald was denied since the cluster came up, and returns what it asked for.
-pub(super) fn nothing_denied(scene: &Scene<'_>) -> Result<Requests> {
-    let path = scene.bed.lab().audit_log();
+pub(super) fn nothing_denied(ns: &TestNamespace<'_>) -> Result<Requests> {
+    let path = ns.bed.lab().audit_log();
     let log = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
     // The last line may be half written.
     let complete = log.rsplit_once('\n').map_or("", |(lines, _)| lines);

@@ -8,56 +8,56 @@ use herald_crds::{AddressPool, SpeakerStatus};
 use k8s_openapi::api::core::v1::Service;
 use kube::{Resource, ResourceExt};
 
-use super::{Expose, Scene, install};
-use crate::probe::Mac;
+use crate::testbed::{Expose, TestNamespace, install};
+use herald_lab::probe::Mac;
 
 const SERVICES: u8 = 20;
 
 /// So many more at most, after the restart.
 const NEW_SERVICES: u8 = 8;
 
-pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
-    scene.pool("restart", &[scene.range(1, 40)])?;
-    scene.deploy_echo(1)?;
+pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
+    ns.pool("restart", &[ns.range(1, 40)])?;
+    ns.deploy_echo(1)?;
     let names: Vec<String> = (1..=SERVICES).map(|n| format!("web{n}")).collect();
     for name in &names {
-        scene.expose(&Expose::ours(name))?;
+        ns.expose(&Expose::ours(name))?;
     }
     for name in &names {
-        let address = scene.external_ip(name)?;
-        scene.announcer(address)?;
+        let address = ns.external_ip(name)?;
+        ns.announcer(address)?;
     }
     // The pool's counts follow within a second or so; then nothing is left to write.
-    scene.eventually("the pool to count 20", || {
-        let pool: AddressPool = scene.get_cluster("restart")?.context("the pool")?;
+    ns.eventually("the pool to count 20", || {
+        let pool: AddressPool = ns.get_cluster("restart")?.context("the pool")?;
         let assigned = pool.status.and_then(|s| s.ipv4).map(|u| u.assigned);
         Ok((assigned.as_deref() == Some("20")).then_some(()))
     })?;
     // Nor is anything of what the scenarios before did to speakers.
-    scene.speakers_say_all_is_well()?;
-    let before = versions(scene)?;
-    let macs = answered(scene, &names)?;
+    ns.speakers_say_all_is_well()?;
+    let before = versions(ns)?;
+    let macs = answered(ns, &names)?;
 
-    install::restart(scene.bed.lab())?;
+    install::restart(ns.bed.lab())?;
     // Proof that controller and every speaker have caught up: new Services, balanced over the nodes as they are, go all
     // the way on each node. 20 on three nodes leave 7, 7 and 6, so that four new ones do, where no speaker was kept from
     // running for 0.2 s and left an address to the next node.
-    let nodes: BTreeSet<_> = scene.bed.lab().nodes()?.iter().map(|node| node.name().to_owned()).collect();
+    let nodes: BTreeSet<_> = ns.bed.lab().nodes()?.iter().map(|node| node.name().to_owned()).collect();
     let mut heard = BTreeSet::new();
     for number in 1..=NEW_SERVICES {
         if heard == nodes {
             break;
         }
         let name = format!("new{number}");
-        scene.expose(&Expose::ours(&name))?;
-        let address = scene.external_ip(&name)?;
-        let node = scene.announcer(address)?;
-        scene.answered_by(address, &node)?;
+        ns.expose(&Expose::ours(&name))?;
+        let address = ns.external_ip(&name)?;
+        let node = ns.announcer(address)?;
+        ns.answered_by(address, &node)?;
         heard.insert(node);
     }
     ensure!(heard == nodes, "every node announces one of the new addresses: {heard:?}");
 
-    let mut after = versions(scene)?;
+    let mut after = versions(ns)?;
     after.retain(|object, _| before.contains_key(object));
     // The pool now counts more.
     let but_the_pool = |all: BTreeMap<String, String>| -> BTreeMap<String, String> {
@@ -66,18 +66,18 @@ pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
     let (before, after) = (but_the_pool(before), but_the_pool(after));
     let changed: Vec<_> = before.iter().filter(|(object, version)| after.get(*object) != Some(version)).collect();
     ensure!(changed.is_empty(), "written by a restart: {changed:?}");
-    let now = answered(scene, &names)?;
+    let now = answered(ns, &names)?;
     ensure!(now == macs, "announced by {now:?}, before by {macs:?}");
     Ok(())
 }
 
 /// Waits until every Service's address is answered for, and returns by whom, everybody who did meanwhile: that none of so many
 /// questions about one is answered within a moment says that the machine is busy.
-fn answered(scene: &Scene<'_>, names: &[String]) -> Result<BTreeMap<IpAddr, BTreeSet<Mac>>> {
-    let addresses: Vec<IpAddr> = names.iter().map(|name| scene.external_ip(name)).collect::<Result<_>>()?;
+fn answered(ns: &TestNamespace<'_>, names: &[String]) -> Result<BTreeMap<IpAddr, BTreeSet<Mac>>> {
+    let addresses: Vec<IpAddr> = names.iter().map(|name| ns.external_ip(name)).collect::<Result<_>>()?;
     let mut answering: BTreeMap<IpAddr, BTreeSet<Mac>> = BTreeMap::new();
-    scene.eventually("an answer for each address", || {
-        for (address, macs) in scene.who_have(&addresses)? {
+    ns.eventually("an answer for each address", || {
+        for (address, macs) in ns.who_have(&addresses)? {
             answering.entry(address).or_default().extend(macs);
         }
         Ok(answering.values().all(|macs| !macs.is_empty()).then_some(()))
@@ -86,12 +86,12 @@ fn answered(scene: &Scene<'_>, names: &[String]) -> Result<BTreeMap<IpAddr, BTre
 }
 
 /// resourceVersion of every object Herald could have written.
-fn versions(scene: &Scene<'_>) -> Result<BTreeMap<String, String>> {
+fn versions(ns: &TestNamespace<'_>) -> Result<BTreeMap<String, String>> {
     let mut versions = BTreeMap::new();
-    record(&mut versions, scene.list::<Service>()?);
-    record(&mut versions, scene.virtual_ips()?);
-    record(&mut versions, scene.list_cluster::<AddressPool>()?);
-    record(&mut versions, scene.list_cluster::<SpeakerStatus>()?);
+    record(&mut versions, ns.list::<Service>()?);
+    record(&mut versions, ns.virtual_ips()?);
+    record(&mut versions, ns.list_cluster::<AddressPool>()?);
+    record(&mut versions, ns.list_cluster::<SpeakerStatus>()?);
     let kinds: BTreeSet<_> = versions.keys().filter_map(|k| k.split('/').next()).collect();
     ensure!(kinds.len() == 4, "something to compare of each kind: {kinds:?}");
     Ok(versions)

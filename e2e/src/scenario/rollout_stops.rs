@@ -13,8 +13,8 @@ use kube::Api;
 use kube::api::ListParams;
 
 use super::unnoticed::Unnoticed;
-use super::waits::REPORTED_WITHIN;
-use super::{Expose, Scene, install};
+use crate::testbed::waits::REPORTED_WITHIN;
+use crate::testbed::{Expose, TestNamespace, install};
 
 /// So long `kubectl rollout status` is given: a roll-out that does not stop is over by then.
 const STOPPED_FOR: &str = "--timeout=15s";
@@ -22,55 +22,55 @@ const STOPPED_FOR: &str = "--timeout=15s";
 /// So many at most, until each node announces one: what other scenarios have just deleted may still count for some of them.
 const SERVICES: u8 = 40;
 
-pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
-    scene.pool(&scene.namespace, &[scene.range(1, SERVICES)])?;
-    scene.deploy_echo(1)?;
-    let nodes = scene.bed.lab().nodes()?.len();
+pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
+    ns.pool(&ns.namespace, &[ns.range(1, SERVICES)])?;
+    ns.deploy_echo(1)?;
+    let nodes = ns.bed.lab().nodes()?.len();
     let mut owners: BTreeMap<IpAddr, String> = BTreeMap::new();
     for number in 1..=SERVICES {
         if owners.values().collect::<BTreeSet<_>>().len() == nodes {
             break;
         }
         let name = format!("web{number}");
-        scene.expose(&Expose::ours(&name))?;
-        let address = scene.external_ip(&name)?;
-        owners.insert(address, scene.announcer(address)?);
+        ns.expose(&Expose::ours(&name))?;
+        let address = ns.external_ip(&name)?;
+        owners.insert(address, ns.announcer(address)?);
     }
     ensure!(owners.values().collect::<BTreeSet<_>>().len() == nodes, "every node announces an address: {owners:?}");
-    let key = secret(scene, &["-o", &format!("jsonpath={{.data['{}']}}", FIRST_CLUSTER_KEY.replace('.', "\\."))])?;
+    let key = secret(ns, &["-o", &format!("jsonpath={{.data['{}']}}", FIRST_CLUSTER_KEY.replace('.', "\\."))])?;
     ensure!(!key.is_empty(), "the cluster's key");
 
-    let unnoticed = Unnoticed::from_here(scene, owners.clone())?;
-    let result = stops(scene);
+    let unnoticed = Unnoticed::from_here(ns, owners.clone())?;
+    let result = stops(ns);
     // Whatever was found, the next scenario gets a whole cluster.
-    set_key(scene, &key)?;
-    install::wait_for_rollout(scene.bed.lab())?;
+    set_key(ns, &key)?;
+    install::wait_for_rollout(ns.bed.lab())?;
     result?;
-    unnoticed.until_here(scene)?;
+    unnoticed.until_here(ns)?;
     for (address, owner) in &owners {
-        same_owner(scene, *address, owner)?;
+        same_owner(ns, *address, owner)?;
     }
     Ok(())
 }
 
-fn same_owner(scene: &Scene<'_>, address: IpAddr, owner: &str) -> Result<()> {
-    let now = scene.announcer(address)?;
+fn same_owner(ns: &TestNamespace<'_>, address: IpAddr, owner: &str) -> Result<()> {
+    let now = ns.announcer(address)?;
     ensure!(now == owner, "{address} was {owner}'s, and is {now}'s");
     Ok(())
 }
 
 /// Replaces the key by one that is too short, rolls out, and looks at where that stops.
-fn stops(scene: &Scene<'_>) -> Result<()> {
-    let before = uids(&speakers(scene)?);
+fn stops(ns: &TestNamespace<'_>) -> Result<()> {
+    let before = uids(&speakers(ns)?);
     // "short", in base64.
-    set_key(scene, "c2hvcnQ=")?;
-    scene.kubectl(&["rollout", "restart", "-n", install::NAMESPACE, "daemonset/herald-speaker"])?;
+    set_key(ns, "c2hvcnQ=")?;
+    ns.kubectl(&["rollout", "restart", "-n", install::NAMESPACE, "daemonset/herald-speaker"])?;
     let status = ["rollout", "status", "-n", install::NAMESPACE, "daemonset/herald-speaker", STOPPED_FOR];
-    ensure!(scene.kubectl(&status).is_err(), "the roll-out went through with a key that is none");
+    ensure!(ns.kubectl(&status).is_err(), "the roll-out went through with a key that is none");
 
     // On a busy machine the first has hardly been asked to end by then.
-    let now = scene.bed.wait_for("the first speaker to be replaced", install::ROLLOUT, || {
-        let now = speakers(scene)?;
+    let now = ns.bed.wait_for("the first speaker to be replaced", install::ROLLOUT, || {
+        let now = speakers(ns)?;
         let is_replaced = now.len() == before.len() && now.iter().any(|pod| !before.contains(&uid(pod)));
         Ok(is_replaced.then_some(now))
     })?;
@@ -81,34 +81,34 @@ fn stops(scene: &Scene<'_>) -> Result<()> {
     let node = sick.spec.as_ref().and_then(|spec| spec.node_name.clone()).context("a pod's node")?;
     // The kubelet's Event has the words of the probe: `herald-speaker check ready`.
     let reason = format!("Secret {SECRET_CLUSTER_KEY}");
-    scene.bed.wait_for("an Event that says why it is not ready", install::ROLLOUT, || {
+    ns.bed.wait_for("an Event that says why it is not ready", install::ROLLOUT, || {
         let path = "-o=jsonpath={.items[*].message}";
         let about = format!("involvedObject.name={name},reason=Unhealthy");
-        let said = scene.kubectl(&["get", "events", "-n", install::NAMESPACE, "--field-selector", &about, path])?;
+        let said = ns.kubectl(&["get", "events", "-n", install::NAMESPACE, "--field-selector", &about, path])?;
         Ok((said.contains("not ready") && said.contains(&reason)).then_some(()))
     })?;
-    scene.bed.wait_for(&format!("the SpeakerStatus of {node} to say why"), REPORTED_WITHIN, || {
-        let warnings = scene.get_cluster::<SpeakerStatus>(&node)?.and_then(|speaker| speaker.status);
+    ns.bed.wait_for(&format!("the SpeakerStatus of {node} to say why"), REPORTED_WITHIN, || {
+        let warnings = ns.get_cluster::<SpeakerStatus>(&node)?.and_then(|speaker| speaker.status);
         let warnings = warnings.map(|status| status.warnings).unwrap_or_default();
         let says = |kind, message: &str| kind == WarningKind::ClusterKey && message.contains(&reason);
         Ok(warnings.iter().any(|warning| says(warning.kind, &warning.message)).then_some(()))
     })
 }
 
-fn set_key(scene: &Scene<'_>, base64: &str) -> Result<()> {
+fn set_key(ns: &TestNamespace<'_>, base64: &str) -> Result<()> {
     let patch = serde_json::json!({"data": {FIRST_CLUSTER_KEY: base64}}).to_string();
     let namespace = install::NAMESPACE;
-    scene.kubectl(&["patch", "secret", "-n", namespace, SECRET_CLUSTER_KEY, "--type=merge", "-p", &patch]).map(drop)
+    ns.kubectl(&["patch", "secret", "-n", namespace, SECRET_CLUSTER_KEY, "--type=merge", "-p", &patch]).map(drop)
 }
 
-fn secret(scene: &Scene<'_>, how: &[&str]) -> Result<String> {
-    scene.kubectl(&[&["get", "secret", "-n", install::NAMESPACE, SECRET_CLUSTER_KEY], how].concat())
+fn secret(ns: &TestNamespace<'_>, how: &[&str]) -> Result<String> {
+    ns.kubectl(&[&["get", "secret", "-n", install::NAMESPACE, SECRET_CLUSTER_KEY], how].concat())
 }
 
-fn speakers(scene: &Scene<'_>) -> Result<Vec<Pod>> {
-    let pods: Api<Pod> = Api::namespaced(scene.bed.kube(), install::NAMESPACE);
+fn speakers(ns: &TestNamespace<'_>) -> Result<Vec<Pod>> {
+    let pods: Api<Pod> = Api::namespaced(ns.bed.kube(), install::NAMESPACE);
     let chosen = ListParams::default().labels("app.kubernetes.io/component=speaker");
-    let mut pods = scene.bed.block_on(async move { Ok(pods.list(&chosen).await?.items) })?;
+    let mut pods = ns.bed.block_on(async move { Ok(pods.list(&chosen).await?.items) })?;
     pods.retain(|pod| pod.metadata.deletion_timestamp.is_none());
     Ok(pods)
 }

@@ -3,45 +3,45 @@
 use anyhow::{Context, Result, ensure};
 use herald_crds::names;
 
-use super::Scene;
+use crate::testbed::TestNamespace;
 
-pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
-    scene.pool("sharing", &[scene.range(1, 9)])?;
-    scene.deploy_echo(1)?;
-    expose(scene, "web", 80, "")?;
-    let address = scene.external_ip("web")?;
-    expose(scene, "admin", 81, "")?;
-    ensure!(scene.external_ip("admin")? == address, "one key, one address");
-    let vip = scene.virtual_ip(address)?.context("the VirtualIP")?;
+pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
+    ns.pool("sharing", &[ns.range(1, 9)])?;
+    ns.deploy_echo(1)?;
+    expose(ns, "web", 80, "")?;
+    let address = ns.external_ip("web")?;
+    expose(ns, "admin", 81, "")?;
+    ensure!(ns.external_ip("admin")? == address, "one key, one address");
+    let vip = ns.virtual_ip(address)?.context("the VirtualIP")?;
     ensure!(vip.spec.services.len() == 2, "it names both: {:?}", vip.spec.services);
-    let node = scene.announcer(address)?;
-    scene.answered_by(address, &node)?;
-    scene.reachable(address)?;
+    let node = ns.announcer(address)?;
+    ns.answered_by(address, &node)?;
+    ns.reachable(address)?;
 
     // Port 80 is taken: with the address asked for by name it waits and says why.
-    expose(scene, "second-web", 80, &format!("loadBalancerIP: {address},"))?;
-    let sentence = scene.refusal("second-web", "SharingRefused")?;
+    expose(ns, "second-web", 80, &format!("loadBalancerIP: {address},"))?;
+    let sentence = ns.refusal("second-web", "SharingRefused")?;
     ensure!(sentence.contains("TCP 80") && sentence.contains("sharing/web"), "port and Service: {sentence}");
 
     // The first goes: its finalizer does not wait for the other, and the one who waits takes its place.
-    scene.kubectl_here(&["delete", "service", "web", "--timeout=60s"])?;
-    ensure!(scene.external_ip("second-web")? == address, "the freed port");
-    ensure!(scene.ingress("admin")? == [address], "the other keeps the address");
-    scene.reachable(address)?;
+    ns.kubectl_here(&["delete", "service", "web", "--timeout=60s"])?;
+    ensure!(ns.external_ip("second-web")? == address, "the freed port");
+    ensure!(ns.ingress("admin")? == [address], "the other keeps the address");
+    ns.reachable(address)?;
 
     // Nobody is moved by an edit that makes them collide; both are told.
-    expose(scene, "admin", 80, "")?;
+    expose(ns, "admin", 80, "")?;
     for name in ["admin", "second-web"] {
-        scene.eventually(&format!("a Warning on {name}"), || {
-            Ok(scene.events(name)?.iter().any(|(_, reason, _)| reason == "SharingConflict").then_some(()))
+        ns.eventually(&format!("a Warning on {name}"), || {
+            Ok(ns.events(name)?.iter().any(|(_, reason, _)| reason == "SharingConflict").then_some(()))
         })?;
-        ensure!(scene.ingress(name)? == [address], "{name} keeps the address");
+        ensure!(ns.ingress(name)? == [address], "{name} keeps the address");
     }
     Ok(())
 }
 
-fn expose(scene: &Scene<'_>, name: &str, port: u16, spec: &str) -> Result<()> {
-    scene.apply(&format!(
+fn expose(ns: &TestNamespace<'_>, name: &str, port: u16, spec: &str) -> Result<()> {
+    ns.apply(&format!(
         "{{apiVersion: v1, kind: Service, metadata: {{name: {name}, annotations: {{{}: k}}}}, \
          spec: {{type: LoadBalancer, loadBalancerClass: {}, {spec} selector: {{app: echo}}, \
          ports: [{{name: http, port: {port}, targetPort: 8080}}]}}}}",

@@ -7,10 +7,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use herald_crds::virtual_ip::AnnouncedReason;
 use herald_crds::{AddressPool, names};
-use herald_segment::claim::{Birth, Claim, ClaimKey, Digest, Epoch, Reason};
-use herald_segment::mac::MacAddr;
-use herald_segment::node::{Incarnation, NodeName};
-use herald_segment::wire::{
+use herald_protocol::claim::{Birth, Claim, ClaimKey, Digest, Epoch, Reason};
+use herald_protocol::mac::MacAddr;
+use herald_protocol::node::{Incarnation, NodeName};
+use herald_protocol::wire::{
     Body, Change, ETHERTYPE, Frame, FrameLimit, GROUP, Hello, Key, Keyring, Sender, State, VERSION, delta,
     key_of_cluster,
 };
@@ -18,45 +18,45 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 
 use super::unnoticed::Unnoticed;
-use super::{Expose, Scene, install};
-use crate::fault::{Fault, Faults, Link};
-use crate::lab::Host;
-use crate::lab::plan::node_subnets;
-use crate::probe::frame::arp_request;
-use crate::probe::{Mac, Probe, ProbeSpec, Probers};
+use crate::testbed::{Expose, TestNamespace, install};
+use herald_lab::cluster::Host;
+use herald_lab::cluster::plan::node_subnets;
+use herald_lab::fault::{Fault, Faults, Link};
+use herald_lab::probe::frame::arp_request;
+use herald_lab::probe::{Mac, Probe, ProbeSpec, Probers};
 
 /// A host holds the first addresses of the pool, one of each family: they are not announced, not even once, but put
 /// aside, and the Service gets others.
-pub(super) fn first(scene: &Scene<'_>) -> Result<()> {
-    let stranger = stranger(scene)?;
-    let v6 = v6_range(scene);
-    scene.pool(&scene.namespace, &[scene.range(1, 9), format!("{}-{}", v6(1), v6(9))])?;
-    scene.deploy_echo(1)?;
-    let taken = [scene.address(1), v6(1)];
-    healed(scene, |faults| {
+pub(super) fn first(ns: &TestNamespace<'_>) -> Result<()> {
+    let stranger = stranger(ns)?;
+    let v6 = v6_range(ns);
+    ns.pool(&ns.namespace, &[ns.range(1, 9), format!("{}-{}", v6(1), v6(9))])?;
+    ns.deploy_echo(1)?;
+    let taken = [ns.address(1), v6(1)];
+    healed(ns, |faults| {
         for address in taken {
             faults.inject(takes(&stranger, address))?;
         }
         let recorder = Probers { neighbour: false, ..Probers::NEIGHBOUR };
         let spec = ProbeSpec::all(taken).with(recorder);
-        let recording = Probe::start(scene.bed.lab(), scene.client()?.name(), &spec)?;
+        let recording = Probe::start(ns.bed.lab(), ns.client()?.name(), &spec)?;
         let families = "ipFamilyPolicy: RequireDualStack, ipFamilies: [IPv4, IPv6],";
-        scene.expose(&Expose { spec: families, ..Expose::ours("web") })?;
+        ns.expose(&Expose { spec: families, ..Expose::ours("web") })?;
 
-        let expected = [scene.address(2), v6(2)];
-        scene.eventually("an address of each family that nobody has", || {
-            Ok((scene.ingress("web")? == expected).then_some(()))
+        let expected = [ns.address(2), v6(2)];
+        ns.eventually("an address of each family that nobody has", || {
+            Ok((ns.ingress("web")? == expected).then_some(()))
         })?;
         for address in expected {
-            scene.announcer(address)?;
+            ns.announcer(address)?;
         }
-        scene.reachable(scene.address(2))?;
+        ns.reachable(ns.address(2))?;
         let said = recording.stop()?.announcements;
         let theirs = Mac::from(stranger.mac(0)?);
         let wrong: Vec<_> = said.iter().filter(|a| taken.contains(&a.address) && a.mac != theirs).collect();
         ensure!(wrong.is_empty(), "a stranger's address was announced: {wrong:?}");
 
-        let pool: AddressPool = scene.get_cluster(&scene.namespace)?.context("the pool")?;
+        let pool: AddressPool = ns.get_cluster(&ns.namespace)?.context("the pool")?;
         let aside = pool.status.map(|status| status.quarantined).unwrap_or_default();
         let mac = stranger.mac(0)?.to_string();
         for address in taken {
@@ -64,8 +64,8 @@ pub(super) fn first(scene: &Scene<'_>) -> Result<()> {
             let found = found.with_context(|| format!("{address} is not put aside: {aside:?}"))?;
             ensure!(found.mac_address == mac, "{found:?} does not name {mac}");
         }
-        scene.eventually(&format!("a Warning on the Service that names the stranger {mac}"), || {
-            let events = scene.events("web")?;
+        ns.eventually(&format!("a Warning on the Service that names the stranger {mac}"), || {
+            let events = ns.events("web")?;
             Ok(events.iter().any(|(kind, _, note)| kind == "Warning" && note.contains(&mac)).then_some(()))
         })?;
         Ok(())
@@ -73,20 +73,20 @@ pub(super) fn first(scene: &Scene<'_>) -> Result<()> {
 }
 
 /// A host takes an address that is announced: it is defended and reported, and stays where it is.
-pub(super) fn later(scene: &Scene<'_>) -> Result<()> {
-    let (address, node) = scene.announced_service(1)?;
-    let stranger = stranger(scene)?;
-    let (theirs, ours) = (Mac::from(stranger.mac(0)?), Mac::from(scene.bed.lab().host(&node)?.mac(0)?));
+pub(super) fn later(ns: &TestNamespace<'_>) -> Result<()> {
+    let (address, node) = ns.announced_service(1)?;
+    let stranger = stranger(ns)?;
+    let (theirs, ours) = (Mac::from(stranger.mac(0)?), Mac::from(ns.bed.lab().host(&node)?.mac(0)?));
     let IpAddr::V4(ip) = address else { bail!("{address} is not IPv4") };
-    healed(scene, |faults| {
+    healed(ns, |faults| {
         let recorder = Probers { neighbour: false, ..Probers::NEIGHBOUR };
         let spec = ProbeSpec::all([address]).with(recorder);
-        let recording = Probe::start(scene.bed.lab(), scene.client()?.name(), &spec)?;
+        let recording = Probe::start(ns.bed.lab(), ns.client()?.name(), &spec)?;
         faults.inject(takes(&stranger, address))?;
         // What a host says that has just come up with an address (RFC 5227 section 2.3).
         faults.send_frame(stranger.name(), stranger.interface(0)?, &arp_request(theirs, ip, ip))?;
-        let sentence = scene.eventually("the VirtualIP to report the conflict", || {
-            let conditions = scene.virtual_ip(address)?.and_then(|vip| vip.status).map(|s| s.conditions);
+        let sentence = ns.eventually("the VirtualIP to report the conflict", || {
+            let conditions = ns.virtual_ip(address)?.and_then(|vip| vip.status).map(|s| s.conditions);
             let found = conditions.unwrap_or_default().into_iter().find(|c| c.type_ == names::CONDITION_CONFLICT);
             Ok(found.filter(|c| c.status == "True").map(|c| c.message))
         })?;
@@ -95,46 +95,46 @@ pub(super) fn later(scene: &Scene<'_>) -> Result<()> {
         let claimed = said.iter().find(|a| a.address == address && a.mac == theirs).context("the stranger's frame")?;
         let defended = said.iter().any(|a| a.address == address && a.mac == ours && a.last_ms >= claimed.first_ms);
         ensure!(defended, "{node} did not defend {address}: {said:?}");
-        ensure!(scene.ingress("web")? == [address], "the Service keeps its address");
-        ensure!(scene.announcer(address)? == node, "the address stays where it is");
+        ensure!(ns.ingress("web")? == [address], "the Service keeps its address");
+        ensure!(ns.announcer(address)? == node, "the address stays where it is");
         Ok(())
     })?;
-    scene.answered_by(address, &node)?;
-    scene.reachable(address)?;
+    ns.answered_by(address, &node)?;
+    ns.reachable(address)?;
     Ok(())
 }
 
 /// A node of the cluster answers for an address without having claimed it, as another provider would: nothing is
 /// announced and nothing put aside, and once it stops the address is announced.
-pub(super) fn cluster_node(scene: &Scene<'_>) -> Result<()> {
+pub(super) fn cluster_node(ns: &TestNamespace<'_>) -> Result<()> {
     // One address only: there is no other to give the Service.
-    scene.pool(&scene.namespace, &[scene.address(1).to_string()])?;
-    scene.deploy_echo(1)?;
-    let address = scene.address(1);
-    let node = scene.bed.lab().nodes()?.into_iter().next_back().context("a node")?;
+    ns.pool(&ns.namespace, &[ns.address(1).to_string()])?;
+    ns.deploy_echo(1)?;
+    let address = ns.address(1);
+    let node = ns.bed.lab().nodes()?.into_iter().next_back().context("a node")?;
     // An address that a node has is given to no Service: it takes it afterwards, and nobody has announced it yet.
-    scene.advertise_from("In", "nowhere")?;
-    scene.expose(&Expose::ours("web"))?;
-    ensure!(scene.external_ip("web")? == address, "the Service gets the pool's only address");
-    healed(scene, |faults| {
+    ns.advertise_from("In", "nowhere")?;
+    ns.expose(&Expose::ours("web"))?;
+    ensure!(ns.external_ip("web")? == address, "the Service gets the pool's only address");
+    healed(ns, |faults| {
         faults.inject(takes(&node, address))?;
         // Another node is to ask for the address: no kernel answers its own node's questions.
-        scene.advertise_from("NotIn", node.name())?;
-        let sentence = scene.eventually("the VirtualIP to say that a node of the cluster answers", || {
-            let vip = scene.virtual_ip(address)?;
+        ns.advertise_from("NotIn", node.name())?;
+        let sentence = ns.eventually("the VirtualIP to say that a node of the cluster answers", || {
+            let vip = ns.virtual_ip(address)?;
             let condition = vip.as_ref().and_then(|vip| vip.announced());
             let wanted = AnnouncedReason::AnsweredByClusterNode.as_str();
             Ok(condition.filter(|c| c.reason == wanted).map(|c| c.message.clone()))
         })?;
         ensure!(sentence.contains(node.name()), "it names {}: {sentence}", node.name());
-        let pool: AddressPool = scene.get_cluster(&scene.namespace)?.context("the pool")?;
+        let pool: AddressPool = ns.get_cluster(&ns.namespace)?.context("the pool")?;
         let aside = pool.status.map(|status| status.quarantined).unwrap_or_default();
         ensure!(aside.is_empty(), "nothing is put aside for a node of the cluster: {aside:?}");
         Ok(())
     })?;
-    let announcer = scene.announcer(address)?;
-    scene.answered_by(address, &announcer)?;
-    scene.reachable(address)?;
+    let announcer = ns.announcer(address)?;
+    ns.answered_by(address, &announcer)?;
+    ns.reachable(address)?;
     Ok(())
 }
 
@@ -145,42 +145,41 @@ const FRAMES: u64 = 100;
 const FOREIGN_FRAMES: &str = r#"herald_speaker_frames_dropped_total{interface="eth0",reason="foreign"}"#;
 
 /// Frames of another cluster, which has nodes of the same names and claims the same address: they are not ours.
-pub(super) fn another_cluster(scene: &Scene<'_>) -> Result<()> {
-    let (address, node) = scene.announced_service(1)?;
-    let stranger = stranger(scene)?;
-    let before = scene.virtual_ip(address)?.and_then(|vip| vip.status).context("a status")?;
-    let unnoticed = Unnoticed::from_here(scene, [(address, node.clone())].into())?;
+pub(super) fn another_cluster(ns: &TestNamespace<'_>) -> Result<()> {
+    let (address, node) = ns.announced_service(1)?;
+    let stranger = stranger(ns)?;
+    let before = ns.virtual_ip(address)?.and_then(|vip| vip.status).context("a status")?;
+    let unnoticed = Unnoticed::from_here(ns, [(address, node.clone())].into())?;
     let key_of_its_own = Key::new(b"the key of another cluster, on the same segment")?;
-    let copied = Key::new(&key_of_cluster(&cluster_secret(scene)?, "the UID of another cluster")?)?;
+    let copied = Key::new(&key_of_cluster(&cluster_secret(ns)?, "the UID of another cluster")?)?;
     for key in [key_of_its_own, copied] {
         let theirs = OtherCluster::new(key, &node, &stranger)?;
         // Why a frame is dropped tells whether its key was read as this cluster's (docs/protocol.md, section 2): one of
         // this cluster's own key would be dropped as a replay.
-        let foreign = || scene.metric(&node, FOREIGN_FRAMES);
+        let foreign = || ns.metric(&node, FOREIGN_FRAMES);
         let before = foreign()?;
         for sequence in 1..=FRAMES / 2 {
             for frame in theirs.frames(address, sequence)? {
-                Faults::of(scene.bed.lab()).send_frame(stranger.name(), stranger.interface(0)?, &frame)?;
+                Faults::of(ns.bed.lab()).send_frame(stranger.name(), stranger.interface(0)?, &frame)?;
             }
         }
         let mut dropped = 0.0;
-        scene
-            .eventually(&format!("{FRAMES} frames to be dropped as another cluster's"), || {
-                dropped = foreign()? - before;
-                Ok((dropped >= FRAMES as f64).then_some(()))
-            })
-            .with_context(|| format!("{dropped} were"))?;
+        ns.eventually(&format!("{FRAMES} frames to be dropped as another cluster's"), || {
+            dropped = foreign()? - before;
+            Ok((dropped >= FRAMES as f64).then_some(()))
+        })
+        .with_context(|| format!("{dropped} were"))?;
     }
-    unnoticed.until_here(scene)?;
-    let after = scene.virtual_ip(address)?.and_then(|vip| vip.status).context("a status")?;
+    unnoticed.until_here(ns)?;
+    let after = ns.virtual_ip(address)?.and_then(|vip| vip.status).context("a status")?;
     ensure!(after == before, "the status changed from {before:?} to {after:?}");
-    scene.answered_by(address, &node)
+    ns.answered_by(address, &node)
 }
 
 /// What the Secret with the cluster's key holds: what a backup, or a Git repository, would bring to another cluster.
-fn cluster_secret(scene: &Scene<'_>) -> Result<Vec<u8>> {
-    let secrets: Api<Secret> = Api::namespaced(scene.bed.kube(), install::NAMESPACE);
-    let secret = scene.bed.block_on(async move { Ok(secrets.get(names::SECRET_CLUSTER_KEY).await?) })?;
+fn cluster_secret(ns: &TestNamespace<'_>) -> Result<Vec<u8>> {
+    let secrets: Api<Secret> = Api::namespaced(ns.bed.kube(), install::NAMESPACE);
+    let secret = ns.bed.block_on(async move { Ok(secrets.get(names::SECRET_CLUSTER_KEY).await?) })?;
     let key = secret.data.unwrap_or_default().remove(names::FIRST_CLUSTER_KEY);
     Ok(key.with_context(|| format!("Secret {} has no {}", names::SECRET_CLUSTER_KEY, names::FIRST_CLUSTER_KEY))?.0)
 }
@@ -237,8 +236,8 @@ impl OtherCluster {
 }
 
 /// A host outside the cluster that is not the one that looks.
-fn stranger(scene: &Scene<'_>) -> Result<Host> {
-    scene.bed.lab().clients()?.into_iter().nth(1).context("a second client")
+fn stranger(ns: &TestNamespace<'_>) -> Result<Host> {
+    ns.bed.lab().clients()?.into_iter().nth(1).context("a second client")
 }
 
 fn takes(host: &Host, address: IpAddr) -> Fault {
@@ -246,9 +245,9 @@ fn takes(host: &Host, address: IpAddr) -> Fault {
 }
 
 /// The scenario's IPv6 addresses.
-pub(super) fn v6_range(scene: &Scene<'_>) -> impl Fn(u16) -> IpAddr + use<> {
+pub(super) fn v6_range(ns: &TestNamespace<'_>) -> impl Fn(u16) -> IpAddr + use<> {
     let (_, v6) = node_subnets(0);
-    let (mut segments, block) = (v6.addr().segments(), scene.block());
+    let (mut segments, block) = (v6.addr().segments(), ns.block());
     segments[6] = block.into();
     move |last| {
         let [a, b, c, d, e, f, g, _] = segments;
@@ -257,8 +256,8 @@ pub(super) fn v6_range(scene: &Scene<'_>) -> impl Fn(u16) -> IpAddr + use<> {
 }
 
 /// Does something to the laboratory that is undone whatever comes of it.
-fn healed(scene: &Scene<'_>, act: impl FnOnce(&Faults<'_>) -> Result<()>) -> Result<()> {
-    let faults = Faults::of(scene.bed.lab());
+fn healed(ns: &TestNamespace<'_>, act: impl FnOnce(&Faults<'_>) -> Result<()>) -> Result<()> {
+    let faults = Faults::of(ns.bed.lab());
     let result = act(&faults);
     faults.heal_all()?;
     result

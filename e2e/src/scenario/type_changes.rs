@@ -4,29 +4,29 @@
 use anyhow::{Context, Result, ensure};
 use herald_crds::names;
 
-use super::{Expose, Scene};
+use crate::testbed::{Expose, TestNamespace};
 
-pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
+pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
     // One address only: whoever gets it next proves that it was free.
-    scene.pool("type-changes", &[scene.address(1).to_string()])?;
-    scene.deploy_echo(1)?;
-    let address = scene.address(1);
+    ns.pool("type-changes", &[ns.address(1).to_string()])?;
+    ns.deploy_echo(1)?;
+    let address = ns.address(1);
 
-    scene.expose(&Expose { service_type: "ClusterIP", class: None, ..Expose::ours("web") })?;
-    let cluster_ip = cluster_ip(scene, "web")?;
-    scene.expose(&Expose { service_type: "NodePort", class: None, ..Expose::ours("web") })?;
-    let port = scene.node_port("web")?.context("a node port")?;
+    ns.expose(&Expose { service_type: "ClusterIP", class: None, ..Expose::ours("web") })?;
+    let cluster_ip = cluster_ip(ns, "web")?;
+    ns.expose(&Expose { service_type: "NodePort", class: None, ..Expose::ours("web") })?;
+    let port = ns.node_port("web")?.context("a node port")?;
 
-    scene.expose(&Expose::ours("web"))?;
-    ensure!(scene.external_ip("web")? == address, "the only address of the pool");
-    ensure!(scene.node_port("web")? == Some(port), "the node port is kept");
-    ensure!(self::cluster_ip(scene, "web")? == cluster_ip, "the cluster IP is kept");
-    let node = scene.announcer(address)?;
-    scene.answered_by(address, &node)?;
-    scene.reachable(address)?;
+    ns.expose(&Expose::ours("web"))?;
+    ensure!(ns.external_ip("web")? == address, "the only address of the pool");
+    ensure!(ns.node_port("web")? == Some(port), "the node port is kept");
+    ensure!(self::cluster_ip(ns, "web")? == cluster_ip, "the cluster IP is kept");
+    let node = ns.announcer(address)?;
+    ns.answered_by(address, &node)?;
+    ns.reachable(address)?;
 
-    gone_from_status_and_wire(scene, |scene| {
-        scene.kubectl_here(&[
+    gone_from_status_and_wire(ns, |ns| {
+        ns.kubectl_here(&[
             "patch",
             "service",
             "web",
@@ -37,41 +37,44 @@ pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
     })?;
 
     // Reusable: another Service gets it at once.
-    scene.expose(&Expose::ours("other"))?;
-    ensure!(scene.external_ip("other")? == address, "the freed address is given out again");
-    let node = scene.announcer(address)?;
-    scene.answered_by(address, &node)?;
-    scene.kubectl_here(&["delete", "service", "other", "--timeout=60s"])?;
-    scene.silent(address)?;
-    ensure!(scene.virtual_ip(address)?.is_none(), "no VirtualIP once the Service is gone");
+    ns.expose(&Expose::ours("other"))?;
+    ensure!(ns.external_ip("other")? == address, "the freed address is given out again");
+    let node = ns.announcer(address)?;
+    ns.answered_by(address, &node)?;
+    ns.kubectl_here(&["delete", "service", "other", "--timeout=60s"])?;
+    ns.silent(address)?;
+    ensure!(ns.virtual_ip(address)?.is_none(), "no VirtualIP once the Service is gone");
 
     // And back through LoadBalancer to ExternalName, which clears cluster IPs and families as well.
-    scene.expose(&Expose::ours("web"))?;
-    ensure!(scene.external_ip("web")? == address, "the address again");
-    scene.announcer(address)?;
-    gone_from_status_and_wire(scene, |scene| {
-        scene.kubectl_here(&[
+    ns.expose(&Expose::ours("web"))?;
+    ensure!(ns.external_ip("web")? == address, "the address again");
+    ns.announcer(address)?;
+    gone_from_status_and_wire(ns, |ns| {
+        ns.kubectl_here(&[
             "patch", "service", "web", "--type=merge", "-p",
             r#"{"spec":{"type":"ExternalName","externalName":"example.com","loadBalancerClass":null,"clusterIP":"","clusterIPs":null}}"#,
         ])
     })?;
-    scene.eventually("an Event of the release", || {
-        Ok(scene.events("web")?.iter().any(|(_, reason, _)| reason == "DeletedLoadBalancer").then_some(()))
+    ns.eventually("an Event of the release", || {
+        Ok(ns.events("web")?.iter().any(|(_, reason, _)| reason == "DeletedLoadBalancer").then_some(()))
     })
 }
 
 /// After the change the Service has neither address nor finalizer nor condition of ours, and the wire is silent.
-fn gone_from_status_and_wire(scene: &Scene<'_>, change: impl FnOnce(&Scene<'_>) -> Result<String>) -> Result<()> {
-    change(scene)?;
-    scene.eventually("the VirtualIP to go", || Ok(scene.virtual_ips()?.is_empty().then_some(())))?;
-    scene.silent(scene.address(1))?;
-    scene.eventually("the Service to be free of Herald", || {
-        let service = scene.service("web")?;
+fn gone_from_status_and_wire(
+    ns: &TestNamespace<'_>,
+    change: impl FnOnce(&TestNamespace<'_>) -> Result<String>,
+) -> Result<()> {
+    change(ns)?;
+    ns.eventually("the VirtualIP to go", || Ok(ns.virtual_ips()?.is_empty().then_some(())))?;
+    ns.silent(ns.address(1))?;
+    ns.eventually("the Service to be free of Herald", || {
+        let service = ns.service("web")?;
         let ours = service.metadata.finalizers.unwrap_or_default().iter().any(|f| f.starts_with(names::GROUP));
-        Ok((!ours && scene.ingress("web")?.is_empty() && scene.assigned("web")?.is_none()).then_some(()))
+        Ok((!ours && ns.ingress("web")?.is_empty() && ns.assigned("web")?.is_none()).then_some(()))
     })
 }
 
-fn cluster_ip(scene: &Scene<'_>, name: &str) -> Result<Option<String>> {
-    Ok(scene.service(name)?.spec.and_then(|s| s.cluster_ip))
+fn cluster_ip(ns: &TestNamespace<'_>, name: &str) -> Result<Option<String>> {
+    Ok(ns.service(name)?.spec.and_then(|s| s.cluster_ip))
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use super::Scene;
-use crate::probe::{Mac, Probe, ProbeSpec, Probers, Running};
+use crate::testbed::TestNamespace;
+use herald_lab::probe::{Mac, Probe, ProbeSpec, Probers, Running};
 
 /// Until every address is answered: for a busy machine.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -23,23 +23,23 @@ pub(super) struct Unnoticed {
 
 impl Unnoticed {
     /// Begins to ask for the addresses, each announced by the node it is given with; waits until all are answered.
-    pub(super) fn from_here(scene: &Scene<'_>, owners: BTreeMap<IpAddr, String>) -> Result<Self> {
+    pub(super) fn from_here(ns: &TestNamespace<'_>, owners: BTreeMap<IpAddr, String>) -> Result<Self> {
         let spec = ProbeSpec::all(owners.keys().copied()).with(Probers { announcements: false, ..Probers::NEIGHBOUR });
-        let mut watch = Probe::start(scene.bed.lab(), scene.client()?.name(), &spec)?;
+        let mut watch = Probe::start(ns.bed.lab(), ns.client()?.name(), &spec)?;
         watch.steady(LIMIT)?;
         Ok(Self { watch, owners })
     }
 
     /// Waits until all are answered again, and demands that each was answered by its announcer all the time, and by nobody
     /// else.
-    pub(super) fn until_here(mut self, scene: &Scene<'_>) -> Result<()> {
+    pub(super) fn until_here(mut self, ns: &TestNamespace<'_>) -> Result<()> {
         self.watch.steady_again(LIMIT)?;
         let report = self.watch.stop()?;
         for (address, owner) in &self.owners {
             let seen = report.target(*address).and_then(|target| target.neighbour.as_ref());
             let seen = seen.context("what the client saw")?;
             let macs: Vec<_> = seen.macs.iter().map(|seen| seen.mac).collect();
-            let mac = Mac::from(scene.bed.lab().host(owner)?.mac(0)?);
+            let mac = Mac::from(ns.bed.lab().host(owner)?.mac(0)?);
             ensure!(macs == [mac], "{address} was answered by {macs:?}, and is {owner}'s ({mac})");
             let gap = seen.answers.gaps.max_ms;
             ensure!(gap <= LONGEST_GAP_MS, "{address} was unanswered for {gap} ms:\n{report}");

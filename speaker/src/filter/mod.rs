@@ -8,6 +8,8 @@
 
 #[cfg(test)]
 mod interpreter;
+#[cfg(test)]
+mod kernel_tests;
 mod program;
 mod ranges;
 

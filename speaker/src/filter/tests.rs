@@ -1,6 +1,6 @@
 use std::{collections::BTreeSet, net::IpAddr};
 
-use herald_segment::mac::MacAddr;
+use herald_protocol::mac::MacAddr;
 use ipnet::IpNet;
 use proptest::{collection::btree_set, prelude::*, sample::Index};
 use socket2::{Domain, SockFilter, Socket, Type};

@@ -11,7 +11,7 @@ use std::{path::PathBuf, str::FromStr};
 
 use clap::{Args, ValueEnum};
 use herald_crds::speaker_status::LinkStatus;
-use herald_segment::snapshot::Snapshot;
+use herald_protocol::inspect::Snapshot;
 use serde::Serialize;
 
 /// Where the running speaker keeps its state and its socket.

@@ -14,7 +14,7 @@ use tokio::{
     time::timeout,
 };
 
-use herald_observe::ask::{Ask, Unanswered};
+use herald_telemetry::query::{Querier, Unanswered};
 
 use super::{InspectArgs, ParseQuestionError, Question, Report};
 use crate::readiness::Health;
@@ -88,9 +88,9 @@ pub fn listen(state_dir: &Path) -> io::Result<UnixListener> {
 #[derive(Clone, Debug)]
 pub struct Sources {
     /// The report.
-    pub report: Ask<Report>,
+    pub report: Querier<Report>,
     /// What the kubelet's probes ask for.
-    pub health: Ask<Health>,
+    pub health: Querier<Health>,
 }
 
 /// Answers until it is dropped.
@@ -171,7 +171,7 @@ mod tests {
         check::{CheckArgs, CheckError, What},
         inspect::Format,
     };
-    use herald_observe::ask;
+    use herald_telemetry::query;
 
     fn report() -> Report {
         Report {
@@ -192,8 +192,8 @@ mod tests {
     /// The same with what it says of its health; `None`: its loop is stuck.
     async fn with_health<T>(dir: &Path, health: Option<Health>, client: impl Future<Output = T>) -> T {
         let listener = listen(dir).unwrap();
-        let (report_source, mut asked) = ask::channel();
-        let (health_source, mut asked_for_health) = ask::channel();
+        let (report_source, mut asked) = query::channel();
+        let (health_source, mut asked_for_health) = query::channel();
         let sources = Sources { report: report_source, health: health_source };
         let answering = async {
             while let Some(reply) = asked.recv().await {

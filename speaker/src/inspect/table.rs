@@ -1,7 +1,7 @@
 //! A report as tables. Pure.
 
 use herald_crds::speaker_status::LinkStatus;
-use herald_segment::snapshot::{Address, KernelState, KeyUse, Peer, SpeakerState, Waiting};
+use herald_protocol::inspect::{Address, KernelState, KeyUse, Peer, SpeakerState, Waiting};
 
 use super::{Report, SegmentReport};
 
@@ -192,9 +192,9 @@ fn columns(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
 #[cfg(test)]
 mod tests {
     use herald_crds::speaker_status::LinkUse;
-    use herald_segment::{
+    use herald_protocol::{
         claim::Reason,
-        snapshot::{Candidate, Owner, Snapshot, Totals},
+        inspect::{Candidate, Owner, Snapshot, Totals},
     };
     use test_case::test_case;
 

@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Ipv6Addr},
 };
 
-use herald_segment::{mac::MacAddr, twins::Parent};
+use herald_protocol::{mac::MacAddr, twins::Parent};
 use ipnet::IpNet;
 
 /// A network link as the kernel describes it.

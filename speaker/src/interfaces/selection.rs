@@ -8,7 +8,7 @@ use herald_crds::{
     virtual_ip::AdvertisementRule,
 };
 
-use crate::cluster::Node;
+use crate::api_objects::Node;
 
 /// Which interfaces of this node people want, and do not want.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::{cmp::Reverse, collections::BTreeSet, net::IpAddr};
 
-use herald_segment::{Neighbour, mac::MacAddr};
+use herald_protocol::{Neighbour, mac::MacAddr};
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };

@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Ipv6Addr},
 };
 
-use herald_segment::{mac::MacAddr, twins::Parent};
+use herald_protocol::{mac::MacAddr, twins::Parent};
 use ipnet::IpNet;
 use netlink_packet_route::{
     address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope},

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use herald_segment::{mac::MacAddr, view};
+use herald_protocol::{api_view, mac::MacAddr};
 use pnet::packet::{
     arp::{ArpHardwareTypes, ArpOperation, ArpOperations, ArpPacket},
     ethernet::EtherTypes,
@@ -45,7 +45,7 @@ pub(super) fn read(received: &Received<'_>, own: MacAddr) -> Option<Heard> {
     // RFC 826 has it. One that names this host as its sender would be answered to ourselves.
     let answerable = is_request && sender != target && received.to != To::Multicast && sender_mac != own;
     Some(Heard::Packet {
-        packet: view::Packet {
+        packet: api_view::Packet {
             source: received.source,
             binding: (!sender.is_unspecified()).then_some((IpAddr::V4(sender), sender_mac)),
             asks: is_request.then_some(IpAddr::V4(target)),

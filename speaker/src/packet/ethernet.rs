@@ -1,8 +1,8 @@
 //! Ethernet II frames.
 
-use herald_segment::mac::MacAddr;
+use herald_protocol::mac::MacAddr;
 
-use crate::socket::PacketType;
+use herald_packet_socket::PacketType;
 
 /// EtherTypes (linux/if_ether.h).
 pub(super) const IPV4: u16 = 0x0800;

@@ -2,7 +2,7 @@
 
 use std::net::Ipv6Addr;
 
-use herald_segment::mac::MacAddr;
+use herald_protocol::mac::MacAddr;
 use pnet::packet::{ip::IpNextHeaderProtocols, ipv6::Ipv6Packet, util::ipv6_checksum};
 
 use super::ethernet;

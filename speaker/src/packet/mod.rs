@@ -13,11 +13,11 @@ pub(crate) mod tests;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use herald_segment::{mac::MacAddr, view::Packet};
+use herald_protocol::{api_view::Packet, mac::MacAddr};
 use ipnet::IpNet;
 pub use nd::solicited_node;
 
-use crate::socket::PacketType;
+use herald_packet_socket::PacketType;
 
 /// Who sends: the node's own addresses on a segment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use herald_segment::{mac::MacAddr, view};
+use herald_protocol::{api_view, mac::MacAddr};
 
 use super::{
     Asker, Heard, Question,
@@ -66,7 +66,7 @@ fn read_solicitation(received: &Received<'_>, message: &Message<'_>, own: MacAdd
     // An answer to one that names this host as its sender would go to ourselves.
     let answerable = body.options.source != Some(own);
     Some(Heard::Packet {
-        packet: view::Packet { source: received.source, binding, asks: Some(IpAddr::V6(body.target)) },
+        packet: api_view::Packet { source: received.source, binding, asks: Some(IpAddr::V6(body.target)) },
         asker: answerable.then_some(Asker(Question::Nd(Solicitation { target: body.target, asker: solicitor }))),
     })
 }
@@ -82,7 +82,7 @@ fn read_advertisement(received: &Received<'_>, message: &Message<'_>) -> Option<
     let sender = (received.to == To::Host && !to_group).then_some(received.source);
     let mac = body.options.target.or(sender);
     Some(Heard::Packet {
-        packet: view::Packet {
+        packet: api_view::Packet {
             source: received.source,
             binding: mac.map(|mac| (IpAddr::V6(body.target), mac)),
             asks: None,

@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use herald_segment::mac::MacAddr;
+use herald_protocol::mac::MacAddr;
 use pnet::packet::{
     ip::IpNextHeaderProtocols,
     ipv4::{self, Ipv4Flags, Ipv4Packet},

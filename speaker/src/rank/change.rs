@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use super::{Refusal, View, ability, has_on_link, is_in_a_subnet, segment_of};
 use crate::{
-    cluster::{Node, Speaker, Vip},
+    api_objects::{Node, Speaker, Vip},
     interfaces::Segment,
 };
 

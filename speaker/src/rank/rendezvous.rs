@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, net::IpAddr, num::NonZeroU64};
 
 use sha2::{Digest, Sha256};
 
-use crate::cluster::Vip;
+use crate::api_objects::Vip;
 
 /// The scores computed so far.
 #[derive(Debug, Default)]

@@ -7,13 +7,13 @@ use herald_crds::{
     advertisement::{InterfacePattern, NodePreference},
     virtual_ip::{AdvertisementRule, ServiceReference, VirtualIPStatus},
 };
-use herald_segment::{claim::Birth, mac::MacAddr, node::NodeName};
+use herald_protocol::{claim::Birth, mac::MacAddr, node::NodeName};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    cluster::{Change, Keyed, Local, ServiceName},
+    api_objects::{Change, Keyed, Local, ServiceName},
     interfaces::Segment,
 };
 

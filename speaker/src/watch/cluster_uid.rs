@@ -6,7 +6,7 @@ use herald_kube_common::{
     backoff::Backoff,
     request::{PATIENCE, RequestError, answered},
 };
-use herald_observe::complaint::Complaint;
+use herald_telemetry::log_once::LogOnce;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client};
 use tokio::time::sleep;
@@ -38,7 +38,7 @@ pub enum ClusterError {
 pub async fn read<T: Future<Output = bool>>(client: Client, mut tell: impl FnMut(ClusterError) -> T) -> Option<String> {
     let api: Api<Namespace> = Api::all(client);
     let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
-    let mut complaint = Complaint::default();
+    let mut complaint = LogOnce::default();
     loop {
         let error = match answered(PATIENCE, api.get_metadata(NAMESPACE)).await {
             Ok(namespace) => match namespace.metadata.uid.filter(|uid| !uid.is_empty()) {

@@ -12,8 +12,8 @@ use serde::de::DeserializeOwned;
 use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::{
-    cluster::{Change, Keyed, Node, NodeObject, SERVICE_NAME_LABEL, Slice, SliceSelection, Speaker, Vip},
-    machine::{ApiFact, Input},
+    api_objects::{Change, Keyed, Node, NodeObject, SERVICE_NAME_LABEL, Slice, SliceSelection, Speaker, Vip},
+    coordinator::{ApiFact, Input},
 };
 
 /// Starts the watches that always run. None of the tasks ends while somebody listens.
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn slices_are_chosen_by_the_names_of_their_services() {
-        let service = |namespace: &str, name: &str| crate::cluster::ServiceName {
+        let service = |namespace: &str, name: &str| crate::api_objects::ServiceName {
             namespace: namespace.to_owned(),
             name: name.to_owned(),
         };

@@ -6,7 +6,7 @@ use test_case::test_case;
 
 use crate::action::Regarding;
 use crate::index::{
-    world::{World, address, key},
+    tests::fake_cluster::{World, address, key},
     *,
 };
 

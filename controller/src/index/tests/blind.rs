@@ -5,7 +5,7 @@ use test_case::test_case;
 
 use crate::index::{
     speakers::SILENT_AFTER,
-    world::{World, address, key},
+    tests::fake_cluster::{World, address, key},
     *,
 };
 

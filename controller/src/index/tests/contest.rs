@@ -8,7 +8,7 @@ use serde_json::json;
 use test_case::test_case;
 
 use crate::index::{
-    world::{World, address, key},
+    tests::fake_cluster::{World, address, key},
     *,
 };
 

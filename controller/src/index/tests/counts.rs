@@ -6,7 +6,7 @@ use herald_crds::names::ANNOTATION_COUNT;
 use serde_json::{Value, json};
 use test_case::test_case;
 
-use crate::index::world::{World, address, merge};
+use crate::index::tests::fake_cluster::{World, address, merge};
 
 fn count(value: &str) -> Value {
     json!({"metadata": {"annotations": {ANNOTATION_COUNT: value}}})

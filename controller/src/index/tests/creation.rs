@@ -6,7 +6,7 @@ use k8s_openapi::jiff::Timestamp;
 use serde_json::json;
 
 use crate::index::{
-    world::{World, address},
+    tests::fake_cluster::{World, address},
     *,
 };
 

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use test_case::test_case;
 
-use crate::index::world::World;
+use crate::index::tests::fake_cluster::World;
 
 #[test]
 fn dual_stack_in_the_order_of_the_families() {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use test_case::test_case;
 
 use crate::index::{
-    world::{World, address, key},
+    tests::fake_cluster::{World, address, key},
     *,
 };
 

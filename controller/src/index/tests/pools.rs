@@ -4,7 +4,7 @@ use herald_crds::names::{CONDITION_ACCEPTED, CONDITION_CONTAINS_ASSIGNED};
 use serde_json::{Value, json};
 use test_case::test_case;
 
-use crate::index::{world::World, *};
+use crate::index::{tests::fake_cluster::World, *};
 
 #[test]
 fn a_new_request_takes_over_before_the_old_address_goes() {
@@ -138,7 +138,7 @@ fn a_requested_pool_without_room_takes_nothing_away() {
 
 /// The names of the advertisements that an address has, and the pool it counts to.
 fn announced_by(world: &World, at: &str) -> (String, Vec<String>) {
-    let spec = &world.vips[&super::super::world::address(at)].spec;
+    let spec = &world.vips[&super::fake_cluster::address(at)].spec;
     (spec.pool.clone(), spec.advertisements.iter().filter_map(|rule| rule.name.clone()).collect())
 }
 
@@ -207,7 +207,7 @@ fn address_of_a_renamed_pool_is_announced_though_only_the_old_one_is_advertised(
     world.advertisement("a", json!({"addressPools": ["lan2"]}));
     world.live();
     assert_eq!(announced_by(&world, "192.0.2.1"), by("lan2", &["a"]));
-    assert_eq!(world.vips[&super::super::world::address("192.0.2.1")].spec.advertised_by, None);
+    assert_eq!(world.vips[&super::fake_cluster::address("192.0.2.1")].spec.advertised_by, None);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use test_case::test_case;
 use crate::{
     action::Outcome,
     index::{
-        world::{World, address, key, merge},
+        tests::fake_cluster::{World, address, key, merge},
         *,
     },
 };

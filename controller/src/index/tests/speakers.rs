@@ -6,7 +6,7 @@ use test_case::test_case;
 
 use crate::index::{
     speakers::SILENT_AFTER,
-    world::{World, address},
+    tests::fake_cluster::{World, address},
     *,
 };
 

@@ -7,7 +7,7 @@ use test_case::test_case;
 use crate::{
     action::Outcome,
     index::{
-        world::{World, address},
+        tests::fake_cluster::{World, address},
         *,
     },
 };

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Service;
 use serde_json::json;
 
 use super::{Row, caught_up, change, create, delete, finalizers, told, told_once, version};
-use crate::scenario::{Scene, install};
+use crate::testbed::{TestNamespace, install};
 
 pub(super) const ROWS: &[Row] = &[
     Row { name: "finalizer ownership", check: finalizer_ownership },
@@ -17,145 +17,145 @@ pub(super) const ROWS: &[Row] = &[
 
 /// A Service of our class has our finalizer. Upstream's beside it, as of a cloud controller manager, is left alone, and
 /// does not hold the address.
-fn finalizer_ownership(scene: &Scene<'_>) -> Result<()> {
-    let result = beside_another_finalizer(scene);
+fn finalizer_ownership(ns: &TestNamespace<'_>) -> Result<()> {
+    let result = beside_another_finalizer(ns);
     // Whatever was found, the namespace can go.
-    if scene.get::<Service>("two-finalizers")?.is_some() {
-        change(scene, "two-finalizers", json!({"metadata": {"finalizers": null}}))?;
+    if ns.get::<Service>("two-finalizers")?.is_some() {
+        change(ns, "two-finalizers", json!({"metadata": {"finalizers": null}}))?;
     }
     result
 }
 
-fn beside_another_finalizer(scene: &Scene<'_>) -> Result<()> {
-    create(scene, "two-finalizers", json!({}))?;
-    let address = scene.external_ip("two-finalizers")?;
-    let ours = finalizers(scene, "two-finalizers")?;
+fn beside_another_finalizer(ns: &TestNamespace<'_>) -> Result<()> {
+    create(ns, "two-finalizers", json!({}))?;
+    let address = ns.external_ip("two-finalizers")?;
+    let ours = finalizers(ns, "two-finalizers")?;
     ensure!(ours == [names::FINALIZER_SERVICE_CLASS], "{ours:?}");
     let both = [names::FINALIZER_SERVICE_CLASS, names::FINALIZER_SERVICE_DEFAULT];
-    change(scene, "two-finalizers", json!({"metadata": {"finalizers": both}}))?;
-    delete(scene, "two-finalizers")?;
-    scene.eventually("our finalizer to go, and only ours", || {
-        Ok((finalizers(scene, "two-finalizers")? == [names::FINALIZER_SERVICE_DEFAULT]).then_some(()))
+    change(ns, "two-finalizers", json!({"metadata": {"finalizers": both}}))?;
+    delete(ns, "two-finalizers")?;
+    ns.eventually("our finalizer to go, and only ours", || {
+        Ok((finalizers(ns, "two-finalizers")? == [names::FINALIZER_SERVICE_DEFAULT]).then_some(()))
     })?;
-    let released = scene.service("two-finalizers")?;
-    ensure!(scene.virtual_ip(address)?.is_none(), "the address is free before the finalizer goes");
-    ensure!(scene.ingress("two-finalizers")?.is_empty(), "a released Service shows no address");
-    scene.silent(address)?;
-    caught_up(scene, "two-finalizers")?;
-    ensure!(version(&scene.service("two-finalizers")?)? == version(&released)?, "it is written to no more");
-    told_once(scene, "two-finalizers", "DeletedLoadBalancer")
+    let released = ns.service("two-finalizers")?;
+    ensure!(ns.virtual_ip(address)?.is_none(), "the address is free before the finalizer goes");
+    ensure!(ns.ingress("two-finalizers")?.is_empty(), "a released Service shows no address");
+    ns.silent(address)?;
+    caught_up(ns, "two-finalizers")?;
+    ensure!(version(&ns.service("two-finalizers")?)? == version(&released)?, "it is written to no more");
+    told_once(ns, "two-finalizers", "DeletedLoadBalancer")
 }
 
 /// One name, another UID: another Service. It gets the address once the first has given it up, also where the first's
 /// finalizer was taken away by force.
-fn delete_and_recreate(scene: &Scene<'_>) -> Result<()> {
-    let address = scene.address(90);
+fn delete_and_recreate(ns: &TestNamespace<'_>) -> Result<()> {
+    let address = ns.address(90);
     let asks = || json!({"loadBalancerIP": address});
-    let mut last = create(scene, "again", asks())?;
+    let mut last = create(ns, "again", asks())?;
     let mut born = None;
     for force in [false, true, true, true] {
-        ensure!(scene.external_ip("again")? == address, "what it asks for");
+        ensure!(ns.external_ip("again")? == address, "what it asks for");
         // Within a second of the one before, which is what speakers tell them apart by.
-        let birth = scene.virtual_ip(address)?.and_then(|vip| vip.metadata.creation_timestamp);
+        let birth = ns.virtual_ip(address)?.and_then(|vip| vip.metadata.creation_timestamp);
         ensure!(birth > born, "its VirtualIP was created at {birth:?}, the one before at {born:?}");
         born = birth;
-        let node = scene.announcer(address)?;
-        scene.answered_by(address, &node)?;
+        let node = ns.announcer(address)?;
+        ns.answered_by(address, &node)?;
         if force {
-            delete(scene, "again")?;
+            delete(ns, "again")?;
             // Herald may have been faster.
-            if let Err(error) = change(scene, "again", json!({"metadata": {"finalizers": null}})) {
+            if let Err(error) = change(ns, "again", json!({"metadata": {"finalizers": null}})) {
                 ensure!(format!("{error:#}").contains("NotFound"), "{error:#}");
             }
         } else {
-            scene.kubectl_here(&["delete", "service", "again", "--timeout=60s"])?;
+            ns.kubectl_here(&["delete", "service", "again", "--timeout=60s"])?;
         }
-        let next = create(scene, "again", asks())?;
+        let next = create(ns, "again", asks())?;
         ensure!(next.metadata.uid != last.metadata.uid, "another Service");
         last = next;
-        scene.eventually(&format!("{address} to be that of the new Service"), || {
-            let owners = scene.virtual_ip(address)?.map(|vip| vip.spec.services).unwrap_or_default();
+        ns.eventually(&format!("{address} to be that of the new Service"), || {
+            let owners = ns.virtual_ip(address)?.map(|vip| vip.spec.services).unwrap_or_default();
             let uids: Vec<_> = owners.into_iter().map(|service| Some(service.uid)).collect();
-            Ok((uids == [last.metadata.uid.clone()] && scene.ingress("again")? == [address]).then_some(()))
+            Ok((uids == [last.metadata.uid.clone()] && ns.ingress("again")? == [address]).then_some(()))
         })?;
     }
-    let node = scene.announcer(address)?;
-    scene.answered_by(address, &node)?;
-    scene.reachable(address)?;
+    let node = ns.announcer(address)?;
+    ns.answered_by(address, &node)?;
+    ns.reachable(address)?;
     Ok(())
 }
 
 /// A Service that is deleted while no controller runs waits, and is served while it waits; one that starts completes
 /// the deletion, and serves who has come meanwhile.
-fn without_controller(scene: &Scene<'_>) -> Result<()> {
-    create(scene, "leaves", json!({}))?;
-    let address = scene.external_ip("leaves")?;
-    let node = scene.announcer(address)?;
-    scene.answered_by(address, &node)?;
+fn without_controller(ns: &TestNamespace<'_>) -> Result<()> {
+    create(ns, "leaves", json!({}))?;
+    let address = ns.external_ip("leaves")?;
+    let node = ns.announcer(address)?;
+    ns.answered_by(address, &node)?;
     let path = "-o=jsonpath={.spec.replicas}";
-    let replicas = scene.kubectl(&["get", "-n", install::NAMESPACE, "deployment/herald-controller", path])?;
-    let left = scale(scene, "0").and_then(|()| {
-        scene.bed.wait_for("the controllers to end", install::ROLLOUT, || {
+    let replicas = ns.kubectl(&["get", "-n", install::NAMESPACE, "deployment/herald-controller", path])?;
+    let left = scale(ns, "0").and_then(|()| {
+        ns.bed.wait_for("the controllers to end", install::ROLLOUT, || {
             let pods = "app.kubernetes.io/component=controller";
-            let left = scene.kubectl(&["get", "pods", "-n", install::NAMESPACE, "-l", pods, "-o", "name"])?;
+            let left = ns.kubectl(&["get", "pods", "-n", install::NAMESPACE, "-l", pods, "-o", "name"])?;
             Ok(left.trim().is_empty().then_some(()))
         })?;
-        delete(scene, "leaves")?;
-        create(scene, "comes", json!({}))?;
-        scene.answered_by(address, &node)?;
-        let waits = scene.service("leaves")?;
+        delete(ns, "leaves")?;
+        create(ns, "comes", json!({}))?;
+        ns.answered_by(address, &node)?;
+        let waits = ns.service("leaves")?;
         ensure!(waits.metadata.deletion_timestamp.is_some(), "it is being deleted");
-        ensure!(finalizers(scene, "leaves")? == [names::FINALIZER_SERVICE_CLASS], "and waits for its finalizer");
-        ensure!(scene.ingress("leaves")? == [address], "and has its address");
-        ensure!(scene.ingress("comes")?.is_empty(), "nobody gives addresses");
+        ensure!(finalizers(ns, "leaves")? == [names::FINALIZER_SERVICE_CLASS], "and waits for its finalizer");
+        ensure!(ns.ingress("leaves")? == [address], "and has its address");
+        ensure!(ns.ingress("comes")?.is_empty(), "nobody gives addresses");
         Ok(())
     });
     // Whatever was found, the next row has a controller.
-    scale(scene, replicas.trim())?;
-    install::wait_for_rollout(scene.bed.lab())?;
+    scale(ns, replicas.trim())?;
+    install::wait_for_rollout(ns.bed.lab())?;
     left?;
-    scene.eventually("the deletion to be completed", || {
-        Ok((scene.get::<Service>("leaves")?.is_none() && scene.virtual_ip(address)?.is_none()).then_some(()))
+    ns.eventually("the deletion to be completed", || {
+        Ok((ns.get::<Service>("leaves")?.is_none() && ns.virtual_ip(address)?.is_none()).then_some(()))
     })?;
-    scene.external_ip("comes")?;
-    scene.silent(address)
+    ns.external_ip("comes")?;
+    ns.silent(address)
 }
 
-fn scale(scene: &Scene<'_>, replicas: &str) -> Result<()> {
+fn scale(ns: &TestNamespace<'_>, replicas: &str) -> Result<()> {
     let replicas = format!("--replicas={replicas}");
-    scene.kubectl(&["scale", "-n", install::NAMESPACE, "deployment/herald-controller", &replicas]).map(drop)
+    ns.kubectl(&["scale", "-n", install::NAMESPACE, "deployment/herald-controller", &replicas]).map(drop)
 }
 
 /// Every node is excluded (an empty value excludes): the address stays and is silent, and one Warning says so. A node
 /// whose label says "false" takes part.
-fn zero_nodes(scene: &Scene<'_>) -> Result<()> {
+fn zero_nodes(ns: &TestNamespace<'_>) -> Result<()> {
     let label = |nodes: &str, change: &str| {
         let change = format!("{}{change}", names::LABEL_EXCLUDE_NODE);
-        scene.kubectl(&["label", "nodes", nodes, &change, "--overwrite"]).map(drop)
+        ns.kubectl(&["label", "nodes", nodes, &change, "--overwrite"]).map(drop)
     };
-    create(scene, "nowhere", json!({}))?;
-    let address = scene.external_ip("nowhere")?;
-    let node = scene.announcer(address)?;
-    scene.answered_by(address, &node)?;
+    create(ns, "nowhere", json!({}))?;
+    let address = ns.external_ip("nowhere")?;
+    let node = ns.announcer(address)?;
+    ns.answered_by(address, &node)?;
     let tried = label("--all", "=").and_then(|()| {
-        scene.eventually("nobody to answer", || Ok(scene.who_has(address)?.is_empty().then_some(())))?;
-        scene.eventually("a Warning that no node is left", || {
-            Ok((told(scene, "nowhere", "UnAvailableLoadBalancer")? > 0).then_some(()))
+        ns.eventually("nobody to answer", || Ok(ns.who_has(address)?.is_empty().then_some(())))?;
+        ns.eventually("a Warning that no node is left", || {
+            Ok((told(ns, "nowhere", "UnAvailableLoadBalancer")? > 0).then_some(()))
         })?;
-        ensure!(scene.ingress("nowhere")? == [address], "the Service keeps its address");
-        let events = scene.events("nowhere")?;
+        ensure!(ns.ingress("nowhere")? == [address], "the Service keeps its address");
+        let events = ns.events("nowhere")?;
         let (kind, _, note) = events.iter().find(|(_, reason, _)| reason == "UnAvailableLoadBalancer").context("it")?;
         if kind != "Warning" || !note.contains(&address.to_string()) || !note.contains("exclude label") {
             bail!("{kind}: {note}");
         }
         label(&node, "=false")?;
-        ensure!(scene.announcer(address)? == node, "the one node that may");
-        scene.answered_by(address, &node)
+        ensure!(ns.announcer(address)? == node, "the one node that may");
+        ns.answered_by(address, &node)
     });
     // Whatever was found, the next scenario has every node.
     label("--all", "-")?;
     tried?;
-    told_once(scene, "nowhere", "UnAvailableLoadBalancer")?;
-    scene.reachable(address)?;
+    told_once(ns, "nowhere", "UnAvailableLoadBalancer")?;
+    ns.reachable(address)?;
     Ok(())
 }

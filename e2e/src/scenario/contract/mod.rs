@@ -16,9 +16,9 @@ use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
-use super::scene::{Scene, get};
 use super::strangers::v6_range;
-use crate::lab::Host;
+use crate::testbed::namespace::{TestNamespace, get};
+use herald_lab::cluster::Host;
 
 /// A row of the contract.
 #[derive(Clone, Copy)]
@@ -26,39 +26,39 @@ struct Row {
     /// As docs/contract.md names it.
     name: &'static str,
     /// Tries it.
-    check: fn(&Scene<'_>) -> Result<()>,
+    check: fn(&TestNamespace<'_>) -> Result<()>,
 }
 
-pub(super) fn selection(scene: &Scene<'_>) -> Result<()> {
-    scene.pool(&scene.namespace, &[scene.range(1, 99)])?;
-    all_of(scene, selection::ROWS)
+pub(super) fn selection(ns: &TestNamespace<'_>) -> Result<()> {
+    ns.pool(&ns.namespace, &[ns.range(1, 99)])?;
+    all_of(ns, selection::ROWS)
 }
 
-pub(super) fn lifecycle(scene: &Scene<'_>) -> Result<()> {
-    scene.pool(&scene.namespace, &[scene.range(1, 99)])?;
-    scene.deploy_echo(1)?;
-    all_of(scene, &[changes::ROWS, endings::ROWS].concat())
+pub(super) fn lifecycle(ns: &TestNamespace<'_>) -> Result<()> {
+    ns.pool(&ns.namespace, &[ns.range(1, 99)])?;
+    ns.deploy_echo(1)?;
+    all_of(ns, &[changes::ROWS, endings::ROWS].concat())
 }
 
-pub(super) fn families(scene: &Scene<'_>) -> Result<()> {
-    let v6 = v6_range(scene);
-    scene.pool(&scene.namespace, &[scene.range(1, 39), format!("{}-{}", v6(1), v6(39))])?;
-    scene.deploy_echo(1)?;
-    all_of(scene, families::ROWS)
+pub(super) fn families(ns: &TestNamespace<'_>) -> Result<()> {
+    let v6 = v6_range(ns);
+    ns.pool(&ns.namespace, &[ns.range(1, 39), format!("{}-{}", v6(1), v6(39))])?;
+    ns.deploy_echo(1)?;
+    all_of(ns, families::ROWS)
 }
 
-pub(super) fn neighbours(scene: &Scene<'_>) -> Result<()> {
-    scene.pool(&scene.namespace, &[scene.range(1, 99)])?;
-    scene.deploy_echo(1)?;
-    all_of(scene, neighbours::ROWS)
+pub(super) fn neighbours(ns: &TestNamespace<'_>) -> Result<()> {
+    ns.pool(&ns.namespace, &[ns.range(1, 99)])?;
+    ns.deploy_echo(1)?;
+    all_of(ns, neighbours::ROWS)
 }
 
 /// Tries every row; one that fails does not keep the others from being tried.
-fn all_of(scene: &Scene<'_>, rows: &[Row]) -> Result<()> {
+fn all_of(ns: &TestNamespace<'_>, rows: &[Row]) -> Result<()> {
     let mut failures = Vec::new();
     for row in rows {
-        scene.bed.progress.step(format!("{}: row {}", scene.namespace, row.name));
-        if let Err(error) = (row.check)(scene) {
+        ns.bed.progress.step(format!("{}: row {}", ns.namespace, row.name));
+        if let Err(error) = (row.check)(ns) {
             failures.push(format!("{}: {error:#}", row.name));
         }
     }
@@ -71,12 +71,12 @@ fn all_of(scene: &Scene<'_>, rows: &[Row]) -> Result<()> {
 // What a user does, by the API: many small changes, for which kubectl takes long.
 
 /// Creates a Service of our class before the echo servers, HTTP on port 80, with the fields of `spec` over that.
-fn create(scene: &Scene<'_>, name: &str, spec: Value) -> Result<Service> {
-    create_annotated(scene, name, json!({}), spec)
+fn create(ns: &TestNamespace<'_>, name: &str, spec: Value) -> Result<Service> {
+    create_annotated(ns, name, json!({}), spec)
 }
 
 /// The same with annotations.
-fn create_annotated(scene: &Scene<'_>, name: &str, annotations: Value, spec: Value) -> Result<Service> {
+fn create_annotated(ns: &TestNamespace<'_>, name: &str, annotations: Value, spec: Value) -> Result<Service> {
     let mut object = json!({
         "metadata": {"name": name, "annotations": annotations},
         "spec": {
@@ -88,56 +88,56 @@ fn create_annotated(scene: &Scene<'_>, name: &str, annotations: Value, spec: Val
         all.extend(fields);
     }
     let service: Service = serde_json::from_value(object)?;
-    let api = services(scene);
-    scene.bed.block_on(async move { Ok(api.create(&PostParams::default(), &service).await?) })
+    let api = services(ns);
+    ns.bed.block_on(async move { Ok(api.create(&PostParams::default(), &service).await?) })
 }
 
 /// Changes a Service by a JSON merge patch.
-fn change(scene: &Scene<'_>, name: &str, patch: Value) -> Result<Service> {
-    let api = services(scene);
+fn change(ns: &TestNamespace<'_>, name: &str, patch: Value) -> Result<Service> {
+    let api = services(ns);
     let changed = async move { Ok(api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await?) };
-    scene.bed.block_on(changed).with_context(|| format!("changing Service {name}"))
+    ns.bed.block_on(changed).with_context(|| format!("changing Service {name}"))
 }
 
 /// Changes a Service's status as another controller does.
-fn change_status(scene: &Scene<'_>, name: &str, patch: Patch<Value>) -> Result<Service> {
-    let api = services(scene);
+fn change_status(ns: &TestNamespace<'_>, name: &str, patch: Patch<Value>) -> Result<Service> {
+    let api = services(ns);
     let changed = async move { Ok(api.patch_status(name, &PatchParams::default(), &patch).await?) };
-    scene.bed.block_on(changed).with_context(|| format!("changing the status of Service {name}"))
+    ns.bed.block_on(changed).with_context(|| format!("changing the status of Service {name}"))
 }
 
 /// Deletes a Service and does not wait for its finalizers.
-fn delete(scene: &Scene<'_>, name: &str) -> Result<()> {
-    let api = services(scene);
-    scene.bed.block_on(async move { Ok(api.delete(name, &DeleteParams::default()).await.map(drop)?) })
+fn delete(ns: &TestNamespace<'_>, name: &str) -> Result<()> {
+    let api = services(ns);
+    ns.bed.block_on(async move { Ok(api.delete(name, &DeleteParams::default()).await.map(drop)?) })
 }
 
-fn services(scene: &Scene<'_>) -> Api<Service> {
-    Api::namespaced(scene.bed.kube(), &scene.namespace)
+fn services(ns: &TestNamespace<'_>) -> Api<Service> {
+    Api::namespaced(ns.bed.kube(), &ns.namespace)
 }
 
 // What a user sees.
 
 /// Waits until Herald has taken in whatever was done to Services before: it sees them in the order of their changes, and
 /// gives this one, the last, its address.
-fn caught_up(scene: &Scene<'_>, marker: &str) -> Result<()> {
+fn caught_up(ns: &TestNamespace<'_>, marker: &str) -> Result<()> {
     let name = format!("after-{marker}");
-    create(scene, &name, json!({"allocateLoadBalancerNodePorts": false}))?;
-    scene.external_ip(&name).map(drop)
+    create(ns, &name, json!({"allocateLoadBalancerNodePorts": false}))?;
+    ns.external_ip(&name).map(drop)
 }
 
 /// How many events of this reason speak of the object.
-fn told(scene: &Scene<'_>, name: &str, reason: &str) -> Result<usize> {
-    Ok(scene.events(name)?.iter().filter(|(_, told, _)| told == reason).count())
+fn told(ns: &TestNamespace<'_>, name: &str, reason: &str) -> Result<usize> {
+    Ok(ns.events(name)?.iter().filter(|(_, told, _)| told == reason).count())
 }
 
 /// Waits until an event of this reason speaks of the object, and checks that no other does.
-fn told_once(scene: &Scene<'_>, name: &str, reason: &str) -> Result<()> {
-    scene.told_once(name, reason).map(drop)
+fn told_once(ns: &TestNamespace<'_>, name: &str, reason: &str) -> Result<()> {
+    ns.told_once(name, reason).map(drop)
 }
 
-fn finalizers(scene: &Scene<'_>, name: &str) -> Result<Vec<String>> {
-    Ok(scene.service(name)?.metadata.finalizers.unwrap_or_default())
+fn finalizers(ns: &TestNamespace<'_>, name: &str) -> Result<Vec<String>> {
+    Ok(ns.service(name)?.metadata.finalizers.unwrap_or_default())
 }
 
 fn version(service: &Service) -> Result<String> {
@@ -145,25 +145,24 @@ fn version(service: &Service) -> Result<String> {
 }
 
 /// The echo server's address and node.
-fn endpoint(scene: &Scene<'_>) -> Result<(String, String)> {
-    let pods = scene.list::<Pod>()?;
+fn endpoint(ns: &TestNamespace<'_>) -> Result<(String, String)> {
+    let pods = ns.list::<Pod>()?;
     let pod = pods.into_iter().find(|pod| pod.metadata.deletion_timestamp.is_none()).context("a pod")?;
     let address = pod.status.and_then(|status| status.pod_ip).context("a pod's address")?;
     Ok((address, pod.spec.and_then(|spec| spec.node_name).context("a pod's node")?))
 }
 
 /// Waits until a host gets an answer by HTTP.
-fn answers(scene: &Scene<'_>, from: &Host, to: SocketAddr) -> Result<Value> {
+fn answers(ns: &TestNamespace<'_>, from: &Host, to: SocketAddr) -> Result<Value> {
     let mut last = None;
-    scene
-        .eventually(&format!("an answer of http://{to}/ to {}", from.name()), || match from.inside(|| get(to)) {
-            Ok(answer) => Ok(Some(answer)),
-            Err(error) => {
-                last = Some(error);
-                Ok(None)
-            }
-        })
-        .with_context(|| format!("the last attempt: {last:?}"))
+    ns.eventually(&format!("an answer of http://{to}/ to {}", from.name()), || match from.inside(|| get(to)) {
+        Ok(answer) => Ok(Some(answer)),
+        Err(error) => {
+            last = Some(error);
+            Ok(None)
+        }
+    })
+    .with_context(|| format!("the last attempt: {last:?}"))
 }
 
 #[cfg(test)]
@@ -171,7 +170,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::failover;
+    use crate::drill;
 
     /// Every row here stands in docs/contract.md, and what is named there as a proof exists.
     #[test]
@@ -198,7 +197,7 @@ mod tests {
             let exists = match kind {
                 "scenario" if proof.contains(": ") => rows.iter().any(|row| row == proof),
                 "scenario" => crate::scenario::all().iter().any(|scenario| scenario.name == proof),
-                "drill" => failover::drills().any(|drill| drill.name == proof),
+                "drill" => drill::drills().any(|drill| drill.name == proof),
                 "test" => {
                     let (file, test) = proof.split_once(' ').unwrap_or((proof, ""));
                     std::fs::read_to_string(root.join(file)).is_ok_and(|text| text.contains(&format!("fn {test}(")))

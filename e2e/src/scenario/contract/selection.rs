@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use super::{
     Row, caught_up, change, change_status, create, create_annotated, finalizers, services, told_once, version,
 };
-use crate::scenario::{Scene, class_matrix};
+use crate::scenario::class_matrix;
+use crate::testbed::TestNamespace;
 
 pub(super) const ROWS: &[Row] = &[
     Row { name: "not LoadBalancer", check: not_load_balancer },
@@ -26,7 +27,7 @@ pub(super) const ROWS: &[Row] = &[
 
 /// ClusterIP, NodePort, ExternalName (one that looks like an address) and headless: nothing written, no event, also
 /// when they change.
-fn not_load_balancer(scene: &Scene<'_>) -> Result<()> {
+fn not_load_balancer(ns: &TestNamespace<'_>) -> Result<()> {
     let kinds = [
         ("cluster-ip", json!({"type": "ClusterIP", "loadBalancerClass": null})),
         ("node-port", json!({"type": "NodePort", "loadBalancerClass": null})),
@@ -35,17 +36,17 @@ fn not_load_balancer(scene: &Scene<'_>) -> Result<()> {
     ];
     let mut before = Vec::new();
     for (name, spec) in kinds {
-        create(scene, name, spec).with_context(|| name.to_owned())?;
-        before.push(change(scene, name, json!({"metadata": {"labels": {"changed": "yes"}}}))?);
+        create(ns, name, spec).with_context(|| name.to_owned())?;
+        before.push(change(ns, name, json!({"metadata": {"labels": {"changed": "yes"}}}))?);
     }
-    caught_up(scene, "not-load-balancer")?;
-    before.iter().try_for_each(|service| class_matrix::untouched(scene, service))
+    caught_up(ns, "not-load-balancer")?;
+    before.iter().try_for_each(|service| class_matrix::untouched(ns, service))
 }
 
-fn a_hundred(scene: &Scene<'_>) -> Result<()> {
-    let api = services(scene);
+fn a_hundred(ns: &TestNamespace<'_>) -> Result<()> {
+    let api = services(ns);
     let selected = ListParams::default().labels("many=yes");
-    let before: Vec<Service> = scene.bed.block_on(async {
+    let before: Vec<Service> = ns.bed.block_on(async {
         let creations = (1..=100).map(|number| {
             let api = api.clone();
             async move {
@@ -58,25 +59,25 @@ fn a_hundred(scene: &Scene<'_>) -> Result<()> {
         });
         futures::stream::iter(creations).buffer_unordered(16).try_collect().await
     })?;
-    caught_up(scene, "many")?;
-    let now = scene.bed.block_on(async { Ok(api.list(&selected).await?.items) })?;
+    caught_up(ns, "many")?;
+    let now = ns.bed.block_on(async { Ok(api.list(&selected).await?.items) })?;
     ensure!(now.len() == before.len(), "{} of {} Services are there", now.len(), before.len());
     for service in &before {
         let same = |other: &&Service| other.metadata.resource_version == service.metadata.resource_version;
         ensure!(now.iter().any(|other| same(&other)), "{:?} was written to", service.metadata.name);
     }
-    scene.bed.block_on(async { Ok(api.delete_collection(&DeleteParams::default(), &selected).await.map(drop)?) })?;
-    let left = scene.bed.block_on(async { Ok(api.list(&selected).await?.items) })?;
+    ns.bed.block_on(async { Ok(api.delete_collection(&DeleteParams::default(), &selected).await.map(drop)?) })?;
+    let left = ns.bed.block_on(async { Ok(api.list(&selected).await?.items) })?;
     ensure!(left.is_empty(), "held by a finalizer: {left:?}");
     let regards = |event: &Event| event.regarding.as_ref().and_then(|r| r.name.clone()).unwrap_or_default();
-    let events = scene.told()?;
+    let events = ns.told()?;
     let told: Vec<_> = events.iter().filter(|event| regards(event).starts_with("many-")).collect();
     ensure!(told.is_empty(), "told: {told:?}");
     Ok(())
 }
 
-fn headless_load_balancer(scene: &Scene<'_>) -> Result<()> {
-    let Err(refused) = create(scene, "headless-lb", json!({"clusterIP": "None"})) else {
+fn headless_load_balancer(ns: &TestNamespace<'_>) -> Result<()> {
+    let Err(refused) = create(ns, "headless-lb", json!({"clusterIP": "None"})) else {
         bail!("the API server took a headless Service of type LoadBalancer");
     };
     ensure!(format!("{refused:#}").contains("may not be set to 'None'"), "{refused:#}");
@@ -84,117 +85,117 @@ fn headless_load_balancer(scene: &Scene<'_>) -> Result<()> {
 }
 
 /// From our class to another's, by way of ClusterIP: the API server allows no other, and what was ours is released.
-fn load_balancer_class(scene: &Scene<'_>) -> Result<()> {
-    create(scene, "class", json!({}))?;
-    let address = scene.external_ip("class")?;
+fn load_balancer_class(ns: &TestNamespace<'_>) -> Result<()> {
+    create(ns, "class", json!({}))?;
+    let address = ns.external_ip("class")?;
     let other = "example.com/internal-vip";
-    let Err(refused) = change(scene, "class", json!({"spec": {"loadBalancerClass": other}})) else {
+    let Err(refused) = change(ns, "class", json!({"spec": {"loadBalancerClass": other}})) else {
         bail!("the API server let the class change");
     };
     ensure!(format!("{refused:#}").contains("may not change once set"), "{refused:#}");
-    ensure!(scene.ingress("class")? == [address], "a refused change changes nothing");
+    ensure!(ns.ingress("class")? == [address], "a refused change changes nothing");
 
-    change(scene, "class", json!({"spec": {"type": "ClusterIP", "loadBalancerClass": null}}))?;
-    scene.eventually("the Service to be released", || {
-        let free = finalizers(scene, "class")?.is_empty() && scene.assigned("class")?.is_none();
+    change(ns, "class", json!({"spec": {"type": "ClusterIP", "loadBalancerClass": null}}))?;
+    ns.eventually("the Service to be released", || {
+        let free = finalizers(ns, "class")?.is_empty() && ns.assigned("class")?.is_none();
         Ok(free.then_some(()))
     })?;
-    ensure!(scene.virtual_ip(address)?.is_none(), "the finalizer goes last");
-    let theirs = change(scene, "class", json!({"spec": {"type": "LoadBalancer", "loadBalancerClass": other}}))?;
-    caught_up(scene, "class")?;
-    ensure!(version(&scene.service("class")?)? == version(&theirs)?, "it is not ours any more");
-    told_once(scene, "class", "DeletedLoadBalancer")
+    ensure!(ns.virtual_ip(address)?.is_none(), "the finalizer goes last");
+    let theirs = change(ns, "class", json!({"spec": {"type": "LoadBalancer", "loadBalancerClass": other}}))?;
+    caught_up(ns, "class")?;
+    ensure!(version(&ns.service("class")?)? == version(&theirs)?, "it is not ours any more");
+    told_once(ns, "class", "DeletedLoadBalancer")
 }
 
-fn load_balancer_ip(scene: &Scene<'_>) -> Result<()> {
-    let [asked, next, last] = [50, 51, 52].map(|last| scene.address(last));
-    create(scene, "asks", json!({"loadBalancerIP": asked}))?;
-    ensure!(scene.external_ip("asks")? == asked, "what it asks for");
+fn load_balancer_ip(ns: &TestNamespace<'_>) -> Result<()> {
+    let [asked, next, last] = [50, 51, 52].map(|last| ns.address(last));
+    create(ns, "asks", json!({"loadBalancerIP": asked}))?;
+    ensure!(ns.external_ip("asks")? == asked, "what it asks for");
 
     // What another has: no other address instead, said once.
-    create(scene, "waits", json!({"loadBalancerIP": asked}))?;
-    let sentence = scene.refusal("waits", "AddressInUse")?;
-    ensure!(sentence.contains(&format!("{}/asks", scene.namespace)), "it names who has it: {sentence}");
+    create(ns, "waits", json!({"loadBalancerIP": asked}))?;
+    let sentence = ns.refusal("waits", "AddressInUse")?;
+    ensure!(sentence.contains(&format!("{}/asks", ns.namespace)), "it names who has it: {sentence}");
     for round in ["1", "2"] {
-        change(scene, "waits", json!({"metadata": {"labels": {"round": round}}}))?;
+        change(ns, "waits", json!({"metadata": {"labels": {"round": round}}}))?;
     }
-    caught_up(scene, "refused")?;
-    ensure!(scene.ingress("waits")?.is_empty(), "no other address instead");
-    told_once(scene, "waits", "SyncLoadBalancerFailed")?;
+    caught_up(ns, "refused")?;
+    ensure!(ns.ingress("waits")?.is_empty(), "no other address instead");
+    told_once(ns, "waits", "SyncLoadBalancerFailed")?;
 
     // What cannot be had takes nothing away; what can is there before the old one goes.
-    change(scene, "asks", json!({"spec": {"loadBalancerIP": "203.0.113.9"}}))?;
-    let sentence = scene.refusal("asks", "AddressNotInPool")?;
+    change(ns, "asks", json!({"spec": {"loadBalancerIP": "203.0.113.9"}}))?;
+    let sentence = ns.refusal("asks", "AddressNotInPool")?;
     ensure!(sentence.contains("203.0.113.9") && sentence.contains(&format!("keeps {asked}")), "{sentence}");
-    ensure!(scene.ingress("asks")? == [asked], "it keeps what it has");
-    change(scene, "asks", json!({"spec": {"loadBalancerIP": next}}))?;
-    has(scene, "asks", next)?;
-    has(scene, "waits", asked)?;
+    ensure!(ns.ingress("asks")? == [asked], "it keeps what it has");
+    change(ns, "asks", json!({"spec": {"loadBalancerIP": next}}))?;
+    has(ns, "asks", next)?;
+    has(ns, "waits", asked)?;
 
     // The annotation wins over the field, and says so.
-    change(scene, "asks", json!({"metadata": {"annotations": {names::ANNOTATION_ADDRESSES: last}}}))?;
-    has(scene, "asks", last)?;
-    told_once(scene, "asks", "LoadBalancerIPOverruled")
+    change(ns, "asks", json!({"metadata": {"annotations": {names::ANNOTATION_ADDRESSES: last}}}))?;
+    has(ns, "asks", last)?;
+    told_once(ns, "asks", "LoadBalancerIPOverruled")
 }
 
-fn has(scene: &Scene<'_>, name: &str, address: std::net::IpAddr) -> Result<()> {
-    scene.eventually(&format!("{name} to have {address}"), || Ok((scene.ingress(name)? == [address]).then_some(())))
+fn has(ns: &TestNamespace<'_>, name: &str, address: std::net::IpAddr) -> Result<()> {
+    ns.eventually(&format!("{name} to have {address}"), || Ok((ns.ingress(name)? == [address]).then_some(())))
 }
 
 /// Another provider writes into the status of a Service of ours: told, not overwritten, and mended when it is emptied.
-fn foreign_ingress(scene: &Scene<'_>) -> Result<()> {
-    create(scene, "contested", json!({}))?;
-    let address = scene.external_ip("contested")?;
+fn foreign_ingress(ns: &TestNamespace<'_>) -> Result<()> {
+    create(ns, "contested", json!({}))?;
+    let address = ns.external_ip("contested")?;
     let ingress = |ingress: Value| Patch::Merge(json!({"status": {"loadBalancer": {"ingress": ingress}}}));
-    change_status(scene, "contested", ingress(json!([{"hostname": "lb.example.com"}])))?;
-    let sentence = scene.refusal("contested", "ForeignIngress")?;
+    change_status(ns, "contested", ingress(json!([{"hostname": "lb.example.com"}])))?;
+    let sentence = ns.refusal("contested", "ForeignIngress")?;
     ensure!(sentence.contains("lb.example.com"), "it names what it found: {sentence}");
-    caught_up(scene, "contested")?;
-    let status = scene.service("contested")?.status.and_then(|s| s.load_balancer).context("a status")?;
+    caught_up(ns, "contested")?;
+    let status = ns.service("contested")?.status.and_then(|s| s.load_balancer).context("a status")?;
     let shown: Vec<_> = status.ingress.into_iter().flatten().filter_map(|entry| entry.hostname).collect();
     ensure!(shown == ["lb.example.com"], "it is not overwritten: {shown:?}");
-    told_once(scene, "contested", "SyncLoadBalancerFailed")?;
-    change_status(scene, "contested", ingress(Value::Null))?;
-    has(scene, "contested", address)
+    told_once(ns, "contested", "SyncLoadBalancerFailed")?;
+    change_status(ns, "contested", ingress(Value::Null))?;
+    has(ns, "contested", address)
 }
 
 /// What stands in `spec.externalIPs` is given to nobody, and nobody answers for it.
-fn external_ips(scene: &Scene<'_>) -> Result<()> {
-    let (listed, free) = (scene.address(120), scene.address(121));
-    let pool = format!("{}-externalips", scene.namespace);
+fn external_ips(ns: &TestNamespace<'_>) -> Result<()> {
+    let (listed, free) = (ns.address(120), ns.address(121));
+    let pool = format!("{}-externalips", ns.namespace);
     let lists = json!({"type": "ClusterIP", "loadBalancerClass": null, "externalIPs": [listed, "80.11.12.10"]});
-    create(scene, "lists", lists)?;
-    scene.pool(&pool, &[scene.range(120, 121)])?;
-    create_annotated(scene, "takes", json!({names::ANNOTATION_POOL: pool}), json!({}))?;
-    ensure!(scene.external_ip("takes")? == free, "the address that no Service lists");
-    create(scene, "asks-for-it", json!({"loadBalancerIP": listed}))?;
-    let sentence = scene.refusal("asks-for-it", "AddressInExternalIPs")?;
-    ensure!(sentence.contains(&format!("{}/lists", scene.namespace)), "it names who lists it: {sentence}");
-    scene.announcer(free)?;
-    scene.silent(listed)
+    create(ns, "lists", lists)?;
+    ns.pool(&pool, &[ns.range(120, 121)])?;
+    create_annotated(ns, "takes", json!({names::ANNOTATION_POOL: pool}), json!({}))?;
+    ensure!(ns.external_ip("takes")? == free, "the address that no Service lists");
+    create(ns, "asks-for-it", json!({"loadBalancerIP": listed}))?;
+    let sentence = ns.refusal("asks-for-it", "AddressInExternalIPs")?;
+    ensure!(sentence.contains(&format!("{}/lists", ns.namespace)), "it names who lists it: {sentence}");
+    ns.announcer(free)?;
+    ns.silent(listed)
 }
 
 /// One name in two namespaces: two addresses. Both names are as long as they can be.
-fn long_names(scene: &Scene<'_>) -> Result<()> {
-    let (namespace, name, pool) = ("n".repeat(63), "s".repeat(63), format!("{}-namespaces", scene.namespace));
-    let other = Scene::named(scene.bed, &namespace, scene.block())?;
-    scene.apply(&format!(
+fn long_names(ns: &TestNamespace<'_>) -> Result<()> {
+    let (namespace, name, pool) = ("n".repeat(63), "s".repeat(63), format!("{}-namespaces", ns.namespace));
+    let other = TestNamespace::named(ns.bed, &namespace, ns.block())?;
+    ns.apply(&format!(
         "{{apiVersion: heraldlb.io/v1alpha1, kind: AddressPool, metadata: {{name: {pool}, labels: {{scenario: {here}}}}}, \
          spec: {{addresses: [{range}], autoAssign: false, serviceAllocation: {{namespaces: [{here}, {namespace}]}}}}}}",
-        here = scene.namespace,
-        range = scene.range(130, 131),
+        here = ns.namespace,
+        range = ns.range(130, 131),
     ))?;
-    for scene in [scene, &other] {
-        create_annotated(scene, &name, json!({names::ANNOTATION_POOL: pool}), json!({}))?;
+    for ns in [ns, &other] {
+        create_annotated(ns, &name, json!({names::ANNOTATION_POOL: pool}), json!({}))?;
     }
-    let (first, second) = (scene.external_ip(&name)?, other.external_ip(&name)?);
+    let (first, second) = (ns.external_ip(&name)?, other.external_ip(&name)?);
     ensure!(first != second, "two Services of one name share {first}");
-    let labels = scene.virtual_ip(second)?.and_then(|vip| vip.metadata.labels).unwrap_or_default();
+    let labels = ns.virtual_ip(second)?.and_then(|vip| vip.metadata.labels).unwrap_or_default();
     for (label, value) in [(names::LABEL_SERVICE_NAMESPACE, &namespace), (names::LABEL_SERVICE_NAME, &name)] {
         ensure!(labels.get(label) == Some(value), "{label} is not {value}: {labels:?}");
     }
-    scene.announcer(second)?;
+    ns.announcer(second)?;
     told_once(&other, &name, "EnsuredLoadBalancer")?;
     other.kubectl_here(&["delete", "service", &name, "--timeout=60s"])?;
-    scene.kubectl(&["delete", "namespace", &namespace, "--wait=false"]).map(drop)
+    ns.kubectl(&["delete", "namespace", &namespace, "--wait=false"]).map(drop)
 }

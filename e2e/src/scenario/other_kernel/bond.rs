@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use super::super::Scene;
 use super::links::{VlanLink, address_in, expose_at, ip, nobody_hears_itself, segments_become};
-use crate::fault::{Fault, Faults, Link};
-use crate::lab::{Host, Lab};
-use crate::probe::{Mac, Probe, ProbeSpec, Probers};
+use crate::testbed::TestNamespace;
+use herald_lab::cluster::{Host, Lab};
+use herald_lab::fault::{Fault, Faults, Link};
+use herald_lab::probe::{Mac, Probe, ProbeSpec, Probers};
 
 const BOND: &str = "bond0";
 const ID: u16 = 100;
@@ -21,47 +21,47 @@ const SUBNET: u8 = 42;
 /// For a busy machine.
 const LIMIT: Duration = Duration::from_secs(60);
 
-pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
-    let faults = Faults::of(scene.bed.lab());
-    let node = scene.bed.lab().nodes()?.into_iter().next().context("a node")?;
-    let result = with_second_card(scene, &faults, &node);
+pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
+    let faults = Faults::of(ns.bed.lab());
+    let node = ns.bed.lab().nodes()?.into_iter().next().context("a node")?;
+    let result = with_second_card(ns, &faults, &node);
     // Whatever was found, the next scenario gets a whole cluster.
     faults.heal_all()?;
     result?;
-    segments_become(scene, node.name(), &[node.interface(0)?])?;
-    scene.every_node_ready(LIMIT)
+    segments_become(ns, node.name(), &[node.interface(0)?])?;
+    ns.every_node_ready(LIMIT)
 }
 
-fn with_second_card(scene: &Scene<'_>, faults: &Faults<'_>, node: &Host) -> Result<()> {
+fn with_second_card(ns: &TestNamespace<'_>, faults: &Faults<'_>, node: &Host) -> Result<()> {
     let number = faults.next_interface(node.name())?;
     let link = Link { host: node.name().to_owned(), segment: 0 };
     faults.inject(Fault::InterfaceAdded { link: link.clone(), number, address: None })?;
     let (first, second) = (node.interface(0)?, format!("eth{number}"));
-    let bond = Bond::over(scene.bed.lab(), node, first, &second)?;
-    segments_become(scene, node.name(), &[BOND])?;
-    let client = scene.client()?;
+    let bond = Bond::over(ns.bed.lab(), node, first, &second)?;
+    segments_become(ns, node.name(), &[BOND])?;
+    let client = ns.client()?;
     let of_client = VlanLink::add(&client, client.interface(0)?, ID, SUBNET)?;
     let on_bond = VlanLink::add(node, BOND, ID, SUBNET)?;
-    segments_become(scene, node.name(), &[BOND, &on_bond.name])?;
+    segments_become(ns, node.name(), &[BOND, &on_bond.name])?;
 
-    let (plain, tagged) = (scene.address(1), address_in(scene, SUBNET));
-    scene.pool(&scene.namespace, &[plain.to_string(), tagged.to_string()])?;
-    scene.advertise_from("In", node.name())?;
-    scene.deploy_echo(1)?;
+    let (plain, tagged) = (ns.address(1), address_in(ns, SUBNET));
+    ns.pool(&ns.namespace, &[plain.to_string(), tagged.to_string()])?;
+    ns.advertise_from("In", node.name())?;
+    ns.deploy_echo(1)?;
     for (name, address, interface) in [("plain", plain, BOND), ("tagged", tagged, &on_bond.name)] {
-        expose_at(scene, name, address)?;
-        scene.announced_on(address, node.name(), interface)?;
-        scene.answered_by(address, node.name())?;
-        scene.reachable(address)?;
+        expose_at(ns, name, address)?;
+        ns.announced_on(address, node.name(), interface)?;
+        ns.answered_by(address, node.name())?;
+        ns.reachable(address)?;
     }
 
     let active = bond.active_port()?;
     ensure!(active == first, "{first} was the first card of {BOND}, and {active} is the active one");
     let probers = Probers { announcements: false, ..Probers::NEIGHBOUR };
-    let mut watch = Probe::start(scene.bed.lab(), client.name(), &ProbeSpec::all([plain, tagged]).with(probers))?;
+    let mut watch = Probe::start(ns.bed.lab(), client.name(), &ProbeSpec::all([plain, tagged]).with(probers))?;
     watch.steady(LIMIT)?;
     faults.inject(Fault::Cut(link))?;
-    scene.eventually(&format!("{second} to be the active port of {BOND}"), || {
+    ns.eventually(&format!("{second} to be the active port of {BOND}"), || {
         Ok((bond.active_port()? == second).then_some(()))
     })?;
     watch.steady_again(LIMIT)?;
@@ -72,11 +72,11 @@ fn with_second_card(scene: &Scene<'_>, faults: &Faults<'_>, node: &Host) -> Resu
         let macs: Vec<_> = seen.macs.iter().map(|seen| seen.mac).collect();
         ensure!(macs == [mac], "{address} was answered by {macs:?}, and is {}'s ({mac})", node.name());
         let gap = seen.answers.gaps.max_ms;
-        scene.bed.progress.step(format!("bond: {address} was unanswered for {gap:.0} ms while {first} failed"));
-        scene.announced_on(address, node.name(), interface)?;
-        scene.reachable(address)?;
+        ns.bed.progress.step(format!("bond: {address} was unanswered for {gap:.0} ms while {first} failed"));
+        ns.announced_on(address, node.name(), interface)?;
+        ns.reachable(address)?;
     }
-    nobody_hears_itself(scene)?;
+    nobody_hears_itself(ns)?;
     drop((on_bond, of_client, bond));
     Ok(())
 }

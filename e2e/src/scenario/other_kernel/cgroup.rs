@@ -3,12 +3,12 @@
 
 use anyhow::{Context, Result, ensure};
 
-use super::super::Scene;
-use crate::lab::{Host, netns};
+use crate::testbed::TestNamespace;
+use herald_lab::cluster::{Host, netns};
 
-pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
-    scene.deploy_echo(1)?;
-    for node in scene.bed.lab().nodes()? {
+pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
+    ns.deploy_echo(1)?;
+    for node in ns.bed.lab().nodes()? {
         let handed_down = read(&node, "/sys/fs/cgroup/cgroup.subtree_control")?;
         for controller in ["cpu", "memory", "pids"] {
             let found = handed_down.split_whitespace().any(|name| name == controller);

@@ -7,10 +7,10 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use herald_crds::speaker_status::WarningKind;
 
-use super::super::Scene;
 use super::links::report_of;
-use crate::lab::{Host, ProxyMode, netns};
-use crate::probe::Mac;
+use crate::testbed::TestNamespace;
+use herald_lab::cluster::{Host, ProxyMode, netns};
+use herald_lab::probe::Mac;
 
 /// What strictARP is: kube-proxy sets both when it starts, and never after (kubernetes, pkg/proxy/ipvs/proxier.go,
 /// NewProxier), so that the kernel's default is what `strictARP: false` leaves.
@@ -20,56 +20,56 @@ const DEFAULT: [(&str, &str); 2] = [("arp_ignore", "0"), ("arp_announce", "0")];
 /// The link that holds the addresses.
 const HOLDER: &str = "kube-ipvs0";
 
-pub(super) fn run(scene: &Scene<'_>) -> Result<()> {
-    let proxy = scene.bed.lab().spec().proxy;
+pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
+    let proxy = ns.bed.lab().spec().proxy;
     ensure!(proxy == ProxyMode::Ipvs, "kube-proxy is in mode {proxy} here: `herald-lab up --proxy ipvs`");
-    let (address, announcer) = scene.announced_service(1)?;
-    let nodes = scene.bed.lab().nodes()?;
+    let (address, announcer) = ns.announced_service(1)?;
+    let nodes = ns.bed.lab().nodes()?;
     for node in &nodes {
-        scene.eventually(&format!("{HOLDER} of {} to have {address}", node.name()), || {
+        ns.eventually(&format!("{HOLDER} of {} to have {address}", node.name()), || {
             Ok(holds(node, address)?.then_some(()))
         })?;
         for (setting, value) in STRICT {
             let found = node.inside(|| Ok(std::fs::read_to_string(file_of(setting))?))?;
             ensure!(found.trim() == value, "{setting} of {} is {}, with strictARP", node.name(), found.trim());
         }
-        warned(scene, node, false)?;
+        warned(ns, node, false)?;
     }
-    scene.answered_by(address, &announcer)?;
-    scene.reachable(address)?;
+    ns.answered_by(address, &announcer)?;
+    ns.reachable(address)?;
 
-    let result = without_it(scene, &nodes, address);
+    let result = without_it(ns, &nodes, address);
     // Whatever was found, the next scenario gets a whole cluster.
     for node in &nodes {
         set(node, STRICT)?;
     }
     result?;
     for node in &nodes {
-        warned(scene, node, false)?;
+        warned(ns, node, false)?;
     }
-    scene.answered_by(address, &scene.announcer(address)?)?;
-    scene.reachable(address)?;
+    ns.answered_by(address, &ns.announcer(address)?)?;
+    ns.reachable(address)?;
     Ok(())
 }
 
-fn without_it(scene: &Scene<'_>, nodes: &[Host], address: IpAddr) -> Result<()> {
+fn without_it(ns: &TestNamespace<'_>, nodes: &[Host], address: IpAddr) -> Result<()> {
     let mut all = Vec::new();
     for node in nodes {
         set(node, DEFAULT)?;
         all.push(Mac::from(node.mac(0)?));
     }
-    scene.eventually(&format!("every node to answer for {address}"), || {
-        let answering = scene.who_has(address)?;
+    ns.eventually(&format!("every node to answer for {address}"), || {
+        let answering = ns.who_has(address)?;
         Ok(all.iter().all(|mac| answering.contains(mac)).then_some(()))
     })?;
-    nodes.iter().try_for_each(|node| warned(scene, node, true))
+    nodes.iter().try_for_each(|node| warned(ns, node, true))
 }
 
 /// Waits until the node's speaker warns of it, or does so no longer.
-fn warned(scene: &Scene<'_>, node: &Host, wanted: bool) -> Result<()> {
+fn warned(ns: &TestNamespace<'_>, node: &Host, wanted: bool) -> Result<()> {
     let what = if wanted { "to warn" } else { "not to warn" };
-    scene.eventually(&format!("the speaker of {} {what} of arp_ignore", node.name()), || {
-        let warnings = report_of(scene, node.name())?.warnings;
+    ns.eventually(&format!("the speaker of {} {what} of arp_ignore", node.name()), || {
+        let warnings = report_of(ns, node.name())?.warnings;
         let found = warnings.iter().any(|warning| warning.kind == WarningKind::ArpIgnore);
         Ok((found == wanted).then_some(()))
     })

@@ -7,9 +7,9 @@ use anyhow::{Context, Result, ensure};
 use herald_crds::speaker_status::{SpeakerStatusStatus, WarningKind};
 use herald_crds::{SpeakerStatus, names};
 
-use super::super::{Expose, Scene};
-use crate::lab::{Host, Role, netns};
-use crate::probe::{Mac, Probe, ProbeSpec, Probers};
+use crate::testbed::{Expose, TestNamespace};
+use herald_lab::cluster::{Host, Role, netns};
+use herald_lab::probe::{Mac, Probe, ProbeSpec, Probers};
 
 /// Runs `ip` in a host's network.
 pub(super) fn ip(host: &Host, arguments: &str) -> Result<()> {
@@ -60,30 +60,30 @@ fn first_ipv4(host: &Host) -> Result<Ipv4Addr> {
 }
 
 /// The address of a scenario in 10.`subnet`.0.0/16.
-pub(super) fn address_in(scene: &Scene<'_>, subnet: u8) -> IpAddr {
-    Ipv4Addr::new(10, subnet, scene.block(), 1).into()
+pub(super) fn address_in(ns: &TestNamespace<'_>, subnet: u8) -> IpAddr {
+    Ipv4Addr::new(10, subnet, ns.block(), 1).into()
 }
 
 /// A Service that asks for this address, which the scenario's pool holds.
-pub(super) fn expose_at(scene: &Scene<'_>, name: &str, address: IpAddr) -> Result<()> {
+pub(super) fn expose_at(ns: &TestNamespace<'_>, name: &str, address: IpAddr) -> Result<()> {
     let annotations = format!("{{{}: \"{address}\"}}", names::ANNOTATION_ADDRESSES);
-    scene.expose(&Expose { annotations: &annotations, ..Expose::ours(name) })?;
-    let given = scene.external_ip(name)?;
+    ns.expose(&Expose { annotations: &annotations, ..Expose::ours(name) })?;
+    let given = ns.external_ip(name)?;
     ensure!(given == address, "Service {name} asks for {address} and got {given}");
     Ok(())
 }
 
 /// What the speaker of a node reports.
-pub(super) fn report_of(scene: &Scene<'_>, node: &str) -> Result<SpeakerStatusStatus> {
-    Ok(scene.get_cluster::<SpeakerStatus>(node)?.and_then(|speaker| speaker.status).unwrap_or_default())
+pub(super) fn report_of(ns: &TestNamespace<'_>, node: &str) -> Result<SpeakerStatusStatus> {
+    Ok(ns.get_cluster::<SpeakerStatus>(node)?.and_then(|speaker| speaker.status).unwrap_or_default())
 }
 
 /// Waits until a node's speaker lists exactly these interfaces as segments.
-pub(super) fn segments_become(scene: &Scene<'_>, node: &str, wanted: &[&str]) -> Result<()> {
+pub(super) fn segments_become(ns: &TestNamespace<'_>, node: &str, wanted: &[&str]) -> Result<()> {
     let wanted: BTreeSet<String> = wanted.iter().map(|name| (*name).to_owned()).collect();
     let mut last = SpeakerStatusStatus::default();
-    let waited = scene.eventually(&format!("the segments of {node} to be {wanted:?}"), || {
-        last = report_of(scene, node)?;
+    let waited = ns.eventually(&format!("the segments of {node} to be {wanted:?}"), || {
+        last = report_of(ns, node)?;
         let listed: BTreeSet<String> = last.segments.iter().map(|segment| segment.interface.clone()).collect();
         Ok((listed == wanted).then_some(()))
     });
@@ -91,11 +91,11 @@ pub(super) fn segments_become(scene: &Scene<'_>, node: &str, wanted: &[&str]) ->
 }
 
 /// Checks that no speaker takes two of its interfaces for one network, or hears itself.
-pub(super) fn nobody_hears_itself(scene: &Scene<'_>) -> Result<()> {
+pub(super) fn nobody_hears_itself(ns: &TestNamespace<'_>) -> Result<()> {
     const OF_FRAMES_FROM_ELSEWHERE: [WarningKind; 3] =
         [WarningKind::InterfacesOnOneSegment, WarningKind::SegmentLoop, WarningKind::DuplicateNode];
-    for node in scene.bed.lab().nodes()? {
-        let warnings = report_of(scene, node.name())?.warnings;
+    for node in ns.bed.lab().nodes()? {
+        let warnings = report_of(ns, node.name())?.warnings;
         let wrong: Vec<_> =
             warnings.iter().filter(|warning| OF_FRAMES_FROM_ELSEWHERE.contains(&warning.kind)).collect();
         ensure!(wrong.is_empty(), "{} warns of its networks: {wrong:?}", node.name());
@@ -104,12 +104,12 @@ pub(super) fn nobody_hears_itself(scene: &Scene<'_>) -> Result<()> {
 }
 
 /// Every MAC that answers an ARP request which the client sends on this interface.
-pub(super) fn who_answers_on(scene: &Scene<'_>, interface: &str, address: IpAddr) -> Result<Vec<Mac>> {
+pub(super) fn who_answers_on(ns: &TestNamespace<'_>, interface: &str, address: IpAddr) -> Result<Vec<Mac>> {
     let probers = Probers { announcements: false, ..Probers::NEIGHBOUR };
     let spec = ProbeSpec { interface: Some(interface.to_owned()), ..ProbeSpec::all([address]).with(probers) };
-    let running = Probe::start(scene.bed.lab(), scene.client()?.name(), &spec)?;
+    let running = Probe::start(ns.bed.lab(), ns.client()?.name(), &spec)?;
     // No condition can be waited for: that nobody else answers is what is looked for.
-    std::thread::sleep(super::super::scene::LISTEN);
+    std::thread::sleep(crate::testbed::namespace::LISTEN);
     let report = running.stop()?;
     let seen = report.target(address).and_then(|target| target.neighbour.as_ref());
     Ok(seen.map_or_else(Vec::new, |seen| seen.macs.iter().map(|mac| mac.mac).collect()))

@@ -13,15 +13,16 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::{Cluster, Company, Scenario, Scene};
-use crate::preflight::Feature::{self, Bonding, CgroupV2, Ipvs, Vlan, Vrf};
+use super::{Cluster, Concurrency, Scenario};
+use crate::testbed::TestNamespace;
+use herald_lab::preflight::Feature::{self, Bonding, CgroupV2, Ipvs, Vlan, Vrf};
 
 /// The scenarios, in the order they run. Their budgets are those of a user-mode Linux.
 pub(super) fn all() -> Vec<Scenario> {
-    let scenario = |name, about, needs, run: fn(&Scene<'_>) -> Result<()>| {
+    let scenario = |name, about, needs, run: fn(&TestNamespace<'_>) -> Result<()>| {
         let needs: &'static [Feature] = needs;
         let budget = Duration::from_secs(150);
-        Scenario { name, about, cluster: Cluster::Shared, needs, company: Company::Alone, budget, run }
+        Scenario { name, about, cluster: Cluster::Shared, needs, company: Concurrency::Alone, budget, run }
     };
     vec![
         scenario("cgroup-v2", "hosts and pods are accounted for by version 2 alone", &[CgroupV2], cgroup::run),

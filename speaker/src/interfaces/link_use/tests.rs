@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use herald_crds::advertisement::InterfacePatterns;
-use herald_segment::twins::Parent;
+use herald_protocol::twins::Parent;
 use serde_json::Value;
 use test_case::test_case;
 

@@ -1,0 +1,277 @@
+//! Ties watches, index, writer and lease together: one task owns the index, so nothing is locked.
+
+use std::{io, net::SocketAddr, time::Duration};
+
+use futures::{StreamExt, stream::FuturesUnordered};
+use herald_crds::service::Selection;
+use herald_kube_common::client;
+use herald_telemetry::{
+    http::{self, Listen, Readiness, Telling},
+    log::LogError,
+    query::{self, Queries},
+};
+use k8s_openapi::jiff::Timestamp;
+use kube::Client;
+use tokio::{
+    sync::{mpsc, watch as signal},
+    task::JoinSet,
+    time::{Instant, sleep_until},
+};
+
+use crate::{
+    action::Action,
+    api_version,
+    args::{Args, Command},
+    cluster_key,
+    index::{Index, Kind},
+    lease::Candidate,
+    metrics::{Metrics, Now},
+    uninstall::{UninstallError, uninstall},
+    watch::{self, Input},
+    watch_health::WatchHealth,
+    writer::{Writer, Written, dispatch::Outbox},
+};
+
+/// Watch inputs waiting for the index. A burst of 1,000 Services fits; a full channel only makes the watches wait.
+const WAITING_INPUTS: usize = 1024;
+
+/// Why the controller cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// No API server is configured.
+    #[error("no Kubernetes API server: neither a service account nor a kubeconfig could be read")]
+    Config(#[source] Box<kube::config::InferConfigError>),
+    /// The client could not be made.
+    #[error("the Kubernetes client could not be made")]
+    Client(#[source] kube::Error),
+    /// A log filter that cannot be read.
+    #[error("--log")]
+    Log(#[from] LogError),
+    /// The port is taken.
+    #[error("cannot listen on {address}: choose another with --metrics-listen, or none")]
+    Listen {
+        /// As given.
+        address: SocketAddr,
+        /// What the kernel says.
+        #[source]
+        source: io::Error,
+    },
+    /// A watch task ended.
+    #[error("the watch of {} has ended", .0.as_str())]
+    WatchEnded(Kind),
+    /// A watch task panicked.
+    #[error("a watch has failed")]
+    WatchFailed(#[source] tokio::task::JoinError),
+    /// The election task ended.
+    #[error("the election has ended")]
+    ElectionEnded,
+    /// Replicas that share a name would both lead.
+    #[error("--identity (HERALD_IDENTITY) is not set: give each replica a name of its own, as the pod's name")]
+    NoIdentity,
+    /// The uninstallation did not end.
+    #[error("uninstalling")]
+    Uninstall(#[from] UninstallError),
+    /// Signals cannot be received.
+    #[error("signals cannot be received")]
+    Signal(#[source] std::io::Error),
+}
+
+impl Args {
+    /// Runs until SIGTERM or SIGINT.
+    ///
+    /// # Errors
+    /// What keeps it from starting, or a part that ended by itself.
+    pub async fn run(self) -> Result<(), RunError> {
+        // Destructured, so that a flag that is not used does not compile.
+        let Self {
+            command,
+            default_provider,
+            include_excluded_nodes,
+            lb_class,
+            namespace,
+            lease_name,
+            identity,
+            forget_speakers_after,
+            metrics_listen,
+            log,
+        } = self;
+        let log = log.start()?;
+        let config = kube::Config::infer().await.map_err(|e| RunError::Config(Box::new(e)))?;
+        if let Some(Command::Uninstall) = command {
+            // It runs once, and has neither breaker nor queue: kube's own client tries again.
+            let client = Client::try_from(config).map_err(RunError::Client)?;
+            return Ok(uninstall(client, &namespace).await?);
+        }
+        let client = client::of(&config).map_err(RunError::Client)?;
+        let identity = identity.ok_or(RunError::NoIdentity)?;
+        let selection = Selection { default_provider, other_classes: lb_class };
+        let version = env!("CARGO_PKG_VERSION");
+        tracing::info!(version, ?selection, include_excluded_nodes, identity, "herald-controller starts");
+
+        let (inputs, received) = mpsc::channel(WAITING_INPUTS);
+        let watches = watch::start(&client, &namespace, selection.clone(), include_excluded_nodes, &inputs);
+        let (elected, leading) = signal::channel(false);
+        let (blind, told_blind) = signal::channel(false);
+        let candidate = Candidate::new(client.clone(), &namespace, lease_name, identity.clone());
+        let election = tokio::spawn(candidate.run(elected, told_blind));
+        // Dropped, and with it stopped, when this returns.
+        let mut side_tasks = JoinSet::new();
+        side_tasks.spawn(api_version::report(client.clone()));
+        side_tasks.spawn(cluster_key::keep_filled(client.clone(), namespace, leading.clone()));
+        let (ask, asked) = query::channel();
+        if let Listen::On(address) = metrics_listen {
+            // Its probes would fail all the same, and say less.
+            let listener = http::bind(address).await.map_err(|source| RunError::Listen { address, source })?;
+            side_tasks.spawn(http::serve(listener, ask, log));
+        }
+        let writer = Writer::new(client, identity, selection);
+        let index = Index::new(Timestamp::now()).forget_speakers_after(Duration::from_secs(forget_speakers_after));
+        let result =
+            serve(index, &writer, Watched { tasks: watches, received }, Leadership { leading, blind }, asked).await;
+        // With the last receiver of `elected` the election gives the lease back and ends: side tasks hold some.
+        drop(side_tasks);
+        if let Err(error) = election.await {
+            tracing::warn!(%error, "the election did not end cleanly");
+        }
+        result
+    }
+}
+
+/// What the API server tells.
+struct Watched {
+    tasks: JoinSet<Kind>,
+    received: mpsc::Receiver<Input>,
+}
+
+/// What the election tells the loop, and what it has to know of it.
+struct Leadership {
+    leading: signal::Receiver<bool>,
+    blind: signal::Sender<bool>,
+}
+
+async fn serve(
+    mut index: Index,
+    writer: &Writer,
+    mut watched: Watched,
+    mut leadership: Leadership,
+    mut asked: Queries<Telling>,
+) -> Result<(), RunError> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signal)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signal)?;
+    let started = Instant::now();
+    let now = || started.elapsed();
+    let mut outbox = Outbox::default();
+    let metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
+    let mut writes = FuturesUnordered::new();
+    let mut synced = false;
+    let mut health = WatchHealth::default();
+    loop {
+        tell_blindness(&health, now(), &leadership.blind, &mut index);
+        while writes.len() < outbox.limit(now())
+            && let Some(action) = outbox.next(|| index.poll_action(now()))
+        {
+            writes.push(carry_out(writer, action, now()));
+        }
+        let timeout = if writes.len() < outbox.limit(now()) {
+            index.poll_timeout()
+        } else {
+            // Nothing can be decided: a timer of the index that has run out must not spin.
+            outbox.timeout(now())
+        };
+        let timeout = timeout.into_iter().chain(health.timeout(now())).min();
+        tokio::select! {
+            Some(input) = watched.received.recv() => {
+                take(&mut index, &mut health, input, now());
+                while let Ok(input) = watched.received.try_recv() {
+                    take(&mut index, &mut health, input, now());
+                }
+                if !synced && index.is_synced() {
+                    synced = true;
+                    tracing::info!(after = ?now(), "every kind is listed");
+                }
+            }
+            Some(Ended { action, begun, written }) = writes.next(), if !writes.is_empty() => {
+                metrics.written(&action, now() - begun, written.failure.as_ref().map(|(failure, _)| *failure));
+                outbox.ended(now(), begun, &action, written.failure);
+                index.handle_outcome(now(), &action, written.outcome);
+            }
+            changed = leadership.leading.changed() => {
+                changed.map_err(|_| RunError::ElectionEnded)?;
+                let leads = *leadership.leading.borrow_and_update();
+                if !leads {
+                    writes.clear(); // what is under way may arrive; it carries versions that make it fail if stale
+                }
+                index.set_leading(leads);
+            }
+            Some(reply) = asked.recv() => {
+                let blind = health.blind(now());
+                let state = Now { leading: *leadership.leading.borrow(), under_way: writes.len(), blind };
+                match metrics.encode(&index.tally(), state) {
+                    // Who asked may have gone.
+                    Ok(metrics) => drop(reply.send(Telling { metrics, readiness: readiness(&index, &health, now()) })),
+                    Err(error) => tracing::error!(%error, "the metrics cannot be written"),
+                }
+            }
+            () = sleep_until(started + timeout.unwrap_or(Duration::ZERO)), if timeout.is_some() => {}
+            ended = watched.tasks.join_next() => {
+                return Err(match ended {
+                    Some(Ok(kind)) => RunError::WatchEnded(kind),
+                    Some(Err(error)) => RunError::WatchFailed(error),
+                    None => RunError::WatchEnded(Kind::Service),
+                });
+            }
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+        }
+    }
+    tracing::info!("stopping; every address stays assigned and announced");
+    Ok(())
+}
+
+/// Says so when this replica has become blind, or sees again: in the log, to the index and to the election.
+fn tell_blindness(health: &WatchHealth, now: Duration, told: &signal::Sender<bool>, index: &mut Index) {
+    let complaint = health.complaint(now);
+    let blind = complaint.is_some();
+    if *told.borrow() == blind {
+        return;
+    }
+    told.send_replace(blind);
+    index.set_blind(blind);
+    match complaint {
+        Some(complaint) => tracing::warn!("this replica {complaint}"),
+        None => tracing::info!("this replica sees again: every watch goes on"),
+    }
+}
+
+/// A standby is ready as well: it has listed what a leader needs, and goes on seeing it.
+fn readiness(index: &Index, health: &WatchHealth, now: Duration) -> Readiness {
+    let missing: Vec<_> = index.unlisted().map(Kind::as_str).collect();
+    if !missing.is_empty() {
+        return Readiness::Waiting(format!("waits for the first list of {}", missing.join(", ")));
+    }
+    health.complaint(now).map_or(Readiness::Ready, Readiness::Waiting)
+}
+
+fn take(index: &mut Index, health: &mut WatchHealth, input: Input, now: Duration) {
+    match input {
+        Input::Current(kind) => health.progressed(kind, now),
+        Input::Broken(kind) => health.broke(kind, now),
+        Input::Apply(object) => index.apply(object),
+        Input::Delete(object) => index.delete(&object),
+        Input::Replace(kind, objects) => index.replace(kind, objects),
+    }
+}
+
+/// A write that has ended.
+struct Ended {
+    action: Action,
+    begun: Duration,
+    written: Written,
+}
+
+async fn carry_out(writer: &Writer, action: Action, begun: Duration) -> Ended {
+    tracing::debug!(?action, "writes");
+    let written = writer.write(&action).await;
+    Ended { action, begun, written }
+}

@@ -1,0 +1,142 @@
+//! What Services and pools say, once, for as long as it holds.
+
+use std::collections::BTreeSet;
+
+use herald_crds::names::CONDITION_ACCEPTED;
+use serde_json::{Value, json};
+use test_case::test_case;
+
+use crate::index::{
+    Kind,
+    tests::fake_cluster::{World, address},
+};
+use crate::view::NodeView;
+
+/// Each caveat is a sentence while it holds and one Warning, whether the Service has an address or waits.
+#[test_case(json!({"metadata": {"annotations": {"service.beta.kubernetes.io/load-balancer-source-ranges": "10.0.0.0/8"}}}),
+    json!({"metadata": {"annotations": null}}), "SourceRangesNotEnforced")]
+#[test_case(json!({"spec": {"externalTrafficPolicy": "Local"}}), json!({"spec": {"externalTrafficPolicy": "Cluster"}}), "LocalWithoutSelector")]
+#[test_case(json!({"metadata": {"labels": {"service.kubernetes.io/headless": ""}}}), json!({"metadata": {"labels": null}}), "SkippedByKubeProxy")]
+#[test_case(json!({"metadata": {"annotations": {"heraldlb.io/addresses": "192.0.2.1"}}, "spec": {"loadBalancerIP": "192.0.2.2"}}),
+    json!({"spec": {"loadBalancerIP": null}}), "LoadBalancerIPOverruled")]
+fn a_caveat_is_told_once_and_taken_back(with: Value, mended: Value, reason: &str) {
+    let mut world = World::new();
+    world.create("web", json!({}));
+    world.live();
+    world.log.clear();
+    world.change("web", with.clone());
+    world.live();
+    assert_eq!((world.ingress("web"), &*world.condition("web")), (vec!["192.0.2.1".to_owned()], "True Assigned"));
+    assert_eq!(world.events().iter().map(|e| (e.warning, e.reason)).collect::<Vec<_>>(), [(true, reason)]);
+    world.log.clear();
+    world.restart();
+    world.pass(60);
+    world.wrote_nothing();
+    world.change("web", mended);
+    world.live();
+    assert_eq!(world.service_condition("web").unwrap().message, "192.0.2.1 from AddressPool lan");
+    assert!(world.events().is_empty());
+
+    let mut world = World::empty();
+    world.restart();
+    world.create("waits", with);
+    world.live();
+    let told: BTreeSet<_> = world.events().iter().map(|e| e.reason).collect();
+    assert_eq!(told, BTreeSet::from([reason, "SyncLoadBalancerFailed"]));
+    assert_eq!(world.events().len(), 2);
+}
+
+/// What nodes, pods and Services have already is given to nobody, said by the pool, and given back when it is gone.
+#[test]
+fn a_pool_over_the_clusters_networks() {
+    let mut world = World::new();
+    let node = NodeView {
+        addresses: vec![address("192.0.2.1")],
+        pod_networks: vec!["192.0.2.128/25".parse().unwrap()],
+        ..world.nodes["a"].clone()
+    };
+    world.nodes.insert("a".to_owned(), node);
+    world.service_networks.insert("kubernetes".to_owned(), vec!["192.0.2.64/26".parse().unwrap()]);
+    world.pool("lan", json!({"addresses": ["192.0.2.0/24"], "exclude": ["192.0.2.0", "192.0.2.255"]}));
+    world.create("theirs", json!({"spec": {"loadBalancerClass": "x/y", "externalIPs": ["192.0.2.2"]}}));
+    world.restart();
+    world.create("web", json!({}));
+    world.live();
+    assert_eq!(world.ingress("web"), ["192.0.2.3"]);
+    let accepted = world.pool_condition("lan", CONDITION_ACCEPTED);
+    assert_eq!((&*accepted.status, &*accepted.reason), ("True", "Overlaps"));
+    for sentence in [
+        "192.0.2.1 is in status.addresses of Node a",
+        "192.0.2.128-192.0.2.254 are in spec.podCIDRs of Node a",
+        "192.0.2.64-192.0.2.127 are in spec.cidrs of ServiceCIDR kubernetes",
+        "192.0.2.2 is in spec.externalIPs of Service ns/theirs",
+    ] {
+        assert!(accepted.message.contains(sentence), "{}", accepted.message);
+    }
+    for wanted in ["192.0.2.1", "192.0.2.200", "192.0.2.100"] {
+        world.create(wanted, json!({"spec": {"loadBalancerIP": wanted}}));
+        world.live();
+        assert_eq!(world.condition(wanted), "False AddressReserved");
+    }
+    // One address of the pool is assigned, and 192.0.2.2 is given to nobody.
+    assert_eq!(world.pools["lan"].status.as_ref().unwrap().ipv4.as_ref().unwrap().available, "60");
+    world.log.clear();
+    world.restart();
+    world.pass(60);
+    world.wrote_nothing();
+    world.nodes.remove("a");
+    world.service_networks.clear();
+    world.delete("theirs");
+    world.relist(Kind::Node);
+    world.relist(Kind::ServiceNetwork);
+    world.live();
+    assert_eq!(world.pool_condition("lan", CONDITION_ACCEPTED).reason, "Valid");
+    assert_eq!(world.ingress("192.0.2.1"), ["192.0.2.1"], "who waits is woken");
+    assert_eq!(world.ingress("web"), ["192.0.2.3"]);
+}
+
+/// No node may announce an address: it stays, and its Service has one Warning, until there is a node again.
+#[test]
+fn without_a_node_the_address_stays_and_one_warning_says_so() {
+    let mut world = World::new();
+    world.create("web", json!({}));
+    world.live();
+    world.log.clear();
+    let exclude = |world: &mut World, excluded: bool| {
+        for name in ["a", "b"] {
+            let node = NodeView { eligible: !excluded, ..world.nodes[name].clone() };
+            world.nodes.insert(name.to_owned(), node);
+        }
+        world.relist(Kind::Node);
+    };
+    for times in 1..=2 {
+        exclude(&mut world, true);
+        world.nobody_announces("192.0.2.1");
+        world.pass(60);
+        world.restart();
+        world.pass(60);
+        let told: Vec<_> = world.events().iter().map(|e| (e.warning, e.reason)).collect();
+        assert_eq!(told, vec![(true, "UnAvailableLoadBalancer"); times]);
+        assert!(world.events()[0].note.contains("192.0.2.1"), "{}", world.events()[0].note);
+        assert_eq!(world.ingress("web"), ["192.0.2.1"]);
+        exclude(&mut world, false);
+        world.live();
+    }
+}
+
+/// A Local address that no speaker has ever spoken of says why, in the VirtualIP alone.
+#[test]
+fn a_local_address_without_endpoints_says_so() {
+    let mut world = World::new();
+    world.create("web", json!({"spec": {"externalTrafficPolicy": "Local", "selector": {"app": "web"}}}));
+    world.create("any", json!({}));
+    world.pass(9);
+    world.log.clear();
+    world.pass(60);
+    let reasons = ["192.0.2.1", "192.0.2.2"].map(|at| world.vips[&address(at)].announced().map(|c| c.reason.clone()));
+    assert_eq!(reasons, [Some("NoEligibleNode".to_owned()), None]);
+    assert_eq!(world.writes(), ["CorrectVirtualIpStatus"]);
+    world.restart();
+    world.pass(60);
+    assert_eq!(world.writes(), ["CorrectVirtualIpStatus"]);
+}

@@ -1,0 +1,53 @@
+//! Other providers beside Herald: what they put on a Service of ours stays theirs.
+
+use herald_crds::names::{FINALIZER_SERVICE_CLASS, FINALIZER_SERVICE_DEFAULT};
+use serde_json::{Value, json};
+use test_case::test_case;
+
+use crate::index::tests::fake_cluster::{World, key};
+
+/// Where Herald is the default provider beside a cloud controller manager: without the finalizer the cloud's load balancer
+/// would be left over.
+#[test_case(json!({}); "while the Service lives")]
+#[test_case(json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}); "once it is deleted")]
+fn upstreams_finalizer_of_another_provider_stays(change: Value) {
+    let owned = format!("v:\"{FINALIZER_SERVICE_DEFAULT}\"");
+    let metadata = json!({"finalizers": [FINALIZER_SERVICE_DEFAULT], "managedFields": [{"manager": "cloud-controller-manager",
+        "operation": "Update", "subresource": "status", "fieldsV1": {"f:metadata": {"f:finalizers": {owned: {}}}}}]});
+    let mut world = World::new();
+    world.default_provider = true;
+    world.restart();
+    world.create(
+        "theirs",
+        json!({"metadata": metadata, "spec": {"loadBalancerClass": null},
+        "status": {"loadBalancer": {"ingress": [{"ip": "203.0.113.9"}]}}}),
+    );
+    world.live();
+    assert_eq!(world.condition("theirs"), "False ForeignIngress");
+    world.change("theirs", change);
+    world.live();
+    assert_eq!(world.finalizers("theirs"), [FINALIZER_SERVICE_DEFAULT]);
+    assert_eq!(world.ingress("theirs"), ["203.0.113.9"]);
+}
+
+/// A cloud controller manager's finalizer beside ours: it outlives ours, and costs neither writes nor words.
+#[test_case(json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}); "deleted")]
+#[test_case(json!({"spec": {"type": "ClusterIP", "loadBalancerClass": null}}); "another type")]
+fn the_finalizer_of_another_provider_stays(change: Value) {
+    let mut world = World::new();
+    world.create("web", json!({}));
+    world.live();
+    assert_eq!(world.finalizers("web"), [FINALIZER_SERVICE_CLASS]);
+    world.change("web", json!({"metadata": {"finalizers": [FINALIZER_SERVICE_CLASS, FINALIZER_SERVICE_DEFAULT]}}));
+    world.live();
+    world.log.clear();
+    world.change("web", change);
+    world.live();
+    assert!(world.services.contains_key(&key("web")) && world.vips.is_empty());
+    assert_eq!(world.finalizers("web"), [FINALIZER_SERVICE_DEFAULT]);
+    let released = world.events().into_iter().filter(|e| e.reason == "DeletedLoadBalancer").count();
+    assert_eq!(released, 1);
+    world.log.clear();
+    world.pass(60);
+    assert!(world.log.is_empty(), "{:?}", world.log);
+}

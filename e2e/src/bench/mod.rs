@@ -1,0 +1,6 @@
+//! The benchmarks of docs/benchmarks.md.
+
+pub mod failover;
+pub mod first_light;
+pub mod scale;
+pub(crate) mod stamps;

@@ -1,0 +1,76 @@
+//! A host floods the wire with what every speaker has to look at, and something fails meanwhile.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use herald_protocol::wire::{ETHERTYPE, GROUP};
+use nix::sys::signal::Signal;
+
+use super::{phase, power};
+use crate::drill::{Bounds, Drill, DrillRun, Promise, Topology, Tried};
+use herald_lab::fault::Flood;
+use herald_lab::probe::Mac;
+use herald_lab::probe::frame::arp_request;
+
+/// Frames a second: half of them ARP requests for an address, half frames of the protocol's EtherType. Sending, answering and
+/// taking in what is answered, all on one machine, keeps its two processors busy for 85 % (two machines of the laboratory).
+/// A machine on which that leaves the nodes' programs no time gets half as many the next time, and half of that.
+const RATE: u32 = 20_000;
+
+/// terminationGracePeriodSeconds of the DaemonSet (deploy/herald/speaker.yaml).
+const GRACE: Duration = Duration::from_secs(5);
+
+/// P1: others answer within 150 ms as a rule; the rest is for a machine that the flood keeps busy.
+const COVERED: Bounds = Bounds { unanswered_ms: 1000.0, ..Bounds::CONTEST };
+
+/// P2: another node within 500 ms as a rule; the rest is for a machine that the flood keeps busy.
+const TAKEN_OVER: Bounds = Bounds { traffic_ms: 2000.0, ..Bounds::CONTEST };
+
+pub(super) const DRILLS: &[Drill] = &[
+    Drill {
+        name: "flood-speaker",
+        about: "a host floods the wire, and the announcing speaker is killed, and then ended by SIGTERM",
+        places: &[Topology::Three],
+        more_services: 0,
+        tried: Tried::Always,
+        prepare: flood,
+        phases: &[
+            phase("flood-speaker-killed", Promise::NOTHING, |active| {
+                active.strike(|run| run.signal_speaker(Signal::SIGKILL))?;
+                active.run.speaker_runs_again()
+            })
+            .within(COVERED),
+            phase("flood-speaker-ended", Promise::NOTHING, |active| {
+                active.strike(|run| run.faults().terminate(run.speaker(&run.victim)?, GRACE).map(drop))
+            })
+            .within(COVERED),
+        ],
+    },
+    Drill {
+        name: "flood-power-off",
+        about: "a host floods the wire, and the announcing node loses power",
+        places: &[Topology::Three],
+        more_services: 0,
+        tried: Tried::Always,
+        prepare: flood,
+        phases: &[power::off("flood-power-off").within(TAKEN_OVER)],
+    },
+];
+
+/// From the watching client's host: the other's traffic is measured.
+fn flood(run: &DrillRun<'_>) -> Result<()> {
+    let host = run.setup.watching_host();
+    let mac = Mac::from(host.mac(run.setup.segment)?);
+    let v4 = |address: IpAddr| if let IpAddr::V4(address) = address { Some(address) } else { None };
+    let address = run.addresses().into_iter().find_map(v4).context("an IPv4 address of a Service")?;
+    let own: Ipv4Addr = host.addresses(run.setup.segment).into_iter().find_map(v4).context("the host's address")?;
+    let mut rubbish = [&GROUP.0[..], &mac.0, &ETHERTYPE.to_be_bytes()].concat();
+    // The shortest frame of Ethernet, without its check sequence.
+    rubbish.resize(60, 0x5a);
+    let frames = [arp_request(mac, own, address), rubbish];
+    let rate = RATE >> (run.attempt - 1);
+    run.setup.progress().step(format!("  {rate} frames a second"));
+    run.setup.hold(Flood::start(host, host.interface(run.setup.segment)?, &frames, rate)?);
+    Ok(())
+}

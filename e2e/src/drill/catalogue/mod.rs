@@ -1,0 +1,131 @@
+//! The drills, by what fails.
+
+mod api;
+mod endpoints;
+mod flood;
+mod moves;
+mod mtu;
+mod power;
+mod speaker;
+mod unheard;
+mod updates;
+mod wire;
+mod witness;
+
+use anyhow::Result;
+
+use super::{Bounds, Drill, DrillRun, Phase, Promise};
+
+/// What fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// A speaker, while its node lives.
+    Speaker,
+    /// A node's power.
+    Power,
+    /// The network.
+    Wire,
+    /// The API server, and something else meanwhile.
+    Api,
+    /// An endpoint of a Service.
+    Endpoints,
+    /// Nothing: what answers is replaced.
+    Updates,
+    /// Nothing: a planned move.
+    Moves,
+    /// Nothing, while no speaker hears another: a planned move.
+    Unheard,
+    /// A node's power, while a switch answers for it.
+    Witness,
+    /// A speaker or a node's power, while a host floods the wire.
+    Flood,
+    /// The MTU of the nodes' link.
+    Mtu,
+}
+
+impl Subject {
+    /// All of them.
+    pub const ALL: [Self; 11] = [
+        Self::Speaker,
+        Self::Power,
+        Self::Wire,
+        Self::Api,
+        Self::Endpoints,
+        Self::Updates,
+        Self::Moves,
+        Self::Unheard,
+        Self::Witness,
+        Self::Flood,
+        Self::Mtu,
+    ];
+
+    /// Its drills, in the order of their worth.
+    #[must_use]
+    pub fn drills(self) -> &'static [Drill] {
+        match self {
+            Self::Speaker => speaker::DRILLS,
+            Self::Power => power::DRILLS,
+            Self::Wire => wire::DRILLS,
+            Self::Api => api::DRILLS,
+            Self::Endpoints => endpoints::DRILLS,
+            Self::Updates => updates::DRILLS,
+            Self::Moves => moves::DRILLS,
+            Self::Unheard => unheard::DRILLS,
+            Self::Witness => witness::DRILLS,
+            Self::Flood => flood::DRILLS,
+            Self::Mtu => mtu::DRILLS,
+        }
+    }
+}
+
+/// All drills.
+pub fn drills() -> impl Iterator<Item = &'static Drill> {
+    Subject::ALL.into_iter().flat_map(Subject::drills)
+}
+
+/// A drill that needs nothing done before.
+fn nothing(_: &DrillRun<'_>) -> Result<()> {
+    Ok(())
+}
+
+/// A phase that promises the same for both policies.
+const fn phase(name: &'static str, promise: Promise, act: fn(&mut super::ActivePhase<'_>) -> Result<()>) -> Phase {
+    Phase { name, act, cluster: promise, local: promise, bounds: Bounds::CONTEST, metallb: None }
+}
+
+impl Phase {
+    const fn metallb(self, did: &'static str) -> Self {
+        Self { metallb: Some(did), ..self }
+    }
+
+    const fn within(self, bounds: Bounds) -> Self {
+        Self { bounds, ..self }
+    }
+
+    const fn local(self, promise: Promise) -> Self {
+        Self { local: promise, ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_unique() {
+        let drill_names: Vec<_> = drills().map(|drill| drill.name).collect();
+        let phases: Vec<_> = drills().flat_map(|drill| drill.phases).map(|phase| phase.name).collect();
+        for names in [drill_names, phases] {
+            assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len(), "{names:?}");
+        }
+    }
+
+    #[test]
+    fn every_drill_is_done_somewhere() {
+        for drill in drills() {
+            assert!(!drill.places.is_empty() && !drill.phases.is_empty(), "{}", drill.name);
+        }
+    }
+}

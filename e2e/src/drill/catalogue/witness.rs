@@ -1,0 +1,43 @@
+//! A node loses power, and a switch goes on answering ARP for it with the node's own MAC, as one does that suppresses ARP for
+//! what it has learnt: what its peers ask its kernel is answered, and proves nothing.
+
+use std::net::IpAddr;
+
+use anyhow::{Context, Result};
+
+use super::{nothing, phase};
+use crate::drill::{Bounds, Drill, DrillRun, Promise, Topology, Tried};
+use herald_lab::fault::Impostor;
+
+/// Traffic is back within 2 s of the power-off: the node is asked in a second way, which nobody else can answer.
+const WITHIN: Bounds = Bounds { traffic_ms: 2000.0, ..Bounds::CONTEST };
+
+pub(super) const DRILLS: &[Drill] = &[Drill {
+    name: "node-power-off-false-witness",
+    about: "a switch answers ARP for the node that loses power, with the node's own MAC",
+    places: &[Topology::Three],
+    more_services: 0,
+    tried: Tried::Always,
+    prepare: nothing,
+    phases: &[phase("node-power-off-false-witness", Promise::SUCCEEDED, |active| {
+        active.strike(|run| {
+            impersonate(run)?;
+            run.power_off()
+        })
+    })
+    .within(WITHIN)],
+}];
+
+/// Only now, for as long as the node lives the answers lead its traffic astray: they come from another port of the switch
+/// here, where a switch that suppresses ARP sends them by the port of the one that asked.
+fn impersonate(run: &DrillRun<'_>) -> Result<()> {
+    let (victim, witness) = (run.host(&run.victim)?, run.setup.watching_host());
+    let address = victim.addresses(run.setup.segment).into_iter().find_map(|address| match address {
+        IpAddr::V4(address) => Some(address),
+        IpAddr::V6(_) => None,
+    });
+    let mac = run.mac(&run.victim)?;
+    let interface = witness.interface(run.setup.segment)?;
+    run.setup.hold(Impostor::start(witness, interface, address.context("the node's IPv4 address")?, mac)?);
+    Ok(())
+}

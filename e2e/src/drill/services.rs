@@ -1,0 +1,161 @@
+//! The Services of the setup, and how their addresses get to one node.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use futures::{StreamExt, TryStreamExt};
+use herald_crds::{VirtualIP, names};
+use k8s_openapi::api::core::v1::Service;
+use kube::Api;
+use kube::api::PostParams;
+
+use super::{Policy, Setup, Target};
+use herald_lab::cluster::plan::node_subnets;
+
+/// Requests to the API server at a time when many Services are made.
+const AT_ONCE: usize = 16;
+
+/// Until the last of 1,000 addresses is announced, on a busy machine.
+const PLACED_WITHIN: Duration = Duration::from_secs(120);
+
+/// Label of the setup's Services.
+const LABEL: &str = "setup=failover";
+
+/// The addresses a pool needs for so many dual-stack Services: in the nodes' subnet of a segment, from a block on.
+pub(super) fn ranges(segment: u8, block: u8, services: u16) -> [String; 2] {
+    let (v4, v6) = node_subnets(segment);
+    let [a, b, ..] = v4.addr().octets();
+    // 250 of each block: neither the first nor the last of 256.
+    let blocks = u8::try_from(services.saturating_sub(1) / 250).unwrap_or(u8::MAX);
+    let last = Ipv4Addr::new(a, b, block.saturating_add(blocks), 250);
+    let prefix = v6.addr().segments();
+    let host = |low| {
+        let mut segments = prefix;
+        (segments[6], segments[7]) = (block.into(), low);
+        Ipv6Addr::from(segments)
+    };
+    [format!("{}-{last}", Ipv4Addr::new(a, b, block, 1)), format!("{}-{}", host(1), host(0xffff))]
+}
+
+impl Setup<'_> {
+    /// Makes the Services anew, with all their addresses on one node.
+    ///
+    /// New ones, because an address that had to move may not go back for a while (docs/protocol.md, section 19).
+    pub(super) fn place(&self, node: &str, more: u16) -> Result<()> {
+        self.clear()?;
+        self.advertise(Some(node))?;
+        let names: Vec<String> = (1..=more).map(|number| format!("more{number}")).collect();
+        let probed = Policy::ALL.map(|policy| self.service(policy.service(), policy, node));
+        let services = probed.into_iter().chain(names.iter().map(|name| self.service(name, Policy::Cluster, node)));
+        let services = services.collect::<Result<Vec<Service>>>()?;
+        let count = services.len();
+        let api: Api<Service> = Api::namespaced(self.ns.bed.kube(), &self.ns.namespace);
+        self.ns.bed.block_on(async move {
+            let creations = services.into_iter().map(|service| {
+                let api = api.clone();
+                async move { api.create(&PostParams::default(), &service).await }
+            });
+            futures::stream::iter(creations).buffer_unordered(AT_ONCE).try_collect::<Vec<_>>().await?;
+            Ok(())
+        })?;
+        self.all_vips(count, &format!("all addresses to be announced by {node}"), |vip| {
+            vip.announced().is_some_and(|c| c.status == "True")
+                && vip.status.as_ref().and_then(|s| s.node.as_deref()) == Some(node)
+        })?;
+        // From here on any node may.
+        self.advertise(None)?;
+        self.all_vips(count, "every node to be eligible", |vip| {
+            vip.spec.advertisements.iter().all(|rule| rule.node_selectors.is_empty())
+        })
+    }
+
+    /// Deletes the Services and waits until their addresses are free.
+    pub(super) fn clear(&self) -> Result<()> {
+        // kubectl deletes and awaits one after the other, at its own rate limit: 1,000 Services took more than a minute.
+        self.ns.kubectl_here(&["delete", "service", "-l", LABEL, "--ignore-not-found", "--timeout=300s"])?;
+        self.ns
+            .bed
+            .wait_for("no address of the setup", PLACED_WITHIN, || Ok(self.ns.virtual_ips()?.is_empty().then_some(())))
+    }
+
+    /// The probed addresses; none while the Services are not there or without addresses.
+    pub(super) fn targets(&self) -> Result<Vec<Target>> {
+        let mut targets = Vec::new();
+        for policy in Policy::ALL {
+            if self.ns.get::<Service>(policy.service())?.is_some() {
+                let addresses = self.ns.ingress(policy.service())?;
+                targets.extend(addresses.into_iter().map(|address| Target { address, policy }));
+            }
+        }
+        Ok(targets)
+    }
+
+    /// The addresses of the other Services.
+    pub(super) fn bystanders(&self) -> Result<Vec<IpAddr>> {
+        let mut bystanders = Vec::new();
+        for vip in self.ns.virtual_ips()? {
+            if vip.spec.services.iter().all(|s| s.name.starts_with("more")) {
+                bystanders
+                    .push(vip.spec.address.parse().with_context(|| format!("the address {:?}", vip.spec.address))?);
+            }
+        }
+        Ok(bystanders)
+    }
+
+    fn all_vips(&self, services: usize, what: &str, holds: impl Fn(&VirtualIP) -> bool) -> Result<()> {
+        self.ns.bed.wait_for(what, PLACED_WITHIN, || {
+            let vips = self.ns.virtual_ips()?;
+            Ok((vips.len() == 2 * services && vips.iter().all(&holds)).then_some(()))
+        })
+    }
+
+    /// The advertisement of the setup's pool: every node may announce it, or one alone.
+    fn advertise(&self, only: Option<&str>) -> Result<()> {
+        let selectors = only
+            .map(|node| format!(", nodeSelectors: [{{matchLabels: {{kubernetes.io/hostname: {node}}}}}]"))
+            .unwrap_or_default();
+        let name = &self.ns.namespace;
+        self.ns.apply(&format!(
+            "{{apiVersion: heraldlb.io/v1alpha1, kind: L2Advertisement, metadata: {{name: {name}, labels: {{scenario: \
+             {name}}}}}, spec: {{addressPools: [{name}]{selectors}}}}}"
+        ))
+    }
+
+    fn service(&self, name: &str, policy: Policy, victim: &str) -> Result<Service> {
+        ensure!(!name.is_empty(), "a Service without a name");
+        let mut selector = serde_json::json!({"app": "echo"});
+        // What kube-proxy does about endpoints of a dead node is not what is measured.
+        if policy == Policy::Cluster && self.nodes().len() > 1 {
+            selector[super::setup::survives(victim)] = "yes".into();
+        }
+        Ok(serde_json::from_value(serde_json::json!({
+            "apiVersion": "v1", "kind": "Service",
+            "metadata": {"name": name, "labels": {"setup": "failover"}},
+            "spec": {
+                "type": "LoadBalancer", "loadBalancerClass": names::CLASS,
+                "externalTrafficPolicy": policy.to_string(),
+                "ipFamilyPolicy": "RequireDualStack", "ipFamilies": ["IPv4", "IPv6"],
+                "selector": selector,
+                "ports": [
+                    {"name": "http", "port": 80, "targetPort": 8080},
+                    {"name": "tcp", "port": 9000, "protocol": "TCP"},
+                    {"name": "udp", "port": 9000, "protocol": "UDP"},
+                ],
+            },
+        }))?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use test_case::test_case;
+
+    #[test_case(0, 101, 2, ["10.10.101.1-10.10.101.250", "fd00:10:10::65:1-fd00:10:10::65:ffff"]; "two Services")]
+    #[test_case(1, 101, 250, ["10.11.101.1-10.11.101.250", "fd00:10:11::65:1-fd00:10:11::65:ffff"]; "as many as fit a block")]
+    #[test_case(0, 200, 502, ["10.10.200.1-10.10.202.250", "fd00:10:10::c8:1-fd00:10:10::c8:ffff"]; "three blocks")]
+    fn pools(segment: u8, block: u8, services: u16, expected: [&str; 2]) {
+        assert_eq!(ranges(segment, block, services), expected);
+    }
+}

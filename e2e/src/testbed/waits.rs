@@ -1,0 +1,101 @@
+//! What is so a moment after something else, and has to be waited for by itself.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use herald_crds::{AddressPool, L2Advertisement, SpeakerStatus, names};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+use super::TestNamespace;
+
+/// Until a SpeakerStatus says what is so: what the wire says once it has held for 5 s (speaker/src/coordinator/speaker_status.rs),
+/// and where it was written often within a minute, as by the scenarios before, after a pause of up to 30 s
+/// (kube-common/src/pacing.rs). The rest is for a busy machine.
+pub(crate) const REPORTED_WITHIN: Duration = Duration::from_secs(60);
+
+impl TestNamespace<'_> {
+    /// A pool that serves this namespace only, and that the controller has read: it hears of Services by another watch, and would
+    /// now and then refuse one first that is created next, and say so.
+    pub fn known_pool(&self, name: &str, addresses: &[String]) -> Result<()> {
+        self.pool(name, addresses)?;
+        self.eventually(&format!("pool {name} to be read"), || {
+            let pool: AddressPool = self.get_cluster(name)?.with_context(|| format!("pool {name} is gone"))?;
+            let conditions = pool.status.map(|status| status.conditions).unwrap_or_default();
+            Ok(is_read(&conditions, pool.metadata.generation).then_some(()))
+        })
+    }
+
+    /// Waits until the controller has read the advertisement as it is now.
+    pub fn advertisement_is_read(&self, name: &str) -> Result<()> {
+        self.eventually(&format!("advertisement {name} to be read"), || {
+            let found: L2Advertisement =
+                self.get_cluster(name)?.with_context(|| format!("advertisement {name} is gone"))?;
+            let conditions = found.status.map(|status| status.conditions).unwrap_or_default();
+            Ok(is_read(&conditions, found.metadata.generation).then_some(()))
+        })
+    }
+
+    /// Waits until the pool's condition has this status, and returns its reason and sentence.
+    pub fn pool_condition(&self, pool: &str, kind: &str, status: &str) -> Result<(String, String)> {
+        self.eventually(&format!("pool {pool} to have {kind}={status}"), || {
+            let pool: AddressPool = self.get_cluster(pool)?.with_context(|| format!("pool {pool} is gone"))?;
+            let conditions = pool.status.map(|s| s.conditions).unwrap_or_default();
+            let found = conditions.into_iter().find(|c| c.type_ == kind && c.status == status);
+            Ok(found.map(|c| (c.reason, c.message)))
+        })
+    }
+
+    /// Waits until no node is said to announce the address any more: [`TestNamespace::announcer`] would else return the former one.
+    pub fn unannounced(&self, address: IpAddr) -> Result<()> {
+        self.eventually(&format!("{address} not to be announced any more"), || {
+            let vip = self.virtual_ip(address)?.with_context(|| format!("the VirtualIP of {address}"))?;
+            Ok(vip.announced().is_none_or(|c| c.status != "True").then_some(()))
+        })
+    }
+
+    /// Waits until an Event of this reason speaks of the object, checks that no other does, and returns its note. An Event is
+    /// posted after the status that it tells of has been written.
+    pub fn told_once(&self, name: &str, reason: &str) -> Result<String> {
+        let notes = || -> Result<Vec<String>> {
+            let events = self.events(name)?.into_iter().filter(|(_, told, _)| told == reason);
+            Ok(events.map(|(.., note)| note).collect())
+        };
+        let mut told = self.eventually(&format!("an Event {reason} of {}/{name}", self.namespace), || {
+            Ok(Some(notes()?).filter(|notes| !notes.is_empty()))
+        })?;
+        ensure!(told.len() == 1, "{reason} was told of {name} {} times: {told:?}", told.len());
+        Ok(told.remove(0))
+    }
+
+    /// Waits until the speaker of every node shows that it is at work. A node that was off for a moment is Ready all the
+    /// time, as far as the API knows; but nobody else writes its SpeakerStatus again once it is deleted.
+    pub fn speakers_report_again(&self) -> Result<()> {
+        self.kubectl(&["delete", "speaker", "--all"])?;
+        let nodes = self.bed.lab.nodes()?.len();
+        self.bed.wait_for("every speaker to report", REPORTED_WITHIN, || {
+            let reports = self.list_cluster::<SpeakerStatus>()?;
+            let reporting = reports.iter().filter(|speaker| speaker.status.is_some()).count();
+            Ok((reporting == nodes).then_some(()))
+        })
+    }
+
+    /// Waits until every SpeakerStatus says that its speaker hears all others and covers for none: of what the scenarios before
+    /// did to speakers nothing is left to be written.
+    pub fn speakers_say_all_is_well(&self) -> Result<()> {
+        let others = i64::try_from(self.bed.lab.nodes()?.len())? - 1;
+        self.bed.wait_for("every SpeakerStatus to say that all others are heard", REPORTED_WITHIN, || {
+            let reports = self.list_cluster::<SpeakerStatus>()?;
+            let is_well = |speaker: &SpeakerStatus| {
+                let status = speaker.status.as_ref();
+                status.is_some_and(|s| s.covering.is_empty() && s.segments.iter().all(|on| on.peers == others))
+            };
+            Ok(reports.iter().all(is_well).then_some(()))
+        })
+    }
+}
+
+/// Returns whether the conditions of a pool or an advertisement are those of this generation of it.
+fn is_read(conditions: &[Condition], generation: Option<i64>) -> bool {
+    conditions.iter().any(|c| c.type_ == names::CONDITION_ACCEPTED && c.observed_generation == generation)
+}

@@ -1,0 +1,70 @@
+//! The directory for what takes long to make and is the same next time.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use sha2::{Digest, Sha256};
+
+use crate::progress::Progress;
+
+/// The directory of the cache: `$HERALD_LAB_CACHE`, else `$XDG_CACHE_HOME/herald-lab`, else `~/.cache/herald-lab`.
+///
+/// # Errors
+/// When none of these is set.
+pub fn cache_dir() -> Result<PathBuf> {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let directory = set("HERALD_LAB_CACHE")
+        .or_else(|| set("XDG_CACHE_HOME").map(|cache| cache.join("herald-lab")))
+        .or_else(|| set("HOME").map(|home| home.join(".cache/herald-lab")))
+        .context("no place for the cache: set HERALD_LAB_CACHE, XDG_CACHE_HOME or HOME")?;
+    // Programs in it are started from other directories.
+    std::path::absolute(&directory).with_context(|| directory.display().to_string())
+}
+
+/// Another run builds the same for some ten minutes at most.
+const LOCKED_FOR: Duration = Duration::from_secs(3600);
+
+/// Takes the lock on a file of the cache; says so if another run has it, and waits. It is released when dropped.
+///
+/// # Errors
+/// When the file cannot be made or locked, or the operation is interrupted.
+pub fn lock(file: &Path, progress: &Progress) -> Result<Flock<File>> {
+    let mut said = false;
+    progress.wait_for(&format!("the lock {}", file.display()), LOCKED_FOR, || {
+        let open = File::create(file).with_context(|| file.display().to_string())?;
+        match Flock::lock(open, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => Ok(Some(lock)),
+            Err((_, Errno::EWOULDBLOCK)) => {
+                if !std::mem::replace(&mut said, true) {
+                    progress.step(format!("another run is building the same: waiting for {}", file.display()));
+                }
+                Ok(None)
+            }
+            Err((_, errno)) => Err(errno).with_context(|| file.display().to_string()),
+        }
+    })
+}
+
+/// Returns 16 hexadecimal digits of the SHA-256 over parts whose boundaries count.
+pub(crate) fn hash_of<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+        hash.update(part);
+    }
+    hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn boundaries_count_in_a_hash() {
+        assert_ne!(hash_of([b"ab".as_slice(), b"c"]), hash_of([b"a".as_slice(), b"bc"]));
+    }
+}

@@ -1,0 +1,467 @@
+//! Hellos: when they go out, what they say, what follows from those of others.
+
+use std::{collections::VecDeque, time::Duration};
+
+use super::Engine;
+use crate::{
+    incarnation::Run,
+    io::{Event, Output, Sibling},
+    mutation::Mutation,
+    node::NodeId,
+    peer::{Mention, Peer, Presence},
+    timers::{self, JITTER_FROM_PERCENT, TRIGGERED_GAP_DIVISOR, Timers},
+    wire::{self, Body, Frame, Heard, Hello, Kernel, KeyId, Question, Sender, State},
+};
+
+/// Hellos sent at once at most, when there is more to say about peers than fits into one; a Hello that was brought
+/// forward is one. So there are nine in an interval at most, and among 1,000 nodes a newcomer has echoed everybody after
+/// three intervals.
+const BURST: usize = 5;
+
+/// An echo proves that a run hears this node now if it is of one of so many of the last Hellos.
+const RECENT_HELLOS: usize = 16;
+
+/// When Hellos were sent, and when the next one is due.
+#[derive(Debug)]
+pub(super) struct HelloClock {
+    pub(super) next: Duration,
+    /// What the last Hello promised.
+    pub(super) interval: Duration,
+    /// When it would be due if nothing brought it forward.
+    regular: Duration,
+    last: Duration,
+    sequence: u64,
+    sent: u64,
+    /// The sequences of the last Hellos.
+    recent: VecDeque<u64>,
+}
+
+/// How this node's frames are written.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Voice {
+    key: KeyId,
+    version: u8,
+}
+
+impl HelloClock {
+    pub(super) fn new(now: Duration, timers: Timers) -> Self {
+        Self {
+            next: now,
+            interval: timers.interval(0),
+            regular: now,
+            last: now,
+            sequence: 0,
+            sent: 0,
+            recent: VecDeque::new(),
+        }
+    }
+
+    /// Is this the sequence of a frame sent lately?
+    pub(super) fn is_recent(&self, sequence: u64) -> bool {
+        self.recent.front().is_some_and(|oldest| sequence >= *oldest) && sequence <= self.sequence
+    }
+}
+
+impl Engine {
+    /// Brings the next Hello forward: to a random moment within `within`, but a quarter of an interval after the last.
+    pub(super) fn hasten_hello(&mut self, now: Duration, within: Duration) {
+        let wait = within.mul_f64(self.rng.f64());
+        let earliest = self.hello.last + self.hello.interval / TRIGGERED_GAP_DIVISOR;
+        self.hello.next = self.hello.next.min((now + wait).max(earliest));
+    }
+
+    /// Hastens a Hello with which others are likely to hasten theirs too.
+    pub(super) fn hasten_hello_in_a_crowd(&mut self, now: Duration) {
+        self.hasten_hello(now, self.hello.interval / TRIGGERED_GAP_DIVISOR);
+    }
+
+    /// Sends a Hello, or several if there is more to say about peers than fits into one.
+    pub(super) fn send_hellos(&mut self, now: Duration) {
+        let mut known = 0;
+        let mut mentions = Vec::new();
+        for (id, peer) in self.peers.iter() {
+            known += usize::from(peer.speaks() || peer.pending.is_some());
+            let wants_claims = self.lacking.contains_key(&id);
+            let suspected = self.is_suspected(now, id, peer);
+            mentions.extend(peer.mentions(id, wants_claims, suspected));
+        }
+        mentions.sort_unstable_by_key(|mention| mention.place());
+        self.hello.interval = self.config.timers.interval(known);
+        let mut hello = self.empty_hello(now);
+        let capacity = wire::heard_capacity(self.frame_limit, &hello).max(1);
+        let burst = if now < self.hello.regular { 1 } else { BURST };
+        let mut said = mentions.chunks(capacity).take(burst).peekable();
+        loop {
+            let part = said.next().unwrap_or_default();
+            hello.heard = part.iter().filter_map(|mention| self.speak_of(now, *mention)).collect();
+            self.send(Body::Hello(hello.clone()));
+            self.hello.recent.push_back(self.hello.sequence);
+            if said.peek().is_none() {
+                break;
+            }
+        }
+        self.tell_who_lacks(now);
+        let surplus = self.hello.recent.len().saturating_sub(RECENT_HELLOS);
+        self.hello.recent.drain(..surplus);
+        self.hello.sent += 1;
+        self.hello.last = now;
+        self.hello.regular = now + self.hello.interval * self.rng.u32(JITTER_FROM_PERCENT..=100) / 100;
+        self.hello.next = self.hello.regular;
+    }
+
+    /// What is said of a peer, and need not be said again.
+    fn speak_of(&mut self, now: Duration, mention: Mention) -> Option<Heard> {
+        let (evidence, controls) = (self.hearing.evidence(), self.hearing.last_pong());
+        let peer = self.peers.get_for_note(mention.node)?;
+        let kernel = peer.rest.kernel.report(now, evidence, controls);
+        Some(peer.say(mention, now, kernel))
+    }
+
+    /// Is a peer silent, and does it matter whether others hear it? Not if nobody does and it holds nothing: a node that
+    /// is switched off for a week need not be in every Hello of that week.
+    fn is_suspected(&self, now: Duration, id: NodeId, peer: &Peer) -> bool {
+        peer.silent_since().is_some()
+            && (!peer.is_lost(now, self.interval()) || self.book.addresses_of(id).next().is_some())
+    }
+
+    fn empty_hello(&self, now: Duration) -> Hello {
+        Hello {
+            state: self.state_to_tell(),
+            highest_version: self.keys.versions().newest(),
+            deaf: self.is_deaf(now),
+            interval: self.hello.interval,
+            uptime: now.saturating_sub(self.started),
+            peers: u16::try_from(self.peers.speaking()).unwrap_or(u16::MAX),
+            claims: self.book.digest(self.id),
+            name: self.config.node.clone(),
+            mac: self.config.mac,
+            address: self.config.address,
+            keys: self.keys.ids().to_vec(),
+            heard: Vec::new(),
+        }
+    }
+
+    /// Who catches up after a stall says that it listens, so that others go on answering for it.
+    pub(super) fn state_to_tell(&self) -> State {
+        if self.state == State::Active && self.stall.is_some() { State::Listening } else { self.state }
+    }
+
+    /// Sends a frame, signed with a key and written in a version that everybody reads.
+    pub(super) fn send(&mut self, body: Body) {
+        if !self.carrier {
+            return;
+        }
+        let Voice { key, version } = self.voice();
+        self.hello.sequence += 1;
+        let sender = Sender { node: self.id, incarnation: self.config.incarnation, sequence: self.hello.sequence };
+        let is_hello = matches!(body, Body::Hello(_));
+        match self.keys.seal(key, version, &Frame { sender, body }) {
+            Ok(bytes) => {
+                self.counters.hellos_sent += u64::from(is_hello);
+                self.outputs.push_back(Output::Send(bytes));
+            }
+            // A node name or address that no peer would accept: the edge shows the counter.
+            Err(_) => self.counters.unsendable += 1,
+        }
+    }
+
+    /// What everybody can read. That takes a look at every peer, and changes seldom.
+    fn voice(&mut self) -> Voice {
+        if self.peers.take_changed() {
+            self.voice = None;
+        }
+        if let Some(voice) = self.voice {
+            return voice;
+        }
+        let accepted = || self.peers.iter().filter_map(|(_, peer)| peer.accepted_keys());
+        let key = self.keys.signing_key(accepted(), self.hello.sent);
+        // Newcomers count as well, for keys and versions: who cannot read this node cannot echo it.
+        let version = self.keys.versions().to_write(self.peers.iter().filter_map(|(_, peer)| peer.reads_version()));
+        let voice = Voice { key, version };
+        // While nobody is heard, the keys take turns.
+        self.voice = accepted().next().map(|_| voice);
+        voice
+    }
+
+    /// A frame in this node's own name has come.
+    pub(super) fn own_frame(&mut self, now: Duration, frame: &Frame) {
+        if frame.sender.incarnation == self.config.incarnation {
+            self.report_once_a_minute(now, Event::SegmentLoop);
+            return;
+        }
+        if self.siblings.contains_key(&frame.sender.incarnation) {
+            let Sender { incarnation, sequence, .. } = frame.sender;
+            if !self.breaks(Mutation::SpeakOnBoth) {
+                self.sibling_heard = Some(Sibling { incarnation, sequence });
+            }
+            return;
+        }
+        // An earlier run of this speaker cannot know this one: what does not echo it is replayed, or still on its way.
+        match &frame.body {
+            Body::Hello(hello) if self.is_echoed(hello) => {
+                self.report_once_a_minute(now, Event::DuplicateNode(self.id));
+            }
+            _ => self.counters.replayed += 1,
+        }
+    }
+
+    /// Does this Hello show that its sender hears this run of this node, now?
+    fn is_echoed(&self, hello: &Hello) -> bool {
+        let echo = |heard: &&Heard| heard.node == self.id && heard.incarnation == self.config.incarnation;
+        hello.heard.iter().find(echo).is_some_and(|heard| self.hello.is_recent(heard.sequence))
+    }
+
+    /// Has a peer heard of this run what it has yet to say? Then this machine was set back to a snapshot of its memory.
+    fn is_yet_to_be_said(&self, heard: &Heard) -> bool {
+        heard.node == self.id && heard.incarnation == self.config.incarnation && heard.sequence > self.hello.sequence
+    }
+
+    /// Takes in a peer's Hello.
+    pub(super) fn hello_received(&mut self, now: Duration, sender: Sender, hello: &Hello) {
+        let id = sender.node;
+        // A set that has become empty keeps a node of its tree, which lies elsewhere in memory.
+        let lacking = !self.lacking.is_empty() && self.lacking.contains_key(&id);
+        if self.peers.hears_again(now, sender, hello) {
+            self.count_hello();
+            if lacking || !hello.heard.is_empty() {
+                self.claims_and_entries_received(now, id, hello);
+            }
+            return;
+        }
+        if !lacking && self.says_nothing_new(now, sender, hello) {
+            self.count_hello();
+            return;
+        }
+        if !self.peers.add(id, &hello.name) {
+            self.counters.replayed += 1;
+            return;
+        }
+        let run = self.peers.get(id).and_then(|peer| peer.run.as_ref());
+        let known = run.is_some_and(|run| run.incarnation == sender.incarnation);
+        // It is a new run that has to echo this one.
+        let echoed = !known && (self.is_echoed(hello) || self.breaks(Mutation::SkipTwoWayCheck));
+        if !known && !echoed {
+            // Also of who is not counted: all the others may have been replaced since the snapshot.
+            if hello.heard.iter().any(|heard| self.is_yet_to_be_said(heard)) {
+                self.report_once_a_minute(now, Event::Reverted);
+                return;
+            }
+            self.note_pending(now, sender, hello);
+            return;
+        }
+        let Some(peer) = self.peers.get_mut(id) else { return };
+        let macs_before = peer.macs();
+        let presence = peer.presence();
+        let (was_state, was_deaf) = peer.run.as_ref().map_or((None, false), |run| (Some(run.state), run.deaf));
+        match peer.run.as_mut().filter(|run| run.incarnation == sender.incarnation) {
+            Some(run) if sender.sequence <= run.sequence() => {
+                // Or the machine was set back to a snapshot of its memory, and nobody mentions it any more, as it is dead.
+                peer.attest |= presence != Presence::Speaking;
+                self.counters.replayed += 1;
+                return;
+            }
+            Some(run) => {
+                let paused = run.paused_for(now, hello);
+                run.update(now, sender.sequence, hello);
+                // While it catches up with a stall, frames from before and after it come together.
+                if paused > timers::lost_after(self.hello.interval) && peer.speaks() && self.stall.is_none() {
+                    self.stalled(now, paused);
+                }
+            }
+            None => {
+                if !self.adopt_run(now, sender, hello) {
+                    return;
+                }
+            }
+        }
+        self.count_hello();
+        self.peers.learn_macs(id, macs_before);
+        self.heard_from(now, id);
+        self.claims_and_entries_received(now, id, hello);
+        if was_state != Some(hello.state) || was_deaf != hello.deaf {
+            if was_deaf && !hello.deaf {
+                // It has not heard who took what it claims still.
+                self.contradict_all(now, id);
+            }
+            self.reassess(now, id);
+            let counted = self.peers.get(id).and_then(|peer| peer.run.as_ref()).is_some_and(|run| run.counts_me);
+            if hello.state == State::Listening && was_state.is_some() && counted {
+                // The same run listens again, after its link was lost or it stood still.
+                self.brief(id);
+            }
+            // Who can claim now puts this node's turns off, which is seen when they come; who no longer can brings them
+            // forward.
+            if hello.deaf || hello.state != State::Active {
+                self.evaluate_contended(now);
+            }
+        }
+    }
+
+    /// What the Hello of a peer says of others, and of its claims.
+    fn claims_and_entries_received(&mut self, now: Duration, id: NodeId, hello: &Hello) {
+        self.entries_received(now, id, &hello.heard);
+        self.compare_claims(now, id, hello.state, hello.claims);
+        if self.lacking.contains_key(&id) {
+            self.hasten_hello_in_a_crowd(now);
+        }
+    }
+
+    /// Takes in a Hello from which nothing follows; `false` if something does.
+    fn says_nothing_new(&mut self, now: Duration, sender: Sender, hello: &Hello) -> bool {
+        let run = self.peers.get_mut(sender.node).and_then(Peer::speaking_run);
+        run.is_some_and(|run| run.says_nothing_new(now, sender, hello))
+    }
+
+    fn count_hello(&mut self) {
+        self.counters.accepted += 1;
+        self.counters.hellos_accepted += 1;
+    }
+
+    /// A run that has not shown that it hears this node: it does not count, but is told that it is heard.
+    fn note_pending(&mut self, now: Duration, sender: Sender, hello: &Hello) {
+        if !self.peers.note_pending(now, sender, hello) {
+            self.counters.replayed += 1;
+            return;
+        }
+        self.count_hello();
+        self.peers_at = self.peers_at.min(now + timers::lost_after(hello.interval));
+        self.hasten_hello_in_a_crowd(now);
+    }
+
+    /// A new run of a peer counts from now on. `false`: two machines speak as one node; the first stays.
+    fn adopt_run(&mut self, now: Duration, sender: Sender, hello: &Hello) -> bool {
+        let Some(peer) = self.peers.get_mut(sender.node) else { return false };
+        let before = peer.run.as_ref().map(|run| (run.incarnation, run.sequence()));
+        // Once the later one is silent, the earlier one is all there is: two interfaces of the node were on this segment.
+        if peer.speaks() && peer.run.as_ref().is_some_and(|run| run.said().before == Some(sender.incarnation)) {
+            self.report_once_a_minute(now, Event::DuplicateNode(sender.node));
+            return false;
+        }
+        peer.run = Some(Run::new(now, sender, hello, before.map(|(incarnation, _)| incarnation)));
+        if let Some((incarnation, sequence)) = before {
+            peer.rest.remember_run(incarnation, sequence);
+        }
+        peer.rest.name = hello.name.clone();
+        // It knows nothing of what the one before knew, and may have claimed what this node has owned for long.
+        peer.rest.absent_since = None;
+        peer.echo_well();
+        self.peers.drop_pending(sender.node);
+        self.hasten_hello_in_a_crowd(now);
+        true
+    }
+
+    /// A peer was heard: it speaks.
+    pub(super) fn heard_from(&mut self, now: Duration, id: NodeId) {
+        let Some(peer) = self.peers.get_mut(id) else { return };
+        let restarting = peer.run.as_ref().is_some_and(|run| run.state == State::Restarting);
+        let before = peer.presence();
+        if restarting {
+            // It says so before it stops: it need not be missed first.
+            self.peer_falls_silent(now, id);
+            return;
+        }
+        if before == Presence::Speaking {
+            return;
+        }
+        peer.rest.kernel.stop();
+        peer.forget_reports();
+        let name = peer.rest.name.clone();
+        let due = peer.silent_at().unwrap_or(now);
+        let has_been_at_work = peer.takes_part_when_heard();
+        let absent_since = peer.rest.absent_since.take();
+        let presumed = if self.state == State::Active { self.presumed_of(id) } else { Vec::new() };
+        self.peers.set_presence(id, Presence::Speaking);
+        self.ping_soon(now);
+        self.peers_at = self.peers_at.min(due);
+        self.hearing.peer_speaks();
+        self.tell(Event::PeerUp(name));
+        if self.peers.speaking() == 1 && self.goes_by_saved_view() {
+            // Until now nobody was there who could know better.
+            self.evaluate_all(now);
+        }
+        if has_been_at_work {
+            self.announce_after_separation(now, absent_since.unwrap_or_default());
+        }
+        for address in presumed {
+            self.announced_unheard.remove(&address);
+            self.evaluate(now, address);
+        }
+        // What it claims still, though this node took it over in the meantime, it may have told others as well.
+        self.contradict_all(now, id);
+        self.reassess(now, id);
+    }
+
+    /// What a peer says about others, and about this node.
+    fn entries_received(&mut self, now: Duration, from: NodeId, entries: &[Heard]) {
+        let caught_up = self.caught_up_since();
+        // At a start nobody has been missed yet, and everybody echoes everybody.
+        let misses_nobody = self.peers.all_present() || self.barrier.is_some() && self.peers.silent().next().is_none();
+        for heard in entries {
+            if heard.node == self.id {
+                self.mentioned(now, from, heard);
+                continue;
+            }
+            // Echoes of others matter only while somebody is not heard here.
+            if misses_nobody && !heard.suspect {
+                continue;
+            }
+            let Some(peer) = self.peers.get_for_note(heard.node) else { continue };
+            let speaks = peer.speaks();
+            if let Some(kernel) = heard.kernel {
+                peer.rest.reports.note(now, kernel);
+                if kernel == Kernel::Silent(Question::Ping) {
+                    self.peers_at = self.peers_at.min(now);
+                }
+            }
+            if heard.suspect && peer.rest.kernel.has_missed_pings() {
+                peer.attest = true;
+                continue;
+            }
+            if heard.suspect && self.covers.contains(&heard.node) {
+                self.repeat_to_who_misses(from, heard.node);
+            }
+            let Some(peer) = self.peers.get_for_note(heard.node) else { continue };
+            let at = now.saturating_sub(heard.age);
+            // After a stall it does not know yet who still speaks.
+            let heard_here = peer.run.as_ref().map(Run::heard).filter(|at| speaks && *at >= caught_up);
+            if heard.suspect && heard_here.is_some_and(|here| at < here || heard.sequence == 0) {
+                peer.attest = true;
+                self.hasten_hello(now, Duration::ZERO);
+            } else if !heard.wants_echo && heard.sequence > 0 {
+                // Of whichever run: it speaks to somebody.
+                peer.heard_elsewhere(at);
+            }
+        }
+    }
+
+    /// A peer speaks of this node.
+    fn mentioned(&mut self, now: Duration, from: NodeId, heard: &Heard) {
+        if heard.incarnation != self.config.incarnation {
+            return;
+        }
+        if self.is_yet_to_be_said(heard) {
+            self.report_once_a_minute(now, Event::Reverted);
+            return;
+        }
+        if self.hello.is_recent(heard.sequence) {
+            self.hearing.replied(now);
+        }
+        let Some(peer) = self.peers.get_for_note(from) else { return };
+        let listens = peer.listens();
+        if heard.wants_echo {
+            peer.echo();
+            self.hasten_hello_in_a_crowd(now);
+        } else if let Some(run) = peer.run.as_mut().filter(|run| !run.counts_me) {
+            run.counts_me = true;
+            if listens {
+                self.brief(from);
+            }
+        }
+        if heard.wants_claims {
+            self.list_asked_for(now, from);
+        }
+        if heard.suspect {
+            self.hasten_hello(now, Duration::ZERO);
+        }
+    }
+}

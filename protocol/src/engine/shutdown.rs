@@ -1,0 +1,70 @@
+//! Shutdown: a restart moves nothing, a departure hands everything over first.
+
+use std::time::Duration;
+
+use super::Engine;
+use crate::{api_view::Shutdown, io::Event, wire::State};
+
+/// The last word is said three times: two may be lost.
+const HELLOS: u32 = 3;
+
+/// Between them.
+const HELLO_EVERY: Duration = Duration::from_millis(10);
+
+/// A node that leaves waits this long for successors: five times the slowest step-in of three candidates at the default
+/// interval, and well within the grace period of a pod (30 s).
+const LEAVE_WITHIN: Duration = Duration::from_secs(2);
+
+/// A shutdown under way.
+#[derive(Debug)]
+pub(super) struct Stopping {
+    kind: Shutdown,
+    begun: Duration,
+    said: u32,
+    next: Option<Duration>,
+}
+
+impl Stopping {
+    pub(super) fn next(&self) -> Option<Duration> {
+        self.next
+    }
+}
+
+impl Engine {
+    /// Begins to stop.
+    pub(super) fn shut_down(&mut self, now: Duration, kind: Shutdown) {
+        if self.stopping.is_some() {
+            return;
+        }
+        self.state = match kind {
+            Shutdown::Restarting => State::Restarting,
+            Shutdown::Leaving => State::Leaving,
+        };
+        self.drop_covers();
+        self.contending.clear();
+        self.turns.clear();
+        self.first_claims.clear();
+        self.stopping = Some(Stopping { kind, begun: now, said: 0, next: Some(now) });
+    }
+
+    /// Says it, and waits for what is to be waited for.
+    pub(super) fn step_shutdown(&mut self, now: Duration) {
+        let Some(stopping) = self.stopping.as_mut().filter(|stopping| stopping.next.is_some_and(|next| next <= now))
+        else {
+            return;
+        };
+        stopping.said += 1;
+        let (said, kind, begun) = (stopping.said, stopping.kind, stopping.begun);
+        let handed_over = self.book.addresses_of(self.id).next().is_none() || now >= begun + LEAVE_WITHIN;
+        let finished = said >= HELLOS && (kind == Shutdown::Restarting || handed_over);
+        if said <= HELLOS {
+            self.send_hellos(now);
+        }
+        if let Some(stopping) = &mut self.stopping {
+            stopping.next = (!finished).then_some(now + HELLO_EVERY);
+        }
+        if finished {
+            self.tell(Event::Finished);
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! What goes into a [`Engine`](crate::Engine) and what comes out.
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    announce::Pace,
+    api_view::{Shutdown, Station, Vip},
+    claim::{Birth, Claim, Epoch},
+    mac::MacAddr,
+    node::{Incarnation, NodeId, NodeName},
+    timers::Timers,
+    wire::{FrameLimit, Keyring},
+};
+
+/// What a segment is made for.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// This node.
+    pub node: NodeName,
+    /// This run of its speaker: random.
+    pub incarnation: Incarnation,
+    /// Its link-layer address on the segment.
+    pub mac: MacAddr,
+    /// An address of its own on the segment.
+    pub address: Option<IpAddr>,
+    /// The timers.
+    pub timers: Timers,
+    /// How often announcements go out.
+    pub pace: Pace,
+    /// Whether everybody is asked for an address before it is claimed for the first time ever (RFC 5227, 2.1.1).
+    pub first_claim_probe: bool,
+    /// Where jitter comes from: the same seed and inputs give the same outputs.
+    pub seed: u64,
+    /// A rule to break.
+    #[cfg(feature = "mutations")]
+    pub mutation: Option<crate::mutation::Mutation>,
+}
+
+impl Config {
+    /// A node with default timers, the default pace of announcements, no address of its own, and the seed 0.
+    pub fn new(node: NodeName, incarnation: Incarnation, mac: MacAddr) -> Self {
+        Self {
+            node,
+            incarnation,
+            mac,
+            address: None,
+            timers: Timers::default(),
+            pace: Pace::default(),
+            first_claim_probe: true,
+            seed: 0,
+            #[cfg(feature = "mutations")]
+            mutation: None,
+        }
+    }
+}
+
+/// A host whose link-layer address this node's kernel knows (its neighbour table, the gateway): asked for a sign of
+/// life when nothing is heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Neighbour {
+    /// Its address.
+    pub address: IpAddr,
+    /// Its link-layer address.
+    pub mac: MacAddr,
+}
+
+/// A fact.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// What the API's view says about an address; `None`: its VirtualIP is gone or being deleted. (Not: unknown. An
+    /// empty or expired watch is no input.)
+    Vip(IpAddr, Option<Arc<Vip>>),
+    /// The API's view is as of this moment: every watch had made progress by then.
+    Fresh(Duration),
+    /// The nodes which the API lists on this segment, without this one.
+    Stations(Arc<[Station]>),
+    /// The keys, when the Secret changes.
+    Keys(Arc<Keyring>),
+    /// The link has, or has no, carrier. It is taken to be up at the start.
+    Carrier(bool),
+    /// How long frames on the link may be. They are taken to be of any length at the start.
+    FrameLimit(FrameLimit),
+    /// The node's own addresses on the segment have changed.
+    Interface {
+        /// Link-layer address.
+        mac: MacAddr,
+        /// An address of the node.
+        address: Option<IpAddr>,
+    },
+    /// Hosts to ask for a sign of life.
+    Neighbours(Arc<[Neighbour]>),
+    /// The runs that this speaker has on other interfaces, and the link-layer addresses of these: one that is heard here
+    /// means that both are on one segment ([`Engine::take_sibling`](crate::Engine::take_sibling)), and what one of them
+    /// says by ARP or ND is the word of no other host.
+    Siblings(BTreeMap<Incarnation, MacAddr>),
+    /// The address lies on another interface of this node: what an earlier run claimed here, or peers say that it did
+    /// ([`Engine::take_reminded`](crate::Engine::take_reminded)), is not resumed.
+    LiesElsewhere(IpAddr),
+    /// A frame from another host (not to 01:80:c2:00:00:0x) which is neither the protocol's nor ARP or ND.
+    Evidence,
+    /// A host has answered [`Output::Ping`]: the reply is to a request of this node's, and came from this address in a
+    /// frame with this Ethernet source.
+    Pong {
+        /// The address that was asked.
+        address: IpAddr,
+        /// The Ethernet source of the reply.
+        mac: MacAddr,
+    },
+    /// Stop. [`Event::Finished`] says when.
+    Shutdown(Shutdown),
+}
+
+/// A frame of a run of this speaker's on another interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sibling {
+    /// Which run.
+    pub incarnation: Incarnation,
+    /// The sequence of the frame.
+    pub sequence: u64,
+}
+
+/// Something to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Send a frame of the protocol to [`wire::GROUP`](crate::wire::GROUP).
+    Send(Vec<u8>),
+    /// Ask one host for its own address, by unicast ARP request or Neighbour Solicitation.
+    Probe {
+        /// The address asked for.
+        address: IpAddr,
+        /// The host.
+        mac: MacAddr,
+    },
+    /// Ping one host: an ICMP or ICMPv6 echo request to its own address, by unicast. Where there is no address
+    /// in the host's subnet to ask from, it is not asked.
+    Ping {
+        /// The host's address.
+        address: IpAddr,
+        /// The host.
+        mac: MacAddr,
+    },
+    /// Ask everybody who has an address before it is claimed for the first time: an ARP probe (sender 0.0.0.0) or a
+    /// Neighbour Solicitation from ::.
+    Enquire(IpAddr),
+    /// Ask all hosts for a sign of life: an ICMPv6 echo request to ff02::1.
+    EchoAll,
+    /// Announce an address to everybody: a gratuitous ARP request or an unsolicited Neighbour Advertisement.
+    Announce {
+        /// The address.
+        address: IpAddr,
+        /// Where it is: always this node.
+        mac: MacAddr,
+    },
+    /// From now on solicitations for this address are answered with this link-layer address (this node's, or that of
+    /// the silent node it covers), or no more. For filters and group memberships.
+    Answers {
+        /// The address.
+        address: IpAddr,
+        /// The answer.
+        mac: Option<MacAddr>,
+    },
+    /// Tell what happened.
+    Event(Event),
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// This node owns an address now.
+    Owned {
+        /// Its claim.
+        claim: Claim,
+        /// Whose it was, if it was another's.
+        from: Option<NodeId>,
+        /// How long ago that node's speaker was last heard, by this node or another; absent while it is heard.
+        silent_for: Option<Duration>,
+    },
+    /// This node has lost an address to a better claim.
+    Lost {
+        /// The better claim.
+        claim: Claim,
+        /// Whose it is.
+        to: NodeId,
+    },
+    /// This node gave an address up, with nobody to follow.
+    Withdrawn {
+        /// The address.
+        address: IpAddr,
+        /// Why.
+        why: Withdrawal,
+    },
+    /// A peer is heard both ways: for the first time, or again after a silence.
+    PeerUp(NodeName),
+    /// A peer has fallen silent.
+    PeerSilent(NodeId),
+    /// A node which the API lists on the segment is not heard, though its kernel answers: the network may drop the
+    /// protocol's frames, or its speaker does not run.
+    PeerUnheard(NodeName),
+    /// A peer's node is dead.
+    PeerDead(NodeId),
+    /// This node answers for a silent one.
+    Covering(NodeId),
+    /// It has done so for a minute.
+    CoveringLong(NodeId),
+    /// It does so no more.
+    CoverEnded(NodeId),
+    /// Somebody outside the cluster holds an address: it is not claimed, or defended if it was.
+    Conflict {
+        /// The address.
+        address: IpAddr,
+        /// The stranger.
+        mac: MacAddr,
+    },
+    /// A node of the cluster answers for an address which it does not claim: another provider, or kube-proxy in IPVS
+    /// mode without strict ARP.
+    AnsweredByClusterNode {
+        /// The address.
+        address: IpAddr,
+        /// The node.
+        node: NodeId,
+    },
+    /// The VirtualIP of an address that this node claims is younger than the one before it, and its creationTimestamp is
+    /// not later: clocks of API servers differ, or one was set back.
+    BornOutOfOrder(IpAddr),
+    /// A node is silent, and no address of its own is known that its kernel could be asked for: it never said one, and the
+    /// API does not list it (any more). What others find out counts, else it is covered until that ends.
+    CannotBeAsked(NodeId),
+    /// For ten seconds the claims of a peer that speaks have not come through, or not all of them.
+    ClaimsLacking(NodeId),
+    /// A peer has heard frames of this run that it has not sent: the machine was set back to a snapshot of its memory.
+    /// Peers drop what they take for replays, so the segment is to be joined anew, as another run.
+    Reverted,
+    /// Two machines speak as one node.
+    DuplicateNode(NodeId),
+    /// This node's own frames come back: two of its interfaces are on one segment, or the segment has a loop.
+    SegmentLoop,
+    /// This process was not run for this long; it answers nothing until it has heard what it missed.
+    Stalled(Duration),
+    /// [`Engine::saved_state`](crate::Engine::saved_state) has changed.
+    StateChanged,
+    /// The shutdown is complete.
+    Finished,
+}
+
+/// Why an address was given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Withdrawal {
+    /// Its VirtualIP is gone.
+    Deleted,
+    /// No node may announce it.
+    NoCandidate,
+    /// A node that is not heard announces it.
+    TakenByUnheard(NodeId),
+    /// This node is handed the address over by way of the API: it is fitter, its kernel lives, and it is not heard.
+    HandedOver(NodeId),
+}
+
+/// What outlives a restart of the process: written by the edge to memory, given back at the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedState {
+    /// What this node claimed.
+    pub claims: Vec<Claim>,
+    /// The highest birth and epoch seen of each address.
+    pub floors: Vec<(IpAddr, Birth, Epoch)>,
+}
+
+/// Frames that were sent, taken in and dropped, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Hellos sent.
+    pub hellos_sent: u64,
+    /// Frames of the protocol taken in.
+    pub accepted: u64,
+    /// Those of them that are Hellos.
+    pub hellos_accepted: u64,
+    /// Of another cluster: unknown key.
+    pub foreign: u64,
+    /// With a known key and a wrong authentication code.
+    pub forged: u64,
+    /// Older than one that was taken in, or of a run that has not proved that it is one.
+    pub replayed: u64,
+    /// Of a protocol version or a type that this build does not know.
+    pub unknown: u64,
+    /// Not understood.
+    pub malformed: u64,
+    /// Not sent, because nobody would understand them.
+    pub unsendable: u64,
+    /// Frames that the kernel refused to send: too long for the link, or no link.
+    pub unsent: u64,
+}

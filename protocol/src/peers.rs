@@ -1,0 +1,224 @@
+//! The other speakers of the segment.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use crate::{
+    api_view::Station,
+    mac::MacAddr,
+    node::{NodeId, NodeMap, NodeName},
+    peer::{Noted, Peer, Presence},
+    wire::{Hello, Sender},
+};
+
+/// All peers.
+#[derive(Debug, Default)]
+pub(crate) struct Peers {
+    by_id: NodeMap<Peer>,
+    /// Whose link-layer address it is.
+    by_mac: BTreeMap<MacAddr, NodeId>,
+    silent: BTreeSet<NodeId>,
+    speaking: usize,
+    /// How many [are on their way](Peer::is_present), or there.
+    present: usize,
+    /// May any of them be other than it was? Not if all were just heard again.
+    changed: bool,
+}
+
+impl Peers {
+    /// More nodes than any segment has; more can only be forged by a holder of the key.
+    const MAX: usize = 4096;
+
+    /// A peer.
+    pub(crate) fn get(&self, id: NodeId) -> Option<&Peer> {
+        self.by_id.get(&id)
+    }
+
+    /// A peer.
+    pub(crate) fn get_mut(&mut self, id: NodeId) -> Option<&mut Peer> {
+        self.changed = true;
+        self.by_id.get_mut(&id)
+    }
+
+    /// A peer, for a change that is neither in how it stands nor in what it reads.
+    pub(crate) fn get_for_note(&mut self, id: NodeId) -> Option<&mut Peer> {
+        self.by_id.get_mut(&id)
+    }
+
+    /// Takes in a Hello of a run of this peer that has not shown that it hears this node. `false`: it is not a later one.
+    pub(crate) fn note_pending(&mut self, now: Duration, sender: Sender, hello: &Hello) -> bool {
+        let Some(peer) = self.by_id.get_mut(&sender.node) else { return false };
+        let was_present = peer.is_present();
+        match peer.note_pending(now, sender, hello) {
+            Noted::Replayed => return false,
+            Noted::ReadsAsBefore => {}
+            Noted::ReadsOther => self.changed = true,
+        }
+        self.present += usize::from(!was_present && peer.is_present());
+        true
+    }
+
+    /// What a peer said that has not shown that it hears this node counts no more.
+    pub(crate) fn drop_pending(&mut self, id: NodeId) {
+        self.changed = true;
+        let Some(peer) = self.by_id.get_mut(&id) else { return };
+        self.present -= usize::from(peer.is_present());
+        peer.pending = None;
+        peer.rest.pending_since = None;
+        self.present += usize::from(peer.is_present());
+    }
+
+    /// Takes in a Hello that repeats its sender's last one, but for what it says of others, as nearly all of them do;
+    /// `false` if it does not.
+    pub(crate) fn hears_again(&mut self, now: Duration, sender: Sender, hello: &Hello) -> bool {
+        let run = self.by_id.get_mut(&sender.node).and_then(Peer::speaking_run);
+        run.is_some_and(|run| run.repeats(now, sender, hello))
+    }
+
+    /// Adds a peer, unless it is there; `false` if there is no room.
+    pub(crate) fn add(&mut self, id: NodeId, name: &NodeName) -> bool {
+        if self.by_id.len() >= Self::MAX {
+            return self.by_id.contains_key(&id);
+        }
+        self.by_id.entry(id).or_insert_with(|| Peer::new(name.clone()));
+        true
+    }
+
+    /// May any of them be other than when this was last asked, but for being heard again?
+    pub(crate) fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// Does every one of them speak, or is about to?
+    pub(crate) fn all_present(&self) -> bool {
+        self.present == self.by_id.len()
+    }
+
+    /// A peer stands differently from now on.
+    pub(crate) fn set_presence(&mut self, id: NodeId, presence: Presence) {
+        self.changed = true;
+        let Some(peer) = self.by_id.get_mut(&id) else { return };
+        self.speaking -= usize::from(peer.speaks());
+        self.present -= usize::from(peer.is_present());
+        self.silent.remove(&id);
+        peer.stand(presence);
+        self.speaking += usize::from(peer.speaks());
+        self.present += usize::from(peer.is_present());
+        if peer.silent_since().is_some() {
+            self.silent.insert(id);
+        }
+    }
+
+    /// How many speak.
+    pub(crate) fn speaking(&self) -> usize {
+        self.speaking
+    }
+
+    /// Those that are silent.
+    pub(crate) fn silent(&self) -> impl Iterator<Item = NodeId> {
+        self.silent.iter().copied()
+    }
+
+    /// Every peer, in an order that means nothing.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (NodeId, &Peer)> {
+        self.by_id.iter().map(|(id, peer)| (*id, peer))
+    }
+
+    /// Every peer, in an order that means nothing.
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (NodeId, &mut Peer)> {
+        self.changed = true;
+        self.by_id.iter_mut().map(|(id, peer)| (*id, peer))
+    }
+
+    /// The peer with this link-layer address.
+    pub(crate) fn by_mac(&self, mac: MacAddr) -> Option<NodeId> {
+        self.by_mac.get(&mac).copied()
+    }
+
+    /// A peer's link-layer addresses were these, and are as it or the API now says. What a node says of itself goes before
+    /// what the API says of another.
+    pub(crate) fn learn_macs(&mut self, id: NodeId, before: [Option<MacAddr>; 2]) {
+        let now = self.by_id.get(&id).map_or_else(Default::default, Peer::macs);
+        if now == before {
+            return;
+        }
+        for mac in before.into_iter().flatten().filter(|mac| !now.contains(&Some(*mac))) {
+            self.release_mac(id, mac);
+        }
+        let [said, listed] = now;
+        self.by_mac.extend(said.map(|mac| (mac, id)));
+        let says_so = |peer: &Peer| peer.macs()[0] == listed;
+        if let Some(mac) = listed
+            && !self.by_mac(mac).and_then(|holder| self.get(holder)).is_some_and(says_so)
+        {
+            self.by_mac.insert(mac, id);
+        }
+    }
+
+    /// A peer no longer has this link-layer address. Another may have: a machine that was installed with another name.
+    fn release_mac(&mut self, id: NodeId, mac: MacAddr) {
+        if self.by_mac.get(&mac) == Some(&id) {
+            self.by_mac.remove(&mac);
+            let other = self.iter().find(|(other, peer)| *other != id && peer.macs().contains(&Some(mac)));
+            let other = other.map(|(other, _)| (mac, other));
+            self.by_mac.extend(other);
+        }
+    }
+
+    /// Takes in which nodes the API lists on the segment.
+    pub(crate) fn list(&mut self, stations: &[Station]) {
+        let mut listed: BTreeMap<NodeId, &Station> = stations.iter().map(|s| (s.node.id(), s)).collect();
+        let ids: Vec<NodeId> = self.by_id.keys().copied().collect();
+        for id in ids {
+            self.relist(id, listed.remove(&id));
+        }
+        for (id, station) in listed {
+            if self.add(id, &station.node) {
+                self.relist(id, Some(station));
+            }
+        }
+        self.changed = true;
+        let silent = &self.silent;
+        self.by_id.retain(|id, peer| {
+            peer.rest.station.is_some() || peer.run.is_some() || peer.pending.is_some() || silent.contains(id)
+        });
+    }
+
+    fn relist(&mut self, id: NodeId, station: Option<&Station>) {
+        if let Some(peer) = self.by_id.get_mut(&id) {
+            let before = peer.macs();
+            peer.rest.station = station.map(|station| (station.mac, station.address));
+            if peer.probe_target().is_none() {
+                peer.rest.kernel.stop();
+            }
+            if let Some(station) = station {
+                peer.rest.name = station.node.clone();
+            }
+            self.learn_macs(id, before);
+            self.bury_replaced(id);
+        }
+    }
+
+    /// Forgets the run of a dead node whose name another machine bears by the API. That machine is asked for signs of life
+    /// at its own link-layer address from now on, as a node that was never heard.
+    fn bury_replaced(&mut self, id: NodeId) {
+        let Some(peer) = self.by_id.get_mut(&id).filter(|peer| peer.presence() == Presence::Dead) else { return };
+        let [Some(said), Some(listed)] = peer.macs() else { return };
+        if said != listed && peer.run.is_some() {
+            peer.forget_run();
+            self.set_presence(id, Presence::Unheard);
+        }
+    }
+
+    /// Forgets a peer.
+    pub(crate) fn forget(&mut self, id: NodeId) {
+        self.set_presence(id, Presence::Unheard);
+        self.drop_pending(id);
+        let macs = self.by_id.remove(&id).map_or_else(Default::default, |peer| peer.macs());
+        for mac in macs.into_iter().flatten() {
+            self.release_mac(id, mac);
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! Several nodes on one bus: what the protocol promises, and what a segment tells of itself.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
+
+mod alternating_endpoints;
+mod announcements;
+mod births;
+mod bus;
+mod conflict_detection;
+mod failure_detector;
+mod handover;
+mod histories;
+mod listening_owner;
+mod next_build;
+mod presumed_owners;
+mod proxied_network;
+mod repeated_handover;
+mod replaced_machine;
+mod replay;
+mod rolling;
+mod siblings;
+mod telling;

@@ -1,0 +1,321 @@
+//! A history: a cluster and what befalls it. Made from a seed ([`generate`](crate::generate)), printed, replayed, shrunk.
+
+use std::{fmt, time::Duration};
+
+use fastrand::Rng;
+use herald_protocol::{
+    mutation::Mutation,
+    timers::{CONFLICT_RETRY, Timers},
+};
+
+pub use crate::generate::Shape;
+use crate::{
+    fault::{Fault, Kind, Removal, Step, Stop},
+    names::{AddrIx, NodeIx, Seconds},
+};
+
+/// A cluster and what befalls it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct History {
+    /// Everything random comes from it.
+    pub seed: u64,
+    /// Number of nodes.
+    pub nodes: usize,
+    /// Nodes of another cluster that announces some of the same addresses: they come after the cluster's own.
+    pub rivals: usize,
+    /// What the other cluster has in common with this one.
+    pub rivals_are: Rivals,
+    /// When the other cluster's nodes start.
+    pub rivals_from: Duration,
+    /// The kernels of so many of the nodes, the first ones, drop pings.
+    pub firewalls: usize,
+    /// So many of the nodes, the first ones, have a second interface on the same wire: these come last.
+    pub second_interfaces: usize,
+    /// Number of addresses.
+    pub addresses: usize,
+    /// Number of clients.
+    pub clients: usize,
+    /// Flows per client.
+    pub flows: usize,
+    /// This share of the addresses is `externalTrafficPolicy: Local`.
+    pub local_share: f64,
+    /// What befalls it.
+    pub faults: Vec<Fault>,
+    /// When it is over.
+    pub end: Duration,
+    /// The longest time for which an address may go unanswered during a history of one fault; `None`: only what holds
+    /// after the faults is checked.
+    pub gap: Option<Duration>,
+    /// Timers of all nodes.
+    pub timers: Timers,
+    /// The rule that is broken.
+    pub mutation: Option<Mutation>,
+}
+
+/// Who a node is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// A node of the cluster.
+    Member,
+    /// A node of another cluster.
+    Rival,
+    /// The second interface of this node.
+    SecondOf(NodeIx),
+}
+
+/// What another cluster on the segment has in common with this one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rivals {
+    /// The Secret, as a backup or a Git repository brings it along; but it is another cluster, so that its keys differ.
+    Another,
+    /// The cluster's UID as well, and the UIDs and births of all objects: made from a snapshot of etcd.
+    Cloned,
+}
+
+/// A fault that lasts this long does not end.
+pub const FOREVER: Duration = Duration::from_secs(1_000_000);
+
+/// One fault begins when all has settled.
+const FIRST: Duration = Duration::from_secs(8);
+
+/// What a history may still need after its last step until all is as it should be.
+///
+/// In the worst order: a stalled speaker catches up (2 intervals) or a started one ends its join barrier (max(1 s, 10
+/// intervals)); then it finds that a peer is dead (3 intervals, 3 probes 50 ms apart after at least 1.5); then three
+/// candidates that cannot claim are passed over (3 x 2 intervals); an address is probed for the first time (0.3 s);
+/// watches and status writes lag (0.2 s). That is 1.85 s and 21 intervals at most; the rest is air.
+pub fn settle(interval: Duration) -> Duration {
+    Duration::from_secs(3) + interval * 24
+}
+
+/// An address that a stranger held is claimed this long after the stranger has gone, at the latest: the enquiry is
+/// repeated after [`CONFLICT_RETRY`], takes 0.3 s, and each candidate asks in its turn.
+pub const RETRY: Duration = CONFLICT_RETRY.saturating_add(Duration::from_secs(3));
+
+/// After it has settled, a history goes on this long: clients re-solicit, and nothing may change any more.
+const QUIET: Duration = Duration::from_secs(12);
+
+impl History {
+    /// A history in which nothing happens.
+    pub fn quiet(seed: u64, nodes: usize, addresses: usize) -> Self {
+        let mut history = Self {
+            seed,
+            nodes,
+            rivals: 0,
+            rivals_are: Rivals::Another,
+            rivals_from: Duration::ZERO,
+            firewalls: 0,
+            second_interfaces: 0,
+            addresses,
+            clients: 3,
+            flows: addresses.min(4),
+            local_share: 0.0,
+            faults: Vec::new(),
+            end: Duration::ZERO,
+            gap: None,
+            timers: Timers::default(),
+            mutation: None,
+        };
+        history.end = history.settled_end();
+        history
+    }
+
+    /// This history, with one fault and the bound that holds for it.
+    pub fn with_single(mut self, fault: Fault) -> Self {
+        self.gap = gap(&fault.kind, self.interval(), self.nodes);
+        self.faults = vec![fault];
+        self.end = self.settled_end();
+        self
+    }
+
+    /// This history with other faults.
+    pub fn with_faults(mut self, faults: Vec<Fault>) -> Self {
+        self.faults = faults;
+        self.gap = None;
+        self.end = self.settled_end();
+        self
+    }
+
+    /// How many interfaces there are on the segment: of the cluster's nodes, of those of another, and second ones.
+    pub fn speakers(&self) -> usize {
+        self.nodes + self.rivals + self.seconds().count
+    }
+
+    /// The second interfaces.
+    pub fn seconds(&self) -> Seconds {
+        Seconds { first: self.nodes + self.rivals, count: self.second_interfaces.min(self.nodes) }
+    }
+
+    /// All steps of its faults.
+    pub fn steps(&self) -> impl Iterator<Item = Step> {
+        self.faults.iter().flat_map(|fault| fault.steps(self.nodes, self.addresses, self.seconds()))
+    }
+
+    /// Who a node is, by its index among all that speak.
+    pub fn role(&self, index: NodeIx) -> Role {
+        if index < self.nodes {
+            Role::Member
+        } else if index < self.nodes + self.rivals {
+            Role::Rival
+        } else {
+            Role::SecondOf(index - self.nodes - self.rivals)
+        }
+    }
+
+    /// Is there another cluster that is this one to the protocol?
+    pub fn is_cloned(&self) -> bool {
+        self.rivals > 0 && self.rivals_are == Rivals::Cloned
+    }
+
+    /// Does the other cluster, if there is one, use this address as well? Of two that differ half of the addresses, of both
+    /// families, are used by one alone.
+    pub fn is_contested(&self, address: AddrIx) -> bool {
+        self.rivals > 0 && (self.rivals_are == Rivals::Cloned || address % 4 < 2)
+    }
+
+    /// The interval of its speakers while all are there.
+    pub fn interval(&self) -> Duration {
+        self.timers.interval(self.speakers().saturating_sub(1))
+    }
+
+    /// What it takes to settle.
+    pub fn settle(&self) -> Duration {
+        // An interface that has yielded does not hear the other any more (20 intervals) and is on trial for 3.
+        let twins = if self.seconds().count > 0 { self.interval() * 24 } else { Duration::ZERO };
+        settle(self.interval()) + twins
+    }
+
+    /// When the first fault may come.
+    pub fn start(&self) -> Duration {
+        FIRST.max(self.settle() + Duration::from_secs(1))
+    }
+
+    /// When it may end: all is settled after the last step within reach, and then some time has passed.
+    pub fn settled_end(&self) -> Duration {
+        let horizon = FOREVER / 2;
+        // What lasts to the end of the history does not prolong it.
+        let last = self.steps().map(|step| step.at).filter(|at| *at < horizon).max().unwrap_or_default();
+        let longest = self.start() + Duration::from_secs(120);
+        let last =
+            if self.faults.iter().any(|f| f.lasts > Duration::from_secs(500)) { last.min(longest) } else { last };
+        // What somebody held is asked for again only when the retry comes.
+        let held =
+            |fault: &Fault| matches!(fault.kind, Kind::Stranger(_) | Kind::KernelAnswers(..) | Kind::KernelTakes(..));
+        let retry = if self.faults.iter().any(held) { RETRY } else { Duration::ZERO };
+        last.max(self.start()) + self.settle() + retry + QUIET
+    }
+
+    /// How often the key is replaced.
+    pub fn rotations(&self) -> usize {
+        self.faults.iter().filter(|fault| matches!(fault.kind, Kind::KeyRotation { .. })).count()
+    }
+
+    /// Is the address Local, and if so, has it an endpoint on each node?
+    pub fn endpoints(&self, address: AddrIx) -> Option<Vec<bool>> {
+        let mut rng = Rng::with_seed(self.seed.wrapping_mul(31).wrapping_add(address as u64));
+        let local = rng.f64() < self.local_share;
+        // The first always has one: an address nobody may announce shows nothing.
+        local.then(|| (0..self.nodes).map(|node| node == address % self.nodes || rng.u32(0..3) == 0).collect())
+    }
+}
+
+impl fmt::Display for History {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "seed {}: {} nodes, {} addresses ({:.0} % Local), {} clients, until {:.1} s{}",
+            self.seed,
+            self.nodes,
+            self.addresses,
+            self.local_share * 100.0,
+            self.clients,
+            self.end.as_secs_f64(),
+            self.mutation.map_or_else(String::new, |mutation| format!(", broken on purpose: {mutation:?}"))
+        )?;
+        if self.rivals > 0 {
+            let (from, are) = (self.rivals_from.as_secs_f64(), self.rivals_are);
+            writeln!(f, "  from {from:.1} s on: {} nodes of another cluster ({are:?})", self.rivals)?;
+        }
+        if self.firewalls > 0 {
+            writeln!(f, "  from the start: {} nodes drop pings", self.firewalls)?;
+        }
+        if self.second_interfaces > 0 {
+            writeln!(f, "  from the start: {} nodes have a second interface on the wire", self.second_interfaces)?;
+        }
+        self.faults.iter().try_for_each(|fault| writeln!(f, "  {fault}"))
+    }
+}
+
+/// How long an address may go unanswered because of one fault of this kind; `None`: it depends on which clients, which
+/// paths and which luck.
+pub fn gap(kind: &Kind, interval: Duration, nodes: usize) -> Option<Duration> {
+    let margin = Duration::from_millis(30);
+    // P1: cover begins one and a half intervals after the last Hello; the frame and the timer take the margin.
+    let cover = interval * 3 / 2 + margin;
+    // P2. Above 100 nodes: three intervals, then at most three probes, then the first candidate steps in.
+    let takeover =
+        if nodes <= 100 { Duration::from_millis(500) } else { interval * 3 + Duration::from_millis(150) + margin };
+    match kind {
+        // With nobody to cover or to succeed, an address is answered again when its node is.
+        Kind::StallSpeaker(_)
+        | Kind::Speaker(..)
+        | Kind::RollingUpgrade { .. }
+        | Kind::PauseNode { .. }
+        | Kind::PowerOff { .. }
+        | Kind::Cable { .. }
+        | Kind::Mute(_)
+        | Kind::Deaf(_)
+        | Kind::NodeDeleted(..)
+        | Kind::Renumbered { .. }
+            if nodes == 1 =>
+        {
+            None
+        }
+        Kind::StallSpeaker(_)
+        | Kind::Speaker(_, Stop::Killed | Stop::Deleted)
+        | Kind::NodeDeleted(_, Removal::SpeakerStops) => Some(cover),
+        Kind::Speaker(_, Stop::Asked(_)) | Kind::RollingUpgrade { .. } => Some(margin),
+        Kind::PauseNode { .. }
+        | Kind::PowerOff { .. }
+        | Kind::Cable { .. }
+        | Kind::Mute(_)
+        | Kind::NodeDeleted(_, Removal::MachineReplaced)
+        | Kind::Renumbered { none_left: true, .. } => Some(takeover),
+        // Three intervals until it knows, one until it says so.
+        Kind::Deaf(_) => Some(takeover + interval),
+        // Watches, the first-claim probe (0.3 s), and ranks that pass.
+        Kind::Recreate(_) | Kind::RecreateOlder(_) => Some(Duration::from_millis(600) + interval * 6),
+        Kind::Duplicate(_)
+        | Kind::ApiLost(_)
+        | Kind::ApiDown
+        | Kind::NotReady(_)
+        | Kind::Excluded(_)
+        | Kind::Flapping { .. }
+        | Kind::ProxyArp
+        | Kind::Suppression
+        | Kind::Stranger(_)
+        | Kind::KernelAnswers(..)
+        | Kind::KernelTakes(..)
+        | Kind::KeyRotation { .. }
+        | Kind::NodeDeleted(_, Removal::MachineStays)
+        | Kind::Renumbered { .. }
+        | Kind::Mtu(..)
+        // The first interface is in use.
+        | Kind::SecondCable { .. }
+        | Kind::SecondFlapping { .. }
+        | Kind::SecondUnheard(_)
+        | Kind::Forged(_) => Some(margin),
+        // The endpoint is gone at once, and the watch is late.
+        Kind::NoEndpoint(..) => None,
+        Kind::Loss(_)
+        | Kind::Delay(_)
+        | Kind::Reorder(_)
+        | Kind::OneWay(..)
+        | Kind::Partition(_)
+        | Kind::SwitchesParted(_)
+        | Kind::SitePowerCycle { .. }
+        | Kind::PathMtu(_)
+        | Kind::Reverted(_)
+        | Kind::EtherTypeDropped(_) => None,
+    }
+}

@@ -1,0 +1,327 @@
+//! What is true, for the invariants.
+
+use std::time::Duration;
+
+use herald_protocol::timers::lost_after;
+
+use super::{Event, World};
+use crate::{
+    api::{Api, NO_CANDIDATE},
+    check::{
+        owners::{Facts, Owners},
+        retries, two_macs,
+    },
+    fault::Condition,
+    names::{AddrIx, NodeIx, Seconds},
+    net::{Kind, Network},
+    node::Node,
+};
+
+/// A verdict may rest on what was seen this long before.
+const A_MOMENT: Duration = Duration::from_secs(6);
+
+/// A view may be this old when a move is made by it: 30 s, the watch's delay, and the steps from one to the other.
+const VIEW_AGE: Duration = Duration::from_secs(36);
+
+/// The facts, borrowed beside the checks.
+pub(super) struct Truth<'a> {
+    now: Duration,
+    net: &'a Network,
+    nodes: &'a [Node],
+    api: &'a Api,
+    unreachable: &'a [Duration],
+    paths_broken: Duration,
+    unheard: Option<Duration>,
+    told_to_leave: &'a [Option<Duration>],
+    deaf_since: &'a [Option<Duration>],
+    last_sent: &'a [Duration],
+    interval: Duration,
+    cloned: bool,
+    seconds: Seconds,
+}
+
+/// An address that nobody could announce is announced this long after somebody can: watches, two probes 100 ms apart,
+/// and some who step in late.
+const CLAIM: Duration = Duration::from_millis(1500);
+
+impl Truth<'_> {
+    fn lately(&self, at: Duration) -> bool {
+        !at.is_zero() && self.now < at + A_MOMENT
+    }
+}
+
+impl Facts for Truth<'_> {
+    fn node(&self, interface: NodeIx) -> NodeIx {
+        self.seconds.node(interface)
+    }
+
+    fn apart(&self, a: NodeIx, b: NodeIx) -> bool {
+        let renumbered = |node: &Node| node.renumbered > 0 || node.without_prefix > 0;
+        let lost = |node: NodeIx| {
+            !self.nodes[node].runs() || self.lately(self.unreachable[node]) || renumbered(&self.nodes[node])
+        };
+        lost(a)
+            || lost(b)
+            || !self.net.connects(a, b, Kind::Other)
+            || self.lately(self.paths_broken)
+            || self.net.loss >= 0.05
+            || self.net.delay >= Duration::from_millis(20)
+    }
+
+    fn silent_for(&self, node: NodeIx) -> Duration {
+        let sent = self.seconds.interfaces(self.node(node)).map(|interface| self.last_sent[interface]);
+        self.now - sent.max().unwrap_or_default()
+    }
+
+    fn leaving(&self, node: NodeIx) -> bool {
+        self.nodes[node].speaker.as_ref().is_some_and(|speaker| speaker.leaving)
+            || self.told_to_leave[self.node(node)].is_some_and(|at| self.now < at + A_MOMENT)
+    }
+
+    fn deaf(&self, node: NodeIx) -> bool {
+        self.lately(self.unreachable[node])
+            || self.lately(self.paths_broken)
+            || !(0..self.nodes.len())
+                .any(|other| self.node(other) != self.node(node) && self.net.carries(other, node, Kind::Other))
+    }
+
+    fn better(&self, address: AddrIx, first: NodeIx, second: NodeIx) -> bool {
+        // It may have been a node of the clone's by then, which is a candidate of nobody here.
+        self.cloned || self.api.was_better(self.now, VIEW_AGE, address, self.node(first), self.node(second))
+    }
+
+    fn excluded(&self, address: AddrIx, node: NodeIx) -> bool {
+        // It may have been taken from a node of the clone's since.
+        self.cloned || self.api.was_excluded(self.now, VIEW_AGE, address, self.node(node))
+    }
+
+    fn unheard(&self, a: NodeIx, b: NodeIx) -> bool {
+        !self.net.connects(a, b, Kind::Protocol)
+            || !self.net.fits_all(a, b)
+            || self.unheard.is_some_and(|at| self.now < at + A_MOMENT)
+    }
+
+    fn hears_nothing(&self, node: NodeIx) -> bool {
+        // What came just before is evidence until a silence shows: one and a half intervals after the last Hello.
+        let patience = self.interval * 2 + self.net.longest_delay();
+        // A machine that was set back to a snapshot remembers hearing others just now, whatever it hears since.
+        let remembers = self.nodes[node].reverted.map(|(_, reverted)| reverted);
+        self.deaf_since[node].is_some_and(|since| {
+            // A run that has heard clients, and was alone among the nodes, misses nobody.
+            let spoke =
+                |other: &NodeIx| self.node(*other) != self.node(node) && self.last_sent[*other] + patience >= since;
+            let misses = self.started(node) >= since || (0..self.nodes.len()).any(|other| spoke(&other));
+            misses && self.now > since.max(remembers.unwrap_or_default()) + patience
+        })
+    }
+
+    fn started(&self, node: NodeIx) -> Duration {
+        self.nodes[node].speaker.as_ref().map_or(self.now, |speaker| speaker.started)
+    }
+
+    fn flight(&self, to: NodeIx) -> Duration {
+        // A frame that overtakes another, or is lost, is made good by the digest of the next Hello but one.
+        let made_good = if self.net.is_uniform() { 0 } else { 2 } + 3 * retries(self.net.loss);
+        // What waits in the sockets of a process that was stopped for too short a time to notice is read in its order.
+        let waited = self.nodes[to].speaker.as_ref().and_then(|speaker| speaker.waited).filter(|waited| {
+            let (from, until) = *waited;
+            until - from <= lost_after(self.interval) + self.interval && self.now <= until
+        });
+        // A machine that was reverted knows nothing of what was said since the snapshot, until each has said Hello.
+        let reverted = self.nodes[to].reverted.filter(|(_, at)| self.now <= *at + self.interval * 2);
+        let waited = waited.or(reverted).map_or(Duration::ZERO, |(from, until)| until - from);
+        self.net.longest_delay() + Duration::from_millis(1) + self.interval * made_good + waited
+    }
+}
+
+impl World<'_> {
+    /// What is true now.
+    pub(super) fn truth(&self) -> Truth<'_> {
+        Truth {
+            now: self.now,
+            net: &self.net,
+            nodes: &self.nodes,
+            api: &self.api,
+            unreachable: &self.unreachable,
+            paths_broken: self.paths_broken,
+            unheard: self.unheard,
+            told_to_leave: &self.told_to_leave,
+            deaf_since: &self.deaf_since,
+            last_sent: &self.last_sent,
+            interval: self.history.interval(),
+            seconds: self.seconds,
+            cloned: self.history.is_cloned(),
+        }
+    }
+
+    /// Holds a claim against the owners there were, and against what is true.
+    pub(super) fn judge_owned(
+        &mut self,
+        node: NodeIx,
+        address: AddrIx,
+        claim: herald_protocol::claim::Claim,
+    ) -> Option<crate::check::Violation> {
+        // Taken out while they change: the facts borrow the world.
+        let mut owners = std::mem::replace(&mut self.owners, Owners::new(0));
+        let found = owners.owned(self.now, address, node, claim, &self.truth());
+        self.owners = owners;
+        found
+    }
+
+    /// Whoever answers, or can be reached, has changed: looks at the address again.
+    pub(super) fn recheck(&mut self, address: AddrIx) {
+        let mut contested = false;
+        if self.answers[address].windows(2).any(|pair| pair[0].1 != pair[1].1) {
+            let answers = self.answers[address].iter().copied();
+            let real: Vec<_> = answers.filter(|(node, _)| self.answers_now(*node)).collect();
+            contested = true;
+            let net = &self.net;
+            // Another cluster is a stranger; and where frames are lost that are allowed, a segment is not connected.
+            let (first, members) = (self.history.nodes, self.history.nodes + self.history.rivals);
+            let rival = |node: NodeIx| (first..members).contains(&node);
+            let cloned = self.history.is_cloned();
+            let seconds = self.seconds;
+            // A node's interfaces are of one process, which knows on which of them an address lies.
+            let is_one_node = |a, b| seconds.node(a) == seconds.node(b);
+            let hear =
+                |a, b| (cloned || rival(a) == rival(b)) && net.connects(a, b, Kind::Protocol) && net.fits_all(a, b);
+            self.two_macs.update(self.now, address, &real, |a, b| is_one_node(a, b) || hear(a, b));
+            let bound = two_macs::bound(self.history.interval(), net.loss, net.longest_delay());
+            self.two_macs.known(self.now, bound, is_one_node);
+        }
+        if !contested && !self.two_macs.is_empty() {
+            self.two_macs.update(self.now, address, &[], |_, _| false);
+        }
+        let vantage = self.nodes.len();
+        let answered = self.answers[address].iter().any(|(node, mac)| {
+            let owner = self.host_of(*mac);
+            self.answers_now(*node)
+                && !self.is_rival(*node)
+                && self.reachable(vantage, *node)
+                && owner.is_some_and(|owner| self.reachable(vantage, owner))
+        });
+        let eligible = self.is_eligible(address) && !self.is_refused(address);
+        match (&mut self.eligible[address], eligible) {
+            (since @ None, true) => *since = Some(self.now),
+            (since @ Some(_), false) => *since = None,
+            _ => {}
+        }
+        if self.answered.update(self.now, address, answered || !eligible)
+            && let Some(bound) = self.gap()
+        {
+            let event = Event::Answered { address, since: self.now };
+            self.queue.push(self.now + bound, event);
+        }
+    }
+
+    /// A step has changed who can be heard.
+    pub(super) fn note_who_hears(&mut self) {
+        for node in 0..self.nodes.len() {
+            let covers = |other: NodeIx| {
+                let is_other = self.seconds.node(other) != self.seconds.node(node);
+                is_other && self.nodes[other].speaks() && self.net.connects(node, other, Kind::Protocol)
+            };
+            if !self.nodes[node].speaks() && !(0..self.nodes.len()).any(covers) {
+                self.uncovered[node] = self.now;
+            }
+        }
+        let hosts = self.nodes.len() + self.clients.len();
+        for node in 0..self.nodes.len() {
+            let hears = (0..hosts).any(|host| {
+                let runs = self.nodes.get(host).is_none_or(Node::runs);
+                let is_other = self.seconds.node(host) != self.seconds.node(node);
+                is_other && runs && self.net.carries(host, node, Kind::Other)
+            });
+            let hears = hears || (self.net.proxy_arp || self.net.suppresses) && self.net.delivers(node);
+            let since = self.deaf_since[node].unwrap_or(self.now);
+            self.deaf_since[node] = (!hears).then_some(since);
+        }
+    }
+
+    /// Was a machine set back to a snapshot while the protocol was dropped, so that nobody can tell it, or were recorded frames
+    /// played back then, so that nodes believe different ones? What they answer is not promised (docs/protocol.md, sections 9
+    /// and 29).
+    pub(super) fn goes_by_old_memory(&self) -> bool {
+        let drops = |condition: &Condition| matches!(condition, Condition::EtherTypeDropped(_));
+        let since = |dropped: Duration| {
+            self.nodes.iter().any(|node| node.reverted.is_some_and(|(_, reverted)| reverted >= dropped))
+                || self.played_back.is_some_and(|at| at >= dropped)
+        };
+        self.conditions.iter().any(drops) && self.unheard.is_some_and(since)
+    }
+
+    /// Does the node's speaker run and answer?
+    pub(super) fn answers_now(&self, index: NodeIx) -> bool {
+        let node = &self.nodes[index];
+        node.speaks() && node.speaker.as_ref().is_some_and(|speaker| speaker.answering)
+    }
+
+    /// The interface with whose MAC the cluster answers for an address.
+    pub(super) fn answered_with(&self, address: AddrIx) -> Option<NodeIx> {
+        let (_, mac) =
+            self.answers[address].iter().find(|(node, _)| self.answers_now(*node) && !self.is_rival(*node))?;
+        self.host_of(*mac)
+    }
+
+    /// Looks at all addresses that a node answers for.
+    pub(super) fn recheck_node(&mut self, index: NodeIx) {
+        let answers: Vec<_> =
+            self.nodes[index].speaker.iter().flat_map(|speaker| speaker.answers.keys().copied()).collect();
+        for address in answers {
+            self.recheck(address);
+        }
+    }
+
+    /// How long an address may be unanswered from now on; `None`: as long as it takes.
+    pub(super) fn gap(&self) -> Option<Duration> {
+        if self.settled.is_some() {
+            return Some(Duration::from_millis(50));
+        }
+        // Before the first step it is the first claims that take their time.
+        self.history.gap.filter(|_| self.step_count > 0)
+    }
+
+    /// Is there a node that can, and by the truth may, announce the address?
+    pub(super) fn is_eligible(&self, address: AddrIx) -> bool {
+        let vantage = self.nodes.len();
+        let Some(object) = &self.api.entries[address].object else { return false };
+        (0..self.seconds.first).any(|node| {
+            let viewed = self.nodes[node].view[address].as_ref();
+            self.nodes[node].speaks()
+                && self.api.class(address, node) != NO_CANDIDATE
+                && !self.may_doubt_birth(address, node)
+                && viewed.is_some_and(|vip| {
+                    let named = vip.candidates.iter().any(|candidate| candidate.node == self.nodes[node].id);
+                    vip.uid == object.uid && named
+                })
+                && self
+                    .interfaces(node)
+                    .any(|interface| self.takes_part(interface) && self.reachable(vantage, interface))
+        })
+    }
+
+    /// May a node still take an object for one that is known to be deleted? Its birth is not later, the node has started
+    /// since it was created, and what its view shows was not confirmed for 30 s (docs/protocol.md, section 23).
+    pub(super) fn may_doubt_birth(&self, address: AddrIx, node: NodeIx) -> bool {
+        let started = self.nodes[node].speaker.as_ref().map(|speaker| speaker.started);
+        let since = |created: Duration| started.is_some_and(|at| at >= created && self.now < at + VIEW_AGE);
+        self.api.entries[address].born_before.is_some_and(since)
+    }
+
+    pub(super) fn check_answered(&mut self, address: AddrIx, since: Duration) {
+        if self.answered.missing_since(address) != Some(since) {
+            return;
+        }
+        let Some(bound) = self.gap() else { return };
+        // Was nobody eligible a moment ago, then watches are late, and it is claimed as a new one is.
+        let Some(eligible) = self.eligible[address] else { return };
+        let claimed_by = eligible + CLAIM;
+        if self.now < claimed_by {
+            self.queue.push(claimed_by, Event::Answered { address, since });
+            return;
+        }
+        if let Some(violation) = self.answered.overdue(self.now, address, bound) {
+            self.violate(violation);
+        }
+    }
+}

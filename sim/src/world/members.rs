@@ -1,0 +1,235 @@
+//! Who belongs to the segment by the API: nodes that come, go, are renumbered, replaced or reverted to a snapshot; and
+//! nodes of another cluster.
+
+use std::{sync::Arc, time::Duration};
+
+use herald_protocol::{Input, api_view::Station, wire::FrameLimit};
+
+use super::{Event, World};
+use crate::{
+    api::WATCH_DELAYS,
+    history::{History, Role},
+    names::{self, Family, HostIx, NodeIx},
+    node::Node,
+};
+
+/// A speaker writes its SpeakerStatus this long after something in it has changed.
+pub(super) const REGISTER_DELAY: Duration = Duration::from_millis(80);
+
+/// What the API says of the nodes, and what each node knows of the others.
+pub(super) fn stations(history: &History, nodes: &[Node]) -> (Vec<Option<Station>>, Vec<Arc<[Station]>>) {
+    let station = |index: NodeIx| Station {
+        node: nodes[index].name.clone(),
+        mac: nodes[index].mac,
+        address: names::known_address(index),
+    };
+    let all: Vec<_> = (0..nodes.len()).map(station).collect();
+    let of = |index: NodeIx| match history.role(index) {
+        Role::Member => (0..history.nodes, index),
+        Role::Rival => (history.nodes..history.nodes + history.rivals, index),
+        Role::SecondOf(first) => (0..history.nodes, first),
+    };
+    let others = |index: NodeIx| {
+        let (of, own) = of(index);
+        let (before, after) = all[of.clone()].split_at(own - of.start);
+        before.iter().chain(&after[1..]).cloned().collect()
+    };
+    let known = (0..nodes.len()).map(others).collect();
+    let listed = all.iter().take(history.nodes).cloned().map(Some);
+    (listed.collect(), known)
+}
+
+impl World<'_> {
+    /// The host that has this link-layer address now.
+    pub(super) fn host_of(&self, mac: herald_protocol::mac::MacAddr) -> Option<HostIx> {
+        names::host_of_mac(mac).filter(|host| self.nodes.get(*host).is_none_or(|node| node.mac == mac))
+    }
+
+    /// Who is on the segment by the API has changed: all watches will tell.
+    pub(super) fn publish_stations(&mut self) {
+        let all: Arc<[Station]> = self.stations.iter().flatten().cloned().collect();
+        for (watch, delay) in WATCH_DELAYS.into_iter().enumerate() {
+            self.queue.push(self.now + delay, Event::Stations { watch, all: all.clone() });
+        }
+    }
+
+    pub(super) fn stations_arrive(&mut self, watch: usize, all: &Arc<[Station]>) {
+        for index in 0..self.history.nodes {
+            let node = &self.nodes[index];
+            if node.watch == watch && node.cut == 0 && node.runs() {
+                self.takes_stations(index, all.iter());
+            }
+        }
+    }
+
+    /// A node's watches list the nodes again.
+    pub(super) fn stations_listed(&mut self, index: NodeIx) {
+        if self.history.role(index) == Role::Member {
+            let all: Vec<_> = self.stations.iter().flatten().cloned().collect();
+            self.takes_stations(index, all.iter());
+        } else {
+            self.tell_stations(index);
+        }
+    }
+
+    fn takes_stations<'a>(&mut self, index: NodeIx, all: impl Iterator<Item = &'a Station>) {
+        let node = &mut self.nodes[index];
+        node.stations = all.filter(|station| station.node != node.name).cloned().collect();
+        self.tell_stations(index);
+    }
+
+    /// The node's speaker is told of the others.
+    pub(super) fn tell_stations(&mut self, index: NodeIx) {
+        for interface in self.interfaces(index) {
+            self.tell_stations_on(interface);
+        }
+    }
+
+    /// The run on an interface is told of the other nodes.
+    pub(super) fn tell_stations_on(&mut self, interface: NodeIx) {
+        let known = self.nodes[self.seconds.node(interface)].stations.clone();
+        if let Some(speaker) = &mut self.nodes[interface].speaker {
+            speaker.told_of_stations = true;
+        }
+        self.speaker_handles(interface, Input::Stations(known));
+    }
+
+    /// A node's speaker writes what it is on the segment, if the API takes it.
+    pub(super) fn registers(&mut self, index: NodeIx) {
+        let node = &self.nodes[index];
+        // One that has left the segment says so.
+        let left = node.without_prefix > 0 && node.runs() && node.stalled == 0 && node.down == 0;
+        if node.cut > 0 || !(node.speaks() || left) || self.history.role(index) != Role::Member {
+            return;
+        }
+        if self.api.unlisted[index] > node.without_prefix {
+            return;
+        }
+        let Some(interface) = self.published_interface(index) else {
+            // What is being decided is not written.
+            self.queue.push(self.now + REGISTER_DELAY, Event::Registers(index));
+            return;
+        };
+        let node = &self.nodes[interface];
+        let station = node.address.map(|address| Station { node: node.name.clone(), mac: node.mac, address });
+        if self.stations[index] != station {
+            self.stations[index] = station;
+            self.publish_stations();
+        }
+    }
+
+    /// The API ceases to list a node, or would list it again.
+    pub(super) fn listing_changes(&mut self, begins: bool, index: NodeIx) {
+        if begins {
+            self.api.unlisted[index] += 1;
+            self.stations[index] = None;
+            self.api.forget_announcer(index);
+        } else {
+            self.api.unlisted[index] -= 1;
+            self.queue.push(self.now + REGISTER_DELAY, Event::Registers(index));
+        }
+        self.publish_stations();
+        self.publish_all();
+    }
+
+    /// Another machine bears a node's name. It knows nothing of what was before.
+    pub(super) fn machine_is_replaced(&mut self, index: NodeIx) {
+        self.kill(index);
+        for interface in self.interfaces(index) {
+            let node = &mut self.nodes[interface];
+            node.machine += 1;
+            node.mac = names::mac_of_machine(interface, node.machine);
+            node.saved = None;
+            node.view.iter_mut().for_each(|vip| *vip = None);
+            // The snapshots are of the machine before.
+            node.snapshots.iter_mut().for_each(|memory| *memory = None);
+            for address in 0..self.history.addresses {
+                self.owners.gave_up(address, interface);
+            }
+        }
+    }
+
+    /// A node's own address changes, or it is as it was.
+    pub(super) fn renumbered(&mut self, begins: bool, index: NodeIx, none_left: bool) {
+        let node = &mut self.nodes[index];
+        let counter = if none_left { &mut node.without_prefix } else { &mut node.renumbered };
+        if begins {
+            *counter += 1;
+        } else {
+            *counter -= 1;
+        }
+        let known = names::known_address(index);
+        let other = if Family::of(known) == Family::V4 { Family::V6 } else { Family::V4 };
+        node.address = match (node.without_prefix, node.renumbered) {
+            (0, 0) => Some(known),
+            (0, _) => Some(names::host_address(index, other)),
+            _ => None,
+        };
+        if none_left {
+            if begins {
+                self.api.unlisted[index] += 1;
+            } else {
+                self.api.unlisted[index] -= 1;
+            }
+            self.publish_all();
+        }
+        if self.nodes[index].without_prefix > 0 {
+            self.leaves_segment(index);
+        } else {
+            self.queue.push(self.now, Event::Start(index));
+        }
+        self.tell_interface(index);
+        self.queue.push(self.now + REGISTER_DELAY, Event::Registers(index));
+    }
+
+    /// The node's speaker is told of its own addresses.
+    pub(super) fn tell_interface(&mut self, index: NodeIx) {
+        let node = &self.nodes[index];
+        let (mac, address) = (node.mac, node.address);
+        self.speaker_handles(index, Input::Interface { mac, address });
+    }
+
+    /// The node's speaker is told how long frames may be.
+    pub(super) fn tell_mtu(&mut self, index: NodeIx) {
+        let limit = FrameLimit::of_mtu(self.net.mtu(index));
+        self.speaker_handles(index, Input::FrameLimit(limit));
+    }
+
+    /// A snapshot of a virtual machine is taken, or it goes on from the one that was taken first.
+    pub(super) fn snapshot_changes(&mut self, begins: bool, index: NodeIx) {
+        let now = self.now;
+        let node = &mut self.nodes[index];
+        if begins {
+            node.take_snapshot(now);
+            return;
+        }
+        if node.snapshots.is_empty() {
+            return;
+        }
+        let Some(memory) = node.snapshots.remove(0) else { return };
+        if node.off > 0 || node.down > 0 {
+            return;
+        }
+        self.kill(index);
+        for address in 0..self.history.addresses {
+            self.owners.gave_up(address, index);
+        }
+        self.nodes[index].revert(now, memory);
+        self.trace(|| format!("node {index}: goes on from a snapshot"));
+        let Some(speaker) = &self.nodes[index].speaker else { return };
+        let claims = speaker.machine.segment().saved_state().claims;
+        let answers: Vec<_> = speaker.answers.iter().map(|(address, mac)| (*address, *mac)).collect();
+        for claim in claims {
+            if let Some(address) = names::vip_index(claim.address) {
+                self.owners.reverted(now, address, index, claim);
+            }
+        }
+        for (address, mac) in answers {
+            self.answers[address].push((index, mac));
+        }
+        // Its connections are broken: it lists anew, and reads its link.
+        self.resume(index);
+        self.tell_interface(index);
+        self.tell_mtu(index);
+    }
+}

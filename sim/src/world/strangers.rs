@@ -1,0 +1,230 @@
+//! Who holds the cluster's addresses without a claim: a host outside the cluster, or a node's own kernel.
+
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+
+use herald_protocol::{
+    api_view::Packet,
+    claim::{Claim, Reason},
+    mac::MacAddr,
+    timers::DEFEND_EVERY,
+};
+
+use super::{Event, To, World};
+use crate::{
+    check::{Invariant, Violation, owners::Facts as _},
+    history::{RETRY, Rivals},
+    names::{self, AddrIx, Family, HostIx, NodeIx},
+    net::Kind,
+};
+
+/// A stranger that announces again and again: more often than it may be answered.
+const ANNOUNCES_EVERY: Duration = Duration::from_millis(700);
+
+/// An enquiry takes 0.2 s, and its silence counts for 1 s: who appears later is not seen before the first claim.
+const SEEN_AFTER: Duration = Duration::from_millis(1500);
+
+/// Clients that went elsewhere come back after this: they ask again after 20 s at most, three times by unicast.
+const CLIENTS_RETURN: Duration = Duration::from_secs(30);
+
+/// Who holds an address.
+#[derive(Clone, Debug, Default)]
+struct Held {
+    /// Conditions that put a stranger there.
+    strangers: u32,
+    /// Nodes whose kernels answer; as often as conditions say so.
+    kernels: Vec<NodeIx>,
+    /// When the last of them came.
+    since: Duration,
+    /// When one of them last went.
+    gone: Option<Duration>,
+}
+
+/// The strangers, who are one host, the last on the network; and the kernels.
+#[derive(Debug)]
+pub(super) struct Strangers {
+    held: Vec<Held>,
+    /// By node and address: when it last told of a conflict, and whether it owned the address then.
+    told: BTreeMap<(NodeIx, AddrIx), (Duration, bool)>,
+}
+
+impl Strangers {
+    pub(super) fn new(addresses: usize) -> Self {
+        Self { held: vec![Held::default(); addresses], told: BTreeMap::new() }
+    }
+
+    /// Has anybody told of a conflict about the address?
+    pub(super) fn is_told(&self, address: AddrIx) -> bool {
+        self.told.keys().any(|(_, about)| *about == address)
+    }
+}
+
+impl Held {
+    fn is_held(&self) -> bool {
+        self.strangers > 0 || !self.kernels.is_empty()
+    }
+
+    /// Does somebody hold the address, or did somebody within this time?
+    fn is_held_within(&self, now: Duration, time: Duration) -> bool {
+        self.is_held() || self.gone.is_some_and(|at| now < at + time)
+    }
+}
+
+impl World<'_> {
+    fn stranger(&self) -> HostIx {
+        self.nodes.len() + self.clients.len()
+    }
+
+    /// A stranger comes or goes.
+    pub(super) fn stranger_changes(&mut self, begins: bool, address: AddrIx) {
+        let now = self.now;
+        let held = &mut self.strangers.held[address];
+        if begins {
+            held.strangers += 1;
+            held.since = now;
+            if held.strangers == 1 {
+                self.queue.push(now, Event::Stranger(address));
+            }
+        } else {
+            held.strangers -= 1;
+            held.gone = Some(now);
+        }
+    }
+
+    /// A node's kernel begins or ceases to answer for an address.
+    pub(super) fn kernel_changes(&mut self, begins: bool, address: AddrIx, node: NodeIx) {
+        let held = &mut self.strangers.held[address];
+        if begins {
+            held.kernels.push(node);
+            held.since = self.now;
+        } else if let Some(index) = held.kernels.iter().position(|holder| *holder == node) {
+            held.kernels.swap_remove(index);
+            held.gone = Some(self.now);
+        }
+    }
+
+    /// A node's kernel announces an address that it has just taken.
+    pub(super) fn kernel_announces(&mut self, address: AddrIx, node: NodeIx) {
+        if self.nodes[node].runs() {
+            let (vip, mac) = (names::vip(address), self.nodes[node].mac);
+            let asks = Some(vip).filter(IpAddr::is_ipv4);
+            self.send_packet(node, To::All, Packet { source: mac, binding: Some((vip, mac)), asks });
+        }
+    }
+
+    /// The stranger announces the address.
+    pub(super) fn stranger_announces(&mut self, address: AddrIx) {
+        if self.strangers.held[address].strangers == 0 {
+            return;
+        }
+        self.queue.push(self.now + ANNOUNCES_EVERY, Event::Stranger(address));
+        let (vip, host) = (names::vip(address), self.stranger());
+        let mac = names::mac(host);
+        let asks = Some(vip).filter(IpAddr::is_ipv4);
+        self.send_packet(host, To::All, Packet { source: mac, binding: Some((vip, mac)), asks });
+    }
+
+    /// A packet arrives at a host that may hold addresses without a claim.
+    pub(super) fn holder_hears(&mut self, host: HostIx, from: HostIx, packet: &Packet) {
+        let Some(asked) = packet.asks.filter(|asked| packet.binding.is_none_or(|(stated, _)| stated != *asked)) else {
+            return;
+        };
+        let Some(held) = names::vip_index(asked).map(|address| &self.strangers.held[address]) else { return };
+        let holds = if host == self.stranger() { held.strangers > 0 } else { held.kernels.contains(&host) };
+        if !holds {
+            return;
+        }
+        // The answer to a solicitation from :: goes to all (RFC 4861 section 7.2.4).
+        let to_all = packet.binding.is_none() && Family::of(asked) == Family::V6;
+        let to = if to_all { To::All } else { To::Host(from) };
+        let mac = self.mac_of(host);
+        self.send_packet(host, to, Packet { source: mac, binding: Some((asked, mac)), asks: None });
+    }
+
+    /// May clients be with another than the owner?
+    pub(super) fn may_lead_elsewhere(&self, address: AddrIx) -> bool {
+        self.history.is_contested(address) || self.strangers.held[address].is_held_within(self.now, CLIENTS_RETURN)
+    }
+
+    /// Is nobody to claim the address, or not yet?
+    pub(super) fn is_refused(&self, address: AddrIx) -> bool {
+        // A node that was away resumes what it held only if nobody else took it, and says nothing if somebody did.
+        let holds =
+            |node: NodeIx| self.nodes[node].speaker.as_ref().is_none_or(|speaker| speaker.owns.contains(&address));
+        self.may_be_claimed_late(address) && !self.owners.holders(address).any(holds)
+    }
+
+    /// May the first claim of the address have been put off?
+    pub(super) fn may_be_claimed_late(&self, address: AddrIx) -> bool {
+        self.history.is_contested(address) || self.strangers.held[address].is_held_within(self.now, RETRY)
+    }
+
+    /// A first claim of an address that somebody else answers for. Judged only where nothing is lost or late.
+    pub(super) fn judge_first_claim(&self, node: NodeIx, address: AddrIx, claim: &Claim) -> Option<Violation> {
+        let held = &self.strangers.held[address];
+        let lately = |at: Duration| !at.is_zero() && self.now < at + SEEN_AFTER * 2;
+        let known = self.nodes[self.seconds.node(node)].view[address].as_ref().is_none_or(|vip| vip.ever_announced);
+        let first = claim.reason == Reason::Vacant && !known && !self.owners.has_claimed(address, claim.birth);
+        let sound = self.net.is_uniform() && self.net.loss == 0.0 && !lately(self.paths_broken);
+        if !first || !sound || lately(self.unreachable[node]) || self.now < held.since + SEEN_AFTER {
+            return None;
+        }
+        let stranger = (held.strangers > 0 && self.net.connects(node, self.stranger(), Kind::Other))
+            .then(|| "a stranger".to_owned());
+        let answers = |holder: &&NodeIx| {
+            let heard = self.nodes[**holder].speaks() && self.net.connects(node, **holder, Kind::Protocol);
+            self.seconds.node(**holder) != self.seconds.node(node) && heard && !lately(self.unreachable[**holder])
+        };
+        let kernel = || held.kernels.iter().find(answers).map(|holder| format!("the kernel of node {holder}"));
+        let rival = || self.rival_that_answers(node, address).map(|rival| format!("node {rival} of another cluster"));
+        let who = stranger.or_else(kernel).or_else(rival)?;
+        let seen = format!("node {node} claims address {address} for the first time, but {who} answers for it");
+        Some(Violation { invariant: Invariant::Stranger, at: self.now, seen })
+    }
+
+    /// The node of another cluster that has answered for an address for long enough to be seen by a node.
+    fn rival_that_answers(&self, node: NodeIx, address: AddrIx) -> Option<NodeIx> {
+        if self.history.rivals_are == Rivals::Cloned {
+            return None;
+        }
+        let (rival, since) = self.rival_owner(address)?;
+        let seen = self.answers_now(rival) && self.net.connects(node, rival, Kind::Other);
+        (seen && self.now >= since + SEEN_AFTER).then_some(rival)
+    }
+
+    /// Is this host a node of which another knows nothing? Neither does the API, as far as that one's speaker was told, list
+    /// it with the link-layer address it has, nor do the two hear each other: a run that does not echo what it is told is
+    /// nobody's word (docs/protocol.md, section 29).
+    fn passes_for_a_stranger(&self, node: NodeIx, host: HostIx) -> bool {
+        let Some(other) = self.nodes.get(host) else { return false };
+        // A speaker knows the interfaces of its own node.
+        if self.seconds.node(host) == self.seconds.node(node) {
+            return false;
+        }
+        let told = self.nodes[node].speaker.as_ref().is_some_and(|speaker| speaker.told_of_stations);
+        let listed =
+            told && self.nodes[self.seconds.node(node)].stations.iter().any(|station| station.mac == other.mac);
+        let truth = self.truth();
+        !listed && (truth.unheard(node, host) || truth.apart(node, host))
+    }
+
+    /// A node tells of a conflict: is there one, and does it not tell of it (so defend the address) too often?
+    pub(super) fn judge_conflict(&mut self, node: NodeIx, address: AddrIx, mac: MacAddr) -> Option<Violation> {
+        let speaker = self.nodes[node].speaker.as_ref()?;
+        let owns = speaker.owns.contains(&address);
+        let before = self.strangers.told.insert((node, address), (self.now, owns));
+        let defended = before.filter(|(at, owned)| *owned && *at >= speaker.started).map(|(at, _)| at);
+        // Packets wait in the sockets of a process that does not run, for as long as it does not.
+        let held = &self.strangers.held[address];
+        let there = self.history.is_contested(address)
+            || held.is_held()
+            || held.gone.is_some()
+            || self.host_of(mac).is_some_and(|host| self.passes_for_a_stranger(node, host));
+        let why = match defended.filter(|at| owns && self.now < *at + DEFEND_EVERY) {
+            _ if !there => "there is no stranger".to_owned(),
+            Some(at) => format!("it did at {:.3} s", at.as_secs_f64()),
+            None => return None,
+        };
+        let seen = format!("node {node} tells of a conflict about address {address}, but {why}");
+        Some(Violation { invariant: Invariant::Stranger, at: self.now, seen })
+    }
+}

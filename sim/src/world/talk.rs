@@ -1,0 +1,238 @@
+//! Clients talk, and from time to time all is looked at.
+
+use std::time::Duration;
+
+use herald_protocol::{api_view::Packet, timers::HOLD_DOWN};
+
+use super::{Event, To, World, steps::keeps_unsettled};
+use crate::{
+    api::NO_CANDIDATE,
+    check::{
+        Invariant, Violation,
+        flows::{self, Moved, Settled},
+    },
+    client::{Ask, Reached, Said},
+    fault::Condition,
+    names::{self, Family, HostIx, NodeIx},
+};
+
+/// After all has settled, clients have this long until their caches must be right: three unicast solicitations a
+/// second apart, a doubt of a second before, and a broadcast.
+const CACHES_SETTLE: Duration = Duration::from_secs(6);
+
+/// From one look to the next.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// An address leaves a node that is no candidate within this: at once where the protocol is heard; where it is not, by
+/// way of the API.
+const MOVES: Duration = Duration::from_secs(10);
+
+/// What broke a path is an excuse for a reset this long: announcements come in rounds over 3 s, and an entry may be
+/// asked again only then.
+const EXCUSED: Duration = Duration::from_secs(30);
+
+impl World<'_> {
+    /// A flow's packet is due.
+    pub(super) fn talk(&mut self, client: usize, index: usize) {
+        let host = self.nodes.len() + client;
+        let now = self.now;
+        let flow = &mut self.clients[client][index];
+        let address = flow.address;
+        let ask = flow.ask(now);
+        let mac = flow.mac();
+        match ask {
+            Some(Ask::Broadcast) => self.solicit(host, To::All, address),
+            Some(Ask::Unicast(mac)) => {
+                if let Some(to) = self.host_of(mac) {
+                    self.solicit(host, To::Host(to), address);
+                }
+            }
+            None => {}
+        }
+        if let Some(node) = mac.and_then(|mac| self.host_of(mac)).filter(|node| *node < self.nodes.len())
+            && self.reachable(host, node)
+            && !self.net.loses(&mut self.rng)
+            && !self.net.loses(&mut self.rng)
+        {
+            // By which of its interfaces a node is reached is nothing to a flow.
+            let node = self.seconds.node(node);
+            let flow = &mut self.clients[client][index];
+            let established = flow.established;
+            if let Reached::Moved { from, since } = flow.reached(now, node) {
+                self.trace(|| format!("client {host}: address {address} moves from node {from} to node {node}"));
+                let lately = |at: Duration| !at.is_zero() && now < at + EXCUSED;
+                let any = |node: NodeIx, is: &dyn Fn(NodeIx) -> bool| self.interfaces(node).any(is);
+                let highest = self.owners.highest(address).map(|interface| self.seconds.node(interface));
+                let moved = Moved {
+                    client: host,
+                    address,
+                    from,
+                    to: node,
+                    node_failed: any(from, &|interface| {
+                        !self.reachable(host, interface)
+                            || self.unreachable[interface] >= since
+                            || self.uncovered[interface] >= established
+                    }),
+                    // What was said before the change may arrive after it, and after what was said of it.
+                    owner_changed: self
+                        .owners
+                        .changed_since(address, established.saturating_sub(self.net.longest_delay()))
+                        || highest == Some(node)
+                        || lately(self.paths_broken)
+                        || self.unheard.is_some_and(lately)
+                        || any(node, &|interface| lately(self.impaired[interface]))
+                        || self.may_lead_elsewhere(address)
+                        || self.goes_by_old_memory()
+                        || any(from, &|interface| lately(self.unreachable[interface])),
+                };
+                if let Some(violation) = flows::moved(now, moved) {
+                    self.violate(violation);
+                }
+            }
+        }
+        let pause = Duration::from_millis(20) + Duration::from_millis(30).mul_f64(self.rng.f64());
+        self.queue.push(now + pause, Event::Talk { client, flow: index });
+    }
+
+    /// A client asks for an address.
+    pub(super) fn solicit(&mut self, host: HostIx, to: To, address: usize) {
+        let asked = names::vip(address);
+        let binding = Some((names::host_address(host, Family::of(asked)), names::mac(host)));
+        let packet = Packet { source: names::mac(host), binding, asks: Some(asked) };
+        self.send_packet(host, to, packet);
+    }
+
+    /// A packet arrives at a client.
+    pub(super) fn client_hears(&mut self, host: HostIx, from: HostIx, packet: &Packet) {
+        self.kernel_answers(host, from, packet);
+        let Some((stated, mac)) = packet.binding else { return };
+        let Some(address) = names::vip_index(stated) else { return };
+        let said = match Family::of(stated) {
+            Family::V4 if packet.asks == Some(stated) => Said::Gratuitously,
+            Family::V4 => Said::InAnswer,
+            Family::V6 => Said::ByAdvertisement,
+        };
+        let now = self.now;
+        for flow in self.clients[host - self.nodes.len()].iter_mut().filter(|flow| flow.address == address) {
+            flow.heard(now, mac, said);
+        }
+    }
+
+    /// All should be well: is it?
+    pub(super) fn look(&mut self) {
+        self.queue.push(self.now + LOOK_EVERY, Event::Look);
+        let Some(since) = self.settled else {
+            self.look_for_unserved();
+            return;
+        };
+        self.look_at_addresses();
+        if self.now < since + CACHES_SETTLE {
+            return;
+        }
+        self.look_for_untold_conflicts();
+        for client in 0..self.clients.len() {
+            for index in 0..self.clients[client].len() {
+                let flow = &self.clients[client][index];
+                let address = flow.address;
+                if self.api.entries[address].object.is_none()
+                    || !self.is_eligible(address)
+                    || self.is_refused(address)
+                    || self.may_lead_elsewhere(address)
+                {
+                    continue;
+                }
+                // A change a moment ago has still to reach the clients.
+                if self.owners.changed_since(address, self.now.saturating_sub(CACHES_SETTLE)) {
+                    continue;
+                }
+                let settled = Settled {
+                    client: self.nodes.len() + client,
+                    address,
+                    progress: flow.progress,
+                    cached: flow.mac().and_then(|mac| self.host_of(mac)),
+                    owner: self.answered_with(address),
+                };
+                if let Some(violation) = flows::settled(self.now, settled) {
+                    self.violate(violation);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Each address that somebody may announce is answered, with one MAC.
+    pub(super) fn look_at_addresses(&mut self) {
+        for address in 0..self.history.addresses {
+            // Conditions under which it need be answered may have come about without a step.
+            self.recheck(address);
+            let patience = Duration::from_millis(200);
+            let missing = self.answered.missing_since(address);
+            if let Some(since) = missing.filter(|since| self.now >= *since + patience) {
+                self.check_answered(address, since);
+            }
+            if self.outcome.violation.is_some() {
+                return;
+            }
+        }
+        self.look_for_ghosts();
+        self.look_for_unserved();
+        if let Some((address, a, b)) = self.two_macs.any() {
+            let seen = format!(
+                "all should be settled, but address {address} is answered by node {} with {} and by node {} with {}",
+                a.0, a.1, b.0, b.1
+            );
+            self.violate(Violation { invariant: Invariant::TwoMacs, at: self.now, seen });
+        }
+    }
+
+    /// No address stays with a node that is no candidate (so that its traffic goes nowhere) while another could have it.
+    ///
+    /// Looked at also where the protocol is not heard at all: ARP passes there.
+    fn look_for_unserved(&mut self) {
+        let disturbed = |condition: &Condition| match condition {
+            Condition::EtherTypeDropped(None) => false,
+            Condition::EtherTypeDropped(Some(_)) | Condition::ApiLost(_) | Condition::Stalled(_) => true,
+            Condition::Down(..) | Condition::Off(_) => true,
+            other => keeps_unsettled(other),
+        };
+        let sound = !self.conditions.iter().any(disturbed);
+        for address in 0..self.history.addresses {
+            let owner = self.answered_with(address).map(|interface| self.seconds.node(interface));
+            let owner = owner.filter(|owner| *owner < self.history.nodes);
+            let left = |owner: NodeIx| {
+                let holds = self.owners.holders(address).any(|holder| self.seconds.node(holder) == owner);
+                // What was handed over in vain is not handed over again for a while.
+                let mut speakers =
+                    self.interfaces(owner).filter_map(|interface| self.nodes[interface].speaker.as_ref());
+                let waits = speakers
+                    .any(|speaker| speaker.took_back.get(&address).is_some_and(|at| self.now < *at + HOLD_DOWN));
+                holds && !waits && self.api.class(address, owner) == NO_CANDIDATE
+            };
+            let unserved = sound && owner.is_some_and(left) && self.is_eligible(address);
+            let since = self.unserved[address].filter(|_| unserved).unwrap_or(self.now);
+            self.unserved[address] = unserved.then_some(since);
+            if self.now >= since + MOVES {
+                let seen = format!(
+                    "address {address} is with node {owner:?}, which serves nobody, since {:.3} s; another could have it",
+                    since.as_secs_f64()
+                );
+                self.violate(Violation { invariant: Invariant::Unserved, at: self.now, seen });
+                return;
+            }
+        }
+    }
+
+    /// No address is answered whose object is gone.
+    fn look_for_ghosts(&mut self) {
+        if self.nodes.iter().any(|node| node.cut > 0) {
+            return;
+        }
+        for address in 0..self.history.addresses {
+            let Some(node) = self.answered_with(address).filter(|_| self.api.entries[address].object.is_none()) else {
+                continue;
+            };
+            let seen = format!("address {address} is answered with node {node}'s MAC, but its object is gone");
+            self.violate(Violation { invariant: Invariant::Ghost, at: self.now, seen });
+        }
+    }
+}

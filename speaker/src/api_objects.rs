@@ -1,0 +1,498 @@
+//! What a speaker keeps of the cluster: API objects reduced to what decisions need, and collections that survive the
+//! re-listing of a watch. Pure.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use herald_crds::{
+    SpeakerStatus, VirtualIP,
+    address::{IpFamily, name_of_address},
+    names::ANNOTATION_INTERFACES,
+    node::{Exclusion, NodeConditions},
+    speaker_status::SpeakerStatusStatus,
+    virtual_ip::{AdvertisementRule, ServiceReference, TrafficPolicy, VirtualIPStatus},
+};
+use k8s_openapi::{
+    api::{
+        core::v1::{NodeAddress, NodeCondition, Taint},
+        discovery::v1::EndpointSlice,
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use kube::core::Object;
+use serde::{Deserialize, Serialize};
+
+use herald_protocol::{
+    claim::Birth,
+    node::{NodeId, NodeName},
+};
+
+use crate::interfaces::Segment;
+
+/// An object that has a key in its [`Collection`].
+pub trait Keyed {
+    /// The key.
+    type Key: Ord + Clone;
+    /// Key of this object.
+    fn key(&self) -> Self::Key;
+}
+
+/// One step of a watch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change<T: Keyed> {
+    /// A listing begins. What it does not contain is gone, but only once it is complete.
+    Listing,
+    /// An object is there, in this version.
+    Applied(T),
+    /// An object is gone.
+    Deleted(T::Key),
+    /// The listing is complete.
+    Listed,
+    /// All that was told before is as of now: the watch has made progress.
+    Current,
+}
+
+/// The objects of one kind, as far as they are known.
+#[derive(Clone, Debug)]
+pub struct Collection<T: Keyed> {
+    items: BTreeMap<T::Key, T>,
+    /// Keys seen since the listing began, while one is under way.
+    seen: Option<BTreeSet<T::Key>>,
+    listed: bool,
+}
+
+impl<T: Keyed> Default for Collection<T> {
+    fn default() -> Self {
+        Self { items: BTreeMap::new(), seen: None, listed: false }
+    }
+}
+
+impl<T: Keyed + PartialEq> Collection<T> {
+    /// As an earlier run knew it: complete then.
+    pub fn restored(items: Vec<T>) -> Self {
+        Self { items: items.into_iter().map(|item| (item.key(), item)).collect(), seen: None, listed: true }
+    }
+
+    /// Takes one step. Returns the objects as they were and are, for each that changed.
+    pub fn apply(&mut self, change: Change<T>) -> Vec<(T::Key, Option<T>)> {
+        match change {
+            Change::Listing => self.seen = Some(BTreeSet::new()),
+            Change::Applied(item) => {
+                let key = item.key();
+                if let Some(seen) = &mut self.seen {
+                    seen.insert(key.clone());
+                }
+                if self.items.get(&key) != Some(&item) {
+                    let before = self.items.insert(key.clone(), item);
+                    return vec![(key, before)];
+                }
+            }
+            Change::Deleted(key) => {
+                return self.items.remove(&key).map(|before| (key, Some(before))).into_iter().collect();
+            }
+            Change::Current => {}
+            Change::Listed => {
+                self.listed = true;
+                if let Some(seen) = self.seen.take() {
+                    let gone: Vec<_> = self.items.keys().filter(|key| !seen.contains(key)).cloned().collect();
+                    return gone.into_iter().filter_map(|k| self.items.remove(&k).map(|v| (k, Some(v)))).collect();
+                }
+            }
+        }
+        Vec::new()
+    }
+
+    /// Has a listing been complete once? Before, absence means nothing.
+    pub fn is_listed(&self) -> bool {
+        self.listed
+    }
+
+    /// The object with this key.
+    pub fn get(&self, key: &T::Key) -> Option<&T> {
+        self.items.get(key)
+    }
+
+    /// All, by key.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &T> {
+        self.items.values()
+    }
+
+    /// Those from a key on.
+    pub fn from(&self, first: T::Key) -> impl Iterator<Item = &T> + use<'_, T> {
+        self.items.range(first..).map(|(_, item)| item)
+    }
+}
+
+/// A Service, by namespace and name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ServiceName {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+}
+
+/// A VirtualIP.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Vip {
+    /// The address; the object is named after it.
+    pub address: IpAddr,
+    /// Object name.
+    pub name: String,
+    /// Object UID.
+    pub uid: String,
+    /// When the object was created.
+    pub birth: Birth,
+    /// Object version.
+    pub resource_version: String,
+    /// Version of the spec.
+    pub generation: Option<i64>,
+    /// Is it being deleted?
+    pub deleting: bool,
+    /// The Services that use it.
+    pub services: Vec<ServiceReference>,
+    /// Where only nodes with a local endpoint may announce it.
+    pub local: Option<Local>,
+    /// Which nodes and interfaces may announce it.
+    pub rules: Vec<AdvertisementRule>,
+    /// Its home.
+    pub home_node: Option<String>,
+    /// Who answers for it, as far as it has been written.
+    pub status: VirtualIPStatus,
+}
+
+impl From<&ServiceReference> for ServiceName {
+    fn from(service: &ServiceReference) -> Self {
+        Self { namespace: service.namespace.clone(), name: service.name.clone() }
+    }
+}
+
+/// `externalTrafficPolicy: Local`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Local {
+    /// kube-proxy's health check port of the Service, where the controller has named it.
+    pub health_check_node_port: Option<u16>,
+}
+
+/// A VirtualIP that is ignored.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "VirtualIP {name}: spec.address: {address:?} is not the address the object is named after; the object is ignored: \
+     delete it"
+)]
+pub struct VipError {
+    name: String,
+    address: String,
+}
+
+impl Vip {
+    /// Reduces an API object.
+    ///
+    /// # Errors
+    /// `spec.address` is no address (CEL refuses such an object), or not that of its name: two objects could speak of
+    /// one address, and the name is what the API server keeps unique.
+    pub fn reduce(object: VirtualIP) -> Result<Self, VipError> {
+        let ObjectMeta { name, uid, resource_version, generation, deletion_timestamp, creation_timestamp, .. } =
+            object.metadata;
+        let name = name.unwrap_or_default();
+        let spec = object.spec;
+        // Before 1970 nothing was created.
+        let created = creation_timestamp.and_then(|at| u64::try_from(at.0.as_second()).ok()).unwrap_or_default();
+        let port = spec.health_check_node_port.and_then(|port| u16::try_from(port).ok());
+        let Some(address) = spec.address.parse().ok().filter(|address| name_of_address(*address) == name) else {
+            return Err(VipError { name, address: spec.address });
+        };
+        Ok(Self {
+            address,
+            name,
+            uid: uid.unwrap_or_default(),
+            birth: Birth(created),
+            resource_version: resource_version.unwrap_or_default(),
+            generation,
+            deleting: deletion_timestamp.is_some(),
+            services: spec.services,
+            local: (spec.external_traffic_policy == TrafficPolicy::Local)
+                .then_some(Local { health_check_node_port: port }),
+            rules: spec.advertisements,
+            home_node: spec.home_node,
+            status: object.status.unwrap_or_default(),
+        })
+    }
+}
+
+impl Vip {
+    /// The Services whose endpoints decide where it may be announced: none unless the policy is Local.
+    pub fn local_services(&self) -> &[ServiceReference] {
+        if self.local.is_some() { &self.services } else { &[] }
+    }
+}
+
+impl Keyed for Vip {
+    type Key = IpAddr;
+    fn key(&self) -> IpAddr {
+        self.address
+    }
+}
+
+/// The part of a Node's spec that is read. A Node lists every image it holds: none of that is ever decoded.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct NodeSpecPart {
+    /// Taints.
+    #[serde(default)]
+    pub taints: Vec<Taint>,
+    /// Cordoned.
+    #[serde(default)]
+    pub unschedulable: bool,
+}
+
+/// The part of a Node's status that is read.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct NodeStatusPart {
+    /// Conditions.
+    #[serde(default)]
+    pub conditions: Vec<NodeCondition>,
+    /// Addresses.
+    #[serde(default)]
+    pub addresses: Vec<NodeAddress>,
+}
+
+/// A Node as it is watched.
+pub type NodeObject = Object<NodeSpecPart, NodeStatusPart>;
+
+/// A Node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// Name.
+    pub name: String,
+    /// What the protocol calls it.
+    pub id: NodeId,
+    /// UID.
+    pub uid: String,
+    /// Its addresses of type InternalIP: where kube-proxy's health checks are answered, for each family by the proxier of
+    /// that family.
+    pub internal_ips: Vec<IpAddr>,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Is it Ready? `Unknown` is not.
+    pub ready: bool,
+    /// Is its pod network not set up yet?
+    #[serde(default)]
+    pub network_unavailable: bool,
+    /// Must it not announce? (Cordon alone is no reason.)
+    pub excluded: Option<Exclusion>,
+    /// Its annotation `heraldlb.io/interfaces`, as it is written: the interfaces that its speaker takes.
+    #[serde(default)]
+    pub interfaces: Option<String>,
+    /// Is it cordoned? Then what stops its speaker is a departure, and no restart.
+    pub cordoned: bool,
+}
+
+impl Node {
+    /// Reduces an API object. `include_excluded` disregards the exclude label.
+    pub fn reduce(object: NodeObject, include_excluded: bool) -> Self {
+        let excluded = Exclusion::of(&object.metadata, &object.spec.taints, include_excluded);
+        let ObjectMeta { name, uid, labels, annotations, .. } = object.metadata;
+        let NodeStatusPart { conditions, addresses } = object.status.unwrap_or_default();
+        let NodeConditions { ready, network_unavailable } = NodeConditions::of(&conditions);
+        let internal = addresses.iter().filter(|address| address.type_ == "InternalIP");
+        let name = name.unwrap_or_default();
+        Self {
+            id: NodeName::new(&name).id(),
+            name,
+            uid: uid.unwrap_or_default(),
+            internal_ips: internal.filter_map(|address| address.address.parse().ok()).collect(),
+            labels: labels.unwrap_or_default(),
+            ready,
+            network_unavailable,
+            excluded,
+            interfaces: annotations.and_then(|mut annotations| annotations.remove(ANNOTATION_INTERFACES)),
+            cordoned: object.spec.unschedulable,
+        }
+    }
+
+    /// Returns whether the node can serve what it announces.
+    pub fn is_fit(&self) -> bool {
+        let Self { ready, network_unavailable, .. } = *self;
+        NodeConditions { ready, network_unavailable }.is_fit()
+    }
+
+    /// Will this node be gone for a while once its speaker stops?
+    pub fn is_leaving(&self) -> bool {
+        let going =
+            matches!(self.excluded, Some(Exclusion::Deleted | Exclusion::AutoscalerTaint | Exclusion::DrainTaint));
+        self.cordoned || going
+    }
+}
+
+impl Keyed for Node {
+    type Key = String;
+    fn key(&self) -> String {
+        self.name.clone()
+    }
+}
+
+/// A SpeakerStatus.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Speaker {
+    /// The node.
+    pub node: String,
+    /// Object version.
+    pub resource_version: String,
+    /// Where the node can announce.
+    pub segments: Vec<Segment>,
+    /// Addresses of VirtualIPs that its kernel has itself.
+    #[serde(default)]
+    pub held: BTreeSet<IpAddr>,
+    /// The status as it is written, kept of this node's own object only.
+    pub own: Option<SpeakerStatusStatus>,
+}
+
+impl Speaker {
+    /// Reduces an API object.
+    pub fn reduce(object: SpeakerStatus, own_node: &str) -> Self {
+        let node = object.metadata.name.unwrap_or_default();
+        let status = object.status.unwrap_or_default();
+        let own = node == own_node;
+        Self {
+            resource_version: object.metadata.resource_version.filter(|_| own).unwrap_or_default(),
+            segments: status.segments.iter().filter_map(Segment::from_status).collect(),
+            held: status.held_addresses.iter().filter_map(|address| address.parse().ok()).collect(),
+            own: own.then_some(status),
+            node,
+        }
+    }
+}
+
+impl Keyed for Speaker {
+    type Key = String;
+    fn key(&self) -> String {
+        self.node.clone()
+    }
+}
+
+/// Can a node serve a Service with `externalTrafficPolicy: Local`? The last is the best. As kube-proxy has it
+/// (KEP-1669): ready endpoints, else serving ones that terminate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Endpoint {
+    /// No: kube-proxy there drops the traffic.
+    None,
+    /// Only by endpoints that are shutting down.
+    ServingTerminating,
+    /// Yes.
+    Ready,
+}
+
+/// An EndpointSlice: the best endpoint of each node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Slice {
+    /// The Service.
+    pub service: ServiceName,
+    /// Object name.
+    pub name: String,
+    /// The family of its endpoints. kube-proxy serves an address of one family by endpoints of that family alone, and
+    /// what they are is written family by family: the slice of the other may be a tenth of a second older.
+    pub family: IpFamily,
+    /// The nodes that have a usable endpoint.
+    pub nodes: BTreeMap<String, Endpoint>,
+}
+
+/// The key of a [`Slice`]: those of one Service are neighbours.
+pub type SliceKey = (ServiceName, String);
+
+impl Slice {
+    /// Reduces an API object; `None` where it belongs to no Service, or kube-proxy serves no address by it (FQDN).
+    pub fn reduce(object: EndpointSlice) -> Option<Self> {
+        let service = object.metadata.labels?.remove(SERVICE_NAME_LABEL)?;
+        let family = match object.address_type.as_str() {
+            "IPv4" => IpFamily::V4,
+            "IPv6" => IpFamily::V6,
+            _ => return None,
+        };
+        let mut nodes = BTreeMap::new();
+        for endpoint in object.endpoints {
+            // An endpoint without a node is local nowhere.
+            let Some(node) = endpoint.node_name else { continue };
+            let conditions = endpoint.conditions.unwrap_or_default();
+            // Absent means ready, serving as ready, and not terminating (discovery/v1 EndpointConditions).
+            let ready = conditions.ready.unwrap_or(true);
+            let serving = conditions.serving.unwrap_or(ready);
+            let class = match (ready, serving, conditions.terminating.unwrap_or(false)) {
+                (true, ..) => Endpoint::Ready,
+                (false, true, true) => Endpoint::ServingTerminating,
+                _ => continue,
+            };
+            let best = nodes.entry(node).or_insert(class);
+            *best = class.max(*best);
+        }
+        Some(Self {
+            service: ServiceName { namespace: object.metadata.namespace?, name: service },
+            name: object.metadata.name?,
+            family,
+            nodes,
+        })
+    }
+}
+
+/// Which EndpointSlices are watched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SliceSelection {
+    /// Those of these Services.
+    Of(BTreeSet<ServiceName>),
+    /// All of the cluster.
+    All,
+}
+
+impl Default for SliceSelection {
+    /// None.
+    fn default() -> Self {
+        Self::Of(BTreeSet::new())
+    }
+}
+
+impl SliceSelection {
+    /// Returns whether those of a Service are among them.
+    pub fn contains(&self, service: &ServiceName) -> bool {
+        match self {
+            Self::Of(services) => services.contains(service),
+            Self::All => true,
+        }
+    }
+
+    /// Returns whether there is nothing to watch.
+    pub fn is_empty(&self) -> bool {
+        matches!(self, Self::Of(services) if services.is_empty())
+    }
+}
+
+impl Keyed for Slice {
+    type Key = SliceKey;
+    fn key(&self) -> SliceKey {
+        (self.service.clone(), self.name.clone())
+    }
+}
+
+/// The label by which an EndpointSlice names its Service.
+pub const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
+
+impl Collection<Slice> {
+    /// The best endpoint a node has for an address of any of the Services. Services that share an address and differ in
+    /// their endpoints cannot all be served by one node: better one than none.
+    pub fn best(&self, services: &[ServiceReference], address: IpAddr, node: &str) -> Endpoint {
+        let family = IpFamily::of(address);
+        services
+            .iter()
+            .map(ServiceName::from)
+            .flat_map(|service| {
+                self.from((service.clone(), String::new())).take_while(move |slice| slice.service == service)
+            })
+            .filter(|slice| slice.family == family)
+            .filter_map(|slice| slice.nodes.get(node).copied())
+            .max()
+            .unwrap_or(Endpoint::None)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,272 @@
+//! What the machine knows of the API, and which addresses a change of it concerns.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    time::Duration,
+};
+
+use herald_crds::virtual_ip::{AdvertisementRule, ServiceReference};
+use herald_protocol::node::NodeId;
+
+use super::{interface_rules::InterfaceRules, io::ApiFact, slice_watch::SliceWatch};
+use crate::{
+    api_objects::{Change, Collection, Keyed, Node, Slice, SliceSelection, Speaker, Vip},
+    interfaces::Segment,
+    keys::Keys,
+    kube_events::{Directory, NodeReference},
+    rank::{self, NodeChange, Side},
+    saved_state::View,
+};
+
+/// What the API says.
+#[derive(Debug, Default)]
+pub(super) struct ClusterView {
+    pub vips: Collection<Vip>,
+    pub nodes: Collection<Node>,
+    pub speakers: Collection<Speaker>,
+    pub slices: Collection<Slice>,
+    slice_watch: SliceWatch,
+    interface_rules: InterfaceRules,
+    /// When each watch last made progress.
+    progress: BTreeMap<Kind, Duration>,
+}
+
+/// A watch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Vips,
+    Nodes,
+    Speakers,
+    Slices,
+}
+
+/// What follows from a fact.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Effects {
+    /// The addresses it bears on.
+    pub addresses: Vec<IpAddr>,
+    /// Whether the view has changed in anything that outlives a restart.
+    pub view: bool,
+    /// Whether nodes came or went, or this one is Ready no more or again: what statuses say may be different.
+    pub statuses: bool,
+    /// Whether the interfaces of other nodes have changed.
+    pub stations: bool,
+    /// Whether what people say of interfaces may have changed.
+    pub selection: bool,
+    /// Nodes that are gone.
+    pub gone: Vec<String>,
+}
+
+/// The node that asks, with its segments by its own account.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Own<'a> {
+    pub node: &'a str,
+    pub segments: &'a [&'a Segment],
+}
+
+impl Effects {
+    fn on(addresses: Vec<IpAddr>) -> Self {
+        Self { view: !addresses.is_empty(), addresses, ..Self::default() }
+    }
+}
+
+impl ClusterView {
+    /// As an earlier run left it.
+    pub(super) fn restored(view: View) -> Self {
+        Self {
+            interface_rules: InterfaceRules::of(&view.vips),
+            slice_watch: SliceWatch::restored(view.vips.iter(), view.covered),
+            vips: Collection::restored(view.vips),
+            nodes: Collection::restored(view.nodes),
+            speakers: Collection::restored(view.speakers),
+            slices: Collection::restored(view.slices),
+            progress: BTreeMap::new(),
+        }
+    }
+
+    /// For a later run.
+    pub(super) fn saved(&self, keys: Option<Keys>) -> View {
+        let covered = self.slice_watch.known();
+        View {
+            vips: self.vips.iter().cloned().collect(),
+            nodes: self.nodes.iter().cloned().collect(),
+            speakers: self.speakers.iter().cloned().collect(),
+            slices: self.slices.iter().filter(|slice| covered.contains(&slice.service)).cloned().collect(),
+            covered,
+            keys,
+        }
+    }
+
+    /// Before every kind has been listed once, absence means nothing.
+    pub(super) fn is_listed(&self) -> bool {
+        self.vips.is_listed() && self.nodes.is_listed() && self.speakers.is_listed()
+    }
+
+    /// Are the endpoints that decide about an address known?
+    pub(super) fn knows_endpoints_of(&self, vip: &Vip) -> bool {
+        vip.local_services().iter().all(|service| self.slice_watch.covers(&service.into()))
+    }
+
+    /// For the order of an address.
+    pub(super) fn view<'a>(&'a self, unsynced: Option<&'a str>) -> rank::View<'a> {
+        rank::View { nodes: &self.nodes, speakers: &self.speakers, slices: &self.slices, unsynced }
+    }
+
+    /// A node whose kernel has the address itself, by its own account.
+    pub(super) fn held_by(&self, address: IpAddr) -> Option<&str> {
+        self.speakers.iter().find(|speaker| speaker.held.contains(&address)).map(|speaker| speaker.node.as_str())
+    }
+
+    /// The name of a node that the API knows.
+    pub(super) fn name_of(&self, id: NodeId) -> Option<&str> {
+        self.nodes.iter().find(|node| node.id == id).map(|node| node.name.as_str())
+    }
+
+    /// The rules by which L2Advertisements name interfaces.
+    pub(super) fn interface_rules(&self) -> impl Iterator<Item = &AdvertisementRule> {
+        self.interface_rules.iter()
+    }
+
+    /// Stores a fact of the API, and returns what follows from it.
+    pub(super) fn take_in(&mut self, now: Duration, input: ApiFact, own: Own<'_>) -> Effects {
+        match input {
+            ApiFact::Vip(change) => {
+                let changed = self.apply(now, Kind::Vips, change, |view| &mut view.vips);
+                let mut selection = false;
+                for (address, before) in &changed {
+                    selection |= self.interface_rules.vip_changed(before.as_ref(), self.vips.get(address));
+                    self.slice_watch.vip_changed(before.as_ref(), self.vips.get(address));
+                }
+                Effects { selection, ..Effects::on(changed.into_iter().map(|(address, _)| address).collect()) }
+            }
+            ApiFact::Node(change) => {
+                let changed = self.apply(now, Kind::Nodes, change, |view| &mut view.nodes);
+                self.nodes_changed(&changed, own)
+            }
+            ApiFact::Speaker(change) => {
+                let changed = self.apply(now, Kind::Speakers, change, |view| &mut view.speakers);
+                self.speakers_changed(&changed, own)
+            }
+            ApiFact::Slice(change) => {
+                let changed = self.apply(now, Kind::Slices, change, |view| &mut view.slices);
+                let served = changed.iter().flat_map(|((service, _), _)| self.slice_watch.served_by(service));
+                let addresses: BTreeSet<IpAddr> = served.collect();
+                Effects::on(addresses.into_iter().collect())
+            }
+            ApiFact::SlicesCover(covered) => Effects::on(self.slice_watch.cover(covered).into_iter().collect()),
+        }
+    }
+
+    fn nodes_changed(&self, changed: &[(String, Option<Node>)], own: Own<'_>) -> Effects {
+        let mut effects = Effects { view: !changed.is_empty(), ..Effects::default() };
+        let mut changes = Vec::new();
+        for (name, before) in changed {
+            let (after, speaker) = (self.nodes.get(name), self.speakers.get(name));
+            let side = |node| Side { node, speaker };
+            changes.push((name.as_str(), NodeChange::new(side(before.as_ref()), side(after))));
+            let ready = |node: Option<&Node>| node.map(|node| node.ready);
+            effects.selection |= name == own.node;
+            let another = before.is_none() || after.is_none();
+            effects.statuses |= another || name == own.node && ready(before.as_ref()) != ready(after);
+            effects.gone.extend(after.is_none().then(|| name.clone()));
+        }
+        effects.addresses = self.concerned_by(&changes, own);
+        effects
+    }
+
+    fn speakers_changed(&self, changed: &[(String, Option<Speaker>)], own: Own<'_>) -> Effects {
+        let mut changes = Vec::new();
+        let mut concerned = BTreeSet::new();
+        for (name, before) in changed {
+            let (node, after) = (self.nodes.get(name), self.speakers.get(name));
+            let held_by = |speaker: Option<&Speaker>| speaker.map(|speaker| speaker.held.clone()).unwrap_or_default();
+            concerned.extend(&held_by(before.as_ref()) ^ &held_by(after));
+            if before.as_ref().map(|speaker| &speaker.segments) != after.map(|speaker| &speaker.segments) {
+                let side = |speaker| Side { node, speaker };
+                changes.push((name.as_str(), NodeChange::new(side(before.as_ref()), side(after))));
+            }
+        }
+        let moved = !changes.is_empty();
+        concerned.extend(self.concerned_by(&changes, own));
+        Effects { addresses: concerned.into_iter().collect(), view: moved, stations: moved, ..Effects::default() }
+    }
+
+    /// The addresses whose order may depend on one of these changes of nodes.
+    fn concerned_by(&self, changes: &[(&str, NodeChange<'_>)], own: Own<'_>) -> Vec<IpAddr> {
+        let changes: Vec<_> = changes.iter().filter(|(_, change)| !change.is_idle()).collect();
+        if changes.is_empty() || !self.is_listed() {
+            return Vec::new();
+        }
+        let view = self.view(None);
+        let bears = |vip: &&Vip| {
+            changes.iter().any(|(name, change)| change.bears_on(vip, view, (*name == own.node).then_some(own.segments)))
+        };
+        self.vips.iter().filter(bears).map(|vip| vip.address).collect()
+    }
+
+    fn apply<T: Keyed + PartialEq>(
+        &mut self,
+        now: Duration,
+        kind: Kind,
+        change: Change<T>,
+        of: impl Fn(&mut Self) -> &mut Collection<T>,
+    ) -> Vec<(T::Key, Option<T>)> {
+        if change == Change::Current {
+            self.progress.insert(kind, now);
+        }
+        of(self).apply(change)
+    }
+
+    /// As of when every watch is known to be current; `None` also while endpoints are asked for that decide about an
+    /// address.
+    pub(super) fn current_as_of(&self) -> Option<Duration> {
+        if !self.slice_watch.covers_all() {
+            return None;
+        }
+        let kinds = [Some(Kind::Vips), Some(Kind::Nodes), Some(Kind::Speakers)];
+        // Without a Local address nobody watches slices.
+        let slices = self.slice_watch.is_wanted().then_some(Kind::Slices);
+        let kinds = kinds.into_iter().chain([slices]).flatten();
+        kinds.map(|kind| self.progress.get(&kind).copied()).min().flatten()
+    }
+
+    /// Returns which EndpointSlices are to be watched from now on, where that has changed.
+    pub(super) fn poll_slice_watch(&mut self, now: Duration) -> Option<SliceSelection> {
+        if !self.vips.is_listed() {
+            return None;
+        }
+        self.slice_watch.schedule(now);
+        let was_empty = self.slice_watch.selection().is_empty();
+        let selection = self.slice_watch.poll(now)?;
+        if was_empty {
+            // Of a watch that was ended since.
+            self.progress.remove(&Kind::Slices);
+        }
+        Some(selection)
+    }
+
+    /// When [`ClusterView::poll_slice_watch`] has something to say.
+    pub(super) fn poll_timeout(&self) -> Option<Duration> {
+        self.slice_watch.poll_timeout()
+    }
+
+    /// The EndpointSlices that are watched.
+    pub(super) fn watched_slices(&self) -> &SliceSelection {
+        self.slice_watch.selection()
+    }
+}
+
+impl Directory for ClusterView {
+    fn node(&self, id: NodeId) -> Option<NodeReference> {
+        let node = self.nodes.iter().find(|node| node.id == id)?;
+        Some(NodeReference { name: node.name.clone(), uid: node.uid.clone() })
+    }
+
+    fn services(&self, address: IpAddr) -> Vec<ServiceReference> {
+        self.vips.get(&address).map(|vip| vip.services.clone()).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,199 @@
+//! What follows where several interfaces of this node are on one segment: which of them takes part, and what others are told.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use herald_crds::speaker_status::{LinkStatus, LinkUse, SpeakerWarning, WarningKind};
+use herald_protocol::{
+    Input as SegmentInput,
+    mac::MacAddr,
+    node::Incarnation,
+    twins::{Interface, Others, Role},
+};
+
+use super::{Coordinator, Interfaces, Local, Now, to_segments::carrier_changed};
+use crate::{interfaces::LocalSegment, warnings::ambiguous};
+
+impl Coordinator {
+    /// Decides what each interface does, and returns whether that has changed.
+    pub(super) fn decide_roles(&mut self, now: Now) -> bool {
+        let Some(interfaces) = &self.interfaces else { return false };
+        let subnets_of = |interface: &LocalSegment| -> Vec<(IpAddr, u8)> {
+            interface.segment.prefixes.iter().map(|prefix| (prefix.network(), prefix.prefix_len())).collect()
+        };
+        let subnets: Vec<Vec<(IpAddr, u8)>> = interfaces.segments.iter().map(subnets_of).collect();
+        let heard_on = |interface: &LocalSegment| -> BTreeSet<Incarnation> {
+            // With one interface nothing depends on it.
+            let local = self.segments.get(&interface.index).filter(|_| self.segments.len() > 1);
+            local.map(|local| local.machine.heard_runs(now.monotonic)).unwrap_or_default()
+        };
+        let runs: Vec<BTreeSet<Incarnation>> = interfaces.segments.iter().map(heard_on).collect();
+        let closed = |index: u32| self.segments.get(&index).is_some_and(|local| local.sockets.are_closed());
+        let interfaces: Vec<Interface<'_>> = interfaces
+            .segments
+            .iter()
+            .zip(subnets.iter().zip(&runs))
+            .map(|(LocalSegment { index, carrier, macvlan_on, segment, .. }, (subnets, runs))| Interface {
+                index: *index,
+                name: &segment.interface,
+                able: *carrier && !closed(*index),
+                default_route: segment.default_route,
+                macvlan_on: *macvlan_on,
+                has_claims: self.remembered.get(&segment.interface).is_some_and(|(left, _)| !left.claims.is_empty()),
+                hears: self.segments.get(index).is_some_and(|local| local.machine.is_hearing()),
+                heard: self.segments.get(index).map(|local| local.machine.last_evidence()).unwrap_or_default(),
+                runs,
+                in_use: self.segments.get(index).is_some_and(Local::is_in_use),
+                subnets,
+            })
+            .collect();
+        let has_stations = |local: &Local| local.stations.as_ref().is_some_and(|stations| !stations.is_empty());
+        let others = Others {
+            heard: self.segments.values().any(|local| local.speaks && !local.peers.is_empty()),
+            listed: self.segments.values().any(has_stations),
+        };
+        let intervals = self.segments.values().map(|local| local.machine.interval());
+        let interval = intervals.max().unwrap_or_else(|| self.config.timers.interval(0));
+        let named = |name: &str| self.selection.as_ref().is_some_and(|selection| selection.names(name));
+        self.twins.decide(now.monotonic, interval, &interfaces, others, named)
+    }
+
+    /// What lies on an interface that yields lies on the one that it yields to, and what is said of it by name concerns that.
+    pub(super) fn unite(&self, present: &mut [LocalSegment]) {
+        for (index, to) in self.twins.yielding() {
+            let Some(yielding) = present.iter().find(|other| other.index == index).map(|other| other.segment.clone())
+            else {
+                continue;
+            };
+            if let Some(LocalSegment { segment, .. }) = present.iter_mut().find(|other| other.index == to) {
+                segment.prefixes.extend(yielding.prefixes);
+                segment.prefixes.sort();
+                segment.prefixes.dedup();
+                segment.default_route |= yielding.default_route;
+                segment.speaks_for.push(yielding.interface);
+            }
+        }
+    }
+
+    /// An interface does what was decided.
+    pub(super) fn take_role(&mut self, now: Now, index: u32) {
+        let speaks = self.twins.role(index) == Role::Speaks;
+        let Some(local) = self.segments.get_mut(&index) else { return };
+        if local.speaks == speaks {
+            return;
+        }
+        if !speaks {
+            return self.give_up(now, index);
+        }
+        let had_carrier = local.has_carrier();
+        local.speaks = speaks;
+        carrier_changed(now, local, had_carrier);
+    }
+
+    /// An interface that took part does so no more: what it claims is its twin's to claim, which hears of it from the peers
+    /// or finds it vacant.
+    fn give_up(&mut self, now: Now, index: u32) {
+        let Some(local) = self.segments.get(&index) else { return };
+        let (interface, neighbours) = (local.interface.clone(), self.neighbours.get(&index).cloned());
+        self.leave(now, index);
+        self.remembered.remove(&interface.segment.interface);
+        self.neighbours.extend(neighbours.map(|neighbours| (index, neighbours)));
+        self.join(now, interface);
+    }
+
+    /// Each run is told of the others of this process.
+    pub(super) fn tell_siblings(&mut self, now: Now) {
+        let run = |local: &Local| (local.machine.incarnation(), local.interface.segment.mac);
+        let runs: BTreeMap<u32, (Incarnation, MacAddr)> =
+            self.segments.iter().map(|(index, local)| (*index, run(local))).collect();
+        for (index, local) in &mut self.segments {
+            let others: BTreeMap<Incarnation, MacAddr> =
+                runs.iter().filter(|(other, _)| *other != index).map(|(_, run)| *run).collect();
+            if local.siblings != others {
+                local.siblings.clone_from(&others);
+                local.machine.handle(now.monotonic, SegmentInput::Siblings(others));
+            }
+        }
+    }
+
+    /// Takes notice of what was heard on an interface that matters to the others: a run of another of them, and what peers
+    /// say that this node claimed.
+    pub(super) fn note_sibling(&mut self, now: Now, index: u32) {
+        let reminded = self.segments.get_mut(&index).map(|local| local.machine.take_reminded()).unwrap_or_default();
+        for address in reminded {
+            self.evaluate(now, address);
+        }
+        let heard = self.segments.get_mut(&index).and_then(|local| local.machine.take_sibling());
+        let Some(sibling) = heard else { return };
+        let sent = |(_, local): &(&u32, &Local)| local.machine.has_sent(sibling);
+        let Some(other) = self.segments.iter().find(sent).map(|(other, _)| *other) else { return };
+        if self.twins.heard(now.monotonic, other, index) {
+            self.speaker_changed = true;
+            self.update_segments(now);
+        }
+    }
+
+    /// The interfaces as others see them: those that take part, or will unless they turn out to be on the segment of another.
+    pub(super) fn published(&self, interfaces: &Interfaces) -> Interfaces {
+        let speaking = || self.segments.values().filter(|local| local.speaks);
+        let segments = interfaces.segments.iter().filter_map(|interface| {
+            let Some(local) = self.segments.get(&interface.index) else { return Some(interface.clone()) };
+            let shown = match self.twins.role(interface.index) {
+                Role::Speaks => true,
+                Role::Tried => !speaking().any(|other| other.interface.segment.meets(&local.interface.segment)),
+                Role::Yields(_) => false,
+            };
+            shown.then(|| local.interface.clone())
+        });
+        let segments: Vec<_> = segments.collect();
+        let warnings = interfaces.warnings.iter().cloned().chain(ambiguous(&segments)).collect();
+        Interfaces { segments, links: self.links(), warnings, ..*interfaces }
+    }
+
+    /// The links of this node that have addresses, each with what is done with it.
+    pub fn links(&self) -> Vec<LinkStatus> {
+        let mut links = self.interfaces.as_ref().map(|interfaces| interfaces.links.clone()).unwrap_or_default();
+        for (yielding, speaking) in self.yielding_names() {
+            if let Some(link) = links.iter_mut().find(|link| link.interface == yielding) {
+                link.link_use = LinkUse::Skipped;
+                link.message = Some(format!("it is on the same segment as {speaking}, which speaks for it"));
+            }
+        }
+        for (standing_by, speaking) in self.names_of(self.twins.standing_by()) {
+            if let Some(link) = links.iter_mut().find(|link| link.interface == standing_by) {
+                link.link_use = LinkUse::Skipped;
+                link.message =
+                    Some(format!("{speaking} is in the same subnets and in touch with other nodes; it stands by"));
+            }
+        }
+        links
+    }
+
+    /// What is to be said of the interfaces that yield.
+    pub(super) fn twin_warnings(&self) -> impl Iterator<Item = SpeakerWarning> {
+        self.yielding_names().map(|(yielding, speaking)| SpeakerWarning {
+            kind: WarningKind::InterfacesOnOneSegment,
+            message: format!(
+                "{yielding} is on the same segment as {speaking}: addresses are announced on {speaking} alone; an \
+                 L2Advertisement that names {yielding} in spec.interfaces has them announced there, unless another names \
+                 {speaking}"
+            ),
+        })
+    }
+
+    /// The names of the interfaces that yield, and of those that they yield to.
+    fn yielding_names(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.names_of(self.twins.yielding())
+    }
+
+    /// The names of pairs of interfaces.
+    fn names_of<'a>(
+        &'a self,
+        pairs: impl Iterator<Item = (u32, u32)> + 'a,
+    ) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let name = |index: u32| self.segments.get(&index).map(|local| local.interface.segment.interface.as_str());
+        pairs.filter_map(move |(index, to)| Some((name(index)?, name(to)?)))
+    }
+}

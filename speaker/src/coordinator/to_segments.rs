@@ -1,0 +1,320 @@
+//! The segments of this node: which there are, and what each is told.
+
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
+
+use herald_crds::placement::Interface as _;
+use herald_protocol::{
+    Config as SegmentConfig, Engine, Input as SegmentInput,
+    api_view::{self, Station},
+    mac::MacAddr,
+    node::{Incarnation, NodeName},
+    twins::Role,
+    wire::FrameLimit,
+};
+
+use super::{
+    ClusterKeys, Coordinator, Local, Now, Output, SocketFailure,
+    address_state::{Outage, OutageCause},
+    vip_status,
+};
+use crate::{
+    api_objects::Vip,
+    interfaces::{self, LocalSegment},
+    rank::{self, Ranking},
+};
+
+impl Coordinator {
+    /// The interfaces or the keys have changed.
+    pub(super) fn update_segments(&mut self, now: Now) {
+        let (Some(interfaces), Some(_)) = (&self.interfaces, &self.keys) else { return };
+        let mut present = interfaces.segments.clone();
+        // SpeakerStatus tells what each interface does.
+        self.speaker_changed = true;
+        self.decide_roles(now);
+        self.unite(&mut present);
+        let indices: BTreeSet<u32> = present.iter().map(|segment| segment.index).collect();
+        let before: BTreeSet<u32> = self.segments.keys().copied().collect();
+        if indices != before {
+            self.outputs.push_back(Output::Segments(indices.clone()));
+        }
+        for gone in before.difference(&indices) {
+            self.leave(now, *gone);
+        }
+        for segment in present {
+            let carrier = segment.carrier;
+            match self.segments.get_mut(&segment.index) {
+                Some(local) => {
+                    let index = segment.index;
+                    let changed = local.interface.carrier != carrier;
+                    update(now, local, segment);
+                    if changed {
+                        self.carrier_changed(now, index, carrier);
+                    }
+                    self.take_role(now, index);
+                }
+                None => self.join(now, segment),
+            }
+        }
+        self.tell_siblings(now);
+        self.update_stations(now);
+        self.evaluate_all(now);
+    }
+
+    pub(super) fn join(&mut self, now: Now, interface: LocalSegment) {
+        let Some(keys) = self.keys.as_ref().map(ClusterKeys::keyring) else { return };
+        let node = NodeName::new(&self.config.node);
+        let incarnation = Incarnation(self.rng.u64(..));
+        let config = SegmentConfig {
+            address: interface.segment.address,
+            timers: self.config.timers,
+            pace: self.config.announcing.pace,
+            first_claim_probe: self.config.announcing.first_claim_probe,
+            seed: self.rng.u64(..),
+            ..SegmentConfig::new(node, incarnation, interface.segment.mac)
+        };
+        let left = self.remembered.remove(&interface.segment.interface);
+        // Where it yields, what was claimed is the other interface's to claim.
+        let left = left.filter(|_| !matches!(self.twins.role(interface.index), Role::Yields(_)));
+        let restored = left.map(|(mut saved, same_boot)| {
+            // It may have been away for long.
+            saved.claims.retain(|claim| !self.is_gone(claim.address));
+            (saved, same_boot)
+        });
+        let mut machine = Engine::new(now.monotonic, config, keys, restored);
+        machine.handle(now.monotonic, SegmentInput::FrameLimit(FrameLimit::of_mtu(interface.mtu)));
+        if let Some(neighbours) = self.neighbours.get(&interface.index) {
+            machine.handle(now.monotonic, SegmentInput::Neighbours(Arc::clone(neighbours)));
+        }
+        let speaks = self.twins.role(interface.index) == Role::Speaks;
+        if !(interface.carrier && speaks) {
+            machine.handle(now.monotonic, SegmentInput::Carrier(false));
+        }
+        if let Some(kind) = self.stopping {
+            machine.handle(now.monotonic, SegmentInput::Shutdown(kind));
+        }
+        self.segments.insert(interface.index, Local::new(interface, machine, speaks));
+        // It has not been told yet as of when the view is current.
+        self.current_as_of = None;
+    }
+
+    /// The segment is joined by a new run, which knows what the one before it claimed.
+    pub(super) fn join_anew(&mut self, now: Now, index: u32) {
+        let Some(local) = self.segments.get(&index) else { return };
+        let (interface, neighbours) = (local.interface.clone(), self.neighbours.get(&index).cloned());
+        self.leave(now, index);
+        self.neighbours.extend(neighbours.map(|neighbours| (index, neighbours)));
+        self.join(now, interface);
+        self.tell_siblings(now);
+        self.update_stations(now);
+        self.evaluate_all(now);
+    }
+
+    /// An interface is gone, and with it all that was announced there. What was claimed is resumed when it is back.
+    pub(super) fn leave(&mut self, now: Now, index: u32) {
+        let Some(local) = self.segments.remove(&index) else { return };
+        let interface = local.interface.segment.interface;
+        self.neighbours.remove(&index);
+        self.remembered.insert(interface.clone(), (local.machine.saved_state(), true));
+        let outage = Outage { interface, why: OutageCause::Unusable, since: now.monotonic };
+        for duty in self.duties.values_mut().filter(|duty| duty.is_owned_on(index)) {
+            duty.owned = None;
+            duty.begin_outage(outage.clone());
+        }
+    }
+
+    /// The carrier of an interface has come or gone.
+    fn carrier_changed(&mut self, now: Now, index: u32, carrier: bool) {
+        let Some(local) = self.segments.get(&index) else { return };
+        let interface = local.interface.segment.interface.clone();
+        let outage = Outage { interface, why: OutageCause::NoCarrier, since: now.monotonic };
+        for (address, duty) in self.duties.iter_mut().filter(|(_, duty)| duty.is_owned_on(index)) {
+            if carrier {
+                duty.end_outage();
+                self.unreported.insert(*address);
+            } else {
+                duty.begin_outage(outage.clone());
+            }
+        }
+    }
+
+    /// Tells each segment which nodes the API lists there.
+    pub(super) fn update_stations(&mut self, now: Now) {
+        if !self.cluster.speakers.is_listed() {
+            return;
+        }
+        for local in self.segments.values_mut() {
+            let here = &local.interface.segment;
+            let others = self.cluster.speakers.iter().filter(|speaker| speaker.node != self.config.node);
+            let station = |speaker: &crate::api_objects::Speaker| {
+                let segment = speaker.segments.iter().find(|segment| segment.meets(here))?;
+                Some(Station { node: NodeName::new(&speaker.node), mac: segment.mac, address: segment.address? })
+            };
+            let stations: Arc<[Station]> = others.filter_map(station).collect();
+            if local.stations.as_ref() != Some(&stations) {
+                local.stations = Some(Arc::clone(&stations));
+                local.machine.handle(now.monotonic, SegmentInput::Stations(stations));
+            }
+        }
+    }
+
+    /// The interface of this node on which an address lies. Of several on which it lies equally, one on which somebody is
+    /// heard; of these the one where it lies now.
+    fn interface_of(&self, vip: &Vip, view: rank::View<'_>) -> Option<&str> {
+        let node = self.cluster.nodes.get(&self.config.node);
+        let speaking = self.segments.iter().filter(|(index, local)| local.speaks && !self.twins.is_deaf(**index));
+        let segments = speaking.clone().map(|(_, local)| &local.interface.segment);
+        let first = rank::segment_of(vip, view, node, segments)?;
+        let name = &first.interface;
+        if first.longest_match(vip.address).is_none() || speaking.clone().nth(1).is_none() {
+            return Some(name);
+        }
+        let fit = rank::fit(vip, view, node, first);
+        let fits = |local: &Local| rank::fit(vip, view, node, &local.interface.segment) == fit;
+        let mut equal: Vec<(u32, &Local)> =
+            speaking.filter(|(_, local)| fits(local)).map(|(index, local)| (*index, local)).collect();
+        equal
+            .sort_by_key(|(_, local)| (&local.interface.segment.interface != name, &local.interface.segment.interface));
+        let now_on = equal.iter().find(|(_, local)| local.has(vip.address)).map(|(index, _)| *index);
+        let indices: Vec<u32> = equal.iter().map(|(index, _)| *index).collect();
+        let chosen = self.twins.choose(&indices, now_on);
+        let chosen = equal.iter().find(|(index, _)| Some(*index) == chosen);
+        Some(chosen.map_or(name, |(_, local)| &local.interface.segment.interface))
+    }
+
+    /// Tells the segments who may announce an address.
+    pub(super) fn tell_candidates(&mut self, now: Now, vip: &Vip) {
+        let unsynced = self.gate.is_waiting(vip.address).then_some(self.config.node.as_str());
+        let view = self.cluster.view(unsynced);
+        let ranking = rank::rank(vip, view, &mut self.scores);
+        let mine = self.interface_of(vip, view).map(str::to_owned);
+        let id_of = |name: &String| match self.cluster.nodes.get(name) {
+            Some(node) => node.id,
+            None => NodeName::new(name).id(),
+        };
+        let announced_by = vip.status.node.as_ref().map(id_of);
+        let given_up = vip_status::given_up(&vip.status, id_of);
+        let held_here = self.own_addresses().any(|address| address == vip.address);
+        let first = ranking.order.first().map(|candidate| candidate.segment.clone());
+        let candidates = candidates(&ranking);
+        let refusal = candidates.is_empty().then(|| ranking.refusal(&self.config.node));
+        for local in self.segments.values_mut() {
+            let segment = &local.interface.segment;
+            let announced_here = first.as_ref().is_none_or(|first| first.meets(segment));
+            let lies_here = mine.as_ref() == Some(&segment.interface) && announced_here;
+            let lies_elsewhere = mine.as_ref().is_some_and(|mine| *mine != segment.interface);
+            if lies_elsewhere && local.machine.resumes(vip.address) {
+                local.machine.handle(now.monotonic, SegmentInput::LiesElsewhere(vip.address));
+            }
+            // What an earlier run claimed here may lie elsewhere now.
+            if !lies_here && !local.told.contains_key(&vip.address) && !local.machine.claims_or_resumes(vip.address) {
+                continue;
+            }
+            // Where it lies no more, nobody may announce it.
+            let candidates = if lies_here { candidates.clone() } else { api_view::Candidates::default() };
+            let told = api_view::Vip {
+                birth: vip.birth,
+                uid: vip.uid.as_str().into(),
+                candidates,
+                announced_by,
+                given_up,
+                held_here,
+                ever_announced: vip_status::ever_announced(&vip.status),
+                cover: vip.rules.iter().all(|rule| rule.cover),
+            };
+            if local.told.get(&vip.address).is_some_and(|before| **before == told) {
+                continue;
+            }
+            let told = Arc::new(told);
+            if local.told.insert(vip.address, Arc::clone(&told)).is_none() {
+                local.address_came(now.monotonic, vip.address);
+            }
+            local.machine.handle(now.monotonic, SegmentInput::Vip(vip.address, Some(told)));
+        }
+        self.duties.entry(vip.address).or_default().refusal = refusal;
+    }
+
+    /// Tells the segments that an address is gone.
+    pub(super) fn tell_gone(&mut self, now: Now, address: IpAddr) {
+        for local in self.segments.values_mut() {
+            let told = local.told.remove(&address).is_some();
+            if told {
+                local.address_went(now.monotonic);
+            }
+            let claims = || local.machine.saved_state().claims.iter().any(|claim| claim.address == address);
+            if told || claims() {
+                local.machine.handle(now.monotonic, SegmentInput::Vip(address, None));
+            }
+        }
+    }
+
+    /// Emits what the segments let through, where that is due, before all else: whom an announcement reaches may ask at
+    /// once.
+    pub(super) fn listen(&mut self, now: Now) {
+        for (index, local) in &mut self.segments {
+            if let Some(addresses) = local.listen(now.monotonic) {
+                // Behind the opening of the segment, if that is still to come.
+                let opening = self.outputs.iter().rposition(|output| matches!(output, Output::Segments(_)));
+                self.outputs.insert(opening.map_or(0, |at| at + 1), Output::Listen { segment: *index, addresses });
+            }
+        }
+    }
+
+    /// Takes in what the kernel says to the sockets of a segment.
+    pub(super) fn sockets_are(&mut self, now: Now, segment: u32, result: Result<(), SocketFailure>) {
+        let Some(local) = self.segments.get_mut(&segment) else { return };
+        let had_carrier = local.has_carrier();
+        match result {
+            Ok(()) => local.sockets.work(),
+            Err(failure) => local.sockets.failed(now.monotonic, failure),
+        }
+        carrier_changed(now, local, had_carrier);
+        if self.segments.len() > 1 && self.decide_roles(now) {
+            self.update_segments(now);
+        }
+    }
+
+    /// Asks the kernel again for what it has refused.
+    pub(super) fn retry_sockets(&mut self, now: Now) {
+        let mut any = false;
+        for local in self.segments.values_mut() {
+            if local.sockets.retry(now.monotonic) {
+                local.relisten(now.monotonic);
+                any = true;
+            }
+        }
+        if any {
+            self.outputs.push_back(Output::Segments(self.segments.keys().copied().collect()));
+        }
+    }
+}
+
+fn candidates(ranking: &Ranking<'_>) -> api_view::Candidates {
+    let order = ranking.order.iter();
+    order.map(|candidate| api_view::Candidate { node: candidate.node.id, class: candidate.class }).collect()
+}
+
+/// An interface has changed.
+fn update(now: Now, local: &mut Local, interface: LocalSegment) {
+    let of = |interface: &LocalSegment| -> (MacAddr, Option<IpAddr>) {
+        let interfaces::Segment { mac, address, .. } = &interface.segment;
+        (*mac, *address)
+    };
+    let (mac, address) = of(&interface);
+    if of(&local.interface) != (mac, address) {
+        local.machine.handle(now.monotonic, SegmentInput::Interface { mac, address });
+    }
+    if local.interface.mtu != interface.mtu {
+        local.machine.handle(now.monotonic, SegmentInput::FrameLimit(FrameLimit::of_mtu(interface.mtu)));
+    }
+    let had_carrier = local.has_carrier();
+    local.interface = interface;
+    carrier_changed(now, local, had_carrier);
+}
+
+/// Without sockets a segment is to the protocol as one without carrier: it claims nothing that it could not answer for.
+pub(super) fn carrier_changed(now: Now, local: &mut Local, before: bool) {
+    let carrier = local.has_carrier();
+    if carrier != before {
+        local.machine.handle(now.monotonic, SegmentInput::Carrier(carrier));
+    }
+}

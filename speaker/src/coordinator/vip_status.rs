@@ -1,0 +1,242 @@
+//! What this node writes into the status of a VirtualIP.
+
+use herald_crds::{
+    names::{CONDITION_ANNOUNCED, CONDITION_CONFLICT},
+    virtual_ip::{AnnouncedReason, VirtualIPStatus},
+};
+use herald_protocol::{api_view::GivenUp, mac::MacAddr, node::NodeId};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+use super::address_state::{Duty, Obstacle};
+use crate::api_objects::Vip;
+
+/// What two statuses must agree in to be the same: times and wording do not count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Essence {
+    node: Option<String>,
+    interface: Option<String>,
+    mac: Option<String>,
+    reason: Option<String>,
+    conflict: Option<String>,
+    handed_over_by: Option<String>,
+}
+
+/// Who else answers for an address that this node announces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Rival {
+    /// A host outside the cluster.
+    Stranger(MacAddr),
+    /// The kernel of the node of this name.
+    Kernel(String),
+}
+
+fn condition<'a>(status: &'a VirtualIPStatus, kind: &str) -> Option<&'a Condition> {
+    status.conditions.iter().find(|condition| condition.type_ == kind)
+}
+
+pub(super) fn essence(status: &VirtualIPStatus) -> Essence {
+    let conflict = condition(status, CONDITION_CONFLICT).filter(|condition| condition.status == "True");
+    Essence {
+        node: status.node.clone(),
+        interface: status.interface.clone(),
+        mac: status.mac_address.clone(),
+        reason: condition(status, CONDITION_ANNOUNCED).map(|c| c.reason.clone()),
+        // The message names the other.
+        conflict: conflict.map(|condition| condition.message.clone()),
+        handed_over_by: status.handed_over_by.clone(),
+    }
+}
+
+/// Does the status say that this node announces the address, there and with that MAC?
+pub(super) fn announces(status: &VirtualIPStatus, node: &str, interface: &str, mac: MacAddr) -> bool {
+    let Essence { node: by, interface: on, mac: at, reason, conflict: _, handed_over_by: _ } = essence(status);
+    by.as_deref() == Some(node)
+        && on.as_deref() == Some(interface)
+        && at == Some(mac.to_string())
+        && reason.as_deref() == Some(AnnouncedReason::Announcing.as_str())
+}
+
+/// Returns whether the status says that a node announces the address.
+fn is_announced(status: &VirtualIPStatus) -> bool {
+    condition(status, CONDITION_ANNOUNCED).is_some_and(|announced| announced.status == "True")
+}
+
+/// Has the controller said that the announcing node is gone or NotReady?
+pub(super) fn is_node_lost(status: &VirtualIPStatus) -> bool {
+    essence(status).reason.as_deref() == Some(AnnouncedReason::NodeLost.as_str())
+}
+
+/// The sentence that says that the interface was lost, if the status says so.
+pub(super) fn outage(status: &VirtualIPStatus) -> Option<&str> {
+    let announced = condition(status, CONDITION_ANNOUNCED)?;
+    (announced.reason == AnnouncedReason::InterfaceLost.as_str()).then_some(&announced.message)
+}
+
+/// Who has given the address up and why, if the status says so. `id_of` gives the id of a node by its name.
+pub(super) fn given_up(status: &VirtualIPStatus, id_of: impl Fn(&String) -> NodeId) -> Option<GivenUp> {
+    let node = id_of(status.handed_over_by.as_ref()?);
+    let yielded = essence(status).reason.as_deref() == Some(AnnouncedReason::TakenByUnheard.as_str());
+    Some(if yielded { GivenUp::Yielded(node) } else { GivenUp::HandedOver(node) })
+}
+
+/// Has the address ever been announced, as far as the API tells?
+pub(super) fn ever_announced(status: &VirtualIPStatus) -> bool {
+    status.first_announced.is_some() || status.node.is_some()
+}
+
+/// The status this node makes of the one that is there; `None` where it has nothing to say. `name` gives the name of a
+/// node by its id.
+pub(super) fn desired(
+    vip: &Vip,
+    me: &str,
+    duty: &Duty,
+    rival: Option<&Rival>,
+    name: impl Fn(NodeId) -> String,
+    now: Timestamp,
+) -> Option<VirtualIPStatus> {
+    let was = &vip.status;
+    let mine = was.node.as_deref() == Some(me);
+    let announces = duty.owned.as_ref().filter(|_| !matches!(duty.obstacle, Some(Obstacle::InterfaceLost(_))));
+    let (reason, message) = if let Some(owned) = announces {
+        let message = format!("node {me} answers for it on {} with {}", owned.interface, owned.mac);
+        (AnnouncedReason::Announcing, message)
+    } else if vip.deleting {
+        // An announcement whose status was never written is withdrawn by the one who made it.
+        let unwritten = was.node.is_none() && duty.has_owned;
+        (mine || unwritten).then_some(())?;
+        (AnnouncedReason::Withdrawn, format!("node {me} has fallen silent: the address is being released"))
+    } else {
+        match duty.obstacle.as_ref()? {
+            // Also where the status names an earlier owner, while no node may: its write came last, and it does not know
+            // that this node has given the address up since.
+            Obstacle::Ineligible(refusal) if mine || (was.node.is_some() && duty.refusal.is_some()) => {
+                let message = format!("node {me} has fallen silent: {refusal}; no other node may announce the address");
+                (AnnouncedReason::Ineligible, message)
+            }
+            // Of an address that was announced the last announcer has more to say.
+            Obstacle::Stranger(mac) if !ever_announced(was) => {
+                let message = format!(
+                    "a host outside the cluster with the link-layer address {mac} answered node {me}'s probe for it, so \
+                     nobody announces it: find that host, or exclude the address from its pool"
+                );
+                (AnnouncedReason::Conflict, message)
+            }
+            // The owner's word counts more: this node may have missed its claim.
+            Obstacle::ClusterNode(node) if !mine && !is_announced(was) => {
+                let node = name(*node);
+                let message = format!(
+                    "node {node} answers for it without having claimed it: stop the other load-balancer provider that \
+                     runs there, or, with kube-proxy in IPVS mode, set ipvs.strictARP: true"
+                );
+                (AnnouncedReason::AnsweredByClusterNode, message)
+            }
+            Obstacle::HandedOver(to) if mine || was.node.is_none() => {
+                let to = name(*to);
+                let message = format!(
+                    "node {me} has fallen silent so that node {to}, which is fitter, can announce it: it does not hear \
+                     that node's speaker, so either that does not run, or the network drops EtherType 0x88b5"
+                );
+                (AnnouncedReason::HandedOver, message)
+            }
+            Obstacle::Yielded(to) if mine => {
+                let to = name(*to);
+                let message = format!(
+                    "node {me} has fallen silent because node {to} announced it; it does not hear that node's speaker, so \
+                     the network drops EtherType 0x88b5, or the kernel of {to} has the address and no speaker runs there"
+                );
+                (AnnouncedReason::TakenByUnheard, message)
+            }
+            Obstacle::InterfaceLost(outage) if mine => {
+                let message = format!(
+                    "node {me} has fallen silent: its interface {} {}, and no other node has taken the address over",
+                    outage.interface, outage.why
+                );
+                (AnnouncedReason::InterfaceLost, message)
+            }
+            Obstacle::Ineligible(_)
+            | Obstacle::Stranger(_)
+            | Obstacle::ClusterNode(_)
+            | Obstacle::HandedOver(_)
+            | Obstacle::Yielded(_)
+            | Obstacle::InterfaceLost(_) => return None,
+        }
+    };
+    let announced = reason.condition(message, vip.generation, Time(now));
+    let conflict = describe_conflict(vip, rival.filter(|_| announces.is_some()), now);
+    let conditions = [Some(announced), conflict].into_iter().flatten().map(|new| keep_time(new, was));
+    let known = [CONDITION_ANNOUNCED, CONDITION_CONFLICT];
+    let others = was.conditions.iter().filter(|c| !known.contains(&c.type_.as_str())).cloned();
+    let before = was.node.as_deref().or(was.handed_over_by.as_deref());
+    let moved = announces.is_some() && before.is_some_and(|node| node != me);
+    let given_up = matches!(reason, AnnouncedReason::HandedOver | AnnouncedReason::TakenByUnheard);
+    Some(VirtualIPStatus {
+        node: announces.map(|_| me.to_owned()),
+        interface: announces.map(|o| o.interface.clone()),
+        mac_address: announces.map(|o| o.mac.to_string()),
+        handed_over_by: given_up.then(|| me.to_owned()),
+        since: announces.map(|o| Time(o.since)),
+        first_announced: was.first_announced.clone().or(announces.map(|o| Time(o.since))),
+        transitions: was.transitions + i64::from(moved),
+        conditions: others.chain(conditions).collect(),
+    })
+}
+
+/// The condition `Conflict`, where there is or was one.
+fn describe_conflict(vip: &Vip, rival: Option<&Rival>, now: Timestamp) -> Option<Condition> {
+    let new = |status: &str, reason: &str, message: String| Condition {
+        type_: CONDITION_CONFLICT.to_owned(),
+        status: status.to_owned(),
+        reason: reason.to_owned(),
+        message,
+        observed_generation: vip.generation,
+        last_transition_time: Time(now),
+    };
+    match (rival, condition(&vip.status, CONDITION_CONFLICT)) {
+        (Some(Rival::Stranger(mac)), _) => {
+            let message = format!(
+                "a host outside the cluster with the link-layer address {mac} claims it too; it is defended, and stays \
+                 where it is: find that host"
+            );
+            Some(new("True", "ClaimedByStranger", message))
+        }
+        (Some(Rival::Kernel(node)), _) => {
+            let message = format!(
+                "the kernel of node {node} has the address itself and answers for it too, so that some clients reach \
+                 that node; it stays where it is: remove it from that node's interface, and stop what put it there"
+            );
+            Some(new("True", AnnouncedReason::AnsweredByClusterNode.as_str(), message))
+        }
+        (None, Some(_)) => Some(new("False", "NotSeen", "nobody else answers for it".to_owned())),
+        (None, None) => None,
+    }
+}
+
+/// As metav1 has it: the time of the last change of `status`, not of the wording.
+fn keep_time(mut new: Condition, was: &VirtualIPStatus) -> Condition {
+    if let Some(before) = condition(was, &new.type_).filter(|before| before.status == new.status) {
+        new.last_transition_time = before.last_transition_time.clone();
+    }
+    new
+}
+
+#[cfg(test)]
+mod tests {
+    use test_case::test_case;
+
+    use super::*;
+    use crate::rank::tests::vip;
+
+    /// Two speakers that contradict each other would write for ever: the owner, and one that has overheard the owner's
+    /// announcement and missed its claim.
+    #[test_case(AnnouncedReason::Announcing, false; "the owner has written that it announces")]
+    #[test_case(AnnouncedReason::NodeLost, true; "the owner is gone")]
+    fn overheard_answer_does_not_contradict_the_owner(reason: AnnouncedReason, writes: bool) {
+        let mut vip = vip("192.0.2.10");
+        vip.status.node = Some("a".to_owned());
+        vip.status.conditions = vec![reason.condition(String::new(), None, Time(Timestamp::UNIX_EPOCH))];
+        let duty = Duty { obstacle: Some(Obstacle::ClusterNode(NodeId(1))), ..Duty::default() };
+        let desired = desired(&vip, "b", &duty, None, |_| "a".to_owned(), Timestamp::UNIX_EPOCH);
+        assert_eq!(desired.is_some(), writes, "{desired:?}");
+    }
+}

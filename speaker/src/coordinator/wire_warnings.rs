@@ -1,0 +1,155 @@
+//! What is wrong on the wire, in sentences a person can act on.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use herald_crds::{
+    names::SECRET_CLUSTER_KEY,
+    speaker_status::{SpeakerWarning, WarningKind},
+};
+use herald_protocol::node::NodeId;
+
+use super::active_segment::Local;
+use crate::{keys::KeysError, watch::cluster_uid::ClusterError};
+
+/// The protocol tells of a loop or a duplicate once a minute while it lasts; one that it has not told of for twice as
+/// long is over.
+const OVER: Duration = Duration::from_secs(120);
+
+/// Troubles that come and go, by interface.
+#[derive(Debug, Default)]
+pub(super) struct WireWarnings {
+    seen: BTreeMap<(String, Trouble), Duration>,
+}
+
+/// A trouble.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Trouble {
+    /// Two machines speak as one node.
+    DuplicateNode(NodeId),
+    /// This node's own frames come back.
+    Loop,
+    /// The claims of a node that is heard do not come through.
+    ClaimsLacking(NodeId),
+}
+
+impl WireWarnings {
+    /// The protocol tells of one.
+    pub(super) fn saw(&mut self, now: Duration, interface: &str, trouble: Trouble) {
+        self.seen.insert((interface.to_owned(), trouble), now);
+    }
+
+    /// When the next is over.
+    pub(super) fn expire_at(&self) -> Option<Duration> {
+        self.seen.values().min().map(|seen| *seen + OVER)
+    }
+
+    /// Forgets what is over.
+    pub(super) fn expire(&mut self, now: Duration) {
+        self.seen.retain(|_, seen| *seen + OVER > now);
+    }
+
+    /// The warnings that stand.
+    pub(super) fn list(&self, name: impl Fn(NodeId) -> String) -> Vec<SpeakerWarning> {
+        let warning = |(interface, trouble): &(String, Trouble)| match trouble {
+            Trouble::DuplicateNode(node) => SpeakerWarning {
+                kind: WarningKind::DuplicateNode,
+                message: format!(
+                    "{interface}: two machines speak as node {}: give each its own node name, or stop the speaker that \
+                     was started by hand",
+                    name(*node)
+                ),
+            },
+            Trouble::Loop => SpeakerWarning {
+                kind: WarningKind::SegmentLoop,
+                message: format!("{interface}: this node's own frames come back: the segment has a loop"),
+            },
+            Trouble::ClaimsLacking(node) => SpeakerWarning {
+                kind: WarningKind::ClaimsLacking,
+                message: format!(
+                    "{interface}: node {} is heard, but its longer frames are not, so it is not known which addresses \
+                     it has, and none that it may have is taken over: frames of up to 1400 bytes have to pass between \
+                     the nodes, or set the MTU of both interfaces to what the path carries",
+                    name(*node)
+                ),
+            },
+        };
+        self.seen.keys().map(warning).collect()
+    }
+}
+
+/// The nodes that should be heard on a segment and are not. `is_ready`: a node that Kubernetes calls NotReady may be
+/// off, and who is known to be dead is no trouble of the network's.
+pub(super) fn unheard(local: &Local, is_ready: impl Fn(&str) -> bool) -> Option<SpeakerWarning> {
+    let missing: BTreeSet<&str> = local
+        .stations
+        .iter()
+        .flat_map(|stations| stations.iter())
+        .filter(|station| {
+            let id = station.node.id();
+            !local.peers.contains_key(&id) && !local.dead.contains(&id) && is_ready(station.node.as_str())
+        })
+        .map(|station| station.node.as_str())
+        .collect();
+    (!missing.is_empty()).then(|| SpeakerWarning {
+        kind: WarningKind::PeersUnheard,
+        message: format!(
+            "{}: not heard: {}; either their speakers do not run, or the network drops Herald's frames: let multicast \
+             frames of EtherType 0x88b5 pass between the nodes",
+            local.interface.segment.interface,
+            missing.into_iter().collect::<Vec<_>>().join(", ")
+        ),
+    })
+}
+
+/// The cluster's keys cannot be used. An API server that is away is no trouble of keys that are there: no other outage is
+/// told of either, and one that ends would be told of in a write that comes too late.
+pub(super) fn keys(error: Option<&KeysError>, in_use: bool) -> Option<SpeakerWarning> {
+    let warning = |message| SpeakerWarning { kind: WarningKind::ClusterKey, message };
+    match (error, in_use) {
+        (Some(KeysError::Cluster(ClusterError::Unreached(_))), true) => None,
+        (Some(error), true) => Some(warning(format!("{error}; the keys in use before stay in use"))),
+        (Some(error), false) => Some(warning(format!("{error}; until then nothing is announced"))),
+        (None, true) => None,
+        (None, false) => Some(warning(format!(
+            "the Secret {SECRET_CLUSTER_KEY} has not been read yet, and until then nothing is announced: see whether \
+             the controller runs, which fills it"
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trouble_ends_when_it_is_told_no_more() {
+        let mut warnings = WireWarnings::default();
+        warnings.saw(Duration::from_secs(10), "eth0", Trouble::Loop);
+        warnings.saw(Duration::from_secs(70), "eth0", Trouble::Loop);
+        assert_eq!(warnings.expire_at(), Some(Duration::from_secs(190)));
+        warnings.expire(Duration::from_secs(189));
+        assert_eq!(warnings.list(|_| String::new())[0].kind, WarningKind::SegmentLoop);
+        warnings.expire(Duration::from_secs(190));
+        assert_eq!(warnings.list(|_| String::new()), []);
+    }
+
+    #[test]
+    fn without_a_key_somebody_says_so() {
+        assert!(keys(None, false).is_some());
+        assert!(keys(None, true).is_none());
+    }
+
+    #[test]
+    fn unknown_cluster_is_told_unless_the_api_is_away_and_there_is_a_key() {
+        let away = KeysError::Cluster(ClusterError::Unreached("connection refused".to_owned()));
+        let refused = KeysError::Cluster(ClusterError::Refused("forbidden".to_owned()));
+        assert_eq!(keys(Some(&away), true), None);
+        for (error, in_use) in [(&away, false), (&refused, false), (&refused, true)] {
+            let said = keys(Some(error), in_use).unwrap().message;
+            assert!(said.contains("kube-system"), "{said}");
+        }
+    }
+}

@@ -1,0 +1,513 @@
+//! The speaker put together: facts from the API, the kernel and the wire go into the [`Coordinator`], and what it wants
+//! done is done. One thread; the machine belongs to the one loop here.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::{IpAddr, SocketAddr},
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use herald_crds::advertisement::InterfacePatterns;
+use herald_protocol::timers::Timers;
+use herald_telemetry::{
+    http::{self, Listen, Readiness, Telling},
+    log::Log,
+    query::{self, Queries},
+};
+use jiff::Timestamp;
+use kube::Client;
+use tokio::{
+    sync::{mpsc, oneshot, watch as latest},
+    task::JoinSet,
+};
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::{
+    api_objects::{Change, ServiceName, SliceSelection},
+    args::RunArgs,
+    coordinator::{ApiFact, Config, Coordinator, Family, Input, Now, Output, Purpose, Restored, SocketFailure},
+    event_log,
+    inspect::{Report, SegmentReport, socket},
+    interfaces::Selection,
+    keys,
+    kube_events::{self, writer::Post},
+    kube_proxy::Asker,
+    metrics::{Metrics, Reading},
+    netlink,
+    readiness::Health,
+    saved_state::{Claims, Name, StateDir, View},
+    sockets::{Arrival, Body, SegmentError, Segments},
+    sources::{self, Deadlines, Sources, Step},
+    status_queue::Write,
+    status_writer,
+    turn::Turn,
+    watch,
+};
+
+/// Facts that wait: a burst beyond this waits in the watches.
+const INPUTS: usize = 256;
+/// Frames that wait: beyond this they wait in the sockets' buffers.
+const ARRIVALS: usize = 256;
+/// After a change of the claims, or of the view, this long passes before it is written: a take-over of 1,000 addresses
+/// changes them 1,000 times.
+const CLAIMS_SETTLE: Duration = Duration::from_millis(20);
+/// The view is read after a restart only, and may be of a second ago.
+const VIEW_SETTLE: Duration = Duration::from_secs(1);
+/// A shutdown takes 20 ms, or, where addresses are handed over, 2 s (`herald_protocol`, stopping): after this something
+/// is wrong, and the kubelet would kill the container at 5 s.
+const STOP_WITHIN: Duration = Duration::from_secs(4);
+
+/// Why the speaker stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// No capability.
+    #[error("cannot open a packet socket: {0}; the container needs the capability NET_RAW and uid 0")]
+    PacketSocket(#[source] io::Error),
+    /// No API server.
+    #[error("cannot tell how to reach the API server: {0}; run in a pod with a service account, or set KUBECONFIG")]
+    Client(#[source] Box<kube::Error>),
+    /// No signals.
+    #[error("cannot wait for SIGTERM: {0}")]
+    Signal(#[source] io::Error),
+    /// A part that never ends did.
+    #[error("{0} ended")]
+    Ended(String),
+}
+
+impl RunArgs {
+    /// Runs the speaker until SIGTERM or SIGINT. A restart moves nothing; on a node that is cordoned, deleted or
+    /// drained, everything is handed over first.
+    ///
+    /// # Errors
+    /// What it needs is missing, or a part of it failed. Without a part it would answer for what it no longer knows,
+    /// so it stops as a whole.
+    pub async fn run(self, log: Log) -> Result<(), RunError> {
+        // Destructured, so that a flag that is not used does not compile.
+        let Self {
+            node_name,
+            namespace,
+            include_excluded_nodes,
+            interfaces: InterfacePatterns(interfaces),
+            announce,
+            promiscuous,
+            hello,
+            hello_per_peer,
+            state_dir,
+            metrics_listen,
+        } = self;
+        Segments::check_permission().map_err(RunError::PacketSocket)?;
+        let client = client().await.map_err(|error| RunError::Client(Box::new(error)))?;
+        let (inputs, facts) = mpsc::channel(INPUTS);
+        let (arrivals, frames) = mpsc::channel(ARRIVALS);
+        let (writes, to_write) = mpsc::unbounded_channel();
+        let mut tasks = JoinSet::new();
+        let signals = sources::signals(&mut tasks).map_err(RunError::Signal)?;
+        watch::start(&mut tasks, &client, &node_name, include_excluded_nodes, &inputs);
+        let reading_keys = keys::watch(client.clone(), namespace, inputs.clone());
+        tasks.spawn(async move {
+            reading_keys.await;
+            "the watch on the Secret"
+        });
+        let (selections, selected) = latest::channel(None);
+        let from_kernel = netlink::run(inputs.clone(), selected);
+        tasks.spawn(async move {
+            if let Err(error) = from_kernel.await {
+                tracing::error!(%error, "the interfaces are unknown");
+            }
+            "netlink"
+        });
+        let writing = client.clone();
+        tasks.spawn(async move {
+            status_writer::run(writing, to_write).await;
+            "the writer"
+        });
+        let (post, to_post) = kube_events::writer::queue();
+        let posting = kube_events::writer::run(client.clone(), node_name.clone(), to_post);
+        tasks.spawn(async move {
+            posting.await;
+            "the writer of events"
+        });
+        let scrapes = serve_metrics(&mut tasks, metrics_listen, log).await;
+        let (inspections, probes) = serve_inspection(&mut tasks, &state_dir);
+        let state = StateDir::open(&state_dir);
+        let restored = state.as_ref().map(restore).unwrap_or_default();
+        let (claims, kept_claims) = latest::channel(Arc::new(Claims::new()));
+        let (view, kept_view) = latest::channel(Arc::new(View::default()));
+        if let Some(state) = state.clone() {
+            tasks.spawn({
+                let state = state.clone();
+                async move {
+                    state.keep_claims(kept_claims).await;
+                    "the state of the claims"
+                }
+            });
+            tasks.spawn(async move {
+                state.keep_view(kept_view).await;
+                "the state of the view"
+            });
+        }
+
+        let timers = Timers { hello, hello_per_peer };
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        let seed = fastrand::u64(..);
+        let config = Config { node: node_name, interfaces, version, announcing: announce.into(), timers, seed };
+        let mut speaker = Running {
+            start: Instant::now(),
+            machine: Coordinator::new(config, restored),
+            segments: Segments::new(arrivals, promiscuous),
+            selections,
+            writes,
+            inputs,
+            asker: Asker::default(),
+            client,
+            slices: None,
+            claims: Kept::new(claims, CLAIMS_SETTLE),
+            view: Kept::new(view, VIEW_SETTLE),
+            state,
+            metrics: Metrics::new(env!("CARGO_PKG_VERSION")),
+            post,
+            refused: BTreeSet::new(),
+            sockets: BTreeMap::new(),
+            finished: false,
+        };
+        tracing::info!("started");
+        let mut sources =
+            Sources { frames, facts, scrapes, probes, inspections, signals, tasks, turn: Turn::default() };
+        let mut stop_by = None;
+        let mut heard_out = None;
+        loop {
+            speaker.work();
+            if speaker.finished {
+                break;
+            }
+            let timeout = speaker.machine.poll_timeout();
+            let deadlines =
+                Deadlines { timers: timeout, claims: speaker.claims.due, view: speaker.view.due, stop: stop_by };
+            match sources.next(speaker.start, deadlines).await {
+                Step::Frame(arrival) => speaker.receive(&arrival),
+                // After a pause, timers are due and frames lie in the sockets: what came before a timer comes first, or
+                // this node claims what another has just claimed. To yield lets the runtime look at the sockets and
+                // their tasks read them; then the loop takes in what they have read.
+                Step::Timers if heard_out != timeout => {
+                    heard_out = timeout;
+                    tokio::task::yield_now().await;
+                }
+                Step::Timers => speaker.machine.handle_timeout(speaker.now()),
+                Step::Fact(fact) => speaker.machine.handle(speaker.now(), fact),
+                Step::Scrape(reply) => speaker.reply_metrics(reply),
+                // The kubelet may have given up.
+                Step::Probe(reply) => drop(reply.send(speaker.machine.health(speaker.start.elapsed()))),
+                Step::Inspection(reply) => speaker.reply_report(reply),
+                Step::KeepClaims => speaker.keep_claims(),
+                Step::KeepView => speaker.keep_view(),
+                Step::Signal => stop_by = stop_by.or_else(|| Some(speaker.terminate())),
+                Step::StopNow => {
+                    tracing::warn!(after = ?STOP_WITHIN, "not all segments have stopped in time");
+                    break;
+                }
+                Step::Ended(part) => return Err(RunError::Ended(part)),
+            }
+        }
+        speaker.keep_claims();
+        tracing::info!("stopped; the status of addresses stays as it is");
+        Ok(())
+    }
+}
+
+/// Serves metrics and health. Without them the speaker still does what it is for.
+async fn serve_metrics(tasks: &mut JoinSet<&'static str>, listen: Listen, log: Log) -> Queries<Telling> {
+    let (ask, asked) = query::channel();
+    if let Listen::On(address) = listen {
+        match http::bind(address).await {
+            Ok(listener) => {
+                tasks.spawn(async move {
+                    http::serve(listener, ask, log).await;
+                    "the metrics server"
+                });
+            }
+            Err(error) => tracing::error!(%address, %error, "no metrics are served: choose --metrics-listen"),
+        }
+    }
+    asked
+}
+
+/// Answers `herald-speaker inspect` and `herald-speaker check`. Without it the speaker still does what it is for, until
+/// the kubelet's probes have failed often enough.
+fn serve_inspection(tasks: &mut JoinSet<&'static str>, state_dir: &Path) -> (Queries<Report>, Queries<Health>) {
+    let (report, asked_for_report) = query::channel();
+    let (health, asked_for_health) = query::channel();
+    match socket::listen(state_dir) {
+        Ok(listener) => {
+            tasks.spawn(async move {
+                socket::serve(listener, socket::Sources { report, health }).await;
+                "the inspection socket"
+            });
+        }
+        Err(error) => tracing::warn!(dir = %state_dir.display(), %error, "this speaker cannot be inspected"),
+    }
+    (asked_for_report, asked_for_health)
+}
+
+async fn client() -> kube::Result<Client> {
+    let config = kube::Config::infer().await.map_err(kube::Error::InferConfig)?;
+    herald_kube_common::client::of(&config)
+}
+
+/// What an earlier run left.
+fn restore(state: &StateDir) -> Restored {
+    let claims = state.claims();
+    Restored {
+        same_boot: claims.as_ref().is_some_and(|claims| claims.same_boot),
+        claims: claims.map(|claims| claims.content).unwrap_or_default(),
+        view: state.view().map(|view| view.content),
+    }
+}
+
+/// Something that is kept in a file, and when the next version of it is due.
+struct Kept<T> {
+    sender: latest::Sender<T>,
+    settle: Duration,
+    due: Option<Duration>,
+}
+
+impl<T> Kept<T> {
+    fn new(sender: latest::Sender<T>, settle: Duration) -> Self {
+        Self { sender, settle, due: None }
+    }
+
+    fn changed(&mut self, now: Duration) {
+        self.due.get_or_insert(now + self.settle);
+    }
+
+    fn keep(&mut self, value: T) {
+        self.due = None;
+        // Where nothing is kept nobody receives.
+        self.sender.send_replace(value);
+    }
+}
+
+/// The machine and its hands.
+struct Running {
+    start: Instant,
+    machine: Coordinator,
+    segments: Segments,
+    /// Which interfaces are wanted; `None`: that is not known yet.
+    selections: latest::Sender<Option<Selection>>,
+    writes: mpsc::UnboundedSender<Write>,
+    inputs: mpsc::Sender<Input>,
+    client: Client,
+    asker: Asker,
+    /// The watch on EndpointSlices, while any address depends on them.
+    slices: Option<AbortOnDropHandle<()>>,
+    claims: Kept<Arc<Claims>>,
+    view: Kept<Arc<View>>,
+    /// Where both are kept.
+    state: Option<StateDir>,
+    metrics: Metrics,
+    post: Post,
+    /// What was said of frames that could not be sent: segment and error.
+    refused: BTreeSet<(u32, String)>,
+    /// What the kernel refuses to the sockets of segments, as it was said last.
+    sockets: BTreeMap<u32, SocketFailure>,
+    finished: bool,
+}
+
+impl Running {
+    fn now(&self) -> Now {
+        Now { monotonic: self.start.elapsed(), wall: Timestamp::now() }
+    }
+
+    fn receive(&mut self, Arrival { segment, kind, body }: &Arrival) {
+        let now = self.now();
+        match body {
+            Body::Hello(bytes) => self.machine.handle_hello(now, *segment, bytes),
+            Body::Arp(frame) | Body::Ipv4(frame) => {
+                self.machine.handle_frame(now, *segment, *kind, frame, Family::Ipv4);
+            }
+            Body::Ipv6(frame) => self.machine.handle_frame(now, *segment, *kind, frame, Family::Ipv6),
+        }
+    }
+
+    fn reply_metrics(&mut self, reply: oneshot::Sender<Telling>) {
+        let readings: Vec<Reading> = self
+            .machine
+            .segments()
+            .map(|(interface, segment)| Reading {
+                interface: interface.to_owned(),
+                totals: segment.totals(),
+                counters: segment.counters(),
+                keys: segment.key_uses(),
+            })
+            .collect();
+        self.metrics.read(&readings);
+        for name in Name::ALL {
+            let saved = self.state.as_ref().is_some_and(|state| !state.is_failing(name));
+            self.metrics.state(name.file(), saved);
+        }
+        match self.metrics.encode() {
+            // It has nothing to wait for: until it has listed, it guards what it kept. Who asked may have gone.
+            Ok(metrics) => drop(reply.send(Telling { metrics, readiness: Readiness::Ready })),
+            Err(error) => tracing::error!(%error, "the metrics cannot be written"),
+        }
+    }
+
+    fn reply_report(&self, reply: oneshot::Sender<Report>) {
+        let now = self.start.elapsed();
+        let segments = self.machine.segments().map(|(interface, segment)| SegmentReport {
+            interface: interface.to_owned(),
+            snapshot: segment.snapshot(now),
+        });
+        let report = Report {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            node: self.machine.node().to_owned(),
+            uptime_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
+            segments: segments.collect(),
+            links: self.machine.links(),
+            links_left_out: self.machine.links_left_out(),
+        };
+        // Who asked may have gone.
+        drop(reply.send(report));
+    }
+
+    fn terminate(&mut self) -> Duration {
+        let now = self.now();
+        self.machine.handle(now, Input::Terminate);
+        now.monotonic + STOP_WITHIN
+    }
+
+    fn keep_claims(&mut self) {
+        let claims = self.machine.saved_claims();
+        self.claims.keep(Arc::new(claims));
+    }
+
+    fn keep_view(&mut self) {
+        match self.machine.saved_view() {
+            Some(view) => self.view.keep(Arc::new(view)),
+            None => self.view.due = None,
+        }
+    }
+
+    /// Does what the machine wants done.
+    fn work(&mut self) {
+        while let Some(output) = self.machine.poll_output() {
+            match output {
+                Output::Select(selection) => drop(self.selections.send_replace(Some(selection))),
+                Output::Segments(indices) => self.open(&indices),
+                Output::Listen { segment, addresses } => self.listen(segment, &addresses),
+                Output::Hello { segment, from, bytes } => {
+                    if let Err(error) = self.segments.hello(segment, from, &bytes) {
+                        self.note_refused(segment, &error);
+                    }
+                }
+                Output::Transmit { segment, frame, purpose } => {
+                    // A lost frame is asked for or announced again.
+                    match (self.segments.transmit(segment, &frame), purpose) {
+                        (Err(error), _) => self.note_refused(segment, &error),
+                        (Ok(()), Purpose::Answer(address)) => self.metrics.answered(address),
+                        (Ok(()), Purpose::Announcement(address)) => self.metrics.announced(address),
+                        (Ok(()), Purpose::Question) => {}
+                    }
+                }
+                Output::WriteVip(write) => self.write(Write::Vip(write)),
+                Output::WriteSpeaker(write) => self.write(Write::Speaker(write)),
+                Output::WatchSlices(selection) => self.watch_slices(selection),
+                Output::AskProxy { address, service, target } => self.ask_proxy(address, service, target),
+                Output::ClaimsChanged => self.claims.changed(self.start.elapsed()),
+                Output::ViewChanged => self.view.changed(self.start.elapsed()),
+                Output::Event(event) => {
+                    self.metrics.event(&event.interface, &event.what);
+                    event_log::tell(&event, |id| self.machine.name_of(id));
+                }
+                Output::Post(event) => self.post.post(event),
+                Output::Finished => self.finished = true,
+            }
+        }
+    }
+
+    /// Counts what the kernel refuses to send, and says each kind of refusal once for each segment: were it said again after
+    /// a frame that passed, a link that takes Hellos and no lists would fill the log.
+    fn note_refused(&mut self, segment: u32, error: &SegmentError) {
+        if self.refused.insert((segment, error.to_string())) {
+            tracing::warn!(%error, "the kernel refuses to send frames");
+        }
+        self.machine.count_unsent(segment);
+        // Netlink says the same in a moment, unless another interface has its index by then.
+        if error.is_interface_gone() && self.segments.is_open(segment) {
+            self.segments.close(segment);
+            self.sockets_fail(segment, SocketFailure::Open(error.to_string()));
+        }
+    }
+
+    fn open(&mut self, indices: &BTreeSet<u32>) {
+        self.segments.retain(|segment| indices.contains(&segment));
+        self.refused.retain(|(segment, _)| indices.contains(segment));
+        self.sockets.retain(|segment, _| indices.contains(segment));
+        for segment in indices {
+            if let Err(error) = self.segments.open(*segment) {
+                self.sockets_fail(*segment, SocketFailure::Open(error.to_string()));
+            }
+        }
+    }
+
+    /// A segment that is not open is listened to once it is.
+    fn listen(&mut self, segment: u32, addresses: &BTreeSet<IpAddr>) {
+        if !self.segments.is_open(segment) {
+            return;
+        }
+        match self.segments.listen(segment, addresses) {
+            Err(error) => self.sockets_fail(segment, SocketFailure::Listen(error.to_string())),
+            Ok(()) => {
+                if self.sockets.remove(&segment).is_some() {
+                    tracing::info!(segment, "the kernel refuses nothing any more");
+                    self.machine.handle(self.now(), Input::Sockets(segment, Ok(())));
+                }
+            }
+        }
+    }
+
+    /// Says it once; the machine has it tried again.
+    fn sockets_fail(&mut self, segment: u32, failure: SocketFailure) {
+        if self.sockets.get(&segment) != Some(&failure) {
+            match &failure {
+                SocketFailure::Open(error) => tracing::error!(error, "a segment is neither heard nor spoken to"),
+                SocketFailure::Listen(error) => tracing::error!(error, "not every question for an address is heard"),
+            }
+            self.sockets.insert(segment, failure.clone());
+        }
+        self.machine.handle(self.now(), Input::Sockets(segment, Err(failure)));
+    }
+
+    fn write(&self, write: Write) {
+        // The writer ends only with the loop, which tells of it.
+        if let Err(error) = self.writes.send(write) {
+            tracing::error!(object = ?error.0.key(), "the writer is gone");
+        }
+    }
+
+    /// Ends by itself, within the time the machine waits.
+    fn ask_proxy(&self, address: IpAddr, service: ServiceName, target: SocketAddr) {
+        let (inputs, asker) = (self.inputs.clone(), self.asker.clone());
+        tokio::spawn(async move {
+            if asker.synced(target, &service).await && inputs.send(Input::ProxySynced(address)).await.is_err() {
+                tracing::debug!("nobody waits for kube-proxy any more");
+            }
+        });
+    }
+
+    /// Replaces the watch on EndpointSlices.
+    fn watch_slices(&mut self, selection: SliceSelection) {
+        self.slices = None;
+        if selection.is_empty() {
+            let now = self.now();
+            let none =
+                [ApiFact::Slice(Change::Listing), ApiFact::Slice(Change::Listed), ApiFact::SlicesCover(selection)];
+            none.into_iter().for_each(|fact| self.machine.handle(now, Input::Api(fact)));
+            return;
+        }
+        let watching = tokio::spawn(watch::slices(self.client.clone(), selection, self.inputs.clone()));
+        self.slices = Some(AbortOnDropHandle::new(watching));
+    }
+}

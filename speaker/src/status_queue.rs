@@ -1,0 +1,275 @@
+//! What waits to be written to the API, and when. Pure.
+//!
+//! One write per object waits at most: a later one replaces it, so an API server that was away is not told history.
+//! A write that fails for a passing reason is retried with growing delay for as long as nothing replaces it. An object
+//! that was written often of late waits longer and longer ([`Pacing`]).
+
+use std::{collections::BTreeMap, time::Duration};
+
+use herald_kube_common::{pacing::Pacing, pause::doubled};
+
+use crate::coordinator::{SpeakerWrite, VipWrite};
+
+/// First delay after a failure. Doubles with each.
+const FIRST_RETRY: Duration = Duration::from_millis(200);
+/// Longest delay. An API server that returns is told within this.
+const LONGEST_RETRY: Duration = Duration::from_secs(10);
+/// Between two writes of a SpeakerStatus: a flapping link is not worth more than one a second.
+const SPEAKER_INTERVAL: Duration = Duration::from_secs(1);
+
+/// An object.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Key {
+    /// This node's SpeakerStatus.
+    Speaker,
+    /// A VirtualIP, by name.
+    Vip(String),
+}
+
+/// A write.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Write {
+    /// Of a SpeakerStatus.
+    Speaker(SpeakerWrite),
+    /// Of a VirtualIP's status.
+    Vip(VipWrite),
+}
+
+impl Write {
+    /// The object written.
+    pub fn key(&self) -> Key {
+        match self {
+            Self::Speaker(_) => Key::Speaker,
+            Self::Vip(write) => Key::Vip(write.name.clone()),
+        }
+    }
+
+    /// Tells an object from the next one of its name. (A SpeakerStatus has no other writer, whichever it is.)
+    fn uid(&self) -> &str {
+        match self {
+            Self::Speaker(_) => "",
+            Self::Vip(write) => &write.uid,
+        }
+    }
+}
+
+/// How a write ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Written, or pointless: the object changed or is gone, and the watch says so.
+    Settled,
+    /// It may succeed later.
+    Failed,
+}
+
+/// The queue.
+#[derive(Debug, Default)]
+pub struct Queue {
+    slots: BTreeMap<Key, Slot>,
+    /// By name and UID: an address that is given out again and again is another object each time.
+    pacing: Pacing<(Key, String)>,
+}
+
+#[derive(Debug)]
+struct Slot {
+    /// Of the object that was written last, or is to be.
+    uid: String,
+    waiting: Option<Write>,
+    in_flight: Option<Write>,
+    failures: u32,
+    not_before: Duration,
+}
+
+impl Queue {
+    /// Lets a write wait for its turn, in the place of what waits for the same object.
+    pub fn push(&mut self, now: Duration, write: Write) {
+        let uid = write.uid().to_owned();
+        let slot = self.slots.entry(write.key()).or_insert_with(|| Slot {
+            uid: uid.clone(),
+            waiting: None,
+            in_flight: None,
+            failures: 0,
+            not_before: now,
+        });
+        if slot.uid != uid {
+            (slot.uid, slot.failures, slot.not_before) = (uid, 0, now);
+        }
+        slot.waiting = Some(write);
+    }
+
+    /// The next write whose time has come. It is in flight until [`Queue::ended`].
+    pub fn next(&mut self, now: Duration) -> Option<Write> {
+        let slot = self.slots.values_mut().find(|s| s.is_startable() && s.not_before <= now)?;
+        slot.in_flight = slot.waiting.take();
+        slot.in_flight.clone()
+    }
+
+    /// A write has ended.
+    pub fn ended(&mut self, now: Duration, key: &Key, outcome: Outcome) {
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        let ended = slot.in_flight.take();
+        match outcome {
+            Outcome::Settled => {
+                slot.failures = 0;
+                let least = if *key == Key::Speaker { SPEAKER_INTERVAL } else { Duration::ZERO };
+                let object = (key.clone(), ended.as_ref().map_or("", Write::uid).to_owned());
+                let pause = self.pacing.written(now, &object).max(least);
+                if slot.uid == object.1 {
+                    slot.not_before = now + pause;
+                }
+            }
+            Outcome::Failed => {
+                slot.waiting = slot.waiting.take().or(ended);
+                slot.not_before = now + doubled(FIRST_RETRY, slot.failures, LONGEST_RETRY);
+                slot.failures = slot.failures.saturating_add(1);
+            }
+        }
+        // A slot that only remembers a time in the past is forgotten.
+        self.slots.retain(|_, s| s.waiting.is_some() || s.in_flight.is_some() || s.not_before > now);
+    }
+
+    /// When [`Queue::next`] has something; `None`: not before something is pushed or ends.
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        self.slots.values().filter(|s| s.is_startable()).map(|s| s.not_before).min()
+    }
+}
+
+impl Slot {
+    /// Never two at a time for one object: the later could arrive first.
+    fn is_startable(&self) -> bool {
+        self.waiting.is_some() && self.in_flight.is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use herald_crds::{speaker_status::SpeakerStatusStatus, virtual_ip::VirtualIPStatus};
+
+    use super::*;
+
+    fn vip(name: &str, version: &str) -> Write {
+        object(name, "u", version)
+    }
+
+    fn object(name: &str, uid: &str, version: &str) -> Write {
+        let [name, uid, resource_version] = [name, uid, version].map(str::to_owned);
+        Write::Vip(VipWrite { name, uid, resource_version, status: VirtualIPStatus::default() })
+    }
+
+    fn speaker(version: &str) -> Write {
+        let status = SpeakerStatusStatus { version: version.to_owned(), ..SpeakerStatusStatus::default() };
+        Write::Speaker(SpeakerWrite { node: "a".to_owned(), node_uid: "u".to_owned(), status })
+    }
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn the_latest_wins() {
+        let mut queue = Queue::default();
+        queue.push(ms(0), vip("x", "1"));
+        queue.push(ms(0), vip("x", "2"));
+        assert_eq!(queue.next(ms(0)), Some(vip("x", "2")));
+        assert_eq!(queue.next(ms(0)), None);
+    }
+
+    #[test]
+    fn one_at_a_time_per_object_and_others_meanwhile() {
+        let mut queue = Queue::default();
+        queue.push(ms(0), vip("x", "1"));
+        queue.next(ms(0));
+        queue.push(ms(0), vip("x", "2"));
+        queue.push(ms(0), vip("y", "1"));
+        assert_eq!(queue.next(ms(0)), Some(vip("y", "1")));
+        assert_eq!((queue.next(ms(0)), queue.poll_timeout()), (None, None));
+        queue.ended(ms(5), &Key::Vip("x".into()), Outcome::Settled);
+        assert_eq!(queue.next(ms(5)), Some(vip("x", "2")));
+    }
+
+    #[test]
+    fn a_failure_is_retried_later_and_later() {
+        let mut queue = Queue::default();
+        queue.push(ms(0), vip("x", "1"));
+        let mut now = ms(0);
+        let mut delays = Vec::new();
+        for _ in 0..9 {
+            assert_eq!(queue.next(now), Some(vip("x", "1")));
+            queue.ended(now, &Key::Vip("x".into()), Outcome::Failed);
+            let next = queue.poll_timeout().unwrap();
+            assert_eq!(queue.next(next - ms(1)), None);
+            delays.push((next - now).as_millis());
+            now = next;
+        }
+        assert_eq!(delays, [200, 400, 800, 1600, 3200, 6400, 10_000, 10_000, 10_000]);
+    }
+
+    #[test]
+    fn a_failed_write_that_was_replaced_is_forgotten() {
+        let mut queue = Queue::default();
+        queue.push(ms(0), vip("x", "1"));
+        queue.next(ms(0));
+        queue.push(ms(0), vip("x", "2"));
+        queue.ended(ms(0), &Key::Vip("x".into()), Outcome::Failed);
+        assert_eq!(queue.next(ms(200)), Some(vip("x", "2")));
+        queue.ended(ms(200), &Key::Vip("x".into()), Outcome::Settled);
+        assert_eq!((queue.next(ms(9000)), queue.poll_timeout()), (None, None));
+    }
+
+    #[test]
+    fn status_that_another_program_contradicts_is_written_ten_times_a_minute_at_most() {
+        let mut queue = Queue::default();
+        let (mut now, mut writes) = (ms(0), 0);
+        while now < ms(60_000) {
+            queue.push(now, vip("x", &now.as_millis().to_string()));
+            if queue.next(now).is_some() {
+                writes += 1;
+                queue.ended(now, &Key::Vip("x".into()), Outcome::Settled);
+            }
+            now += ms(10);
+        }
+        assert!((5..=11).contains(&writes), "{writes} writes");
+        queue.push(now, vip("y", "1"));
+        assert!(queue.next(now).is_some(), "another object does not wait");
+    }
+
+    /// Services that come and go get the lowest free address, each time the same: each is announced and withdrawn.
+    #[test]
+    fn objects_of_one_name_that_follow_each_other_do_not_wait() {
+        let mut queue = Queue::default();
+        for n in 0..20 {
+            for version in ["announced", "withdrawn"] {
+                let (now, write) = (ms(n * 1000), object("x", &n.to_string(), version));
+                queue.push(now, write.clone());
+                assert_eq!(queue.next(now), Some(write));
+                queue.ended(now, &Key::Vip("x".into()), Outcome::Settled);
+            }
+        }
+    }
+
+    #[test]
+    fn object_does_not_wait_for_the_pause_of_the_one_before() {
+        let mut queue = Queue::default();
+        for n in 0..10 {
+            queue.push(ms(0), object("x", "one", &n.to_string()));
+            if queue.next(ms(0)).is_some() {
+                queue.ended(ms(0), &Key::Vip("x".into()), Outcome::Settled);
+            }
+        }
+        assert_eq!(queue.next(ms(0)), None);
+        queue.push(ms(1), object("x", "two", "1"));
+        assert_eq!(queue.next(ms(1)), Some(object("x", "two", "1")));
+    }
+
+    #[test]
+    fn the_speaker_status_is_paced() {
+        let mut queue = Queue::default();
+        queue.push(ms(0), speaker("1"));
+        assert_eq!(queue.next(ms(0)), Some(speaker("1")));
+        queue.ended(ms(10), &Key::Speaker, Outcome::Settled);
+        queue.push(ms(20), speaker("2"));
+        assert_eq!(queue.next(ms(20)), None);
+        assert_eq!(queue.poll_timeout(), Some(ms(1010)));
+        assert_eq!(queue.next(ms(1010)), Some(speaker("2")));
+    }
+}

@@ -1,0 +1,245 @@
+//! Writes statuses to the API: a task beside the one that answers, so that a slow API server delays no answer.
+
+use std::time::{Duration, Instant};
+
+use futures::{StreamExt, stream::FuturesUnordered};
+use herald_crds::{SpeakerStatus, SpeakerStatusSpec, VirtualIP, names::MANAGER_SPEAKER};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams, PostParams},
+};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use crate::{
+    coordinator::{SpeakerWrite, VipWrite},
+    status_queue::{Key, Outcome, Queue, Write},
+};
+
+/// Writes at a time: enough to publish 1,000 addresses a second at 10 ms each, few enough for an API server's
+/// fairness queues.
+const CONCURRENCY: usize = 10;
+/// A write that takes longer is given up and retried. The API server itself gives up after 60 s.
+const TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Writes what comes in until the channel closes.
+pub async fn run(client: Client, mut writes: mpsc::UnboundedReceiver<Write>) {
+    let start = Instant::now();
+    let mut queue = Queue::default();
+    let mut in_flight = FuturesUnordered::new();
+    loop {
+        while in_flight.len() < CONCURRENCY
+            && let Some(write) = queue.next(start.elapsed())
+        {
+            in_flight.push(write_one(client.clone(), write));
+        }
+        let timeout = if in_flight.len() < CONCURRENCY { queue.poll_timeout() } else { None };
+        let wake = async {
+            match timeout {
+                Some(at) => tokio::time::sleep(at.saturating_sub(start.elapsed())).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            write = writes.recv() => match write {
+                Some(write) => queue.push(start.elapsed(), write),
+                None => return,
+            },
+            Some((key, outcome)) = in_flight.next() => queue.ended(start.elapsed(), &key, outcome),
+            () = wake => {}
+        }
+    }
+}
+
+async fn write_one(client: Client, write: Write) -> (Key, Outcome) {
+    let key = write.key();
+    let attempt = async {
+        match &write {
+            Write::Vip(write) => write_vip(client, write).await,
+            Write::Speaker(write) => write_speaker(client, write).await,
+        }
+    };
+    let outcome = match tokio::time::timeout(TIMEOUT, attempt).await {
+        Ok(Ok(())) => Outcome::Settled,
+        Ok(Err(error)) => outcome(&key, &error),
+        Err(_) => {
+            tracing::warn!(object = ?key, timeout = ?TIMEOUT, "writing a status took too long; will retry");
+            Outcome::Failed
+        }
+    };
+    (key, outcome)
+}
+
+/// What an error means for the write.
+fn outcome(key: &Key, error: &kube::Error) -> Outcome {
+    let code = if let kube::Error::Api(status) = error { status.code } else { 0 };
+    match code {
+        // Decided from an old version, or the object is gone: the watch brings what is new.
+        404 | 409 => {
+            tracing::debug!(object = ?key, code, "the object changed meanwhile; decided anew by the watch");
+            Outcome::Settled
+        }
+        // The same write would be refused again.
+        400 | 405 | 413 | 415 | 422 => {
+            tracing::error!(object = ?key, %error, "the API server refuses a status");
+            Outcome::Settled
+        }
+        _ => {
+            tracing::warn!(object = ?key, %error, "writing a status failed; will retry");
+            Outcome::Failed
+        }
+    }
+}
+
+fn params() -> PatchParams {
+    PatchParams { field_manager: Some(MANAGER_SPEAKER.to_owned()), ..PatchParams::default() }
+}
+
+async fn write_vip(client: Client, write: &VipWrite) -> kube::Result<()> {
+    let api = Api::<VirtualIP>::all(client);
+    let body = vip_patch(write).map_err(kube::Error::SerdeError)?;
+    api.patch_status(&write.name, &params(), &Patch::Merge(body)).await.map(|_| ())
+}
+
+/// The version makes the API server refuse a write that was decided from an older one. A merge patch removes only
+/// what it names: what the status lacks is named with null.
+fn vip_patch(write: &VipWrite) -> serde_json::Result<Value> {
+    let mut status = json!({
+        "node": null,
+        "interface": null,
+        "macAddress": null,
+        "handedOverBy": null,
+        "since": null,
+        "firstAnnounced": null,
+        "conditions": [],
+    });
+    merge(&mut status, serde_json::to_value(&write.status)?);
+    Ok(json!({"metadata": {"resourceVersion": write.resource_version}, "status": status}))
+}
+
+async fn write_speaker(client: Client, write: &SpeakerWrite) -> kube::Result<()> {
+    let api = Api::<SpeakerStatus>::all(client);
+    let body = speaker_patch(write).map_err(kube::Error::SerdeError)?;
+    match api.patch_status(&write.node, &params(), &Patch::Merge(&body)).await {
+        Err(kube::Error::Api(status)) if status.code == 404 => {
+            let created = PostParams { field_manager: Some(MANAGER_SPEAKER.to_owned()), ..PostParams::default() };
+            api.create(&created, &new_speaker(write)).await?;
+            api.patch_status(&write.node, &params(), &Patch::Merge(&body)).await.map(|_| ())
+        }
+        other => other.map(|_| ()),
+    }
+}
+
+/// Only this speaker writes the object, so no version is sent.
+fn speaker_patch(write: &SpeakerWrite) -> serde_json::Result<Value> {
+    let mut status = json!({
+        "segments": [], "links": [], "linksLeftOut": 0, "heldAddresses": [], "covering": [], "warnings": [],
+    });
+    merge(&mut status, serde_json::to_value(&write.status)?);
+    Ok(json!({"status": status}))
+}
+
+/// The object goes with its Node.
+fn new_speaker(write: &SpeakerWrite) -> SpeakerStatus {
+    let mut object = SpeakerStatus::new(&write.node, SpeakerStatusSpec { node_name: write.node.clone() });
+    object.metadata.owner_references = Some(vec![OwnerReference {
+        api_version: "v1".to_owned(),
+        kind: "Node".to_owned(),
+        name: write.node.clone(),
+        uid: write.node_uid.clone(),
+        ..OwnerReference::default()
+    }]);
+    object
+}
+
+/// Puts the fields of `from` over those of `into`, which names the fields that may be absent.
+fn merge(into: &mut Value, from: Value) {
+    if let (Value::Object(into), Value::Object(from)) = (into, from) {
+        into.extend(from);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use herald_crds::{speaker_status::SpeakerStatusStatus, virtual_ip::VirtualIPStatus};
+    use kube::{CustomResourceExt, core::Status};
+    use test_case::test_case;
+
+    use super::*;
+
+    #[test]
+    fn a_cleared_status_names_what_goes() {
+        let write = VipWrite {
+            name: "192.0.2.1".to_owned(),
+            uid: "u".to_owned(),
+            resource_version: "7".to_owned(),
+            status: VirtualIPStatus { transitions: 2, ..VirtualIPStatus::default() },
+        };
+        let expected = json!({
+            "metadata": {"resourceVersion": "7"},
+            "status": {
+                "node": null,
+                "interface": null,
+                "macAddress": null,
+                "handedOverBy": null,
+                "since": null,
+                "firstAnnounced": null,
+                "transitions": 2,
+                "conditions": [],
+            },
+        });
+        assert_eq!(vip_patch(&write).unwrap(), expected);
+    }
+
+    /// The fields of the status of a kind, as its CustomResourceDefinition has them.
+    fn status_fields<T: CustomResourceExt>() -> Vec<String> {
+        let definition = serde_json::to_value(T::crd()).unwrap();
+        let status = "/spec/versions/0/schema/openAPIV3Schema/properties/status/properties";
+        definition.pointer(status).unwrap().as_object().unwrap().keys().cloned().collect()
+    }
+
+    /// A merge patch leaves alone what it does not name: a field that is added to a status and not named here would stay for
+    /// ever.
+    #[test]
+    fn every_field_of_a_status_is_named_also_when_it_is_absent() {
+        let named = |patch: Value| patch["status"].as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+        let vip = VipWrite {
+            name: String::new(),
+            uid: String::new(),
+            resource_version: String::new(),
+            status: VirtualIPStatus::default(),
+        };
+        assert_eq!(named(vip_patch(&vip).unwrap()), status_fields::<VirtualIP>());
+        let (node, node_uid) = (String::new(), String::new());
+        let speaker = SpeakerWrite { node, node_uid, status: SpeakerStatusStatus::default() };
+        assert_eq!(named(speaker_patch(&speaker).unwrap()), status_fields::<SpeakerStatus>());
+    }
+
+    #[test]
+    fn a_node_that_covers_nobody_and_whose_warnings_are_gone_says_so() {
+        let status = SpeakerStatusStatus { version: "1".to_owned(), ..SpeakerStatusStatus::default() };
+        let write = SpeakerWrite { node: "a".to_owned(), node_uid: "u".to_owned(), status };
+        let expected = json!({
+            "status": {
+                "version": "1", "summary": {"interfaces": "", "peers": "", "prefixes": "", "warnings": ""},
+                "segments": [], "links": [], "linksLeftOut": 0, "heldAddresses": [], "covering": [],
+                "warnings": [],
+            },
+        });
+        assert_eq!(speaker_patch(&write).unwrap(), expected);
+        let owner = new_speaker(&write).metadata.owner_references.unwrap().remove(0);
+        assert_eq!((owner.kind.as_str(), owner.uid.as_str()), ("Node", "u"));
+    }
+
+    #[test_case(404, Outcome::Settled)]
+    #[test_case(409, Outcome::Settled)]
+    #[test_case(422, Outcome::Settled)]
+    #[test_case(403, Outcome::Failed; "rights can be granted")]
+    #[test_case(429, Outcome::Failed)]
+    #[test_case(500, Outcome::Failed)]
+    fn ends(code: u16, expected: Outcome) {
+        let error = kube::Error::Api(Box::new(Status { code, ..Status::default() }));
+        assert_eq!(outcome(&Key::Speaker, &error), expected);
+    }
+}
