@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::Service;
 
 use crate::{
     allocator::{Reservation, SharingObstacle},
-    view::default_finalizer_by,
+    default_finalizer::default_finalizer_by,
 };
 
 /// The most bytes of an annotation's value that a sentence shows: an IPv6 address and more.

@@ -17,6 +17,7 @@ pub mod api_version;
 pub mod args;
 pub mod cluster_key;
 pub mod decision_log;
+pub mod default_finalizer;
 pub mod event_loop;
 pub mod index;
 pub mod lease;

@@ -28,7 +28,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     action::{Change, ServicePatch},
-    view::put_by_us,
+    default_finalizer::put_by_us,
     writer::patch,
 };
 

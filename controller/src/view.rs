@@ -11,7 +11,6 @@ use herald_crds::{
     address::IpFamily,
     names::{
         ANNOTATION_ALLOCATED_FROM, CONDITION_ADDRESS_ASSIGNED, FINALIZER_SERVICE_CLASS, FINALIZER_SERVICE_DEFAULT,
-        MANAGER_CONTROLLER,
     },
     node::{Exclusion, NodeConditions},
     placement::Interface,
@@ -22,12 +21,13 @@ use herald_crds::{
 use ipnet::IpNet;
 use k8s_openapi::{
     api::core::v1::{Node, Service, ServicePort},
-    apimachinery::pkg::apis::meta::v1::{Condition, ManagedFieldsEntry, ObjectMeta},
+    apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta},
 };
 
 use crate::{
     advisory::{self, Caveat},
     allocator::{Port, Sharing},
+    default_finalizer::put_by_us,
 };
 
 /// Namespace and name of a Service.
@@ -222,22 +222,6 @@ fn family(text: &str) -> Option<IpFamily> {
     }
 }
 
-/// Returns whether Herald put upstream's finalizer there. A cloud controller manager puts the same one on Services without
-/// a class, and leaks what it made for them if another program takes it away (`service/controller.go`, it has no
-/// DeleteFunc). Nothing else outlives a change of type, which wipes status and class.
-pub(crate) fn put_by_us(meta: &ObjectMeta) -> bool {
-    default_finalizer_by(meta).any(|manager| manager == MANAGER_CONTROLLER)
-}
-
-/// Who put upstream's finalizer there, by the API server's own record of who owns the list entry.
-pub(crate) fn default_finalizer_by(meta: &ObjectMeta) -> impl Iterator<Item = &str> {
-    let entry = format!("v:\"{FINALIZER_SERVICE_DEFAULT}\"");
-    let owns = move |fields: &&ManagedFieldsEntry| {
-        fields.fields_v1.as_ref().and_then(|f| f.0.get("f:metadata")?.get("f:finalizers")?.get(&entry)).is_some()
-    };
-    meta.managed_fields.iter().flatten().filter(owns).filter_map(|fields| fields.manager.as_deref())
-}
-
 /// A Node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NodeView {
@@ -375,7 +359,7 @@ pub fn is_older(new: Option<&str>, held: Option<&str>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use herald_crds::names::{LABEL_EXCLUDE_NODE, TAINT_DRAIN};
+    use herald_crds::names::{LABEL_EXCLUDE_NODE, MANAGER_CONTROLLER, TAINT_DRAIN};
     use serde_json::{Value, json};
     use test_case::test_case;
 

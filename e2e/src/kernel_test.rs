@@ -9,8 +9,8 @@ use anyhow::{Context, Result, ensure};
 
 use crate::scenario::{self, Scenario};
 use crate::testbed::{Images, Testbed};
+use herald_lab::cluster::preflight::{self, Feature};
 use herald_lab::cluster::{ProxyMode, Spec};
-use herald_lab::preflight::{self, Feature};
 use herald_lab::progress::Progress;
 
 /// Ordinary scenarios that judge no time and need no third node.

@@ -9,7 +9,6 @@ pub mod cluster;
 pub mod fault;
 pub mod images;
 pub mod long_command;
-pub mod preflight;
 pub mod probe;
 pub mod progress;
 pub mod vm;

@@ -9,7 +9,6 @@ use crate::{
     claim::Digest,
     mac::MacAddr,
     node::Incarnation,
-    peer::Noted,
     timers,
     wire::{Hello, KeyId, Sender, State},
 };
@@ -28,6 +27,17 @@ impl From<Nanos> for Duration {
     fn from(nanos: Nanos) -> Self {
         Self::from_nanos(nanos.0)
     }
+}
+
+/// What a Hello of a run was that has not shown that it hears this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Noted {
+    /// Not later than what was heard of it.
+    Replayed,
+    /// It reads the same keys and versions as before.
+    ReadsAsBefore,
+    /// It reads others, or is new.
+    ReadsOther,
 }
 
 /// A run of a peer that is heard both ways.

@@ -4,7 +4,7 @@ use std::{cmp::Reverse, collections::VecDeque, net::IpAddr, time::Duration};
 
 use crate::{
     host_probe::{KernelWatch, Reports, Silence},
-    incarnation::{Pending, Run},
+    incarnation::{Noted, Pending, Run},
     mac::MacAddr,
     node::{Incarnation, NodeId, NodeName},
     timers,
@@ -91,17 +91,6 @@ impl Mention {
     pub(crate) fn place(self) -> (bool, bool, Reverse<u8>, NodeId) {
         (!self.suspect, !self.wants_claims, Reverse(self.echoes), self.node)
     }
-}
-
-/// What a Hello of a run was that has not shown that it hears this node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Noted {
-    /// Not later than what was heard of it.
-    Replayed,
-    /// It reads the same keys and versions as before.
-    ReadsAsBefore,
-    /// It reads others, or is new.
-    ReadsOther,
 }
 
 /// How a peer stands.

@@ -7,9 +7,10 @@ use std::{
 
 use crate::{
     api_view::Station,
+    incarnation::Noted,
     mac::MacAddr,
     node::{NodeId, NodeMap, NodeName},
-    peer::{Noted, Peer, Presence},
+    peer::{Peer, Presence},
     wire::{Hello, Sender},
 };
 

@@ -3,28 +3,13 @@
 use std::time::Duration;
 
 use fastrand::Rng;
-use herald_protocol::{api_view::Shutdown, mutation::Mutation};
+use herald_protocol::api_view::Shutdown;
 
 use crate::{
     fault::{Fault, Forgery, Kind, Removal, Stop},
-    history::{FOREVER, History},
+    history::{FOREVER, History, Shape},
     names::NodeIx,
 };
-
-/// What the command line fixes.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Shape {
-    /// Number of nodes.
-    pub nodes: Option<usize>,
-    /// Number of addresses.
-    pub addresses: Option<usize>,
-    /// Only power-offs, for measuring; each frame is lost with this probability.
-    pub power_off_at_loss: Option<f64>,
-    /// The rule that is broken.
-    pub mutation: Option<Mutation>,
-    /// So many nodes have a second interface on the same wire; if absent, each seed has its own number, mostly none.
-    pub second_interfaces: Option<usize>,
-}
 
 impl History {
     /// The history of a seed.

@@ -8,11 +8,25 @@ use herald_protocol::{
     timers::{CONFLICT_RETRY, Timers},
 };
 
-pub use crate::generate::Shape;
 use crate::{
     fault::{Fault, Kind, Removal, Step, Stop},
     names::{AddrIx, NodeIx, Seconds},
 };
+
+/// What the command line fixes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Shape {
+    /// Number of nodes.
+    pub nodes: Option<usize>,
+    /// Number of addresses.
+    pub addresses: Option<usize>,
+    /// Only power-offs, for measuring; each frame is lost with this probability.
+    pub power_off_at_loss: Option<f64>,
+    /// The rule that is broken.
+    pub mutation: Option<Mutation>,
+    /// So many nodes have a second interface on the same wire; if absent, each seed has its own number, mostly none.
+    pub second_interfaces: Option<usize>,
+}
 
 /// A cluster and what befalls it.
 #[derive(Clone, Debug, PartialEq)]

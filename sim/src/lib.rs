@@ -6,6 +6,7 @@
 //! be printed, replayed and shrunk. While it runs ([`world`]), invariants are checked at every step ([`check`]).
 
 pub mod api;
+pub mod carried;
 pub mod check;
 pub mod client;
 pub mod fault;

@@ -6,7 +6,7 @@ use herald_protocol::{
     Config, Engine, Input, Output, SavedState, Sibling, api_view::Packet, mac::MacAddr, wire::Keyring,
 };
 
-use crate::world::Carried;
+use crate::carried::Carried;
 
 /// A machine.
 #[derive(Debug)]

@@ -15,9 +15,9 @@ use herald_protocol::{
 };
 
 use crate::{
+    carried::Carried,
     machine::{Machine, Snapshot},
     names::{self, AddrIx, HostIx},
-    world::Carried,
 };
 
 /// What a stopped speaker's sockets hold (a PACKET socket's default of 208 KiB holds about as many small frames).

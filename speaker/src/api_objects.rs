@@ -29,7 +29,7 @@ use herald_protocol::{
     node::{NodeId, NodeName},
 };
 
-use crate::interfaces::Segment;
+use crate::interfaces::{NodeInterfaces, Segment};
 
 /// An object that has a key in its [`Collection`].
 pub trait Keyed {
@@ -290,6 +290,11 @@ pub struct Node {
 }
 
 impl Node {
+    /// What it says of its interfaces.
+    pub fn interface_settings(&self) -> NodeInterfaces<'_> {
+        NodeInterfaces { name: &self.name, labels: &self.labels, annotation: self.interfaces.as_deref() }
+    }
+
     /// Reduces an API object. `include_excluded` disregards the exclude label.
     pub fn reduce(object: NodeObject, include_excluded: bool) -> Self {
         let excluded = Exclusion::of(&object.metadata, &object.spec.taints, include_excluded);

@@ -30,17 +30,17 @@ use crate::{
     args::RunArgs,
     coordinator::{ApiFact, Config, Coordinator, Family, Input, Now, Output, Purpose, Restored, SocketFailure},
     event_log,
+    event_writer::{self, Post},
     inspect::{Report, SegmentReport, socket},
     interfaces::Selection,
-    keys,
-    kube_events::{self, writer::Post},
     kube_proxy::Asker,
     metrics::{Metrics, Reading},
     netlink,
     readiness::Health,
-    saved_state::{Claims, Name, StateDir, View},
+    saved_state::{Claims, View},
     sockets::{Arrival, Body, SegmentError, Segments},
     sources::{self, Deadlines, Sources, Step},
+    state_dir::{Name, StateDir},
     status_queue::Write,
     status_writer,
     turn::Turn,
@@ -106,7 +106,7 @@ impl RunArgs {
         let mut tasks = JoinSet::new();
         let signals = sources::signals(&mut tasks).map_err(RunError::Signal)?;
         watch::start(&mut tasks, &client, &node_name, include_excluded_nodes, &inputs);
-        let reading_keys = keys::watch(client.clone(), namespace, inputs.clone());
+        let reading_keys = watch::cluster_key::watch(client.clone(), namespace, inputs.clone());
         tasks.spawn(async move {
             reading_keys.await;
             "the watch on the Secret"
@@ -124,8 +124,8 @@ impl RunArgs {
             status_writer::run(writing, to_write).await;
             "the writer"
         });
-        let (post, to_post) = kube_events::writer::queue();
-        let posting = kube_events::writer::run(client.clone(), node_name.clone(), to_post);
+        let (post, to_post) = event_writer::queue();
+        let posting = event_writer::run(client.clone(), node_name.clone(), to_post);
         tasks.spawn(async move {
             posting.await;
             "the writer of events"

@@ -14,7 +14,7 @@ mod selection;
 
 pub use link::Link;
 pub use link_use::{MAX_LISTED, Survey, survey};
-pub use selection::{Selection, Setting, names_explicitly};
+pub use selection::{NodeInterfaces, Selection, Setting, names_explicitly};
 
 use std::net::{IpAddr, Ipv6Addr};
 

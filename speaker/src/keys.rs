@@ -1,19 +1,15 @@
-//! The cluster's keys: made of the values of their Secret, and of the cluster's own UID.
+//! The cluster's keys: made of the values of their Secret, and of the cluster's own UID. Pure.
 
 use std::{fmt, sync::Arc};
 
 use herald_crds::names::SECRET_CLUSTER_KEY;
-use herald_kube_common::reflector::{Step, WatchConfig, follow};
 use herald_protocol::wire::{Key, KeyError, Keyring, key_of_cluster};
 use k8s_openapi::{ByteString, api::core::v1::Secret};
-use kube::{Api, Client};
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
 
-use crate::{
-    coordinator::Input,
-    watch::cluster_uid::{self, ClusterError},
-};
+/// The Namespace that every cluster has from its first start to its end: the API server makes it and refuses to delete it
+/// (apiserver `admission/plugin/namespace/lifecycle`). Only the metadata are read.
+pub(crate) const CLUSTER_NAMESPACE: &str = "kube-system";
 
 /// The keys of the cluster, and their bytes: those outlive a restart, after which they need neither Secret nor UID.
 #[derive(Clone, Deserialize, Serialize)]
@@ -92,6 +88,20 @@ impl From<Keys> for Vec<ByteString> {
     }
 }
 
+/// Why the UID is not known.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ClusterError {
+    /// The API server answers, and does not say it.
+    #[error(
+        "the API server does not say the UID of the Namespace {CLUSTER_NAMESPACE}, to which the key is bound: {0}; apply \
+         Herald's manifest, by which the speaker may read it"
+    )]
+    Refused(String),
+    /// The API server does not answer.
+    #[error("the UID of the Namespace {CLUSTER_NAMESPACE}, to which the key is bound, cannot be read yet: {0}")]
+    Unreached(String),
+}
+
 /// Why the cluster has no keys. A speaker that has keys goes on with them.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeysError {
@@ -107,61 +117,6 @@ pub enum KeysError {
     /// No usable values.
     #[error("Secret {SECRET_CLUSTER_KEY}: {0}")]
     Invalid(#[source] KeyError),
-}
-
-/// Reads which cluster this is, then watches the Secret in the speaker's own namespace, until nobody listens.
-pub async fn watch(client: Client, namespace: String, inputs: mpsc::Sender<Input>) {
-    let tell = |error| {
-        let inputs = inputs.clone();
-        async move { inputs.send(Input::Keys(Err(KeysError::Cluster(error)))).await.is_ok() }
-    };
-    let Some(cluster_uid) = cluster_uid::read(client.clone(), tell).await else { return };
-    // By name: the speaker may read this Secret and no other.
-    let config = WatchConfig {
-        fields: Some(format!("metadata.name={SECRET_CLUSTER_KEY}")),
-        unproven: true,
-        ..WatchConfig::default()
-    };
-    let mut reader = Reader::new(cluster_uid);
-    let translate = |step| reader.take(step).map(Input::Keys).into_iter().collect();
-    follow("Secret", Api::namespaced(client, &namespace), config, translate, inputs).await;
-}
-
-/// Reduces the watch to what changes.
-#[derive(Debug)]
-struct Reader {
-    cluster_uid: String,
-    /// Whether the listing under way has shown the Secret.
-    seen: bool,
-    /// What was said last.
-    said: Option<Result<Keys, KeysError>>,
-}
-
-impl Reader {
-    fn new(cluster_uid: String) -> Self {
-        Self { cluster_uid, seen: false, said: None }
-    }
-
-    fn take(&mut self, step: Step<Secret>) -> Option<Result<Keys, KeysError>> {
-        let read = match step {
-            Step::Listing => {
-                self.seen = false;
-                return None;
-            }
-            Step::Applied(secret) => {
-                self.seen = true;
-                Keys::read(secret, &self.cluster_uid)
-            }
-            Step::Listed if !self.seen => Err(KeysError::Missing),
-            Step::Deleted(_) => Err(KeysError::Missing),
-            Step::Listed | Step::Current | Step::Broken => return None,
-        };
-        if self.said.as_ref() == Some(&read) {
-            return None;
-        }
-        self.said = Some(read.clone());
-        Some(read)
-    }
 }
 
 #[cfg(test)]
@@ -229,25 +184,5 @@ mod tests {
         let read: Keys = serde_json::from_str(&serde_json::to_string(&keys).unwrap()).unwrap();
         assert_eq!(read.bytes, keys.bytes);
         assert!(serde_json::from_str::<Keys>("[\"AAAA\"]").is_err(), "three bytes are no key");
-    }
-
-    #[test]
-    fn says_each_change_once() {
-        let one = || secret(&[("key-1", 1, 32)]);
-        let keys = read(one()).unwrap();
-        let mut reader = Reader::new(CLUSTER.to_owned());
-        let mut said = |step| reader.take(step);
-        assert_eq!(said(Step::Listing), None);
-        assert_eq!(said(Step::Listed), Some(Err(KeysError::Missing)));
-        assert_eq!(said(Step::Applied(Secret::default())), Some(Err(KeysError::Empty)));
-        assert_eq!(said(Step::Applied(one())), Some(Ok(keys)));
-        assert_eq!(said(Step::Current), None);
-        assert_eq!(said(Step::Listing), None);
-        assert_eq!(said(Step::Applied(one())), None, "listed again");
-        assert_eq!(said(Step::Listed), None);
-        assert_eq!(said(Step::Listing), None);
-        assert_eq!(said(Step::Listed), Some(Err(KeysError::Missing)), "deleted while nobody watched");
-        assert_eq!(said(Step::Applied(one())), Some(Ok(read(one()).unwrap())));
-        assert_eq!(said(Step::Deleted(one())), Some(Err(KeysError::Missing)));
     }
 }

@@ -7,7 +7,7 @@ use herald_crds::{VirtualIPSpec, names::GROUP};
 use kube::api::ObjectMeta;
 use serde_json::Value;
 
-use super::{Index, Kind, virtual_ip::VirtualIpEntry};
+use super::{Index, Kind};
 use crate::action::{EventValue, Regarding};
 
 /// Reason of the event that tells of it.
@@ -21,6 +21,11 @@ pub(super) struct Unkept {
 }
 
 impl Unkept {
+    /// Returns whether this spec has been written, and is there as far as the API server keeps it.
+    pub(super) fn covers(&self, written: &VirtualIPSpec, kept: &VirtualIPSpec) -> bool {
+        self.written == *written && self.kept == *kept
+    }
+
     /// The fields that differ.
     fn fields(&self) -> Vec<String> {
         let (Ok(Value::Object(written)), Ok(Value::Object(kept))) =
@@ -34,13 +39,6 @@ impl Unkept {
         fields.sort();
         fields.dedup();
         fields
-    }
-}
-
-impl VirtualIpEntry {
-    /// Returns whether this spec has been written, and is there as far as the API server keeps it.
-    pub(super) fn is_unkept(&self, spec: &VirtualIPSpec) -> bool {
-        self.unkept.as_ref().is_some_and(|unkept| unkept.written == *spec && unkept.kept == self.vip.spec)
     }
 }
 

@@ -60,6 +60,11 @@ impl VirtualIpEntry {
         uid(&self.vip)
     }
 
+    /// Returns whether this spec has been written, and is there as far as the API server keeps it.
+    fn is_unkept(&self, spec: &VirtualIPSpec) -> bool {
+        self.unkept.as_ref().is_some_and(|unkept| unkept.covers(spec, &self.vip.spec))
+    }
+
     pub(super) fn deleting(&self) -> bool {
         self.vip.metadata.deletion_timestamp.is_some()
     }

@@ -6,6 +6,7 @@
 //! which do each once and hold it against its [`Promise`], and `make bench-failover`, which repeats them and reports how
 //! long everything took.
 
+mod address_ranges;
 mod answerers;
 mod catalogue;
 mod cli;

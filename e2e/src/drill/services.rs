@@ -1,6 +1,6 @@
 //! The Services of the setup, and how their addresses get to one node.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -11,7 +11,6 @@ use kube::Api;
 use kube::api::PostParams;
 
 use super::{Policy, Setup, Target};
-use herald_lab::cluster::plan::node_subnets;
 
 /// Requests to the API server at a time when many Services are made.
 const AT_ONCE: usize = 16;
@@ -21,22 +20,6 @@ const PLACED_WITHIN: Duration = Duration::from_secs(120);
 
 /// Label of the setup's Services.
 const LABEL: &str = "setup=failover";
-
-/// The addresses a pool needs for so many dual-stack Services: in the nodes' subnet of a segment, from a block on.
-pub(super) fn ranges(segment: u8, block: u8, services: u16) -> [String; 2] {
-    let (v4, v6) = node_subnets(segment);
-    let [a, b, ..] = v4.addr().octets();
-    // 250 of each block: neither the first nor the last of 256.
-    let blocks = u8::try_from(services.saturating_sub(1) / 250).unwrap_or(u8::MAX);
-    let last = Ipv4Addr::new(a, b, block.saturating_add(blocks), 250);
-    let prefix = v6.addr().segments();
-    let host = |low| {
-        let mut segments = prefix;
-        (segments[6], segments[7]) = (block.into(), low);
-        Ipv6Addr::from(segments)
-    };
-    [format!("{}-{last}", Ipv4Addr::new(a, b, block, 1)), format!("{}-{}", host(1), host(0xffff))]
-}
 
 impl Setup<'_> {
     /// Makes the Services anew, with all their addresses on one node.
@@ -127,7 +110,7 @@ impl Setup<'_> {
         let mut selector = serde_json::json!({"app": "echo"});
         // What kube-proxy does about endpoints of a dead node is not what is measured.
         if policy == Policy::Cluster && self.nodes().len() > 1 {
-            selector[super::setup::survives(victim)] = "yes".into();
+            selector[super::workload::survives(victim)] = "yes".into();
         }
         Ok(serde_json::from_value(serde_json::json!({
             "apiVersion": "v1", "kind": "Service",
@@ -144,18 +127,5 @@ impl Setup<'_> {
                 ],
             },
         }))?)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use test_case::test_case;
-
-    #[test_case(0, 101, 2, ["10.10.101.1-10.10.101.250", "fd00:10:10::65:1-fd00:10:10::65:ffff"]; "two Services")]
-    #[test_case(1, 101, 250, ["10.11.101.1-10.11.101.250", "fd00:10:11::65:1-fd00:10:11::65:ffff"]; "as many as fit a block")]
-    #[test_case(0, 200, 502, ["10.10.200.1-10.10.202.250", "fd00:10:10::c8:1-fd00:10:10::c8:ffff"]; "three blocks")]
-    fn pools(segment: u8, block: u8, services: u16, expected: [&str; 2]) {
-        assert_eq!(ranges(segment, block, services), expected);
     }
 }

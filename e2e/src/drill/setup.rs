@@ -13,7 +13,7 @@ use kube::Api;
 use kube::api::ListParams;
 
 use super::answerers::{itself, look};
-use super::{Policy, services, speaker_state, workload};
+use super::{Policy, address_ranges, speaker_state, workload};
 use crate::testbed::{TestNamespace, install};
 use herald_lab::cluster::{Host, Lab};
 use herald_lab::fault::{Faults, PodChoice, PodFound};
@@ -68,11 +68,6 @@ struct Placed {
     at: Instant,
 }
 
-/// Label of the endpoints that are there when a node is not.
-pub(super) fn survives(node: &str) -> String {
-    format!("survives-{node}")
-}
-
 impl<'a> Setup<'a> {
     /// Sets the setup in the ns's namespace: a pool for so many dual-stack Services on a segment, and an endpoint on
     /// each node.
@@ -85,7 +80,7 @@ impl<'a> Setup<'a> {
             .ok()
             .context("two clients: one talks, one watches")?;
         let nodes: Vec<String> = lab.nodes()?.iter().map(|node| node.name().to_owned()).collect();
-        ns.pool(&ns.namespace, &services::ranges(segment, ns.block(), services))?;
+        ns.pool(&ns.namespace, &address_ranges::ranges(segment, ns.block(), services))?;
         for node in &nodes {
             ns.apply(&workload::endpoint(node, &nodes).to_string())?;
         }

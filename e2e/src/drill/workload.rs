@@ -2,7 +2,6 @@
 
 use serde_json::{Value, json};
 
-use super::setup::survives;
 use crate::testbed::install;
 
 /// Seconds for which a pod serves on after it was asked to end: longer than kube-proxy and the speakers need to hear of
@@ -103,4 +102,9 @@ fn pod() -> Value {
             "resources": {"requests": {"cpu": CPU}},
         }],
     })
+}
+
+/// Label of the endpoints that are there when a node is not.
+pub(super) fn survives(node: &str) -> String {
+    format!("survives-{node}")
 }

@@ -7,7 +7,7 @@ use crate::testbed::Testbed;
 use crate::testbed::install::{self, Images};
 use crate::testbed::manifests::Manifest;
 use herald_lab::cluster::Lab;
-use herald_lab::preflight;
+use herald_lab::cluster::preflight;
 use herald_lab::progress::Progress;
 
 /// Which scenarios to run.

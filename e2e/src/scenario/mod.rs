@@ -63,7 +63,7 @@ pub use schedule::{Concurrency, Schedule};
 
 use crate::drill::Topology;
 use crate::testbed::TestNamespace;
-use herald_lab::preflight::Feature;
+use herald_lab::cluster::preflight::Feature;
 
 /// A promise and how it is tried.
 #[derive(Clone, Copy, Debug)]

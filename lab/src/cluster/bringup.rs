@@ -14,13 +14,14 @@ use super::init::{InitSpec, Service};
 use super::paths::Paths;
 use super::pki::Authority;
 use super::plan::{HostPlan, Plan, Role, bridge_name};
+use super::preflight;
 use super::process::ProcessId;
 use super::record::{Lock, Phase, Record};
 use super::spec::Spec;
 use super::warden::Leash;
 use super::{Lab, boot, control_plane, netns, network, node_agents, teardown};
 use crate::progress::Progress;
-use crate::{binaries, images, preflight, wait_factor};
+use crate::{binaries, images, wait_factor};
 
 /// etcd and the API server need about 5 s on two idle cores.
 const API_WITHIN: Duration = Duration::from_secs(120);

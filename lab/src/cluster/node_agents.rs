@@ -18,7 +18,7 @@ use crate::images::PAUSE_IMAGE;
 
 const CONTAINERD_SOCKET: &str = "/run/containerd/containerd.sock";
 /// Where Debian puts the CNI plugins.
-pub(crate) const CNI_PLUGINS: &str = "/usr/lib/cni";
+pub(super) const CNI_PLUGINS: &str = "/usr/lib/cni";
 
 /// Writes the certificates and files of a node, and returns its services.
 pub(super) fn prepare(

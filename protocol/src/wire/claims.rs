@@ -3,9 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::{
-    Change, Claims, FrameLimit,
+    Change, Claims, ENVELOPE, FrameLimit,
     bytes::{Flaw, MAX_ADDRESS, Reader, address_len, put_address},
-    envelope::ENVELOPE,
 };
 use crate::{
     claim::{Birth, Claim, ClaimKey, Epoch, Reason},

@@ -1,21 +1,12 @@
 //! What is around every frame: header and authentication code.
 
 use super::{
-    Body, Frame, KeyId, Keyring, MAX_FRAME, Sender, Versions,
+    Body, ENVELOPE, Frame, KeyId, Keyring, MAX_FRAME, PREFIX, Sender, Versions,
     bytes::{Flaw, Reader},
     claims, hello,
     key::TAG,
 };
 use crate::node::{Incarnation, NodeId};
-
-/// Version, type, length, key id: what is read of a frame before it is known to be from this cluster.
-const PREFIX: usize = 12;
-
-/// The prefix, and who sent the frame: node, incarnation, sequence.
-const HEADER: usize = PREFIX + 24;
-
-/// Bytes of a frame around its body.
-pub(super) const ENVELOPE: usize = HEADER + TAG;
 
 const HELLO: u8 = 1;
 const CLAIMS: u8 = 2;

@@ -3,9 +3,8 @@
 use std::{str, time::Duration};
 
 use super::{
-    FrameLimit, Heard, Hello, Kernel, KeyId, Question, Sender, State,
+    ENVELOPE, FrameLimit, Heard, Hello, Kernel, KeyId, Question, Sender, State,
     bytes::{Flaw, Reader, address_len, put_address, whole_millis},
-    envelope::ENVELOPE,
 };
 use crate::{
     claim::Digest,

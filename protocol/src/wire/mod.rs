@@ -31,6 +31,15 @@ pub const GROUP: MacAddr = MacAddr([0x03, 0x48, 0x52, 0x4c, 0x44, 0x01]);
 /// The newest protocol version of this build.
 pub const VERSION: u8 = Versions::THIS.newest();
 
+/// Version, type, length, key id: what is read of a frame before it is known to be from this cluster.
+const PREFIX: usize = 12;
+
+/// The prefix, and who sent the frame: node, incarnation, sequence.
+const HEADER: usize = PREFIX + 24;
+
+/// Bytes of a frame around its body.
+const ENVELOPE: usize = HEADER + key::TAG;
+
 /// The longest frame, in bytes after the Ethernet header. Below 1,450: what VXLAN leaves of a 1,500-byte wire.
 pub const MAX_FRAME: usize = 1400;
 

@@ -28,11 +28,12 @@ use herald_protocol::{
     claim::Claim,
     mac::MacAddr,
     node::{Incarnation, NodeName},
-    wire::{Frame, Keyring},
+    wire::Keyring,
 };
 
 use crate::{
     api::Api,
+    carried::Carried,
     check::{Violation, answered::Answered, load::Limits, load::Load, owners::Owners, two_macs::TwoMacs},
     client::Flow,
     fault::{Condition, Step},
@@ -49,21 +50,6 @@ pub(crate) use keys::keyring;
 use keys::keyring;
 use pace::Pace;
 use strangers::Strangers;
-
-/// A frame of the protocol on its way.
-#[derive(Debug)]
-pub struct Carried {
-    /// Who sent it.
-    pub from: NodeIx,
-    /// What the cluster's keys make of it: opened once for all receivers.
-    pub frame: Frame,
-    /// Is it a Hello?
-    pub hello: bool,
-    /// Its length, without an Ethernet header.
-    pub length: usize,
-    /// What was sent, if receivers have different keys: each opens it for itself.
-    pub bytes: Option<Vec<u8>>,
-}
 
 /// Who is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

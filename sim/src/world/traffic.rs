@@ -10,8 +10,9 @@ use herald_protocol::{
 };
 use rayon::prelude::*;
 
-use super::{Carried, Detail, Event, Recorded, To, World};
+use super::{Detail, Event, Recorded, To, World};
 use crate::{
+    carried::Carried,
     check::{Invariant, Violation, two_macs},
     names::{self, HostIx, NodeIx},
     net::{BASE_DELAY, Kind},

@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use herald_protocol::{mac::MacAddr, node::NodeId};
 use jiff::Timestamp;
 
-use super::vip_status::Essence;
+use super::essence::Essence;
 use crate::rank::Refusal;
 
 /// A conflict is over when nobody else has claimed the address for this long. The segment protocol reports one that

@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::{
     Coordinator, Event, Local, Now, Output, Purpose, VipWrite,
     address_state::{CONFLICT_OVER, Conflict, Contender, Obstacle, Owned},
+    essence,
     speaker_status::WireFacts,
     vip_status::{self, Rival},
     wire_warnings::{self, Trouble},
@@ -307,11 +308,11 @@ impl Coordinator {
         let Some(status) = vip_status::desired(vip, &self.config.node, duty, rival.as_ref(), name, now.wall) else {
             return;
         };
-        let emitted = (vip.resource_version.clone(), vip_status::essence(&status));
+        let emitted = (vip.resource_version.clone(), essence::essence(&status));
         // What was emitted of this version may still wait (the API server was away, or the object is written too often):
         // it is not so any more, so what is so takes its place, also if that is what the object says.
         let outdated = duty.emitted.as_ref().is_some_and(|(version, said)| *version == emitted.0 && *said != emitted.1);
-        if emitted.1 == vip_status::essence(&vip.status) && !outdated || duty.emitted.as_ref() == Some(&emitted) {
+        if emitted.1 == essence::essence(&vip.status) && !outdated || duty.emitted.as_ref() == Some(&emitted) {
             return;
         }
         let (name, uid) = (vip.name.clone(), vip.uid.clone());

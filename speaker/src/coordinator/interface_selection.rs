@@ -2,7 +2,7 @@
 //! is done with each.
 
 use super::{Coordinator, Output};
-use crate::interfaces::Selection;
+use crate::{api_objects::Node, interfaces::Selection};
 
 impl Coordinator {
     /// How many more there are.
@@ -17,7 +17,8 @@ impl Coordinator {
         if node.is_none() && self.selection.is_some() {
             return;
         }
-        let selection = Selection::new(&self.config.interfaces, node, self.cluster.interface_rules());
+        let selection =
+            Selection::new(&self.config.interfaces, node.map(Node::interface_settings), self.cluster.interface_rules());
         if self.selection.as_ref() != Some(&selection) {
             self.outputs.push_back(Output::Select(selection.clone()));
             self.selection = Some(selection);
@@ -35,7 +36,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        api_objects::{Change, Node, Vip},
+        api_objects::{Change, Vip},
         coordinator::{Announcing, ApiFact, Config, Input, Now, Restored},
         rank::tests::{node, vip},
         saved_state::View,

@@ -19,6 +19,7 @@ mod active_segment;
 mod address_state;
 mod cluster_keys;
 mod cluster_view;
+mod essence;
 mod evaluation;
 mod from_segments;
 mod interface_rules;

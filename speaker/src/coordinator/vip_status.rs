@@ -8,19 +8,11 @@ use herald_protocol::{api_view::GivenUp, mac::MacAddr, node::NodeId};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use super::address_state::{Duty, Obstacle};
+use super::{
+    address_state::{Duty, Obstacle},
+    essence::{Essence, condition, essence},
+};
 use crate::api_objects::Vip;
-
-/// What two statuses must agree in to be the same: times and wording do not count.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Essence {
-    node: Option<String>,
-    interface: Option<String>,
-    mac: Option<String>,
-    reason: Option<String>,
-    conflict: Option<String>,
-    handed_over_by: Option<String>,
-}
 
 /// Who else answers for an address that this node announces.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,23 +21,6 @@ pub(super) enum Rival {
     Stranger(MacAddr),
     /// The kernel of the node of this name.
     Kernel(String),
-}
-
-fn condition<'a>(status: &'a VirtualIPStatus, kind: &str) -> Option<&'a Condition> {
-    status.conditions.iter().find(|condition| condition.type_ == kind)
-}
-
-pub(super) fn essence(status: &VirtualIPStatus) -> Essence {
-    let conflict = condition(status, CONDITION_CONFLICT).filter(|condition| condition.status == "True");
-    Essence {
-        node: status.node.clone(),
-        interface: status.interface.clone(),
-        mac: status.mac_address.clone(),
-        reason: condition(status, CONDITION_ANNOUNCED).map(|c| c.reason.clone()),
-        // The message names the other.
-        conflict: conflict.map(|condition| condition.message.clone()),
-        handed_over_by: status.handed_over_by.clone(),
-    }
 }
 
 /// Does the status say that this node announces the address, there and with that MAC?

@@ -12,7 +12,7 @@ use herald_crds::{
 use herald_protocol::node::NodeId;
 
 use super::active_segment::Local;
-use crate::{keys::KeysError, watch::cluster_uid::ClusterError};
+use crate::{keys::ClusterError, keys::KeysError};
 
 /// The protocol tells of a loop or a duplicate once a minute while it lasts; one that it has not told of for twice as
 /// long is over.

@@ -1,7 +1,7 @@
 //! Classic BPF, put together from blocks. All jumps are relative and forward, so a block means the same wherever it
 //! stands; it is left at its end, or by a return.
 
-use socket2::SockFilter;
+use herald_packet_socket::SockFilter;
 
 use super::ranges::Ranges;
 

@@ -1,5 +1,7 @@
 //! What people have said about the interfaces of a node.
 
+use std::collections::BTreeMap;
+
 use herald_crds::{
     advertisement::{InterfacePattern, InterfacePatterns, UnreadablePattern, chooses_interface},
     names::ANNOTATION_INTERFACES,
@@ -7,8 +9,6 @@ use herald_crds::{
     speaker_status::{SpeakerWarning, WarningKind},
     virtual_ip::AdvertisementRule,
 };
-
-use crate::api_objects::Node;
 
 /// Which interfaces of this node people want, and do not want.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,6 +19,17 @@ pub struct Selection {
     pub advertised: Vec<Vec<InterfacePattern>>,
     /// What of the Node's annotation cannot be read.
     pub unreadable: Vec<UnreadablePattern>,
+}
+
+/// What a Node says of its interfaces.
+#[derive(Clone, Copy, Debug)]
+pub struct NodeInterfaces<'a> {
+    /// The Node's name.
+    pub name: &'a str,
+    /// Its labels.
+    pub labels: &'a BTreeMap<String, String>,
+    /// The text of its annotation `heraldlb.io/interfaces`.
+    pub annotation: Option<&'a str>,
 }
 
 /// Interfaces that a setting chooses; without patterns, what a link is decides alone.
@@ -46,23 +57,23 @@ impl Selection {
     /// L2Advertisements reach it.
     pub fn new<'a>(
         flag: &[InterfacePattern],
-        node: Option<&Node>,
+        node: Option<NodeInterfaces<'_>>,
         rules: impl IntoIterator<Item = &'a AdvertisementRule>,
     ) -> Self {
         let bears = |rule: &&AdvertisementRule| {
             let Some(node) = node else { return false };
             // A selector that cannot be read chooses no node.
-            selector::any_matches(&rule.node_selectors, &node.labels).unwrap_or(false)
+            selector::any_matches(&rule.node_selectors, node.labels).unwrap_or(false)
         };
         let mut advertised: Vec<_> = rules.into_iter().filter(bears).filter_map(explicit).collect();
         // In an order of their own: the same rules make the same selection.
         advertised.sort_by(|a, b| a.iter().map(|p| &p.0).cmp(b.iter().map(|p| &p.0)));
         advertised.dedup();
-        let annotation = node.and_then(|node| Some((node, node.interfaces.as_deref()?)));
+        let annotation = node.and_then(|node| Some((node.name, node.annotation?)));
         let (setting, unreadable) = match annotation {
             Some((node, text)) => {
                 let (InterfacePatterns(patterns), unreadable) = InterfacePatterns::read(text);
-                (Setting { patterns, node: Some(node.name.clone()) }, unreadable)
+                (Setting { patterns, node: Some(node.to_owned()) }, unreadable)
             }
             None => (Setting { patterns: flag.to_vec(), node: None }, Vec::new()),
         };
@@ -141,7 +152,7 @@ mod tests {
     use test_case::test_case;
 
     use super::*;
-    use crate::rank::tests::node;
+    use crate::{api_objects::Node, rank::tests::node};
 
     fn patterns(patterns: &str) -> Vec<InterfacePattern> {
         patterns.parse::<InterfacePatterns>().unwrap().0
@@ -163,14 +174,14 @@ mod tests {
     #[test_case("", "!eth9", "eth9" => Wish::Unsaid)]
     #[test_case("eth0", "br-lan", "br-lan" => Wish::Excluded; "the setting stands above an advertisement")]
     fn wishes(setting: &str, advertised: &str, name: &str) -> Wish {
-        Selection::new(&patterns(setting), Some(&node("a")), [&rule(advertised)]).wish(name)
+        Selection::new(&patterns(setting), Some(node("a").interface_settings()), [&rule(advertised)]).wish(name)
     }
 
     #[test]
     fn annotation_wins_over_the_flag_even_if_it_is_empty() {
         let flag = patterns("eth0");
         let annotated = |text: &str| Node { interfaces: Some(text.to_owned()), ..node("a") };
-        let of = |node: &Node| Selection::new(&flag, Some(node), []).setting;
+        let of = |node: &Node| Selection::new(&flag, Some(node.interface_settings()), []).setting;
         assert_eq!(of(&node("a")), Setting { patterns: flag.clone(), node: None });
         assert_eq!(of(&annotated("eth1")), Setting { patterns: patterns("eth1"), node: Some("a".to_owned()) });
         assert_eq!(of(&annotated("")), Setting { patterns: vec![], node: Some("a".to_owned()) });
@@ -179,7 +190,7 @@ mod tests {
     #[test]
     fn unreadable_pattern_is_left_out_with_a_warning_that_names_object_field_and_value() {
         let node = Node { interfaces: Some("eth0, e/th1,!!x".to_owned()), ..node("a") };
-        let selection = Selection::new(&[], Some(&node), []);
+        let selection = Selection::new(&[], Some(node.interface_settings()), []);
         assert_eq!(selection.setting.patterns, patterns("eth0"));
         let warning = selection.warning().unwrap();
         assert_eq!(warning.kind, WarningKind::InterfaceSetting);
@@ -195,7 +206,10 @@ mod tests {
             node_selectors: vec![serde_json::from_value(serde_json::json!({"matchLabels": {"rack": "b"}})).unwrap()],
             ..rule("br-lan")
         };
-        assert_eq!(Selection::new(&[], Some(&node("a")), [&elsewhere]).advertised, Vec::<Vec<_>>::new());
+        assert_eq!(
+            Selection::new(&[], Some(node("a").interface_settings()), [&elsewhere]).advertised,
+            Vec::<Vec<_>>::new()
+        );
         assert_eq!(Selection::new(&[], None, [&rule("br-lan")]).advertised, Vec::<Vec<_>>::new());
     }
 }

@@ -4,8 +4,6 @@
 //! the address; one on a Node whose speaker has been silent for a minute. A fact is told once: here what was told is
 //! remembered, and what several speakers see has the same object name, so that the API server refuses the second.
 
-pub mod writer;
-
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     net::IpAddr,

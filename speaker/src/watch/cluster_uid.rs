@@ -11,27 +11,12 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client};
 use tokio::time::sleep;
 
-/// The Namespace that every cluster has from its first start to its end: the API server makes it and refuses to delete it
-/// (apiserver `admission/plugin/namespace/lifecycle`). Only the metadata are read.
-const NAMESPACE: &str = "kube-system";
+use crate::keys::{CLUSTER_NAMESPACE, ClusterError};
+
 /// Before the second attempt, at most; each further pause is twice as long, up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// Between two attempts, at most: an outage that ends is noticed within this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-
-/// Why the UID is not known.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ClusterError {
-    /// The API server answers, and does not say it.
-    #[error(
-        "the API server does not say the UID of the Namespace {NAMESPACE}, to which the key is bound: {0}; apply \
-         Herald's manifest, by which the speaker may read it"
-    )]
-    Refused(String),
-    /// The API server does not answer.
-    #[error("the UID of the Namespace {NAMESPACE}, to which the key is bound, cannot be read yet: {0}")]
-    Unreached(String),
-}
 
 /// Reads the UID, as often as it takes. `tell` is called with each new reason why it is not known; once it returns
 /// `false`, nobody waits for the UID any more, and there is none.
@@ -40,7 +25,7 @@ pub async fn read<T: Future<Output = bool>>(client: Client, mut tell: impl FnMut
     let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
     let mut complaint = LogOnce::default();
     loop {
-        let error = match answered(PATIENCE, api.get_metadata(NAMESPACE)).await {
+        let error = match answered(PATIENCE, api.get_metadata(CLUSTER_NAMESPACE)).await {
             Ok(namespace) => match namespace.metadata.uid.filter(|uid| !uid.is_empty()) {
                 Some(uid) => return Some(uid),
                 None => ClusterError::Refused("the object has no UID".to_owned()),

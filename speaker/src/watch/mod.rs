@@ -1,6 +1,7 @@
 //! Watches of the API, reduced as they arrive: nothing but what decisions need is kept.
 
-pub mod cluster_uid;
+pub(crate) mod cluster_key;
+mod cluster_uid;
 
 use std::{collections::BTreeSet, fmt::Debug};
 

@@ -67,7 +67,7 @@ pub(super) const DRILLS: &[Drill] = &[
 /// Leaves one endpoint, on the announcing node.
 pub(super) fn one_endpoint(run: &DrillRun<'_>) -> Result<()> {
     // Any endpoint will do for the Service with the policy Cluster: there is only one at a time.
-    let survives = crate::drill::setup::survives(&run.victim);
+    let survives = crate::drill::workload::survives(&run.victim);
     let any = format!(r#"{{"spec":{{"selector":{{"{survives}":null}}}}}}"#);
     let survivors = format!(r#"{{"spec":{{"selector":{{"{survives}":"yes"}}}}}}"#);
     run.setup.change_here(

@@ -4,8 +4,8 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::phase;
-use crate::drill::setup::survives;
 use crate::drill::workload::Updated;
+use crate::drill::workload::survives;
 use crate::drill::{ActivePhase, Drill, DrillRun, Owner, Phase, Policy, Promise, Topology, Traffic, Tried};
 
 /// A Local address follows the pods, and where all of a node's are replaced there may be no better place for it.

@@ -15,7 +15,7 @@ use anyhow::Result;
 
 use super::{Cluster, Concurrency, Scenario};
 use crate::testbed::TestNamespace;
-use herald_lab::preflight::Feature::{self, Bonding, CgroupV2, Ipvs, Vlan, Vrf};
+use herald_lab::cluster::preflight::Feature::{self, Bonding, CgroupV2, Ipvs, Vlan, Vrf};
 
 /// The scenarios, in the order they run. Their budgets are those of a user-mode Linux.
 pub(super) fn all() -> Vec<Scenario> {

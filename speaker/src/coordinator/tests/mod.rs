@@ -15,8 +15,8 @@ use test_case::test_case;
 use super::*;
 use crate::{
     api_objects::{Change, Vip},
+    keys::ClusterError,
     rank::tests::{LOCAL, node, slice, vip},
-    watch::cluster_uid::ClusterError,
 };
 use lan::{ETH0, HOST, Lan, key, mac};
 

@@ -5,7 +5,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Result, bail};
 
-use crate::cluster::{ProxyMode, Spec};
+use super::node_agents::CNI_PLUGINS;
+use super::spec::{ProxyMode, Spec};
 
 /// Programs the laboratory starts, and the Debian packages they come in.
 const PROGRAMS: [(&str, &str); 13] = [
@@ -164,7 +165,7 @@ fn lacks(spec: &Spec) -> Vec<Lack> {
     lacks.extend(
         PLUGINS
             .iter()
-            .map(|plugin| (Path::new(crate::cluster::CNI_PLUGINS).join(plugin), "containernetworking-plugins"))
+            .map(|plugin| (Path::new(CNI_PLUGINS).join(plugin), "containernetworking-plugins"))
             .chain([(PathBuf::from(BUILDER_POLICY), "golang-github-containers-common")])
             .filter(|(file, _)| !file.exists())
             .map(|(file, package)| Lack::File { file, package }),

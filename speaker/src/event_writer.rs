@@ -14,7 +14,7 @@ use k8s_openapi::{
 use kube::{Api, Client, api::PostParams};
 use tokio::sync::mpsc;
 
-use super::{EventValue, Regarding};
+use crate::kube_events::{EventValue, Regarding};
 
 /// Events that wait. What does not fit in is logged and lost, as with every recorder.
 const WAITING: usize = 64;

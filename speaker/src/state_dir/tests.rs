@@ -1,12 +1,19 @@
-use std::os::unix::fs::PermissionsExt;
+use std::{collections::BTreeSet, os::unix::fs::PermissionsExt};
 
-use herald_protocol::claim::{Birth, Claim, ClaimKey, Epoch, Reason};
+use herald_protocol::{
+    SavedState,
+    claim::{Birth, Claim, ClaimKey, Epoch, Reason},
+};
 use k8s_openapi::ByteString;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use test_case::test_case;
 
 use super::*;
+use crate::{
+    api_objects::{Node, ServiceName, Slice, Speaker, Vip},
+    keys::Keys,
+};
 
 fn claims(epoch: u32) -> Claims {
     let claim = Claim {

@@ -1,0 +1,37 @@
+//! What of a VirtualIP's status is compared.
+
+use herald_crds::{
+    names::{CONDITION_ANNOUNCED, CONDITION_CONFLICT},
+    virtual_ip::VirtualIPStatus,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+/// What two statuses must agree in to be the same: times and wording do not count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Essence {
+    pub(super) node: Option<String>,
+    pub(super) interface: Option<String>,
+    pub(super) mac: Option<String>,
+    pub(super) reason: Option<String>,
+    pub(super) conflict: Option<String>,
+    pub(super) handed_over_by: Option<String>,
+}
+
+/// The condition of this type.
+pub(super) fn condition<'a>(status: &'a VirtualIPStatus, kind: &str) -> Option<&'a Condition> {
+    status.conditions.iter().find(|condition| condition.type_ == kind)
+}
+
+/// What of a status is compared.
+pub(super) fn essence(status: &VirtualIPStatus) -> Essence {
+    let conflict = condition(status, CONDITION_CONFLICT).filter(|condition| condition.status == "True");
+    Essence {
+        node: status.node.clone(),
+        interface: status.interface.clone(),
+        mac: status.mac_address.clone(),
+        reason: condition(status, CONDITION_ANNOUNCED).map(|c| c.reason.clone()),
+        // The message names the other.
+        conflict: conflict.map(|condition| condition.message.clone()),
+        handed_over_by: status.handed_over_by.clone(),
+    }
+}
