@@ -44,7 +44,7 @@ impl Post {
     }
 }
 
-/// The queue: where Events are handed in, and what [`event_loop`] takes.
+/// The queue: where Events are handed in, and what [`run`] takes.
 pub fn queue() -> (Post, mpsc::Receiver<EventValue>) {
     let (post, waiting) = mpsc::channel(WAITING);
     (Post(post), waiting)

@@ -14,15 +14,16 @@
 //!                                 ::Engine per interface)
 //! ```
 //!
-//! **Pure**, synchronous, values in and values out: [`api_objects`] (what is kept of the API), [`interfaces`], [`warnings`],
-//! [`rank`] (who comes first), [`packet`] (ARP and Neighbour Discovery), [`filter`] (the kernel's part), [`status_queue`] (what
-//! is written when), and [`coordinator`], which decides by them all.
+//! **Pure**, synchronous, values in and values out: [`api_objects`] (what is kept of the API), [`keys`], [`interfaces`],
+//! [`warnings`], [`rank`] (who comes first), [`packet`] (ARP and Neighbour Discovery), [`filter`] (the kernel's part),
+//! [`saved_state`] (what outlives a restart), [`status_queue`] (what is written when), [`kube_events`], and
+//! [`coordinator`], which decides by them all.
 //!
-//! Beside them, what the speaker tells of itself: [`metrics`], [`inspect`], [`check`] and [`kube_events`], which ask the loop by
+//! Beside them, what the speaker tells of itself: [`metrics`], [`inspect`] and [`check`], which ask the loop by
 //! [`herald_telemetry`].
 //!
-//! **Edge**: [`watch`], [`keys`], [`kube_proxy`], [`netlink`], [`sockets`] over [`socket`] (the only unsafe code), [`status_writer`],
-//! [`saved_state`]; [`event_loop`] ties them together on one thread.
+//! **Edge**: [`watch`], [`kube_proxy`], [`netlink`], [`sockets`] over [`herald_packet_socket`] (the only unsafe code),
+//! [`status_writer`], [`event_writer`], [`state_dir`]; [`event_loop`] ties them together on one thread.
 
 pub mod api_objects;
 pub mod args;

@@ -27,7 +27,7 @@ const SCOPE: &str = "/sys/fs/cgroup/errand.scope";
 /// What shells report of a program that a signal ended: 128 and its number.
 const ENDED_BY_SIGNAL: i32 = 128;
 
-/// Does the work of a first process. Only for the first process of a user-mode Linux that [`super::test`] starts.
+/// Does the work of a first process. Only for the first process of a user-mode Linux that `herald-lab vm-test` starts.
 ///
 /// # Errors
 /// When it is another process. Other errors are told on the console, and the machine is switched off.

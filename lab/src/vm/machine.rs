@@ -26,7 +26,7 @@ const LONGEST: Duration = Duration::from_secs(2 * 3600);
 /// Lines of the console that are shown when the kernel ends early: a panic with its stack.
 const LINES_SHOWN: usize = 30;
 
-/// What is to be run in the machine. It lies in the shared directory as [`Errand::FILE`].
+/// What is to be run in the machine. It lies in the shared directory as `errand.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Errand {
     /// Program and arguments.

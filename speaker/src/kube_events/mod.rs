@@ -1,4 +1,4 @@
-//! Kubernetes Events: what somebody who describes a Node or a Service should read there. Pure; [`status_writer`] posts them.
+//! Kubernetes Events: what somebody who describes a Node or a Service should read there. Pure; [`event_writer`](crate::event_writer) posts them.
 //!
 //! One Event per take-over on the Node that lost its addresses, with their number; one per conflict on each Service of
 //! the address; one on a Node whose speaker has been silent for a minute. A fact is told once: here what was told is
