@@ -218,7 +218,7 @@ impl Coordinator {
                 announced_by,
                 given_up,
                 held_here,
-                ever_announced: vip_status::ever_announced(&vip.status),
+                ever_announced: vip.status.was_ever_announced(),
                 cover: vip.rules.iter().all(|rule| rule.cover),
             };
             if local.told.get(&vip.address).is_some_and(|before| **before == told) {

@@ -25,7 +25,7 @@ pub(super) enum Rival {
 
 /// Does the status say that this node announces the address, there and with that MAC?
 pub(super) fn announces(status: &VirtualIPStatus, node: &str, interface: &str, mac: MacAddr) -> bool {
-    let Essence { node: by, interface: on, mac: at, reason, conflict: _, handed_over_by: _ } = essence(status);
+    let Essence { node: by, interface: on, mac: at, reason, .. } = essence(status);
     by.as_deref() == Some(node)
         && on.as_deref() == Some(interface)
         && at == Some(mac.to_string())
@@ -53,11 +53,6 @@ pub(super) fn given_up(status: &VirtualIPStatus, id_of: impl Fn(&String) -> Node
     let node = id_of(status.handed_over_by.as_ref()?);
     let yielded = essence(status).reason.as_deref() == Some(AnnouncedReason::TakenByUnheard.as_str());
     Some(if yielded { GivenUp::Yielded(node) } else { GivenUp::HandedOver(node) })
-}
-
-/// Has the address ever been announced, as far as the API tells?
-pub(super) fn ever_announced(status: &VirtualIPStatus) -> bool {
-    status.first_announced.is_some() || status.node.is_some()
 }
 
 /// The status this node makes of the one that is there; `None` where it has nothing to say. `name` gives the name of a
@@ -90,7 +85,7 @@ pub(super) fn desired(
                 (AnnouncedReason::Ineligible, message)
             }
             // Of an address that was announced the last announcer has more to say.
-            Obstacle::Stranger(mac) if !ever_announced(was) => {
+            Obstacle::Stranger(mac) if !was.was_ever_announced() => {
                 let message = format!(
                     "a host outside the cluster with the link-layer address {mac} answered node {me}'s probe for it, so \
                      nobody announces it: find that host, or exclude the address from its pool"
@@ -138,6 +133,11 @@ pub(super) fn desired(
         }
     };
     let announced = reason.condition(message, vip.generation, Time(now));
+    let conflicting = match (reason, &duty.obstacle, rival) {
+        (AnnouncedReason::Conflict, Some(Obstacle::Stranger(mac)), _) => Some(*mac),
+        (AnnouncedReason::Announcing, _, Some(Rival::Stranger(mac))) => Some(*mac),
+        _ => None,
+    };
     let conflict = describe_conflict(vip, rival.filter(|_| announces.is_some()), now);
     let conditions = [Some(announced), conflict].into_iter().flatten().map(|new| keep_time(new, was));
     let known = [CONDITION_ANNOUNCED, CONDITION_CONFLICT];
@@ -149,6 +149,7 @@ pub(super) fn desired(
         node: announces.map(|_| me.to_owned()),
         interface: announces.map(|o| o.interface.clone()),
         mac_address: announces.map(|o| o.mac.to_string()),
+        conflicting_mac_address: conflicting.map(|mac| mac.to_string()),
         handed_over_by: given_up.then(|| me.to_owned()),
         since: announces.map(|o| Time(o.since)),
         first_announced: was.first_announced.clone().or(announces.map(|o| Time(o.since))),
