@@ -8,7 +8,7 @@
 //! [`writer::breaker`] say how many may be under way and what became of them), [`lease`] says whether this replica may,
 //! [`watch_health`] whether it sees, [`api_version`] whether the API server is new enough, [`cluster_key`] fills the
 //! Secret that the speakers share, and [`event_loop`] ties them together. [`metrics`] and [`decision_log`] are what it
-//! tells of itself. [`mod@uninstall`] is the way out. [`reasons`] is the documentation of every reason a Service can show.
+//! tells of itself. [`mod@uninstall`] is the way out. The example `reasons` documents every reason a Service can show.
 
 pub mod action;
 pub mod advertisement_rules;
@@ -25,7 +25,6 @@ pub mod lease;
 pub mod metrics;
 pub mod placement;
 pub mod quarantine;
-pub mod reasons;
 pub mod speaker_pod;
 pub mod uninstall;
 pub mod view;

@@ -40,7 +40,6 @@ const PURE: &[(&str, &[&str])] = &[
             "index",
             "placement",
             "quarantine",
-            "reasons",
             "speaker_pod",
             "view",
         ],

@@ -14,7 +14,7 @@ use herald_crds::{
     virtual_ip::ServiceReference,
 };
 
-use crate::{
+use herald_controller::{
     advisory::Caveat,
     allocator::{Obstacle, Port, Refusal, Reservation, SharingObstacle},
 };
