@@ -49,4 +49,5 @@ mod turn;
 pub mod warnings;
 pub mod watch;
 pub mod wire;
+mod write_outage;
 pub mod writer;

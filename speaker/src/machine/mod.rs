@@ -29,6 +29,7 @@ mod segments;
 mod slice_watch;
 mod sockets;
 mod speaker_report;
+mod speakers;
 mod status;
 mod types;
 mod wire_warnings;
@@ -54,7 +55,7 @@ use crate::{
     state::{Claims, View},
 };
 use cluster_keys::ClusterKeys;
-use cluster_view::{ClusterView, Effects, Own};
+use cluster_view::{ClusterView, Effects};
 use duty::{Conflict, Duty};
 use evaluation::Evaluation;
 use gate::Gate;
@@ -187,12 +188,8 @@ impl Machine {
         self.settle(now);
     }
 
-    fn api_says(&mut self, now: Now, fact: ApiFact) {
-        let was_listed = self.cluster.is_listed();
-        let segments: Vec<_> = self.segments.values().map(|local| &local.interface.segment).collect();
-        let own = Own { node: &self.config.node, segments: &segments };
-        let effects = self.cluster.take_in(now.monotonic, fact, own);
-        self.watch_slices(now);
+    /// Does what follows from a fact of the API.
+    fn follow(&mut self, now: Now, effects: Effects, was_listed: bool) {
         let Effects { addresses, view, statuses, stations, selection, gone } = effects;
         gone.iter().for_each(|node| self.scores.forget_node(node));
         if !self.cluster.is_listed() {
@@ -278,6 +275,7 @@ impl Machine {
         }
         if self.cluster.poll_timeout().is_some_and(|at| at <= now.monotonic) {
             self.watch_slices(now);
+            self.expire_speakers(now);
         }
         if self.twins.poll_timeout().is_some_and(|at| at <= now.monotonic) && self.decide_roles(now) {
             self.update_segments(now);

@@ -139,12 +139,12 @@ impl Machine {
 
     /// Tells each segment which nodes the API lists there.
     pub(super) fn update_stations(&mut self, now: Now) {
-        if !self.cluster.speakers.is_listed() {
+        if !self.cluster.speakers.counted().is_listed() {
             return;
         }
         for local in self.segments.values_mut() {
             let here = &local.interface.segment;
-            let others = self.cluster.speakers.iter().filter(|speaker| speaker.node != self.config.node);
+            let others = self.cluster.speakers.counted().iter().filter(|speaker| speaker.node != self.config.node);
             let station = |speaker: &crate::cluster::Speaker| {
                 let segment = speaker.segments.iter().find(|segment| segment.meets(here))?;
                 Some(Station { node: NodeName::new(&speaker.node), mac: segment.mac, address: segment.address? })
