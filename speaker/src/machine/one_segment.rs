@@ -13,7 +13,7 @@ use herald_segment::{
     twins::{Interface, Others, Role},
 };
 
-use super::{Interfaces, Local, Machine, Now, segments::carrier_changed};
+use super::{Interfaces, Local, Machine, Now, duty::OutageCause, segments::carrier_changed};
 use crate::{interfaces::LocalSegment, warnings::ambiguous};
 
 impl Machine {
@@ -97,7 +97,12 @@ impl Machine {
     fn give_up(&mut self, now: Now, index: u32) {
         let Some(local) = self.segments.get(&index) else { return };
         let (interface, neighbours) = (local.interface.clone(), self.neighbours.get(&index).cloned());
-        self.leave(now, index);
+        let name_of = |index: u32| self.segments.get(&index).map(|local| local.interface.segment.interface.clone());
+        let why = match self.twins.role(index) {
+            Role::Yields(to) => name_of(to).map_or(OutageCause::Unusable, OutageCause::Yields),
+            Role::Tried | Role::Speaks => OutageCause::Tried,
+        };
+        self.leave(now, index, why);
         self.remembered.remove(&interface.segment.interface);
         self.neighbours.extend(neighbours.map(|neighbours| (index, neighbours)));
         self.join(now, interface);

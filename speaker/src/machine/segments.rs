@@ -38,7 +38,7 @@ impl Machine {
             self.outputs.push_back(Output::Segments(indices.clone()));
         }
         for gone in before.difference(&indices) {
-            self.leave(now, *gone);
+            self.leave(now, *gone, OutageCause::Unusable);
         }
         for segment in present {
             let carrier = segment.carrier;
@@ -101,7 +101,7 @@ impl Machine {
     pub(super) fn join_anew(&mut self, now: Now, index: u32) {
         let Some(local) = self.segments.get(&index) else { return };
         let (interface, neighbours) = (local.interface.clone(), self.neighbours.get(&index).cloned());
-        self.leave(now, index);
+        self.leave(now, index, OutageCause::Unusable);
         self.neighbours.extend(neighbours.map(|neighbours| (index, neighbours)));
         self.join(now, interface);
         self.tell_siblings(now);
@@ -110,12 +110,12 @@ impl Machine {
     }
 
     /// An interface is gone, and with it all that was announced there. What was claimed is resumed when it is back.
-    pub(super) fn leave(&mut self, now: Now, index: u32) {
+    pub(super) fn leave(&mut self, now: Now, index: u32, why: OutageCause) {
         let Some(local) = self.segments.remove(&index) else { return };
         let interface = local.interface.segment.interface;
         self.neighbours.remove(&index);
         self.remembered.insert(interface.clone(), (local.machine.saved_state(), true));
-        let outage = Outage { interface, why: OutageCause::Unusable, since: now.monotonic };
+        let outage = Outage { interface, why, since: now.monotonic };
         for duty in self.duties.values_mut().filter(|duty| duty.is_owned_on(index)) {
             duty.owned = None;
             duty.begin_outage(outage.clone());
