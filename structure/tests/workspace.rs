@@ -61,6 +61,7 @@ const PURE: &[(&str, &[&str])] = &[
             "status_queue",
             "turn",
             "warnings",
+            "write_outage",
         ],
     ),
     (

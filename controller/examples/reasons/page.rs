@@ -90,7 +90,7 @@ Beside the Warnings above, each told once an hour at most:
 | AddressPool | `Accepted` False | `InvalidAddresses`: an entry cannot be read; `InvalidSelector`: a selector cannot be read, and it gives nothing; `NoAddresses`: nothing is left of its addresses; `Deleting`: it waits for a finalizer, and gives nothing |
 | AddressPool | `ContainsAssigned` | `Contained`; `Orphaned`: addresses assigned from it are in no pool any more |
 | L2Advertisement | `Accepted` True | `Valid`; `UnknownPool`; `NoNodeSelected`; `ManyBefore`: 64 others come before it by name |
-| L2Advertisement | `Accepted` False | `InvalidSelector`: it selects nothing |
+| L2Advertisement | `Accepted` False | `InvalidSelector`: it changes nothing until it is mended: what it selected keeps its rules by it, to all else it does not exist |
 | AddressPool, L2Advertisement | `Stalled` True | the reason of `Accepted` while that is False; otherwise the condition is absent |
 ";
 

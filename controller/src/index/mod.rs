@@ -261,6 +261,7 @@ impl Index {
             Object::Node(name, _) => {
                 self.nodes.remove(name);
                 self.speaker_pods.forget(name);
+                self.forget_deleted_speaker(name);
                 self.reserve_for_node(name);
                 self.mark_vips();
                 self.mark_advertisements();

@@ -169,19 +169,14 @@ impl Index {
         let preferred =
             view.family_policy == FamilyPolicy::Prefer && !desired.is_empty() && !plan.foreign && plan.short.is_empty();
         let (status, reason, message) = match plan.refusals.first() {
-            None => match desired.iter().find(outside) {
-                None => ("True", ASSIGNED, has),
-                Some(address) => {
-                    let ServiceReference { namespace, name, .. } = &view.reference;
-                    let other = self.allocator.first_pool_with(IpFamily::of(*address)).unwrap_or("POOL");
-                    let kept = format!(
-                        "{has}; {address} is in no AddressPool any more: the Service keeps it, and the advertisements it \
-                         has. Put it back into spec.addresses of a pool, or let the Service have one of another: kubectl \
-                         -n {namespace} annotate service {name} {ANNOTATION_POOL}={other} --overwrite"
-                    );
-                    ("True", OUTSIDE_POOL, kept)
+            None => {
+                let outside: Vec<IpAddr> = desired.iter().filter(outside).copied().collect();
+                if outside.is_empty() {
+                    ("True", ASSIGNED, has)
+                } else {
+                    ("True", OUTSIDE_POOL, format!("{has}; {}", self.outside_pools(&view.reference, &outside)))
                 }
-            },
+            }
             Some(_) if preferred && plan.refusals.iter().all(|refusal| refusal.is_absence(pool_is_named)) => {
                 ("True", ASSIGNED, format!("{has}; {refused}"))
             }
@@ -206,6 +201,26 @@ impl Index {
             generation: None, // the API server keeps none for Services
             since: None,
         }
+    }
+
+    /// What is to be said of addresses that have left their pools by an edit.
+    fn outside_pools(&self, service: &ServiceReference, outside: &[IpAddr]) -> String {
+        let ServiceReference { namespace, name, .. } = service;
+        let mut others: Vec<&str> = Vec::new();
+        for address in outside {
+            let other = self.allocator.first_pool_with(IpFamily::of(*address)).unwrap_or("POOL");
+            if !others.contains(&other) {
+                others.push(other);
+            }
+        }
+        let (are, them, ones) = if outside.len() == 1 { ("is", "it", "one") } else { ("are", "them", "some") };
+        let listed = outside.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        format!(
+            "{listed} {are} in no AddressPool any more: the Service keeps {them}, and the advertisements it has. Put {them} \
+             back into spec.addresses of a pool, or let the Service have {ones} of another: kubectl -n {namespace} annotate \
+             service {name} {ANNOTATION_POOL}={} --overwrite",
+            others.join(",")
+        )
     }
 
     /// What its owner should know beside that.

@@ -38,7 +38,7 @@ impl Coordinator {
             self.outputs.push_back(Output::Segments(indices.clone()));
         }
         for gone in before.difference(&indices) {
-            self.leave(now, *gone);
+            self.leave(now, *gone, OutageCause::Unusable);
         }
         for segment in present {
             let carrier = segment.carrier;
@@ -101,7 +101,7 @@ impl Coordinator {
     pub(super) fn join_anew(&mut self, now: Now, index: u32) {
         let Some(local) = self.segments.get(&index) else { return };
         let (interface, neighbours) = (local.interface.clone(), self.neighbours.get(&index).cloned());
-        self.leave(now, index);
+        self.leave(now, index, OutageCause::Unusable);
         self.neighbours.extend(neighbours.map(|neighbours| (index, neighbours)));
         self.join(now, interface);
         self.tell_siblings(now);
@@ -110,12 +110,12 @@ impl Coordinator {
     }
 
     /// An interface is gone, and with it all that was announced there. What was claimed is resumed when it is back.
-    pub(super) fn leave(&mut self, now: Now, index: u32) {
+    pub(super) fn leave(&mut self, now: Now, index: u32, why: OutageCause) {
         let Some(local) = self.segments.remove(&index) else { return };
         let interface = local.interface.segment.interface;
         self.neighbours.remove(&index);
         self.remembered.insert(interface.clone(), (local.machine.saved_state(), true));
-        let outage = Outage { interface, why: OutageCause::Unusable, since: now.monotonic };
+        let outage = Outage { interface, why, since: now.monotonic };
         for duty in self.duties.values_mut().filter(|duty| duty.is_owned_on(index)) {
             duty.owned = None;
             duty.begin_outage(outage.clone());
@@ -139,12 +139,12 @@ impl Coordinator {
 
     /// Tells each segment which nodes the API lists there.
     pub(super) fn update_stations(&mut self, now: Now) {
-        if !self.cluster.speakers.is_listed() {
+        if !self.cluster.speakers.counted().is_listed() {
             return;
         }
         for local in self.segments.values_mut() {
             let here = &local.interface.segment;
-            let others = self.cluster.speakers.iter().filter(|speaker| speaker.node != self.config.node);
+            let others = self.cluster.speakers.counted().iter().filter(|speaker| speaker.node != self.config.node);
             let station = |speaker: &crate::api_objects::Speaker| {
                 let segment = speaker.segments.iter().find(|segment| segment.meets(here))?;
                 Some(Station { node: NodeName::new(&speaker.node), mac: segment.mac, address: segment.address? })
