@@ -1,7 +1,7 @@
 //! Herald's controller: decides which Service gets which address.
 //!
 //! The deciding part is pure and synchronous: [`allocator`] (which address, or why none), [`placement`] (an address's
-//! home), [`advertisements`] (who may announce it), [`quarantine`] (what is kept back), [`caveat`] (what is worth
+//! home), [`advertisements`] (who may announce it), [`gateway`] (what a Gateway asks for), [`quarantine`] (what is kept back), [`caveat`] (what is worth
 //! knowing all the same) and [`index`], which turns observed objects ([`view`]) into writes
 //! ([`action`]). The edge is thin: [`watch`] feeds the index, [`writer`] carries its writes out, [`lease`] says whether
 //! this replica may, [`watch_health`] whether it sees, [`api_version`] whether the API server is new enough, [`cluster_key`] fills the Secret the speakers share, [`mod@run`] ties them together.
@@ -17,6 +17,7 @@ pub mod args;
 pub mod breaker;
 pub mod caveat;
 pub mod cluster_key;
+pub mod gateway;
 pub mod index;
 pub mod lease;
 pub mod metrics;

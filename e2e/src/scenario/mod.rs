@@ -20,6 +20,7 @@ mod excluded_nodes;
 mod failover;
 mod faults;
 mod first_light;
+mod gateway_addresses;
 pub mod install;
 mod interface_lost;
 mod interfaces;
@@ -170,6 +171,12 @@ pub fn all() -> Vec<Scenario> {
             announce_options::run,
         ),
         alone("excluded-nodes", "one setting lets excluded nodes announce, for both programs", 90, excluded_nodes::run),
+        alone(
+            "gateway-addresses",
+            "a Gateway's spec.addresses are its Service's, also where its kind comes later",
+            150,
+            gateway_addresses::run,
+        ),
         alone("odd-addresses", "what no host may have is not given out, nor adopted", 60, odd_addresses::run),
         alone("contract-lifecycle", "what changes and ends, and what stays", 60, contract::lifecycle),
         alone("contract-neighbours", "what works with a Service, or is left alone", 60, contract::neighbours),

@@ -6,6 +6,7 @@ mod contest;
 mod counts;
 mod creation;
 mod families;
+mod gateways;
 mod lifecycle;
 mod pools;
 mod reservations;
