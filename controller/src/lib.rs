@@ -1,7 +1,7 @@
 //! Herald's controller: decides which Service gets which address.
 //!
 //! The deciding part is pure and synchronous: [`allocator`] (which address, or why none), [`placement`] (an address's
-//! home), [`advertisement_rules`] (who may announce it), [`quarantine`] (what is kept back), [`advisory`] (what is worth
+//! home), [`advertisement_rules`] (who may announce it), [`gateway`] (what a Gateway asks for), [`quarantine`] (what is kept back), [`advisory`] (what is worth
 //! knowing all the same) and [`index`], which turns observed objects ([`view`]) into writes ([`action`]).
 //!
 //! The edge is thin: [`watch`] feeds the index, [`writer`] carries its writes out ([`writer::dispatch`] and
@@ -20,6 +20,8 @@ pub mod cluster_key;
 pub mod decision_log;
 pub mod default_finalizer;
 pub mod event_loop;
+pub mod gateway;
+pub mod gateway_view;
 pub mod index;
 pub mod lease;
 pub mod metrics;

@@ -37,6 +37,8 @@ const PURE: &[(&str, &[&str])] = &[
             "allocator",
             "decision_log",
             "default_finalizer",
+            "gateway",
+            "gateway_view",
             "index",
             "placement",
             "quarantine",

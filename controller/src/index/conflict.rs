@@ -183,7 +183,7 @@ impl Index {
 
     /// What forbids to replace the address, apart from a quarantine that is full.
     fn why_kept(&self, address: IpAddr, entry: &VirtualIpEntry, view: &ServiceView) -> Option<WhyKept> {
-        let asked_for = view.request.as_ref().is_ok_and(|request| request.addresses.contains(&address));
+        let asked_for = self.asks_for(view, address);
         let adopted = entry.vip.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(LABEL_ADOPTED));
         let pool = self.allocator.occupant(address).map(|o| o.pool.as_str()).unwrap_or_default();
         let released = || self.pools.get(pool).is_some_and(|p| p.release().unwrap_or_default().covers(address));

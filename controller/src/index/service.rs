@@ -44,7 +44,7 @@ impl Index {
         if !plan.refusals.is_empty() {
             self.waiting.insert(view.key());
         }
-        if plan.awaits_namespace {
+        if plan.awaits_input {
             self.waiting.insert(view.key());
             return None; // its arrival asks again
         }
@@ -77,7 +77,7 @@ impl Index {
             view.finalizer == Some(finalizer) || (finalizer == FINALIZER_SERVICE_DEFAULT && view.default_finalizer);
         let allocated_from = self.allocated_from(view, &desired);
         let verdict = self.condition(view, &plan, &desired);
-        let caveats = self.caveats(view, &desired);
+        let caveats = self.caveats(view, &plan, &desired);
         let condition = with_caveats(verdict.clone(), &caveats);
         let changed = !condition.is(view.condition.as_ref());
         let patch = ServicePatch {
@@ -159,7 +159,7 @@ impl Index {
             None => address.to_string(),
         };
         let has = desired.iter().map(from).collect::<Vec<_>>().join(", ");
-        let refusals = plan.refusals.iter().map(ToString::to_string);
+        let refusals = plan.refusals.iter().map(|refusal| refusal.sentence(plan.asked_by.as_ref()));
         let refused = plan.short.iter().map(ToString::to_string).chain(refusals).collect::<Vec<_>>().join("; ");
         let outside = |address: &&IpAddr| {
             let occupant = self.allocator.occupant(**address);
@@ -224,7 +224,7 @@ impl Index {
     }
 
     /// What its owner should know beside that.
-    fn caveats(&self, view: &ServiceView, desired: &[IpAddr]) -> Vec<Caveat> {
+    fn caveats(&self, view: &ServiceView, plan: &Plan, desired: &[IpAddr]) -> Vec<Caveat> {
         let clash = |address: &IpAddr| {
             let (other, why) = self.allocator.clash(&view.reference, *address)?;
             let other = format!("{}/{}", other.namespace, other.name);
@@ -240,7 +240,7 @@ impl Index {
         };
         let of_addresses = desired.iter().filter_map(clash).chain(desired.iter().filter_map(reserved));
         let of_addresses = of_addresses.chain(desired.iter().filter_map(shown_twice));
-        view.caveats.iter().cloned().chain(of_addresses).collect()
+        view.caveats.iter().chain(&plan.caveat).cloned().chain(of_addresses).collect()
     }
 
     /// Gives back what a Service has that is not, or no longer, to have an address. A Service that never had one of

@@ -13,11 +13,10 @@ use super::{
     interface_rules::InterfaceRules,
     io::ApiFact,
     slice_watch::SliceWatch,
-    speakers::{Changed, Speakers, Wire},
+    speakers::{Changed, Own, Speakers},
 };
 use crate::{
     api_objects::{Change, Collection, Keyed, Node, Slice, SliceSelection, Speaker, Vip},
-    interfaces::Segment,
     keys::Keys,
     kube_events::{Directory, NodeReference},
     rank::{self, NodeChange, Side},
@@ -61,15 +60,6 @@ pub(super) struct Effects {
     pub selection: bool,
     /// Nodes that are gone.
     pub gone: Vec<String>,
-}
-
-/// The node that asks, with its segments by its own account.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Own<'a> {
-    pub node: &'a str,
-    pub segments: &'a [&'a Segment],
-    /// Those of them on which it takes part.
-    pub wires: &'a [Wire<'a>],
 }
 
 impl Effects {

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use herald_protocol::node::{NodeId, NodeName};
 
-use super::{Coordinator, Now, active_segment::Local, cluster_view::Own, io::ApiFact};
+use super::{Coordinator, Now, active_segment::Local, io::ApiFact};
 use crate::{
     api_objects::{Change, Collection, Node, Speaker},
     interfaces::Segment,
@@ -29,6 +29,15 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 pub(super) struct Wire<'a> {
     pub segment: &'a Segment,
     pub peers: &'a BTreeMap<NodeId, NodeName>,
+}
+
+/// The node that asks, with its segments by its own account.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Own<'a> {
+    pub node: &'a str,
+    pub segments: &'a [&'a Segment],
+    /// Those of them on which it takes part.
+    pub wires: &'a [Wire<'a>],
 }
 
 /// The SpeakerStatuses.

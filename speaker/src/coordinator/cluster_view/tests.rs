@@ -11,6 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use proptest::prelude::*;
 
 use super::*;
+use crate::interfaces::Segment;
 use crate::{
     api_objects::Endpoint,
     rank::{

@@ -5,7 +5,7 @@ use std::{
     net::IpAddr,
 };
 
-use herald_crds::names::ANNOTATION_COUNT;
+use herald_crds::names::{ANNOTATION_COUNT, LABEL_GATEWAY_NAME};
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Service;
 use proptest::{prelude::*, test_runner::TestCaseError};
@@ -31,6 +31,8 @@ pub(super) struct History {
 impl History {
     pub(super) fn new() -> Self {
         let mut world = World::new();
+        world.honours_gateways = true;
+        world.restart();
         world.pool("six", json!({"addresses": ["2001:db8::4-2001:db8::7"]}));
         Self { world, left: BTreeSet::new(), deleted: BTreeSet::new() }
     }
@@ -179,11 +181,13 @@ impl History {
     }
 }
 
-/// Returns whether the Service asks for an address, or for a pool: it moves as soon as it can.
+/// Returns whether the Service asks for an address, or for a pool, or its Gateway may: it moves as soon as it can.
 fn asks(service: &Service) -> bool {
     let annotations = service.metadata.annotations.as_ref();
     let pool = annotations.is_some_and(|annotations| annotations.contains_key("heraldlb.io/address-pool"));
-    pool || service.spec.as_ref().is_some_and(|spec| spec.load_balancer_ip.is_some())
+    let labels = service.metadata.labels.as_ref();
+    pool || labels.is_some_and(|labels| labels.contains_key(LABEL_GATEWAY_NAME))
+        || service.spec.as_ref().is_some_and(|spec| spec.load_balancer_ip.is_some())
 }
 
 /// How many addresses of each family the Service asks for; none where that cannot be read.
