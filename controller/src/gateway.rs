@@ -94,35 +94,12 @@ impl CombinedRequest {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
     use test_case::test_case;
 
     use super::*;
 
     fn key() -> GatewayKey {
         GatewayKey { namespace: "shop".to_owned(), name: "web".to_owned() }
-    }
-
-    fn view(spec: Value) -> GatewayView {
-        let object = json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway",
-            "metadata": {"namespace": "shop", "name": "web"}, "spec": spec, "status": {"addresses": []}});
-        GatewayView::of(&serde_json::from_value::<GatewayObject>(object).unwrap())
-    }
-
-    #[test_case(json!({}) => Vec::<String>::new(); "no addresses")]
-    #[test_case(json!({"addresses": [{"type": "IPAddress", "value": "192.0.2.1"}]}) => vec!["192.0.2.1"]; "an IP address")]
-    #[test_case(json!({"addresses": [{"value": "192.0.2.1"}, {"value": "2001:db8::1"}]}) => vec!["192.0.2.1", "2001:db8::1"]; "the type is IPAddress unless given")]
-    #[test_case(json!({"addresses": [{"type": "Hostname", "value": "192.0.2.1"}, {"type": "example.com/x", "value": "y"}]}) => Vec::<String>::new(); "other types")]
-    #[test_case(json!({"addresses": [{"type": "IPAddress"}, {"value": ""}]}) => Vec::<String>::new(); "any address")]
-    fn gateway_asks_for(spec: Value) -> Vec<String> {
-        view(spec).addresses
-    }
-
-    #[test_case(json!({LABEL_GATEWAY_NAME: "web"}) => Some(key()))]
-    #[test_case(json!({LABEL_GATEWAY_NAME: ""}) => None; "empty")]
-    #[test_case(json!({"app": "web"}) => None; "another label")]
-    fn service_names_a_gateway_of_its_namespace(labels: Value) -> Option<GatewayKey> {
-        GatewayKey::named_by("shop", &serde_json::from_value(labels).unwrap())
     }
 
     /// A list of addresses, and how many of each family.
