@@ -61,7 +61,7 @@ pub struct Phase {
     pub cluster: Promise,
     /// The same with `Local`.
     pub local: Promise,
-    /// How long things may active, where that is promised.
+    /// How long things may take, where that is promised.
     pub bounds: Bounds,
     /// What MetalLB did under the same fault, in words.
     pub metallb: Option<&'static str>,
@@ -96,7 +96,7 @@ pub struct Promise {
     pub traffic: Traffic,
 }
 
-/// How long things may active, in milliseconds: bounds by timers, with room for a busy machine. What is typical is the
+/// How long things may take, in milliseconds: bounds by timers, with room for a busy machine. What is typical is the
 /// benchmark's.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bounds {
@@ -115,6 +115,12 @@ impl Bounds {
     /// other's claim then. Nothing else is bounded.
     pub const CONTEST: Self =
         Self { moved_ms: f64::INFINITY, unanswered_ms: f64::INFINITY, traffic_ms: f64::INFINITY, two_macs_ms: 200.0 };
+    /// A failed owner is covered or replaced within half a second (P2). Ten times that is the coarse ceiling: only a
+    /// take-over that did not work takes longer, however busy the machine is.
+    pub const TAKE_OVER: Self = Self { unanswered_ms: 5000.0, traffic_ms: 5000.0, ..Self::CONTEST };
+    /// Two halves of a network each have an owner when they are joined. They hear of each other within two Hello
+    /// intervals (P4); a coarse ceiling of a second is for lost frames and a busy machine.
+    pub const REJOINED: Self = Self { two_macs_ms: 1000.0, ..Self::CONTEST };
 }
 
 /// Who answers for an address.

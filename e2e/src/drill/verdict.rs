@@ -28,7 +28,9 @@ pub fn violations(phase: &Phase, seen: &Observation) -> Vec<String> {
             demand(seen.moves == 1, format!("it should move once, and moved {} times: {:?}", seen.moves, seen.macs));
             demand(both <= phase.bounds.two_macs_ms, format!("two nodes answered for {both:.0} ms"));
         }
-        Owner::OneInTheEnd => {}
+        Owner::OneInTheEnd => {
+            demand(both <= phase.bounds.two_macs_ms, format!("two nodes answered for {both:.0} ms"));
+        }
     }
     let took = [
         ("the next owner answered after", seen.moved_after_ms.unwrap_or_default(), phase.bounds.moved_ms),

@@ -14,7 +14,7 @@ mod witness;
 
 use anyhow::Result;
 
-use super::{Bounds, Drill, DrillRun, Phase, Promise};
+use super::{Bounds, Drill, DrillRun, Owner, Phase, Promise, Traffic};
 
 /// What fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,9 +88,15 @@ fn nothing(_: &DrillRun<'_>) -> Result<()> {
     Ok(())
 }
 
-/// A phase that promises the same for both policies.
+/// A phase that promises the same for both policies. Where an owner fails, its bounds are those of a take-over; where one
+/// owner in the end is all that is promised, those of a network that is joined again.
 const fn phase(name: &'static str, promise: Promise, act: fn(&mut super::ActivePhase<'_>) -> Result<()>) -> Phase {
-    Phase { name, act, cluster: promise, local: promise, bounds: Bounds::CONTEST, metallb: None }
+    let bounds = match (promise.owner, promise.traffic) {
+        (Owner::Moves, Traffic::Resumes) => Bounds::TAKE_OVER,
+        (Owner::OneInTheEnd, _) => Bounds::REJOINED,
+        _ => Bounds::CONTEST,
+    };
+    Phase { name, act, cluster: promise, local: promise, bounds, metallb: None }
 }
 
 impl Phase {
