@@ -1,4 +1,4 @@
-//! What the index is told: watched objects, reduced.
+//! The inputs of the index: watched objects, reduced.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use crate::{
     view::{NodeView, ServiceKey, ServiceView, SpeakerView},
 };
 
-/// The kinds the index needs to know.
+/// The kinds that the index needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// Services.
@@ -34,7 +34,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 9] = [
         Self::Service,
         Self::Namespace,
@@ -47,7 +47,7 @@ impl Kind {
         Self::ServiceNetwork,
     ];
 
-    /// What the API calls an object of it.
+    /// Returns the name of the kind in the API.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Service => "Service",
@@ -62,9 +62,9 @@ impl Kind {
         }
     }
 
-    /// Returns whether nothing is decided before the kind has been listed. What follows from the speakers' pods follows
-    /// after ten seconds, so they are not waited for: a controller that may not list them (one that was updated without
-    /// its Role) gives out addresses all the same.
+    /// Returns whether nothing is decided before the kind has been listed. The speakers' pods are not awaited:
+    /// decisions that follow from them wait ten seconds, and a controller that may not list them (one that was updated
+    /// without its Role) gives out addresses nevertheless.
     pub fn is_awaited(self) -> bool {
         self != Self::SpeakerPod
     }
@@ -85,7 +85,7 @@ pub enum Object {
     VirtualIp(Box<VirtualIP>),
     /// A node.
     Node(String, NodeView),
-    /// What a node's speaker reports, by the node.
+    /// The report of a node's speaker, by the node.
     Speaker(String, SpeakerView),
     /// A speaker's pod, by its name.
     SpeakerPod(String, SpeakerPodView),
@@ -122,7 +122,7 @@ impl Object {
     }
 }
 
-/// What is held and not listed, as objects to delete.
+/// Returns the known objects that are not listed, as objects to delete.
 pub(super) fn missing<V>(
     held: &BTreeMap<String, V>,
     listed: &[Object],

@@ -1,4 +1,4 @@
-//! A Service whose status another program keeps changing.
+//! Detection of another program that keeps changing the status of a Service.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -10,11 +10,12 @@ use crate::action::{Action, EventValue, Regarding, ServicePatch};
 /// Reason of the Warning.
 const STATUS_OVERWRITTEN: &str = "StatusOverwritten";
 
-/// What was last written of each Service whose next write has to pause, since it was written often of late.
+/// The last write of each Service whose next write has to pause, since the Service was written often recently.
 pub(super) type LastWritten = BTreeMap<ServiceReference, ServicePatch>;
 
 impl Index {
-    /// A Service's status was written; `pauses`: so often of late that the next write waits.
+    /// Records a write of a Service's status; `pauses` says whether the next one waits, because there were many
+    /// recently.
     pub(super) fn note_written(&mut self, service: &ServiceReference, patch: &ServicePatch, pauses: bool) {
         if pauses {
             self.last_written.insert(service.clone(), patch.clone());
@@ -23,7 +24,8 @@ impl Index {
         }
     }
 
-    /// A write waits. If it is the last one over again, somebody has undone that, and the owner of the Service hears of it.
+    /// Reports to the owner of a Service, while a write waits, that another program undoes the last write: that is so
+    /// if the waiting write equals it.
     pub(super) fn tell_overwritten(&mut self, now: Duration, action: &Action) {
         let Action::PatchServiceStatus { service, patch, .. } = action else { return };
         if self.last_written.get(service) != Some(patch) {
