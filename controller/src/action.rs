@@ -1,4 +1,4 @@
-//! What the controller decides: values that can be compared, queued and written.
+//! The controller's decisions: values that can be compared, queued and written.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -15,16 +15,16 @@ use k8s_openapi::{
 
 use crate::view::{ServiceKey, ServiceView};
 
-/// The object a decision is about. The index has at most one write under way per object, which orders them.
+/// The object that a decision is about. The index has at most one write under way per object, which orders the writes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Subject {
     /// A VirtualIP, by its address.
     VirtualIp(IpAddr),
-    /// A Service.
+    /// A Service, by namespace and name.
     Service(ServiceKey),
-    /// A pool.
+    /// A pool, by its name.
     Pool(String),
-    /// An advertisement.
+    /// An advertisement, by its name.
     Advertisement(String),
     /// A VirtualIP that is named after another address than its own, by its name.
     StrayVirtualIp(String),
@@ -32,32 +32,32 @@ pub enum Subject {
     SpeakerStatus(String),
 }
 
-/// A condition without its time, which the writer adds: decisions know no clock.
+/// A condition without its time, which the writer adds: decisions use no clock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConditionValue {
-    /// Type of the condition.
+    /// The type of the condition.
     pub type_: &'static str,
-    /// "True" or "False".
+    /// The status: "True" or "False".
     pub status: &'static str,
-    /// CamelCase word.
+    /// The reason: a CamelCase word.
     pub reason: String,
-    /// A sentence a person can act on.
+    /// A sentence that a person can act on.
     pub message: String,
-    /// Generation of the object it speaks about; Services have none.
+    /// Generation of the object that the condition is about; Services have none.
     pub generation: Option<i64>,
-    /// The time of the last transition, where the status does not change with this write.
+    /// The time of the last transition, where this write leaves the status as it is.
     pub since: Option<Time>,
 }
 
 impl ConditionValue {
-    /// The value as it follows on the observed condition: keeps its time where the status stays.
+    /// Returns the value with the time of the observed condition, if the status stays.
     #[must_use]
     pub fn following(mut self, observed: Option<&Condition>) -> Self {
         self.since = observed.filter(|c| c.status == self.status).map(|c| c.last_transition_time.clone());
         self
     }
 
-    /// Does the observed condition say the same?
+    /// Returns whether the observed condition has the same content.
     pub fn is(&self, observed: Option<&Condition>) -> bool {
         observed.is_some_and(|c| {
             c.type_ == self.type_
@@ -68,7 +68,7 @@ impl ConditionValue {
         })
     }
 
-    /// The condition as the API takes it.
+    /// Returns the condition in the form of the API.
     pub fn at(&self, now: &Time) -> Condition {
         Condition {
             type_: self.type_.to_owned(),
@@ -81,15 +81,15 @@ impl ConditionValue {
     }
 }
 
-/// What becomes of a field.
+/// The change of a field.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Change<T> {
-    /// It stays as it is.
+    /// The field stays as it is.
     #[default]
     Keep,
-    /// It gets this value.
+    /// The field gets this value.
     Set(T),
-    /// It is taken away.
+    /// The field is removed.
     Remove,
 }
 
@@ -98,28 +98,28 @@ pub enum Change<T> {
 pub struct ServicePatch {
     /// `status.loadBalancer.ingress`, in order.
     pub ingress: Change<Vec<IpAddr>>,
-    /// Our condition.
+    /// The condition `heraldlb.io/AddressAssigned`.
     pub condition: Change<ConditionValue>,
-    /// Our annotation that names the pools of its addresses.
+    /// Our annotation that names the pools of the addresses.
     pub allocated_from: Change<String>,
     /// A finalizer to add.
     pub add_finalizer: Option<&'static str>,
-    /// A finalizer to take away.
+    /// A finalizer to remove.
     pub remove_finalizer: Option<&'static str>,
 }
 
-/// The object an event is about.
+/// The object that an event is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Regarding {
-    /// A Service.
+    /// A Service, by namespace and name.
     Service(ServiceReference),
-    /// An object of Herald's, all of which are cluster-scoped.
+    /// An object of one of Herald's kinds, all of which are cluster-scoped.
     Object {
-        /// Kind.
+        /// The kind of the object.
         kind: &'static str,
-        /// Name.
+        /// The name of the object.
         name: String,
-        /// UID.
+        /// The UID of the object.
         uid: String,
     },
 }
@@ -127,174 +127,175 @@ pub enum Regarding {
 /// An event to post.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventValue {
-    /// The object.
+    /// The object that the event is about.
     pub regarding: Regarding,
-    /// Warning instead of Normal.
+    /// Whether the event is a Warning instead of Normal.
     pub warning: bool,
-    /// CamelCase word; upstream's where one fits.
+    /// The reason: a CamelCase word; upstream's where one fits.
     pub reason: &'static str,
-    /// What was done.
+    /// The action that was done.
     pub action: &'static str,
-    /// The sentence.
+    /// The note: a sentence for people.
     pub note: String,
 }
 
-/// An announcement of an address, as the status of its VirtualIP tells of it: a new one has a new time.
+/// An announcement of an address, as the status of its VirtualIP reports it: a new one has a new time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Announcement {
     /// The announcing node.
     pub node: String,
-    /// Since when it announces the address.
+    /// The time since which the node announces the address.
     pub since: Option<Time>,
 }
 
-/// What a pool's status is to say.
+/// The content of a pool's status.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PoolReport {
-    /// The generation of the pool that it is about.
+    /// The generation of the pool that the report is about.
     pub generation: Option<i64>,
-    /// Counts of IPv4.
+    /// The counts of its IPv4 addresses; `None` if it has none.
     pub ipv4: Option<FamilyUsage>,
-    /// Counts of IPv6.
+    /// The counts of its IPv6 addresses; `None` if it has none.
     pub ipv6: Option<FamilyUsage>,
-    /// Its quarantine.
+    /// The addresses in its quarantine.
     pub quarantined: Vec<QuarantinedAddress>,
-    /// All conditions.
+    /// All conditions of the status.
     pub conditions: Vec<ConditionValue>,
 }
 
-/// What an advertisement's status is to say.
+/// The content of an advertisement's status.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AdvertisementReport {
-    /// The generation of the advertisement that it is about.
+    /// The generation of the advertisement that the report is about.
     pub generation: Option<i64>,
-    /// All conditions.
+    /// All conditions of the status.
     pub conditions: Vec<ConditionValue>,
 }
 
-/// A write to the API server. Each carries what makes it fail where the decision is out of date: the resource version,
-/// or the UID.
+/// A write to the API server. Each carries a value that makes it fail where the decision is out of date: the resource
+/// version, or the UID.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     /// Creates a VirtualIP with our finalizer: the API server refuses a second one of the same address.
     CreateVirtualIp {
         /// Address; the name follows from it.
         address: IpAddr,
-        /// Labels.
+        /// The labels to set.
         labels: BTreeMap<String, String>,
-        /// Spec.
+        /// The complete spec.
         spec: Box<VirtualIPSpec>,
     },
-    /// Replaces spec and our labels.
+    /// Replaces the spec and our labels.
     UpdateVirtualIpSpec {
-        /// Address.
+        /// The address of the VirtualIP.
         address: IpAddr,
-        /// Resource version decided upon.
+        /// The resource version that the decision is based on.
         resource_version: String,
-        /// Labels; `None`: it is taken away.
+        /// Labels; `None` removes one.
         labels: BTreeMap<String, Option<String>>,
-        /// Spec.
+        /// The complete spec.
         spec: Box<VirtualIPSpec>,
     },
     /// Deletes a VirtualIP; the finalizer holds it until its announcer is silent.
     DeleteVirtualIp {
-        /// Address.
+        /// The address of the VirtualIP.
         address: IpAddr,
-        /// UID decided upon.
+        /// The UID that the decision is based on.
         uid: String,
-        /// The date of one that is to be created again, since it is not later than that of the one before.
+        /// The date of a VirtualIP that has to be created again, since it is not later than that of the VirtualIP
+        /// before.
         misdated: Option<Timestamp>,
     },
-    /// Lets a deleted VirtualIP go.
+    /// Releases a deleted VirtualIP.
     RemoveVirtualIpFinalizer {
-        /// Address.
+        /// The address of the VirtualIP.
         address: IpAddr,
-        /// Resource version decided upon.
+        /// The resource version that the decision is based on.
         resource_version: String,
         /// The finalizers that stay.
         remaining: Vec<String>,
-        /// Events to post once it is written.
+        /// Events to post after the write.
         events: Vec<EventValue>,
     },
-    /// Takes back a status nobody is there to take back.
+    /// Corrects a status whose author can no longer correct it.
     CorrectVirtualIpStatus {
-        /// Address.
+        /// The address of the VirtualIP.
         address: IpAddr,
-        /// Resource version decided upon.
+        /// The resource version that the decision is based on.
         resource_version: String,
-        /// Why.
+        /// The reason of the corrected condition.
         reason: AnnouncedReason,
-        /// The announcement that is not true any more, if there was one.
+        /// The announcement that is no longer true, if there was one.
         corrects: Option<Announcement>,
-        /// The condition.
+        /// The condition to write.
         condition: ConditionValue,
         /// The conditions of other types, which stay.
         others: Vec<Condition>,
-        /// Events to post once it is written.
+        /// Events to post after the write.
         events: Vec<EventValue>,
     },
-    /// Asks for a Service that has the address and is not seen to want it: a GET, which decides nothing and writes
-    /// nothing.
+    /// Looks up a Service that has the address and, in this view, does not want it: a GET, which decides nothing and
+    /// writes nothing.
     LookUpService {
-        /// The address.
+        /// The address in question.
         address: IpAddr,
         /// The Service that has it.
         service: ServiceReference,
     },
-    /// Patches a Service's status, condition and finalizer at once.
+    /// Patches the status, condition and finalizer of a Service in one request.
     PatchServiceStatus {
-        /// The Service.
+        /// The Service to patch.
         service: ServiceReference,
-        /// Resource version decided upon.
+        /// The resource version that the decision is based on.
         resource_version: String,
-        /// The patch.
+        /// The changes, in one patch.
         patch: ServicePatch,
-        /// Events to post once it is written.
+        /// Events to post after the write.
         events: Vec<EventValue>,
     },
     /// Writes a pool's status.
     PatchPoolStatus {
-        /// The pool.
+        /// The name of the pool.
         pool: String,
-        /// Resource version decided upon.
+        /// The resource version that the decision is based on.
         resource_version: String,
-        /// The status.
+        /// The status to write.
         report: PoolReport,
     },
     /// Writes an advertisement's status.
     PatchAdvertisementStatus {
-        /// The advertisement.
+        /// The name of the advertisement.
         advertisement: String,
-        /// Resource version decided upon.
+        /// The resource version that the decision is based on.
         resource_version: String,
-        /// The status.
+        /// The status to write.
         report: AdvertisementReport,
     },
-    /// Says what is wrong with a VirtualIP whose name is not that of its address.
+    /// Describes in the status of a VirtualIP that its name is not that of its address.
     DescribeStrayVirtualIp {
-        /// Its name.
+        /// The name of the VirtualIP.
         name: String,
-        /// Resource version decided upon.
+        /// The resource version that the decision is based on.
         resource_version: String,
-        /// The condition.
+        /// The condition to write.
         condition: ConditionValue,
         /// The conditions of other types, which stay.
         others: Vec<Condition>,
     },
-    /// Lets such a VirtualIP go.
+    /// Releases such a VirtualIP.
     ReleaseStrayVirtualIp {
-        /// Its name.
+        /// The name of the VirtualIP.
         name: String,
-        /// Resource version decided upon.
+        /// The resource version that the decision is based on.
         resource_version: String,
         /// The finalizers that stay.
         remaining: Vec<String>,
     },
-    /// Deletes what a speaker that is gone has left.
+    /// Deletes the SpeakerStatus of a speaker that is gone.
     DeleteSpeakerStatus {
-        /// The node.
+        /// The name of the node, and of its SpeakerStatus.
         node: String,
-        /// UID decided upon.
+        /// The UID that the decision is based on.
         uid: String,
     },
     /// Posts an event.
@@ -302,7 +303,7 @@ pub enum Action {
 }
 
 impl Action {
-    /// The events to post once it is written.
+    /// Returns the events to post after the write.
     pub fn events(&self) -> &[EventValue] {
         match self {
             Self::RemoveVirtualIpFinalizer { events, .. }
@@ -321,7 +322,7 @@ impl Action {
         }
     }
 
-    /// The object it writes; `None` for an event.
+    /// Returns the object that the action writes; `None` for an event.
     pub fn subject(&self) -> Option<Subject> {
         match self {
             Self::CreateVirtualIp { address, .. }
@@ -344,7 +345,7 @@ impl Action {
     }
 }
 
-/// What became of a write: an input to the index.
+/// The outcome of a write: an input to the index.
 #[derive(Clone, Debug)]
 pub enum Outcome {
     /// A VirtualIP was written.
@@ -355,16 +356,17 @@ pub enum Outcome {
     Pool(Box<AddressPool>),
     /// An advertisement was written.
     Advertisement(Box<L2Advertisement>),
-    /// The object is gone (404): what was to be taken away from it has gone with it.
+    /// The object is gone (404): the parts that the write would have removed are gone with it.
     Gone,
-    /// Written; there is nothing to show.
+    /// The write succeeded, and returned no object to show.
     Done,
-    /// Not written, for a reason of this object (conflict, there already, server error, refused): decide again, after a
-    /// pause that grows. What is in the way comes by the watch.
+    /// The write failed for a reason of this object (conflict, existing already, server error, refused): the index
+    /// decides again, after a pause that grows. The watch delivers the obstacle.
     Failed,
-    /// Not written, since the API server does not take this object; its sentence. Otherwise as [`Outcome::Failed`].
+    /// The write failed, since the API server does not accept this object; its sentence. Otherwise as
+    /// [`Outcome::Failed`].
     Refused(String),
-    /// Not written, since the API server takes no writes: decide again. The breaker says when.
+    /// The write failed, since the API server takes no writes: the index decides again. The breaker decides when.
     Unavailable,
 }
 
@@ -374,7 +376,7 @@ mod tests {
 
     use super::*;
 
-    /// A selector in a pool may hold a key of any length, and its condition names it.
+    /// A selector in a pool may hold a key of any length, and its condition names the key.
     #[test]
     fn message_beyond_the_limit_is_cut_and_written_once() {
         let condition = ConditionValue {

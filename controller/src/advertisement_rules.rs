@@ -1,4 +1,4 @@
-//! Which advertisements apply to an address, and what is to be said of one.
+//! The advertisements that apply to an address, and the verdict on an advertisement.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,43 +9,44 @@ use herald_crds::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
-/// A VirtualIP holds at most this many rules (its schema); the first by name count.
+/// The most rules that a VirtualIP holds (its schema); the first by name count.
 pub const MOST_RULES: usize = 64;
 
-/// A pool, as advertisements select it.
+/// A pool, in the form in which advertisements select it.
 #[derive(Clone, Copy, Debug)]
 pub struct AdvertisedPool<'a> {
-    /// Its name.
+    /// The name of the pool.
     pub name: &'a str,
-    /// Its labels; `None`: it is gone.
+    /// Its labels; `None` if the pool is gone.
     pub labels: Option<&'a BTreeMap<String, String>>,
 }
 
-/// The address an advertisement may select.
+/// An address that an advertisement may select.
 #[derive(Clone, Copy, Debug)]
 pub struct Advertised<'a> {
-    /// The pool it counts to.
+    /// The pool that the address counts to.
     pub pool: AdvertisedPool<'a>,
-    /// The pools that hold it.
+    /// The pools that hold the address.
     pub held_by: &'a [AdvertisedPool<'a>],
-    /// The rules it has, and the pool by which its advertisements were chosen.
+    /// The present rules of the address, and the pool by which its advertisements were chosen.
     pub had: Option<(&'a [AdvertisementRule], AdvertisedPool<'a>)>,
     /// The labels of each of its Services.
     pub service_labels: &'a [&'a BTreeMap<String, String>],
 }
 
-/// How an address is advertised.
+/// The advertisements that announce an address.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Selection {
-    /// One rule for each advertisement that selects it.
+    /// One rule for each advertisement that selects the address.
     pub rules: Vec<AdvertisementRule>,
-    /// The pool by which they do, if it is another than the one that the address counts to.
+    /// The pool by which they select it, if it differs from the pool that the address counts to.
     pub by_pool: Option<String>,
 }
 
-/// The rules for an address: one that selects everything where the cluster has no advertisement; else those that
-/// select it by the pool it counts to, in order of their names. While a pool is renamed or split two hold the address, and
-/// the advertisement may name the other one: it counts where no rule is found so. None where none selects it.
+/// Returns the rules for an address: one that selects everything where the cluster has no advertisement; else those
+/// that select the address by the pool it counts to, in order of their names. While a pool is renamed or split, two
+/// pools hold the address, and the advertisement may name the other one: that pool counts where the first one yields no
+/// rule. The result has no rule where none selects the address.
 ///
 /// No edit of pools silences an address. While no pool holds it, it keeps the advertisements it has. Where those that hold it
 /// are not selected, an advertisement that it has goes on selecting it by the pool by which it did; if that one is gone, and
@@ -112,7 +113,7 @@ fn select_accepted<'a>(
     Selection { rules: Vec::new(), by_pool: None }
 }
 
-/// Whether one of the selectors chooses these labels. A selector that cannot be read chooses nothing.
+/// Returns whether one of the selectors chooses these labels. A selector that cannot be read chooses nothing.
 fn any(selectors: &[LabelSelector], labels: &BTreeMap<String, String>) -> bool {
     selectors.iter().any(|s| selector::matches(s, labels).unwrap_or(false))
 }
@@ -123,7 +124,7 @@ fn selects_pool(spec: &L2AdvertisementSpec, pool: AdvertisedPool<'_>) -> bool {
         || pool.labels.is_some_and(|labels| any(&spec.address_pool_selectors, labels))
 }
 
-/// The pool is gone, and was selected by its labels, if it was.
+/// Returns whether the pool is gone and may have been selected by its labels.
 fn may_have_selected(spec: &L2AdvertisementSpec, pool: AdvertisedPool<'_>) -> bool {
     pool.labels.is_none() && !spec.address_pool_selectors.is_empty()
 }
@@ -143,10 +144,10 @@ fn rule(name: &str, spec: &L2AdvertisementSpec) -> AdvertisementRule {
     }
 }
 
-/// What is to be said of an advertisement.
+/// The verdict on an advertisement.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Verdict {
-    /// Nothing.
+    /// There is nothing to report.
     #[error("every selector can be read, and every pool exists")]
     Valid,
     /// A selector that cannot be read: the advertisement changes nothing.
@@ -155,26 +156,26 @@ pub enum Verdict {
          keep the rules they have by it, and to all others it does not exist"
     )]
     InvalidSelector {
-        /// The list.
+        /// The list in the spec.
         field: &'static str,
-        /// Position in it.
+        /// The position of the selector in the list.
         index: usize,
-        /// What is wrong.
+        /// The error of the selector.
         source: SelectorError,
     },
-    /// A pool that does not exist.
+    /// A pool does not exist.
     #[error("spec.addressPools names AddressPool {0}, which does not exist: create it, or take the name away")]
     UnknownPool(String),
-    /// An address may have as many rules of advertisements that come before it.
+    /// Advertisements that come first by name may use up all rules of an address.
     #[error(
         "{before} L2Advertisements come before it by name, and an address takes the first {MOST_RULES} that select it: what \
          this one selects may not be announced by it; let one advertisement select more pools or Services"
     )]
     ManyBefore {
-        /// How many.
+        /// The number of advertisements that come first.
         before: usize,
     },
-    /// No node is selected.
+    /// The advertisement selects no node.
     #[error(
         "spec.nodeSelectors selects none of the cluster's nodes, so what this advertisement selects is not announced by \
          it: label a node, or change the selector"
@@ -183,12 +184,12 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// `status` of the condition `Accepted`: is it usable as written?
+    /// Returns the `status` of the condition `Accepted`: whether the advertisement is usable as written.
     pub fn status(&self) -> &'static str {
         if matches!(self, Self::InvalidSelector { .. }) { "False" } else { "True" }
     }
 
-    /// Its reason.
+    /// Returns the reason of the condition.
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Valid => "Valid",
@@ -256,7 +257,7 @@ mod tests {
     #[test_case(json!({"serviceSelectors": [{"matchLabels": {"app": "web"}}]}), true)]
     #[test_case(json!({"serviceSelectors": [{"matchLabels": {"app": "db"}}]}), false)]
     #[test_case(json!({"addressPools": ["lan"], "serviceSelectors": [{"matchLabels": {"app": "db"}}]}), false; "pool and service")]
-    fn selected(spec: Value, expected: bool) {
+    fn address_is_selected_by_pool_and_service(spec: Value, expected: bool) {
         let spec: L2AdvertisementSpec = serde_json::from_value(spec).unwrap();
         let labels = |k: &str, v: &str| BTreeMap::from([(k.to_owned(), v.to_owned())]);
         let (pool, service) = (labels("net", "lan"), labels("app", "web"));
@@ -273,12 +274,12 @@ mod tests {
     #[test_case(json!({"addressPools": ["new"]}), json!({"addressPools": ["dmz"]}), &["lan"] => Vec::<&str>::new(); "no pool that holds it")]
     #[test_case(json!({"addressPools": ["old"]}), json!({"addressPools": ["dmz"]}), &["lan"] => vec!["a"]; "the pool by which it was selected")]
     #[test_case(json!({"addressPools": ["old"]}), json!({"addressPools": ["lan"]}), &["lan"] => vec!["b"]; "its pool before the one by which it was selected")]
-    #[test_case(json!({"addressPools": ["dmz"]}), json!({"addressPools": ["old"]}), &["lan"] => Vec::<&str>::new(); "that pool selected by an advertisement it does not have")]
-    #[test_case(json!({"addressPools": ["new"]}), json!({"addressPools": ["dmz"]}), &[] => vec!["a"]; "held by no pool it keeps what it had")]
+    #[test_case(json!({"addressPools": ["dmz"]}), json!({"addressPools": ["old"]}), &["lan"] => Vec::<&str>::new(); "former pool selected by an advertisement without a rule")]
+    #[test_case(json!({"addressPools": ["new"]}), json!({"addressPools": ["dmz"]}), &[] => vec!["a"]; "address that no pool holds keeps its rules")]
     #[test_case(json!({"addressPoolSelectors": [{"matchLabels": {"net": "old"}}]}), json!({"addressPools": ["dmz"]}), &["lan"] => vec!["a"]; "selected by labels of a pool that is gone")]
     #[test_case(json!({"addressPools": ["old"], "serviceSelectors": [{"matchLabels": {"app": "db"}}]}), json!({"addressPools": ["dmz"]}), &[]
         => Vec::<&str>::new(); "the Service is no longer selected")]
-    fn selected_while_pools_change(a: Value, b: Value, held_by: &[&str]) -> Vec<String> {
+    fn address_keeps_its_advertisements_while_pools_change(a: Value, b: Value, held_by: &[&str]) -> Vec<String> {
         let specs = [("a".to_owned(), a), ("b".to_owned(), b)];
         let specs = specs.map(|(name, spec)| (name, serde_json::from_value::<L2AdvertisementSpec>(spec).unwrap()));
         let none = BTreeMap::new();

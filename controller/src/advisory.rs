@@ -1,4 +1,4 @@
-//! What the owner of a Service should know although it does not keep an address from it.
+//! Facts that the owner of a Service should know although they do not keep an address from it.
 
 use herald_crds::{
     event::cut,
@@ -19,13 +19,13 @@ use crate::{
 /// The most bytes of an annotation's value that a sentence shows: an IPv6 address and more.
 const MOST_SHOWN: usize = 64;
 
-/// One thing. Each is a sentence in the Service's condition for as long as it holds, and one Warning when it appears.
+/// One fact. Each is a sentence in the Service's condition for as long as it holds, and one Warning when it appears.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Caveat {
     /// Field and annotation ask for two addresses.
     #[error("spec.loadBalancerIP {ip} is overruled by the annotation: let both say the same, or empty the field")]
     LoadBalancerIpOverruled {
-        /// The field's.
+        /// The address in the field.
         ip: String,
     },
     /// The Service asks for other addresses than its Gateway.
@@ -45,10 +45,10 @@ pub enum Caveat {
          spec.loadBalancerSourceRanges; write the ranges there"
     )]
     SourceRangesNotEnforced {
-        /// As written.
+        /// The ranges as written.
         ranges: String,
     },
-    /// Without a selector, and Local.
+    /// The Service has no selector, and the policy Local.
     #[error(
         "spec.externalTrafficPolicy is Local and spec.selector is empty: only a node that an EndpointSlice of the \
          Service names in nodeName announces the address; write nodeName, or use the policy Cluster"
@@ -60,39 +60,39 @@ pub enum Caveat {
          behind it; take the label away, unless another proxy serves it"
     )]
     SkippedByKubeProxy {
-        /// The label.
+        /// The key of the label.
         label: &'static str,
     },
-    /// Upstream's finalizer was put there by somebody else.
+    /// Another program put upstream's finalizer on the Service.
     #[error(
         "metadata.finalizers holds service.kubernetes.io/load-balancer-cleanup of {manager}: if that is another \
          provider, both serve this Service; let one of them be the default, or set spec.loadBalancerClass to {CLASS}"
     )]
     AnotherProvider {
-        /// Its field manager.
+        /// The field manager of that provider.
         manager: String,
     },
-    /// An annotation asks another provider for what Herald gives by its own.
+    /// An annotation asks another provider for a thing that Herald grants by its own annotation.
     #[error(
         "metadata.annotations[{foreign}] {value:?} asks another provider, and Herald does not read it: ask by \
          annotation {ours}"
     )]
     ForeignAnnotation {
-        /// The annotation.
+        /// The key of the annotation.
         foreign: &'static str,
-        /// As written.
+        /// The value as written.
         value: String,
-        /// The one that Herald reads.
+        /// The annotation that Herald reads.
         ours: &'static str,
     },
     /// An edit has made Services that share an address collide.
     #[error("{address} is shared with Service {other}, and no longer can be: {why}. Both keep it")]
     SharingConflict {
-        /// The address.
+        /// The shared address.
         address: std::net::IpAddr,
-        /// Namespace and name of the other.
+        /// Namespace and name of the other Service.
         other: String,
-        /// Why.
+        /// The reason.
         why: SharingObstacle,
     },
     /// The status of another Service shows the address too.
@@ -102,9 +102,9 @@ pub enum Caveat {
          or let it ask for another address"
     )]
     ShownTwice {
-        /// The address.
+        /// The address in both statuses.
         address: std::net::IpAddr,
-        /// The other.
+        /// The other Service.
         other: ServiceReference,
     },
     /// The Service has an address that would not be given out today.
@@ -113,15 +113,15 @@ pub enum Caveat {
          it has had it before; ask for another, or end the other use"
     )]
     ReservedAddress {
-        /// The address.
+        /// The reserved address.
         address: std::net::IpAddr,
-        /// What it is.
+        /// The use of the address.
         by: Reservation,
     },
 }
 
 impl Caveat {
-    /// The reason of its Warning.
+    /// Returns the reason of the Warning.
     pub fn reason(&self) -> &'static str {
         match self {
             Self::LoadBalancerIpOverruled { .. } => "LoadBalancerIPOverruled",
@@ -138,7 +138,7 @@ impl Caveat {
     }
 }
 
-/// What a Service of ours shows by itself; `request` where it can be read.
+/// Returns the facts that a Service of ours shows by itself. `request` is `None` if it cannot be read.
 pub fn of(service: &Service, claim: Claim, request: Option<&Request>) -> Vec<Caveat> {
     let (meta, spec) = (&service.metadata, service.spec.as_ref());
     let overruled = request.and_then(|r| r.overruled_load_balancer_ip.clone());
@@ -156,7 +156,7 @@ pub fn of(service: &Service, claim: Claim, request: Option<&Request>) -> Vec<Cav
     let managers: Vec<_> = default_finalizer_by(meta).filter(|_| claim == Claim::Default).collect();
     let another = managers.first().filter(|_| !managers.contains(&MANAGER_CONTROLLER));
     let another = another.map(|manager| Caveat::AnotherProvider { manager: (*manager).to_owned() });
-    // Whoever has written ours knows of it.
+    // A Service that has our annotation does not need the hint.
     let value_of = |key: &str| meta.annotations.as_ref().and_then(|all| all.get(key)).filter(|v| !v.trim().is_empty());
     let foreign = FOREIGN_REQUESTS.into_iter().filter(|(_, ours)| value_of(ours).is_none());
     let foreign = foreign.filter_map(|(foreign, ours)| {
@@ -187,7 +187,7 @@ mod tests {
             "operation": "Update", "fieldsV1": {"f:metadata": {"f:finalizers": {owned: {}}}}}]}})
     }
 
-    #[test_case(json!({"spec": {"selector": {"app": "web"}}}) => Vec::<&str>::new(); "nothing to say")]
+    #[test_case(json!({"spec": {"selector": {"app": "web"}}}) => Vec::<&str>::new(); "no fact")]
     #[test_case(json!({"spec": {"loadBalancerIP": "192.0.2.2"}, "metadata": {"annotations": {"heraldlb.io/addresses": "192.0.2.1"}}})
         => vec!["LoadBalancerIPOverruled"]; "field and annotation differ")]
     #[test_case(json!({"spec": {"loadBalancerIP": "192.0.2.1"}, "metadata": {"annotations": {"heraldlb.io/addresses": "192.0.2.1"}}})
@@ -206,7 +206,7 @@ mod tests {
     #[test_case(json!({"metadata": {"labels": {LABEL_SERVICE_PROXY_NAME: "other"}}}) => vec!["SkippedByKubeProxy"]; "proxy name label")]
     #[test_case(finalizer_of("cloud-controller-manager") => vec!["AnotherProvider"]; "two default providers")]
     #[test_case(finalizer_of(MANAGER_CONTROLLER) => Vec::<&str>::new(); "our own finalizer")]
-    fn table(object: Value) -> Vec<&'static str> {
+    fn each_fact_is_found(object: Value) -> Vec<&'static str> {
         let service: Service = serde_json::from_value(object).unwrap();
         let spec = service.spec.clone().unwrap_or_default();
         let annotations = service.metadata.annotations.clone().unwrap_or_default();
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn with_a_class_no_other_provider_is_meant() {
+    fn service_with_a_class_names_no_other_provider() {
         let service: Service = serde_json::from_value(finalizer_of("cloud-controller-manager")).unwrap();
         assert_eq!(of(&service, Claim::Class, None), []);
     }

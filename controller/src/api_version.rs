@@ -1,5 +1,5 @@
-//! The version of the API server, held against the oldest that takes what Herald is made of. What is found is reported and
-//! stops nothing: a distribution may have taken a feature into an older version.
+//! The version of the API server, compared with the oldest that has what Herald uses. The result is reported and stops
+//! nothing: a distribution may have taken a feature into an older version.
 
 use std::{fmt, time::Duration};
 
@@ -11,25 +11,26 @@ use k8s_openapi::apimachinery::pkg::version::Info;
 use kube::Client;
 use tokio::time::sleep;
 
-/// The oldest version. The rules of the definitions call `isIP`, `isCIDR` and `ip`, which came with 1.30; an API server takes
-/// in new rules only what the version before it knows as well (k8s.io/apiserver, `pkg/cel/environment/base.go`).
-/// docs/install.md, "Kubernetes versions", says what else is used, and since when it is there.
+/// The oldest version. The rules of the definitions call `isIP`, `isCIDR` and `ip`, which came with 1.30; an API server
+/// accepts in new rules only the functions that the version before it knows as well (k8s.io/apiserver,
+/// `pkg/cel/environment/base.go`). docs/install.md, "Kubernetes versions", lists the other features that Herald uses,
+/// and their versions.
 pub const OLDEST: Version = Version { major: 1, minor: 31 };
 
-/// Between two attempts to ask, while the API server does not answer: the first and the longest pause.
+/// The first and the longest pause between two queries, while the API server does not answer.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
 /// A version of Kubernetes, by which features are counted: without patch and build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version {
-    /// Major.
+    /// The major number.
     pub major: u32,
-    /// Minor.
+    /// The minor number.
     pub minor: u32,
 }
 
 impl Version {
-    /// Reads a version, whatever stands behind the minor one: `v1.31.3+k3s1`, `1.30-eks`, `1.29+`.
+    /// Reads a version, whatever follows the minor number: `v1.31.3+k3s1`, `1.30-eks`, `1.29+`.
     pub fn read(text: &str) -> Option<Self> {
         let (major, rest) = text.trim().trim_start_matches('v').split_once('.')?;
         let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
@@ -44,19 +45,20 @@ impl fmt::Display for Version {
     }
 }
 
-/// What the version of an API server means for Herald. As text it is one sentence.
+/// The meaning of an API server's version for Herald. Its text is one sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It has what is used.
+    /// The version has the features that Herald uses.
     Supported(Version),
-    /// It is older than [`OLDEST`].
+    /// The version is older than [`OLDEST`].
     TooOld(Version),
-    /// What it answers is no version.
+    /// The answer is not a version.
     Unreadable(String),
 }
 
 impl Verdict {
-    /// The verdict on what an API server answers. One that emulates an earlier version serves what that has.
+    /// Returns the verdict on the answer of an API server. A server that emulates an earlier version serves the
+    /// features of that version.
     pub fn of(info: &Info) -> Self {
         let two = |major: &str, minor: &str| Version::read(&format!("{major}.{minor}"));
         let emulated = info.emulation_major.as_deref().zip(info.emulation_minor.as_deref());
@@ -90,7 +92,7 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// Asks the API server for its version and logs the verdict. Goes on asking until there is an answer.
+/// Queries the version of the API server and logs the verdict. Repeats the query until there is an answer.
 pub async fn report(client: Client) {
     let mut backoff = Backoff::new(PAUSES.0, PAUSES.1);
     loop {
@@ -104,7 +106,8 @@ pub async fn report(client: Client) {
                 }
                 return;
             }
-            // It answers, and will say no again: every account may ask, unless the cluster's own roles were changed.
+            // The API server answers, and would refuse again: every account may ask, unless the cluster's own roles
+            // were changed.
             Err(error @ RequestError::Refused(_)) => {
                 tracing::warn!(%error, "the API server's version is not known; Herald needs Kubernetes {OLDEST} or later");
                 return;
@@ -143,8 +146,8 @@ mod tests {
     #[test_case("v1." => None)]
     #[test_case("v1.x" => None)]
     #[test_case(".31" => None)]
-    #[test_case("v1.99999999999" => None; "no number of a version")]
-    fn version(text: &str) -> Option<(u32, u32)> {
+    #[test_case("v1.99999999999" => None; "number out of range")]
+    fn version_is_read(text: &str) -> Option<(u32, u32)> {
         Version::read(text).map(|version| (version.major, version.minor))
     }
 
@@ -167,16 +170,16 @@ mod tests {
     #[test_case(&info("v1.31.0", "1", "31", None) => Verdict::Supported(one(31)); "the oldest")]
     #[test_case(&info("v1.30.14+k3s2", "1", "30", None) => Verdict::TooOld(one(30)))]
     #[test_case(&info("v1.9.0", "1", "9", None) => Verdict::TooOld(one(9)); "numbers and not text are compared")]
-    #[test_case(&info("v1.34.1", "1", "34", Some("30")) => Verdict::TooOld(one(30)); "it emulates an earlier one")]
+    #[test_case(&info("v1.34.1", "1", "34", Some("30")) => Verdict::TooOld(one(30)); "emulates an earlier version")]
     #[test_case(&info("mine", "1", "33+", None) => Verdict::Supported(one(33)); "by major and minor")]
     #[test_case(&info("mine", "", "", None) => Verdict::Unreadable("mine".to_owned()))]
     #[test_case(&info("v2.0.0", "2", "0", None) => Verdict::Supported(Version { major: 2, minor: 0 }))]
-    fn verdict(info: &Info) -> Verdict {
+    fn verdict_follows_the_version(info: &Info) -> Verdict {
         Verdict::of(info)
     }
 
     #[tokio::test(start_paused = true)]
-    async fn api_server_that_does_not_answer_at_first_is_asked_again_and_then_no_more() {
+    async fn api_server_is_asked_until_its_first_answer() {
         let asked = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&asked);
         let answer = move |request: Request<Body>| {
@@ -193,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn too_old_version_is_named_with_the_one_that_is_needed() {
+    fn verdict_on_an_old_version_names_the_needed_one() {
         let sentence = Verdict::TooOld(one(29)).to_string();
         assert!(sentence.contains("Kubernetes 1.29") && sentence.contains("1.31 or later"), "{sentence}");
     }

@@ -5,14 +5,14 @@ use herald_telemetry::{http::Listen, log::LogArgs};
 
 use crate::index::FORGET_SPEAKERS_AFTER;
 
-/// Where metrics and health are served unless configured: next to the speaker's 7475, so that both fit on one host.
+/// Default address of metrics and health: next to the speaker's 7475, so that both fit on one host.
 const DEFAULT_LISTEN: &str = "[::]:7476";
 
 /// Assigns addresses to Services of type LoadBalancer.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "herald-controller", version, about)]
 pub struct Args {
-    /// What else to do than to run.
+    /// Command to run instead of the controller.
     #[command(subcommand)]
     pub command: Option<Command>,
 
@@ -21,14 +21,14 @@ pub struct Args {
           num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub default_provider: bool,
 
-    /// Let nodes with the label node.kubernetes.io/exclude-from-external-load-balancers announce too. The speakers have the same
-    /// setting: the manifests give both the key includeExcludedNodes of the ConfigMap herald.
+    /// Let nodes with the label node.kubernetes.io/exclude-from-external-load-balancers announce too. The speakers have
+    /// the same setting: the manifests give both the key includeExcludedNodes of the ConfigMap herald.
     #[arg(long, env = "HERALD_INCLUDE_EXCLUDED_NODES", default_value_t = false, action = clap::ArgAction::Set,
           num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub include_excluded_nodes: bool,
 
-    /// Serve Services of these values of spec.loadBalancerClass too, separated by commas: a Service's class cannot be
-    /// changed, so those of a provider that Herald replaces keep theirs.
+    /// Serve Services of these values of spec.loadBalancerClass too, separated by commas: the class of a Service cannot
+    /// be changed, so the Services of a provider that Herald replaces keep theirs.
     #[arg(long, env = "HERALD_LB_CLASS", value_delimiter = ',', value_name = "CLASSES")]
     pub lb_class: Vec<String>,
 
@@ -51,13 +51,13 @@ pub struct Args {
     #[arg(long, env = "HERALD_IDENTITY")]
     pub identity: Option<String>,
 
-    /// Delete the SpeakerStatus of a node that has had no speaker pod for so many seconds, at least 5: the node is no
-    /// candidate for addresses any more.
+    /// Delete the SpeakerStatus of a node that has had no speaker pod for this number of seconds, at least 5: the node
+    /// is then no longer a candidate for addresses.
     #[arg(long, env = "HERALD_FORGET_SPEAKERS_AFTER", default_value_t = FORGET_SPEAKERS_AFTER.as_secs(), value_name = "SECONDS",
           value_parser = clap::value_parser!(u64).range(5..))]
     pub forget_speakers_after: u64,
 
-    /// Where metrics, health and the log's filter are served, as address:port; empty: nowhere.
+    /// Address that serves metrics, health and the log's filter, as address:port; empty: no server.
     #[arg(long, env = "HERALD_METRICS_LISTEN", default_value = DEFAULT_LISTEN)]
     pub metrics_listen: Listen,
 
@@ -66,7 +66,7 @@ pub struct Args {
     pub log: LogArgs,
 }
 
-/// What the program does once, instead of running.
+/// A command that the program executes once, instead of running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
 pub enum Command {
     /// Stop Herald's programs, release every Service, remove every VirtualIP.
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn are_consistent() {
+    fn flags_are_consistent() {
         Args::command().debug_assert();
     }
 
@@ -89,22 +89,22 @@ mod tests {
     #[test_case(&["--default-provider"], true)]
     #[test_case(&["--default-provider=true"], true)]
     #[test_case(&["--default-provider=false"], false)]
-    fn default_provider(flags: &[&str], expected: bool) {
+    fn default_provider_flag_takes_an_optional_value(flags: &[&str], expected: bool) {
         let args = Args::parse_from(["herald-controller", "--identity", "pod"].iter().chain(flags));
         assert_eq!(args.default_provider, expected);
     }
 
     #[test_case(&[] => Vec::<String>::new())]
     #[test_case(&["--lb-class", "metallb.io/metallb,kube-vip.io/kube-vip-class"] => vec!["metallb.io/metallb", "kube-vip.io/kube-vip-class"])]
-    fn classes(flags: &[&str]) -> Vec<String> {
+    fn classes_are_separated_by_commas(flags: &[&str]) -> Vec<String> {
         Args::parse_from(["herald-controller", "--identity", "pod"].iter().chain(flags)).lb_class
     }
 
     #[test_case("3600", true)]
     #[test_case("5", true)]
-    #[test_case("4", false; "a roll-out replaces a pod in such a time")]
-    #[test_case("1h", false; "seconds")]
-    fn forget_speakers_after(given: &str, accepted: bool) {
+    #[test_case("4", false; "shorter than a roll-out of a pod")]
+    #[test_case("1h", false; "not in seconds")]
+    fn forget_speakers_after_is_bounded(given: &str, accepted: bool) {
         let args = Args::try_parse_from(["herald-controller", "--forget-speakers-after", given]);
         assert_eq!(args.is_ok(), accepted);
     }

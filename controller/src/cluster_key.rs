@@ -1,9 +1,9 @@
-//! The cluster's key: the Secret ships empty, and the leader fills it once; one that was deleted (a prune, a restore) it
-//! makes again.
+//! The cluster's key: the Secret ships empty, and the leader fills it once. If the Secret is deleted (a prune, a
+//! restore), the leader makes it again.
 //!
-//! The Secret ships without `data`, so that applying the manifests again, whether merged by kubectl or by the server,
-//! takes nothing away: both remove only what an earlier manifest had. RBAC cannot narrow `create` to a name; what
-//! the controller may create are Secrets of Herald's own namespace, and it may read and replace this one alone.
+//! The Secret ships without `data`, so that applying the manifests again removes nothing, whether kubectl or the server
+//! merges: both remove only fields of an earlier manifest. RBAC cannot narrow `create` to a name: the controller may
+//! create any Secret in Herald's own namespace, but read and replace only this one.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -16,24 +16,24 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// Length of a key in bytes: the output of SHA-256, for more adds nothing to HMAC and less is weaker (RFC 2104,
-/// section 3).
+/// Length of a key in bytes: the output of SHA-256. A longer key adds nothing to HMAC and a shorter one is weaker (RFC
+/// 2104, section 3).
 const KEY_LENGTH: usize = 32;
-/// Between two looks of a leader: this long the Secret may be missing or empty. Speakers that run go on with the key they
-/// have; one that starts meanwhile is not ready, which holds a roll-out up.
+/// Pause between two checks of a leader, and so the time for which the Secret may be missing or empty. Running speakers
+/// continue with the key they have; a speaker that starts meanwhile is not ready, which holds a roll-out up.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// The first pause after a failure; each further one is twice as long, up to [`LOOK_EVERY`].
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
-/// One look, two requests: the API server answers each in milliseconds, or something is wrong.
+/// Timeout of one check, which is two requests: the API server answers each in milliseconds, or something is wrong.
 const LOOK_LIMIT: Duration = Duration::from_secs(10);
 
-/// Why the Secret could not be looked after.
+/// The reason why the Secret could not be checked or filled.
 #[derive(Debug, thiserror::Error)]
 enum FillError {
     /// The API server refused, or could not be reached.
     #[error(transparent)]
     Request(#[from] kube::Error),
-    /// It did not answer in time.
+    /// The API server did not answer in time.
     #[error("no answer within {} s", LOOK_LIMIT.as_secs())]
     TimedOut,
     /// The kernel gave no random bytes.
@@ -74,10 +74,10 @@ pub async fn keep_filled(client: Client, namespace: String, mut leading: watch::
     }
 }
 
-/// What a look has led to.
+/// The outcome of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Done {
-    /// There is a value, or another writer was first.
+    /// The Secret has a value, or another writer was first.
     Nothing,
     /// The Secret was empty.
     Filled,
@@ -85,7 +85,7 @@ enum Done {
     Created,
 }
 
-/// Looks once, and writes a new key where there is none.
+/// Checks once, and writes a new key where there is none.
 async fn fill(api: &Api<Secret>) -> Result<Done, FillError> {
     let params = PostParams { field_manager: Some(MANAGER_CONTROLLER.to_owned()), ..PostParams::default() };
     let (written, done) = match api.get_opt(SECRET_CLUSTER_KEY).await? {
@@ -95,7 +95,7 @@ async fn fill(api: &Api<Secret>) -> Result<Done, FillError> {
     };
     match written {
         Ok(_) => Ok(done),
-        // Another was first. What it wrote is looked at next time.
+        // Another writer was first. The next check reads its value.
         Err(kube::Error::Api(status)) if status.code == 409 => Ok(Done::Nothing),
         Err(error) => Err(error.into()),
     }
@@ -107,18 +107,20 @@ fn new_key() -> Result<[u8; KEY_LENGTH], FillError> {
     Ok(key)
 }
 
-/// The Secret as the manifests have it.
+/// Returns the Secret in the form of the manifests.
 fn empty() -> Secret {
     let metadata = ObjectMeta { name: Some(SECRET_CLUSTER_KEY.to_owned()), ..ObjectMeta::default() };
     Secret { metadata, type_: Some("Opaque".to_owned()), ..Secret::default() }
 }
 
-/// Is there any value? Then the Secret is its owner's, even if the speakers cannot use it; they say so.
+/// Returns whether the Secret has any value. A Secret with a value is its owner's, even if the speakers cannot use it;
+/// they report that.
 fn has_value(secret: &Secret) -> bool {
     secret.data.as_ref().is_some_and(|data| !data.is_empty())
 }
 
-/// The Secret with its first key. Its resource version goes back with it: a write in between makes this one fail.
+/// Returns the Secret with its first key. The write carries the Secret's resource version: a write in between makes
+/// this one fail.
 fn filled(secret: Secret, key: [u8; KEY_LENGTH]) -> Secret {
     Secret { data: Some(BTreeMap::from([(FIRST_CLUSTER_KEY.to_owned(), ByteString(key.to_vec()))])), ..secret }
 }
@@ -135,17 +137,17 @@ mod tests {
         serde_json::from_value(fields).unwrap()
     }
 
-    #[test_case(json!({}), false; "as it ships")]
+    #[test_case(json!({}), false; "as shipped")]
     #[test_case(json!({"data": {}}), false; "no values")]
     #[test_case(json!({"data": {"key-1": "AAAA"}}), true; "too short, but a value")]
-    #[test_case(json!({"data": {"key-1": ""}}), true; "somebody's mistake, not ours to mend")]
+    #[test_case(json!({"data": {"key-1": ""}}), true; "empty value is left to its owner")]
     #[test_case(json!({"data": {"another": "AAAA"}}), true; "under another name")]
-    fn a_value_is_never_touched(fields: Value, expected: bool) {
+    fn value_is_never_replaced(fields: Value, expected: bool) {
         assert_eq!(has_value(&secret(fields)), expected);
     }
 
     #[test]
-    fn the_rest_of_the_secret_stays() {
+    fn rest_of_the_secret_stays() {
         let shipped = secret(json!({"type": "Opaque"}));
         let filled = filled(shipped.clone(), [7; KEY_LENGTH]);
         assert_eq!(filled.data.as_ref().unwrap()[FIRST_CLUSTER_KEY].0, [7; KEY_LENGTH]);

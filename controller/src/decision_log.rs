@@ -1,4 +1,4 @@
-//! The log's line for each decision, written once the API server has taken it.
+//! The log line for each decision, written once the API server has accepted it.
 
 use std::net::IpAddr;
 
@@ -9,7 +9,7 @@ use crate::{
     index::{FIELDS_NOT_KEPT, MISDATED},
 };
 
-/// Tells of a decision that is carried out.
+/// Logs a decision that has been carried out.
 pub fn decision(action: &Action) {
     match action {
         Action::CreateVirtualIp { address, spec, .. } => {
@@ -46,7 +46,7 @@ pub fn decision(action: &Action) {
                 finalizer_added = patch.add_finalizer, finalizer_removed = patch.remove_finalizer,
                 "a Service's status is written");
         }
-        // Once a second in a burst, and a consequence of what is told above.
+        // A burst writes this once a second, and it follows from the lines above.
         Action::PatchPoolStatus { pool, .. } => tracing::debug!(pool, "a pool's status is written"),
         Action::PatchAdvertisementStatus { advertisement, report, .. } => {
             let accepted = report.conditions.iter().find(|condition| condition.type_ == CONDITION_ACCEPTED);

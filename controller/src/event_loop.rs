@@ -1,4 +1,4 @@
-//! Ties watches, index, writer and lease together: one task owns the index, so nothing is locked.
+//! The event loop that ties watches, index, writer and lease together: one task owns the index, so nothing is locked.
 
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -32,27 +32,28 @@ use crate::{
     writer::{Writer, Written, dispatch::Outbox},
 };
 
-/// Watch inputs waiting for the index. A burst of 1,000 Services fits; a full channel only makes the watches wait.
+/// Maximum of watch inputs that wait for the index. A burst of 1,000 Services fits; a full channel only makes the
+/// watches wait.
 const WAITING_INPUTS: usize = 1024;
 
-/// Why the controller cannot go on.
+/// The reason why the controller cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// No API server is configured.
+    /// There is no configuration of an API server.
     #[error("no Kubernetes API server: neither a service account nor a kubeconfig could be read")]
     Config(#[source] Box<kube::config::InferConfigError>),
     /// The client could not be made.
     #[error("the Kubernetes client could not be made")]
     Client(#[source] kube::Error),
-    /// A log filter that cannot be read.
+    /// The log filter cannot be read.
     #[error("--log")]
     Log(#[from] LogError),
-    /// The port is taken.
+    /// The controller cannot listen on the address.
     #[error("cannot listen on {address}: choose another with --metrics-listen, or none")]
     Listen {
-        /// As given.
+        /// The address as given.
         address: SocketAddr,
-        /// What the kernel says.
+        /// The kernel's error.
         #[source]
         source: io::Error,
     },
@@ -68,7 +69,7 @@ pub enum RunError {
     /// Replicas that share a name would both lead.
     #[error("--identity (HERALD_IDENTITY) is not set: give each replica a name of its own, as the pod's name")]
     NoIdentity,
-    /// The uninstallation did not end.
+    /// The uninstallation did not complete.
     #[error("uninstalling")]
     Uninstall(#[from] UninstallError),
     /// Signals cannot be received.
@@ -80,9 +81,9 @@ impl Args {
     /// Runs until SIGTERM or SIGINT.
     ///
     /// # Errors
-    /// What keeps it from starting, or a part that ended by itself.
+    /// When the controller cannot start, or a part of it ends by itself.
     pub async fn run(self) -> Result<(), RunError> {
-        // Destructured, so that a flag that is not used does not compile.
+        // The value is destructured, so that an unused flag does not compile.
         let Self {
             command,
             default_provider,
@@ -99,7 +100,7 @@ impl Args {
         let log = log.start()?;
         let config = kube::Config::infer().await.map_err(|e| RunError::Config(Box::new(e)))?;
         if let Some(Command::Uninstall) = command {
-            // It runs once, and has neither breaker nor queue: kube's own client tries again.
+            // The command runs once, and has neither breaker nor queue: kube's own client retries its requests.
             let client = Client::try_from(config).map_err(RunError::Client)?;
             return Ok(uninstall(client, &namespace).await?);
         }
@@ -123,13 +124,13 @@ impl Args {
         let (blind, told_blind) = signal::channel(false);
         let candidate = Candidate::new(client.clone(), &namespace, lease_name, identity.clone());
         let election = tokio::spawn(candidate.run(elected, told_blind));
-        // Dropped, and with it stopped, when this returns.
+        // The tasks stop when this set is dropped at the return.
         let mut side_tasks = JoinSet::new();
         side_tasks.spawn(api_version::report(client.clone()));
         side_tasks.spawn(cluster_key::keep_filled(client.clone(), namespace, leading.clone()));
         let (ask, asked) = query::channel();
         if let Listen::On(address) = metrics_listen {
-            // Its probes would fail all the same, and say less.
+            // Without this error the probes would fail later, and with less detail.
             let listener = http::bind(address).await.map_err(|source| RunError::Listen { address, source })?;
             side_tasks.spawn(http::serve(listener, ask, log));
         }
@@ -139,7 +140,8 @@ impl Args {
             .honour_gateways(gateway_addresses);
         let result =
             serve(index, &writer, Watched { tasks: watches, received }, Leadership { leading, blind }, asked).await;
-        // With the last receiver of `elected` the election gives the lease back and ends: side tasks hold some.
+        // The election releases the lease and ends when the last receiver of `elected` is dropped; side tasks hold
+        // some.
         drop(side_tasks);
         if let Err(error) = election.await {
             tracing::warn!(%error, "the election did not end cleanly");
@@ -148,13 +150,13 @@ impl Args {
     }
 }
 
-/// What the API server tells.
+/// The inputs from the API server.
 struct Watched {
     tasks: JoinSet<Kind>,
     received: mpsc::Receiver<Input>,
 }
 
-/// What the election tells the loop, and what it has to know of it.
+/// The election's report to the loop, and the loop's report to the election.
 struct Leadership {
     leading: signal::Receiver<bool>,
     blind: signal::Sender<bool>,
@@ -187,7 +189,7 @@ async fn serve(
         let timeout = if writes.len() < outbox.limit(now()) {
             index.poll_timeout()
         } else {
-            // Nothing can be decided: a timer of the index that has run out must not spin.
+            // The loop cannot decide anything now: an expired timer of the index must not make it spin.
             outbox.timeout(now())
         };
         let timeout = timeout.into_iter().chain(health.timeout(now())).min();
@@ -211,7 +213,7 @@ async fn serve(
                 changed.map_err(|_| RunError::ElectionEnded)?;
                 let leads = *leadership.leading.borrow_and_update();
                 if !leads {
-                    writes.clear(); // what is under way may arrive; it carries versions that make it fail if stale
+                    writes.clear(); // requests under way carry versions: a stale one fails
                 }
                 index.set_leading(leads);
             }
@@ -219,7 +221,7 @@ async fn serve(
                 let blind = health.blind(now());
                 let state = Now { leading: *leadership.leading.borrow(), under_way: writes.len(), blind };
                 match metrics.encode(&index.tally(), state) {
-                    // Who asked may have gone.
+                    // The client that sent the query may be gone.
                     Ok(metrics) => drop(reply.send(Telling { metrics, readiness: readiness(&index, &health, now()) })),
                     Err(error) => tracing::error!(%error, "the metrics cannot be written"),
                 }
@@ -240,7 +242,7 @@ async fn serve(
     Ok(())
 }
 
-/// Says so when this replica has become blind, or sees again: in the log, to the index and to the election.
+/// Reports a change of blindness of this replica: to the log, to the index and to the election.
 fn tell_blindness(health: &WatchHealth, now: Duration, told: &signal::Sender<bool>, index: &mut Index) {
     let complaint = health.complaint(now);
     let blind = complaint.is_some();
@@ -255,7 +257,8 @@ fn tell_blindness(health: &WatchHealth, now: Duration, told: &signal::Sender<boo
     }
 }
 
-/// A standby is ready as well: it has listed what a leader needs, and goes on seeing it.
+/// Returns whether this replica is ready. A standby is ready as well: it has listed what a leader needs, and its
+/// watches go on.
 fn readiness(index: &Index, health: &WatchHealth, now: Duration) -> Readiness {
     let missing: Vec<_> = index.unlisted().map(Kind::as_str).collect();
     if !missing.is_empty() {

@@ -1,8 +1,8 @@
-//! Which replica may write: leader election on a Lease, as client-go does it (`tools/leaderelection`).
+//! Leader election on a Lease, as client-go does it (`tools/leaderelection`): it decides which replica may write.
 //!
 //! Another replica's clock is never trusted: a lease has expired when *this* replica has not seen it change for its
-//! duration. Every write carries the resource version, so of two candidates one fails. `elector` decides, and says what
-//! becomes of a leader that is blind.
+//! duration. Every write carries the resource version, so that of two candidates one fails. `elector` holds the
+//! decisions, also those about a blind leader.
 
 mod elector;
 
@@ -22,22 +22,22 @@ use tokio::{
 
 use elector::{Elector, Step};
 
-/// Others wait this long after the last renewal they saw (client-go's default).
+/// Time that other replicas wait after the last renewal they saw (client-go's default).
 const LEASE_DURATION: Duration = Duration::from_secs(15);
-/// A leader that could not renew for this long stops writing, 5 s before another may start (client-go's default).
+/// Time without a renewal after which a leader stops writing, 5 s before another may start (client-go's default).
 const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 /// Pause between attempts (client-go's default).
 const RETRY_PERIOD: Duration = Duration::from_secs(2);
-/// One attempt: two fit into the deadline.
+/// Timeout of one attempt: two fit into the deadline.
 const ATTEMPT_LIMIT: Duration = Duration::from_secs(4);
 
-/// What an attempt has come to.
+/// The outcome of an attempt.
 enum Attempt {
-    /// The lease is held.
+    /// This replica holds the lease.
     Held,
-    /// It is another's, or another was first.
+    /// Another replica holds the lease, or was first.
     Waited,
-    /// It is held, in this version, and is to be released.
+    /// This replica holds the lease, in this version, and has to release it.
     ToRelease(Box<Lease>),
 }
 
@@ -47,13 +47,13 @@ pub struct Candidate {
     name: String,
     elector: Elector,
     started: Instant,
-    /// The lease as last written by us: renewed without reading it first.
+    /// The lease as last written by us: it is renewed without being read first.
     held: Option<Lease>,
 }
 
 impl Candidate {
-    /// `identity` differs between replicas and survives the restart of a container (the pod's name), so that a
-    /// restarted leader goes on at once.
+    /// Returns a candidate. `identity` differs between replicas and survives the restart of a container (the pod's
+    /// name), so that a restarted leader goes on at once.
     pub fn new(client: Client, namespace: &str, name: String, identity: String) -> Self {
         Self {
             api: Api::namespaced(client, namespace),
@@ -64,8 +64,8 @@ impl Candidate {
         }
     }
 
-    /// Stands for election until nobody listens; then gives the lease back, so that the next replica need not wait. `blind`:
-    /// whether this replica's watches are broken.
+    /// Stands for election until every receiver of `leading` is dropped; then releases the lease, so that the next
+    /// replica need not wait. `blind` tells whether this replica's watches are broken.
     pub async fn run(mut self, leading: watch::Sender<bool>, blind: watch::Receiver<bool>) {
         let mut renewed: Option<Instant> = None;
         while !leading.is_closed() {
@@ -77,7 +77,7 @@ impl Candidate {
                 Ok(Ok(Attempt::Waited)) => renewed = None,
                 Ok(Ok(Attempt::ToRelease(lease))) => {
                     tracing::warn!(lease = self.name, "the lease is offered: this replica is blind, another may see");
-                    // It leads no longer before another can.
+                    // This replica stops leading before another can start.
                     renewed = None;
                     self.tell(&leading, false);
                     self.release(*lease).await;
@@ -142,7 +142,7 @@ impl Candidate {
                 self.held = Some(lease);
                 Ok(Attempt::Held)
             }
-            // Another was first, or the lease changed since it was read: read it again.
+            // Another replica was first, or the lease changed since it was read: the next attempt reads it again.
             Err(kube::Error::Api(status)) if status.code == 409 => Ok(Attempt::Waited),
             Err(error) => Err(error),
         }
@@ -171,7 +171,8 @@ mod tests {
 
     use super::*;
 
-    /// The Lease as the API server keeps it; `written` is called with each holder before it is.
+    /// Returns a server that keeps the Lease as the API server does, with the Lease that it stores. It calls `written`
+    /// with each holder before it stores one.
     fn server(written: impl Fn(&str) + Send + Sync + 'static) -> (Client, Arc<Mutex<Option<Lease>>>) {
         let stored = Arc::new(Mutex::new(None::<Lease>));
         let (kept, written) = (Arc::clone(&stored), Arc::new(written));
@@ -205,7 +206,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn blind_leader_stops_to_lead_before_it_releases_the_lease_and_leads_again_if_nobody_took_it() {
+    async fn blind_leader_stops_before_it_releases_the_lease_and_leads_again_if_it_stays_free() {
         let (elected, mut leading) = watch::channel(false);
         let (blind, told_blind) = watch::channel(false);
         let seen = leading.clone();

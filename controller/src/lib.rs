@@ -1,4 +1,4 @@
-//! Herald's controller: decides which Service gets which address.
+//! Herald's controller: it decides which Service gets which address.
 //!
 //! The deciding part is pure and synchronous: [`allocator`] (which address, or why none), [`placement`] (an address's
 //! home), [`advertisement_rules`] (who may announce it), [`gateway`] (what a Gateway asks for), [`quarantine`] (what is kept back), [`advisory`] (what is worth

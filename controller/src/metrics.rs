@@ -1,6 +1,6 @@
-//! What the controller counts, in the text format of OpenMetrics 1.0. docs/observe.md lists the metrics.
+//! The controller's metrics, in the text format of OpenMetrics 1.0. docs/observe.md lists them.
 //!
-//! Writes are counted as they end; what the index knows is read when somebody asks.
+//! Writes are counted as they end; the index is read when a client asks.
 
 use std::{fmt, net::IpAddr, sync::atomic::AtomicU64, time::Duration};
 
@@ -17,8 +17,8 @@ use crate::{
     writer::Failure,
 };
 
-/// Upper bounds of the buckets of write times, in seconds. The API server answers in 2 to 20 ms when it is idle; a write
-/// is given up after 10 s.
+/// Upper bounds of the buckets of write times, in seconds. The API server answers in 2 to 20 ms when it is idle; a
+/// write is given up after 10 s.
 const WRITE_BUCKETS: [f64; 12] = [0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0];
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -56,7 +56,7 @@ struct Watched {
     kind: &'static str,
 }
 
-/// All that is counted.
+/// All metrics.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
@@ -73,19 +73,19 @@ pub struct Metrics {
     blind: Family<Watched, Gauge>,
 }
 
-/// What the loop knows besides its index.
+/// The state that the loop knows in addition to its index.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Now {
-    /// Does this replica lead?
+    /// Whether this replica leads.
     pub leading: bool,
-    /// Writes under way.
+    /// The number of writes under way.
     pub under_way: usize,
     /// The kinds whose watches have been broken for long.
     pub blind: Vec<Kind>,
 }
 
 impl Metrics {
-    /// Nothing counted yet. `version`: Herald's.
+    /// Returns metrics without any count. `version` is Herald's.
     pub fn new(version: &str) -> Self {
         let mut metrics = Self {
             registry: Registry::with_prefix("herald_controller"),
@@ -161,10 +161,10 @@ impl Metrics {
         }
     }
 
-    /// Everything, as text.
+    /// Returns all metrics as text.
     ///
     /// # Errors
-    /// Writing into memory never fails; the encoder's type says that it may.
+    /// If the encoder fails. It writes into memory, which never fails; only its type allows for an error.
     pub fn encode(&self, tally: &Tally, now: Now) -> Result<String, fmt::Error> {
         let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
         self.leader.set(now.leading.into());
@@ -174,7 +174,7 @@ impl Metrics {
             let blind = now.blind.contains(&kind);
             self.blind.get_or_create(&Watched { kind: kind.as_str() }).set(blind.into());
         }
-        // A pool that is gone, a reason that is over, are told of no more.
+        // The metrics of a deleted pool, or of a reason that no longer holds, are removed.
         self.pool_addresses.clear();
         for pool in &tally.pools {
             let states = [
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_is_told_and_what_is_gone_is_not() {
+    fn present_state_is_reported_and_former_state_is_not() {
         let metrics = Metrics::new("1.2.3");
         let text = metrics.encode(&tally(), Now { leading: true, under_way: 2, blind: vec![Kind::Pool] }).unwrap();
         let pool =

@@ -1,4 +1,4 @@
-//! An address's home: the node that is to announce it first.
+//! An address's home: the node that should announce it first.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -9,22 +9,22 @@ use herald_crds::{
 
 use crate::view::{NodeView, SegmentView};
 
-/// A node with what its speaker reports; `None`: no speaker has reported from there.
+/// A node with the report of its speaker.
 #[derive(Clone, Copy, Debug)]
 pub struct Candidate<'a> {
-    /// Its name.
+    /// The name of the node.
     pub name: &'a str,
-    /// The node.
+    /// The reduced Node.
     pub node: &'a NodeView,
-    /// Its interfaces.
+    /// Its interfaces; `None` if no speaker has reported from the node.
     pub segments: Option<&'a [SegmentView]>,
-    /// Addresses it announces, or is home of, already.
+    /// The number of addresses that the node announces, or is home of, already.
     pub addresses: usize,
-    /// Those of them that are of the same family and the same Services as the address to place.
+    /// The number of those addresses that are of the same family and the same Services as the address to place.
     pub siblings: usize,
 }
 
-/// Why no node can announce an address.
+/// The reason why no node can announce an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoCandidate {
     /// Advertisements exist, and none selects the address.
@@ -47,12 +47,12 @@ pub enum NoCandidate {
     NoInterface,
 }
 
-/// The home of an address: of the nodes that can announce it, those with the highest preference, of these those with the
-/// fewest other addresses of its Services (who has several wants them to fail apart), of these the one with the fewest
-/// addresses, of these the first by name.
+/// Returns the home of an address. Among the nodes that can announce it, the highest preference wins, then the fewest
+/// other addresses of its Services (a Service with several addresses wants them to fail apart), then the fewest
+/// addresses, then the first name.
 ///
 /// # Errors
-/// Why there is none.
+/// When no node can announce the address; the error is the reason.
 pub fn home<'a>(
     address: IpAddr,
     rules: &[AdvertisementRule],
@@ -62,7 +62,7 @@ pub fn home<'a>(
         return Err(NoCandidate::NotAdvertised);
     }
     let nodes: Vec<_> = nodes.into_iter().collect();
-    // The address lies in the subnet of some node: a node outside it would announce to the wrong segment.
+    // If the address lies in the subnet of some node, a node outside the subnet would announce to the wrong segment.
     let is_on_link = |segment: &SegmentView| segment.longest_match(address).is_some();
     let has_subnet = nodes.iter().any(|node| node.segments.is_some_and(|segments| segments.iter().any(is_on_link)));
     let mut nearest = NoCandidate::NoNode;
@@ -81,7 +81,7 @@ pub fn home<'a>(
     best.map(|(.., name)| name).ok_or(nearest)
 }
 
-/// The obstacle that is nearest to success tells most.
+/// Returns the obstacle that is nearer to success: it is the more helpful one.
 fn closer(a: NoCandidate, b: NoCandidate) -> NoCandidate {
     let order = |why| match why {
         NoCandidate::NotAdvertised => 0,
@@ -92,7 +92,7 @@ fn closer(a: NoCandidate, b: NoCandidate) -> NoCandidate {
     if order(b) > order(a) { b } else { a }
 }
 
-/// The preference of a node that can announce the address.
+/// Returns the preference of a node that can announce the address.
 fn weight(
     address: IpAddr,
     rules: &[AdvertisementRule],
@@ -111,7 +111,7 @@ fn weight(
     })
 }
 
-/// How many addresses each node has: by the announcing node where one is known, else by the home.
+/// Returns the number of addresses of each node: by the announcing node where one is known, else by the home.
 pub fn counts<'a>(nodes: impl IntoIterator<Item = Option<&'a str>>) -> BTreeMap<&'a str, usize> {
     let mut counts = BTreeMap::new();
     for node in nodes.into_iter().flatten() {
@@ -149,7 +149,8 @@ mod tests {
         }
     }
 
-    /// Three nodes: a (zone x, 2 addresses), b (zone y, 1), c (zone y, 1), all in 192.0.2.0/24, default route on eth0.
+    /// Returns the home among three nodes: a (zone x, 2 addresses), b (zone y, 1), c (zone y, 1), all in 192.0.2.0/24,
+    /// default route on eth0.
     fn choose(rules: &[AdvertisementRule], address: &str, change: impl Fn(&mut [NodeView; 3])) -> String {
         let mut nodes = [node("x"), node("y"), node("y")];
         change(&mut nodes);
@@ -172,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn fewest_addresses_then_name() {
+    fn node_with_the_fewest_addresses_then_the_first_name_is_home() {
         assert_eq!(choose(&rule(|_| ()), "192.0.2.9", |_| ()), "b");
         assert_eq!(choose(&rule(|_| ()), "192.0.2.9", |n| n[1].ready = false), "c");
         assert_eq!(choose(&rule(|_| ()), "192.0.2.9", |n| n[1].eligible = false), "c");
@@ -186,7 +187,7 @@ mod tests {
         assert_eq!(choose(&prefer, "192.0.2.9", |n| n[0].ready = false), "b");
     }
 
-    /// Node a has three addresses, none of the Service's; node b has one, which is.
+    /// Node a has three addresses, none of the Service's; node b has one, which is the Service's.
     #[test]
     fn addresses_of_one_service_are_placed_apart_before_the_rest_is_balanced() {
         let (node, segments) = (node("x"), [segment("eth0", "192.0.2.0/24", true)]);
@@ -197,7 +198,7 @@ mod tests {
         assert_eq!(choose(of("a", 3, 1), of("b", 1, 1)), Ok("b".to_owned()), "one each");
     }
 
-    /// As speakers order the nodes: the weights of all advertisements that select a node add up.
+    /// The weights of all advertisements that select a node add up, as they do where speakers order the nodes.
     #[test]
     fn preferences_of_several_advertisements_add_up() {
         let of = |weight, preference: LabelSelector| {
@@ -210,20 +211,20 @@ mod tests {
 
     #[test_case("203.0.113.1", "b"; "in no subnet: the default route")]
     #[test_case("198.51.100.7", "b"; "on the second interface")]
-    fn interfaces(address: &str, expected: &str) {
+    fn home_has_an_interface_for_the_address(address: &str, expected: &str) {
         assert_eq!(choose(&rule(|_| ()), address, |_| ()), expected);
     }
 
     #[test_case("!eth1", "198.51.100.7", "NoInterface"; "the interface of the subnet is excluded")]
     #[test_case("eth1", "192.0.2.9", "b"; "a named interface needs no subnet")]
     #[test_case("eth9", "192.0.2.9", "NoInterface")]
-    fn chosen_interfaces(pattern: &str, address: &str, expected: &str) {
+    fn patterns_restrict_the_home(pattern: &str, address: &str, expected: &str) {
         let rules = rule(|r| r.interfaces = vec![InterfacePattern(pattern.to_owned())]);
         assert_eq!(choose(&rules, address, |_| ()), expected);
     }
 
     #[test]
-    fn a_node_outside_the_subnet_is_home_only_where_no_node_is_in_it() {
+    fn node_outside_the_subnet_is_home_only_where_no_node_is_in_it() {
         let (node, rules) = (node("x"), rule(|_| ()));
         let (inside, outside) = ([segment("eth0", "192.0.2.0/24", true)], [segment("eth0", "198.51.100.0/24", true)]);
         let of = |name, segments, addresses| Candidate {
@@ -235,13 +236,13 @@ mod tests {
         };
         let home =
             |candidates: [Candidate<'_>; 2]| home("192.0.2.9".parse().unwrap(), &rules, candidates).map(str::to_owned);
-        // However many addresses the node inside has already.
+        // The node inside wins, however many addresses it has.
         assert_eq!(home([of("in", &inside, 9), of("out", &outside, 0)]), Ok("in".to_owned()));
         assert_eq!(home([of("a", &outside, 9), of("b", &outside, 0)]), Ok("b".to_owned()));
     }
 
     #[test]
-    fn says_why_there_is_none() {
+    fn error_says_why_there_is_no_home() {
         assert_eq!(choose(&[], "192.0.2.9", |_| ()), "NotAdvertised");
         assert_eq!(choose(&rule(|r| r.node_selectors = vec![zone("z")]), "192.0.2.9", |_| ()), "NoNode");
         let (node, rules) = (node("x"), rule(|_| ()));

@@ -1,4 +1,5 @@
-//! Which addresses of a pool are kept back because hosts outside the cluster use them. No Kubernetes, no clock.
+//! Quarantine: the addresses of a pool that are kept back because hosts outside the cluster use them. This module uses
+//! neither Kubernetes nor a clock.
 //!
 //! An address goes into quarantine only before it was ever announced, and its Service gets another. Both are bounded: a
 //! router that answers ARP for everything (proxy ARP) must not use up a pool.
@@ -8,20 +9,21 @@ use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 use herald_crds::{address::IpFamily, pool::QuarantinedAddress, virtual_ip::ServiceReference};
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 
-/// How long an address stays in quarantine. Long enough not to be given out again by every burst of Services, short
-/// enough that a host which was taken off the network costs nobody a command.
+/// Time that an address stays in quarantine. It is long enough that not every burst of Services gets the address again,
+/// and short enough that a host which was taken off the network needs no command.
 pub const HOLD: Duration = Duration::from_secs(60 * 60);
-/// So many addresses of one Service may be in quarantine at once. One more says that the network is at fault, not the
-/// address.
+/// Maximum of addresses of one Service in quarantine at once. A further conflict shows that the network is at fault,
+/// not the address.
 pub const PER_SERVICE: usize = 3;
-/// One in so many addresses of a pool may be in quarantine at once, and always one.
+/// The share of a pool that may be in quarantine at once is 1/20, and at least one address.
 const SHARE: u128 = 20;
-/// The most of one family in one pool, so that a /64 does not make a status of any size.
+/// Maximum of one family in one pool, so that the quarantine of a /64 does not make its status arbitrarily large.
 const MOST: usize = 256;
 /// The word in the annotation that stands for every address.
 const ALL: &str = "all";
 
-/// How many addresses of a family may be in quarantine at once, in a pool that has `capacity` of them.
+/// Returns how many addresses of a family may be in quarantine at once, in a pool with `capacity` addresses of that
+/// family.
 pub fn limit(capacity: u128) -> usize {
     usize::try_from(capacity / SHARE).unwrap_or(MOST).clamp(1, MOST)
 }
@@ -29,18 +31,18 @@ pub fn limit(capacity: u128) -> usize {
 /// One address in quarantine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// The address.
+    /// The quarantined address.
     pub address: IpAddr,
-    /// The stranger's link-layer address, as the speaker told it; empty where it told none.
+    /// The stranger's link-layer address, as the speaker reported it; empty if it reported none.
     pub mac: String,
-    /// When it was put there.
+    /// The time at which the quarantine began.
     pub since: Timestamp,
-    /// The Service that was to have it.
+    /// The Service that was meant to have the address.
     pub service: ServiceReference,
 }
 
 impl Entry {
-    /// An entry of a pool's status; `None` for what Herald did not write.
+    /// Reads an entry of a pool's status; `None` for an entry that Herald did not write.
     pub fn read(entry: &QuarantinedAddress) -> Option<Self> {
         Some(Self {
             address: entry.address.parse().ok()?,
@@ -50,7 +52,7 @@ impl Entry {
         })
     }
 
-    /// The entry as the status has it.
+    /// Returns the entry in the form of the status.
     pub fn written(&self) -> QuarantinedAddress {
         QuarantinedAddress {
             address: self.address.to_string(),
@@ -60,39 +62,39 @@ impl Entry {
         }
     }
 
-    /// When it ends; `None`: not within the range of the calendar.
+    /// Returns when the quarantine ends; `None` if that is not within the range of the calendar.
     pub fn ends(&self) -> Option<Timestamp> {
         self.since.checked_add(HOLD).ok()
     }
 }
 
-/// An address that a stranger holds, and the Service that was to have it.
+/// An address that a stranger holds, and the Service that was meant to have it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Contested {
-    /// The address.
+    /// The contested address.
     pub address: IpAddr,
     /// The stranger's link-layer address.
     pub mac: String,
-    /// The Service.
+    /// The Service that was meant to have the address.
     pub service: ServiceReference,
 }
 
-/// Why one address more cannot go into quarantine.
+/// The reason why another address cannot go into quarantine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Full {
-    /// The Service has as many there as it may.
+    /// The Service has its maximum of addresses in quarantine.
     #[error("{PER_SERVICE} addresses it had before are in quarantine already")]
     Service,
-    /// The pool has as many there as it may.
+    /// The pool has its maximum of addresses in quarantine.
     #[error("as many addresses of its pool as may be ({0}) are in quarantine already")]
     Pool(usize),
 }
 
-/// Is there room for one address more? `limit` is the pool's for the family, `elsewhere` what the Service has in the
-/// quarantine of other pools.
+/// Checks that there is room for another address. `limit` is the pool's for the family, `elsewhere` the number of
+/// addresses that the Service has in the quarantine of other pools.
 ///
 /// # Errors
-/// What is full.
+/// When the Service or the pool has its maximum in quarantine.
 pub fn room(held: &[Entry], contested: &Contested, limit: usize, elsewhere: usize) -> Result<(), Full> {
     let family = IpFamily::of(contested.address);
     if held.iter().filter(|e| IpFamily::of(e.address) == family).count() >= limit {
@@ -104,8 +106,8 @@ pub fn room(held: &[Entry], contested: &Contested, limit: usize, elsewhere: usiz
     Ok(())
 }
 
-/// The quarantine of a pool from now on: of what is `held`, what `stays` and has not ended; and of what is contested, as
-/// much as there is room for.
+/// Returns the next quarantine of a pool: the entries of `held` that `stays` and have not ended, and as many of the
+/// contested addresses as there is room for.
 pub fn next(
     held: &[Entry],
     stays: impl Fn(&Entry) -> bool,
@@ -128,19 +130,19 @@ pub fn next(
     next
 }
 
-/// What an annotation of the pool keeps out of quarantine, for as long as it stands.
+/// The addresses that an annotation of the pool keeps out of quarantine, for as long as it exists.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Release {
-    /// Nothing.
+    /// No address.
     #[default]
     Nothing,
-    /// These addresses.
+    /// Only these addresses.
     These(BTreeSet<IpAddr>),
     /// Every address.
     All,
 }
 
-/// An annotation that cannot be read.
+/// The error of an annotation that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is no address: write addresses with commas between them, or {ALL:?}")]
 pub struct ReleaseError(String);
@@ -149,7 +151,7 @@ impl Release {
     /// Reads the annotation.
     ///
     /// # Errors
-    /// The first item that is no address; none of the others counts then.
+    /// When an item is not an address; none of the others counts then. The error names the first one.
     pub fn read(annotation: Option<&str>) -> Result<Self, ReleaseError> {
         match annotation.map(str::trim) {
             None | Some("") => Ok(Self::Nothing),
@@ -161,7 +163,7 @@ impl Release {
         }
     }
 
-    /// Is the address kept out?
+    /// Returns whether the annotation keeps the address out of quarantine.
     pub fn covers(&self, address: IpAddr) -> bool {
         match self {
             Self::Nothing => false,
@@ -200,12 +202,12 @@ mod tests {
         Contested { address: address(n), mac: "m".to_owned(), service: service(of) }
     }
 
-    #[test_case(0, 1; "always one")]
+    #[test_case(0, 1; "at least one")]
     #[test_case(39, 1)]
     #[test_case(40, 2)]
     #[test_case(256, 12)]
     #[test_case(1 << 64, 256)]
-    fn a_twentieth(capacity: u128, expected: usize) {
+    fn limit_is_a_twentieth_and_at_least_one(capacity: u128, expected: usize) {
         assert_eq!(limit(capacity), expected);
     }
 
@@ -215,7 +217,7 @@ mod tests {
     #[test_case(&[entry(1, 0, 1)], 2, 2, Err(Full::Service))]
     #[test_case(&[entry(1, 0, 1), entry(2, 0, 1), entry(3, 0, 1)], 9, 0, Err(Full::Service))]
     #[test_case(&[entry(1, 0, 2), entry(2, 0, 2), entry(3, 0, 2)], 9, 0, Ok(()); "another Service's")]
-    fn there_is_room(held: &[Entry], limit: usize, elsewhere: usize, expected: Result<(), Full>) {
+    fn room_is_bounded_by_service_and_pool(held: &[Entry], limit: usize, elsewhere: usize, expected: Result<(), Full>) {
         assert_eq!(room(held, &contested(9, 1), limit, elsewhere), expected);
     }
 
@@ -225,9 +227,9 @@ mod tests {
         assert_eq!(room(&[entry(1, 0, 2)], &six, 1, 0), Ok(()));
     }
 
-    #[test_case(3599, &[1]; "an hour is not over")]
-    #[test_case(3600, &[]; "it is over")]
-    fn ends(now: i64, expected: &[u8]) {
+    #[test_case(3599, &[1]; "hour is not over")]
+    #[test_case(3600, &[]; "hour is over")]
+    fn quarantine_ends_after_an_hour(now: i64, expected: &[u8]) {
         let next = next(&[entry(1, 0, 1)], |_| true, &[], |_| 1, |_| 0, at(now));
         assert_eq!(
             next.iter().map(|e| e.address).collect::<Vec<_>>(),
@@ -240,7 +242,7 @@ mod tests {
     #[test_case(Some(""), Ok(Release::Nothing))]
     #[test_case(Some("192.0.2.1, 192.0.2.2"), Ok(Release::These([address(1), address(2)].into())))]
     #[test_case(Some("192.0.2.1,web"), Err(ReleaseError("web".to_owned())))]
-    fn releases(annotation: Option<&str>, expected: Result<Release, ReleaseError>) {
+    fn release_annotation_is_read(annotation: Option<&str>, expected: Result<Release, ReleaseError>) {
         assert_eq!(Release::read(annotation), expected);
     }
 
@@ -251,10 +253,10 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is contested: the bounds hold for what is added, what stays keeps its time, and the same question
-        /// again changes nothing.
+        /// The bounds hold for the added entries, entries that stay keep their times, and a second run changes nothing,
+        /// whatever is contested.
         #[test]
-        fn bounded_and_stable(
+        fn next_quarantine_is_bounded_and_stable(
             held in entries(),
             new in prop::collection::vec((0u8..30, 0u8..6), 0..40),
             most in 1usize..6,
@@ -283,9 +285,9 @@ mod tests {
             }
         }
 
-        /// As long as something contested has room, something goes in: who waits for it does not wait for ever.
+        /// An entry is added as long as a contested address has room, so that no Service waits for ever.
         #[test]
-        fn what_has_room_makes_progress(held in entries(), new in prop::collection::vec((0u8..30, 0u8..6), 1..9), most in 1usize..6) {
+        fn contested_address_with_room_is_quarantined(held in entries(), new in prop::collection::vec((0u8..30, 0u8..6), 1..9), most in 1usize..6) {
             let new: Vec<_> = new.into_iter().map(|(n, of)| contested(n, of)).collect();
             let waits = |c: &&Contested| !held.iter().any(|e| e.address == c.address) && room(&held, c, most, 0).is_ok();
             let after = next(&held, |_| true, &new, |_| most, |_| 0, at(0));

@@ -1,4 +1,4 @@
-//! A speaker's pod, reduced: the node it runs on, and whether it is Ready.
+//! A speaker's pod, reduced: its node, and whether it is Ready.
 
 use kube::core::Object;
 use serde::Deserialize;
@@ -15,7 +15,7 @@ pub struct PodSpecPart {
 /// The part of a pod's status that is read.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct PodStatusPart {
-    /// Conditions.
+    /// The pod's conditions.
     #[serde(default)]
     pub conditions: Vec<PodConditionPart>,
 }
@@ -23,29 +23,29 @@ pub struct PodStatusPart {
 /// The part of a pod's condition that is read.
 #[derive(Clone, Debug, Deserialize)]
 pub struct PodConditionPart {
-    /// Its type.
+    /// The type of the condition.
     #[serde(rename = "type")]
     pub type_: String,
-    /// "True", "False" or "Unknown".
+    /// The status: "True", "False" or "Unknown".
     pub status: String,
 }
 
-/// A pod as it is watched.
+/// A pod in the form in which it is watched.
 pub type PodObject = Object<PodSpecPart, PodStatusPart>;
 
 /// A speaker's pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SpeakerPodView {
-    /// Namespace.
+    /// The namespace of the pod.
     pub namespace: String,
     /// The node it runs on.
     pub node: String,
-    /// Condition Ready is True.
+    /// Whether the condition Ready is True.
     pub ready: bool,
 }
 
 impl SpeakerPodView {
-    /// Reduces a pod; `None` for one that is on no node yet.
+    /// Reduces a pod; `None` for a pod that is on no node yet.
     pub fn of(pod: &PodObject) -> Option<Self> {
         let conditions = pod.status.iter().flat_map(|status| &status.conditions);
         Some(Self {
@@ -68,7 +68,7 @@ mod tests {
     #[test_case(json!({"nodeName": "a"}), json!({"conditions": [{"type": "Initialized", "status": "True"}]}), Some(false))]
     #[test_case(json!({"nodeName": "a"}), json!({}), Some(false))]
     #[test_case(json!({}), json!({"conditions": [{"type": "Ready", "status": "True"}]}), None; "not scheduled")]
-    fn readiness(spec: Value, status: Value, expected: Option<bool>) {
+    fn pod_is_reduced_to_its_node_and_readiness(spec: Value, status: Value, expected: Option<bool>) {
         let pod = json!({"metadata": {"namespace": "herald-system", "name": "p"}, "spec": spec, "status": status});
         let view = SpeakerPodView::of(&serde_json::from_value(pod).unwrap());
         assert_eq!(view.as_ref().map(|view| view.ready), expected);

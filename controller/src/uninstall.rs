@@ -1,7 +1,7 @@
-//! `herald-controller uninstall`: gives back everything Herald holds, run once by a Job while Herald is taken away.
+//! `herald-controller uninstall`: releases everything that Herald holds. A Job runs it once while Herald is removed.
 //!
-//! It works whether the controller still runs or is long gone. Order: Herald's programs are stopped first, so that
-//! nobody adds a finalizer again; then the Services are released; then the VirtualIPs go. Each step may be repeated.
+//! It works whether the controller still runs or is long gone. It first stops Herald's programs, so that none adds a
+//! finalizer again; then it releases the Services; then it removes the VirtualIPs. Each step may be repeated.
 
 use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
@@ -32,23 +32,23 @@ use crate::{
     writer::patch,
 };
 
-/// Pods of the controller and the speakers, not the one this runs in.
+/// Selector of the controller's and the speakers' pods, but not of the pod that this runs in.
 const PROGRAMS: &str = "app.kubernetes.io/name=herald,app.kubernetes.io/component in (controller,speaker)";
-/// Their termination grace is 5 s; the rest is for a loaded kubelet. A pod on a dead node never goes, and its speaker
-/// answers nobody: it is not waited for any longer.
+/// Time to wait for the pods to stop. Their termination grace is 5 s; the rest is for a loaded kubelet. A pod on a dead
+/// node never goes, and its speaker does not answer: after this time the uninstallation goes on without it.
 const STOPPING: Duration = Duration::from_secs(40);
-/// Between two looks at the pods that are stopping.
+/// Pause between two looks at the pods that are stopping.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-/// What kept an uninstallation from ending; running it again goes on where it stopped.
+/// The reason why an uninstallation did not complete; another run goes on where it stopped.
 #[derive(Debug, thiserror::Error)]
 #[error("{step}: {object}")]
 pub struct UninstallError {
-    /// What was being done.
+    /// The step that failed.
     step: &'static str,
-    /// To what.
+    /// The object of the step.
     object: String,
-    /// Why it failed.
+    /// The reason of the failure.
     #[source]
     source: Box<kube::Error>,
 }
@@ -56,9 +56,9 @@ pub struct UninstallError {
 /// Stops Herald's programs in `namespace`, releases every Service and removes every VirtualIP.
 ///
 /// # Errors
-/// The first request the API server refuses for another reason than that the object is gone.
+/// When the API server refuses a request for another reason than that the object is gone.
 pub async fn uninstall(client: Client, namespace: &str) -> Result<(), UninstallError> {
-    // Without waiting here: their pods go with them.
+    // Deletion in the background does not wait for the pods; `stopped` waits for them below.
     let background = DeleteParams::background();
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
     gone_or(deployments.delete("herald-controller", &background).await, "stopping Deployment", "herald-controller")?;
@@ -69,7 +69,7 @@ pub async fn uninstall(client: Client, namespace: &str) -> Result<(), UninstallE
     let vips: Api<VirtualIP> = Api::all(client.clone());
     let held = match vips.list(&ListParams::default()).await {
         Ok(list) => list.items,
-        // Their definition is gone, and they with it. The Services are held all the same.
+        // The definition of VirtualIPs is gone, and they with it. The Services still have to be released.
         Err(kube::Error::Api(status)) if status.code == 404 => Vec::new(),
         Err(error) => return Err(failed("listing", "VirtualIPs", error)),
     };
@@ -98,8 +98,8 @@ pub async fn uninstall(client: Client, namespace: &str) -> Result<(), UninstallE
     Ok(())
 }
 
-/// What takes every trace of Herald off a Service; `None` where there is none. An ingress entry that is the address of no
-/// VirtualIP is another provider's.
+/// Returns a patch that removes every trace of Herald from a Service; `None` where there is none. An ingress entry that
+/// is the address of no VirtualIP is another provider's.
 fn release_of(service: &Service, vips: &[VirtualIP]) -> Option<ServicePatch> {
     let addresses: BTreeSet<IpAddr> = vips.iter().filter_map(|vip| vip.spec.address.parse().ok()).collect();
     let uid = service.metadata.uid.as_deref();
@@ -112,7 +112,7 @@ fn release_of(service: &Service, vips: &[VirtualIP]) -> Option<ServicePatch> {
     let told = conditions.iter().any(|c| c.type_ == CONDITION_ADDRESS_ASSIGNED);
     let finalizer = service.finalizers().iter().find_map(|f| match f.as_str() {
         FINALIZER_SERVICE_CLASS => Some(FINALIZER_SERVICE_CLASS),
-        // Other providers use it too: ours where Herald put it, or a VirtualIP names the Service.
+        // Other providers use this finalizer too: it is ours where Herald put it, or a VirtualIP names the Service.
         FINALIZER_SERVICE_DEFAULT if served || put_by_us(&service.metadata) => Some(FINALIZER_SERVICE_DEFAULT),
         _ => None,
     });
@@ -129,7 +129,7 @@ fn release_of(service: &Service, vips: &[VirtualIP]) -> Option<ServicePatch> {
     (patch != ServicePatch::default()).then_some(patch)
 }
 
-/// Waits until no program of Herald runs any more.
+/// Waits until no program of Herald runs.
 async fn stopped(pods: &Api<Pod>) -> Result<(), UninstallError> {
     let end = Instant::now() + STOPPING;
     loop {
@@ -151,7 +151,7 @@ fn failed(step: &'static str, object: &str, source: kube::Error) -> UninstallErr
     UninstallError { step, object: object.to_owned(), source: Box::new(source) }
 }
 
-/// What is gone needs nothing done to it.
+/// Turns a 404 into success: an object that is gone needs no further step.
 fn gone_or<T>(result: kube::Result<T>, step: &'static str, object: &str) -> Result<(), UninstallError> {
     match result {
         Ok(_) => Ok(()),
@@ -196,11 +196,11 @@ mod tests {
     #[test_case(&[FINALIZER_SERVICE_CLASS], &["192.0.2.1"], true, Some((Change::Remove, Some(FINALIZER_SERVICE_CLASS))); "ours")]
     #[test_case(&[FINALIZER_SERVICE_DEFAULT], &["192.0.2.1"], true, Some((Change::Remove, Some(FINALIZER_SERVICE_DEFAULT))); "ours as the default provider")]
     #[test_case(&[FINALIZER_SERVICE_DEFAULT], &["198.51.100.1"], false, None; "another provider's")]
-    #[test_case(&[FINALIZER_SERVICE_DEFAULT], &["198.51.100.1"], true, Some((KEPT, None)); "another provider's, of which we spoke")]
-    #[test_case(&[], &["198.51.100.1"], true, Some((KEPT, None)); "a Service we only spoke of")]
+    #[test_case(&[FINALIZER_SERVICE_DEFAULT], &["198.51.100.1"], true, Some((KEPT, None)); "another provider's, with our condition")]
+    #[test_case(&[], &["198.51.100.1"], true, Some((KEPT, None)); "only our condition")]
     #[test_case(&[FINALIZER_SERVICE_CLASS], &[], false, Some((KEPT, Some(FINALIZER_SERVICE_CLASS))); "released half way")]
-    #[test_case(&["example.com/theirs"], &[], false, None; "nobody's")]
-    fn releases(
+    #[test_case(&["example.com/theirs"], &[], false, None; "no trace")]
+    fn traces_of_herald_are_removed_and_others_stay(
         finalizers: &[&str],
         ingress: &[&str],
         told: bool,
@@ -213,8 +213,8 @@ mod tests {
         assert_eq!(patch.map(|p| (p.ingress, p.remove_finalizer)), expected);
     }
 
-    /// An API server on which the Services are the only trace of Herald: programs, VirtualIPs and their definition are gone.
-    /// What is patched is noted.
+    /// Returns a client of an API server on which the Services are the only trace of Herald: programs, VirtualIPs and
+    /// their definition are gone. It records the patched paths.
     fn only_services(service: &Service, patched: Arc<Mutex<Vec<String>>>) -> Client {
         let services = json!({"metadata": {}, "items": [service]});
         let service = serde_json::to_value(service).unwrap();

@@ -1,5 +1,5 @@
-//! Watched objects reduced to what decisions need, so that a cluster of many Services costs little memory and a
-//! heartbeat changes nothing.
+//! Watched objects reduced to the fields that decisions need, so that a cluster of many Services costs little memory
+//! and a heartbeat changes nothing.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -33,9 +33,9 @@ use crate::{
 /// Namespace and name of a Service.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServiceKey {
-    /// Namespace.
+    /// The namespace of the Service.
     pub namespace: String,
-    /// Name.
+    /// The name within the namespace.
     pub name: String,
 }
 
@@ -48,62 +48,62 @@ impl std::fmt::Display for ServiceKey {
 /// `spec.ipFamilyPolicy`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum FamilyPolicy {
-    /// One family.
+    /// Exactly one family.
     #[default]
     Single,
-    /// Two where possible.
+    /// Two families where possible, else one.
     Prefer,
-    /// Two, or none.
+    /// Two families, or no address.
     Require,
 }
 
 /// One entry of `status.loadBalancer.ingress`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ingress {
-    /// An address kube-proxy serves: `ipMode` VIP, or absent, which the API server takes for VIP.
+    /// An address that kube-proxy serves: `ipMode` VIP, or absent, which the API server takes for VIP.
     Vip(IpAddr),
-    /// Anything else: a host name, an address behind a proxy, an address we would spell differently.
+    /// Any other entry: a host name, an address behind a proxy, an address that we would spell differently.
     Other(String),
 }
 
-/// A Service.
+/// A Service, reduced.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServiceView {
-    /// Its identity.
+    /// Namespace, name and UID.
     pub reference: ServiceReference,
-    /// Resource version.
+    /// The resource version of this state.
     pub resource_version: String,
     /// Creation, in seconds since the epoch: the older Service goes first.
     pub created: i64,
-    /// Being deleted.
+    /// Whether the Service is being deleted.
     pub deleting: bool,
-    /// `type: LoadBalancer`, whosever.
+    /// Whether the Service has `type: LoadBalancer`, whichever provider serves it.
     pub load_balancer: bool,
-    /// Why it is ours; `None`: it is not.
+    /// The reason why the Service is ours; `None` if it is not.
     pub claim: Option<Claim>,
-    /// Our finalizer on it, as far as the object proves that it is ours.
+    /// Our finalizer on the Service, as far as the object proves that it is ours.
     pub finalizer: Option<&'static str>,
-    /// Upstream's finalizer stands on it, whoever put it there.
+    /// Whether the Service has upstream's finalizer, whichever program put it there.
     pub default_finalizer: bool,
-    /// Families in order.
+    /// `spec.ipFamilies`, in order.
     pub families: Vec<IpFamily>,
-    /// Family policy.
+    /// `spec.ipFamilyPolicy`.
     pub family_policy: FamilyPolicy,
-    /// What it asks for.
+    /// The request of the Service.
     pub request: Result<Request, RequestError>,
-    /// With whom it may share an address; `None`: it carries no sharing key.
+    /// The terms on which it may share an address; `None` if it carries no sharing key.
     pub sharing: Option<Sharing>,
-    /// What its owner should know, whatever its address.
+    /// Facts that its owner should know, whatever its address.
     pub caveats: Vec<Caveat>,
-    /// Labels.
+    /// The labels of a Service of ours; empty for any other.
     pub labels: BTreeMap<String, String>,
-    /// External traffic policy.
+    /// `spec.externalTrafficPolicy`.
     pub external_traffic_policy: TrafficPolicy,
-    /// kube-proxy's health check port.
+    /// `spec.healthCheckNodePort`: kube-proxy's health check port, if there is one.
     pub health_check_node_port: Option<i32>,
-    /// `spec.externalIPs` that are addresses.
+    /// The entries of `spec.externalIPs` that are addresses.
     pub external_ips: BTreeSet<IpAddr>,
-    /// Ingress as observed.
+    /// `status.loadBalancer.ingress` as observed.
     pub ingress: Vec<Ingress>,
     /// Our annotation that names the pools of its addresses, as observed.
     pub allocated_from: Option<String>,
@@ -112,7 +112,7 @@ pub struct ServiceView {
 }
 
 impl ServiceView {
-    /// Reduces a Service; `None` for one that never reached an API server.
+    /// Reduces a Service; `None` for an object that never reached an API server.
     pub fn of(service: &Service, selection: &Selection) -> Option<Self> {
         let meta = &service.metadata;
         let spec = service.spec.clone().unwrap_or_default();
@@ -187,12 +187,12 @@ impl ServiceView {
         })
     }
 
-    /// Namespace and name.
+    /// Returns namespace and name.
     pub fn key(&self) -> ServiceKey {
         ServiceKey { namespace: self.reference.namespace.clone(), name: self.reference.name.clone() }
     }
 
-    /// The addresses in its status.
+    /// Returns the addresses in the status that kube-proxy serves.
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
         self.ingress.iter().filter_map(|i| match i {
             Ingress::Vip(address) => Some(*address),
@@ -200,7 +200,8 @@ impl ServiceView {
         })
     }
 
-    /// Every address in its status, also one that kube-proxy does not serve: whoever wrote it, it is in use.
+    /// Returns every address in the status, also one that kube-proxy does not serve: the address is in use, whichever
+    /// program wrote it.
     pub fn shown(&self) -> BTreeSet<IpAddr> {
         let address = |entry: &Ingress| match entry {
             Ingress::Vip(address) => Some(*address),
@@ -222,20 +223,20 @@ fn family(text: &str) -> Option<IpFamily> {
     }
 }
 
-/// A Node.
+/// A Node, reduced.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NodeView {
-    /// Labels.
+    /// The labels of the Node.
     pub labels: BTreeMap<String, String>,
-    /// Condition Ready is True.
+    /// Whether the condition Ready is True.
     pub ready: bool,
-    /// Condition NetworkUnavailable is True: its pod network is not set up yet, as after a reboot.
+    /// Whether the condition NetworkUnavailable is True: the pod network is not set up yet, as after a reboot.
     pub network_unavailable: bool,
-    /// It may announce: neither excluded by label nor by a taint, nor being deleted.
+    /// Whether the node may announce: neither a label nor a taint excludes it, and it is not being deleted.
     pub eligible: bool,
-    /// Its own addresses.
+    /// The addresses that the Node lists as its own.
     pub addresses: Vec<IpAddr>,
-    /// Its part of the pod network.
+    /// `spec.podCIDRs`: the node's part of the pod network.
     pub pod_networks: Vec<IpNet>,
 }
 
@@ -258,7 +259,7 @@ impl NodeView {
             ready,
             network_unavailable,
             eligible: Exclusion::of(&node.metadata, taints, include_excluded).is_none(),
-            // Host names stand in the same list.
+            // Host names are in the same list.
             addresses: addresses.iter().filter_map(|a| a.address.parse().ok()).collect(),
             pod_networks: pod_networks.iter().filter_map(|cidr| cidr.parse().ok()).collect(),
             labels,
@@ -269,11 +270,11 @@ impl NodeView {
 /// One interface of a node on which addresses can be announced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SegmentView {
-    /// Interface name.
+    /// The name of the interface.
     pub interface: String,
-    /// On-link prefixes.
+    /// The on-link prefixes of the interface.
     pub prefixes: Vec<IpNet>,
-    /// The default route leaves here.
+    /// Whether the default route uses the interface.
     pub default_route: bool,
     /// The node's other interfaces on the same network, for which it speaks.
     pub speaks_for: Vec<String>,
@@ -297,15 +298,15 @@ impl Interface for SegmentView {
     }
 }
 
-/// What a speaker reports.
+/// The report of a speaker.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SpeakerView {
-    /// UID of its SpeakerStatus.
+    /// The UID of the SpeakerStatus.
     pub uid: String,
-    /// Its interfaces.
+    /// The interfaces on which the node can announce.
     pub segments: Vec<SegmentView>,
-    /// The addresses of the node's own links, each with the length of its prefix on link. Those of container networks,
-    /// and where kube-proxy binds the addresses of Services, are not among them.
+    /// The addresses of the node's own links, each with the length of its on-link prefix. Addresses of container
+    /// networks, and of links where kube-proxy binds the addresses of Services, are left out.
     pub link_addresses: BTreeSet<IpNet>,
     /// The nodes whose silent speakers it covers.
     pub covering: Vec<String>,
@@ -322,7 +323,7 @@ impl SpeakerView {
         }
     }
 
-    /// The prefixes on link at the node, on whichever of its own links.
+    /// Returns the on-link prefixes of the node, on all of its own links.
     pub fn on_link_prefixes(&self) -> BTreeSet<IpNet> {
         let of_segments = self.segments.iter().flat_map(|segment| &segment.prefixes);
         of_segments.chain(&self.link_addresses).map(IpNet::trunc).collect()
@@ -333,7 +334,7 @@ fn link_addresses(status: &SpeakerStatus) -> BTreeSet<IpNet> {
     let links = status.status.iter().flat_map(|s| &s.links);
     let own = links.filter(|link| match link.link_use {
         LinkUse::Segment | LinkUse::Skipped => true,
-        // Of a use that this build does not know nothing follows.
+        // The addresses of a link whose use this build does not know are left out.
         LinkUse::Containers | LinkUse::Later => false,
     });
     own.flat_map(|link| &link.addresses).filter_map(|address| address.parse().ok()).collect()
@@ -350,8 +351,8 @@ fn segments(status: &SpeakerStatus) -> Vec<SegmentView> {
     reported.map(segment).collect()
 }
 
-/// Is an object's version older than the one held? The API server's versions of one object rise as decimal numbers
-/// (KEP-5504, "comparable resource version"); what is no number is never called older.
+/// Returns whether an object's version is older than the known one. The API server's versions of one object rise as
+/// decimal numbers (KEP-5504, "comparable resource version"); a version that is not a number never counts as older.
 pub fn is_older(new: Option<&str>, held: Option<&str>) -> bool {
     let number = |version: Option<&str>| version.and_then(|v| v.parse::<u128>().ok());
     matches!((number(new), number(held)), (Some(new), Some(held)) if new < held)
@@ -380,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn an_absent_ip_mode_is_vip() {
+    fn absent_ip_mode_is_vip() {
         let view = service(json!({"type": "LoadBalancer"}), json!([]), "x");
         let vip = |a: &str| Ingress::Vip(a.parse().unwrap());
         let other = |a: &str| Ingress::Other(a.to_owned());
@@ -391,7 +392,7 @@ mod tests {
     #[test_case(json!([FINALIZER_SERVICE_DEFAULT]), MANAGER_CONTROLLER, Some(FINALIZER_SERVICE_DEFAULT))]
     #[test_case(json!([FINALIZER_SERVICE_DEFAULT]), "cloud-controller-manager", None; "another provider's finalizer")]
     #[test_case(json!([]), MANAGER_CONTROLLER, None)]
-    fn finalizer_is_ours(finalizers: Value, managed_by: &str, expected: Option<&'static str>) {
+    fn finalizer_is_ours_by_class_or_manager(finalizers: Value, managed_by: &str, expected: Option<&'static str>) {
         assert_eq!(service(json!({"type": "ClusterIP"}), finalizers, managed_by).finalizer, expected);
     }
 
@@ -400,7 +401,7 @@ mod tests {
     #[test_case(json!({LABEL_EXCLUDE_NODE: "false"}), json!([]), true, true)]
     #[test_case(json!({}), json!([{"key": TAINT_DRAIN, "effect": "NoSchedule"}]), true, false)]
     #[test_case(json!({}), json!([{"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}]), true, true; "cordon")]
-    fn nodes(labels: Value, taints: Value, ready: bool, eligible: bool) {
+    fn node_is_reduced_to_ready_and_eligible(labels: Value, taints: Value, ready: bool, eligible: bool) {
         let node = json!({"metadata": {"labels": labels}, "spec": {"taints": taints},
             "status": {"conditions": [{"type": "Ready", "status": "True"}]}});
         let view = NodeView::of(&serde_json::from_value(node).unwrap(), false);
@@ -408,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_of_links_by_their_use() {
+    fn addresses_of_links_are_kept_by_their_use() {
         let link = |name: &str, link_use: &str, addresses: &[&str]| json!({"interface": name, "use": link_use, "addresses": addresses});
         let status = json!({"metadata": {"name": "a"}, "spec": {"nodeName": "a"}, "status": {"version": "1",
             "segments": [{"interface": "eth0", "macAddress": "02:00:00:00:00:01", "prefixes": ["192.0.2.0/24", "10.20.0.0/16"]}],
@@ -428,14 +429,14 @@ mod tests {
     #[test_case(json!([{"type": "Ready", "status": "True"}, {"type": "NetworkUnavailable", "status": "Unknown"}]), true; "not known")]
     #[test_case(json!([{"type": "Ready", "status": "Unknown"}]), false; "unknown")]
     #[test_case(json!([]), false; "no condition")]
-    fn node_may_be_home(conditions: Value, expected: bool) {
+    fn node_may_be_home_by_its_conditions(conditions: Value, expected: bool) {
         let node = json!({"metadata": {"name": "a"}, "status": {"conditions": conditions}});
         assert_eq!(NodeView::of(&serde_json::from_value(node).unwrap(), false).may_be_home(), expected);
     }
 
-    /// All nodes are control planes with the label, and are to announce.
+    /// All nodes are control planes with the label, and the setting lets them announce.
     #[test]
-    fn excluded_node_may_be_home_where_the_setting_says_so() {
+    fn excluded_node_may_be_home_with_the_setting() {
         let node = json!({"metadata": {"name": "a", "labels": {LABEL_EXCLUDE_NODE: ""}},
             "status": {"conditions": [{"type": "Ready", "status": "True"}]}});
         let node = serde_json::from_value(node).unwrap();
@@ -446,7 +447,7 @@ mod tests {
     #[test_case(Some("10"), Some("10"), false)]
     #[test_case(Some("x"), Some("10"), false)]
     #[test_case(Some("9"), None, false)]
-    fn older(new: Option<&str>, held: Option<&str>, expected: bool) {
+    fn versions_are_compared_as_numbers(new: Option<&str>, held: Option<&str>, expected: bool) {
         assert_eq!(is_older(new, held), expected);
     }
 }

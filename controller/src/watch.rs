@@ -1,7 +1,7 @@
-//! Watches, reduced as they arrive.
+//! Watches, whose objects are reduced as they arrive.
 //!
-//! The list+watch loop is [`follow`], as in the speaker, at the pace that costs the fewest requests: before a decision takes an
-//! address away, the Service is looked up (`index/look_up.rs`), so the view need not be proved every 30 s.
+//! The list+watch loop is [`follow`], as in the speaker, at the pace that costs the fewest requests: before a decision
+//! takes an address away, the Service is looked up (`index/look_up.rs`), so the view need not be proved every 30 s.
 
 use std::{fmt::Debug, time::Duration};
 
@@ -44,24 +44,24 @@ pub struct Scope {
     pub gateway_addresses: bool,
 }
 
-/// What a watch says.
+/// An input from a watch.
 #[derive(Clone, Debug)]
 pub enum Input {
-    /// Added or changed.
+    /// The object was added or changed.
     Apply(Object),
-    /// Gone.
+    /// The object was deleted.
     Delete(Object),
-    /// A complete list: only after all of it has come, so that a watch that expires or a list that breaks off takes
-    /// nothing away.
+    /// A complete list. It is sent only after all of it has come, so that a watch that expires or a list that breaks
+    /// off removes nothing.
     Replace(Kind, Vec<Object>),
-    /// What was told of the kind is as of now.
+    /// Everything sent before about the kind is current.
     Current(Kind),
-    /// The watch of the kind is broken: what was told of it may be old.
+    /// The watch of the kind is broken: the objects sent before may be old.
     Broken(Kind),
 }
 
-/// Starts every watch; that of the speakers' pods in Herald's own namespace. A task ends only when nobody listens any
-/// more.
+/// Starts every watch; that of the speakers' pods in Herald's own namespace. A task ends only when its receiver is
+/// dropped.
 pub fn start(client: &Client, namespace: &str, scope: Scope, inputs: &mpsc::Sender<Input>) -> JoinSet<Kind> {
     let Scope { selection, include_excluded_nodes, gateway_addresses } = scope;
     let mut watches = Watches { inputs: inputs.clone(), tasks: JoinSet::new() };
@@ -91,7 +91,7 @@ pub fn start(client: &Client, namespace: &str, scope: Scope, inputs: &mpsc::Send
     watches.add(Kind::Speaker, Api::<SpeakerStatus>::all(client.clone()), all(), |status| {
         Some(Object::Speaker(status.name_any(), SpeakerView::of(&status)))
     });
-    // Decoded in part, as they are many.
+    // The many pods are decoded only in part.
     let pods = Api::<PodObject>::namespaced_with(client.clone(), namespace, &ApiResource::erase::<Pod>(&()));
     let speakers = WatchConfig { labels: Some(SPEAKER_POD_SELECTOR.to_owned()), ..all() };
     watches.add(Kind::SpeakerPod, pods, speakers, |pod| {
@@ -123,7 +123,7 @@ struct Watches {
 }
 
 impl Watches {
-    /// Starts the watch of a kind. `reduce` returns what is kept of an object.
+    /// Starts the watch of a kind. `reduce` returns the part of an object to keep.
     fn add<K>(
         &mut self,
         kind: Kind,
@@ -142,11 +142,11 @@ impl Watches {
     }
 }
 
-/// Makes inputs of the steps of one watch.
+/// Turns the steps of one watch into inputs.
 struct Reducer<F> {
     kind: Kind,
     reduce: F,
-    /// What the listing under way has brought.
+    /// The objects that the listing under way has brought.
     listing: Option<Vec<Object>>,
 }
 
@@ -156,7 +156,7 @@ impl<F> Reducer<F> {
         F: Fn(K) -> Option<Object>,
     {
         match step {
-            // Nothing is left of a listing that broke off.
+            // The objects of a listing that broke off are dropped.
             Step::Listing => {
                 self.listing = Some(Vec::new());
                 None
@@ -205,9 +205,9 @@ mod tests {
         steps.into_iter().filter_map(|step| reducer.take(step)).collect()
     }
 
-    /// A list that breaks off half way is not taken for a complete one.
+    /// A list that breaks off half way does not count as a complete one.
     #[test]
-    fn only_a_complete_list_replaces() {
+    fn only_a_complete_list_replaces_objects() {
         let inputs = inputs([
             Step::Listing,
             Step::Applied("a"),
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_a_list_changes_single_objects() {
+    fn steps_after_a_list_change_single_objects() {
         let inputs = inputs([
             Step::Listing,
             Step::Listed,
@@ -250,7 +250,7 @@ mod tests {
         assert_eq!((none.len(), first, second, gone), (0, &namespace("a"), &namespace("a"), &namespace("a")));
     }
 
-    /// An API server before 1.33 does not learn ServiceCIDR while nobody updates it. This one knows no kind.
+    /// An API server before 1.33 does not know ServiceCIDR until it is updated. This one knows no kind.
     #[tokio::test(start_paused = true)]
     async fn kind_that_the_api_server_need_not_know_is_asked_for_after_its_pause() {
         let asked = Arc::new(Mutex::new(BTreeMap::<String, u32>::new()));

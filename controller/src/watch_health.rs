@@ -1,16 +1,16 @@
-//! How current the watches are, and whether this replica is blind. Pure; times are monotonic, since the start.
+//! The age of the watches, and whether this replica is blind. Pure; times are monotonic, since the start.
 //!
-//! A kind is *blind* when its watch has been broken for [`BLIND_AFTER`]. Silence alone does not make it blind: a quiet kind
-//! has nothing to say. A watch that goes on brings an event, a bookmark or its end within 300 s; the reflector finds one that
-//! does not, and reports it as broken (`herald_kube_common::reflector`).
+//! A kind is *blind* when its watch has been broken for [`BLIND_AFTER`]. Silence alone does not make it blind: a quiet
+//! kind has no news. A working watch brings an event, a bookmark or its end within 300 s; the reflector finds a watch
+//! that does not, and reports it as broken (`herald_kube_common::reflector`).
 
 use std::{collections::BTreeMap, time::Duration};
 
 use crate::index::Kind;
 
-/// How long a watch may be broken before its kind is blind. A break that a healthy API server mends lasts no longer: one
-/// page of a list that hangs (30 s), another attempt at the start of a watch (10 s), and the short watch that shows whether
-/// anything was missed (5 s). A replica that starts has as long for its first lists.
+/// Time that a watch may be broken before its kind is blind. A break that a healthy API server mends does not last
+/// longer: one page of a list that hangs (30 s), another attempt at the start of a watch (10 s), and the short watch
+/// that shows whether anything was missed (5 s). A replica that starts has the same time for its first lists.
 pub const BLIND_AFTER: Duration = Duration::from_secs(45);
 
 /// The watches of all kinds.
@@ -19,26 +19,26 @@ pub struct WatchHealth(BTreeMap<Kind, Progress>);
 
 #[derive(Clone, Copy, Debug)]
 struct Progress {
-    /// The last list that was complete, event, bookmark, or end of a watch in time.
+    /// The time of the last complete list, event, bookmark, or end of a watch in time.
     last: Option<Duration>,
-    /// Since when the watch has been broken.
+    /// The time since which the watch has been broken.
     broken: Option<Duration>,
 }
 
 impl Default for WatchHealth {
-    /// Nothing has been listed yet, at time zero.
+    /// Returns the state at time zero, when no kind has been listed.
     fn default() -> Self {
         Self(Kind::ALL.map(|kind| (kind, Progress { last: None, broken: Some(Duration::ZERO) })).into())
     }
 }
 
 impl WatchHealth {
-    /// All that the watch of a kind has told is as of now.
+    /// Records that the view of a kind is current.
     pub fn progressed(&mut self, kind: Kind, now: Duration) {
         self.0.insert(kind, Progress { last: Some(now), broken: None });
     }
 
-    /// The watch of a kind has failed, or one of the attempts to begin it again.
+    /// Records that the watch of a kind has failed, or an attempt to start it again.
     pub fn broke(&mut self, kind: Kind, now: Duration) {
         if let Some(progress) = self.0.get_mut(&kind) {
             progress.broken.get_or_insert(now);
@@ -73,8 +73,9 @@ impl WatchHealth {
         })
     }
 
-    /// The kinds whose watches are broken, each with the time when it becomes blind. One that is not waited for at the start,
-    /// since a controller without the right to list it does its work, counts once it has been listed.
+    /// Returns the kinds whose watches are broken, each with the time when it becomes blind. A kind that the controller
+    /// does not await at the start counts once it has been listed, since a controller without the right to list it does
+    /// its work.
     fn dues(&self) -> impl Iterator<Item = (Kind, Duration)> {
         let counted = self.0.iter().filter(|(kind, progress)| kind.is_awaited() || progress.last.is_some());
         counted.filter_map(|(kind, progress)| Some((*kind, progress.broken? + BLIND_AFTER)))
@@ -91,7 +92,7 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    /// The watches of a replica that has listed everything at second 1.
+    /// Returns the watches of a replica that has listed everything at second 1.
     fn listed() -> WatchHealth {
         let mut health = WatchHealth::default();
         for kind in Kind::ALL {
@@ -109,11 +110,11 @@ mod tests {
     #[test_case(&[], 100_000, false; "quiet kind")]
     #[test_case(&[Break(100)], 144, false; "break that may be mended")]
     #[test_case(&[Break(100)], 145, true; "break that was not mended")]
-    #[test_case(&[Break(100), Break(110), Break(140)], 145, true; "attempts that fail are no progress")]
+    #[test_case(&[Break(100), Break(110), Break(140)], 145, true; "failed attempts do not count as progress")]
     #[test_case(&[Break(100), Progress(144)], 1_000, false; "mended in time")]
     #[test_case(&[Break(100), Progress(200)], 201, false; "mended late")]
-    #[test_case(&[Break(100), Progress(140), Break(141)], 185, false; "broken again counts anew")]
-    #[test_case(&[Break(100), Progress(140), Break(141)], 186, true; "and not for ever")]
+    #[test_case(&[Break(100), Progress(140), Break(141)], 185, false; "second break is counted from its own start")]
+    #[test_case(&[Break(100), Progress(140), Break(141)], 186, true; "second break becomes blindness too")]
     fn kind_is_blind_when_its_watch_has_been_broken_for_long(told: &[Told], now: u64, blind: bool) {
         for kind in Kind::ALL {
             let mut health = listed();
@@ -128,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn replica_that_cannot_list_is_blind_but_for_the_pods_it_need_not_see() {
+    fn replica_that_cannot_list_is_blind_except_for_optional_kinds() {
         let health = WatchHealth::default();
         assert_eq!((health.blind(s(44)), health.timeout(s(44))), (vec![], Some(BLIND_AFTER)));
         let awaited: Vec<_> = Kind::ALL.into_iter().filter(|kind| kind.is_awaited()).collect();

@@ -1,5 +1,5 @@
-//! `L2Advertisement`: which nodes and interfaces announce which addresses. Optional: with none in the cluster, every
-//! pool is announced from every eligible node, on the interface whose subnet holds the address.
+//! `L2Advertisement`: the nodes and interfaces that announce the addresses of pools. Optional: without one in the
+//! cluster, every eligible node announces every pool, on the interface whose subnet holds the address.
 
 use std::str::FromStr;
 
@@ -8,7 +8,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What an administrator writes into an advertisement. Empty lists select everything.
+/// The administrator's settings of an advertisement. Empty lists select everything.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[kube(
     group = "heraldlb.io",
@@ -58,8 +58,8 @@ pub struct L2AdvertisementSpec {
     /// `Always`: an address goes back to a better node that returns. `Never`: it stays where it works.
     #[serde(default)]
     pub failback: Failback,
-    /// Whether other speakers answer for a node whose speaker is silent, with that node's link-layer address, while the node
-    /// itself lives.
+    /// Whether other speakers answer for a node whose speaker is silent, with that node's link-layer address, while the
+    /// node itself lives.
     #[serde(default = "yes")]
     pub cover: bool,
 }
@@ -68,8 +68,8 @@ const PATTERN_RULE: &str = "self.matches('^!?[A-Za-z0-9_.@*?-]{1,15}$')";
 const PATTERN_MESSAGE: &str = "is not an interface pattern: write a name (eth0), a glob (eth*) or an exclusion (!eth9), \
      of at most 15 characters as the kernel allows";
 
-/// A pattern of an interface name: letters, digits, `_`, `.`, `-`, `@`, the wildcards `*` and `?`, and `!` in front
-/// for "not".
+/// A pattern of an interface name: letters, digits, `_`, `.`, `-`, `@`, the wildcards `*` and `?`, and `!` in front for
+/// "not".
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(transparent)]
 #[schemars(extend("x-kubernetes-validations" = [{"rule": PATTERN_RULE, "message": PATTERN_MESSAGE}]))]
@@ -80,16 +80,16 @@ pub struct InterfacePattern(
 );
 
 impl InterfacePattern {
-    /// The most characters of a name: IFNAMSIZ is 16 with the closing NUL.
+    /// Maximum length of a name: IFNAMSIZ is 16 with the closing NUL.
     const MAX_NAME: usize = 15;
 }
 
-/// Text that is no pattern. The message gives the value and what to write.
+/// The error of a text that is not a pattern. The message gives the value and what to write.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{} {PATTERN_MESSAGE}", shown(.0))]
 pub struct UnreadablePattern(String);
 
-/// A value as a message shows it: an annotation may be long.
+/// Returns a value as a message shows it: an annotation may be long.
 fn shown(value: &str) -> String {
     const MAX_SHOWN: usize = 40;
     match value.char_indices().nth(MAX_SHOWN) {
@@ -101,7 +101,7 @@ fn shown(value: &str) -> String {
 impl FromStr for InterfacePattern {
     type Err = UnreadablePattern;
 
-    /// Reads what [`L2AdvertisementSpec::interfaces`] admits.
+    /// Reads a pattern that [`L2AdvertisementSpec::interfaces`] admits.
     fn from_str(text: &str) -> Result<Self, UnreadablePattern> {
         let name = text.strip_prefix('!').unwrap_or(text);
         let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.@*?-".contains(&byte);
@@ -110,7 +110,7 @@ impl FromStr for InterfacePattern {
     }
 }
 
-/// Patterns as a flag and an annotation have them: separated by commas. None: no choice.
+/// Patterns in the form of a flag or an annotation: separated by commas. An empty list makes no choice.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct InterfacePatterns(
     /// The patterns.
@@ -118,7 +118,7 @@ pub struct InterfacePatterns(
 );
 
 impl InterfacePatterns {
-    /// Reads a list. What is no pattern is left out, and returned beside.
+    /// Reads a list. Texts that are not patterns are left out, and returned separately.
     pub fn read(text: &str) -> (Self, Vec<UnreadablePattern>) {
         let (mut patterns, mut unreadable) = (Vec::new(), Vec::new());
         for pattern in text.split(',').map(str::trim).filter(|pattern| !pattern.is_empty()) {
@@ -134,19 +134,19 @@ impl InterfacePatterns {
 impl FromStr for InterfacePatterns {
     type Err = UnreadablePattern;
 
-    /// Reads a list of which every entry is a pattern.
+    /// Reads a list in which every entry is a pattern.
     fn from_str(text: &str) -> Result<Self, UnreadablePattern> {
         let (patterns, unreadable) = Self::read(text);
         unreadable.into_iter().next().map_or(Ok(patterns), Err)
     }
 }
 
-/// Does an address go back to a node that ranks better once it has returned?
+/// Whether an address goes back to a better node that returns.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Failback {
-    /// Yes, make-before-break.
+    /// The address goes back, make-before-break.
     Always,
-    /// No: the address stays where it works. One that a later build writes counts as this.
+    /// The address stays where it works. A value that a later build writes counts as this.
     #[default]
     #[serde(other)]
     Never,
@@ -156,23 +156,24 @@ pub enum Failback {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct NodePreference {
-    /// How much these nodes are preferred. The weights of all preferences that match a node add up.
+    /// The preference for these nodes. The weights of all preferences that match a node add up.
     #[schemars(range(min = 1, max = 100))]
     pub weight: i32,
     /// The nodes, by label.
     pub preference: LabelSelector,
 }
 
-/// What the controller reports of an advertisement.
+/// The controller's report on an advertisement.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[schemars(extend("default" = crate::condition::unobserved()))]
 #[serde(rename_all = "camelCase")]
 pub struct L2AdvertisementStatus {
-    /// The `metadata.generation` that this status is about; -1 until it is written for the first time. While it is another
-    /// than that of the object, the last edit has not been looked at.
+    /// The `metadata.generation` that this status is about; -1 until it is written for the first time. While it differs
+    /// from the generation of the object, the controller has not processed the last edit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Accepted`: whether the advertisement is usable as written. `Stalled`: there, and True, while `Accepted` is False.
+    /// `Accepted`: whether the advertisement is usable as written. `Stalled`: present, and True, while `Accepted` is
+    /// False.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "crate::condition::list")]
     pub conditions: Vec<Condition>,
@@ -182,7 +183,8 @@ fn yes() -> bool {
     true
 }
 
-/// Is the interface chosen by a list of patterns? An empty list chooses all; with only exclusions, all others.
+/// Returns whether a list of patterns chooses the interface. An empty list chooses all; with only exclusions, all
+/// others.
 pub fn chooses_interface(patterns: &[InterfacePattern], name: &str) -> bool {
     let (mut any_positive, mut chosen) = (false, false);
     for InterfacePattern(pattern) in patterns {
@@ -198,11 +200,12 @@ pub fn chooses_interface(patterns: &[InterfacePattern], name: &str) -> bool {
     chosen || !any_positive
 }
 
-/// `*` for any run, `?` for any one byte. Of several `*` only the last one takes another byte when the rest does not match:
-/// what the earlier ones have taken cannot matter any more. So the time is the product of both lengths at most.
+/// Returns whether a name matches a pattern: `*` stands for any run, `?` for any one byte. Only the last of several `*`
+/// takes another byte when the rest does not match, because the bytes that earlier ones have taken cannot matter any
+/// longer. The time is therefore the product of both lengths at most.
 fn glob(pattern: &[u8], name: &[u8]) -> bool {
     let (mut at_pattern, mut at_name) = (0, 0);
-    // Where the rest behind the last `*` begins, and the part of the name that this `*` has taken ends.
+    // The start of the rest behind the last `*`, and the end of the part of the name that this `*` has taken.
     let mut last_star = None;
     while let Some(byte) = name.get(at_name) {
         match (pattern.get(at_pattern), last_star) {
@@ -237,7 +240,7 @@ mod tests {
     #[test_case("abcdefghijklmno,!abcdefghijklmno" => (vec!["abcdefghijklmno".to_owned(), "!abcdefghijklmno".to_owned()], 0); "fifteen characters")]
     #[test_case("abcdefghijklmnop" => (vec![], 1); "sixteen characters")]
     #[test_case("eth0,!,!!eth1,e th2,eth/3" => (vec!["eth0".to_owned()], 4))]
-    fn lists(text: &str) -> (Vec<String>, usize) {
+    fn list_is_read_without_its_unreadable_patterns(text: &str) -> (Vec<String>, usize) {
         let (InterfacePatterns(patterns), unreadable) = InterfacePatterns::read(text);
         assert_eq!(text.parse::<InterfacePatterns>().is_ok(), unreadable.is_empty());
         (patterns.into_iter().map(|pattern| pattern.0).collect(), unreadable.len())
@@ -266,12 +269,12 @@ mod tests {
     #[test_case(&["*"], "", true)]
     #[test_case(&["e**0"], "eth0", true)]
     #[test_case(&["?*?"], "e", false)]
-    fn chosen(patterns: &[&str], name: &str, expected: bool) {
+    fn patterns_choose_an_interface(patterns: &[&str], name: &str, expected: bool) {
         let patterns: Vec<_> = patterns.iter().map(|p| InterfacePattern((*p).to_owned())).collect();
         assert_eq!(chooses_interface(&patterns, name), expected);
     }
 
-    /// One such match took a second, and every pattern is matched with every interface.
+    /// A match of this kind took a second before, and every pattern is matched with every interface.
     #[test]
     fn pattern_of_many_stars_is_matched_as_fast_as_another() {
         let patterns = vec![InterfacePattern("**************b".to_owned()); 10_000];

@@ -1,21 +1,22 @@
-//! Conditions in the statuses of Herald's kinds, as the API conventions have them: a list keyed by type, with the bounds
-//! that upstream's own kinds carry (k8s.io/apimachinery, `pkg/apis/meta/v1/types.go`, Condition). The Rust type leaves the
-//! bounds out of its schema.
+//! Conditions in the statuses of Herald's kinds, in the form of the API conventions: a list keyed by type, with the
+//! bounds that upstream's own kinds carry (k8s.io/apimachinery, `pkg/apis/meta/v1/types.go`, Condition). The Rust type
+//! leaves the bounds out of its schema.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
-/// The longest message. The API server counts characters; bytes are counted here, which are no fewer.
+/// The longest message. The API server counts characters; this code counts bytes, which are at least as many.
 pub const MESSAGE_LIMIT: usize = 32_768;
 
-/// A message as a condition takes it: what is longer than [`MESSAGE_LIMIT`] is cut, and the rest says enough.
+/// Returns a message in the form that a condition takes: a message longer than [`MESSAGE_LIMIT`] is cut, and the rest
+/// says enough.
 pub fn bounded(message: &str) -> &str {
     &message[..message.floor_char_boundary(MESSAGE_LIMIT)]
 }
 
-/// Schema of a list of conditions. Each program that writes one owns its own entry, whatever it writes by: with a list that
-/// is replaced as a whole, server-side apply by one would take the other's away.
+/// Returns the schema of a list of conditions. Each program that writes one owns its own entry, however it writes: with
+/// a list that is replaced as a whole, server-side apply by one program would remove the other's entry.
 pub(crate) fn list(generator: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "array",
@@ -25,9 +26,9 @@ pub(crate) fn list(generator: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// The status of an object that no controller has seen yet, as the API server fills it in. Without it kstatus takes a new
-/// object for finished: it compares generations only where `status.observedGeneration` is there (`checkGeneration`,
-/// `sigs.k8s.io/cli-utils/pkg/kstatus/status/generic.go`). Flux's own kinds do the same.
+/// Returns the status of an object that no controller has seen yet, as the API server fills it in. Without this status
+/// kstatus takes a new object for finished: it compares generations only where `status.observedGeneration` exists
+/// (`checkGeneration`, `sigs.k8s.io/cli-utils/pkg/kstatus/status/generic.go`). Flux's own kinds do the same.
 pub(crate) fn unobserved() -> Value {
     json!({"observedGeneration": -1})
 }

@@ -1,4 +1,5 @@
-//! Kubernetes Events as the API server takes them: the limits of `events.k8s.io/v1` are kept, whatever is to be said.
+//! Kubernetes Events in the form that the API server takes: the limits of `events.k8s.io/v1` are kept, however long the
+//! message is.
 
 use k8s_openapi::{
     api::{core::v1::ObjectReference, events::v1::Event},
@@ -10,29 +11,29 @@ use crate::{names::GROUP, virtual_ip::ServiceReference};
 /// The longest note, in bytes (k8s.io/kubernetes/pkg/apis/core/validation/events.go, NoteLengthLimit).
 pub const NOTE_LIMIT: usize = 1024;
 
-/// The longest name of who reports, in bytes (same file, ReportingInstanceLengthLimit).
+/// The longest name of a reporting instance, in bytes (same file, ReportingInstanceLengthLimit).
 pub const INSTANCE_LIMIT: usize = 128;
 
-/// What is to be told.
+/// The content of an Event.
 #[derive(Clone, Debug)]
 pub struct Report<'a> {
-    /// Name of the Event object. One that exists is not created again.
+    /// Name of the Event object. An existing object is not created again.
     pub name: String,
-    /// What it is about.
+    /// The object that the Event is about.
     pub regarding: ObjectReference,
-    /// Is it a Warning?
+    /// Whether the Event is a Warning.
     pub warning: bool,
-    /// Why it is told, in one word.
+    /// The reason, in one word.
     pub reason: &'a str,
-    /// What was done or failed, in one word.
+    /// The action that was done or failed, in one word.
     pub action: &'a str,
-    /// The sentence; what is longer than [`NOTE_LIMIT`] is cut.
+    /// The sentence; a longer one than [`NOTE_LIMIT`] is cut.
     pub note: &'a str,
-    /// When it happened.
+    /// The time of the event.
     pub at: MicroTime,
     /// The program that reports, without Herald's group.
     pub program: &'a str,
-    /// Which of its instances; what is longer than [`INSTANCE_LIMIT`] is cut.
+    /// The reporting instance of the program; a longer name than [`INSTANCE_LIMIT`] is cut.
     pub instance: &'a str,
 }
 
@@ -58,7 +59,7 @@ impl From<Report<'_>> for Event {
     }
 }
 
-/// A Service as the object of an Event.
+/// Returns the reference to a Service for an Event.
 pub fn about_service(service: &ServiceReference) -> ObjectReference {
     ObjectReference {
         api_version: Some("v1".to_owned()),
@@ -70,7 +71,7 @@ pub fn about_service(service: &ServiceReference) -> ObjectReference {
     }
 }
 
-/// At most so many bytes, and whole characters.
+/// Returns at most `limit` bytes of a text, in whole characters.
 pub fn cut(text: &str, limit: usize) -> String {
     text[..text.floor_char_boundary(limit)].to_owned()
 }
@@ -80,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_too_long_is_cut_at_a_character() {
+    fn long_text_is_cut_at_a_character() {
         let service = ServiceReference { namespace: "shop".to_owned(), name: "web".to_owned(), uid: "u".to_owned() };
         let report = Report {
             name: "web.1".to_owned(),

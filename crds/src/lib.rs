@@ -4,15 +4,15 @@
 //!
 //! | kind | short name | written by | says |
 //! |---|---|---|---|
-//! | [`AddressPool`] | `pool` | the administrator | which addresses may be given to Services |
-//! | [`L2Advertisement`] | `l2adv` | the administrator | which nodes and interfaces announce them (optional) |
-//! | [`VirtualIP`] | `vip` | the controller; its status by the announcing speaker | one assigned address, its Services and who answers for it |
-//! | [`SpeakerStatus`] | `speaker` | the speaker of the node it is named after | what that node can announce, and what is wrong there |
+//! | [`AddressPool`] | `pool` | the administrator | the addresses that may be given to Services |
+//! | [`L2Advertisement`] | `l2adv` | the administrator | the nodes and interfaces that announce them (optional) |
+//! | [`VirtualIP`] | `vip` | the controller; its status by the announcing speaker | one assigned address, its Services and the node that answers for it |
+//! | [`SpeakerStatus`] | `speaker` | the speaker of the node it is named after | the interfaces on which that node can announce, and its problems |
 //!
-//! The CustomResourceDefinitions in `deploy/crds` are generated from these types ([`manifest`]); a test fails when
-//! they drift. What CEL in a definition cannot see is checked by the pure rules here: [`address`] (blocks, sets, names
-//! of addresses), [`selector`] (label selectors), [`service`] (whose Service is it, what does it ask for), [`node`] (may it
-//! announce anything) and [`placement`] (may it announce this address, and where).
+//! The CustomResourceDefinitions in `deploy/crds` are generated from these types ([`manifest`]); a test fails when they
+//! drift. The pure rules here check what CEL in a definition cannot see: [`address`] (blocks, sets, names of
+//! addresses), [`selector`] (label selectors), [`service`] (whether a Service is Herald's, and its request), [`node`]
+//! (whether a node may announce at all) and [`placement`] (whether a node may announce an address, and where).
 
 #![allow(
     clippy::duplicated_attributes,

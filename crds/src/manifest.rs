@@ -5,7 +5,7 @@ use kube::CustomResourceExt;
 
 use crate::{AddressPool, L2Advertisement, SpeakerStatus, VirtualIP};
 
-/// Every definition, with the name of its file in `deploy/crds`.
+/// Returns every definition, with the name of its file in `deploy/crds`.
 pub fn definitions() -> [(&'static str, CustomResourceDefinition); 4] {
     [
         ("addresspools.yaml", AddressPool::crd()),
@@ -15,10 +15,10 @@ pub fn definitions() -> [(&'static str, CustomResourceDefinition); 4] {
     ]
 }
 
-/// Every file of `deploy/crds` with its text.
+/// Returns every file of `deploy/crds` with its text.
 ///
 /// # Errors
-/// A definition that cannot be written as YAML, which would be a defect of its type.
+/// When a definition cannot be written as YAML, which would be a defect of its type.
 pub fn files() -> Result<Vec<(&'static str, String)>, serde_saphyr::ser::Error> {
     let file = |(name, crd)| {
         let yaml = serde_saphyr::to_string(&crd)?;

@@ -1,5 +1,5 @@
-//! What the API says of a node that bears on every address: whether it may announce at all, and how fit it is. The controller,
-//! which chooses homes, and the speakers, which choose announcers, both go by this.
+//! The API's facts on a node that bear on every address: whether it may announce at all, and how fit it is. The
+//! controller, which chooses homes, and the speakers, which choose announcers, both use these rules.
 
 use std::fmt;
 
@@ -14,22 +14,22 @@ use crate::{
     service::excludes_node,
 };
 
-/// Why a node must not announce, whatever the address. Cordon alone is no reason.
+/// The reason why a node must not announce, whatever the address. Cordon alone does not exclude a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Exclusion {
-    /// By `node.kubernetes.io/exclude-from-external-load-balancers`.
+    /// The label `node.kubernetes.io/exclude-from-external-load-balancers`.
     Label,
     /// The Node object is being deleted.
     Deleted,
-    /// By the cluster autoscaler's taint.
+    /// The cluster autoscaler's taint.
     AutoscalerTaint,
-    /// By the operator's taint.
+    /// The operator's taint.
     DrainTaint,
 }
 
 impl Exclusion {
-    /// Returns why a node must not announce, if anything says so. `include_excluded` is the setting of both programs that
-    /// disregards the exclude label.
+    /// Returns why a node must not announce, or `None` if it may. `include_excluded` is the setting of both programs
+    /// that disregards the exclude label.
     pub fn of(metadata: &ObjectMeta, taints: &[Taint], include_excluded: bool) -> Option<Self> {
         let tainted = |key: &str| taints.iter().any(|taint| taint.key == key);
         let label = metadata.labels.as_ref().and_then(|labels| labels.get(LABEL_EXCLUDE_NODE));
@@ -61,22 +61,22 @@ impl fmt::Display for Exclusion {
 /// Conditions of a node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NodeConditions {
-    /// Ready is True; `Unknown` is not.
+    /// Whether Ready is True; `Unknown` does not count as Ready.
     pub ready: bool,
-    /// NetworkUnavailable is True: the pod network is not set up yet, as after a reboot.
+    /// Whether NetworkUnavailable is True: the pod network is not set up yet, as after a reboot.
     pub network_unavailable: bool,
 }
 
 impl NodeConditions {
-    /// Reads them.
+    /// Reads the conditions.
     pub fn of(conditions: &[NodeCondition]) -> Self {
         let is_true = |kind: &str| conditions.iter().any(|c| c.type_ == kind && c.status == "True");
         Self { ready: is_true("Ready"), network_unavailable: is_true("NetworkUnavailable") }
     }
 
-    /// Returns whether the node can serve what it announces. A node without a pod network is Ready and reaches no pod on other
-    /// nodes, so that it would drop what it is sent: it counts as NotReady does. Addresses stay on such nodes where no
-    /// other is better, and go to others first.
+    /// Returns whether the node can serve the addresses that it announces. A node without a pod network is Ready but
+    /// reaches no pod on other nodes, so it would drop the traffic: it counts as NotReady. Addresses stay on such nodes
+    /// where no other node is better, and move to other nodes first.
     pub fn is_fit(self) -> bool {
         self.ready && !self.network_unavailable
     }
@@ -97,7 +97,7 @@ mod tests {
     #[test_case(json!([{"type": "Ready", "status": "Unknown"}]), false; "unknown")]
     #[test_case(json!([{"type": "MemoryPressure", "status": "True"}]), false; "another condition")]
     #[test_case(json!([]), false; "no condition")]
-    fn is_fit(conditions: Value, expected: bool) {
+    fn node_is_fit_by_its_conditions(conditions: Value, expected: bool) {
         let conditions: Vec<NodeCondition> = serde_json::from_value(conditions).unwrap();
         assert_eq!(NodeConditions::of(&conditions).is_fit(), expected);
     }
@@ -109,7 +109,7 @@ mod tests {
     #[test_case(json!({}), &[TAINT_AUTOSCALER_DELETES], Some(Exclusion::AutoscalerTaint))]
     #[test_case(json!({}), &["node.kubernetes.io/unschedulable"], None; "cordon")]
     #[test_case(json!({"deletionTimestamp": "2026-01-01T00:00:00Z", "labels": {LABEL_EXCLUDE_NODE: ""}}), &[], Some(Exclusion::Deleted))]
-    fn exclusion(metadata: Value, taints: &[&str], expected: Option<Exclusion>) {
+    fn node_is_excluded_by_label_taint_or_deletion(metadata: Value, taints: &[&str], expected: Option<Exclusion>) {
         let metadata: ObjectMeta = serde_json::from_value(metadata).unwrap();
         let taint = |key: &&str| Taint { key: (*key).to_owned(), effect: "NoSchedule".to_owned(), ..Taint::default() };
         let taints: Vec<Taint> = taints.iter().map(taint).collect();

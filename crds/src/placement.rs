@@ -1,5 +1,6 @@
-//! On which interface of a node an address may be announced, and how much the node is preferred for it. The controller, which
-//! chooses homes, and the speakers, which choose announcers, both go by this, so that homes and announcers are one set.
+//! The interface of a node on which an address may be announced, and the preference for the node. The controller, which
+//! chooses homes, and the speakers, which choose announcers, both use these rules, so that homes and announcers are one
+//! set.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -13,49 +14,51 @@ use crate::{
 
 /// An interface on which addresses can be announced, as SpeakerStatus lists it.
 pub trait Interface {
-    /// Its name.
+    /// Returns the name.
     fn name(&self) -> &str;
-    /// The interfaces of the node on the same network, for which it speaks: what is said of them concerns it.
+    /// Returns the other interfaces of the node on the same network, for which this one speaks: an advertisement that
+    /// names them applies to this one.
     fn speaks_for(&self) -> &[String];
-    /// Its on-link prefixes.
+    /// Returns the on-link prefixes.
     fn prefixes(&self) -> &[IpNet];
-    /// Does a default route leave here?
+    /// Returns whether a default route uses the interface.
     fn has_default_route(&self) -> bool;
 
-    /// The length of the longest on-link prefix that holds the address.
+    /// Returns the length of the longest on-link prefix that holds the address.
     fn longest_match(&self, address: IpAddr) -> Option<u8> {
         self.prefixes().iter().filter(|prefix| prefix.contains(&address)).map(IpNet::prefix_len).max()
     }
 }
 
-/// Where a node may announce an address.
+/// The interface on which a node may announce an address.
 #[derive(Debug)]
 pub struct Place<'a, I> {
-    /// The interface.
+    /// The chosen interface.
     pub interface: &'a I,
-    /// How much the node is preferred: the weights of all preferences that match it, of all advertisements that select it.
+    /// The preference for the node: the sum of the weights of all preferences that match it, of all advertisements that
+    /// select it.
     pub weight: i64,
 }
 
-/// Why a node may not announce an address.
+/// The reason why a node may not announce an address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unplaced {
-    /// There are advertisements, and none selects the address.
+    /// Advertisements exist, and none selects the address.
     #[error("no L2Advertisement selects this address")]
     NoAdvertisement,
     /// A selector cannot be read, and no other advertisement selects the node.
     #[error("L2Advertisement {advertisement}: {source}")]
     Selector {
-        /// The advertisement.
+        /// The name of the advertisement.
         advertisement: String,
-        /// What is wrong.
+        /// The error of the selector.
         #[source]
         source: SelectorError,
     },
     /// No rule selects the node.
     #[error("no L2Advertisement of this address selects the node")]
     NotSelected,
-    /// The node's speaker has not said where it can announce.
+    /// The node's speaker has not reported its interfaces.
     #[error("the node's speaker has not reported its interfaces")]
     NoSpeaker,
     /// No interface fits.
@@ -63,15 +66,16 @@ pub enum Unplaced {
     NoInterface,
 }
 
-/// Returns where a node with these labels and interfaces may announce an address. `interfaces`: `None` if its speaker has not
-/// reported any; `has_subnet`: does the address lie in the subnet of some node? Then a node outside it, which could only
-/// announce to the wrong segment by way of its default route, may not, unless a rule names its interface.
+/// Returns the interface on which a node with these labels and interfaces may announce an address. `interfaces` is
+/// `None` if the node's speaker has not reported any. `has_subnet` says whether the address lies in the subnet of some
+/// node: a node outside the subnet could only announce to the wrong segment by way of its default route, and may then
+/// not announce, unless a rule names its interface.
 ///
-/// The first rule with an interface that fits decides where; the weights of all that select the node add up. A preference
-/// that cannot be read prefers nobody, on every node alike: no reason not to announce.
+/// The first rule with an interface that fits decides the interface; the weights of all rules that select the node add
+/// up. An unreadable preference prefers no node, and does not keep any node from announcing.
 ///
 /// # Errors
-/// Why it may not.
+/// When the node may not announce the address; the error is the reason.
 pub fn place<'a, I: Interface>(
     address: IpAddr,
     rules: &[AdvertisementRule],
@@ -106,7 +110,7 @@ pub fn place<'a, I: Interface>(
     interface.map(|interface| Place { interface, weight }).ok_or(refusal)
 }
 
-/// The interface of these on which a rule has an address announced.
+/// Returns which of these interfaces a rule chooses for an address.
 pub fn choose_by<'a, I: Interface>(
     address: IpAddr,
     interfaces: impl IntoIterator<Item = &'a I>,
@@ -118,11 +122,11 @@ pub fn choose_by<'a, I: Interface>(
         .filter(|interface| !has_subnet || names_any(patterns) || interface.longest_match(address).is_some())
 }
 
-/// The interface on which an address is announced, under the patterns of one advertisement.
+/// Returns the interface on which an address is announced, under the patterns of one advertisement.
 ///
-/// Among those that the patterns allow: the one whose on-link prefix holds the address (the longest prefix, then the first
-/// name); else one a default route leaves by; else, where a pattern names interfaces rather than only excluding some, the
-/// first of these: the administrator knows a subnet the node has no address in.
+/// Among the interfaces that the patterns allow: the one whose on-link prefix holds the address (the longest prefix,
+/// then the first name); else one that a default route uses; else, where a pattern names interfaces rather than only
+/// excluding some, the first of these: the administrator knows a subnet in which the node has no address.
 pub fn choose<'a, I: Interface>(
     address: IpAddr,
     interfaces: impl IntoIterator<Item = &'a I>,
@@ -146,18 +150,18 @@ pub fn choose<'a, I: Interface>(
         .map(|(_, interface)| interface)
 }
 
-/// Do the patterns choose the interface, or one for which it speaks?
+/// Returns whether the patterns choose the interface, or one for which it speaks.
 fn is_chosen(patterns: &[InterfacePattern], interface: &impl Interface) -> bool {
     let names = interface.speaks_for().iter().map(String::as_str);
     std::iter::once(interface.name()).chain(names).any(|name| chooses_interface(patterns, name))
 }
 
-/// Do the patterns name interfaces, and not only exclude some?
+/// Returns whether the patterns name interfaces, and do not only exclude some.
 fn names_any(patterns: &[InterfacePattern]) -> bool {
     patterns.iter().any(|InterfacePattern(pattern)| !pattern.starts_with('!'))
 }
 
-/// How well an interface fits an address; the last is the best.
+/// The fit of an interface for an address; the last variant is the best.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum Fit {
     Named,
@@ -225,19 +229,19 @@ mod tests {
     #[test_case("203.0.113.1", &["eth*"] => Some("eth0"); "named: the default route goes first")]
     #[test_case("10.1.2.3", &["eth*"] => Some("eth2"); "named: the prefix goes first")]
     #[test_case("203.0.113.1", &["!eth0"] => None; "exclusions name nothing")]
-    fn chosen(address: &str, names: &[&str]) -> Option<&'static str> {
+    fn interface_is_chosen_by_prefix_route_or_name(address: &str, names: &[&str]) -> Option<&'static str> {
         choose(address.parse().unwrap(), &nics(), &patterns(names)).map(|nic| nic.name)
     }
 
     #[test]
-    fn of_equals_the_first_name() {
+    fn first_name_wins_among_equals() {
         let nics = [nic("eth1", "192.0.2.0/24"), nic("eth0", "192.0.2.0/24")];
         assert_eq!(choose("192.0.2.10".parse().unwrap(), &nics, &[]).map(|nic| nic.name), Some("eth0"));
     }
 
     /// Two interfaces of a node are on one network, and advertisements name each: eth0 speaks for both.
     #[test_case(&["eth1"] => Some("eth0"); "the other is named")]
-    #[test_case(&["eth0"] => Some("eth0"); "it is named itself")]
+    #[test_case(&["eth0"] => Some("eth0"); "the interface itself is named")]
     #[test_case(&["!eth0"] => Some("eth0"); "the other is not excluded")]
     #[test_case(&["!eth0", "!eth1"] => None; "both are excluded")]
     #[test_case(&["eth2"] => None; "a third is named")]
@@ -269,7 +273,7 @@ mod tests {
         }
     }
 
-    /// A node in zone x: the interface, and the weight.
+    /// Returns the interface and the weight of a node in zone x.
     fn placed(
         address: &str,
         rules: &[AdvertisementRule],
@@ -316,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn says_why_a_node_may_not() {
+    fn error_says_why_a_node_may_not_announce() {
         let (all, nics) = ([AdvertisementRule::everywhere()], nics());
         let elsewhere = labelled(json!({"zone": "y"}));
         let unreadable = || for_nodes(&[unreadable(), labelled(json!({"zone": "x"}))]);
@@ -327,7 +331,7 @@ mod tests {
             Err(Unplaced::NotSelected)
         );
         assert_eq!(placed("203.0.113.1", &all, Some(&nics[1..])), Err(Unplaced::NoInterface));
-        // One selector that cannot be read spoils its advertisement, and no other.
+        // One unreadable selector disables its advertisement, and no other.
         let refusal = placed("192.0.2.9", &[unreadable()], Some(&nics)).unwrap_err();
         assert!(
             refusal.to_string().starts_with("L2Advertisement lan: matchExpressions: operator \"Near\""),

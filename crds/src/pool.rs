@@ -1,4 +1,4 @@
-//! `AddressPool`: which addresses may be given to Services.
+//! `AddressPool`: the addresses that may be given to Services.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector, Time};
 use kube::{CustomResource, KubeSchema};
@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use crate::address::{AddressBlock, AddressSet, BlockError, IpFamily};
 use crate::virtual_ip::ServiceReference;
 
-/// CEL: one address block. `self` is the text. CEL has no order on addresses, so a range that ends before it starts is
-/// found by the controller and reported in the condition `Accepted`. A CIDR with bits behind its prefix is read as its
-/// network, as MetalLB reads it, and the condition says so.
+/// The CEL rule of one address block; `self` is the text. CEL has no order on addresses, so the controller finds a
+/// range that ends before it starts, and reports it in the condition `Accepted`. A CIDR with bits behind its prefix is
+/// read as its network, as MetalLB reads it, and the condition says so.
 const BLOCK_RULE: &str = "isIP(self) || isCIDR(self) || \
      (self.split('-').size() == 2 && isIP(self.split('-')[0].trim()) && isIP(self.split('-')[1].trim()) && \
      ip(self.split('-')[0].trim()).family() == ip(self.split('-')[1].trim()).family())";
@@ -28,7 +28,7 @@ pub struct BlockText(
     pub String,
 );
 
-/// What an administrator writes into a pool.
+/// The administrator's settings of a pool.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[kube(
     group = "heraldlb.io",
@@ -57,7 +57,7 @@ pub struct AddressPoolSpec {
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub addresses: Vec<BlockText>,
 
-    /// Blocks taken out of `addresses`, written as those are.
+    /// Blocks taken out of `addresses`, written in the same form.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 128))]
     #[x_kube(merge_strategy = ListMerge::Set)]
@@ -71,27 +71,27 @@ pub struct AddressPoolSpec {
     #[serde(default = "yes")]
     pub auto_assign: bool,
 
-    /// Which Services may have addresses of this pool, and in which order pools are tried.
+    /// The Services that may have addresses of this pool, and the order in which pools are tried.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_allocation: Option<ServiceAllocation>,
 
-    /// Assign nothing more from this pool; what is assigned stays.
+    /// Assign no further address from this pool; assigned addresses stay.
     #[serde(default)]
     pub drain: bool,
 
-    /// Services of different namespaces may share an address of this pool, if they carry one sharing key (annotation
-    /// `heraldlb.io/allow-shared-ip`). Within a namespace they always may.
+    /// Services of different namespaces may share an address of this pool, if they carry the same sharing key
+    /// (annotation `heraldlb.io/allow-shared-ip`). Services of one namespace always may.
     #[serde(default)]
     pub share_across_namespaces: bool,
 }
 
-/// Which Services may have addresses of a pool. A Service qualifies if its namespace is named or selected (or neither
-/// is given) and a service selector matches (or none is given).
+/// The Services that may have addresses of a pool. A Service qualifies if its namespace is named or selected (or
+/// neither is given) and a service selector matches (or none is given).
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceAllocation {
-    /// Pools with `serviceAllocation` are tried before those without. Among them those of a smaller number come first,
-    /// and those without one, or with 0, last.
+    /// Pools with `serviceAllocation` are tried before those without. Pools of a smaller number come first among them,
+    /// and pools without a number, or with 0, last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub priority: Option<i32>,
@@ -110,13 +110,13 @@ pub struct ServiceAllocation {
     pub service_selectors: Vec<LabelSelector>,
 }
 
-/// What the controller reports of a pool.
+/// The controller's report on a pool.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[schemars(extend("default" = crate::condition::unobserved()))]
 #[serde(rename_all = "camelCase")]
 pub struct AddressPoolStatus {
-    /// The `metadata.generation` that this status is about; -1 until it is written for the first time. While it is another
-    /// than that of the object, the last edit has not been looked at.
+    /// The `metadata.generation` that this status is about; -1 until it is written for the first time. While it differs
+    /// from the generation of the object, the controller has not processed the last edit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// The IPv4 part; absent where the pool has no IPv4 address.
@@ -125,12 +125,12 @@ pub struct AddressPoolStatus {
     /// The IPv6 part; absent where the pool has no IPv6 address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ipv6: Option<FamilyUsage>,
-    /// Addresses kept back because a host outside the cluster uses them. A Service that asks for one by name gets it all the
-    /// same.
+    /// Addresses kept back because a host outside the cluster uses them. A Service that asks for one by name gets it
+    /// nevertheless.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub quarantined: Vec<QuarantinedAddress>,
-    /// `Accepted`: whether the pool is usable as written. `ContainsAssigned`: whether every address assigned from it still
-    /// lies in a pool. `Stalled`: there, and True, while `Accepted` is False.
+    /// `Accepted`: whether the pool is usable as written. `ContainsAssigned`: whether every address assigned from it
+    /// still lies in a pool. `Stalled`: present, and True, while `Accepted` is False.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "crate::condition::list")]
     pub conditions: Vec<Condition>,
@@ -140,11 +140,11 @@ pub struct AddressPoolStatus {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct FamilyUsage {
-    /// Addresses the pool can give out in all.
+    /// The number of addresses that the pool can give out in all.
     pub capacity: String,
-    /// Addresses assigned from it.
+    /// The number of addresses assigned from the pool.
     pub assigned: String,
-    /// Addresses it can still give out.
+    /// The number of addresses that the pool can still give out.
     pub available: String,
 }
 
@@ -154,11 +154,11 @@ pub struct FamilyUsage {
 pub struct QuarantinedAddress {
     /// The address.
     pub address: String,
-    /// That host's link-layer address.
+    /// The link-layer address of that host.
     pub mac_address: String,
-    /// When it was put here. It stays for an hour.
+    /// The time at which the quarantine of the address began. It lasts for an hour.
     pub since: Time,
-    /// The Service that was to have it, and got another.
+    /// The Service that was meant to have the address, and got another.
     pub service: ServiceReference,
 }
 
@@ -166,25 +166,25 @@ fn yes() -> bool {
     true
 }
 
-/// A pool's field and value that cannot be read.
+/// The error of a pool's field and value that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("spec.{field}[{index}]: {source}")]
 pub struct PoolError {
-    /// `addresses` or `exclude`.
+    /// The field: `addresses` or `exclude`.
     pub field: &'static str,
     /// Position in the list.
     pub index: usize,
-    /// What is wrong with it.
+    /// The error of the entry.
     pub source: BlockError,
 }
 
 /// The addresses of a pool, as far as its spec can be read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PoolAddresses {
-    /// `addresses` less `exclude`.
+    /// The addresses of `addresses` without those of `exclude`.
     pub usable: AddressSet,
-    /// The entries that are no address block. CEL refuses most of them at admission; what it cannot see is a range that
-    /// ends before it starts.
+    /// The entries that are not address blocks. CEL refuses most of them at admission; it cannot see a range that ends
+    /// before it starts.
     pub unreadable: Vec<PoolError>,
     /// The CIDRs with bits behind their prefix, which are read as their networks.
     pub masked: Vec<PoolError>,
@@ -209,7 +209,8 @@ impl PoolAddresses {
 }
 
 impl AddressPoolSpec {
-    /// The addresses this pool may give out. What `avoidBuggyIPs` keeps back is asked of [`Self::avoids`].
+    /// Returns the addresses that this pool may give out. [`Self::avoids`] says which of them `avoidBuggyIPs` keeps
+    /// back.
     pub fn read_addresses(&self) -> PoolAddresses {
         let mut read = PoolAddresses::default();
         let (addresses, exclude) = (read.read("addresses", &self.addresses), read.read("exclude", &self.exclude));
@@ -218,8 +219,8 @@ impl AddressPoolSpec {
         read
     }
 
-    /// Is the address one of those `avoidBuggyIPs` keeps back? (A predicate and not part of what is usable: cutting
-    /// .0 and .255 out of a /8 would make 131,072 runs of it.)
+    /// Returns whether `avoidBuggyIPs` keeps the address back. (This is a predicate and not part of the usable set:
+    /// cutting .0 and .255 out of a /8 would split it into 131,072 runs.)
     pub fn avoids(&self, address: std::net::IpAddr) -> bool {
         match address {
             std::net::IpAddr::V4(v4) => self.avoid_buggy_ips && matches!(v4.octets()[3], 0 | 255),
@@ -229,7 +230,7 @@ impl AddressPoolSpec {
 }
 
 impl AddressPoolStatus {
-    /// The counts of one family.
+    /// Returns the counts of one family.
     pub fn usage(&self, family: IpFamily) -> Option<&FamilyUsage> {
         match family {
             IpFamily::V4 => self.ipv4.as_ref(),

@@ -1,56 +1,58 @@
-//! Label selectors, as the API means them (`k8s.io/apimachinery`, `pkg/apis/meta/v1/helpers.go` and `pkg/labels`).
+//! Label selectors, with the meaning of the API (`k8s.io/apimachinery`, `pkg/apis/meta/v1/helpers.go` and
+//! `pkg/labels`).
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 
-/// A requirement that cannot be read. The message names the key and what is wrong.
+/// The error of a requirement that cannot be read. The message names the key and the fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SelectorError {
-    /// An operator that does not exist.
+    /// The operator does not exist.
     #[error("matchExpressions: operator {operator:?} of key {key:?}: write In, NotIn, Exists or DoesNotExist")]
     UnknownOperator {
-        /// The key.
+        /// The label key of the requirement.
         key: String,
-        /// The operator.
+        /// The operator as written.
         operator: String,
     },
-    /// `In` or `NotIn` without a value.
+    /// `In` or `NotIn` has no value.
     #[error("matchExpressions: operator {operator} of key {key:?} needs at least one value")]
     NoValues {
-        /// The key.
+        /// The label key of the requirement.
         key: String,
-        /// The operator.
+        /// The operator as written.
         operator: String,
     },
-    /// `Exists` or `DoesNotExist` with values.
+    /// `Exists` or `DoesNotExist` has values.
     #[error("matchExpressions: operator {operator} of key {key:?} takes no values")]
     UnwantedValues {
-        /// The key.
+        /// The label key of the requirement.
         key: String,
-        /// The operator.
+        /// The operator as written.
         operator: String,
     },
 }
 
-/// Does the selector choose an object with these labels? An empty selector chooses all.
+/// Returns whether the selector chooses an object with these labels. An empty selector chooses all.
 ///
 /// # Errors
-/// The first requirement that cannot be read, whatever the labels are: a selector is right or wrong by itself.
+/// When a requirement cannot be read, whatever the labels are, because a selector is right or wrong by itself. The
+/// error is that of the first one.
 pub fn matches(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> Result<bool, SelectorError> {
     let mut all =
         selector.match_labels.iter().flatten().all(|(key, value)| labels.get(key).is_some_and(|have| have == value));
     for requirement in selector.match_expressions.iter().flatten() {
-        // No short circuit: an unreadable requirement is reported for every object.
+        // There is no short circuit: an unreadable requirement is reported for every object.
         all &= meets(requirement, labels)?;
     }
     Ok(all)
 }
 
-/// Does one of the selectors choose an object with these labels? An empty list chooses all.
+/// Returns whether one of the selectors chooses an object with these labels. An empty list chooses all.
 ///
 /// # Errors
-/// As [`matches()`].
+/// When a requirement cannot be read, as in [`matches()`].
 pub fn any_matches(selectors: &[LabelSelector], labels: &BTreeMap<String, String>) -> Result<bool, SelectorError> {
     let mut any = selectors.is_empty();
     for selector in selectors {
@@ -67,7 +69,7 @@ fn meets(requirement: &LabelSelectorRequirement, labels: &BTreeMap<String, Strin
     match (requirement.operator.as_str(), values) {
         ("In" | "NotIn", []) => Err(SelectorError::NoValues { key: key(), operator: operator() }),
         ("In", values) => Ok(have.is_some_and(|v| values.contains(v))),
-        // An object without the key meets `NotIn`, as upstream.
+        // An object without the key meets `NotIn`, as in upstream.
         ("NotIn", values) => Ok(!have.is_some_and(|v| values.contains(v))),
         ("Exists", []) => Ok(have.is_some()),
         ("DoesNotExist", []) => Ok(have.is_none()),
@@ -103,7 +105,7 @@ mod tests {
     #[test_case("NotIn", &["a"], false)]
     #[test_case("Exists", &[], true)]
     #[test_case("DoesNotExist", &[], false)]
-    fn of_a_key_that_is_there(operator: &str, values: &[&str], expected: bool) {
+    fn operator_decides_on_a_present_key(operator: &str, values: &[&str], expected: bool) {
         let labels = labels(&[("zone", "a"), ("other", "b")]);
         assert_eq!(matches(&expression("zone", operator, values), &labels), Ok(expected));
     }
@@ -112,7 +114,7 @@ mod tests {
     #[test_case("NotIn", &["a"], true)]
     #[test_case("Exists", &[], false)]
     #[test_case("DoesNotExist", &[], true)]
-    fn of_a_key_that_is_not_there(operator: &str, values: &[&str], expected: bool) {
+    fn operator_decides_on_an_absent_key(operator: &str, values: &[&str], expected: bool) {
         assert_eq!(matches(&expression("zone", operator, values), &labels(&[("other", "a")])), Ok(expected));
     }
 
@@ -120,9 +122,9 @@ mod tests {
     #[test_case("In", &[], "operator In of key \"zone\" needs at least one value")]
     #[test_case("NotIn", &[], "operator NotIn of key \"zone\" needs at least one value")]
     #[test_case("Exists", &["a"], "operator Exists of key \"zone\" takes no values")]
-    fn unreadable(operator: &str, values: &[&str], message: &str) {
+    fn unreadable_requirement_is_named(operator: &str, values: &[&str], message: &str) {
         let mut selector = expression("zone", operator, values);
-        // Labels that do not match: the error is reported all the same.
+        // The labels do not match, and the error is reported nevertheless.
         selector.match_labels = Some(labels(&[("absent", "x")]));
         let error = matches(&selector, &labels(&[])).unwrap_err().to_string();
         assert!(error.contains(message), "{error}");
@@ -138,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn empty_chooses_all() {
+    fn empty_selector_chooses_all() {
         assert_eq!(matches(&LabelSelector::default(), &labels(&[])), Ok(true));
         assert_eq!(any_matches(&[], &labels(&[])), Ok(true));
         assert_eq!(any_matches(&[expression("zone", "Exists", &[])], &labels(&[])), Ok(false));

@@ -1,5 +1,5 @@
-//! The rules on Services and Nodes that controller and speaker share: whose Service it is, what it asks for, which
-//! nodes are excluded.
+//! The rules on Services and Nodes that controller and speaker share: whether a Service is Herald's, its request, and
+//! the nodes that are excluded.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -11,27 +11,27 @@ use crate::{
     },
 };
 
-/// Why a Service of `type: LoadBalancer` is Herald's.
+/// The reason why a Service of `type: LoadBalancer` is Herald's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim {
-    /// Its class is Herald's, or one that Herald serves as well.
+    /// The Service has Herald's class, or another class that Herald serves.
     Class,
-    /// It has no class, and Herald is the cluster's default provider.
+    /// The Service has no class, and Herald is the cluster's default provider.
     Default,
 }
 
-/// Which Services are Herald's beside those of its class, by the controller's flags.
+/// The Services that are Herald's in addition to those of its class, by the controller's flags.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selection {
-    /// Those without a class: the API has no notion of a default class.
+    /// Whether Services without a class are Herald's: the API has no notion of a default class.
     pub default_provider: bool,
-    /// Those of these classes. The class of a Service cannot be changed, so Services of another provider can come to
-    /// Herald only with theirs.
+    /// The other classes that Herald serves. The class of a Service cannot be changed, so Services of another provider
+    /// can come to Herald only with theirs.
     pub other_classes: Vec<String>,
 }
 
 impl Claim {
-    /// Returns why a Service is Herald's; `None`: it is not.
+    /// Returns why a Service is Herald's; `None` if it is not.
     pub fn of(service_type: Option<&str>, class: Option<&str>, selection: &Selection) -> Option<Self> {
         match (service_type, class) {
             (Some("LoadBalancer"), Some(CLASS)) => Some(Self::Class),
@@ -43,7 +43,7 @@ impl Claim {
         }
     }
 
-    /// The finalizer Herald puts on such a Service.
+    /// Returns the finalizer that Herald puts on such a Service.
     pub fn finalizer(self) -> &'static str {
         match self {
             Self::Class => FINALIZER_SERVICE_CLASS,
@@ -52,84 +52,84 @@ impl Claim {
     }
 }
 
-/// The most addresses of one family that a Service may ask for. Each is a VirtualIP and a part of a pool; a typing error
-/// is not to take a network.
+/// The most addresses of one family that a Service may ask for. Each is a VirtualIP and a part of a pool; a typing
+/// error must not take a whole network.
 pub const MOST_ADDRESSES: usize = 32;
 
-/// What a Service asks for by annotations and `spec.loadBalancerIP`.
+/// The request that a Service makes by annotations and `spec.loadBalancerIP`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// Requested addresses, in the order in which they are asked for; at most `count` of each family.
+    /// Requested addresses, in the order of the request; at most `count` of each family.
     pub addresses: Vec<IpAddr>,
-    /// How many addresses of each family it is to have.
+    /// The requested number of addresses of each family.
     pub count: usize,
-    /// Requested pools, the first choice first: one has IPv4 addresses and another IPv6, perhaps.
+    /// Requested pools, the first choice first. One pool may have the IPv4 addresses and another the IPv6 addresses.
     pub pools: Vec<String>,
     /// `spec.loadBalancerIP`, where an annotation asks for something else and wins.
     pub overruled_load_balancer_ip: Option<String>,
 }
 
 impl Default for Request {
-    /// One address of each family, any.
+    /// Returns a request for any one address of each family.
     fn default() -> Self {
         Self { addresses: Vec::new(), count: 1, pools: Vec::new(), overruled_load_balancer_ip: None }
     }
 }
 
-/// A request that cannot be read. The message names the field and the value and says what to write.
+/// The error of a request that cannot be read. The message names the field and the value and says what to write.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
-    /// Not an address.
+    /// A value is not an address.
     #[error("{field}: {value:?} is not an IP address: write one address per family, separated by a comma")]
     NotAnAddress {
-        /// The annotation or field.
+        /// The annotation or field that names the address.
         field: String,
-        /// The value.
+        /// The value as written.
         value: String,
     },
-    /// Two addresses of one family.
+    /// There are two addresses of one family.
     #[error(
         "{field}: {first} and {second} are both {family}: a Service has one address per family, unless annotation \
          {ANNOTATION_COUNT} asks for more"
     )]
     TwoOfOneFamily {
-        /// The annotation.
+        /// The annotation that names the addresses.
         field: String,
-        /// The family.
+        /// The family of the addresses.
         family: IpFamily,
         /// The first address.
         first: IpAddr,
-        /// The second.
+        /// The second address.
         second: IpAddr,
     },
-    /// More addresses of one family than are asked for in all.
+    /// The request names more addresses of one family than it asks for in all.
     #[error(
         "{field} names {named} {family} addresses, and annotation {ANNOTATION_COUNT} asks for {count}: name fewer, or \
          write a larger number there"
     )]
     TooManyOfOneFamily {
-        /// The annotation.
+        /// The annotation that names the addresses.
         field: String,
-        /// The family.
+        /// The family of the addresses.
         family: IpFamily,
-        /// How many.
+        /// The number of named addresses.
         named: usize,
-        /// How many the Service is to have.
+        /// The number of addresses that the Service asks for.
         count: usize,
     },
-    /// No number of addresses.
+    /// The value is not a number of addresses.
     #[error(
         "metadata.annotations[{ANNOTATION_COUNT}]: {value:?} is not a number from 1 to {MOST_ADDRESSES}: write how many \
          addresses of each family the Service is to have, or take the annotation away"
     )]
     NotACount {
-        /// The value.
+        /// The value as written.
         value: String,
     },
 }
 
 impl Request {
-    /// The sharing key, which counts whatever becomes of the rest of the request.
+    /// Returns the sharing key, which counts even if the rest of the request cannot be read.
     pub fn read_sharing_key(annotations: &BTreeMap<String, String>) -> Option<&str> {
         either(annotations, ANNOTATION_SHARED, METALLB_SHARED).map(|(_, key)| key)
     }
@@ -137,8 +137,8 @@ impl Request {
     /// Reads annotations (ours, else MetalLB's) and `spec.loadBalancerIP` (which an annotation overrules).
     ///
     /// # Errors
-    /// The number of addresses if it is none, the first value that is not an address, or a family of which more addresses
-    /// are named than asked for.
+    /// If the number of addresses cannot be read, a value is not an address, or the request names more addresses of a
+    /// family than it asks for.
     pub fn read(annotations: &BTreeMap<String, String>, load_balancer_ip: Option<&str>) -> Result<Self, RequestError> {
         let load_balancer_ip = load_balancer_ip.map(str::trim).filter(|v| !v.is_empty());
         let mut overruled = None;
@@ -205,7 +205,7 @@ fn read_addresses<'a>(
     Ok(addresses)
 }
 
-/// How many addresses of each family are asked for. An empty annotation counts as absent.
+/// Returns the requested number of addresses of each family. An empty annotation counts as absent.
 fn read_count(annotations: &BTreeMap<String, String>) -> Result<usize, RequestError> {
     let text = annotations.get(ANNOTATION_COUNT).map(|text| text.trim()).filter(|text| !text.is_empty());
     let Some(text) = text else { return Ok(1) };
@@ -213,7 +213,7 @@ fn read_count(annotations: &BTreeMap<String, String>) -> Result<usize, RequestEr
     count.ok_or_else(|| RequestError::NotACount { value: text.to_owned() })
 }
 
-/// The annotation that counts, with its value: ours, else the first of theirs. An empty one counts as absent.
+/// Returns the annotation that counts, with its value: ours, else the first of theirs. An empty one counts as absent.
 fn either<'a>(
     annotations: &'a BTreeMap<String, String>,
     ours: &'static str,
@@ -223,14 +223,14 @@ fn either<'a>(
     [ours].into_iter().chain(theirs).find_map(value)
 }
 
-/// Whether two texts say the same address, however each spells it.
+/// Returns whether two texts name the same address, however each spells it.
 fn is_same_address(one: &str, other: &str) -> bool {
     one == other || one.parse::<IpAddr>().is_ok_and(|one| other.parse() == Ok(one))
 }
 
-/// Does the value of the label `node.kubernetes.io/exclude-from-external-load-balancers` exclude its node? As upstream
-/// since 1.34 (`k8s.io/cloud-provider`): only a value that parses as false lets the node in; an empty value, "true" and
-/// anything unreadable exclude it. The spellings are those of Go's `strconv.ParseBool`.
+/// Returns whether the value of the label `node.kubernetes.io/exclude-from-external-load-balancers` excludes its node.
+/// The rule is upstream's since 1.34 (`k8s.io/cloud-provider`): only a value that parses as false lets the node in; an
+/// empty value, "true" and anything unreadable exclude it. The spellings are those of Go's `strconv.ParseBool`.
 pub fn excludes_node(label: Option<&str>) -> bool {
     label.is_some_and(|value| !matches!(value, "0" | "f" | "F" | "false" | "FALSE" | "False"))
 }
@@ -249,7 +249,7 @@ mod tests {
     #[test_case("LoadBalancer", Some("metallb.io/metallb"), false, Some(Claim::Class); "another class that is named")]
     #[test_case("ClusterIP", Some(CLASS), true, None)]
     #[test_case("NodePort", None, true, None)]
-    fn whose(service_type: &str, class: Option<&str>, default_provider: bool, expected: Option<Claim>) {
+    fn type_and_class_decide(service_type: &str, class: Option<&str>, default_provider: bool, expected: Option<Claim>) {
         let selection = Selection { default_provider, other_classes: vec!["metallb.io/metallb".to_owned()] };
         assert_eq!(Claim::of(Some(service_type), class, &selection), expected);
     }
@@ -266,15 +266,15 @@ mod tests {
     #[test_case(&[(ANNOTATION_ADDRESSES, "192.0.2.2,192.0.2.1,192.0.2.2"), (ANNOTATION_COUNT, "2")], None => vec!["192.0.2.2", "192.0.2.1"]; "as many as are asked for")]
     #[test_case(&[(ANNOTATION_ADDRESSES, "192.0.2.1"), (METALLB_ADDRESSES[0], "192.0.2.2")], None => vec!["192.0.2.1"]; "ours wins")]
     #[test_case(&[(METALLB_ADDRESSES[0], "192.0.2.2")], None => vec!["192.0.2.2"]; "MetalLB's")]
-    #[test_case(&[(METALLB_ADDRESSES[1], "192.0.2.3")], None => vec!["192.0.2.3"]; "MetalLB's of old")]
+    #[test_case(&[(METALLB_ADDRESSES[1], "192.0.2.3")], None => vec!["192.0.2.3"]; "MetalLB's earlier prefix")]
     #[test_case(&[(METALLB_ADDRESSES[1], "192.0.2.3"), (METALLB_ADDRESSES[0], "192.0.2.2")], None => vec!["192.0.2.2"]; "MetalLB's present prefix wins")]
     #[test_case(&[(ANNOTATION_ADDRESSES, "192.0.2.1")], Some("192.0.2.2") => vec!["192.0.2.1"]; "annotation wins over the field")]
-    fn asks_for(annotations: &[(&str, &str)], ip: Option<&str>) -> Vec<String> {
+    fn requested_addresses_are_read(annotations: &[(&str, &str)], ip: Option<&str>) -> Vec<String> {
         read(annotations, ip).unwrap().addresses.iter().map(ToString::to_string).collect()
     }
 
     #[test]
-    fn an_overruled_field_is_told() {
+    fn overruled_field_is_reported() {
         let request = read(&[(ANNOTATION_ADDRESSES, "192.0.2.1")], Some("192.0.2.2")).unwrap();
         assert_eq!(request.overruled_load_balancer_ip.as_deref(), Some("192.0.2.2"));
         for (annotation, field) in [("192.0.2.1", "192.0.2.1"), ("2001:DB8:0::7,", "2001:db8::7")] {
@@ -286,8 +286,8 @@ mod tests {
     #[test_case(&[] => Vec::<String>::new())]
     #[test_case(&[(ANNOTATION_POOL, "lan")] => vec!["lan"])]
     #[test_case(&[(ANNOTATION_POOL, " four, six ,")] => vec!["four", "six"])]
-    #[test_case(&[(METALLB_POOL[1], "lan")] => vec!["lan"]; "MetalLB's of old")]
-    fn asks_for_pools(annotations: &[(&str, &str)]) -> Vec<String> {
+    #[test_case(&[(METALLB_POOL[1], "lan")] => vec!["lan"]; "MetalLB's earlier prefix")]
+    fn requested_pools_are_read(annotations: &[(&str, &str)]) -> Vec<String> {
         read(annotations, None).unwrap().pools
     }
 
@@ -295,7 +295,7 @@ mod tests {
     #[test_case(&[(ANNOTATION_COUNT, " 3 ")], 3)]
     #[test_case(&[(ANNOTATION_COUNT, "")], 1; "empty")]
     #[test_case(&[(ANNOTATION_COUNT, "32")], 32)]
-    fn asks_for_so_many(annotations: &[(&str, &str)], count: usize) {
+    fn requested_number_is_read(annotations: &[(&str, &str)], count: usize) {
         assert_eq!(read(annotations, None).unwrap().count, count);
     }
 
@@ -307,7 +307,7 @@ mod tests {
     #[test_case(&[(ANNOTATION_ADDRESSES, "192.0.2.300")], None, "metadata.annotations[heraldlb.io/addresses]: \"192.0.2.300\"")]
     #[test_case(&[(ANNOTATION_ADDRESSES, "192.0.2.1,192.0.2.2")], None, "192.0.2.1 and 192.0.2.2 are both IPv4")]
     #[test_case(&[], Some("web"), "spec.loadBalancerIP: \"web\"")]
-    fn refuses(annotations: &[(&str, &str)], ip: Option<&str>, message: &str) {
+    fn unreadable_request_is_refused_with_a_remedy(annotations: &[(&str, &str)], ip: Option<&str>, message: &str) {
         let error = read(annotations, ip).unwrap_err().to_string();
         assert!(error.contains(message), "{error}");
     }
@@ -318,7 +318,7 @@ mod tests {
     #[test_case(Some("false"), false)]
     #[test_case(Some("False"), false)]
     #[test_case(Some("no"), true; "junk excludes")]
-    fn exclude_label(value: Option<&str>, expected: bool) {
+    fn exclude_label_excludes_unless_it_is_false(value: Option<&str>, expected: bool) {
         assert_eq!(excludes_node(value), expected);
     }
 }

@@ -1,10 +1,10 @@
-//! `SpeakerStatus`: what one node can announce, and what is wrong there.
+//! `SpeakerStatus`: the interfaces on which one node can announce, and its problems.
 
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Names the node; the object has the same name and the Node as its owner.
+/// The name of the node; the object has the same name and the Node as its owner.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[kube(
     group = "heraldlb.io",
@@ -32,44 +32,44 @@ pub struct SpeakerStatusSpec {
     pub node_name: String,
 }
 
-/// What the speaker reports.
+/// The speaker's report.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct SpeakerStatusStatus {
     /// Herald's version.
     pub version: String,
-    /// What `kubectl get` shows of the rest.
+    /// The columns that `kubectl get` shows.
     #[serde(default)]
     pub summary: SpeakerSummary,
     /// The interfaces addresses can be announced on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub segments: Vec<SegmentStatus>,
-    /// The links of the node that have addresses, each with what is done with it.
+    /// The links of the node that have addresses, each with its use.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub links: Vec<LinkStatus>,
-    /// How many links with addresses are left out of `links`, which names 64 at most.
+    /// The number of links with addresses that are left out of `links`, which names 64 at most.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub links_left_out: i64,
-    /// Addresses of VirtualIPs that the node's kernel has itself, on one of these interfaces: it answers for them, whoever
-    /// announces them.
+    /// Addresses of VirtualIPs that the node's kernel itself has, on one of these interfaces: the kernel answers for
+    /// them, whichever node announces them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub held_addresses: Vec<String>,
-    /// The nodes whose speakers are silent, for which this one answers. By name, and in its order.
+    /// The nodes whose speakers are silent, for which this one answers, by name and in its order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub covering: Vec<String>,
-    /// What is wrong on this node or its segments.
+    /// The problems of this node or its segments.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<SpeakerWarning>,
 }
 
-/// Lists in one text each, for `kubectl get`: of a list the API server prints only the first entry. An empty one is written
-/// too, so that a merge patch takes away what was there.
+/// The lists, each in one text, for `kubectl get`: the API server prints only the first entry of a list. An empty text
+/// is written too, so that a merge patch removes the former value.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 pub struct SpeakerSummary {
     /// The interfaces of `segments`.
     #[serde(default)]
     pub interfaces: String,
-    /// How many peers are heard on each.
+    /// The number of peers heard on each.
     #[serde(default)]
     pub peers: String,
     /// Their prefixes.
@@ -81,7 +81,7 @@ pub struct SpeakerSummary {
 }
 
 impl SpeakerSummary {
-    /// The summary of these segments and warnings. Each type of warning is named once.
+    /// Returns the summary of these segments and warnings. Each type of warning is named once.
     pub fn of(segments: &[SegmentStatus], warnings: &[SpeakerWarning]) -> Self {
         let mut kinds: Vec<String> = Vec::new();
         for kind in warnings.iter().map(|warning| format!("{:?}", warning.kind)) {
@@ -107,18 +107,18 @@ pub struct SegmentStatus {
     pub interface: String,
     /// Its link-layer address.
     pub mac_address: String,
-    /// The other interfaces of the node on the same network, for which it speaks: what an L2Advertisement says of them
-    /// concerns it.
+    /// The other interfaces of the node on the same network, for which it speaks: an L2Advertisement that names them
+    /// applies to it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub speaks_for: Vec<String>,
-    /// An address of the node's own on it, IPv4 where there is one: peers ask for it to learn whether the node's kernel
-    /// lives while its speaker is silent.
+    /// An address of the node's own on it, IPv4 where there is one: by this address peers learn whether the node's
+    /// kernel lives while its speaker is silent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
     /// Its on-link prefixes: an address in one of them is announced here.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub prefixes: Vec<String>,
-    /// Whether the default route leaves here: addresses in no local prefix are announced on such an interface.
+    /// Whether the default route uses it: addresses in no local prefix are announced on such an interface.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub default_route: bool,
     /// The nodes whose speakers are heard on it, both ways.
@@ -135,19 +135,20 @@ pub struct LinkStatus {
     /// Its kind, as `ip -details link` shows it: `vlan`, `bond`, `bridge`. A network card has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
-    /// Its addresses of global scope, with the length of the prefix that is on link: `10.10.0.11/16`. 64 at most, and
-    /// without temporary ones (RFC 8981); of a container network's link without single ones (`/32`, `/128`).
+    /// Its addresses of global scope, with the length of the prefix that is on link: `10.10.0.11/16`. The list has 64
+    /// at most, omits temporary addresses (RFC 8981), and omits single addresses (`/32`, `/128`) of a container
+    /// network's link.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<String>,
-    /// How many more of these it has.
+    /// The number of further such addresses.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub addresses_left_out: i64,
-    /// What is done with it. `Segment`: addresses can be announced on it. `Skipped`: it is left alone, and its addresses are
-    /// the node's. `Containers`: it is a container network's or holds the addresses of Services, and its addresses are not
-    /// the node's.
+    /// The use of the link. `Segment`: addresses can be announced on it. `Skipped`: it is left alone, and its addresses
+    /// are the node's. `Containers`: it belongs to a container network or holds the addresses of Services, and its
+    /// addresses are not the node's.
     #[serde(rename = "use")]
     pub link_use: LinkUse,
-    /// Why, unless addresses are announced on it.
+    /// The reason, unless addresses are announced on it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }
@@ -156,36 +157,36 @@ fn is_zero(number: &i64) -> bool {
     *number == 0
 }
 
-/// What is done with a link.
+/// The use of a link.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LinkUse {
-    /// Addresses can be announced on it.
+    /// Addresses can be announced on the link.
     Segment,
-    /// It is left alone, though it is the node's own: it is down, or no Ethernet, or no prefix is on link, or settings
-    /// exclude it. Its addresses are the node's.
+    /// The link is left alone, though it is the node's own: it is down, or is not Ethernet, or has no on-link prefix,
+    /// or settings exclude it. Its addresses are the node's.
     Skipped,
-    /// It is a container network's, or holds the addresses of Services: what it has is no address of the node's.
+    /// The link belongs to a container network, or holds the addresses of Services: its addresses are not the node's.
     Containers,
-    /// One that a later build writes.
+    /// A use that a later build writes.
     #[serde(other)]
     #[schemars(skip)]
     Later,
 }
 
-/// Something wrong, with a sentence a person can act on.
+/// A problem, with a sentence that a person can act on.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct SpeakerWarning {
-    /// What kind of thing it is, in a word that alerts can match.
+    /// The kind of the problem, in a word that alerts can match.
     #[serde(rename = "type")]
     pub kind: WarningKind,
-    /// Where, why, and what to do.
+    /// The place, the cause and the remedy.
     pub message: String,
 }
 
 /// Kinds of [`SpeakerWarning`].
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum WarningKind {
-    /// No interface on which anything could be announced.
+    /// There is no interface on which an address could be announced.
     NoUsableInterface,
     /// An address fits two interfaces.
     AmbiguousInterface,
@@ -199,10 +200,10 @@ pub enum WarningKind {
     InterfaceSetting,
     /// A segment's interface has no carrier.
     NoCarrier,
-    /// Nodes which the API lists on a segment are not heard there, though their kernels answer: the network may drop
+    /// Nodes that the API lists on a segment are not heard there, though their kernels answer: the network may drop
     /// Herald's frames (EtherType 0x88b5), or their speakers do not run.
     PeersUnheard,
-    /// A node is heard on a segment, but its claims do not come through: the path does not carry its longer frames.
+    /// A node is heard on a segment, but its claims do not arrive: the path does not carry its longer frames.
     ClaimsLacking,
     /// This node's own frames come back: the segment has a loop.
     SegmentLoop,
@@ -212,9 +213,9 @@ pub enum WarningKind {
     DuplicateNode,
     /// The cluster's key is missing or cannot be used, so nothing is announced, or the old key stays in use.
     ClusterKey,
-    /// The kernel refuses a socket on a segment, or to let through what is asked there.
+    /// The kernel refuses a socket on a segment, or refuses to pass the frames that are needed there.
     SocketRefused,
-    /// One that a later build writes. The rest of its SpeakerStatus counts all the same.
+    /// A kind that a later build writes. The rest of its SpeakerStatus counts nevertheless.
     #[serde(other)]
     #[schemars(skip)]
     Later,
@@ -243,15 +244,15 @@ mod tests {
     }
 
     #[test]
-    fn use_of_a_link_that_a_later_build_writes_spoils_nothing() {
+    fn unknown_use_of_a_link_leaves_the_rest_readable() {
         let link = |word: &str| serde_json::json!({"interface": "eth0", "use": word});
         let read: Vec<LinkStatus> = serde_json::from_value(vec![link("Bridged"), link("Segment")].into()).unwrap();
         assert_eq!(read.iter().map(|link| link.link_use).collect::<Vec<_>>(), [LinkUse::Later, LinkUse::Segment]);
     }
 
-    /// During a roll-out speakers read what the next build writes.
+    /// During a roll-out, speakers read statuses that the next build writes.
     #[test]
-    fn warning_and_field_of_a_later_build_spoil_nothing() {
+    fn unknown_warning_and_field_leave_the_rest_readable() {
         let written = serde_json::json!({
             "version": "2",
             "segments": [{"interface": "eth0", "macAddress": "02:00:00:00:00:01", "peers": 2, "speed": 1000}],

@@ -1,4 +1,4 @@
-//! `VirtualIP`: one assigned address, its Services, and who answers for it.
+//! `VirtualIP`: one assigned address, its Services, and the node that answers for it.
 //!
 //! The object is named after its address ([`name_of_address`](crate::address::name_of_address)) and created before the
 //! address is written to a Service, so the API server itself refuses a double assignment, even by two leaders.
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::advertisement::{Failback, InterfacePattern, NodePreference};
 
-/// What the controller decided about an address.
+/// The controller's decision about an address.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[kube(
     group = "heraldlb.io",
@@ -44,30 +44,31 @@ pub struct VirtualIPSpec {
     #[x_kube(validation = Rule::new("self == oldSelf").message("is immutable: the object is named after it"))]
     #[schemars(length(min = 2, max = 39))]
     pub address: String,
-    /// The pool it was assigned from. The pool may be gone: ownership is proved by this object, not by the pool.
+    /// The pool that the address was assigned from. The pool may be gone: this object proves ownership, not the pool.
     pub pool: String,
     /// The Services that use the address; several where they share it.
     #[schemars(length(min = 1, max = 64))]
     pub services: Vec<ServiceReference>,
-    /// Their namespaces and names in one text, for `kubectl get`: of a list the API server prints only the first.
+    /// Their namespaces and names in one text, for `kubectl get`: the API server prints only the first entry of a list.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub service_names: String,
-    /// `Local` if any of the Services has this `spec.externalTrafficPolicy`: only nodes with a usable endpoint announce the
-    /// address. Otherwise `Cluster`: any node may.
+    /// `Local` if any of the Services has this `spec.externalTrafficPolicy`: only nodes with a usable endpoint announce
+    /// the address. Otherwise `Cluster`: any node may.
     #[serde(default)]
     pub external_traffic_policy: TrafficPolicy,
-    /// kube-proxy's health check port of the Local Service: tells when its rules for a new endpoint are in place.
+    /// kube-proxy's health check port of the Local Service: it tells when kube-proxy's rules for a new endpoint are in
+    /// place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health_check_node_port: Option<i32>,
     /// The advertisements that select this address, or one rule that selects all where the cluster has no
-    /// L2Advertisement. Empty: there are L2Advertisements, and none selects it; nobody announces it.
+    /// L2Advertisement. Empty: L2Advertisements exist and none selects the address, so no node announces it.
     #[schemars(length(max = 64))]
     pub advertisements: Vec<AdvertisementRule>,
-    /// The pool by which these advertisements select the address, where it is another than `pool`: an address that is
-    /// announced is not silenced because it comes to count to another pool, or to none.
+    /// The pool by which these advertisements select the address, where it differs from `pool`: an announced address is
+    /// not silenced because it comes to count to another pool, or to none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub advertised_by: Option<String>,
-    /// Its home: the node that announces it first. Set once; who announces it now is in the status.
+    /// Its home: the node that announces it first. Set once; the status names the node that announces it now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub home_node: Option<String>,
 }
@@ -84,16 +85,16 @@ pub struct ServiceReference {
 }
 
 impl std::fmt::Display for ServiceReference {
-    /// Namespace and name.
+    /// Writes namespace and name.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}/{}", self.namespace, self.name)
     }
 }
 
-/// How many Services [`names_of`] names: the line has to be read.
+/// The number of Services that [`names_of`] names: a person has to read the line.
 const NAMED: usize = 8;
 
-/// Namespaces and names of Services in one text: all of them, or the first and how many more.
+/// Returns namespaces and names of Services in one text: all of them, or the first ones and the number of the others.
 pub fn names_of(services: &[ServiceReference]) -> String {
     let named = services.iter().take(NAMED).map(ToString::to_string).collect::<Vec<_>>().join(",");
     match services.len().saturating_sub(NAMED) {
@@ -107,13 +108,14 @@ pub fn names_of(services: &[ServiceReference]) -> String {
 pub enum TrafficPolicy {
     /// Only a node with a usable endpoint of the Service may take the traffic.
     Local,
-    /// Any node may. One that a later build writes counts as this.
+    /// Any node may take the traffic. A value that a later build writes counts as this.
     #[default]
     #[serde(other)]
     Cluster,
 }
 
-/// What one L2Advertisement says about an address, copied so that speakers need no access to advertisements and pools.
+/// The settings of one L2Advertisement for an address, copied so that speakers need no access to advertisements and
+/// pools.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct AdvertisementRule {
@@ -125,7 +127,8 @@ pub struct AdvertisementRule {
     pub node_selectors: Vec<LabelSelector>,
     /// Interfaces; empty: the one whose subnet holds the address.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    // As many as an L2Advertisement may have; without a bound the API server refuses the rule on each for its cost.
+    // The bound is that of an L2Advertisement; without a bound the API server refuses the rule on each entry for its
+    // cost.
     #[schemars(length(max = 64))]
     pub interfaces: Vec<InterfacePattern>,
     /// Nodes that announce first.
@@ -139,7 +142,8 @@ pub struct AdvertisementRule {
 }
 
 impl AdvertisementRule {
-    /// The rule of a cluster without any L2Advertisement: all nodes, the interface by subnet, no failback, cover.
+    /// Returns the rule of a cluster without any L2Advertisement: all nodes, the interface by subnet, no failback,
+    /// cover.
     pub fn everywhere() -> Self {
         Self {
             name: None,
@@ -152,11 +156,11 @@ impl AdvertisementRule {
     }
 }
 
-/// Who answers for the address, written by the speaker that does.
+/// The node that answers for the address, written by its speaker.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct VirtualIPStatus {
-    /// The announcing node. Absent while nobody announces the address.
+    /// The announcing node. Absent while no node announces the address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
     /// Its interface.
@@ -169,29 +173,30 @@ pub struct VirtualIPStatus {
     /// an address for that reason (`Announced` is False with the reason `Conflict`), or both answer (`Conflict` is True).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conflicting_mac_address: Option<String>,
-    /// The node that stopped to announce it so that another can, or because another did, which it does not hear on the wire.
+    /// The node that stopped announcing the address so that a node which it does not hear can announce it, or because
+    /// such a node did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handed_over_by: Option<String>,
-    /// Since when this node announces it.
+    /// The time since which this node announces the address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Time>,
-    /// When the address was announced for the first time. From then on it is never replaced by another, whatever
-    /// happens to it.
+    /// The time at which the address was announced for the first time. From then on it is never replaced by another,
+    /// whatever happens to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_announced: Option<Time>,
-    /// How often the announcing node has changed.
+    /// The number of changes of the announcing node.
     #[serde(default)]
     pub transitions: i64,
-    /// `Announced`: whether a node answers for the address. `Conflict`: whether another host answers for it too; there once
-    /// one has.
+    /// `Announced`: whether a node answers for the address. `Conflict`: whether another host answers for it too;
+    /// present once one has.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "crate::condition::list")]
     pub conditions: Vec<Condition>,
 }
 
 impl VirtualIPStatus {
-    /// Returns whether a node has ever announced the address. From then on the address is never replaced by another
-    ///. The first field alone would do, but a status may have been written by hand, or restored in part.
+    /// Returns whether a node has ever announced the address. From then on the address is never replaced by another.
+    /// `first_announced` alone would do, but a person may have written a status, or restored it in part.
     pub fn was_ever_announced(&self) -> bool {
         self.first_announced.is_some() || self.node.is_some() || self.since.is_some() || self.transitions > 0
     }
@@ -206,14 +211,14 @@ pub enum AnnouncedReason {
     Withdrawn,
     /// False: the node may no longer announce the address, and stopped (speaker).
     Ineligible,
-    /// False: the node stopped to answer so that a fitter one, which it does not hear, can take the address (speaker).
+    /// False: the node stopped answering so that a fitter node, which it does not hear, can take the address (speaker).
     HandedOver,
-    /// False: the node stopped to answer because another, which it does not hear, announced the address (speaker).
+    /// False: the node stopped answering because another node, which it does not hear, announced the address (speaker).
     TakenByUnheard,
     /// False: the interface on which the node announced the address is down, without carrier, or no longer reaches it
     /// (speaker).
     InterfaceLost,
-    /// False: the node in the status is gone or NotReady and nobody has claimed the address yet (controller).
+    /// False: the node in the status is gone or NotReady, and no other node has claimed the address yet (controller).
     NodeLost,
     /// False: the speaker's pod on the node in the status is gone or has not been Ready for a while, and no other node
     /// covers for it (controller).
@@ -225,12 +230,12 @@ pub enum AnnouncedReason {
     /// False: a node of the cluster answers for the address without having claimed it: another provider, or kube-proxy
     /// in IPVS mode with arp_ignore = 0 (speaker).
     AnsweredByClusterNode,
-    /// False: the object is named after another address than its own, so nobody announces it (controller).
+    /// False: the object is named after another address than its own, so no node announces it (controller).
     NameMismatch,
 }
 
 impl AnnouncedReason {
-    /// The reason as the condition spells it.
+    /// Returns the reason as the condition spells it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Announcing => "Announcing",
@@ -248,12 +253,12 @@ impl AnnouncedReason {
         }
     }
 
-    /// `status` of the condition.
+    /// Returns the `status` of the condition.
     pub fn status(self) -> &'static str {
         if matches!(self, Self::Announcing) { "True" } else { "False" }
     }
 
-    /// The condition itself.
+    /// Returns the condition itself.
     pub fn condition(self, message: String, generation: Option<i64>, now: Time) -> Condition {
         Condition {
             type_: crate::names::CONDITION_ANNOUNCED.to_owned(),
@@ -267,13 +272,13 @@ impl AnnouncedReason {
 }
 
 impl VirtualIP {
-    /// The condition `Announced`, if it has been written.
+    /// Returns the condition `Announced`, if it has been written.
     pub fn announced(&self) -> Option<&Condition> {
         let conditions = &self.status.as_ref()?.conditions;
         conditions.iter().find(|c| c.type_ == crate::names::CONDITION_ANNOUNCED)
     }
 
-    /// Has the announcer of this deleted object said that it fell silent?
+    /// Returns whether the announcer of this deleted object has reported that it fell silent.
     pub fn is_withdrawn(&self) -> bool {
         self.announced().is_some_and(|c| c.reason == AnnouncedReason::Withdrawn.as_str())
     }
@@ -295,9 +300,9 @@ mod tests {
         assert_eq!(names_of(&services), "ns/s0,ns/s1,ns/s2,ns/s3,ns/s4,ns/s5,ns/s6,ns/s7 and 2 more");
     }
 
-    /// A list with one such object is read as a whole.
+    /// A list is read as a whole, even if it contains one such object.
     #[test]
-    fn values_of_a_later_build_spoil_nothing() {
+    fn values_of_a_later_build_leave_the_rest_readable() {
         let written = |policy: &str, failback: &str| {
             serde_json::json!({
                 "address": "192.0.2.1", "pool": "lan", "services": [], "externalTrafficPolicy": policy,

@@ -1,4 +1,4 @@
-//! The CEL rules of the definitions: what they admit, what they refuse, and in which words.
+//! The CEL rules of the definitions: the values that they admit and refuse, and their messages.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -20,7 +20,7 @@ fn pool(addresses: &[&str], exclude: &[&str]) -> AddressPool {
 #[test_case(&["192.0.2.10-192.0.2.20"])]
 #[test_case(&["192.0.2.10 - 192.0.2.20"])]
 #[test_case(&["192.0.2.10", "2001:db8::/64", "2001:db8:1::1-2001:db8:1::ff"])]
-fn admits_pool(addresses: &[&str]) {
+fn valid_pool_is_admitted(addresses: &[&str]) {
     validate_cel(&pool(addresses, &[])).unwrap();
     validate_cel(&pool(&["192.0.2.0/24"], addresses)).unwrap();
 }
@@ -30,7 +30,7 @@ fn admits_pool(addresses: &[&str]) {
 #[test_case("192.0.2.1-2001:db8::1"; "two families")]
 #[test_case("192.0.2.1-192.0.2.3-192.0.2.5"; "two dashes")]
 #[test_case("web"; "a word")]
-fn refuses_pool(block: &str) {
+fn invalid_pool_is_refused_with_a_remedy(block: &str) {
     for (bad, field) in [(pool(&[block], &[]), "spec.addresses"), (pool(&["192.0.2.0/24"], &[block]), "spec.exclude")] {
         let errors = validate_cel(&bad).unwrap_err();
         let said: Vec<_> = errors.iter().map(|e| format!("{}: {}", e.field_path, e.message)).collect();
@@ -47,7 +47,7 @@ fn advertisement(interfaces: &[&str]) -> L2Advertisement {
 }
 
 #[test]
-fn interface_patterns() {
+fn interface_patterns_are_checked() {
     validate_cel(&advertisement(&["eth0", "eth*", "!eth9", "bond0.100", "veth?@if2"])).unwrap();
     for bad in ["eth 0", "!!eth0", "eth0/1", "!", "a-name-of-16-char"] {
         assert!(validate_cel(&advertisement(&[bad])).is_err(), "{bad:?} is refused");

@@ -1,11 +1,11 @@
-//! How long to wait before the next attempt.
+//! Pauses between attempts.
 
 use std::time::Duration;
 
 use crate::pause::doubled;
 
-/// Pauses that double from a first to a longest one. Each is spread over its upper half, so that those who failed at once
-/// do not return all at once, and none returns at once.
+/// Pauses that double from a first to a longest one. Each is spread over its upper half, so that programs that failed
+/// together do not return together, and none returns at once.
 #[derive(Clone, Copy, Debug)]
 pub struct Backoff {
     first: Duration,
@@ -14,7 +14,7 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// `first` is the first pause, at most; `longest` what none exceeds.
+    /// Returns a backoff whose first pause is at most `first` and whose longest is at most `longest`.
     pub const fn new(first: Duration, longest: Duration) -> Self {
         Self { first, longest, waits: 0 }
     }
@@ -26,7 +26,7 @@ impl Backoff {
         pause.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0)
     }
 
-    /// Makes the next pause the first again: all is well.
+    /// Makes the next pause the first one again. Callers use it after a success.
     pub fn reset(&mut self) {
         self.waits = 0;
     }

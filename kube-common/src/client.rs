@@ -1,8 +1,8 @@
-//! The client of a program that watches: a connection that is dead is found, also while nothing is sent on it.
+//! The client of a program that watches. The client finds a dead connection even while nothing is sent on it.
 //!
-//! A watch is a connection on which the server may say nothing for minutes. If the server, or a firewall on the way, is gone
-//! without a word, nothing comes, and without keepalive nobody learns that nothing can. The kernel asks instead: no request
-//! more, at rest or ever.
+//! A watch is a connection on which the server may say nothing for minutes. If the server disappears without a word, or
+//! a firewall on the way does, nothing arrives, and without keepalive the client never learns that nothing can. The
+//! kernel sends the probes, so they cost no request, neither at rest nor at any other time.
 
 use std::time::Duration;
 
@@ -13,24 +13,24 @@ use hyper_util::{
 use kube::{Client, Config, client::ConfigExt};
 use tower::{BoxError, ServiceBuilder};
 
-/// A connection on which nothing has come for so long is asked for a sign of life (`TCP_KEEPIDLE`, tcp(7)).
+/// Idle time after which the kernel probes a connection (`TCP_KEEPIDLE`, tcp(7)).
 const IDLE: Duration = Duration::from_secs(10);
-/// And again so much later (`TCP_KEEPINTVL`).
+/// Time between two probes (`TCP_KEEPINTVL`).
 const INTERVAL: Duration = Duration::from_secs(5);
-/// A connection from which no acknowledgement has come for so long is given up, whether of data or of such a question
-/// (`TCP_USER_TIMEOUT`, which takes the place of a number of retries: `tcp_keepalive_timer`, net/ipv4/tcp_timer.c). So a
-/// dead connection is found 20 to 25 s after the last sign of life.
+/// Time without an acknowledgement, of data or of a probe, after which the kernel gives a connection up
+/// (`TCP_USER_TIMEOUT`, which takes the place of a number of retries: `tcp_keepalive_timer`, net/ipv4/tcp_timer.c). A
+/// dead connection is therefore found 20 to 25 s after the last sign of life.
 const GIVE_UP: Duration = Duration::from_secs(20);
-/// How long a connection may take to be made: SYNs at 0, 1, 3 and 7 s.
+/// Timeout of a connection attempt: SYNs at 0, 1, 3 and 7 s.
 const CONNECT: Duration = Duration::from_secs(10);
 
-/// Makes a client that tries nothing again by itself: its users bound their retries, and tell of them.
+/// Makes a client that does not retry a request by itself: its users bound their retries, and log them.
 ///
 /// # Errors
 /// If the configuration has no certificates or credentials that can be read.
 pub fn of(config: &Config) -> kube::Result<Client> {
     if config.proxy_url.is_some() {
-        // kube's own builder knows by name what it cannot do.
+        // kube's own builder returns an error that names what it cannot do.
         return Client::try_from(config.clone());
     }
     let mut http = HttpConnector::new();

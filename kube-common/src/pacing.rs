@@ -1,8 +1,8 @@
-//! How often one object is written, whatever two programs believe. Pure.
+//! The rate at which one object is written, whatever two programs believe. Pure.
 //!
-//! Two writers that contradict each other would go on for ever, at the speed of the API server. So an object may be
-//! written a few times at once, which is more than any change of an address needs, and after that with doubling pauses,
-//! until it has been left alone for a while.
+//! Two writers that contradict each other would go on for ever, at the speed of the API server. An object may therefore
+//! be written a few times at once, which is more than any change of an address needs, and after that with doubling
+//! pauses, until it has been left alone for a while.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -11,14 +11,15 @@ use std::{
 
 use crate::pause::doubled;
 
-/// Writes at once: an address that moves is written by its new owner, and once more if the two writes crossed.
+/// Number of writes without a pause. The new owner of an address that moves writes once, and once more if the two
+/// writes crossed.
 const BURST: u32 = 5;
-/// Pause after the last write of a burst. Doubles with each write.
+/// Pause after the last write of a burst. Each further write doubles it.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
-/// Longest pause: a status that is contested is at most this old.
+/// Longest pause: the age, at most, of a contested status.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// An object that was not written for this long starts with a burst again: twice the longest pause, so that a contest
-/// does not begin from the start each time the longest pause is over.
+/// Time after which an object that was not written starts with a burst again: twice the longest pause, so that a
+/// contest does not start over each time the longest pause ends.
 const CALM: Duration = Duration::from_secs(60);
 
 /// The writes of the last minute, by object.
@@ -51,7 +52,7 @@ impl<K> Pacing<K> {
 }
 
 impl<K: Clone + Ord> Pacing<K> {
-    /// Counts a write of an object, and returns how long the next one has to wait.
+    /// Counts a write of an object, and returns the pause before the next one.
     pub fn written(&mut self, now: Duration, object: &K) -> Duration {
         self.forget_calm(now);
         let recent = self.recent.entry(object.clone()).or_insert(Recent { writes: 0, last: now });
@@ -61,7 +62,7 @@ impl<K: Clone + Ord> Pacing<K> {
         pause_after(recent.writes, self.burst)
     }
 
-    /// Forgets an object that is gone: another of its name starts with a burst.
+    /// Forgets a deleted object: another of the same name starts with a burst.
     pub fn forget(&mut self, object: &K) {
         self.recent.remove(object);
     }
@@ -91,7 +92,7 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    /// Writes an object as often as it may for a while, and returns when.
+    /// Writes an object as often as the pacing allows for a while, and returns the times.
     fn contested(pacing: &mut Pacing<&'static str>, from: Duration, lasts: Duration) -> Vec<Duration> {
         let mut now = from;
         let mut writes = Vec::new();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Returns `first`, doubled so many times, and at most `longest`.
+/// Returns `first` doubled `times` times, but at most `longest`.
 pub fn doubled(first: Duration, times: u32, longest: Duration) -> Duration {
     first.saturating_mul(2u32.saturating_pow(times)).min(longest)
 }

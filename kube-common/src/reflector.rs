@@ -1,27 +1,27 @@
-//! One kind of object, listed and then watched for ever.
+//! The reflector of one kind of object: it lists the kind and then watches it for ever.
 //!
-//! Why not the watcher of kube-rs: it swallows bookmarks, and by them alone a quiet watch shows that it is not stuck.
-//! A move for a class needs a view that is as of now (docs/protocol.md section 19), also where nothing has happened for
-//! an hour.
+//! The watcher of kube-rs does not serve here: it swallows bookmarks, and bookmarks alone show that a quiet watch is
+//! not stuck. A move for a class needs a current view (docs/protocol.md section 19), even where nothing has happened
+//! for an hour.
 //!
 //! The order is that of upstream's reflector (client-go `tools/cache/reflector.go`): list, page by page, from a quorum;
-//! watch from the listing's version; go on from the last version seen when a watch ends; list anew when the server no
-//! longer has that version (410). Nothing but a complete listing or a `DELETED` removes an object: a watch that is
-//! empty, breaks or has expired says nothing about what exists.
+//! watch from the listing's version; continue from the last version seen when a watch ends; list again when the server
+//! no longer has that version (410). Only a complete listing or a `DELETED` removes an object: a watch that is empty,
+//! breaks or has expired says nothing about what exists.
 //!
-//! **As of now.** [`Step::Current`] follows each listing, each batch of events, and each bookmark whose version is new.
-//! A bookmark with the version of the one before proves that the API server lives, not that it still hears etcd: a
-//! server sends them by its own clock (apiserver `storage/cacher`). And where a kind is quiet, none comes at all: a
-//! server sends no bookmark that is not newer than the version it was asked for (`cacheWatcher.process`), and for a
-//! quiet kind knows none, unless etcd tells of its progress (every 10 min by default; kubeadm sets 5 s). Then one object
-//! is read from a quorum, in the second case when the watch has come to its end.
-//! After a break, events do not count before a bookmark does: they may be the beginning of what was missed.
+//! **Current.** [`Step::Current`] follows each listing, each batch of events, and each bookmark whose version is new. A
+//! bookmark with the version of the one before proves that the API server lives, but not that it still hears etcd: a
+//! server sends bookmarks by its own clock (apiserver `storage/cacher`). Where a kind is quiet, no bookmark comes at
+//! all: a server sends only bookmarks that are newer than the requested version (`cacheWatcher.process`), and for a
+//! quiet kind it knows a newer version only when etcd reports its progress (every 10 min by default; kubeadm sets 5 s).
+//! In both cases one object is read from a quorum, in the second case when the watch has ended. After a break, events
+//! do not count before a bookmark does: they may be the beginning of what was missed.
 //!
-//! **Broken.** [`Step::Broken`] follows each failure, and nothing is silent for ever: a request has a limit, a watch that
-//! outlives its term is broken, and so is one that has brought a bookmark and then nothing for two minutes. A connection
-//! whose other end is gone breaks by itself within 25 s ([`crate::client`]). Where the connection lives and nothing comes
-//! (a server that hangs, behind a proxy or not), that is found after 27 s at most with [`Pace::FRESH`], after 305 s with
-//! [`Pace::RESTFUL`], or 130 s if the kind has bookmarks.
+//! **Broken.** [`Step::Broken`] follows each failure, and silence never lasts: a request has a timeout, a watch that
+//! outlives its term is broken, and so is one that has brought a bookmark and then nothing for two minutes. A
+//! connection whose other end is gone breaks by itself within 25 s ([`crate::client`]). Where the connection lives and
+//! nothing arrives (a server that hangs, behind a proxy or not), the reflector notices after 27 s at most with
+//! [`Pace::FRESH`], after 305 s with [`Pace::RESTFUL`], or after 130 s if the kind has bookmarks.
 
 use std::{fmt::Debug, pin::pin, time::Duration};
 
@@ -44,22 +44,22 @@ use crate::{
 
 /// Objects per page of a listing, as in upstream's pager.
 const PAGE: u32 = 500;
-/// The first watch after a break lasts this long, in seconds: its bookmark, after 3 s, says that nothing is missing.
+/// Length of the first watch after a break, in seconds: its bookmark, after 3 s, proves that nothing is missing.
 const CATCH_UP_TERM: u32 = 5;
-/// How long after its end a watch that does not end is taken for hung.
+/// Time after the end of its term at which a watch that has not ended counts as hung.
 const GRACE: Duration = Duration::from_secs(5);
-/// A watch that ends before this, or before half its term, was broken off: by a server that shuts down, or that is broken.
-/// Later the end may be that of a load balancer which closes connections on which nothing comes (kubeadm's own example for
-/// HAProxy: after 35 s), and the watch goes on at once on another.
+/// A watch that ends before this, or before half its term, was broken off: by a server that shuts down, or by one that
+/// is broken. A later end may come from a load balancer that closes idle connections (kubeadm's own example for
+/// HAProxy: after 35 s); the watch then continues at once on another connection.
 const SHORT: Duration = Duration::from_secs(11);
-/// A watch that has brought a bookmark brings another once a minute, or 3 s later: the server sends those that are due once
-/// in 1 to 1.25 s, from buckets of a second each (apiserver `Cacher.dispatchEvents`, `watcherBookmarkTimeBuckets`). One may
-/// be left out, where the watch's buffer is full at that moment (`cacheWatcher.nonblockingAdd`). After two of these times,
-/// and 4 s for the network, the watch is taken for hung.
+/// A watch that has brought a bookmark brings another once a minute, or 3 s later: the server sends the bookmarks that
+/// are due once in 1 to 1.25 s, from buckets of a second each (apiserver `Cacher.dispatchEvents`,
+/// `watcherBookmarkTimeBuckets`). The server may skip one where the watch's buffer is full at that moment
+/// (`cacheWatcher.nonblockingAdd`). The watch counts as hung after two of these times, and 4 s for the network.
 const BOOKMARK_PATIENCE: Duration = Duration::from_secs(130);
-/// How long a page of a listing may take: 500 Nodes with their images are some 10 MB.
+/// Timeout of one page of a listing: 500 Nodes with their images are some 10 MB.
 const PAGE_PATIENCE: Duration = Duration::from_secs(30);
-/// Before the second attempt, at most: an API server that was restarted behind a load balancer is back at once.
+/// Pause before the second attempt, at most: an API server that was restarted behind a load balancer is back at once.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// After this many refusals of a watch in a row, list anew: etcd restored from a backup has never heard of the version.
 const REFUSALS: u32 = 3;
@@ -67,54 +67,54 @@ const REFUSALS: u32 = 3;
 /// One step of a watch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step<K> {
-    /// A listing begins. What it does not contain is gone, but only once it is complete.
+    /// A listing begins. Objects that it does not contain are gone, but only once it is complete.
     Listing,
-    /// An object is there, in this version.
+    /// An object exists, in this version.
     Applied(K),
     /// An object is gone; this is its last version.
     Deleted(K),
     /// The listing is complete.
     Listed,
-    /// All that was told before is as of now.
+    /// Everything sent before is current.
     Current,
-    /// The watch broke, or could not be begun, or nothing can be listed. What is known stays; it may be old until the next
-    /// [`Step::Current`].
+    /// The watch broke or could not be started, or nothing can be listed. The known objects stay; they may be old until
+    /// the next [`Step::Current`].
     Broken,
 }
 
-/// How often a watch is begun again.
+/// The rate at which a watch is started again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
-    /// A watch lasts this long, in seconds, plus up to `spread`.
+    /// The least length of a watch, in seconds.
     term: u32,
-    /// Up to this many seconds more, so that programs which started together do not reconnect together.
+    /// Maximum of the random seconds added to `term`, so that programs that started together do not reconnect together.
     spread: u32,
-    /// Between two attempts, at most: an outage that ends is noticed within this.
+    /// Pause between two attempts, at most: the end of an outage is noticed within this time.
     longest_pause: Duration,
 }
 
 impl Pace {
-    /// A view is as of now within 30 s: the server sends a bookmark 2 s before it ends a watch (apiserver
-    /// `cacheWatcher.nextBookmarkTime`). One or two requests in 20 s for each watch.
+    /// A view is current within 30 s: the server sends a bookmark 2 s before it ends a watch (apiserver
+    /// `cacheWatcher.nextBookmarkTime`). Each watch costs one or two requests in 20 s.
     pub const FRESH: Self = Self { term: 18, spread: 4, longest_pause: Duration::from_secs(10) };
 
-    /// As few requests at rest as kube-rs' own watcher makes: one in 290 s. The server's bookmarks, one a minute, and the end
-    /// of each watch are the signs of life. For the few replicas of one program, which may ask for what they cannot get as
-    /// often as every 5 s.
+    /// A watch at rest makes as few requests as kube-rs' own watcher: one in 290 s. The server's bookmarks, one a
+    /// minute, and the end of each watch are the signs of life. This pace is for the few replicas of one program, which
+    /// may retry a failed request as often as every 5 s.
     pub const RESTFUL: Self = Self { term: 280, spread: 20, longest_pause: Duration::from_secs(5) };
 }
 
-/// What is watched of the kind, and how closely.
+/// The selection of objects to watch, and how closely to watch them.
 #[derive(Clone, Debug)]
 pub struct WatchConfig {
-    /// Label selector.
+    /// The label selector, if any.
     pub labels: Option<String>,
-    /// Field selector.
+    /// The field selector, if any.
     pub fields: Option<String>,
-    /// Whether it is enough for [`Step::Current`] that the API server lives: it is not asked whether it still hears etcd.
-    /// Then a quiet watch costs one request for each of its terms, instead of two.
+    /// Whether a living API server is enough for [`Step::Current`], even if it no longer hears etcd. A quiet watch then
+    /// costs one request per term instead of two.
     pub unproven: bool,
-    /// How often the watch is begun again.
+    /// The rate at which the watch is started again.
     pub pace: Pace,
     /// Set if the API server may be one that does not know the kind. If it says so (404) there is none, and it is asked
     /// again after so long.
@@ -122,7 +122,7 @@ pub struct WatchConfig {
 }
 
 impl Default for WatchConfig {
-    /// All objects, as of now within 30 s.
+    /// Returns a configuration for all objects, current within 30 s.
     fn default() -> Self {
         Self { labels: None, fields: None, unproven: false, pace: Pace::FRESH, pause_if_unknown: None }
     }
@@ -149,7 +149,7 @@ impl WatchConfig {
     }
 }
 
-/// Why a watch broke, or a request failed.
+/// The reason why a watch broke, or a request failed.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error("nobody listens")]
@@ -174,7 +174,7 @@ impl From<kube::Error> for Failure {
     }
 }
 
-/// Lists and watches until nobody receives. What to send for each step, `translate` says.
+/// Lists and watches until the receiver is dropped. `translate` returns the messages to send for each step.
 pub async fn follow<K, M>(
     kind: &'static str,
     api: Api<K>,
@@ -208,11 +208,11 @@ struct Follower<K, M, F> {
     config: WatchConfig,
     translate: F,
     out: mpsc::Sender<M>,
-    /// What has been seen; `None`: list.
+    /// The last version seen; without one, the next turn lists.
     version: Option<String>,
-    /// Nothing has been missed, so an event is news and not history.
+    /// Whether nothing has been missed, so that an event is news and not history.
     caught_up: bool,
-    /// Has the present watch been as of now once?
+    /// Whether the present watch has been current once.
     progressed: bool,
     /// The log says that the API server does not know the kind.
     told_unknown: bool,
@@ -265,7 +265,7 @@ where
         }
     }
 
-    /// Lists if it must, and watches once.
+    /// Lists if necessary, and watches once.
     async fn turn(&mut self) -> Result<(), Failure> {
         let version = match self.version.clone() {
             Some(version) => version,
@@ -289,7 +289,7 @@ where
         Ok(())
     }
 
-    /// Lists everything and returns the version it is of.
+    /// Lists everything and returns the version of the listing.
     async fn list(&mut self) -> Result<String, Failure> {
         self.tell(Step::Listing).await?;
         let mut params = self.config.list(PAGE);
@@ -313,7 +313,7 @@ where
         }
     }
 
-    /// Watches until the server ends it, which is no failure if it had lasted long enough.
+    /// Watches until the server ends the watch, which is a failure only if the watch was short.
     async fn watch(&mut self, version: &str) -> Result<(), Failure> {
         let Pace { term, spread, .. } = self.config.pace;
         let seconds = if self.caught_up { term + fastrand::u32(0..=spread) } else { CATCH_UP_TERM };
@@ -376,7 +376,7 @@ where
         if short { Err(Failure::Short) } else { Ok(()) }
     }
 
-    /// Does the API server hear etcd?
+    /// Reads one object from a quorum, to check that the API server hears etcd.
     async fn read_one(&self) -> Result<(), Failure> {
         if self.config.unproven {
             return Ok(());
@@ -385,7 +385,7 @@ where
         Ok(())
     }
 
-    /// Takes a version in. Is it another than before?
+    /// Records a version and returns whether it differs from the last one.
     fn advance(&mut self, version: Option<&str>) -> Result<bool, Failure> {
         let version = version.filter(|v| !v.is_empty()).ok_or(Failure::NoVersion)?;
         let new = self.version.as_deref() != Some(version);
@@ -393,7 +393,8 @@ where
         Ok(new)
     }
 
-    /// Says of a watch, not of a listing, that it goes well: a server that lists and refuses to watch does not.
+    /// Reports progress of a watch. A listing alone is not progress: a server that lists and refuses to watch does not
+    /// work.
     async fn tell_current(&mut self) -> Result<(), Failure> {
         self.progressed = true;
         self.tell(Step::Current).await

@@ -1,25 +1,25 @@
-//! One request to the API server, and what comes of it.
+//! One request to the API server, and its outcome.
 
 use std::time::Duration;
 
 use kube::core::Status;
 use tokio::time::timeout;
 
-/// How long the API server may take for a single object, or until a watch begins. It answers in milliseconds, and within
-/// 5 s where a priority level of its own queues the request.
+/// Timeout for a single object, or until a watch begins. The API server answers in milliseconds, and within 5 s where
+/// one of its priority levels queues the request.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Why there is no answer, or none that helps.
+/// The reason why a request brought no usable answer.
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
-    /// The API server answers, and refuses.
+    /// The API server refused the request.
     #[error("the API server refuses: {} ({})", .0.message, .0.code)]
     Refused(Box<Status>),
-    /// The request did not reach it, or its answer cannot be read.
-    // The chain is part of the text: kube's own is "ServiceError: client error (Connect)".
+    /// The request did not reach the API server, or its answer cannot be read.
+    // The text contains the chain of causes: kube's own is "ServiceError: client error (Connect)".
     #[error("{}", chain(.0))]
     Failed(#[source] kube::Error),
-    /// It has not answered for so long.
+    /// The API server has not answered within this time.
     #[error("the API server has not answered for {0:?}")]
     Hung(Duration),
 }

@@ -1,8 +1,9 @@
 //! `GET /metrics`, `/healthz`, `/readyz` and `/log`; `PUT /log` from the same host.
 //!
-//! The port is open on the pod's network, or the node's. Whoever connects can cost little: a few connections at a time,
-//! each for one request, and none for long. Nobody can keep others out: a new connection takes the place of the oldest. Nobody can change anything but the filter of the log, and that only from
-//! the loopback interface: where `kubectl port-forward` comes from, which the API server allows to whom it may.
+//! The port is open on the pod's network, or the node's. A client costs little: there are a few connections at a time,
+//! each for one request, and none lasts long. A client cannot keep others out: a new connection takes the place of the
+//! oldest. A client can change only the filter of the log, and only from the loopback interface, where the connections
+//! of `kubectl port-forward` come from; the API server decides who may use that.
 
 use std::{
     collections::VecDeque,
@@ -29,28 +30,28 @@ use tokio::{
 
 use crate::{log::Log, query::Querier};
 
-/// Connections at a time: Prometheus in two replicas, the kubelet, a person.
+/// Maximum of connections at a time: Prometheus in two replicas, the kubelet, a person.
 const CONNECTIONS: usize = 16;
 
-/// A connection is closed after this, whatever became of it. Prometheus gives up after 10 s by default.
+/// Time after which a connection is closed, whatever its state. Prometheus gives up after 10 s by default.
 const DEADLINE: Duration = Duration::from_secs(5);
 
 /// The longest filter of the log, in bytes: some dozens of targets.
 const LONGEST_FILTER: usize = 4096;
 
-/// What OpenMetrics 1.0 calls itself.
+/// The content type of OpenMetrics 1.0.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Where the server listens.
+/// The address of the server, if there is one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Listen {
-    /// Here.
+    /// The server listens on this address.
     On(SocketAddr),
-    /// Nowhere.
+    /// There is no server.
     Off,
 }
 
-/// Text that says no such thing.
+/// The error of a text that is neither empty nor an address and port.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is no address and port: write [::]:7475, 0.0.0.0:7475 or, to serve nothing, nothing")]
 pub struct ParseListenError(String);
@@ -66,14 +67,14 @@ impl FromStr for Listen {
     }
 }
 
-/// Listens. On `[::]` it is reached by IPv4 as well (RFC 3493, section 3.7), and by IPv4 alone where the kernel has no
-/// IPv6.
+/// Listens. A socket on `[::]` accepts IPv4 as well (RFC 3493, section 3.7). Where the kernel has no IPv6, the socket
+/// is bound to the IPv4 wildcard address instead.
 ///
 /// # Errors
-/// Those of `bind`: the port is taken, the address is another host's.
+/// When `bind` fails: the port is taken, or the address belongs to another host.
 pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     match TcpListener::bind(address).await {
-        // EAFNOSUPPORT (`ipv6.disable=1` on the kernel's command line) has no kind of its own in std.
+        // std has no error kind for EAFNOSUPPORT (`ipv6.disable=1` on the kernel's command line).
         Err(error) if error.kind() != io::ErrorKind::AddrInUse && is_any_ipv6(address) => {
             TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await.map_err(|_| error)
         }
@@ -85,25 +86,25 @@ fn is_any_ipv6(address: SocketAddr) -> bool {
     matches!(address.ip(), IpAddr::V6(ip) if ip.is_unspecified())
 }
 
-/// What a program tells of itself at a moment. That it answers at all is its health.
+/// The state that a program reports at one moment. A program that answers at all is healthy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Telling {
     /// The metrics, as text.
     pub metrics: String,
-    /// Can it do its work?
+    /// Whether the program can do its work.
     pub readiness: Readiness,
 }
 
-/// Can a program do its work?
+/// Whether a program can do its work.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Readiness {
-    /// Yes.
+    /// The program can do its work.
     Ready,
-    /// Not yet: a sentence that says what it waits for.
+    /// The program cannot work yet; the sentence names what it waits for.
     Waiting(String),
 }
 
-/// Serves until it is dropped.
+/// Serves until the future is dropped.
 pub async fn serve(listener: TcpListener, ask: Querier<Telling>, log: Log) {
     let mut connections = JoinSet::new();
     let mut oldest_first: VecDeque<AbortHandle> = VecDeque::new();
@@ -112,8 +113,9 @@ pub async fn serve(listener: TcpListener, ask: Querier<Telling>, log: Log) {
             accepted = listener.accept() => match accepted {
                 Ok((stream, from)) => {
                     oldest_first.retain(|connection| !connection.is_finished());
-                    // An idle one, as a request takes milliseconds: were the new one refused, idle connections could keep
-                    // the kubelet's probes out, and the kubelet would restart the program.
+                    // The oldest connection is idle, since a request takes milliseconds. If the new one were refused
+                    // instead, idle connections could keep the kubelet's probes out, and the kubelet would restart the
+                    // program.
                     if oldest_first.len() >= CONNECTIONS
                         && let Some(oldest) = oldest_first.pop_front()
                     {
@@ -124,7 +126,8 @@ pub async fn serve(listener: TcpListener, ask: Querier<Telling>, log: Log) {
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot take in a connection to the metrics");
-                    // Out of file descriptors: accept fails again at once, and there is nothing to wait for.
+                    // The process has no file descriptors left: `accept` fails again at once, and there is nothing to
+                    // wait for.
                     tokio::time::sleep(Duration::from_secs(1)).await;
                 }
             },
@@ -138,17 +141,17 @@ pub async fn serve(listener: TcpListener, ask: Querier<Telling>, log: Log) {
     }
 }
 
-/// An IPv4 client of an IPv6 socket has an IPv4-mapped address.
+/// Returns whether the client is on this host. An IPv4 client of an IPv6 socket has an IPv4-mapped address.
 fn is_local(from: SocketAddr) -> bool {
     from.ip().to_canonical().is_loopback()
 }
 
-/// What one client may read and change.
+/// The pages that one client may read and change.
 #[derive(Clone)]
 struct Pages {
     ask: Querier<Telling>,
     log: Log,
-    /// It connects from this host.
+    /// Whether the client connects from this host.
     local: bool,
 }
 
@@ -189,7 +192,7 @@ impl Pages {
         if !self.local {
             return plain(StatusCode::FORBIDDEN, "the log is changed from this host only: use kubectl port-forward");
         }
-        // A length that is told is believed: nothing of the body need come.
+        // An announced length that is too large is refused without waiting for the body.
         if body.size_hint().lower() > LONGEST_FILTER as u64 {
             return plain(StatusCode::PAYLOAD_TOO_LARGE, "a log filter has at most 4 KiB");
         }
@@ -207,10 +210,10 @@ impl Pages {
     }
 }
 
-/// The program's metrics, and those of its log, which is the same in every program.
+/// Returns the program's metrics with those of the log, which are the same in every program.
 fn metrics(telling: Telling, dropped: u64) -> Response<Full<Bytes>> {
     let mut text = telling.metrics;
-    // What ends the text (OpenMetrics 1.0, section "Overall Structure") goes behind all of it.
+    // The end marker (OpenMetrics 1.0, section "Overall Structure") goes behind all metrics.
     let end = "# EOF\n";
     if text.ends_with(end) {
         text.truncate(text.len() - end.len());
@@ -272,7 +275,7 @@ mod tests {
         exchange_among(0, request, readiness, listen).await
     }
 
-    /// The answer to a request while so many connections are open, older than its own, on which nothing is sent.
+    /// Returns the answer to a request while this number of older, idle connections is open.
     async fn exchange_among(idle_connections: usize, request: &str, readiness: Readiness, listen: &str) -> String {
         let listener = bind(listen.parse().unwrap()).await.unwrap();
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, listener.local_addr().unwrap().port()));
@@ -314,21 +317,21 @@ mod tests {
     #[test_case("PUT /log HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\n\r\n", "HTTP/1.1 413", "4 KiB\n")]
     #[test_case("\x16\x03\x01 is TLS\r\n\r\n", "HTTP/1.1 400", "")]
     #[tokio::test]
-    async fn answers(request: &str, status: &str, end: &str) {
+    async fn request_is_answered_by_its_path_and_method(request: &str, status: &str, end: &str) {
         let waiting = Readiness::Waiting("Pools are not listed".to_owned());
         let response = exchange(request, waiting, "127.0.0.1:0").await;
         assert!(response.starts_with(status) && response.ends_with(end), "{response}");
     }
 
     #[tokio::test]
-    async fn log_is_among_the_metrics_and_the_end_is_the_end() {
+    async fn metrics_of_the_log_precede_the_end_marker() {
         let request = "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
         let response = exchange(request, Readiness::Ready, "127.0.0.1:0").await;
         assert!(response.contains("\nherald_log_lines_dropped_total 0\n# EOF\n"), "{response}");
         assert_eq!(response.matches("# EOF").count(), 1, "{response}");
     }
 
-    /// The default: on a kernel without IPv6 as on one with it.
+    /// The default address accepts IPv4 on a kernel with or without IPv6.
     #[tokio::test]
     async fn any_address_is_reached_by_ipv4() {
         let response = exchange("GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n", Readiness::Ready, "[::]:0").await;
@@ -337,10 +340,10 @@ mod tests {
 
     /// A pod that holds as many connections as it can does not keep the kubelet's probes out.
     #[tokio::test]
-    async fn idle_connections_keep_nobody_out() {
+    async fn idle_connections_do_not_block_a_new_one() {
         let request = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
         let answer = exchange_among(4 * CONNECTIONS, request, Readiness::Ready, "127.0.0.1:0");
-        // Not only once the first have been closed for their age.
+        // The answer has to come before the first connections are closed for their age.
         let answer = tokio::time::timeout(DEADLINE / 2, answer).await.unwrap();
         assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
     }

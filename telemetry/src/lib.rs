@@ -1,7 +1,7 @@
-//! What Herald's programs tell of themselves, in the same way: metrics and health over HTTP ([`http`]), a log whose
-//! level can be changed while they run ([`log`]), an outage told once ([`log_once`]).
+//! The reports that Herald's programs make in the same way: metrics and health over HTTP ([`http`]), a log whose level
+//! can be changed at run time ([`log`]), one log line for an outage ([`log_once`]).
 //!
-//! What is told belongs to the program: its loop owns it, and is asked for it ([`query`]).
+//! The reported state belongs to the program: its loop owns the state and answers queries for it ([`query`]).
 
 pub mod http;
 pub mod log;

@@ -1,7 +1,7 @@
-//! The log: lines of text or of JSON on standard output, and a filter that can be changed while the program runs.
+//! The log: lines of text or of JSON on standard output, and a filter that can be changed at run time.
 //!
-//! Whoever logs never waits: a thread writes the lines. So a program that ends waits for its last lines ([`flush`]), and
-//! so does one that panics.
+//! A caller that logs never waits: a thread writes the lines. A program that ends therefore waits for its last lines
+//! ([`flush`]), and so does one that panics.
 
 mod queue;
 
@@ -23,11 +23,11 @@ use tracing_subscriber::{
 
 use queue::LineQueue;
 
-/// How long a program that ends waits for its last lines to be written: a reader that works takes them in milliseconds,
-/// and the kubelet kills the speaker 5 s after it has asked it to end.
+/// Time for which a program that ends waits for its last lines to be written: a working reader takes them in
+/// milliseconds, and the kubelet kills the speaker 5 s after it has asked the speaker to end.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
-/// The lines of this process, once it has a log.
+/// The lines of this process, once the log is started.
 static LINES: OnceLock<LineQueue> = OnceLock::new();
 
 /// Flags of the log.
@@ -43,22 +43,22 @@ pub struct LogArgs {
     pub log_json: bool,
 }
 
-/// Why the log does not start, or its filter does not change.
+/// The reason why the log does not start, or its filter does not change.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
-    /// Text that is no filter.
+    /// The text is not a filter.
     #[error("{text:?} is no log filter ({source}): write a level (info), or target=level pairs (info,kube=debug)")]
     Filter {
-        /// As given.
+        /// The text as given.
         text: String,
-        /// What is wrong with it.
+        /// The parser's error.
         #[source]
         source: ParseError,
     },
-    /// The program has a log already.
+    /// The log was started before.
     #[error("the log was started before")]
     Started(#[from] SetGlobalDefaultError),
-    /// The kernel gives no thread.
+    /// The kernel cannot start the thread.
     #[error("the log has no thread to write it: {0}")]
     Thread(#[source] io::Error),
     /// The log has ended.
@@ -66,10 +66,10 @@ pub enum LogError {
     Reload(#[from] ReloadError),
 }
 
-/// The log of this process. Clones are the same log.
+/// The log of this process. Clones share one log.
 #[derive(Clone)]
 pub struct Log {
-    /// The filter it was started with.
+    /// The filter at the start.
     first: String,
     present: Arc<Mutex<String>>,
     replace: Arc<dyn Fn(EnvFilter) -> Result<(), ReloadError> + Send + Sync>,
@@ -83,10 +83,10 @@ impl fmt::Debug for Log {
 }
 
 impl LogArgs {
-    /// Starts the log of this process, on standard output. A panic is a line of it, too.
+    /// Starts the log of this process, on standard output. A panic is logged, too.
     ///
     /// # Errors
-    /// If the filter cannot be read, there is a log already, or there is no thread to write it.
+    /// If the filter cannot be read, the log was started before, or the kernel cannot start its thread.
     pub fn start(&self) -> Result<Log, LogError> {
         let colours = io::stdout().is_terminal();
         let lines = LineQueue::default();
@@ -99,7 +99,7 @@ impl LogArgs {
         Ok(log)
     }
 
-    /// A log that nobody writes.
+    /// Returns a log whose lines are never written.
     #[cfg(test)]
     pub(crate) fn quiet(&self) -> (Log, Dispatch) {
         self.make(&LineQueue::default(), false).unwrap()
@@ -109,7 +109,7 @@ impl LogArgs {
         let Self { log, log_json } = self;
         let filter = parse(log)?;
         let lines = tracing_subscriber::fmt().with_ansi(colours).with_writer(queue.clone());
-        // Two types: what formats is part of the subscriber's.
+        // The two branches differ in type: the formatter is part of the subscriber's type.
         if *log_json {
             let lines = lines.json().with_env_filter(filter).with_filter_reloading();
             Ok((Log::new(log, lines.reload_handle(), queue), lines.finish().into()))
@@ -119,11 +119,11 @@ impl LogArgs {
         }
     }
 
-    /// The line that tells how many are missing, whatever the filter.
+    /// Returns the line that reports the number of dropped lines, whatever the filter.
     fn notice(&self, dropped: u64, colours: bool) -> Vec<u8> {
         let line = LineQueue::default();
         let args = Self { log: "warn".to_owned(), log_json: self.log_json };
-        // `warn` is a filter.
+        // The text `warn` is a valid filter.
         if let Ok((_, dispatch)) = args.make(&line, colours) {
             tracing::dispatcher::with_default(&dispatch, || {
                 tracing::warn!(lines = dropped, "log lines were dropped here: the log was not read fast enough");
@@ -133,14 +133,15 @@ impl LogArgs {
     }
 }
 
-/// Waits until the lines of this process are written, for a second at most: the last thing that a program does.
+/// Waits until the lines of this process are written, for a second at most. A program calls this last.
 pub fn flush() {
     if let Some(lines) = LINES.get() {
         lines.flush(LAST_LINES);
     }
 }
 
-/// In place of what `std` prints on standard error, where it would wait for a reader that may be stuck.
+/// Logs a panic. The hook of `std` prints on standard error instead, where it would wait for a reader that may be
+/// stuck.
 fn log_panic(panic: &PanicHookInfo<'_>) {
     let backtrace = Backtrace::capture();
     let backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
@@ -158,27 +159,27 @@ impl Log {
         }
     }
 
-    /// How many lines were dropped since the program started, because they were not read fast enough.
+    /// Returns the number of lines dropped since the program started, because they were not read fast enough.
     pub fn lines_dropped(&self) -> u64 {
         self.lines.dropped()
     }
 
-    /// The filter now.
+    /// Returns the present filter.
     pub fn filter(&self) -> String {
         self.present.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Changes the filter; the empty text brings back the one it was started with. Returns the filter now.
+    /// Changes the filter; the empty text restores the filter of the start. Returns the new filter.
     ///
     /// # Errors
-    /// It cannot be read: nothing changes.
+    /// If the text cannot be read as a filter; the filter stays.
     pub fn change(&self, text: &str) -> Result<String, LogError> {
         let text = match text.trim() {
             "" => &self.first,
             text => text,
         };
         let filter = parse(text)?;
-        // Held until the filter is in force, so that what is told is what filters.
+        // The lock is held until the filter is in force, so that the reported filter is the one that filters.
         let mut present = self.present.lock().unwrap_or_else(PoisonError::into_inner);
         (self.replace)(filter)?;
         text.clone_into(&mut present);
@@ -209,7 +210,7 @@ mod tests {
 
     #[test_case(false; "text")]
     #[test_case(true; "json")]
-    fn missing_lines_are_told_in_the_format_of_the_log(json: bool) {
+    fn dropped_lines_are_reported_in_the_format_of_the_log(json: bool) {
         let loud = LogArgs { log: "error".to_owned(), ..args(json) };
         let line = String::from_utf8(loud.notice(7, false)).unwrap();
         assert_eq!(line.lines().count(), 1, "{line}");
@@ -220,7 +221,7 @@ mod tests {
 
     #[test_case(false; "text")]
     #[test_case(true; "json")]
-    fn the_filter_changes_while_it_runs(json: bool) {
+    fn filter_changes_at_run_time(json: bool) {
         let written = with_log(json, |log| {
             tracing::debug!("before");
             assert_eq!(log.change(" debug\n").unwrap(), "debug");
@@ -237,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_filter_changes_nothing() {
+    fn unreadable_filter_changes_nothing() {
         with_log(false, |log| {
             let error = log.change("herald=loud").unwrap_err().to_string();
             assert!(error.starts_with("\"herald=loud\" is no log filter"), "{error}");

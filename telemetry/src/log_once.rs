@@ -1,11 +1,11 @@
-//! What is wrong, said once: an outage of an hour is one line in the log, and one more when it is over.
+//! Log lines about a lasting failure: an outage of an hour is one line in the log, and one more when it is over.
 
-/// The last thing said about one matter.
+/// The last failure that was logged about one matter.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogOnce(Option<String>);
 
 impl LogOnce {
-    /// Is this another trouble than the last one? Then it is to be said.
+    /// Records a failure and returns whether it differs from the last one, so that the caller has to log it.
     pub fn is_new(&mut self, trouble: &str) -> bool {
         let new = self.0.as_deref() != Some(trouble);
         if new {
@@ -14,7 +14,7 @@ impl LogOnce {
         new
     }
 
-    /// All is well. Was it not before? Then that is to be said.
+    /// Records a success and returns whether it ends a failure, so that the caller has to log the end.
     pub fn is_over(&mut self) -> bool {
         self.0.take().is_some()
     }
@@ -25,7 +25,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_trouble_is_said_once_until_it_is_over() {
+    fn each_failure_is_new_once_until_it_is_over() {
         let mut complaint = LogOnce::default();
         assert!(!complaint.is_over());
         let new: Vec<_> = ["403", "403", "404", "404", "403"].map(|trouble| complaint.is_new(trouble)).into();

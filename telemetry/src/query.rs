@@ -1,16 +1,16 @@
-//! Questions to the loop that owns the machine: somebody asks, the loop answers with a value when it comes round.
+//! Queries to the loop that owns the program's state: the loop answers each with a value when it comes round.
 
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-/// Questions that wait: who asks more has to wait itself.
+/// Maximum of queries that wait for the loop; the next one waits for a place.
 const WAITING: usize = 8;
 
-/// The loop answers within a millisecond; one that has not after this is stuck.
+/// Timeout of a query. The loop answers within a millisecond; a loop that takes longer than this is stuck.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Asks.
+/// The end that sends queries.
 #[derive(Debug)]
 pub struct Querier<T>(mpsc::Sender<oneshot::Sender<T>>);
 
@@ -20,25 +20,25 @@ impl<T> Clone for Querier<T> {
     }
 }
 
-/// Where the questions arrive. Each is to be answered by sending a value; a question dropped is one refused.
+/// The end that receives queries. The loop answers each by sending a value; a dropped query is refused.
 pub type Queries<T> = mpsc::Receiver<oneshot::Sender<T>>;
 
-/// Nobody answered.
+/// The query was not answered.
 #[derive(Debug, thiserror::Error)]
 #[error("the program does not answer: its loop is stuck or has ended")]
 pub struct Unanswered;
 
-/// Both ends.
+/// Returns both ends.
 pub fn channel<T>() -> (Querier<T>, Queries<T>) {
     let (asking, asked) = mpsc::channel(WAITING);
     (Querier(asking), asked)
 }
 
 impl<T> Querier<T> {
-    /// Asks, and waits for the answer.
+    /// Sends a query, and waits for the answer.
     ///
     /// # Errors
-    /// There is none within two seconds.
+    /// If there is no answer within two seconds.
     pub async fn ask(&self) -> Result<T, Unanswered> {
         let (reply, answer) = oneshot::channel();
         let asked = async {
@@ -54,14 +54,14 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn is_answered_by_whoever_holds_the_other_end() {
+    async fn query_is_answered_by_the_other_end() {
         let (ask, mut asked) = channel();
         let answering = async { asked.recv().await.unwrap().send(7).unwrap() };
         assert_eq!(tokio::join!(ask.ask(), answering).0.unwrap(), 7);
     }
 
     #[tokio::test]
-    async fn a_question_that_is_dropped_is_refused_at_once() {
+    async fn dropped_query_is_refused_at_once() {
         let (ask, mut asked) = channel::<u8>();
         let dropping = async { drop(asked.recv().await) };
         assert!(tokio::join!(ask.ask(), dropping).0.is_err());

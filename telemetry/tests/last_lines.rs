@@ -1,4 +1,4 @@
-//! What a program writes last. Each test runs itself once more, as the program.
+//! The last lines of a program. Each test starts itself again, as the program.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -9,10 +9,10 @@ use std::{
 
 use herald_telemetry::log::{self, LogArgs};
 
-/// Set for the program, and not for the test.
+/// The variable that is set for the program, and not for the test.
 const PROGRAM: &str = "HERALD_TEST_PROGRAM";
 
-/// Starts the program whose test has this name; `None` in the program itself, which has a log then.
+/// Starts the program whose test has this name. Returns `None` in the program itself, which then has a log.
 fn start(test: &str) -> Option<Child> {
     if std::env::var_os(PROGRAM).is_some() {
         LogArgs { log: "info".to_owned(), log_json: false }.start().unwrap();
@@ -59,7 +59,7 @@ fn program_that_panics_says_where() {
 #[test]
 fn program_whose_log_is_not_read_ends() {
     let Some(mut child) = start("program_whose_log_is_not_read_ends") else {
-        // More than the pipe holds, and more than may wait.
+        // The lines exceed the pipe and the queue together.
         for number in 0..50_000 {
             tracing::info!(number, "a line of which nobody reads anything");
         }
@@ -67,6 +67,6 @@ fn program_whose_log_is_not_read_ends() {
         std::process::exit(7);
     };
     assert_eq!(child.wait().unwrap().code(), Some(7));
-    // Only now is read what the pipe held.
+    // The content of the pipe is read only now.
     assert!(read(&mut child).contains("number=0"));
 }

@@ -1,5 +1,5 @@
-//! The page `docs/reasons.md`: every reason and every note a Service can show, each with its sentence, from the types
-//! that make them. The lists cannot fall behind: each is a chain over all variants, which the compiler checks.
+//! The page `docs/reasons.md`: every reason and every note that a Service can show, each with its sentence, from the
+//! types that make them. The lists cannot fall behind: each is a chain over all variants, which the compiler checks.
 
 use std::{
     fmt::Display,
@@ -54,7 +54,8 @@ one Warning event of this reason when it appears.
 |---|---|
 ";
 
-/// What has no type of its own. A test of the index compares it with what random histories make the controller say.
+/// The reasons without a type of their own. A test of the index compares this text with the reasons that random
+/// histories produce.
 const REST: &str = "
 ## The other reasons of that condition
 
@@ -96,7 +97,7 @@ Beside the Warnings above, each told once an hour at most:
 | AddressPool, L2Advertisement | `Stalled` True | the reason of `Accepted` while that is False; otherwise the condition is absent |
 ";
 
-/// The page.
+/// Returns the page.
 pub fn page() -> String {
     let mut page = HEAD.to_owned();
     for refusal in successors(refusal_after(None), |r| refusal_after(Some(r))) {
@@ -247,7 +248,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_page_is_that_of_the_types() {
+    fn page_matches_the_types() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/reasons.md");
         let written = fs::read_to_string(path).unwrap();
         assert!(
@@ -256,9 +257,9 @@ mod tests {
         );
     }
 
-    /// Each reason is one word of its own, as `kubectl wait` and alerts need it, and each sentence says what to do.
+    /// Each reason is one distinct word, as `kubectl wait` and alerts need it, and each sentence names a remedy.
     #[test]
-    fn reasons_are_words_of_their_own() {
+    fn reasons_are_distinct_words_and_sentences_name_a_remedy() {
         let refusals: Vec<_> = successors(refusal_after(None), |r| refusal_after(Some(r))).collect();
         let caveats: Vec<_> = successors(caveat_after(None), |c| caveat_after(Some(c))).collect();
         let reasons: Vec<_> = refusals.iter().map(Refusal::reason).chain(caveats.iter().map(Caveat::reason)).collect();

@@ -1,4 +1,4 @@
-//! The choice of an address for one Service: which pools give it one, and beside whom it may have it.
+//! The choice of an address for one Service: the pools that give it one, and the Services that it may share one with.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,21 +10,21 @@ use herald_crds::{address::IpFamily, virtual_ip::ServiceReference};
 use super::{Allocator, Asker, ClaimedElsewhere, Pool, Refusal, SharingObstacle, sharing};
 
 impl Asker<'_> {
-    /// Whether the Service may have an address of the pool, as far as it names pools.
+    /// Returns whether the Service may have an address of the pool, as far as it names pools.
     fn admits(&self, pool: &str) -> bool {
         self.pools.is_empty() || self.pools.iter().any(|asked| asked == pool)
     }
 }
 
 impl Allocator {
-    /// Pools that hold an address, first choice first.
+    /// Returns the pools that hold an address, first choice first.
     pub(super) fn pools_holding(&self, address: IpAddr) -> impl Iterator<Item = (&String, &Pool)> {
         let mut pools: Vec<_> = self.pools.iter().filter(|(_, p)| p.contains(address)).collect();
         pools.sort_by_key(|(_, p)| p.rank());
         pools.into_iter()
     }
 
-    /// The pool that gives a Service the address it asks for.
+    /// Returns the pool that gives a Service the address it asks for.
     pub(super) fn pool_for(&self, asker: &Asker<'_>, address: IpAddr) -> Result<String, Refusal> {
         self.know(asker.pools)?;
         let pools: Vec<_> = self.pools_holding(address).filter(|(name, _)| asker.admits(name)).collect();
@@ -52,7 +52,7 @@ impl Allocator {
         Err(Refusal::NoPoolAllows { family: asker.family, pools: obstacles })
     }
 
-    /// Whether every pool of these exists.
+    /// Checks that each of these pools exists.
     fn know(&self, pools: &[String]) -> Result<(), Refusal> {
         match pools.iter().find(|pool| !self.pools.contains_key(*pool)) {
             Some(pool) => Err(Refusal::UnknownPool { pool: pool.clone() }),
@@ -60,14 +60,14 @@ impl Allocator {
         }
     }
 
-    /// The pools that the Service may ask for, in order: those it names, else all.
+    /// Returns the pools that the Service may ask for, in order: those it names, else all.
     fn candidates(&self, asker: &Asker<'_>) -> Vec<(&String, &Pool)> {
         let mut pools: Vec<_> = self.pools.iter().filter(|(name, _)| asker.admits(name)).collect();
         pools.sort_by_key(|(name, pool)| (asker.pools.iter().position(|asked| asked == *name), pool.rank()));
         pools
     }
 
-    /// Any address of the pools that the Service asks for, else of any pool.
+    /// Returns any address of the pools that the Service asks for, else of any pool.
     pub(super) fn any(&self, asker: &Asker<'_>) -> Result<(IpAddr, String), Refusal> {
         self.know(asker.pools)?;
         if self.pools.is_empty() {
@@ -95,7 +95,8 @@ impl Allocator {
         })
     }
 
-    /// The first address of its sharing key that the Service may join and does not have, from a pool that gives it one.
+    /// Returns the first address of its sharing key that the Service may join and does not have, from a pool that gives
+    /// it one.
     fn shared(&self, asker: &Asker<'_>) -> Option<IpAddr> {
         let key = &self.sharing.get(asker.service)?.key;
         let sharers = self.sharing.iter().filter(|(service, sharing)| *service != asker.service && sharing.key == *key);
@@ -119,7 +120,8 @@ impl Allocator {
         Some(address)
     }
 
-    /// Whether the Service may have the address beside those that have it, and those whose status shows it.
+    /// Checks that the Service may share the address with the Services that have it, and with those whose status shows
+    /// it.
     pub(super) fn may_join(&self, service: &ServiceReference, address: IpAddr) -> Result<(), Refusal> {
         let occupant = self.holdings.occupant(address);
         if occupant.is_some_and(|o| o.services.contains(service)) {
@@ -131,8 +133,9 @@ impl Allocator {
         self.may_stand_beside(service, address, self.showing(address))
     }
 
-    /// Whether the Service may keep the address that its status shows. It may have given the address up without anybody
-    /// else having got it. Of two Services of Herald that show one address and may not share it, the first has it.
+    /// Checks that the Service may keep the address that its status shows. It may have given the address up, without
+    /// another Service having got it. If two Services of Herald show one address and may not share it, the first has
+    /// it.
     pub(super) fn may_keep(&self, service: &ServiceReference, address: IpAddr) -> Result<(), Refusal> {
         if self.holdings.occupant(address).is_some_and(|o| o.services.contains(service)) {
             return Ok(());
@@ -140,8 +143,8 @@ impl Allocator {
         self.may_stand_beside(service, address, self.shown_by_foreign.of(address))
     }
 
-    /// Whether the Service may share the address with those that have it or are served there until their status says
-    /// otherwise, and with these.
+    /// Checks that the Service may share the address with the Services that have it or are served there until their
+    /// status changes, and with `these`.
     fn may_stand_beside<'a>(
         &'a self,
         service: &ServiceReference,
@@ -175,12 +178,12 @@ impl Allocator {
         Ok(())
     }
 
-    /// The Services whose status shows the address, whosever they are.
+    /// Returns the Services whose status shows the address, whichever provider they belong to.
     pub(super) fn showing(&self, address: IpAddr) -> impl Iterator<Item = &ServiceReference> {
         self.shown.of(address).chain(self.shown_by_foreign.of(address))
     }
 
-    /// Whether the Service has the address from Herald, or had it and waits for it to fall silent.
+    /// Returns whether the Service has the address from Herald, or had it and waits for it to fall silent.
     pub fn is_linked(&self, service: &ServiceReference, address: IpAddr) -> bool {
         let occupant = self.holdings.occupant(address);
         occupant.is_some_and(|o| o.services.contains(service) || o.leaving.contains(service))
@@ -197,20 +200,20 @@ impl Allocator {
         sharing::obstacle((service, mine), (other, self.sharing.get(other)), (!open).then_some(pool))
     }
 
-    /// Whether the address is kept from a Service that asks for any address.
+    /// Returns whether the address is kept from a Service that asks for any address.
     fn kept_back(&self, address: IpAddr, service: &ServiceReference) -> bool {
         self.is_quarantined(address)
             || self.external.by_others(address, service).next().is_some()
             || self.showing(address).any(|other| other != service)
     }
 
-    /// Whether the address is kept from every Service that asks for any, or from all but one.
+    /// Returns whether the address is kept from every Service that asks for any, or from all but one.
     pub(super) fn is_claimed(&self, address: IpAddr) -> bool {
         let listed = self.external.of(address).chain(self.showing(address));
         self.is_quarantined(address) || listed.count() > 0
     }
 
-    /// How many more addresses a pool could give out, were they not claimed.
+    /// Returns how many further addresses a pool could give out if they were not claimed.
     pub(super) fn claimed_free(&self, pool: &str, family: IpFamily) -> usize {
         let Some(pool) = self.pools.get(pool) else { return 0 };
         let listed = self.external.iter().chain(self.shown.iter()).chain(self.shown_by_foreign.iter());
@@ -227,7 +230,7 @@ impl Allocator {
         }
     }
 
-    /// What of these pools only other Services' lists keep from this one.
+    /// Returns the addresses of these pools that only other Services' lists keep from this one.
     fn claimed_elsewhere(&self, asker: &Asker<'_>, pools: &[String]) -> Option<ClaimedElsewhere> {
         let pools: Vec<_> = pools.iter().filter_map(|name| self.pools.get(name)).collect();
         let listed = self.external.iter().chain(self.shown.iter()).chain(self.shown_by_foreign.iter());

@@ -1,4 +1,4 @@
-//! Who has which address: one relation, readable from both sides.
+//! The occupants of addresses: one relation, readable from both sides.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,18 +7,18 @@ use std::{
 
 use herald_crds::{address::AddressBlock, virtual_ip::ServiceReference};
 
-/// Who has an address. Without Services it is being withdrawn.
+/// The occupant of an address. An address without Services is being withdrawn.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Occupant {
-    /// The pool it counts to: one that holds it, if there is one.
+    /// The pool that the address counts to: one that holds it, if there is one.
     pub pool: String,
-    /// The Services that use it.
+    /// The Services that use the address.
     pub services: BTreeSet<ServiceReference>,
-    /// The Services that gave it up and wait for it to fall silent.
+    /// The Services that gave the address up and wait for it to fall silent.
     pub leaving: BTreeSet<ServiceReference>,
 }
 
-/// Addresses and their occupants. The index by Service is derived, and only these methods touch it.
+/// Addresses and their occupants. The index by Service is derived, and only these methods change it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Holdings {
     by_address: BTreeMap<IpAddr, Occupant>,
@@ -82,7 +82,7 @@ impl Holdings {
     }
 
     pub(super) fn within(&self, block: &AddressBlock) -> impl Iterator<Item = (IpAddr, &Occupant)> {
-        // The order of addresses is by family, then by value: a block is a range of it.
+        // Addresses are ordered by family, then by value: a block is a range of that order.
         self.by_address.range(block.first()..=block.last()).map(|(a, o)| (*a, o))
     }
 

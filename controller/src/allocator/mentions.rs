@@ -1,4 +1,4 @@
-//! Addresses that Services list in a field, and which Services list them: one relation, readable from both sides.
+//! Addresses that Services list in a field, and the Services that list them: one relation, readable from both sides.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,7 +15,7 @@ pub(super) struct Mentions {
 }
 
 impl Mentions {
-    /// Replaces what a Service lists. Returns the addresses that it lists now and did not before, or the reverse.
+    /// Replaces the list of a Service. Returns the addresses that it now lists and did not list before, or the reverse.
     pub(super) fn set(&mut self, service: &ServiceReference, addresses: &BTreeSet<IpAddr>) -> BTreeSet<IpAddr> {
         let before = self.by_service.remove(service).unwrap_or_default();
         for address in before.difference(addresses) {
@@ -35,12 +35,12 @@ impl Mentions {
         before.symmetric_difference(addresses).copied().collect()
     }
 
-    /// The Services that list the address.
+    /// Returns the Services that list the address.
     pub(super) fn of(&self, address: IpAddr) -> impl Iterator<Item = &ServiceReference> {
         self.by_address.get(&address).into_iter().flatten()
     }
 
-    /// The Services other than `service` that list the address.
+    /// Returns the Services other than `service` that list the address.
     pub(super) fn by_others(
         &self,
         address: IpAddr,
@@ -49,7 +49,7 @@ impl Mentions {
         self.of(address).filter(move |other| *other != service)
     }
 
-    /// Every address that is listed, with those Services.
+    /// Returns every listed address, with the Services that list it.
     pub(super) fn iter(&self) -> impl Iterator<Item = (IpAddr, &BTreeSet<ServiceReference>)> {
         self.by_address.iter().map(|(address, services)| (*address, services))
     }
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_sides_agree_and_nothing_is_left() {
+    fn both_sides_agree_and_removed_entries_leave_nothing() {
         let service = |name: &str| ServiceReference { namespace: "ns".into(), name: name.into(), uid: name.into() };
         let set = |all: &[u8]| -> BTreeSet<IpAddr> { all.iter().map(|n| IpAddr::from([192, 0, 2, *n])).collect() };
         let (a, b) = (service("a"), service("b"));

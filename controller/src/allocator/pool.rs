@@ -1,4 +1,4 @@
-//! One pool as the allocator sees it.
+//! One pool in the form that the allocator uses.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -12,12 +12,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use super::{Asker, Obstacle, PoolFault};
 
-/// A pool: what it may give out and what of that is free.
+/// A pool: the addresses that it may give out, and the free ones among them.
 #[derive(Clone, Debug)]
 pub(super) struct Pool {
     spec: AddressPoolSpec,
     fault: Option<PoolFault>,
-    /// It is being deleted, and waits for a finalizer.
+    /// Whether the pool is being deleted, and waits for a finalizer.
     deleting: bool,
     /// CIDRs that are read as their networks.
     masked: Vec<PoolError>,
@@ -29,7 +29,7 @@ impl Pool {
     /// Reads a spec, as far as it can be read.
     pub(super) fn new(spec: AddressPoolSpec) -> Self {
         let PoolAddresses { usable, unreadable, masked } = spec.read_addresses();
-        // The worst first.
+        // An unreadable exclusion is worse than an unreadable address, so it comes first.
         let unreadable = || unreadable.iter().max_by_key(|error| error.field == "exclude").cloned();
         let fault = selector_fault(&spec).or_else(|| unreadable().map(PoolFault::Addresses));
         let mut pool = Self { fault, deleting: false, masked, free: usable.clone(), usable, spec };
@@ -93,16 +93,17 @@ impl Pool {
         self.free.contains(address) && !self.avoids(address)
     }
 
-    /// The order in which pools are tried, as MetalLB has it (`internal/allocator`): those that are made for some Services
-    /// before those for all; of each kind a smaller number first, those without one, or with 0, last; then by name, which
-    /// is the order of the map.
+    /// Returns the order in which pools are tried, as in MetalLB (`internal/allocator`): pools for some Services come
+    /// before those for all; among each of these, a smaller number comes first, and pools without a number, or with 0,
+    /// last; then the name decides, which is the order of the map.
     pub(super) fn rank(&self) -> (bool, i32) {
         let allocation = self.spec.service_allocation.as_ref();
         let priority = allocation.and_then(|a| a.priority).filter(|priority| *priority != 0);
         (allocation.is_none(), priority.unwrap_or(i32::MAX))
     }
 
-    /// What keeps the Service from an address of this pool that it, or nobody, asked for by name.
+    /// Returns what keeps the Service from an address of this pool. `by_name` says whether the Service asked for the
+    /// pool or the address.
     pub(super) fn obstacle(&self, asker: &Asker<'_>, by_name: bool) -> Option<Obstacle> {
         if self.deleting {
             return Some(Obstacle::Deleting);
@@ -126,7 +127,7 @@ impl Pool {
     fn selects(&self, asker: &Asker<'_>) -> bool {
         let Some(allocation) = &self.spec.service_allocation else { return true };
         let any = |selectors: &[LabelSelector], labels: &BTreeMap<String, String>| {
-            // A selector that cannot be read is a fault of the pool and has been reported as such.
+            // A selector that cannot be read is a fault of the pool, and the fault is reported.
             selectors.iter().any(|s| selector::matches(s, labels).unwrap_or(false))
         };
         let namespace = (allocation.namespaces.is_empty() && allocation.namespace_selectors.is_empty())
@@ -136,14 +137,14 @@ impl Pool {
             && (allocation.service_selectors.is_empty() || any(&allocation.service_selectors, asker.service_labels))
     }
 
-    /// The lowest free address that is neither avoided nor blocked.
+    /// Returns the lowest free address that is neither avoided nor blocked.
     pub(super) fn lowest_free(&self, family: IpFamily, blocked: impl Fn(IpAddr) -> bool) -> Option<IpAddr> {
         let mut candidate = self.free.first(family)?;
         loop {
             if !self.avoids(candidate) && !blocked(candidate) {
                 return Some(candidate);
             }
-            // `first_from` comes back to the lowest address after the highest: then every one has been seen.
+            // `first_from` returns to the lowest address after the highest: every address has been seen then.
             let next = self.free.first_from(family, successor(candidate)?)?;
             if next <= candidate {
                 return None;
@@ -152,7 +153,7 @@ impl Pool {
         }
     }
 
-    /// Addresses it can give out in all, and those it still can.
+    /// Returns the number of addresses that the pool can give out in all, and of those that it still can.
     pub(super) fn sizes(&self, family: IpFamily) -> (u128, u128) {
         let size = |set: &AddressSet| {
             let avoided = if self.spec.avoid_buggy_ips { buggy(set, family) } else { 0 };
@@ -181,9 +182,9 @@ fn successor(address: IpAddr) -> Option<IpAddr> {
     }
 }
 
-/// How many addresses of a set end in .0 or .255.
+/// Returns how many addresses of a set end in .0 or .255.
 fn buggy(set: &AddressSet, family: IpFamily) -> u128 {
-    let below = |end: u64| end.div_ceil(256) + end / 256; // those under `end`: .0 at 0, 256, ...; .255 at 255, 511, ...
+    let below = |end: u64| end.div_ceil(256) + end / 256; // under `end`: .0 at 0, 256, ...; .255 at 255, 511, ...
     let run = |(first, last)| match (first, last) {
         (IpAddr::V4(first), IpAddr::V4(last)) => {
             u128::from(below(u64::from(last.to_bits()) + 1) - below(u64::from(first.to_bits())))

@@ -1,4 +1,4 @@
-//! Why a Service gets no address.
+//! The reasons why a Service gets no address.
 
 use std::net::IpAddr;
 
@@ -13,7 +13,7 @@ use herald_crds::{
 use super::{Reservation, SharingObstacle};
 use crate::gateway_view::GatewayKey;
 
-/// One reason a pool gives a Service nothing.
+/// A reason why a pool gives a Service nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Obstacle {
     /// `spec.autoAssign` is false.
@@ -22,33 +22,34 @@ pub enum Obstacle {
     /// `spec.drain` is true.
     #[error("spec.drain is true: set it to false")]
     Draining,
-    /// It has a deletion timestamp. Kubernetes' own allocator takes no address from such a ServiceCIDR either
+    /// The pool has a deletion timestamp. Kubernetes' own allocator takes no address from such a ServiceCIDR either
     /// (`pkg/registry/core/service/ipallocator/cidrallocator.go`).
     #[error("it is being deleted: ask for another, or create one")]
     Deleting,
     /// `spec.serviceAllocation` leaves the Service out.
     #[error("spec.serviceAllocation does not select the Service: label it or its namespace, or change the selectors")]
     NotSelected,
-    /// It has no address of the family.
+    /// The pool has no address of the family.
     #[error("spec.addresses holds no {0} address: add some")]
     NoSuchFamily(IpFamily),
-    /// Its spec cannot be read.
+    /// The pool's spec cannot be read.
     #[error("it is not usable: {0}")]
     Unusable(String),
 }
 
-/// Addresses that are free but for the fields of Services which do not have them from Herald.
+/// Addresses that would be free, were it not for the fields of Services that do not have them from Herald.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClaimedElsewhere {
-    /// How many.
+    /// The number of these addresses.
     pub count: usize,
-    /// The lowest of them.
+    /// The lowest of these addresses.
     pub first: IpAddr,
-    /// A Service that lists it in `spec.externalIPs`, or whose status shows it.
+    /// A Service that lists the lowest address in `spec.externalIPs`, or whose status shows it.
     pub by: ServiceReference,
 }
 
-/// Why a Service gets no address. Each says in one sentence which object, field and value, and what to do.
+/// The reason why a Service gets no address. Each is one sentence that names the object, the field, the value and the
+/// remedy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// The cluster has no pool.
@@ -62,81 +63,81 @@ pub enum Refusal {
         Elsewhere(.elsewhere)
     )]
     PoolFull {
-        /// The family.
+        /// The requested family.
         family: IpFamily,
         /// The pools that qualify.
         pools: Vec<String>,
-        /// What of them is kept back only because other Services list or show it.
+        /// The addresses of these pools that are kept back only because other Services list or show them.
         elsewhere: Option<Box<ClaimedElsewhere>>,
     },
     /// No pool may give this Service an address.
     #[error("no AddressPool gives this Service an {family} address: {}", Obstacles(.pools))]
     NoPoolAllows {
-        /// The family.
+        /// The requested family.
         family: IpFamily,
         /// Each pool with its reason.
         pools: Vec<(String, Obstacle)>,
     },
-    /// The pool asked for does not exist.
+    /// The requested pool does not exist.
     #[error(
         "metadata.annotations asks for AddressPool {pool:?}, which does not exist: create it, or name one that does"
     )]
     UnknownPool {
-        /// Its name.
+        /// The name of the pool.
         pool: String,
     },
-    /// The address asked for lies in no pool, or not in the one asked for.
+    /// The requested address lies in no pool, or not in the requested one.
     #[error("the Service asks for {address}, which is not in {}: add it to spec.addresses, or ask for another", AnyOrPools(.pools))]
     AddressNotInPool {
-        /// The address.
+        /// The requested address.
         address: IpAddr,
         /// The pools that the Service names.
         pools: Vec<String>,
     },
-    /// The address asked for is of a family the Service does not have.
+    /// The requested address is of a family that the Service does not have.
     #[error("the Service asks for {address}, and spec.ipFamilies has no {family}: add the family, or ask for another")]
     FamilyNotServed {
-        /// The address.
+        /// The requested address.
         address: IpAddr,
-        /// Its family.
+        /// The family of the address.
         family: IpFamily,
     },
-    /// The address asked for is another Service's.
+    /// The requested address is another Service's.
     #[error(
         "the Service asks for {address}, which {} has: ask for another, wait until it is free, or let them share it \
          (annotation {ANNOTATION_SHARED})",
         Holder(.by)
     )]
     AddressInUse {
-        /// The address.
+        /// The requested address.
         address: IpAddr,
-        /// Who has it; nobody any more while it is being withdrawn.
+        /// The Service that has the address; `None` while the address is being withdrawn.
         by: Option<ServiceReference>,
     },
-    /// The address asked for is that of Services with which it may not share it.
+    /// The requested address is that of Services with which the Service may not share it.
     #[error("the Service asks for {address}, which Service {by} has, and they cannot share it: {why}")]
     SharingRefused {
-        /// The address.
+        /// The requested address.
         address: IpAddr,
-        /// One of those that have it.
+        /// One of the Services that have the address.
         by: ServiceReference,
-        /// Why.
+        /// The reason.
         why: Box<SharingObstacle>,
     },
     /// A Service lists the address in `spec.externalIPs`.
     #[error("{address} stands in spec.externalIPs of Service {by}: take it out there, or ask for another")]
     AddressInExternalIps {
-        /// The address.
+        /// The requested address.
         address: IpAddr,
-        /// That Service.
+        /// The Service that lists the address.
         by: ServiceReference,
     },
-    /// The address asked for is one that no host has, a node's, or of the cluster's networks.
+    /// The requested address is one that no host has, a node's, or of the cluster's networks.
     #[error("the Service asks for {address}, which is {by}: ask for another, and exclude it from the AddressPool")]
     AddressReserved {
-        /// The address.
+        /// The requested address.
         address: IpAddr,
-        /// What it is.
+        /// The reservation of the address.
         by: Reservation,
     },
     /// The status shows an address of a Node, or one that no host has.
@@ -146,17 +147,17 @@ pub enum Refusal {
          and it gets another address"
     )]
     AddressNotAdopted {
-        /// The address.
+        /// The address in the status.
         address: IpAddr,
-        /// What it is.
+        /// The reservation of the address.
         by: Reservation,
     },
     /// `avoidBuggyIPs` keeps the address back.
     #[error("AddressPool {pool} keeps {address} back (spec.avoidBuggyIPs): ask for another, or set it to false")]
     AddressAvoided {
-        /// The address.
+        /// The requested address.
         address: IpAddr,
-        /// The pool.
+        /// The pool that keeps the address back.
         pool: String,
     },
     /// A Service without an address was created for a Gateway that is not there.
@@ -180,20 +181,21 @@ pub enum Refusal {
     /// The request cannot be read.
     #[error("{0}")]
     BadRequest(#[from] RequestError),
-    /// Somebody else's address stands in the status.
+    /// The status shows an address of another provider.
     #[error(
         "status.loadBalancer.ingress holds {value}, which is in no AddressPool: another provider wrote it. Herald does \
          not overwrite it; give the Service one provider (spec.loadBalancerClass), or empty its status"
     )]
     ForeignIngress {
-        /// Address or host name.
+        /// The entry: an address or a host name.
         value: String,
     },
 }
 
 impl Refusal {
-    /// Returns whether nothing is wrong but that there is no address of a family now: a Service that prefers two families
-    /// does with one. If it names a pool, only a family that the pool does not have is left out without a word.
+    /// Returns whether the only reason is that there is no address of a family now: a Service that prefers two families
+    /// then works with one. If the Service names a pool, only a family that the pool does not have is left out
+    /// silently.
     pub fn is_absence(&self, pool_is_named: bool) -> bool {
         match self {
             Self::PoolFull { .. } => !pool_is_named,
@@ -259,20 +261,20 @@ impl Refusal {
     }
 }
 
-/// Why a pool's spec cannot be used.
+/// The reason why a pool's spec cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PoolFault {
-    /// An entry of `addresses` or `exclude`.
+    /// An entry of `addresses` or `exclude` cannot be read.
     #[error(transparent)]
     Addresses(#[from] PoolError),
-    /// A label selector.
+    /// A label selector cannot be read.
     #[error("spec.serviceAllocation.{field}[{index}]: {message}")]
     Selector {
         /// `namespaceSelectors` or `serviceSelectors`.
         field: &'static str,
-        /// Position in the list.
+        /// The position of the selector in the list.
         index: usize,
-        /// What is wrong with it.
+        /// The error of the selector.
         message: String,
     },
     /// No address is left.
@@ -280,12 +282,12 @@ pub enum PoolFault {
     NoAddresses,
 }
 
-/// How many pools a message names. A condition's message holds 32 KiB, and nobody reads more than a few names.
+/// Maximum of pools that a message names. A condition's message holds 32 KiB, and a person reads only a few names.
 const SHOWN: usize = 8;
 
 impl PoolFault {
-    /// Returns whether the pool gives nothing until it is mended. An entry of `addresses` that cannot be read leaves the
-    /// others usable; without one of `exclude`, or a selector, it would give what it is not to give.
+    /// Returns whether the pool gives nothing until it is mended. An unreadable entry of `addresses` leaves the others
+    /// usable; without an entry of `exclude`, or a selector, the pool would give addresses that it must not give.
     pub fn stops_assignment(&self) -> bool {
         match self {
             Self::Addresses(error) => error.field == "exclude",

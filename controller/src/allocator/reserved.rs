@@ -1,4 +1,4 @@
-//! Addresses that are something else already: those that no host has, nodes' own, and those of the cluster's networks.
+//! Reserved addresses: those that no host has, nodes' own, and those of the cluster's networks.
 
 use std::{collections::BTreeMap, fmt, net::IpAddr};
 
@@ -7,31 +7,32 @@ use ipnet::{Ipv4Net, Ipv6Net};
 
 use super::special::{RANGES, SpecialRange};
 
-/// What an address is already. The order is that in which a pool's condition lists them.
+/// The present use of an address. The order is that in which a pool's condition lists them.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reservation {
-    /// In a range of which no host has an address.
+    /// The address is in a range of which no host has an address.
     Special(SpecialRange),
-    /// The network address of a prefix on link at a node.
+    /// The address is the network address of a prefix on link at a node.
     NetworkAddress(Ipv4Net),
-    /// The broadcast address of a prefix on link at a node.
+    /// The address is the broadcast address of a prefix on link at a node.
     BroadcastAddress(Ipv4Net),
-    /// The subnet-router anycast address of a prefix on link at a node.
+    /// The address is the subnet-router anycast address of a prefix on link at a node.
     SubnetRouterAnycast(Ipv6Net),
-    /// An address that a Node lists.
+    /// A Node lists the address.
     Node(String),
-    /// An address of a link of a node that the Node does not list, by the name of the node and its SpeakerStatus.
+    /// The address is on a link of a node, and the Node does not list it; by the name of the node and its
+    /// SpeakerStatus.
     Links(String),
-    /// In the pod network of a Node.
+    /// The address is in the pod network of a Node.
     Pods(String),
-    /// In the network of the cluster's Services, by the name of its ServiceCIDR.
+    /// The address is in the network of the cluster's Services, by the name of its ServiceCIDR.
     Services(String),
-    /// A VirtualIP that is named after it and speaks of another address, by its name.
+    /// A VirtualIP is named after the address but has another one in its spec; by the name of the VirtualIP.
     StrayVirtualIp(String),
 }
 
 impl fmt::Display for Reservation {
-    /// What follows "the address is".
+    /// Writes the words that follow "the address is".
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Special(range) => write!(f, "in {range}"),
@@ -53,9 +54,9 @@ impl fmt::Display for Reservation {
 
 impl Reservation {
     /// Returns whether the address stays reserved although a Service shows it in its status. No host has a special
-    /// address. An address of a Node was written by a provider that publishes nodes (k3s ServiceLB); to announce it from
-    /// another node would take that node off the network. What only a link has, another provider may have bound to it for
-    /// this very Service (kube-vip, PureLB).
+    /// address. A provider that publishes nodes (k3s ServiceLB) wrote an address of a Node; announcing it from another
+    /// node would take that node off the network. An address that only a link has may have been bound to it by another
+    /// provider for this very Service (kube-vip, PureLB).
     fn outweighs_a_status(&self) -> bool {
         match self {
             Self::Special(_) | Self::Node(_) => true,
@@ -65,7 +66,7 @@ impl Reservation {
     }
 }
 
-/// All of them. Adding costs the runs of one set; taking one away looks at every block once.
+/// All reservations. An insertion costs the runs of one set; a removal looks at every block once.
 #[derive(Clone, Debug)]
 pub(super) struct Reserved {
     blocks: BTreeMap<Reservation, Vec<AddressBlock>>,
@@ -73,7 +74,7 @@ pub(super) struct Reserved {
 }
 
 impl Default for Reserved {
-    /// What is reserved in every cluster.
+    /// Returns the reservations of every cluster.
     fn default() -> Self {
         let special = RANGES.map(|range| (Reservation::Special(range), vec![AddressBlock::from(range.network)]));
         let blocks = BTreeMap::from(special);
@@ -82,7 +83,7 @@ impl Default for Reserved {
 }
 
 impl Reserved {
-    /// Replaces what is reserved by one cause, and returns what has changed; `None`: nothing.
+    /// Replaces the blocks that one cause reserves, and returns the change; `None` if there is none.
     pub(super) fn set(&mut self, by: Reservation, blocks: Vec<AddressBlock>) -> Option<Changed> {
         let before = self.blocks.remove(&by).unwrap_or_default();
         let without = |of: &[AddressBlock], others: &[AddressBlock]| -> Vec<AddressBlock> {
@@ -94,7 +95,7 @@ impl Reserved {
         }
         let mut freed: AddressSet = removed.iter().collect();
         if !freed.is_empty() {
-            // Some of it may be reserved by another cause too.
+            // Another cause may reserve some of these addresses too.
             self.blocks().for_each(|block| freed.remove(block));
         }
         self.all.subtract(&freed);
@@ -107,12 +108,12 @@ impl Reserved {
         self.all.contains(address)
     }
 
-    /// What the address is.
+    /// Returns the first reservation of the address.
     pub(super) fn of(&self, address: IpAddr) -> Option<&Reservation> {
         self.all_of(address).next()
     }
 
-    /// Why a Service does not keep the address although its status shows it.
+    /// Returns why a Service does not keep the address although its status shows it.
     pub(super) fn outweighing_a_status(&self, address: IpAddr) -> Option<&Reservation> {
         self.all_of(address).find(|by| by.outweighs_a_status())
     }
@@ -122,7 +123,7 @@ impl Reserved {
             block.family() == AddressBlock::single(address).family()
                 && (block.first()..=block.last()).contains(&address)
         };
-        // Most addresses are none: one search in place of all.
+        // Most addresses are not reserved: one search replaces that of all blocks.
         let blocks = self.contains(address).then_some(&self.blocks).into_iter().flatten();
         blocks.filter(move |(_, blocks)| blocks.iter().any(holds)).map(|(by, _)| by)
     }
@@ -131,7 +132,7 @@ impl Reserved {
         self.blocks.values().flatten()
     }
 
-    /// What of a set is reserved, and by what.
+    /// Returns the reserved addresses of a set, by reservation.
     pub(super) fn within(&self, set: &AddressSet) -> Vec<(Reservation, AddressSet)> {
         if set.intersection(&self.all).is_empty() {
             return Vec::new();
@@ -141,13 +142,13 @@ impl Reserved {
     }
 }
 
-/// See [`Reserved::set`].
+/// The change made by [`Reserved::set`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Changed {
     /// The blocks that were not reserved by this cause.
     pub(super) added: Vec<AddressBlock>,
-    /// Those that are no longer.
+    /// The blocks that this cause no longer reserves.
     pub(super) removed: Vec<AddressBlock>,
-    /// What of these is reserved by no other cause.
+    /// The removed addresses that no other cause reserves.
     pub(super) freed: AddressSet,
 }

@@ -1,8 +1,8 @@
-//! When Services may share an address.
+//! The conditions under which Services may share an address.
 //!
 //! The rules are MetalLB's (`internal/allocator`, `checkSharing`), and two more: an address is shared across namespaces
 //! only where its pool allows it, and Services of externalTrafficPolicy Local need selectors that are equal and not
-//! empty, because one node answers for all of them (without a selector nobody can tell where the endpoints are).
+//! empty, because one node answers for all of them (without a selector the endpoints' nodes are not known).
 
 use std::{collections::BTreeMap, fmt};
 
@@ -11,10 +11,10 @@ use herald_crds::{names::ANNOTATION_SHARED, virtual_ip::ServiceReference};
 /// The most Services of one address: the schema of `VirtualIP.spec.services`.
 pub(super) const MOST_SHARERS: usize = 64;
 
-/// One port of a Service, as kube-proxy tells them apart.
+/// One port of a Service, by the fields that kube-proxy distinguishes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Port {
-    /// TCP, UDP or SCTP.
+    /// The protocol: TCP, UDP or SCTP.
     pub protocol: String,
     /// The port of the Service, 1 to 65535.
     pub port: i32,
@@ -26,20 +26,20 @@ impl fmt::Display for Port {
     }
 }
 
-/// What decides with whom a Service that carries a sharing key may share.
+/// The terms on which a Service with a sharing key may share an address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sharing {
-    /// The key.
+    /// The value of the sharing annotation.
     pub key: String,
-    /// Its ports.
+    /// The ports of the Service.
     pub ports: Vec<Port>,
-    /// Its external traffic policy is Local.
+    /// Whether its external traffic policy is Local.
     pub local: bool,
-    /// Its selector.
+    /// The selector of the Service.
     pub selector: BTreeMap<String, String>,
 }
 
-/// Why two Services may not share an address.
+/// The reason why two Services may not share an address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SharingObstacle {
     /// One has no key.
@@ -48,21 +48,21 @@ pub enum SharingObstacle {
     /// The keys differ.
     #[error("its annotation {ANNOTATION_SHARED} is {theirs:?}, not {mine:?}: give both the same value")]
     OtherKey {
-        /// Ours.
+        /// Our key.
         mine: String,
-        /// Theirs.
+        /// Their key.
         theirs: String,
     },
-    /// Both want one port.
+    /// Both have the same port.
     #[error("both have port {0} in spec.ports: change one of them")]
     Port(Port),
-    /// One is Local, and their selectors are not the same.
+    /// One is Local, and their selectors differ or are empty.
     #[error(
         "spec.externalTrafficPolicy of one is Local, and spec.selector differs or is empty: one node answers for both, \
          so give both one selector, or the policy Cluster"
     )]
     Selectors,
-    /// They live in different namespaces.
+    /// The Services are in different namespaces.
     #[error(
         "it is in another namespace, and spec.shareAcrossNamespaces of AddressPool {pool} is false: set it, or use one \
          namespace"
@@ -71,12 +71,13 @@ pub enum SharingObstacle {
         /// The pool of the address.
         pool: String,
     },
-    /// As many share it as can.
+    /// The address has the maximum of Services.
     #[error("{MOST_SHARERS} Services share it already: use another key for more")]
     Full,
 }
 
-/// What keeps a Service from an address that another has; `pool` where the pool does not allow two namespaces.
+/// Returns what keeps a Service from an address that another has. `closed_pool` is the pool if it does not allow two
+/// namespaces.
 pub(super) fn obstacle(
     (service, mine): (&ServiceReference, &Sharing),
     (other, theirs): (&ServiceReference, Option<&Sharing>),
@@ -124,7 +125,7 @@ mod tests {
     #[test_case("other", sharing("k", &[("TCP", 80)], false, Some("a")), None => ""; "two namespaces, allowed")]
     #[test_case("other", sharing("k", &[("TCP", 80)], false, Some("a")), Some("lan") => "AddressPool lan is false"; "two namespaces")]
     #[test_case("ns", sharing("k", &[("TCP", 80)], false, Some("a")), Some("lan") => ""; "one namespace")]
-    fn table(namespace: &str, theirs: Sharing, closed_pool: Option<&str>) -> String {
+    fn obstacle_to_sharing_is_mutual(namespace: &str, theirs: Sharing, closed_pool: Option<&str>) -> String {
         let mine = sharing("k", &[("TCP", 53)], false, Some("a"));
         let (a, b) = (service("ns", "a"), service(namespace, "b"));
         let there = obstacle((&a, &mine), (&b, Some(&theirs)), closed_pool);
@@ -136,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_selector_local_is_not_shared() {
+    fn local_services_without_a_selector_do_not_share() {
         let mine = sharing("k", &[("TCP", 53)], true, None);
         let theirs = sharing("k", &[("TCP", 80)], true, None);
         let found = obstacle((&service("ns", "a"), &mine), (&service("ns", "b"), Some(&theirs)), None);

@@ -1,7 +1,7 @@
-//! The ranges of which no host on a network has an address, whatever the network: of those that the registries of
-//! special-purpose addresses list (RFC 6890), the ones that are no unicast address, or none beyond a link or a host.
-//! Private addresses (RFC 1918, RFC 4193), shared ones (RFC 6598), those of benchmarks (RFC 2544) and of documentation
-//! (RFC 5737, RFC 3849) are left out: laboratories, and networks that their owners keep apart, number hosts from them.
+//! The ranges of which no host has an address, whatever the network. They are the ranges in the registries of
+//! special-purpose addresses (RFC 6890) that are not unicast, or not valid beyond a link or a host. Private addresses
+//! (RFC 1918, RFC 4193), shared ones (RFC 6598), those of benchmarks (RFC 2544) and of documentation (RFC 5737, RFC
+//! 3849) are left out: laboratories, and networks that their owners keep apart, number hosts from them.
 
 use std::{
     fmt,
@@ -13,9 +13,9 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 /// A range of addresses that no host has, by its RFC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SpecialRange {
-    /// The range.
+    /// The range, as a prefix.
     pub network: IpNet,
-    /// What its addresses are, with the source.
+    /// The use of its addresses, with the source.
     meaning: &'static str,
 }
 
@@ -25,7 +25,7 @@ impl fmt::Display for SpecialRange {
     }
 }
 
-/// All of them; no address is in two.
+/// All ranges; no address is in two.
 pub const RANGES: [SpecialRange; 10] = [
     v4([0, 0, 0, 0], 8, "the unspecified address and its network (RFC 1122, 3.2.1.3)"),
     v4([127, 0, 0, 0], 8, "loopback addresses (RFC 1122, 3.2.1.3)"),
@@ -87,7 +87,7 @@ mod tests {
     #[test_case("ffff::", true)]
     #[test_case("2001:db8::1", false; "documentation of IPv6")]
     #[test_case("fd00::1", false; "unique local")]
-    fn is_special(address: &str, expected: bool) {
+    fn special_ranges_hold_no_host_address(address: &str, expected: bool) {
         let address: IpAddr = address.parse().unwrap();
         let ranges: Vec<_> = RANGES.iter().filter(|range| range.network.contains(&address)).collect();
         assert_eq!(ranges.len(), usize::from(expected), "{ranges:?}");

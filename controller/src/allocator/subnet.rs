@@ -1,16 +1,16 @@
-//! The addresses of a subnet that no single host of it has: which they are follows from the prefix on link.
+//! The addresses of a subnet that no single host of it has. They follow from the on-link prefix.
 
 use herald_crds::address::AddressBlock;
 use ipnet::IpNet;
 
 use super::Reservation;
 
-/// The reserved addresses of a prefix on link, each with what it is.
+/// Returns the reserved addresses of an on-link prefix, each with its reservation.
 ///
-/// - IPv4: the first, the network address, which hosts of old take for a broadcast as well (RFC 1122, 3.3.6), and the
-///   last, the broadcast address (RFC 919). A prefix of 31 bits has neither (RFC 3021), nor has a host route.
+/// - IPv4: the first, the network address, which old hosts also take for a broadcast (RFC 1122, 3.3.6), and the last,
+///   the broadcast address (RFC 919). A prefix of 31 bits has neither (RFC 3021), and a host route has neither.
 /// - IPv6: the first, the subnet-router anycast address (RFC 4291, 2.6.1): every Linux that forwards, so every node,
-///   answers for it. A prefix of 127 bits has none (RFC 6164), nor has a host route.
+///   answers for it. A prefix of 127 bits has none (RFC 6164), and a host route has none.
 pub fn reservations(prefix: IpNet) -> Vec<(Reservation, AddressBlock)> {
     let (first, last) = (AddressBlock::single(prefix.network()), AddressBlock::single(prefix.broadcast()));
     match prefix {
@@ -38,7 +38,7 @@ mod tests {
     #[test_case("2001:db8::4/126", &["2001:db8::4 anycast"])]
     #[test_case("2001:db8::4/127", &[]; "RFC 6164")]
     #[test_case("2001:db8::4/128", &[]; "host route of IPv6")]
-    fn of_a_prefix(prefix: &str, expected: &[&str]) {
+    fn prefix_reserves_its_network_broadcast_or_anycast_address(prefix: &str, expected: &[&str]) {
         let prefix: IpNet = prefix.parse().unwrap();
         let word = |by: &Reservation| match by {
             Reservation::NetworkAddress(net) if IpNet::V4(*net) == prefix.trunc() => "network",

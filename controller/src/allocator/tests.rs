@@ -40,7 +40,7 @@ fn lan() -> (&'static str, Value) {
 }
 
 #[test]
-fn the_lowest_free_address_comes_first() {
+fn lowest_free_address_comes_first() {
     let mut a = allocator(&[lan()]);
     assert_eq!(ask(&mut a, "x", None, None).unwrap(), "192.0.2.1");
     assert_eq!(ask(&mut a, "y", None, None).unwrap(), "192.0.2.2");
@@ -54,13 +54,13 @@ fn the_lowest_free_address_comes_first() {
 #[test_case(json!({"addresses": ["192.0.2.0/24"], "drain": true}), "NoPoolAllows"; "drained")]
 #[test_case(json!({"addresses": ["2001:db8::/64"]}), "NoPoolAllows"; "other family")]
 #[test_case(json!({"addresses": ["192.0.2.9-192.0.2.1"]}), "NoPoolAllows"; "reversed")]
-#[test_case(json!({"addresses": ["192.0.2.0/24"], "exclude": ["192.0.2.9-192.0.2.1"]}), "NoPoolAllows"; "what is excluded cannot be read")]
+#[test_case(json!({"addresses": ["192.0.2.0/24"], "exclude": ["192.0.2.9-192.0.2.1"]}), "NoPoolAllows"; "unreadable exclusion")]
 #[test_case(json!({"addresses": ["192.0.2.0/24"], "serviceAllocation": {"namespaces": ["other"]}}), "NoPoolAllows"; "other namespace")]
 #[test_case(json!({"addresses": ["192.0.2.0/24"], "serviceAllocation": {"serviceSelectors": [{"matchLabels": {"app": "db"}}]}}), "NoPoolAllows"; "other Services")]
 #[test_case(json!({"addresses": ["192.0.2.0/24"], "serviceAllocation": {"serviceSelectors": [{"matchExpressions": [{"key": "a", "operator": "Is"}]}]}}), "NoPoolAllows"; "unreadable selector")]
 #[test_case(json!({"addresses": ["192.0.2.0"], "avoidBuggyIPs": true}), "NoPoolAllows"; "every address avoided")]
 #[test_case(json!({"addresses": ["192.0.2.0/30"], "exclude": ["192.0.2.0/24"]}), "NoPoolAllows"; "every address excluded")]
-fn a_pool_gives_nothing(spec: Value, reason: &str) {
+fn unusable_pool_gives_nothing_and_is_named(spec: Value, reason: &str) {
     let refusal = ask(&mut allocator(&[("lan", spec)]), "x", None, None).unwrap_err();
     assert_eq!(refusal.reason(), reason);
     assert!(refusal.to_string().contains("lan"), "{refusal}");
@@ -81,18 +81,18 @@ fn pool_that_does_not_select_the_service_says_so_before_all_else(mut spec: Value
 #[test_case(json!({"namespaceSelectors": [{"matchLabels": {"team": "a"}}]}))]
 #[test_case(json!({"namespaces": ["other"], "namespaceSelectors": [{"matchLabels": {"team": "a"}}]}); "named or selected")]
 #[test_case(json!({"serviceSelectors": [{"matchLabels": {"app": "web"}}]}))]
-fn a_pool_selects(allocation: Value) {
+fn pool_gives_to_the_services_that_it_selects(allocation: Value) {
     let spec = json!({"addresses": ["192.0.2.1"], "serviceAllocation": allocation});
     assert_eq!(ask(&mut allocator(&[("lan", spec)]), "x", None, None).unwrap(), "192.0.2.1");
 }
 
 #[test]
-fn no_pool_at_all() {
+fn cluster_without_pools_refuses() {
     assert_eq!(ask(&mut Allocator::default(), "x", None, None), Err(Refusal::NoPool));
 }
 
 #[test]
-fn pools_by_priority_then_name() {
+fn pools_are_tried_by_priority_then_name() {
     let spec =
         |address: &str, priority: Value| json!({"addresses": [address], "serviceAllocation": {"priority": priority}});
     let mut a = allocator(&[
@@ -107,7 +107,7 @@ fn pools_by_priority_then_name() {
 
 #[test_case(Some("192.0.2.2"), None, "192.0.2.2")]
 #[test_case(Some("198.51.100.1"), None, "198.51.100.1"; "a request needs no autoAssign")]
-#[test_case(None, Some("dmz"), "198.51.100.1"; "nor does the pool's name")]
+#[test_case(None, Some("dmz"), "198.51.100.1"; "a pool's name needs no autoAssign")]
 #[test_case(Some("192.0.2.2"), Some("dmz"), "AddressNotInPool")]
 #[test_case(Some("203.0.113.1"), None, "AddressNotInPool")]
 #[test_case(Some("192.0.2.1"), None, "AddressInUse")]
@@ -115,7 +115,7 @@ fn pools_by_priority_then_name() {
 #[test_case(Some("192.0.2.2"), Some("wan"), "UnknownPool"; "even with an address")]
 #[test_case(Some("192.0.2.3"), None, "AddressInExternalIPs")]
 #[test_case(Some("198.51.100.0"), None, "AddressAvoided")]
-fn requests(address: Option<&str>, pool: Option<&str>, expected: &str) {
+fn requested_address_and_pool_are_honoured_or_refused(address: Option<&str>, pool: Option<&str>, expected: &str) {
     let dmz = json!({"addresses": ["198.51.100.0/30"], "autoAssign": false, "avoidBuggyIPs": true});
     let mut a = allocator(&[lan(), ("dmz", dmz)]);
     ask(&mut a, "first", None, None).unwrap();
@@ -147,7 +147,7 @@ fn overlapping_pools_give_an_address_once() {
 }
 
 #[test]
-fn a_shrunk_pool_keeps_what_is_assigned() {
+fn shrunk_pool_keeps_assigned_addresses() {
     let mut a = allocator(&[lan()]);
     ask(&mut a, "x", None, None).unwrap();
     a.set_pool("lan", &pool(json!({"addresses": ["192.0.2.3"]})));
@@ -158,7 +158,7 @@ fn a_shrunk_pool_keeps_what_is_assigned() {
 }
 
 #[test]
-fn a_virtual_ip_displaces_a_plan() {
+fn virtual_ip_displaces_a_plan() {
     let mut a = allocator(&[lan()]);
     ask(&mut a, "x", None, None).unwrap();
     let displaced = a.seize("192.0.2.1".parse().unwrap(), "lan", &[service("y")]);
@@ -168,16 +168,16 @@ fn a_virtual_ip_displaces_a_plan() {
 }
 
 #[test]
-fn a_slash_64_counts_in_full() {
+fn slash_64_counts_in_full() {
     let a = allocator(&[("six", json!({"addresses": ["2001:db8::/64"]}))]);
     assert_eq!(a.usage("six", IpFamily::V6).unwrap().capacity, "18446744073709551616");
     assert_eq!(a.usage("six", IpFamily::V4), None);
 }
 
-/// Across namespaces by the pool's leave only, and only into an address of that pool.
+/// Services of two namespaces share an address only where its pool allows it.
 #[test_case(json!({"addresses": ["192.0.2.1-192.0.2.3"]}), "192.0.2.2"; "an address of its own")]
 #[test_case(json!({"addresses": ["192.0.2.1-192.0.2.3"], "shareAcrossNamespaces": true}), "192.0.2.1"; "the pool allows it")]
-fn two_namespaces(spec: Value, expected: &str) {
+fn address_is_shared_across_namespaces_only_where_the_pool_allows_it(spec: Value, expected: &str) {
     let mut a = allocator(&[("lan", spec)]);
     let elsewhere = ServiceReference { namespace: "other".to_owned(), ..service("y") };
     for (service, port) in [(service("x"), 80), (elsewhere.clone(), 81)] {
@@ -193,7 +193,7 @@ fn two_namespaces(spec: Value, expected: &str) {
     assert_eq!(a.assign(&asker, None).unwrap().to_string(), expected);
 }
 
-/// What is reserved is given to nobody, whenever that comes to be known, and is given out once it is not.
+/// A reserved address is not given out, whenever the reservation becomes known, and is given out once it ends.
 #[test]
 fn reserved_addresses_are_passed_over_until_they_are_given_up() {
     let block = |a: &str| vec![a.parse::<AddressBlock>().unwrap()];
@@ -216,9 +216,10 @@ fn reserved_addresses_are_passed_over_until_they_are_given_up() {
 }
 
 proptest! {
-    /// Causes that come, change and go, over one another and over what is assigned: free is what is neither.
+    /// Reservations come, change and go, over one another and over assigned addresses: an address is free if it is
+    /// neither reserved nor assigned.
     #[test]
-    fn what_is_free_is_neither_assigned_nor_reserved(
+    fn free_addresses_are_neither_assigned_nor_reserved(
         steps in prop::collection::vec((0u8..4, prop::collection::vec((0u8..12, 0u8..5), 0..3), any::<bool>()), 0..30),
     ) {
         let address = |n: u8| -> IpAddr { format!("192.0.2.{n}").parse().unwrap() };
@@ -266,20 +267,21 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What Service `s` of the model shares: every third nothing, the others one key, on one of two ports.
+/// Returns the sharing of Service `s` of the model: every third shares nothing, the others share one key, on one of two
+/// ports.
 fn model_sharing(s: u8) -> Option<Sharing> {
     let port = Port { protocol: "TCP".to_owned(), port: i32::from(s % 2) };
     (!s.is_multiple_of(3)).then(|| Sharing { key: "k".to_owned(), ports: vec![port], ..Sharing::default() })
 }
 
-/// May two Services of the model share?
+/// Returns whether two Services of the model may share.
 fn model_shares(s: u8, other: u8) -> bool {
     !s.is_multiple_of(3) && !other.is_multiple_of(3) && s % 2 != other % 2
 }
 
 proptest! {
-    /// Against a naive model: a map of addresses to Services (which has it, which is leaving), two overlapping pools as
-    /// sets of numbers.
+    /// The allocator equals a naive model: a map of addresses to Services (the holders and the leaving ones), and two
+    /// overlapping pools as sets of numbers.
     #[test]
     fn behaves_like_a_naive_model(steps in prop::collection::vec(step(), 0..60)) {
         let address = |n: u8| -> IpAddr { format!("192.0.2.{n}").parse().unwrap() };
@@ -325,7 +327,8 @@ proptest! {
                     for by in model.values_mut() { if let Some(held) = by.get_mut(&s) { *held = false; } }
                 }
                 Step::Free(n) => {
-                    // As the index does: an address nobody has is free; of one that others keep the leavers part.
+                    // The model frees as the index does: it frees an address that no Service has; where others keep the
+                    // address, only the leaving Services part from it.
                     let kept = model.get(&n).is_some_and(|by| by.values().any(|held| *held));
                     if kept {
                         let leavers: Vec<u8> = model[&n].iter().filter(|(_, held)| !**held).map(|(s, _)| *s).collect();

@@ -1,4 +1,4 @@
-//! L2Advertisements: applying them, and what their status says.
+//! L2Advertisements: applying them, and the content of their status.
 
 use herald_crds::{L2Advertisement, names::CONDITION_ACCEPTED};
 
@@ -72,14 +72,15 @@ mod tests {
 
     use crate::index::tests::fake_cluster::World;
 
-    /// What is wrong with it is said, costs nothing else, and is taken back when mended.
+    /// The fault of an advertisement is reported, has no other effect, and the report is withdrawn when the fault is
+    /// mended.
     #[test_case(json!({"nodeSelectors": [{"matchExpressions": [{"key": "a", "operator": "Is"}]}]}), "False InvalidSelector", "spec.nodeSelectors[0]")]
     #[test_case(json!({"preferredNodeSelectors": [{"weight": 1, "preference": {"matchExpressions": [{"key": "a", "operator": "In"}]}}]}),
         "False InvalidSelector", "spec.preferredNodeSelectors[0]")]
     #[test_case(json!({"addressPools": ["lan", "wan"]}), "True UnknownPool", "AddressPool wan")]
     #[test_case(json!({"nodeSelectors": [{"matchLabels": {"rack": "9"}}]}), "True NoNodeSelected", "spec.nodeSelectors")]
     #[test_case(json!({}), "True Valid", "")]
-    fn accepted(spec: Value, expected: &str, sentence: &str) {
+    fn fault_of_an_advertisement_is_reported_until_it_is_mended(spec: Value, expected: &str, sentence: &str) {
         let mut world = World::new();
         world.advertisement("front", spec);
         world.settle();
@@ -97,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_pool_that_appears_is_known() {
+    fn unknown_pool_that_appears_is_known() {
         let mut world = World::new();
         world.advertisement("front", json!({"addressPools": ["wan"]}));
         world.settle();

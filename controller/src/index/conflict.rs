@@ -1,9 +1,9 @@
-//! Addresses that somebody else answers for, and what becomes of their Services.
+//! Addresses that another host answers for, and the consequences for their Services.
 //!
 //! A stranger's address that was never announced goes into the quarantine of its pool, and its Service gets another:
-//! first the pool's status says so, then the Service's, so that a restart between the two forgets nothing. An address
-//! that was ever announced, that the Service asks for, or that it carried before Herald served it, stays: who uses it
-//! knows it by that address.
+//! the pool's status says so first, then the Service's, so that a restart between the two forgets nothing. An address
+//! stays if it was ever announced, if the Service asks for it, or if the Service carried it before Herald served it:
+//! its clients know the Service by that address.
 
 use std::{fmt, net::IpAddr, time::Duration};
 
@@ -26,7 +26,7 @@ pub(super) const ADDRESS_CONFLICT: &str = "AddressConflict";
 /// Reason of a Service's condition where a node of the cluster answers for its address unasked.
 pub(super) const ANSWERED_BY_CLUSTER_NODE: &str = "AnsweredByClusterNode";
 
-/// Who answers for an address that nobody announces.
+/// The host that answers for an address that no node announces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Holder<'a> {
     /// A host outside the cluster, by its link-layer address.
@@ -35,29 +35,29 @@ enum Holder<'a> {
     ClusterNode,
 }
 
-/// What becomes of an address of a Service.
+/// The consequence for an address of a Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Standing {
-    /// Nobody else answers for it.
+    /// No other host answers for the address.
     Uncontested,
-    /// It is to go into quarantine, which the pool's status has to say first.
+    /// The address has to go into quarantine, which the pool's status has to say first.
     Awaited,
-    /// It is in quarantine: another one takes its place. Who holds it.
+    /// The address is in quarantine, and another one takes its place; the text names the holder.
     Replaced(String),
-    /// It stays.
+    /// The address stays.
     Kept {
-        /// For the Service's condition.
+        /// The reason for the Service's condition.
         reason: &'static str,
-        /// Who holds it, and why it stays.
+        /// The holder, and the reason why the address stays.
         message: String,
     },
 }
 
-/// Why an address that a stranger holds is not replaced.
+/// The reason why an address that a stranger holds is not replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum WhyKept {
     Requested,
-    /// For a Service that shares it.
+    /// A Service that shares the address keeps it.
     Sharer,
     Adopted,
     Outside,
@@ -107,7 +107,7 @@ impl VirtualIpEntry {
 }
 
 impl Index {
-    /// A VirtualIP has changed: does somebody hold its address, or no longer?
+    /// Records, after a change of a VirtualIP, whether another host holds its address.
     pub(super) fn note_holder(&mut self, address: IpAddr) {
         let contested = self.vips.get(&address).is_some_and(|entry| entry.holder().is_some());
         let changed = if contested { self.contested.insert(address) } else { self.contested.remove(&address) };
@@ -115,19 +115,20 @@ impl Index {
             self.reconsider(address);
         }
         if changed {
-            // Nobody is given a share of a contested address: who waits may have been refused for that.
+            // A contested address is not shared: a waiting Service may have been refused for that.
             self.mark_waiting();
         }
     }
 
-    /// A quarantine, or what bounds it, has changed.
+    /// Decides the contested addresses again after a change of a quarantine, or of its bounds.
     pub(super) fn reconsider_contested(&mut self) {
         for address in self.contested.clone() {
             self.reconsider(address);
         }
     }
 
-    /// Whether a Service that has these addresses asks for one of them bears on all who share it.
+    /// Decides the contested ones of a Service's addresses again: a request of one Service for such an address affects
+    /// all that share it.
     pub(super) fn reconsider_among(&mut self, addresses: &[IpAddr]) {
         for address in addresses.iter().filter(|address| self.contested.contains(address)).copied().collect::<Vec<_>>()
         {
@@ -144,7 +145,7 @@ impl Index {
         self.mark(Subject::Pool(pool));
     }
 
-    /// What becomes of an address that a Service has.
+    /// Returns the consequence for an address that a Service has.
     pub(super) fn standing(&self, address: IpAddr, view: &ServiceView) -> Standing {
         let Some(entry) = self.vips.get(&address) else { return Standing::Uncontested };
         let says = || format!("{address} is not announced: {}", entry.says());
@@ -166,7 +167,8 @@ impl Index {
                 if held.iter().any(|e| e.address == address) {
                     return Standing::Replaced(says());
                 }
-                // The same question as the pool asks, or the Service would wait for what the pool does not do.
+                // The check equals that of the pool; otherwise the Service would wait for a step that the pool does not
+                // take.
                 let first = occupant.services.iter().find(|service| self.service(service).is_some());
                 let service = first.unwrap_or(&view.reference).clone();
                 let contested = Contested { address, mac: mac.to_owned(), service };
@@ -181,7 +183,7 @@ impl Index {
         }
     }
 
-    /// What forbids to replace the address, apart from a quarantine that is full.
+    /// Returns the reason not to replace the address, apart from a full quarantine.
     fn why_kept(&self, address: IpAddr, entry: &VirtualIpEntry, view: &ServiceView) -> Option<WhyKept> {
         let asked_for = self.asks_for(view, address);
         let adopted = entry.vip.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(LABEL_ADOPTED));
@@ -202,7 +204,7 @@ impl Index {
         quarantine::room(held, contested, limit, self.elsewhere(pool, &contested.service))
     }
 
-    /// How many addresses of a Service are in the quarantine of other pools.
+    /// Returns how many addresses of a Service are in the quarantine of other pools.
     fn elsewhere(&self, pool: &str, service: &ServiceReference) -> usize {
         let others = self.pools.iter().filter(|(name, _)| *name != pool);
         others.flat_map(|(_, entry)| entry.quarantine()).filter(|e| e.service == *service).count()
@@ -212,7 +214,7 @@ impl Index {
         self.pools.get(pool).map(|p| p.quarantine().collect()).unwrap_or_default()
     }
 
-    /// What a pool's status is to say of its quarantine, and when that changes by itself.
+    /// Returns the quarantine for a pool's status, and the time when it changes by itself.
     pub(super) fn quarantined(&self, name: &str, now: Duration) -> (Vec<QuarantinedAddress>, Option<Duration>) {
         let Some(pool) = self.pools.get(name) else { return Default::default() };
         let released = pool.release().unwrap_or_default();
@@ -229,7 +231,7 @@ impl Index {
         (next.iter().map(Entry::written).collect(), first_end.and_then(|end| self.instant(end)))
     }
 
-    /// The address, if it is one of the pool's that is to be replaced.
+    /// Returns the address if it belongs to the pool and has to be replaced.
     fn to_quarantine(&self, pool: &str, address: IpAddr) -> Option<Contested> {
         if self.blind {
             return None; // a node may announce it by now; the end of blindness asks again
@@ -244,19 +246,19 @@ impl Index {
         Some(Contested { address, mac: mac.to_owned(), service: views.first()?.reference.clone() })
     }
 
-    /// A time of day as the index counts time; what is past is now.
+    /// Returns a time of day on the index's own scale; a past time becomes zero.
     fn instant(&self, time: Timestamp) -> Option<Duration> {
         Some(Duration::try_from(time.duration_since(self.clock)).unwrap_or(Duration::ZERO))
     }
 }
 
 impl PoolEntry {
-    /// The quarantine as observed.
+    /// Returns the quarantine as observed.
     pub(super) fn quarantine(&self) -> impl Iterator<Item = Entry> {
         self.pool.status.iter().flat_map(|s| &s.quarantined).filter_map(Entry::read)
     }
 
-    /// What the pool's annotation keeps out of it.
+    /// Returns the addresses that the pool's annotation keeps out of quarantine.
     pub(super) fn release(&self) -> Result<Release, ReleaseError> {
         let annotations = self.pool.metadata.annotations.as_ref();
         Release::read(annotations.and_then(|a| a.get(ANNOTATION_RELEASE_QUARANTINE)).map(String::as_str))

@@ -1,4 +1,4 @@
-//! VirtualIP statuses that are not true and that no speaker is there to take back.
+//! Corrections of VirtualIP statuses that are not true and that no speaker can correct.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -14,18 +14,20 @@ use crate::{
     speaker_pod::SpeakerPodView,
 };
 
-/// How long the speakers have to take an address over from a lost node before the status is corrected: several times
-/// the 500 ms a takeover takes, so that a failover costs no write of ours.
+/// Time that the speakers have to take an address over from a lost node before the status is corrected: several times
+/// the 500 ms that a takeover takes, so that a failover costs no write of ours.
 const TAKEOVER_GRACE: Duration = Duration::from_secs(3);
-/// How long an address may have no announcer before the status says why: speakers report within seconds of their start.
+/// Time that an address may have no announcer before the status says why: speakers report within seconds of their
+/// start.
 const NOBODY_GRACE: Duration = Duration::from_secs(10);
 
-/// Why an address may never have been announced although nodes could: the controller does not read EndpointSlices.
+/// The sentence for an address that was never announced although nodes could announce it: the controller does not read
+/// EndpointSlices.
 const NO_ENDPOINT: &str = "no node has announced it yet: with spec.externalTrafficPolicy Local only a node with a usable \
                            endpoint of the Service does: look at its EndpointSlices";
 
 impl Index {
-    /// Takes back a status that is not true and that nobody is there to take back.
+    /// Corrects a status that is not true and that no speaker can correct.
     pub(super) fn correct(&mut self, address: IpAddr, now: Duration) -> Option<Action> {
         let Some((concern, since, grace)) = self.concern(address) else {
             self.vips.get_mut(&address)?.concern = None;
@@ -53,7 +55,7 @@ impl Index {
         }
     }
 
-    /// What is wrong about the announcement of an address, since when at least, and how long it is waited.
+    /// Returns the fault in the announcement of an address, the earliest time of its beginning, and the time to wait.
     fn concern(&self, address: IpAddr) -> Option<(Concern, Duration, Duration)> {
         let entry = self.vips.get(&address)?;
         let Some(announcement) = entry.announcement() else {
@@ -62,13 +64,13 @@ impl Index {
         if self.nodes.get(&announcement.node).is_none_or(|node| !node.ready) {
             return Some((Concern::Lost(announcement), Duration::ZERO, TAKEOVER_GRACE));
         }
-        // As the speakers have it: one rule that forbids it is enough.
+        // The rule is that of the speakers: one advertisement that forbids cover is enough.
         let may_be_covered = entry.vip.spec.advertisements.iter().all(|rule| rule.cover);
         let since = self.unanswered_since(&announcement.node, may_be_covered)?;
         Some((Concern::Unanswered(announcement), since, SILENT_AFTER))
     }
 
-    /// Why nobody answers for the addresses of a node, and what to do.
+    /// Returns why no node answers for the addresses of a node, and the remedy.
     fn unanswered(&self, node: &str) -> String {
         let seconds = SILENT_AFTER.as_secs();
         match self.speaker_pods.pods().iter().find(|(_, pod)| pod.node == node) {
@@ -83,15 +85,15 @@ impl Index {
         }
     }
 
-    /// Says why nobody announces an address.
+    /// Reports why no node announces an address.
     fn explain(&self, address: IpAddr, now: Duration) -> Option<Action> {
         let entry = self.vips.get(&address)?;
         let unanswered = entry.vip.announced().is_some_and(|c| c.reason == AnnouncedReason::SpeakerNotReady.as_str());
-        // Speakers say why they stop to announce an address, and nothing before they start.
+        // Speakers report why they stop announcing an address, but report nothing before they start.
         let unsaid = entry.vip.announced().is_none_or(|c| c.reason == AnnouncedReason::NoEligibleNode.as_str());
         let local = entry.vip.spec.external_traffic_policy == TrafficPolicy::Local;
         let why = match self.place(address, &entry.vip.spec.advertisements, now) {
-            // That has been said, with the node and the pod.
+            // The status says that already, with the node and the pod.
             Err(NoCandidate::NoSpeaker) if unanswered => return None,
             Err(why) => why.to_string(),
             Ok(_) if local && unsaid => NO_ENDPOINT.to_owned(),
@@ -100,7 +102,8 @@ impl Index {
         self.correction(address, AnnouncedReason::NoEligibleNode, why, None)
     }
 
-    /// The write that corrects a status, unless it says so already or the same announcement has been corrected before.
+    /// Returns the write that corrects a status, unless the status is correct already or the same announcement has been
+    /// corrected before.
     fn correction(
         &self,
         address: IpAddr,
@@ -122,7 +125,7 @@ impl Index {
         };
         let observed = entry.vip.announced();
         let all = entry.vip.status.iter().flat_map(|s| &s.conditions);
-        // A Service may well be there before its pods; and a lost node's addresses are taken over in most cases.
+        // A Service may well exist before its pods; and other nodes take over a lost node's addresses in most cases.
         let news = reason != AnnouncedReason::NodeLost
             && condition.message != NO_ENDPOINT
             && observed.is_none_or(|c| c.reason != reason.as_str() || c.message == NO_ENDPOINT);
@@ -138,8 +141,8 @@ impl Index {
         })
     }
 
-    /// Remembers that the status of an announcement has been corrected: it is once the write has succeeded, and not when
-    /// it is decided, so that a write that fails is decided again.
+    /// Remembers that the status of an announcement has been corrected. The caller does so when the write has
+    /// succeeded, and not when it is decided, so that a failed write is decided again.
     pub(super) fn note_corrected(&mut self, address: IpAddr, corrects: &Announcement) {
         if let Some(entry) = self.vips.get_mut(&address) {
             entry.corrected = Some(corrects.clone());
@@ -147,7 +150,7 @@ impl Index {
     }
 }
 
-/// Upstream's event for a cluster without nodes behind a load balancer.
+/// Returns upstream's event for a load balancer without nodes.
 fn unavailable(service: &ServiceReference, address: IpAddr, why: &str) -> EventValue {
     EventValue {
         regarding: Regarding::Service(service.clone()),

@@ -1,4 +1,4 @@
-//! What the index knows, counted: for metrics.
+//! The index, counted for metrics.
 
 use std::collections::BTreeMap;
 
@@ -6,24 +6,25 @@ use herald_crds::{address::IpFamily, pool::FamilyUsage};
 
 use super::Index;
 
-/// One family of one pool, in addresses. Floating point: a /64 has 2^64, and a metric is a float in any case.
+/// One family of one pool, in addresses. The counts are floating point: a /64 has 2^64, and a metric is a float in any
+/// case.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PoolTally {
-    /// The pool.
+    /// The name of the pool.
     pub pool: String,
-    /// The family.
+    /// The counted family.
     pub family: IpFamily,
-    /// What it can give out in all.
+    /// The number of addresses that the pool can give out in all.
     pub capacity: f64,
-    /// What is assigned from it.
+    /// The number of addresses assigned from the pool.
     pub assigned: f64,
-    /// What it can still give out.
+    /// The number of addresses that the pool can still give out.
     pub available: f64,
-    /// What is in its quarantine.
+    /// The number of addresses in the pool's quarantine.
     pub quarantined: f64,
 }
 
-/// Counts at a moment. Those of pools and Services are a leader's: a standby counts none, so that the sum over the
+/// Counts at a moment. Only a leader counts pools and Services: a standby counts none, so that the sum over the
 /// replicas is right.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Tally {
@@ -31,12 +32,12 @@ pub struct Tally {
     pub pools: Vec<PoolTally>,
     /// Services that lack an address, by the reason of their condition.
     pub waiting: BTreeMap<String, usize>,
-    /// Objects that wait for a decision.
+    /// The number of objects that wait for a decision.
     pub queued: usize,
 }
 
 impl Index {
-    /// Counts what is there now.
+    /// Counts the present state.
     pub fn tally(&self) -> Tally {
         if !self.leading || !self.is_synced() {
             return Tally::default();
@@ -47,7 +48,7 @@ impl Index {
         });
         let mut waiting = BTreeMap::new();
         for service in self.waiting.iter().filter_map(|key| self.services.get(key)) {
-            // What has just been refused is not written yet.
+            // The condition of a Service that has just been refused is not written yet.
             if let Some(condition) = service.condition.as_ref().filter(|c| c.status == "False") {
                 *waiting.entry(condition.reason.clone()).or_insert(0) += 1;
             }
@@ -56,7 +57,7 @@ impl Index {
     }
 
     fn pool_tally(&self, pool: &str, family: IpFamily, usage: &FamilyUsage) -> PoolTally {
-        // Written by us from integers.
+        // The text was written by us from integers.
         let number = |text: &str| text.parse().unwrap_or(f64::NAN);
         let entries = self.pools.get(pool).into_iter().flat_map(|entry| entry.quarantine());
         PoolTally {
@@ -98,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_is_counted_by_reason() {
+    fn waiting_services_are_counted_by_reason() {
         let mut world = World::new();
         for name in ["a", "b", "c", "d", "e"] {
             world.create(name, json!({}));
@@ -113,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_standby_counts_nothing() {
+    fn standby_counts_nothing() {
         let mut world = World::new();
         world.create("web", json!({}));
         assert!(world.index.tally().queued > 0);

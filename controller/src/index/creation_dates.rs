@@ -1,28 +1,29 @@
-//! The VirtualIPs of one address are dated each later than the one before.
+//! Creation dates: each VirtualIP of an address is dated later than the one before.
 //!
-//! Speakers tell an address's object from the one before by when it was created: whoever claimed for the one that was
-//! deleted gives way, and nobody claims for it again (docs/protocol.md, section 23). The API server that takes the create
-//! notes that by its own clock, in whole seconds (`metav1.Time`). Two objects of one second, or one that comes from an API
-//! server whose clock is behind, or was set back, cannot be told apart: the later would not be announced.
+//! Speakers distinguish an address's object from the one before by its creation time: a speaker that claimed for the
+//! deleted object gives way, and no speaker claims for that object again (docs/protocol.md, section 23). The API server
+//! that handles the create records the time by its own clock, in whole seconds (`metav1.Time`). Two objects cannot be
+//! told apart if they are of one second, or if the later one comes from an API server whose clock is behind, or was set
+//! back: the later object would not be announced.
 //!
-//! So an object is created a second after the one before, and what the API server dated it is looked at. One that is not
-//! later is deleted and created again once it will be.
+//! An object is therefore created a second after the one before, and its date is checked. An object with a date that is
+//! not later is deleted, and created again once the date will be later.
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use k8s_openapi::jiff::Timestamp;
 
-/// What the API server tells apart.
+/// The resolution of the API server's dates.
 const RESOLUTION: Duration = Duration::from_secs(1);
-/// How long it is waited for a later date: clocks that are synchronised at all are less far apart.
+/// Time to wait for a later date: clocks that are synchronised at all are less far apart.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How often an object is created again: each of so many API servers may be behind the one before.
+/// Maximum of further attempts to create an object: each of this many API servers may be behind the one before.
 const ATTEMPTS: u32 = 3;
-/// How long speakers remember an object that is gone (docs/protocol.md, section 23).
+/// Time for which speakers remember a deleted object (docs/protocol.md, section 23).
 const REMEMBERED: Duration = Duration::from_secs(600);
 
-/// What is known of when the objects of each address were created: of those that are there, and of those that have gone
-/// within the time that speakers remember them. A process that has just started knows of none that has gone before.
+/// The known creation times of the objects of each address: of those that exist, and of those that were deleted within
+/// the time that speakers remember them. A process that has just started knows none of the objects deleted before.
 #[derive(Debug, Default)]
 pub(super) struct CreationDates {
     addresses: BTreeMap<IpAddr, Dates>,
@@ -30,41 +31,41 @@ pub(super) struct CreationDates {
 
 #[derive(Clone, Debug)]
 struct Dates {
-    /// The newest object.
+    /// The UID of the newest object.
     uid: String,
     /// Its date, in seconds since the epoch.
     date: i64,
-    /// The latest date of those before it.
+    /// The latest date of the objects before it.
     before: Option<i64>,
-    /// When this process created it.
+    /// The time at which this process created the newest object.
     created: Option<Duration>,
-    /// When it was seen to be gone.
+    /// The time at which it was seen to be deleted.
     gone: Option<Duration>,
-    /// How many objects in a row were dated too early.
+    /// The number of objects in a row whose dates were too early.
     too_early: u32,
 }
 
 /// Whether speakers take an object for a new one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Dated {
-    /// They do.
+    /// Speakers take it for a new one.
     Later,
-    /// They do not, and would take one that is created at this time for a new one.
+    /// Speakers do not take it for a new one, but would take one created at this time for it.
     TooEarly {
-        /// When.
+        /// The time of the next attempt.
         until: Duration,
     },
-    /// They do not, and the clocks are too far apart to wait.
+    /// Speakers do not take it for a new one, and the clocks are too far apart to wait.
     FarTooEarly {
-        /// What the API server dated it.
+        /// The date that the API server gave the object.
         date: Timestamp,
-        /// The date it has to be later than.
+        /// The date that it has to be later than.
         before: Timestamp,
     },
 }
 
 impl CreationDates {
-    /// An object is there.
+    /// Records that an object exists.
     pub(super) fn observe(&mut self, address: IpAddr, uid: &str, date: i64) {
         let last = self.addresses.get(&address);
         if last.is_some_and(|last| last.uid == uid) {
@@ -77,7 +78,7 @@ impl CreationDates {
         self.addresses.insert(address, dates);
     }
 
-    /// An object was created by this process, at this time or before.
+    /// Records that this process created an object, at this time or before.
     pub(super) fn created(&mut self, now: Duration, address: IpAddr) {
         if let Some(last) = self.addresses.get_mut(&address) {
             last.created = Some(now);
@@ -85,20 +86,20 @@ impl CreationDates {
         self.addresses.retain(|_, last| last.gone.is_none_or(|gone| now < gone + REMEMBERED));
     }
 
-    /// There is no object of the address.
+    /// Records that the address has no object.
     pub(super) fn gone(&mut self, now: Duration, address: IpAddr) {
         if let Some(last) = self.addresses.get_mut(&address) {
             last.gone.get_or_insert(now);
         }
     }
 
-    /// From when on another object of the address is dated later, as far as that is known.
+    /// Returns the time from which another object of the address is dated later, as far as that is known.
     pub(super) fn next(&self, now: Duration, address: IpAddr) -> Duration {
         let created = self.addresses.get(&address).and_then(|last| last.created);
         created.map_or(now, |at| now.max(at + RESOLUTION))
     }
 
-    /// Whether the object of an address is dated later than those before it.
+    /// Returns whether the object of an address is dated later than those before it.
     pub(super) fn dated(&self, address: IpAddr) -> Dated {
         let Some(Dates { date, before: Some(before), created: Some(created), too_early, .. }) =
             self.addresses.get(&address)
@@ -108,7 +109,7 @@ impl CreationDates {
         if date > before {
             return Dated::Later;
         }
-        // The clock that dated it goes on.
+        // The clock that dated the object goes on.
         let lacks = Duration::from_secs(before.abs_diff(*date)) + RESOLUTION;
         if lacks > PATIENCE || *too_early > ATTEMPTS {
             let at = |seconds| Timestamp::from_second(seconds).unwrap_or_default();
@@ -155,14 +156,14 @@ mod tests {
     #[test_case(100, Dated::TooEarly { until: s(11) }; "in the same second")]
     #[test_case(97, Dated::TooEarly { until: s(14) }; "by a clock that is behind")]
     #[test_case(-3500, Dated::FarTooEarly { date: Timestamp::from_second(-3500).unwrap(), before: Timestamp::from_second(100).unwrap() }; "by a clock that was set back")]
-    fn second_object(date: i64, expected: Dated) {
+    fn second_object_is_judged_by_its_date(date: i64, expected: Dated) {
         let mut dates = CreationDates::default();
         create(&mut dates, s(5), "one", 100);
         assert_eq!(create(&mut dates, s(10), "two", date), expected);
     }
 
     #[test]
-    fn every_object_before_counts_and_attempts_end() {
+    fn every_earlier_object_counts_and_attempts_are_bounded() {
         let mut dates = CreationDates::default();
         create(&mut dates, s(0), "one", 100);
         for n in 1..=i64::from(ATTEMPTS) {
@@ -183,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn object_that_another_process_created_is_left_alone() {
+    fn object_of_another_process_is_left_alone() {
         let mut dates = CreationDates::default();
         create(&mut dates, s(0), "one", 100);
         dates.observe(address(), "two", 50);

@@ -1,6 +1,7 @@
-//! What kstatus reads of the objects that an administrator writes, and Flux with it (`sigs.k8s.io/cli-utils`,
-//! `pkg/kstatus/status/generic.go`): whether `status.observedGeneration` is the object's generation, and whether a condition
-//! `Stalled` is True. That condition is there only while it is True, as kstatus recommends of it.
+//! The facts that kstatus, and Flux with it, reads of the objects that an administrator writes
+//! (`sigs.k8s.io/cli-utils`, `pkg/kstatus/status/generic.go`): whether `status.observedGeneration` is the object's
+//! generation, and whether a condition `Stalled` is True. That condition exists only while it is True, as kstatus
+//! recommends.
 
 use herald_crds::names::{CONDITION_ACCEPTED, CONDITION_STALLED};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -9,8 +10,8 @@ use kube::api::ObjectMeta;
 use super::{Index, Kind};
 use crate::action::ConditionValue;
 
-/// Adds `Stalled` where the object is not accepted: only an edit of it helps. What other objects may cure, as a pool that
-/// an advertisement names and that is still to come, does not stall it.
+/// Adds `Stalled` where the object is not accepted: only an edit of the object helps. A fault that other objects may
+/// cure does not stall it, as with a pool that an advertisement names and that does not exist yet.
 pub(super) fn with_stalled(mut conditions: Vec<ConditionValue>) -> Vec<ConditionValue> {
     let refused = conditions.iter().find(|c| c.type_ == CONDITION_ACCEPTED && c.status == "False");
     let stalled = refused.map(|c| ConditionValue { type_: CONDITION_STALLED, status: "True", ..c.clone() });
@@ -25,7 +26,7 @@ pub(super) fn says(observed: &[Condition], conditions: &[ConditionValue]) -> boo
     conditions.iter().all(|c| c.is(of_type(c.type_))) && of_type(CONDITION_STALLED).is_some() == is_stalled
 }
 
-/// The conditions as they follow on those observed.
+/// Returns the conditions with the times of the observed ones where their status stays.
 pub(super) fn following(observed: &[Condition], conditions: Vec<ConditionValue>) -> Vec<ConditionValue> {
     let follow = |c: ConditionValue| {
         let before = observed.iter().find(|before| before.type_ == c.type_);
@@ -35,13 +36,13 @@ pub(super) fn following(observed: &[Condition], conditions: Vec<ConditionValue>)
 }
 
 impl Index {
-    /// The generation that the status of an object is to name; none where the API server does not keep it.
+    /// Returns the generation that the status of an object has to name; `None` where the API server does not keep it.
     pub(super) fn generation_to_observe(&self, kind: Kind, metadata: &ObjectMeta) -> Option<i64> {
         metadata.generation.filter(|_| !self.unkept_kinds.contains(&kind))
     }
 
-    /// Takes notice of what the API server made of the generation in a status. One schema is all objects', so it is written
-    /// once more, and told once, for each kind.
+    /// Records whether the API server kept the generation in a status. All objects of a kind have one schema, so the
+    /// generation is written once more, and reported once, for each kind.
     pub(super) fn note_observed_generation(
         &mut self,
         kind: Kind,
@@ -63,7 +64,7 @@ mod tests {
     use super::*;
     use crate::index::{FIELDS_NOT_KEPT, tests::fake_cluster::World};
 
-    /// kstatus' own rules, as far as they concern a custom resource that is not being deleted.
+    /// Returns the verdict of kstatus' own rules, as far as they concern a custom resource that is not being deleted.
     fn judged(object: &Value) -> &'static str {
         if object["status"]["observedGeneration"].as_i64().is_some_and(|seen| object["metadata"]["generation"] != seen)
         {
@@ -94,17 +95,17 @@ mod tests {
         world.wrote_nothing();
     }
 
-    /// Each pool, what its condition `Accepted` says, and what kstatus makes of it.
+    /// Each case is a pool, its condition `Accepted`, and the verdict of kstatus.
     #[test_case(json!({"addresses": ["192.0.2.1"]}), "True Valid", "Current")]
-    #[test_case(json!({"addresses": ["192.0.2.1"], "drain": true}), "True Valid", "Current"; "drained as its spec says")]
+    #[test_case(json!({"addresses": ["192.0.2.1"], "drain": true}), "True Valid", "Current"; "drained by its spec")]
     #[test_case(json!({"addresses": ["198.51.100.9/30"]}), "True HostBits", "Current")]
     #[test_case(json!({"addresses": ["192.0.2.9-192.0.2.4"]}), "False InvalidAddresses", "Failed")]
     #[test_case(json!({"addresses": ["192.0.2.1", "192.0.2.9-192.0.2.4"]}), "False InvalidAddresses", "Failed"; "one entry of two")]
     #[test_case(json!({"addresses": ["192.0.2.1"], "exclude": ["192.0.2.0/24"]}), "False NoAddresses", "Failed")]
-    #[test_case(json!({"addresses": ["192.0.2.255"], "avoidBuggyIPs": true}), "False NoAddresses", "Failed"; "only one that is avoided")]
+    #[test_case(json!({"addresses": ["192.0.2.255"], "avoidBuggyIPs": true}), "False NoAddresses", "Failed"; "only an avoided address")]
     #[test_case(json!({"addresses": ["192.0.2.1"], "serviceAllocation": {"serviceSelectors": [{"matchExpressions": [{"key": "a", "operator": "Is"}]}]}}),
         "False InvalidSelector", "Failed")]
-    fn pools(spec: Value, accepted: &str, expected: &str) {
+    fn kstatus_judges_pools_by_their_acceptance(spec: Value, accepted: &str, expected: &str) {
         let mut world = World::new();
         world.pool("lan", spec);
         assert_eq!(judged(&pool(&world)), "InProgress", "the edit has not been looked at");
@@ -123,7 +124,7 @@ mod tests {
     #[test_case(json!({"addressPools": ["wan"]}), "Current"; "the pool may still come")]
     #[test_case(json!({"nodeSelectors": [{"matchLabels": {"rack": "9"}}]}), "Current"; "a node may still come")]
     #[test_case(json!({"nodeSelectors": [{"matchExpressions": [{"key": "a", "operator": "Is"}]}]}), "Failed")]
-    fn advertisements(spec: Value, expected: &str) {
+    fn kstatus_judges_advertisements_by_their_acceptance(spec: Value, expected: &str) {
         let mut world = World::new();
         world.advertisement("front", json!({"addressPools": ["lan"]}));
         world.pass(60);
@@ -138,9 +139,9 @@ mod tests {
         at_rest(&mut world);
     }
 
-    /// The API server's default tells kstatus that nobody has looked at a new object.
+    /// The API server's default shows kstatus that no controller has seen a new object.
     #[test]
-    fn new_object_is_not_taken_for_finished() {
+    fn new_object_does_not_count_as_finished() {
         for definition in herald_crds::manifest::definitions().map(|(_, crd)| serde_json::to_value(crd).unwrap()) {
             let kind = &definition["spec"]["names"]["kind"];
             let status = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"];
@@ -152,7 +153,8 @@ mod tests {
         }
     }
 
-    /// The definitions of an earlier version: one try and one event for each kind, however many objects there are.
+    /// With the definitions of an earlier version there is one attempt and one event for each kind, however many
+    /// objects there are.
     #[test]
     fn generation_that_is_not_kept_is_not_written_again() {
         let mut world = World::new();
@@ -174,7 +176,7 @@ mod tests {
         world.restart();
         world.pass(7200);
         assert_eq!((statuses(&world, "PatchPoolStatus"), statuses(&world, "PatchAdvertisementStatus")), (1, 1));
-        // A process that runs with the definitions of this version.
+        // This process runs with the definitions of this version.
         world.unknown_fields.clear();
         world.restart();
         world.pass(60);

@@ -1,8 +1,9 @@
-//! Services about which the API server is asked: those that have an address and are not seen to want it, before one loses
-//! it; and those whose status is the only proof of an address, before it gets a VirtualIP.
+//! Look-ups of Services at the API server: of those that have an address and in this view do not want it, before one
+//! loses the address; and of those whose status is the only proof of an address, before it gets a VirtualIP.
 //!
-//! Two watches have no order. A new leader may see a VirtualIP, but not yet its Service, or only an earlier version of it:
-//! not to know a Service does not prove that it is gone, and what an earlier version shows may be another's by now.
+//! Two watches have no common order. A new leader may see a VirtualIP, but not yet its Service, or only an earlier
+//! version of it: an unknown Service is not proved to be deleted, and an address in an earlier version of a status may
+//! belong to another Service by now.
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
@@ -11,8 +12,8 @@ use herald_crds::virtual_ip::ServiceReference;
 use super::Index;
 use crate::action::{Action, Outcome, Subject};
 
-/// How long after an answer the same Service is looked up again, if the watch has not shown by then what the answer said.
-/// A watch is some milliseconds behind; one that is cut off is found out within half a minute.
+/// Time after an answer at which the same Service is looked up again, if the watch has not shown the content of the
+/// answer by then. A watch is some milliseconds behind; a watch that is cut off is detected within half a minute.
 const LOOK_UP_AGAIN: Duration = Duration::from_secs(10);
 
 /// The Services that were looked up.
@@ -22,12 +23,12 @@ pub(super) struct LookUps(BTreeMap<ServiceReference, LookUp>);
 #[derive(Clone, Copy, Debug)]
 struct LookUp {
     asked: Duration,
-    /// The version that is held is the newest, as far as the answer goes.
+    /// Whether the known version is the newest, as far as the answer goes.
     confirmed: bool,
 }
 
 impl LookUps {
-    /// The watch has shown something of the Service: what was asked before is out of date.
+    /// Forgets the look-up of a Service, because the watch has shown a version of it: an earlier answer is out of date.
     pub(super) fn forget(&mut self, service: &ServiceReference) {
         self.0.remove(service);
     }
@@ -38,21 +39,21 @@ impl LookUps {
 }
 
 impl Index {
-    /// Returns whether a Service is not seen to want an address, without proof that it does not: a deleted Service stays
-    /// deleted, but one that is unknown, or of another type or class, may be so in an old version only.
+    /// Returns whether a Service does not want an address in this view, without proof: a deleted Service stays deleted,
+    /// but one that is unknown, or of another type or class, may be so in an old version only.
     pub(super) fn is_doubtful(&self, service: &ServiceReference) -> bool {
         self.service(service).is_none_or(|view| !view.wants_address() && !view.deleting)
     }
 
-    /// Returns whether only its status says that the Service has the address: there is no VirtualIP. In a newer version it
-    /// may not show it.
+    /// Returns whether only the status says that the Service has the address, because there is no VirtualIP. A newer
+    /// version of the status may not show it.
     pub(super) fn is_unproved(&self, service: &ServiceReference, address: IpAddr) -> bool {
         !self.vips.contains_key(&address)
             && !self.look_ups.is_confirmed(service)
             && self.service(service).is_some_and(|view| view.shows(address))
     }
 
-    /// The first Service that has the address and is to be looked up.
+    /// Returns a look-up of the first Service that has the address and needs one.
     pub(super) fn look_up(&mut self, address: IpAddr, now: Duration) -> Option<Action> {
         let occupant = self.allocator.occupant(address)?;
         let asked_about = |service: &&ServiceReference| self.is_doubtful(service) || self.is_unproved(service, address);
@@ -69,8 +70,8 @@ impl Index {
         None
     }
 
-    /// Takes its addresses from a Service that is gone, or that wants none in the version last seen. An answer that is ahead
-    /// of the watch counts as if that had brought it.
+    /// Takes its addresses from a Service that is deleted, or that wants none in the version last seen. An answer that
+    /// is ahead of the watch counts as if the watch had brought it.
     pub(super) fn looked_up(&mut self, service: &ServiceReference, outcome: &Outcome) {
         if let Outcome::Service(found) = outcome
             && let Some(seen) = self.service(service).filter(|_| found.reference == *service)

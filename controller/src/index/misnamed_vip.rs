@@ -1,5 +1,6 @@
-//! VirtualIPs that are named after another address than theirs: made by hand, or broken. Nobody announces them; each
-//! says so, and keeps the address it is named after from being assigned, since no VirtualIP of that name can be created.
+//! VirtualIPs whose names are not those of their addresses: made by hand, or broken. No node announces them. The status
+//! of each says so, and the address that it is named after is not assigned, since no VirtualIP of that name can be
+//! created.
 
 use std::net::IpAddr;
 
@@ -42,7 +43,7 @@ impl Index {
         let resource_version = vip.metadata.resource_version.clone().unwrap_or_default();
         let finalizers = vip.metadata.finalizers.as_deref().unwrap_or_default();
         if vip.metadata.deletion_timestamp.is_some() {
-            // Nobody announces it, so nobody has to fall silent.
+            // No node announces it, so none has to fall silent.
             let remaining = finalizers.iter().filter(|f| *f != FINALIZER_WITHDRAWAL).cloned().collect();
             let held = finalizers.iter().any(|f| f == FINALIZER_WITHDRAWAL);
             return held.then_some(Action::ReleaseStrayVirtualIp {
@@ -99,9 +100,10 @@ mod tests {
         vip
     }
 
-    /// It says what is wrong, keeps its name's address from everybody, and goes when it is deleted.
+    /// A misnamed VirtualIP reports its fault, keeps its name's address from every Service, and is released when it is
+    /// deleted.
     #[test]
-    fn a_name_that_is_another_address() {
+    fn vip_named_after_another_address_reserves_that_address_until_its_deletion() {
         let mut world = World::new();
         let vip = stray(&mut world, "192.0.2.1", "192.0.2.2");
         world.index.apply(Object::VirtualIp(Box::new(vip)));
@@ -133,9 +135,9 @@ mod tests {
         assert_eq!(world.ingress("asks"), ["192.0.2.1"]);
     }
 
-    /// The address of a VirtualIP cannot be edited, so one that is spelled otherwise can only be deleted.
+    /// The address of a VirtualIP cannot be edited, so a VirtualIP with a noncanonical address can only be deleted.
     #[test]
-    fn address_that_is_spelled_otherwise() {
+    fn vip_with_a_noncanonical_address_is_described_once() {
         let mut world = World::empty();
         world.pool("six", json!({"addresses": ["2001:db8::1-2001:db8::2"]}));
         world.restart();

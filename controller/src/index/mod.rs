@@ -1,8 +1,8 @@
-//! The controller's memory and judgement: observed objects in, writes out. Synchronous; time is passed in.
+//! The controller's memory and decisions: observed objects in, writes out. Synchronous; the time is an argument.
 //!
 //! Guarantees: nothing is decided before every kind has been listed once; at most one write per object is under way;
-//! every write differs from what is observed; an address is written to a Service only once its VirtualIP is observed to
-//! name that Service; an address is free only once its VirtualIP is gone.
+//! every write differs from the observed state; an address is written to a Service only once its VirtualIP is observed
+//! to name that Service; an address is free only once its VirtualIP is gone.
 //!
 //! Assumptions: [`Index::replace`] gets complete lists; each action from [`Index::poll_action`] comes back once through
 //! [`Index::handle_outcome`].
@@ -72,27 +72,27 @@ pub(crate) use unkept::FIELDS_NOT_KEPT;
 pub(crate) use virtual_ip::MISDATED;
 use virtual_ip::VirtualIpEntry;
 
-/// So long a node may be without a speaker's pod before its SpeakerStatus is deleted, unless configured. A node that is
-/// drained, rebooted or waits for an image keeps it; one that the DaemonSet has left for good must not stay a candidate.
+/// Default time that a node may be without a speaker's pod before its SpeakerStatus is deleted. A node that is drained,
+/// rebooted or waits for an image keeps it; a node that the DaemonSet has left for good must not stay a candidate.
 pub const FORGET_SPEAKERS_AFTER: Duration = Duration::from_secs(3600);
 
-/// See the module.
+/// The controller's state; the module describes its guarantees.
 #[derive(Debug, Default)]
 pub struct Index {
     listed: BTreeSet<Kind>,
     leading: bool,
-    /// What is known may be old.
+    /// Whether the observed objects may be old.
     blind: bool,
-    /// A complete list is being applied.
+    /// Whether a complete list is being applied.
     relisting: bool,
     services: BTreeMap<ServiceKey, ServiceView>,
     namespaces: BTreeMap<String, BTreeMap<String, String>>,
     pools: BTreeMap<String, PoolEntry>,
     advertisements: BTreeMap<String, L2Advertisement>,
     vips: BTreeMap<IpAddr, VirtualIpEntry>,
-    /// VirtualIPs that are named after another address than theirs, by name.
+    /// VirtualIPs whose names are not those of their addresses, by name.
     strays: BTreeMap<String, VirtualIP>,
-    /// Those of the VirtualIPs that somebody else answers for.
+    /// The addresses of VirtualIPs that another host answers for.
     contested: BTreeSet<IpAddr>,
     nodes: BTreeMap<String, NodeView>,
     speakers: BTreeMap<String, SpeakerEntry>,
@@ -102,7 +102,7 @@ pub struct Index {
     service_networks: BTreeMap<String, Vec<IpNet>>,
     gateways: Gateways,
     allocator: Allocator,
-    /// Services that lack an address: whatever may cure that wakes them.
+    /// Services that lack an address: any event that may cure that wakes them.
     waiting: BTreeSet<ServiceKey>,
     look_ups: LookUps,
     last_written: LastWritten,
@@ -112,38 +112,38 @@ pub struct Index {
     queue: Queue,
     events: VecDeque<EventValue>,
     told: Told,
-    /// The kinds of which the API server does not keep every field, as has been told.
+    /// The kinds of which the API server does not keep every field, and for which that has been reported.
     unkept_kinds: BTreeSet<Kind>,
-    /// The time of day at time zero: for what outlives a process.
+    /// The time of day at time zero: for times that outlive a process.
     clock: Timestamp,
-    /// The SpeakerStatus of a node that has had no speaker's pod for so long is deleted.
+    /// The time without a speaker's pod after which the SpeakerStatus of a node is deleted.
     forget_speakers_after: Duration,
 }
 
 impl Index {
-    /// An index that knows nothing; `clock` is the time of day at time zero.
+    /// Returns an empty index; `clock` is the time of day at time zero.
     pub fn new(clock: Timestamp) -> Self {
         Self { clock, forget_speakers_after: FORGET_SPEAKERS_AFTER, ..Self::default() }
     }
 
-    /// The SpeakerStatus of a node that has had no speaker's pod for so long is deleted, unless otherwise than
+    /// Sets the time without a speaker's pod after which the SpeakerStatus of a node is deleted, in place of
     /// [`FORGET_SPEAKERS_AFTER`].
     #[must_use]
     pub fn forget_speakers_after(self, forget_speakers_after: Duration) -> Self {
         Self { forget_speakers_after, ..self }
     }
 
-    /// Has every kind been listed that is waited for?
+    /// Returns whether every awaited kind has been listed.
     pub fn is_synced(&self) -> bool {
         self.unlisted().next().is_none()
     }
 
-    /// The kinds that are waited for.
+    /// Returns the awaited kinds that have not been listed yet.
     pub fn unlisted(&self) -> impl Iterator<Item = Kind> {
         Kind::ALL.into_iter().filter(|kind| kind.is_awaited() && !self.listed.contains(kind))
     }
 
-    /// The lease was won or lost. A new leader starts from what is observed, not from what it once planned.
+    /// Records that the lease was won or lost. A new leader starts from the observed state, not from its former plans.
     pub fn set_leading(&mut self, leading: bool) {
         if leading != self.leading {
             self.leading = leading;
@@ -154,10 +154,10 @@ impl Index {
         }
     }
 
-    /// Takes notice that the watch of some kind is broken for long, or that none is. A blind index gives out addresses and
-    /// releases those of deleted Services. It takes nothing away that a newer version of an object could contradict: it
-    /// corrects no status of a lost node or speaker, deletes no SpeakerStatus and replaces no address that a stranger holds.
-    /// (Before any other Service loses an address, it is looked up.)
+    /// Records whether the watch of some kind is broken for long. A blind index gives out addresses and releases those
+    /// of deleted Services. It takes no step that a newer version of an object could contradict: it corrects no status
+    /// of a lost node or speaker, deletes no SpeakerStatus and replaces no address that a stranger holds. (Before any
+    /// other Service loses an address, it is looked up.)
     pub fn set_blind(&mut self, blind: bool) {
         if std::mem::replace(&mut self.blind, blind) && !blind {
             self.mark_vips();
@@ -168,7 +168,7 @@ impl Index {
         }
     }
 
-    /// A complete list of a kind: what is not in it is gone.
+    /// Applies a complete list of a kind: objects that are not in it are gone.
     pub fn replace(&mut self, kind: Kind, objects: Vec<Object>) {
         let gone = match kind {
             Kind::Service => {
@@ -205,8 +205,8 @@ impl Index {
         for object in &gone {
             self.delete(object);
         }
-        // What the API server lists is so, also where its versions have gone back: a store that was restored from a backup
-        // counts from there.
+        // The list of the API server is true, even where its versions have gone back: a store that was restored from a
+        // backup counts from there.
         self.relisting = true;
         for object in objects {
             self.apply(object);
@@ -221,7 +221,7 @@ impl Index {
         }
     }
 
-    /// An object was added or has changed.
+    /// Applies an object that was added or has changed.
     pub fn apply(&mut self, object: Object) {
         match object {
             Object::Service(view) => self.apply_service(*view),
@@ -255,7 +255,7 @@ impl Index {
         }
     }
 
-    /// An object is gone.
+    /// Removes an object that is gone.
     pub fn delete(&mut self, object: &Object) {
         match object {
             Object::Service(view) => self.delete_service(&view.reference),
@@ -285,7 +285,7 @@ impl Index {
         }
     }
 
-    /// The next write; `None` until something changes, or until [`Self::poll_timeout`].
+    /// Returns the next write; `None` until an input comes, or until [`Self::poll_timeout`].
     pub fn poll_action(&mut self, now: Duration) -> Option<Action> {
         self.observe_speaker_pods(now);
         if !self.leading || !self.is_synced() {
@@ -312,24 +312,24 @@ impl Index {
                     self.queue.started(subject);
                     return Some(action);
                 }
-                Some(action) => self.tell_overwritten(now, &action), // its time comes
+                Some(action) => self.tell_overwritten(now, &action), // the write waits for its time
                 None => self.queue.settled(&subject),
             }
         }
     }
 
-    /// When [`Self::poll_action`] has something without any input.
+    /// Returns the time at which [`Self::poll_action`] may return a write without any input.
     pub fn poll_timeout(&self) -> Option<Duration> {
         if self.leading && self.is_synced() { self.queue.next_timer() } else { None }
     }
 
-    /// Returns whether a version of an object is an earlier one than that which is held.
+    /// Returns whether a version of an object is earlier than the known one.
     fn is_outdated(&self, new: Option<&str>, held: Option<&str>) -> bool {
         !self.relisting && is_older(new, held)
     }
 
-    /// Starts from what is observed: VirtualIPs prove ownership; then Services keep what they carry, the oldest first, and
-    /// before them those with a finalizer of ours; only then is anything decided.
+    /// Starts from the observed state: VirtualIPs prove ownership; then Services keep the addresses that they carry,
+    /// those with a finalizer of ours first, then the oldest; only then is anything decided.
     fn rebuild(&mut self) {
         if !self.leading || !self.is_synced() {
             return;
@@ -344,8 +344,8 @@ impl Index {
         }
         for (address, entry) in &self.vips {
             self.allocator.seize(*address, &entry.vip.spec.pool, &entry.vip.spec.services);
-            // A deleted VirtualIP is made again for a Service whose status shows the address. One that is known and does
-            // not show it gets it no more; about one that is not known the API server is asked first.
+            // A deleted VirtualIP is made again for a Service whose status shows the address. A known Service that does
+            // not show the address does not get it again; the API server is asked first about an unknown one.
             for service in entry.vip.spec.services.iter().filter(|_| entry.deleting()) {
                 let view = self.services.get(&service_key(service)).filter(|view| view.reference == *service);
                 if view.is_some_and(|view| !view.shows(*address)) {
@@ -354,15 +354,16 @@ impl Index {
             }
         }
         let mut carriers: Vec<&ServiceView> = self.services.values().filter(|s| s.wants_address()).collect();
-        // Whom Herald has served before: the finalizer comes with the first address.
+        // Herald has served these Services before: the finalizer comes with the first address.
         carriers.sort_by_key(|s| (s.finalizer.is_none(), s.created));
         for service in carriers {
             for address in service.addresses() {
-                // What cannot be adopted is said when the Service is decided upon.
+                // The decision about the Service reports addresses that cannot be adopted.
                 drop(self.allocator.adopt(&service.reference, address));
             }
         }
-        // What a deleted Service still shows is nobody else's, also where its VirtualIP has gone before it.
+        // An address that a deleted Service still shows is not given to another, even where its VirtualIP has gone
+        // before it.
         for service in self.services.values().filter(|s| s.deleting && s.claim.is_some() && s.finalizer.is_some()) {
             for address in service.addresses() {
                 if self.allocator.adopt(&service.reference, address).is_ok() {
@@ -389,7 +390,7 @@ impl Index {
         }
     }
 
-    /// Asks for a decision. A standby decides nothing, and a new leader decides upon everything: it remembers nothing.
+    /// Requests a decision. A standby decides nothing, and a new leader, which remembers nothing, decides everything.
     fn mark(&mut self, subject: Subject) {
         if !self.leading {
             return;
@@ -431,19 +432,19 @@ impl Index {
 }
 
 impl ServiceView {
-    /// Is it to have an address from us?
+    /// Returns whether the Service should have an address from us.
     pub(crate) fn wants_address(&self) -> bool {
         self.claim.is_some() && !self.deleting
     }
 
-    /// Whether kube-proxy serves the address under the Service's name.
+    /// Returns whether kube-proxy serves the address under the Service's name.
     fn shows(&self, address: IpAddr) -> bool {
         self.addresses().any(|shown| shown == address)
     }
 }
 
-/// The address of a VirtualIP whose name says the same as its spec, in the spelling that Herald writes; anything else is
-/// none of ours, and could not be corrected: the address is immutable.
+/// Returns the address of a VirtualIP whose name and spec agree, in the spelling that Herald writes. Any other
+/// VirtualIP is not ours, and cannot be corrected, because the address is immutable.
 fn address_of(vip: &VirtualIP) -> Option<IpAddr> {
     let address = address_of_name(vip.metadata.name.as_deref()?)?;
     (vip.spec.address == address.to_string()).then_some(address)

@@ -1,4 +1,4 @@
-//! What the index is told: watched objects, reduced.
+//! The inputs of the index: watched objects, reduced.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use crate::{
     view::{NodeView, ServiceKey, ServiceView, SpeakerView},
 };
 
-/// The kinds the index needs to know.
+/// The kinds that the index needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// Services.
@@ -51,7 +51,7 @@ impl Kind {
         Self::Gateway,
     ];
 
-    /// What the API calls an object of it.
+    /// Returns the name of the kind in the API.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Service => "Service",
@@ -90,7 +90,7 @@ pub enum Object {
     VirtualIp(Box<VirtualIP>),
     /// A node.
     Node(String, NodeView),
-    /// What a node's speaker reports, by the node.
+    /// The report of a node's speaker, by the node.
     Speaker(String, SpeakerView),
     /// A speaker's pod, by its name.
     SpeakerPod(String, SpeakerPodView),
@@ -130,7 +130,7 @@ impl Object {
     }
 }
 
-/// What is held and not listed, as objects to delete.
+/// Returns the known objects that are not listed, as objects to delete.
 pub(super) fn missing<V>(
     held: &BTreeMap<String, V>,
     listed: &[Object],

@@ -1,26 +1,26 @@
-//! The prefixes on link at the nodes. All nodes of a segment report the same ones, so each is counted.
+//! The on-link prefixes of the nodes. All nodes of a segment report the same ones, so the reporters are counted.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 
-/// By how many nodes each prefix is reported.
+/// The number of nodes that report each prefix.
 #[derive(Clone, Debug, Default)]
 pub(super) struct OnLinkPrefixes {
     reporters: BTreeMap<IpNet, usize>,
 }
 
-/// What the report of one node changes for all.
+/// The change that the report of one node makes for all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct PrefixChange {
     /// Prefixes that no node reported before.
     pub(super) appeared: Vec<IpNet>,
-    /// Prefixes that no node reports any more.
+    /// Prefixes that no node reports any longer.
     pub(super) vanished: Vec<IpNet>,
 }
 
 impl OnLinkPrefixes {
-    /// Replaces what one node reported before by what it reports now.
+    /// Replaces the former report of one node by its present one.
     pub(super) fn replace(&mut self, before: &BTreeSet<IpNet>, now: &BTreeSet<IpNet>) -> PrefixChange {
         let mut change = PrefixChange::default();
         for prefix in now.difference(before) {

@@ -1,4 +1,4 @@
-//! What became of a write.
+//! The outcome of a write.
 
 use std::time::Duration;
 
@@ -6,11 +6,11 @@ use super::{Index, Kind, address_of, queue::Ended, uid};
 use crate::action::{Action, Outcome, Subject};
 
 impl Index {
-    /// What became of a write.
+    /// Applies the outcome of a write.
     pub fn handle_outcome(&mut self, now: Duration, action: &Action, outcome: Outcome) {
         let subject = match (action, action.subject()) {
             (Action::Event(event), _) => {
-                // One that the API server was not there to take is posted again.
+                // An event that the API server could not take is posted again.
                 if matches!(outcome, Outcome::Failed | Outcome::Refused(_)) {
                     self.told.untell(event);
                 }
@@ -55,7 +55,7 @@ impl Index {
         }
         match outcome {
             Outcome::VirtualIp(vip) => {
-                // The answer to a create brings the object; any other may come after the object has gone.
+                // The answer to a create brings the object; any other answer may come after the object has gone.
                 let name = vip.metadata.name.as_deref().unwrap_or_default();
                 let held = address_of(&vip).and_then(|a| self.vips.get(&a)).map(|entry| &entry.vip);
                 let known = held.or_else(|| self.strays.get(name)).is_some_and(|held| uid(held) == uid(&vip));
@@ -81,7 +81,7 @@ impl Index {
             Outcome::Gone => self.handle_gone(action),
             Outcome::Done | Outcome::Failed | Outcome::Refused(_) | Outcome::Unavailable => {}
         }
-        // What has been told is remembered from here on: a decision whose write fails is taken again, and tells it then.
+        // Reports count as made from here on: a decision whose write fails is taken again, and reports then.
         if !failed {
             if let Action::CreateVirtualIp { address, spec, .. } | Action::UpdateVirtualIpSpec { address, spec, .. } =
                 action
@@ -96,7 +96,7 @@ impl Index {
                 Action::CorrectVirtualIpStatus { address, corrects: Some(corrects), .. } => {
                     self.note_corrected(*address, corrects);
                 }
-                // The watch may tell later; meanwhile it would be deleted again.
+                // The watch may report the deletion later; meanwhile the object would be deleted again.
                 Action::DeleteSpeakerStatus { node, uid }
                     if self.speakers.get(node).is_some_and(|s| s.view.uid == *uid) =>
                 {
@@ -114,12 +114,12 @@ impl Index {
         self.mark(subject);
     }
 
-    /// Returns whether a write is one that no other program can cause again and again.
+    /// Returns whether no other program can cause this write again and again.
     pub(super) fn is_unprompted(&self, action: &Action) -> bool {
         match action {
-            // The object's last writes: nobody can undo them.
+            // These are the object's last writes: no program can undo them.
             Action::DeleteVirtualIp { .. } | Action::RemoveVirtualIpFinalizer { .. } => true,
-            // It writes nothing.
+            // A look-up writes nothing.
             Action::LookUpService { .. } => true,
             Action::PatchPoolStatus { pool, resource_version, report } => {
                 self.pools.get(pool).is_some_and(|entry| entry.follows(resource_version, report))

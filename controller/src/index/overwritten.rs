@@ -1,4 +1,4 @@
-//! A Service whose status another program keeps changing.
+//! Detection of another program that keeps changing the status of a Service.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -14,7 +14,8 @@ const STATUS_OVERWRITTEN: &str = "StatusOverwritten";
 pub(super) type LastWritten = BTreeMap<ServiceReference, ServicePatch>;
 
 impl Index {
-    /// A Service's status was written; `pauses`: so often of late that the next write waits.
+    /// Records a write of a Service's status; `pauses` says whether the next one waits, because there were many
+    /// recently.
     pub(super) fn note_written(&mut self, service: &ServiceReference, patch: &ServicePatch, pauses: bool) {
         // After a release the Service may get the same again, and no other program has emptied its status.
         if pauses && patch.condition != Change::Remove {

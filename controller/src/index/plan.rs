@@ -1,4 +1,4 @@
-//! Which addresses a Service is to have.
+//! The plan of a Service's addresses.
 
 use std::{iter::repeat_n, net::IpAddr};
 
@@ -14,16 +14,17 @@ use crate::{
     view::{FamilyPolicy, Ingress, ServiceKey, ServiceView},
 };
 
-/// What a Service is to have.
+/// The planned addresses of a Service, and the refusals.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
-    /// Its addresses, in the order of its families, and of each family those first that its status shows, as it shows them.
+    /// The addresses, in the order of the families; within a family, those that the status shows come first, in its
+    /// order.
     pub(super) targets: Vec<IpAddr>,
-    /// What it asks for and does not get.
+    /// The refused parts of the request.
     pub(super) refusals: Vec<Refusal>,
-    /// The families of which it gets some addresses, and fewer than it asks for.
+    /// The families of which the Service gets some addresses, but fewer than it asks for.
     pub(super) short: Vec<Short>,
-    /// Its status holds what is not ours: it is not overwritten.
+    /// Whether the status holds another provider's entries: it is not overwritten.
     pub(super) foreign: bool,
     /// Its namespace has not been seen, on whose labels it depends which pools give it an address, or its Gateway has not,
     /// which may ask for one.
@@ -34,7 +35,7 @@ pub(super) struct Plan {
     pub(super) caveat: Option<Caveat>,
 }
 
-/// Fewer addresses of a family than are asked for.
+/// Fewer addresses of a family than the Service asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the Service has {has} of the {asked} {family} addresses that annotation {ANNOTATION_COUNT} asks for")]
 pub(super) struct Short {
@@ -43,22 +44,22 @@ pub(super) struct Short {
     asked: usize,
 }
 
-/// What becomes of the addresses that a Service has of one family.
+/// The division of the addresses that a Service has of one family.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Division {
-    /// It keeps these.
+    /// The addresses that the Service keeps.
     stay: Vec<IpAddr>,
-    /// Others are to take the place of these, which it keeps as long as there is no other.
+    /// The addresses that others should replace; the Service keeps each as long as there is no other.
     replaceable: Vec<IpAddr>,
-    /// It asks for these and does not have them.
+    /// The addresses that the Service asks for and does not have.
     missing: Vec<IpAddr>,
-    /// So many more it is to have, whichever.
+    /// The number of further addresses that the Service should have, of any value.
     any: usize,
 }
 
 impl Division {
-    /// Divides what it has, the dearest first, by what it asks for: these addresses, and so many in all. `may_stay` says
-    /// whether it may keep an address that it does not ask for.
+    /// Divides the held addresses, the dearest first, by the request: the addresses `asked`, and `count` in all.
+    /// `may_stay` returns whether the Service may keep an address that it does not ask for.
     fn of(held: &[IpAddr], asked: &[IpAddr], count: usize, may_stay: impl Fn(IpAddr) -> bool) -> Self {
         let mut division = Self::default();
         let mut places = count.saturating_sub(asked.len());
@@ -79,7 +80,7 @@ impl Division {
 }
 
 impl Index {
-    /// Which addresses it keeps, gets, and does not get.
+    /// Plans the addresses that the Service keeps and gets, and the refusals.
     pub(super) fn plan(&mut self, view: &ServiceView) -> Plan {
         let reference = &view.reference;
         let mut plan = Plan::default();
@@ -139,7 +140,7 @@ impl Index {
         let has = |family: &IpFamily| plan.targets.iter().any(|address| IpFamily::of(*address) == *family);
         let complete = view.families.iter().all(has);
         if view.family_policy == FamilyPolicy::Require && !complete && !published {
-            // Both or none: nobody has seen these yet.
+            // The policy requires both families or none, and these addresses have not been published.
             for address in fresh {
                 self.allocator.retract(reference, address);
             }
@@ -156,8 +157,8 @@ impl Index {
         plan
     }
 
-    /// Plans the addresses of one family, and remembers those that are new. Returns whether that can be decided: it cannot
-    /// where the Service's namespace has not been seen, on whose labels it depends which pools give it an address.
+    /// Plans the addresses of one family, and adds the new ones to `fresh`. Returns whether the family can be decided:
+    /// it cannot while the Service's namespace, whose labels decide which pools give an address, has not been seen.
     fn plan_family(
         &mut self,
         view: &ServiceView,
@@ -201,14 +202,15 @@ impl Index {
         if !targets.is_empty() && targets.len() < request.count {
             plan.short.push(Short { family, has: targets.len(), asked: request.count });
         }
-        // Those that it names are published in that order, also where a restart forgets who was planned first.
+        // Addresses that the Service names are published in that order, even after a restart, which forgets the order
+        // of planning.
         let named = |address: &IpAddr| asked.iter().position(|one| one == address).unwrap_or(usize::MAX);
         targets.sort_by_key(|address| (position(view, *address), named(address)));
         plan.targets.extend(targets);
         true
     }
 
-    /// What it has of a family: first what its status shows, in that order.
+    /// Returns the addresses of a family that the Service has: first those that the status shows, in that order.
     fn held_of(&self, view: &ServiceView, family: IpFamily) -> Vec<IpAddr> {
         let held = self.allocator.held(&view.reference).into_iter();
         let mut held: Vec<_> = held.filter(|address| IpFamily::of(*address) == family).collect();
@@ -216,8 +218,9 @@ impl Index {
         held
     }
 
-    /// What it is to have while what it asks for cannot be read or met: what it has. Where its status shows none of a
-    /// family, one that was planned. One that may stay comes before one that another is to replace.
+    /// Returns the addresses to keep while the request cannot be read or met: those that the Service has. One planned
+    /// address is kept of a family that the status does not show. An address that may stay comes before one that should
+    /// be replaced.
     fn as_it_is(&self, view: &ServiceView) -> Vec<IpAddr> {
         let of_family = |family: &IpFamily| {
             let held = self.held_of(view, *family);
@@ -231,15 +234,15 @@ impl Index {
         view.families.iter().flat_map(of_family).collect()
     }
 
-    /// Whether it may keep an address that it has and does not ask for.
+    /// Returns whether the Service may keep an address that it has and does not ask for.
     fn may_stay(&self, view: &ServiceView, address: IpAddr, pools: &[String]) -> bool {
         let from = |pool: &String| self.allocator.occupant(address).is_some_and(|o| o.pool == *pool);
         let is_in = |pool: &String| from(pool) || self.allocator.pool_contains(pool, address);
         !matches!(self.standing(address, view), Standing::Replaced(_)) && (pools.is_empty() || pools.iter().any(is_in))
     }
 
-    /// The address lies in a pool that the Service asks for, and counts to another that holds it as well: it counts to the
-    /// former unless a Service that has the address asks for the latter.
+    /// Makes an address count to a requested pool that holds it. An address that counts to another pool moves, unless a
+    /// Service that has the address asks for that pool.
     fn count_to_requested_pool(&mut self, address: IpAddr, pools: &[String]) {
         let Some(occupant) = self.allocator.occupant(address) else { return };
         let requests = occupant.services.iter().filter_map(|service| self.service(service)?.request.as_ref().ok());
@@ -255,8 +258,9 @@ impl Index {
         }
     }
 
-    /// Gives up what was never published: beside what another provider wrote into the status it cannot be. The finalizer
-    /// comes with the first address; a Service that has it may have shown this one, and gets it back.
+    /// Gives up addresses that were never published, because they cannot be published next to another provider's
+    /// entries in the status. The finalizer comes with the first address: a Service that has the finalizer may have
+    /// shown this address, and gets it back.
     fn give_up_unpublished(&mut self, view: &ServiceView) {
         if view.finalizer.is_some() {
             return;
@@ -266,8 +270,8 @@ impl Index {
         }
     }
 
-    /// Gives up what another Service has or shows that may not share it, while this one does not show it yet: the other had
-    /// it first, or an edit came between them.
+    /// Gives up addresses that this Service does not show yet and that another Service has or shows and may not share:
+    /// the other had the address first, or an edit came between them.
     fn give_way(&mut self, view: &ServiceView) {
         let is_anothers = |address: &IpAddr| {
             self.allocator.also_shown_by(*address, &view.reference).is_some()
@@ -279,8 +283,8 @@ impl Index {
         }
     }
 
-    /// An address was given out: who waits may wait for another reason from now on, and is to say so before a restart
-    /// does.
+    /// Wakes the waiting Services whose reason to wait may change because an address was given out, so that their
+    /// conditions do not change only after a restart.
     fn wake_for_other_reasons(&mut self, address: IpAddr) {
         let joined = self.allocator.occupant(address).is_some_and(|o| o.services.len() > 1);
         if joined || self.allocator.was_last(address) {
@@ -293,7 +297,7 @@ impl Index {
     }
 }
 
-/// The place of an address in the status of a Service; those that it does not show come last.
+/// Returns the position of an address in the status of a Service; addresses that the status does not show come last.
 fn position(view: &ServiceView, address: IpAddr) -> usize {
     view.addresses().position(|shown| shown == address).unwrap_or(usize::MAX)
 }
@@ -308,20 +312,20 @@ mod tests {
         text.split_whitespace().map(|last| format!("192.0.2.{last}").parse().unwrap()).collect()
     }
 
-    /// What it has (those that may not stay with an exclamation mark), what it asks for and how many, then: what stays, what
-    /// can be replaced, what is missing, how many of any kind.
+    /// Each case holds the held addresses (those that may not stay with an exclamation mark), the requested ones and
+    /// their number; then the staying, the replaceable and the missing addresses, and the number of further ones.
     #[test_case("", "", 1 => ("".into(), "".into(), "".into(), 1); "new")]
     #[test_case("1", "", 1 => ("1".into(), "".into(), "".into(), 0); "at rest")]
-    #[test_case("1!", "", 1 => ("".into(), "1".into(), "".into(), 1); "to be replaced")]
-    #[test_case("1! 2", "", 1 => ("2".into(), "1".into(), "".into(), 0); "being replaced")]
-    #[test_case("1", "2", 1 => ("".into(), "1".into(), "2".into(), 0); "asks for another")]
-    #[test_case("1! 2", "1", 1 => ("1".into(), "2".into(), "".into(), 0); "what is asked for stays in any case")]
+    #[test_case("1!", "", 1 => ("".into(), "1".into(), "".into(), 1); "address that may not stay")]
+    #[test_case("1! 2", "", 1 => ("2".into(), "1".into(), "".into(), 0); "replacement is there")]
+    #[test_case("1", "2", 1 => ("".into(), "1".into(), "2".into(), 0); "another is asked for")]
+    #[test_case("1! 2", "1", 1 => ("1".into(), "2".into(), "".into(), 0); "requested address stays in any case")]
     #[test_case("3", "", 3 => ("3".into(), "".into(), "".into(), 2); "more")]
     #[test_case("3 1 2", "", 2 => ("3 1".into(), "2".into(), "".into(), 0); "fewer: the last goes")]
     #[test_case("3 1! 2", "", 2 => ("3 2".into(), "1".into(), "".into(), 0); "fewer, and one may not stay")]
     #[test_case("3 1 2", "9", 3 => ("3 1".into(), "2".into(), "9".into(), 0); "one of several is asked for")]
     #[test_case("3 1 2", "2 9", 2 => ("2".into(), "3 1".into(), "9".into(), 0); "all are asked for")]
-    fn division(held: &str, asked: &str, count: usize) -> (String, String, String, usize) {
+    fn addresses_are_divided_by_the_request(held: &str, asked: &str, count: usize) -> (String, String, String, usize) {
         let unfit: Vec<_> = held.split_whitespace().filter_map(|text| text.strip_suffix('!')).collect();
         let unfit = addresses(&unfit.join(" "));
         let may_stay = |address| !unfit.contains(&address);

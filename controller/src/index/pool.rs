@@ -1,4 +1,4 @@
-//! Pools: applying them, and what their status says.
+//! Pools: applying them, and the content of their status.
 
 use std::time::Duration;
 
@@ -14,13 +14,13 @@ use crate::{
     allocator::{PoolFault, Reservation},
 };
 
-/// A pool's status is written at most this often: 1,000 Services cost a handful of writes, not 1,000.
+/// Least time between two writes of a pool's status: 1,000 Services cost a handful of writes, not 1,000.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Stands in the condition of a pool that gives nothing.
+/// The sentence in the condition of a pool that gives nothing.
 const NOTHING_ASSIGNED: &str = "Nothing is assigned from this pool; what is assigned stays";
 
-/// How many addresses, runs or pools a message lists.
+/// Maximum of addresses, runs or pools that a message lists.
 const SHOWN: usize = 8;
 
 #[derive(Clone, Debug)]
@@ -33,15 +33,15 @@ pub(super) struct PoolEntry {
 #[derive(Clone, Debug)]
 struct Written {
     at: Duration,
-    /// The version of the pool that it made.
+    /// The version of the pool that the write made.
     version: Option<String>,
     report: PoolReport,
 }
 
 impl PoolEntry {
-    /// Returns whether a status is news on top of the last one written. Each Service that comes or goes changes its
-    /// pool's counts, so many writes of a pool are no sign of another program that undoes them: they are if the pool was
-    /// changed since by somebody else, or if the same is to be written again.
+    /// Returns whether a status adds news to the last one written. Each Service that comes or goes changes its pool's
+    /// counts, so frequent writes of a pool do not prove that another program undoes them. They do prove it if another
+    /// program changed the pool since, or if the same status has to be written again.
     pub(super) fn follows(&self, version: &str, report: &PoolReport) -> bool {
         self.written.as_ref().is_some_and(|last| last.version.as_deref() == Some(version) && last.report != *report)
     }
@@ -89,8 +89,8 @@ impl Index {
         }
     }
 
-    /// An edit may overlap other pools, cure who waits, leave addresses to another pool or to none, and change who
-    /// advertises.
+    /// Marks everything that an edit of a pool may affect: it may overlap other pools, cure waiting Services, leave
+    /// addresses to another pool or to none, and change their advertisements.
     fn pool_edited(&mut self) {
         self.mark_pools();
         self.mark_advertisements();
@@ -140,7 +140,7 @@ impl Index {
         })
     }
 
-    /// What of the pool is elsewhere too, in a sentence each.
+    /// Returns the parts of the pool that are used elsewhere too, in a sentence each.
     fn overlaps(&self, name: &str) -> Option<String> {
         let mut sentences = Vec::new();
         let pools = self.allocator.overlaps(name);
@@ -208,7 +208,8 @@ impl Index {
                     format!("metadata.annotations {ANNOTATION_RELEASE_QUARANTINE}: {error}. Nothing is released.");
                 condition(CONDITION_ACCEPTED, "True", "InvalidAnnotation", message)
             }
-            // Usable as written, so True: no address is given out twice, and none that is something else.
+            // The pool is usable as written, so the status is True: no address is given out twice, and no reserved one
+            // is given out.
             (None, Ok(_), Some(message)) => condition(CONDITION_ACCEPTED, "True", "Overlaps", message),
             (None, Ok(_), None) => match self.allocator.masked(name) {
                 [] => condition(CONDITION_ACCEPTED, "True", "Valid", "every entry is usable".to_owned()),
@@ -246,7 +247,7 @@ fn runs(set: &AddressSet) -> String {
     list(all.into_iter())
 }
 
-/// The runs with the verb that follows them.
+/// Returns the runs with the verb that follows them.
 fn subject(set: &AddressSet) -> String {
     let count: u128 = IpFamily::ALL.iter().map(|family| set.len(*family)).fold(0, u128::saturating_add);
     format!("{} {}", runs(set), if count == 1 { "is" } else { "are" })

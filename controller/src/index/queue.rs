@@ -1,4 +1,4 @@
-//! What is to be decided again, when, and what is being written.
+//! The queue of decisions: the subjects, their times, and the writes under way.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,21 +10,22 @@ use herald_kube_common::{pacing::Pacing, pause::doubled};
 
 use crate::action::Subject;
 
-/// The first pause after a failed write. A conflict is mended by the watch, which is some milliseconds behind.
+/// The first pause after a failed write. The watch, which is some milliseconds behind, mends a conflict.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// Subjects to decide upon. At most one write per subject is under way. A subject whose write failed waits, longer each
-/// time; so does one that was written often of late, since another program may undo what is written ([`Pacing`]).
+/// Subjects that need a decision. At most one write per subject is under way. A subject whose write failed waits,
+/// longer each time; so does a subject that was written often recently, since another program may undo the writes
+/// ([`Pacing`]).
 #[derive(Clone, Debug, Default)]
 pub(super) struct Queue {
-    /// By order, then subject: see [`Queue::mark`].
+    /// The marked subjects, by order, then subject: see [`Queue::mark`].
     ready: BTreeSet<(i64, Subject)>,
     in_flight: BTreeSet<Subject>,
     failures: BTreeMap<Subject, Failure>,
     pacing: Pacing<Subject>,
-    /// Until when a subject that was written often of late is not written.
+    /// The end of the pause of each subject that was written often recently.
     paced: BTreeMap<Subject, Duration>,
     timers: BTreeSet<(Duration, Subject)>,
 }
@@ -36,21 +37,21 @@ struct Failure {
     until: Duration,
 }
 
-/// How a write ended.
+/// The end of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ended {
-    /// It has changed the object, as another program may change it back.
+    /// The write changed the object, and another program may change it back.
     Written,
-    /// It has changed the object, and is not one that another program asks for by undoing the last.
+    /// The write changed the object, and no other program can cause it by undoing the last one.
     WrittenUnprompted,
-    /// It failed at this object.
+    /// The write failed at this object.
     Failed,
-    /// The API server takes no writes: the breaker says when it is tried again.
+    /// The API server takes no writes: the breaker decides when the write is repeated.
     Unavailable,
 }
 
 impl Queue {
-    /// Asks for a decision. Addresses come first (a Service waits for them), pools last; Services by age.
+    /// Requests a decision. Addresses come first (a Service waits for them), pools last; Services by age.
     pub(super) fn mark(&mut self, subject: Subject, created: i64) {
         let order = match subject {
             Subject::VirtualIp(_) => i64::MIN,
@@ -62,17 +63,17 @@ impl Queue {
         self.ready.insert((order, subject));
     }
 
-    /// Asks for a decision at a time.
+    /// Requests a decision at a time.
     pub(super) fn mark_at(&mut self, at: Duration, subject: Subject) {
         self.timers.insert((at, subject));
     }
 
-    /// The next subject to decide upon.
+    /// Returns the next subject that needs a decision.
     pub(super) fn pop(&mut self, now: Duration) -> Option<Subject> {
         loop {
             let (_, subject) = self.ready.pop_first()?;
             if self.in_flight.contains(&subject) {
-                continue; // its result asks again
+                continue; // the result of its write asks again
             }
             match self.failures.get(&subject) {
                 Some(failure) if failure.until > now => self.timers.insert((failure.until, subject)),
@@ -81,8 +82,8 @@ impl Queue {
         }
     }
 
-    /// Returns whether the subject may be written now. If it was written often of late, it is decided upon again when it
-    /// may. (Only the write waits: what else follows from a decision does not.)
+    /// Returns whether the subject may be written now. If it was written often recently, it is decided again when it
+    /// may be written. (Only the write waits: other consequences of a decision do not.)
     pub(super) fn admits(&mut self, subject: &Subject, now: Duration) -> bool {
         match self.paced.get(subject) {
             Some(until) if *until > now => {
@@ -96,29 +97,29 @@ impl Queue {
         }
     }
 
-    /// Returns whether the next write of the subject waits, since it was written often of late.
+    /// Returns whether the next write of the subject waits, since it was written often recently.
     pub(super) fn pauses(&self, subject: &Subject) -> bool {
         self.paced.contains_key(subject)
     }
 
-    /// How many subjects wait for a decision, those that pause among them.
+    /// Returns the number of subjects that wait for a decision, including those that pause.
     pub(super) fn depth(&self) -> usize {
         let awaited: BTreeSet<_> = self.timers.iter().map(|(_, subject)| subject).collect();
         let pausing: BTreeSet<_> = self.failures.keys().chain(self.paced.keys()).collect();
         self.ready.len() + pausing.intersection(&awaited).count()
     }
 
-    /// A write of the subject is under way.
+    /// Records that a write of the subject is under way.
     pub(super) fn started(&mut self, subject: Subject) {
         self.in_flight.insert(subject);
     }
 
-    /// Is a write of the subject under way?
+    /// Returns whether a write of the subject is under way.
     pub(super) fn is_in_flight(&self, subject: &Subject) -> bool {
         self.in_flight.contains(subject)
     }
 
-    /// The write has ended.
+    /// Records that the write has ended.
     pub(super) fn ended(&mut self, subject: &Subject, ended: Ended, now: Duration) {
         self.in_flight.remove(subject);
         if ended == Ended::Failed {
@@ -136,29 +137,29 @@ impl Queue {
         }
     }
 
-    /// Nothing is to be written: what stood in the way of the last write has gone.
+    /// Records that no write is necessary: the obstacle to the last write is gone.
     pub(super) fn settled(&mut self, subject: &Subject) {
         self.failures.remove(subject);
     }
 
-    /// The object is gone, and is not wanted: another of its name has no part in its pauses.
+    /// Forgets the pauses of an object that is gone and not wanted: another of its name does not inherit them.
     pub(super) fn forget(&mut self, subject: &Subject) {
         self.failures.remove(subject);
         self.paced.remove(subject);
         self.pacing.forget(subject);
     }
 
-    /// Forgets what was under way.
+    /// Forgets the writes under way.
     pub(super) fn forget_in_flight(&mut self) {
         self.in_flight.clear();
     }
 
-    /// When [`Self::due`] has something.
+    /// Returns when [`Self::due`] has a subject.
     pub(super) fn next_timer(&self) -> Option<Duration> {
         self.timers.first().map(|(at, _)| *at)
     }
 
-    /// The subjects whose time has come.
+    /// Returns the subjects whose time has come.
     pub(super) fn due(&mut self, now: Duration) -> Vec<Subject> {
         let mut due = Vec::new();
         while self.timers.first().is_some_and(|(at, _)| *at <= now) {
@@ -168,8 +169,9 @@ impl Queue {
     }
 }
 
-/// Doubles from [`FIRST_PAUSE`] to [`LONGEST_PAUSE`], of which a part between half and all: writers that failed at once
-/// do not return at once. The part follows from subject and attempt, so the same history gives the same pauses.
+/// Returns a pause that doubles from [`FIRST_PAUSE`] to [`LONGEST_PAUSE`], of which a part between half and all is
+/// taken: writers that failed together do not return together. The part follows from subject and attempt, so that the
+/// same history gives the same pauses.
 fn pause(subject: &Subject, attempts: u32) -> Duration {
     let whole = doubled(FIRST_PAUSE, attempts, LONGEST_PAUSE);
     let mut hasher = DefaultHasher::new();
@@ -223,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_kept_of_an_object_that_is_gone() {
+    fn pauses_of_a_deleted_object_are_forgotten() {
         let (mut queue, subject) = (Queue::default(), Subject::Pool("p".to_owned()));
         for _ in 0..10 {
             queue.ended(&subject, Ended::Written, Duration::ZERO);

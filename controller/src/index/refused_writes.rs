@@ -1,4 +1,4 @@
-//! VirtualIPs that the API server does not take: a policy engine or a Role stands in the way, and their Services wait for
+//! VirtualIPs that the API server refuses: a policy engine or a Role stands in the way, and their Services wait for
 //! them.
 
 use std::{collections::BTreeMap, net::IpAddr};
@@ -18,24 +18,24 @@ use crate::{
     view::ServiceView,
 };
 
-/// After so many refusals in a row, within a second, a Service is told. One alone may come from a webhook that is being
-/// replaced.
+/// Number of refusals in a row, within a second, after which the Service learns of them. One alone may come from a
+/// webhook that is being replaced.
 const TOLD_AFTER: u32 = 3;
-/// Reason of the condition of a Service whose VirtualIP is not taken.
+/// Reason of the condition of a Service whose VirtualIP is refused.
 pub(super) const WRITE_REFUSED: &str = "WriteRefused";
 
-/// How often in a row the API server has refused a VirtualIP, and its last sentence.
+/// The number of times in a row that the API server has refused a VirtualIP, and its last sentence.
 #[derive(Clone, Debug, Default)]
 pub(super) struct RefusedWrite {
     times: u32,
     sentence: String,
 }
 
-/// By the address of the VirtualIP.
+/// The refused writes, by the address of the VirtualIP.
 pub(super) type RefusedWrites = BTreeMap<IpAddr, RefusedWrite>;
 
 impl Index {
-    /// Counts what became of a write that makes a VirtualIP, or makes it name a Service.
+    /// Counts the outcome of a write that makes a VirtualIP, or makes it name a Service.
     pub(super) fn note_refusal(&mut self, action: &Action, outcome: &Outcome) {
         let (Action::CreateVirtualIp { address, spec, .. } | Action::UpdateVirtualIpSpec { address, spec, .. }) =
             action
@@ -46,7 +46,7 @@ impl Index {
             Outcome::Refused(sentence) => {
                 let refused = self.refused_writes.entry(*address).or_default();
                 refused.times = refused.times.saturating_add(1);
-                // Half of what an event holds: the rest is ours.
+                // The sentence takes half of an event's note: the rest is ours.
                 refused.sentence = cut(sentence, NOTE_LIMIT / 2);
                 if refused.times >= TOLD_AFTER {
                     for service in &spec.services {
@@ -59,7 +59,8 @@ impl Index {
         }
     }
 
-    /// Tells a Service why it waits for the VirtualIP of its address, once that has been refused often enough.
+    /// Returns a write that tells a Service why it waits for the VirtualIP of its address, once that has been refused
+    /// often enough.
     pub(super) fn tell_refusal(&self, view: &ServiceView, address: IpAddr) -> Option<Action> {
         let refused = self.refused_writes.get(&address).filter(|refused| refused.times >= TOLD_AFTER)?;
         let condition = ConditionValue {

@@ -1,4 +1,4 @@
-//! What addresses are already, as Nodes, SpeakerStatus and other objects say, and who has to know when that changes.
+//! Reservations from Nodes, SpeakerStatuses and other objects, and the objects to decide again when they change.
 
 use std::collections::BTreeSet;
 
@@ -12,22 +12,22 @@ use crate::{
 };
 
 impl Index {
-    /// Reserves the addresses and the pod networks that the Node and the SpeakerStatus of this name list, or what is left
-    /// of them.
+    /// Reserves the addresses and the pod networks that the Node and the SpeakerStatus of this name list, as far as
+    /// these objects still exist.
     pub(super) fn reserve_for_node(&mut self, name: &str) {
         let node = self.nodes.get(name);
         let listed: BTreeSet<_> = node.into_iter().flat_map(|node| &node.addresses).copied().collect();
         let pods: Vec<_> = node.into_iter().flat_map(|node| &node.pod_networks).copied().collect();
         let links = self.speakers.get(name).into_iter().flat_map(|entry| &entry.view.link_addresses);
-        // What the Node lists as well is said once.
+        // An address that the Node lists as well is reserved once.
         let of_links: BTreeSet<_> = links.map(IpNet::addr).filter(|address| !listed.contains(address)).collect();
         self.reserve(Reservation::Node(name.to_owned()), listed.into_iter().map(AddressBlock::single));
         self.reserve(Reservation::Pods(name.to_owned()), pods.into_iter().map(AddressBlock::from));
         self.reserve(Reservation::Links(name.to_owned()), of_links.into_iter().map(AddressBlock::single));
     }
 
-    /// Reserves what follows from the prefixes on link that one node reports now and did not before, and gives back what
-    /// followed from those that it alone reported.
+    /// Reserves the addresses that follow from the on-link prefixes that one node newly reports, and releases those
+    /// that followed from prefixes which only that node reported.
     pub(super) fn reserve_for_prefixes(&mut self, before: &BTreeSet<IpNet>, now: &BTreeSet<IpNet>) {
         let change = self.on_link.replace(before, now);
         for (by, block) in change.appeared.into_iter().flat_map(subnet_reservations) {
@@ -38,8 +38,8 @@ impl Index {
         }
     }
 
-    /// Sets what these addresses are already. If that changes, it concerns the pools that hold them, the Services that
-    /// have one, and those that wait. An address in no pool concerns nobody who waits.
+    /// Sets the addresses that one cause reserves. A change concerns the pools that hold these addresses, the Services
+    /// that have one, and waiting Services. An address in no pool does not concern a waiting Service.
     pub(super) fn reserve(&mut self, by: Reservation, blocks: impl IntoIterator<Item = AddressBlock>) {
         let changed = self.allocator.set_reserved(by, blocks.into_iter().collect());
         let pools = self.allocator.pools_over(&changed);

@@ -1,4 +1,4 @@
-//! Services: which addresses one is to have, and what its status says.
+//! Services: the decision about one, and the content of its status.
 
 use std::net::IpAddr;
 
@@ -22,11 +22,11 @@ use crate::{
     view::{FamilyPolicy, Ingress, ServiceKey, ServiceView},
 };
 
-/// Reason of the condition where everything asked for is there.
+/// Reason of the condition where the Service has everything that it asks for.
 const ASSIGNED: &str = "Assigned";
 /// Reason of the condition where an address has left its pool by an edit.
 const OUTSIDE_POOL: &str = "OutsidePool";
-/// Stands in the condition's message before each caveat.
+/// The mark in the condition's message before each caveat.
 const CAVEAT_MARK: &str = "; note: ";
 
 impl Index {
@@ -86,10 +86,10 @@ impl Index {
             } else {
                 Change::Keep
             },
-            // There no later than the ingress; nothing to clean up without an address.
+            // The finalizer comes no later than the ingress; without an address there is nothing to clean up.
             add_finalizer: (!desired.is_empty() && !has_finalizer).then_some(finalizer),
-            // Given up on the way (its type changed there and back) and refused since. What it shows may be Herald's still:
-            // its VirtualIP has not been seen, or is gone, and so is the pool.
+            // The Service was given up on the way (its type changed there and back) and refused since. The address that
+            // it shows may still be Herald's: its VirtualIP has not been seen, or is gone, and so is the pool.
             remove_finalizer: view.finalizer.filter(|_| {
                 view.ingress.is_empty()
                     && self.allocator.held(&view.reference).is_empty()
@@ -105,14 +105,15 @@ impl Index {
         let ingress_changes = patch.ingress != Change::Keep;
         let mut events = events_of(view, &verdict, ingress_changes);
         events.extend(caveats.iter().filter(|caveat| !is_told(view, caveat)).map(|caveat| {
-            warning(view, caveat.reason(), "Serve", caveat.to_string()) // its sentence stands in the condition from now on
+            warning(view, caveat.reason(), "Serve", caveat.to_string()) // its sentence is in the condition from now on
         }));
         events.extend(burned.into_iter().filter(|_| ingress_changes));
         Some(patch_of(view, patch, events))
     }
 
-    /// Gives up what it neither is to have nor shows. Only once there is nothing to write: a version that the API server
-    /// has not taken a write upon may be an old one, and a newer one show the address.
+    /// Gives up the addresses that the Service neither should have nor shows. This happens only once there is nothing
+    /// to write: a version that the API server has not accepted a write on may be an old one, and a newer one may show
+    /// the address.
     fn give_up_others(&mut self, view: &ServiceView, desired: &[IpAddr]) {
         for address in self.allocator.held(&view.reference) {
             if !desired.contains(&address) && !view.shows(address) {
@@ -121,7 +122,7 @@ impl Index {
         }
     }
 
-    /// The addresses that others of this plan replace because strangers hold them, each in a Warning of its own.
+    /// Returns a Warning for each address that the plan replaces because a stranger holds it.
     fn burned(&self, view: &ServiceView, plan: &Plan) -> Vec<EventValue> {
         let event = |address: IpAddr| {
             if plan.targets.contains(&address) {
@@ -137,7 +138,7 @@ impl Index {
         self.allocator.held(&view.reference).into_iter().filter_map(event).collect()
     }
 
-    /// What becomes of the annotation that names the pools of its addresses.
+    /// Returns the change of the annotation that names the pools of its addresses.
     fn allocated_from(&self, view: &ServiceView, desired: &[IpAddr]) -> Change<String> {
         let mut pools: Vec<&str> = Vec::new();
         for occupant in desired.iter().filter_map(|address| self.allocator.occupant(*address)) {
@@ -185,7 +186,7 @@ impl Index {
         };
         let contested = desired.iter().find_map(|address| match self.standing(*address, view) {
             Standing::Kept { reason, message } => Some((reason, message)),
-            Standing::Replaced(message) => Some((reason, message)), // and there is no other
+            Standing::Replaced(message) => Some((reason, message)), // there is no other address
             Standing::Uncontested | Standing::Awaited => None,
         });
         let (reason, message) = match contested {
@@ -198,7 +199,7 @@ impl Index {
             status,
             reason: reason.to_owned(),
             message,
-            generation: None, // the API server keeps none for Services
+            generation: None, // the API server keeps no generation for Services
             since: None,
         }
     }
@@ -243,12 +244,12 @@ impl Index {
         view.caveats.iter().chain(&plan.caveat).cloned().chain(of_addresses).collect()
     }
 
-    /// Gives back what a Service has that is not, or no longer, to have an address. A Service that never had one of
-    /// ours is not touched.
+    /// Takes back the addresses of a Service that should not, or should no longer, have any. A Service that never had
+    /// one of ours is not touched.
     fn release(&mut self, view: &ServiceView) -> Option<Action> {
         let held = self.allocator.held(&view.reference);
-        // Another provider's from now on, by our own flag: our words go first, then the address. (A change of type
-        // takes them away by itself; a deleted Service takes them with it.)
+        // The Service is another provider's from now on, by our own flag: our condition is removed first, then the
+        // address. (A change of type removes both by itself; a deleted Service takes them with it.)
         if view.load_balancer && !view.deleting && view.condition.is_some() {
             let ours = |address| self.allocator.is_linked(&view.reference, address);
             let all_ours = view.ingress.iter().all(|i| matches!(i, Ingress::Vip(a) if ours(*a)));
@@ -259,13 +260,13 @@ impl Index {
         }
         let had = !held.is_empty() || !self.allocator.leaving(&view.reference).is_empty();
         if had && view.default_finalizer {
-            // The VirtualIP proves that we served it, so its finalizer is ours to take away.
+            // The VirtualIP proves that Herald served the Service, so this finalizer is ours to remove.
             if let Some(service) = self.services.get_mut(&view.key()) {
                 service.finalizer = service.finalizer.or(Some(FINALIZER_SERVICE_DEFAULT));
             }
         }
         if !held.is_empty() && !view.deleting {
-            // Maybe in an old version of it only: it is looked up first, and decided upon again.
+            // The Service may have lost its claim in an old version only: it is looked up first, and decided again.
             for address in held {
                 self.mark(Subject::VirtualIp(address));
             }
@@ -282,7 +283,7 @@ impl Index {
         let ingress = if self.still_shows(view) { Change::Remove } else { Change::Keep };
         // A change of type empties status.loadBalancer and leaves the conditions.
         let condition = unless(view.condition.is_none());
-        // On a Service that Herald never served it is a copy of a manifest's.
+        // The annotation of a Service that Herald never served is a copy from a manifest.
         let allocated_from = unless(view.allocated_from.is_none() || view.finalizer.is_none());
         let remove_finalizer = view.finalizer;
         let patch = ServicePatch { ingress, condition, allocated_from, remove_finalizer, ..ServicePatch::default() };
@@ -299,9 +300,9 @@ impl Index {
         Some(patch_of(view, patch, deleted.into_iter().collect()))
     }
 
-    /// Does a deleted Service of ours still show addresses it gave up, and only those? As long as it does, kube-proxy
-    /// serves them under its name: they go to nobody else. (Its type being what it is, the API server does not empty
-    /// its status.)
+    /// Returns whether a deleted Service of ours still shows addresses that it gave up, and only those. As long as it
+    /// does, kube-proxy serves them under its name, so no other Service gets them. (The type stays LoadBalancer, so the
+    /// API server does not empty the status.)
     pub(super) fn still_shows(&self, view: &ServiceView) -> bool {
         let leaving = self.allocator.leaving(&view.reference);
         view.claim.is_some()
@@ -315,7 +316,7 @@ impl Index {
     }
 }
 
-/// The field is taken away, unless there is nothing to take away.
+/// Returns the removal of a field, unless the field is absent.
 fn unless<T>(absent: bool) -> Change<T> {
     if absent { Change::Keep } else { Change::Remove }
 }
@@ -333,7 +334,7 @@ fn warning(view: &ServiceView, reason: &'static str, action: &'static str, note:
     EventValue { regarding: Regarding::Service(view.reference.clone()), warning: true, reason, action, note }
 }
 
-/// The condition with a sentence for each caveat.
+/// Returns the condition with a sentence for each caveat.
 fn with_caveats(mut condition: ConditionValue, caveats: &[Caveat]) -> ConditionValue {
     for caveat in caveats {
         condition.message.push_str(CAVEAT_MARK);
@@ -346,7 +347,8 @@ fn is_told(view: &ServiceView, caveat: &Caveat) -> bool {
     view.condition.as_ref().is_some_and(|c| c.message.contains(&caveat.to_string()))
 }
 
-/// Events follow the condition, which outlives a restart: the same fact is told once.
+/// Returns the events of a Service. They follow the condition, which outlives a restart, so that each fact is reported
+/// once.
 pub(super) fn events_of(view: &ServiceView, verdict: &ConditionValue, ingress_changes: bool) -> Vec<EventValue> {
     let observed = view.condition.as_ref();
     let without_caveats = observed.cloned().map(|mut condition| {

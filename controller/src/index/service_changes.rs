@@ -1,4 +1,4 @@
-//! Services as they come, change and go: what follows for others.
+//! Services as they come, change and go, and the consequences for others.
 
 use std::{collections::BTreeSet, net::IpAddr};
 
@@ -26,8 +26,8 @@ impl Index {
             if self.is_outdated(Some(&view.resource_version), Some(&old.resource_version)) {
                 return;
             }
-            // What was proved to be ours stays ours: a change of type takes the proof away. (Our class' finalizer proves
-            // nothing about upstream's beside it.)
+            // A finalizer that was once proved to be ours stays ours: a change of type removes the proof. (The
+            // finalizer of our class proves nothing about upstream's on the same Service.)
             if view.finalizer.is_none() && view.default_finalizer {
                 view.finalizer = old.finalizer.filter(|ours| *ours == FINALIZER_SERVICE_DEFAULT);
             }
@@ -54,8 +54,9 @@ impl Index {
         self.mark(Subject::Service(key));
     }
 
-    /// Gives up what only an earlier version of its status proved, where this one shows another address in its place, or
-    /// the address is something else by now. Else it keeps it: another program may have wiped its status.
+    /// Gives up addresses that only an earlier version of the status proved, where this version shows another address
+    /// in their place, or the address is reserved by now. Otherwise the Service keeps them: another program may have
+    /// wiped its status.
     fn give_up_unproved(&mut self, view: &ServiceView) {
         let Some(old) = self.service(&view.reference) else { return };
         let replaces = |address: &IpAddr| view.addresses().any(|a| IpFamily::of(a) == IpFamily::of(*address));
@@ -66,7 +67,7 @@ impl Index {
         }
     }
 
-    /// With whom a Service shares may have changed: for those it shares with, and for those that wait.
+    /// Records the terms on which a Service may share. A change concerns the Services it shares with, and waiting ones.
     fn note_sharing(&mut self, reference: &ServiceReference, sharing: Option<&Sharing>) {
         if !self.allocator.set_sharing(reference, sharing) {
             return;
@@ -79,8 +80,8 @@ impl Index {
         self.mark_waiting();
     }
 
-    /// What its status shows is kept from every other Service. That concerns others unless it has the address from Herald:
-    /// then nothing is new to them.
+    /// Records the addresses that a status shows, which are then kept from every other Service. That concerns others
+    /// unless the Service has the address from Herald: then nothing is new to them.
     fn note_shown(&mut self, reference: &ServiceReference, shown: &BTreeSet<IpAddr>, ours: bool) {
         let mut changed = self.allocator.set_shown(reference, shown, ours);
         changed.retain(|address| {
@@ -123,7 +124,8 @@ impl Index {
         }
     }
 
-    /// Takes an address from a Service. That may have stood between it and those who share it.
+    /// Takes an address from a Service. The Service may have been the obstacle between the address and those that share
+    /// it.
     pub(super) fn give_up(&mut self, reference: &ServiceReference, address: IpAddr) {
         self.allocator.vacate(reference, address);
         self.mark(Subject::VirtualIp(address));

@@ -1,7 +1,7 @@
-//! The speakers: what each reports, and since when a node has had no speaker's pod, or none that is Ready.
+//! The speakers: the report of each, and the time since which a node has had no speaker's pod, or none that is Ready.
 //!
-//! "Since" is by the controller's own clock, from when it first saw so: what a restart of it has missed counts anew, and
-//! another machine's clock counts for nothing.
+//! These times are by the controller's own clock, from its first observation: after a restart of the controller they
+//! count again from zero, and another machine's clock does not count.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,7 +18,7 @@ use crate::{
     view::SpeakerView,
 };
 
-/// A speaker whose pod has not been Ready for so long is taken for silent: twice the 5 s after which its peers report that
+/// Time without a Ready pod after which a speaker counts as silent: twice the 5 s after which its peers report that
 /// they cover for it, and far above the second or two in which a roll-out replaces a pod.
 pub(super) const SILENT_AFTER: Duration = Duration::from_secs(10);
 
@@ -30,7 +30,7 @@ const DELETED_COUNTS: Duration = Duration::from_secs(15);
 #[derive(Clone, Debug)]
 pub(super) struct SpeakerEntry {
     pub(super) view: SpeakerView,
-    /// When it was first seen to be there without a pod.
+    /// The time at which the SpeakerStatus was first seen without a pod.
     seen: Option<Duration>,
     /// Whether the API lists it no longer, and since when as far as that has been noticed.
     deleted: Option<Deleted>,
@@ -45,19 +45,19 @@ enum Deleted {
     Since(Duration),
 }
 
-/// The pods of the speakers. Until they have been listed nothing follows from them.
+/// The pods of the speakers. Until they have been listed, nothing follows from them.
 #[derive(Debug, Default)]
 pub(super) struct SpeakerPods {
-    /// By name.
+    /// The pods, by name.
     pods: BTreeMap<String, SpeakerPodView>,
-    /// What the pods of a node amounted to when it was last looked at.
+    /// The state of each node's pods when the node was last looked at.
     nodes: BTreeMap<String, Lack>,
     /// The nodes whose pods have changed since.
     changed: BTreeSet<String>,
     listed_at: Option<Duration>,
 }
 
-/// What a node lacks, since when.
+/// The times since which a node has lacked a pod, and a Ready pod.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Lack {
     pod: Option<Duration>,
@@ -80,7 +80,7 @@ impl SpeakerPods {
         self.changed.extend(self.pods.remove(name).map(|pod| pod.node));
     }
 
-    /// A node has left the cluster. Its pod may outlive its Node, and see that registered again.
+    /// Forgets a node that has left the cluster. Its pod may outlive its Node, and exist when that is registered again.
     pub(super) fn forget(&mut self, node: &str) {
         self.nodes.remove(node);
         if self.pods.values().any(|pod| pod.node == node) {
@@ -88,7 +88,7 @@ impl SpeakerPods {
         }
     }
 
-    /// Takes notice, at this time, of what has changed, and returns the nodes that it changes something for.
+    /// Applies the changes of pods, at this time, and returns the nodes for which they matter.
     fn observe(&mut self, now: Duration) -> Vec<String> {
         self.listed_at.get_or_insert(now);
         let mut differ = Vec::new();
@@ -107,12 +107,12 @@ impl SpeakerPods {
         differ
     }
 
-    /// Since when the node has had no pod; `None`: it has one, or that is not known.
+    /// Returns the time since which the node has had no pod; `None` if it has one, or if that is not known.
     pub(super) fn absent_since(&self, node: &str) -> Option<Duration> {
         self.nodes.get(node).map_or(self.listed_at, |lack| lack.pod)
     }
 
-    /// Since when the node has had no pod that is Ready; `None`: it has one, or that is not known.
+    /// Returns the time since which the node has had no Ready pod; `None` if it has one, or if that is not known.
     pub(super) fn unready_since(&self, node: &str) -> Option<Duration> {
         self.nodes.get(node).map_or(self.listed_at, |lack| lack.ready_pod)
     }
@@ -193,7 +193,7 @@ impl Index {
         self.mark_vips();
     }
 
-    /// Takes notice of the pods that have come, gone or changed.
+    /// Applies the changes of the speakers' pods.
     pub(super) fn observe_speaker_pods(&mut self, now: Duration) {
         if !self.listed.contains(&Kind::SpeakerPod) {
             return;
@@ -204,7 +204,7 @@ impl Index {
             self.mark(Subject::SpeakerStatus(node));
         }
         if first {
-            // A node without a pod is in no list of them.
+            // A node without a pod is not in the list of pods.
             self.mark_vips();
             for name in self.speakers.keys().cloned().collect::<Vec<_>>() {
                 self.mark(Subject::SpeakerStatus(name));
@@ -212,8 +212,8 @@ impl Index {
         }
     }
 
-    /// Asks for a decision on every address that the speaker of this node announces, covers or has covered, and on those
-    /// that nobody announces.
+    /// Requests a decision on every address that the speaker of this node announces, covers or has covered, and on
+    /// those that no node announces.
     fn mark_answered_by<'a>(&mut self, speaker: &'a str, covered: impl IntoIterator<Item = &'a String>) {
         let covers = self.speakers.get(speaker).into_iter().flat_map(|entry| &entry.view.covering);
         let mut nodes: BTreeSet<&str> = covers.map(String::as_str).collect();
@@ -228,8 +228,8 @@ impl Index {
         }
     }
 
-    /// Since when nobody is known to answer for the addresses of a node, were they not to be taken over: its speaker has
-    /// no pod that is Ready, and neither has any that covers for it. `None`: somebody answers.
+    /// Returns the time since which no speaker is known to answer for the addresses of a node, if no other node takes
+    /// them over: its speaker has no Ready pod, and no speaker that covers for it has one. `None` if a speaker answers.
     pub(super) fn unanswered_since(&self, node: &str, may_be_covered: bool) -> Option<Duration> {
         let covers = |(name, entry): &(&String, &SpeakerEntry)| {
             may_be_covered && name.as_str() != node && entry.view.covering.iter().any(|covered| covered == node)
@@ -253,7 +253,8 @@ impl Index {
         }
         let absent = self.speaker_pods.absent_since(name)?;
         let entry = self.speakers.get_mut(name)?;
-        // A speaker that writes although no pod is seen (one with other labels) is not written against: once in that time.
+        // A speaker may write although no pod is seen (a pod with other labels). Its status is then deleted at most
+        // once in that time.
         let seen = *entry.seen.get_or_insert(now);
         let due = absent.max(seen) + self.forget_speakers_after;
         if now < due {

@@ -1,7 +1,7 @@
-//! The events that have been told, so that a fact is told once, however often its status has to be written again.
+//! The reported facts, so that each is reported once, however often its status has to be written again.
 //!
-//! client-go's `EventCorrelator` (tools/record/events_cache.go) counts an Event that is equal to an earlier one in object,
-//! reason and message, and keeps the last 4,096. Herald's Events have no count, so an equal one is not posted.
+//! client-go's `EventCorrelator` (tools/record/events_cache.go) counts an Event that is equal to an earlier one in
+//! object, reason and message, and keeps the last 4,096. Herald's Events have no count, so an equal one is not posted.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -10,26 +10,27 @@ use std::{
 
 use crate::action::{EventValue, Regarding};
 
-/// How long a fact counts as told: as long as the API server keeps its Event (`--event-ttl`, 1 h unless configured).
+/// Time for which a fact counts as reported: the API server keeps its Event for the same time (`--event-ttl`, 1 h
+/// unless configured).
 const TOLD_FOR: Duration = Duration::from_secs(3600);
-/// How many facts are remembered, the oldest of which goes first: as many as client-go keeps (`maxLruCacheEntries`).
+/// Maximum of remembered facts, of which the oldest goes first; client-go keeps the same number (`maxLruCacheEntries`).
 const REMEMBERED: usize = 4096;
-/// The reason that ends the story of an object: what was told of it before is news when it is true again.
+/// The reason that ends the story of an object: facts reported before it are news when they are true again.
 pub(super) const DELETED: &str = "DeletedLoadBalancer";
 
 /// One fact: the object's UID, the reason and the note.
 type Fact = (String, &'static str, String);
 
-/// The facts told of late.
+/// The facts that were reported recently.
 #[derive(Debug, Default)]
 pub(super) struct Told {
     facts: BTreeMap<Fact, Duration>,
-    /// Every fact, the oldest first; one that was forgotten may stand here still.
+    /// Every fact, the oldest first; a forgotten one may still be in the list.
     order: VecDeque<(Duration, Fact)>,
 }
 
 impl Told {
-    /// Returns whether an event tells news, and remembers it as told.
+    /// Returns whether an event is news, and remembers it as reported.
     pub(super) fn tell(&mut self, now: Duration, event: &EventValue) -> bool {
         self.forget_old(now);
         let fact = fact(event);
@@ -37,14 +38,14 @@ impl Told {
             return false;
         }
         let (uid, ends) = (fact.0.clone(), fact.1 == DELETED);
-        // Either way the other part of the object's story is over.
+        // Assignment and release each end the other part of the object's story.
         self.facts.retain(|(of, reason, _), _| *of != uid || (*reason != DELETED) != ends);
         self.order.push_back((now, fact.clone()));
         self.facts.insert(fact, now);
         true
     }
 
-    /// The API server has refused the event: it has not been told.
+    /// Forgets an event that the API server has refused: it has not been reported.
     pub(super) fn untell(&mut self, event: &EventValue) {
         self.facts.remove(&fact(event));
     }
@@ -83,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn fact_is_told_once_an_hour() {
+    fn fact_is_reported_once_an_hour() {
         let mut told = Told::default();
         assert!(told.tell(s(0), &event("u", "R", "n")));
         assert!(!told.tell(s(3599), &event("u", "R", "n")));
@@ -93,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn event_that_was_refused_is_told_again() {
+    fn refused_event_is_reported_again() {
         let mut told = Told::default();
         told.tell(s(0), &event("u", "R", "n"));
         told.untell(&event("u", "R", "n"));
@@ -111,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_than_so_many_are_remembered() {
+    fn number_of_remembered_facts_is_bounded() {
         let mut told = Told::default();
         for n in 0..2 * REMEMBERED {
             told.tell(s(0), &event(&n.to_string(), "R", "n"));

@@ -1,5 +1,5 @@
-//! Fields that the API server does not keep of what is written: its CustomResourceDefinition is of an earlier version (Helm and
-//! many GitOps set-ups never update one), or a webhook changes what is written. To write them again would change nothing.
+//! Written fields that the API server does not keep: its CustomResourceDefinition is of an earlier version (Helm and
+//! many GitOps set-ups never update one), or a webhook changes the written object. Another write would change nothing.
 
 use std::net::IpAddr;
 
@@ -10,10 +10,10 @@ use serde_json::Value;
 use super::{Index, Kind};
 use crate::action::{EventValue, Regarding};
 
-/// Reason of the event that tells of it.
+/// Reason of the event that reports it.
 pub(crate) const FIELDS_NOT_KEPT: &str = "FieldsNotKept";
 
-/// A spec that was written, and what the API server made of it.
+/// A written spec, and the spec that the API server kept.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Unkept {
     written: VirtualIPSpec,
@@ -21,12 +21,12 @@ pub(super) struct Unkept {
 }
 
 impl Unkept {
-    /// Returns whether this spec has been written, and is there as far as the API server keeps it.
+    /// Returns whether this spec has been written, and the observed one is what the API server kept of it.
     pub(super) fn covers(&self, written: &VirtualIPSpec, kept: &VirtualIPSpec) -> bool {
         self.written == *written && self.kept == *kept
     }
 
-    /// The fields that differ.
+    /// Returns the fields that differ.
     fn fields(&self) -> Vec<String> {
         let (Ok(Value::Object(written)), Ok(Value::Object(kept))) =
             (serde_json::to_value(&self.written), serde_json::to_value(&self.kept))
@@ -43,7 +43,7 @@ impl Unkept {
 }
 
 impl Index {
-    /// Remembers what the API server did not keep of a spec.
+    /// Remembers the spec that was written and the one that the API server kept.
     pub(super) fn note_unkept(&mut self, address: IpAddr, written: &VirtualIPSpec, kept: Option<VirtualIPSpec>) {
         let Some((entry, kept)) = self.vips.get_mut(&address).zip(kept) else { return };
         let unkept = Unkept { written: written.clone(), kept };
@@ -56,7 +56,7 @@ impl Index {
         self.tell_unkept(Kind::VirtualIp, &metadata, &fields);
     }
 
-    /// Remembers that the API server does not keep every field of a kind, and tells it once, on the first object.
+    /// Remembers that the API server does not keep every field of a kind, and reports it once, on the first object.
     pub(super) fn tell_unkept(&mut self, kind: Kind, metadata: &ObjectMeta, fields: &str) {
         if !self.unkept_kinds.insert(kind) {
             return;
@@ -84,10 +84,10 @@ mod tests {
     use crate::index::tests::fake_cluster::World;
 
     /// The CustomResourceDefinition of an earlier version has no such field.
-    #[test_case("serviceNames"; "that was added last")]
+    #[test_case("serviceNames"; "field that was added last")]
     #[test_case("homeNode")]
     #[test_case("externalTrafficPolicy")]
-    fn field_that_is_pruned_is_told_once_and_not_written_again(field: &'static str) {
+    fn pruned_field_is_reported_once_and_not_written_again(field: &'static str) {
         let mut world = World::new();
         world.unknown_fields = vec![field];
         for name in ["x", "y"] {
@@ -99,12 +99,12 @@ mod tests {
         assert_eq!((updates(&world), world.ingress("x").len(), world.ingress("y").len()), (0, 1, 1));
         let told: Vec<_> = world.events().into_iter().filter(|e| e.reason == FIELDS_NOT_KEPT).cloned().collect();
         assert!(told.len() == 1 && told[0].note.contains(&format!("keep spec.{field} of")), "{told:?}");
-        // A new process tries each once.
+        // A new process tries each field once.
         world.log.clear();
         world.restart();
         world.pass(7200);
         assert!(updates(&world) <= 2, "{:?}", world.writes());
-        // With the definition of this version, another does not try in vain.
+        // With the definition of this version, a further process has nothing to write.
         world.unknown_fields.clear();
         world.restart();
         world.pass(60);

@@ -22,18 +22,19 @@ use crate::{
     view::{ServiceKey, ServiceView},
 };
 
-/// How long a deleted VirtualIP waits for its announcer to say that it fell silent. Far above the time a living
-/// speaker takes (a watch event and a write); a hung one must not hold addresses and namespaces for ever.
+/// Time that a deleted VirtualIP waits for its announcer to report that it fell silent. It is far above the time that a
+/// living speaker takes (a watch event and a write); a hung one must not hold addresses and namespaces for ever.
 const WITHDRAWAL_LIMIT: Duration = Duration::from_secs(10);
-/// Reason of the event that tells of a VirtualIP which speakers may take for an earlier one.
+/// Reason of the event about a VirtualIP that speakers may take for an earlier one.
 pub(crate) const MISDATED: &str = "VirtualIPMisdated";
 
 #[derive(Clone, Debug)]
 pub(super) struct VirtualIpEntry {
     pub(super) vip: VirtualIP,
-    /// What is being waited for, since when.
+    /// The present concern, and the time of its beginning.
     pub(super) concern: Option<(Concern, Duration)>,
-    /// The announcement whose status was corrected: once, so that two programs never write against each other.
+    /// The announcement whose status was corrected. An announcement is corrected once, so that two programs never write
+    /// against each other.
     pub(super) corrected: Option<Announcement>,
     /// The last spec written, where the API server kept another.
     pub(super) unkept: Option<Box<Unkept>>,
@@ -41,13 +42,13 @@ pub(super) struct VirtualIpEntry {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Concern {
-    /// It is deleted and its announcer has not fallen silent.
+    /// The VirtualIP is deleted and its announcer has not fallen silent.
     Deleted,
     /// The node in its status is lost.
     Lost(Announcement),
     /// The speaker of the node in its status is not Ready, and is not covered.
     Unanswered(Announcement),
-    /// Nobody announces it.
+    /// No node announces the address.
     Nobody,
 }
 
@@ -60,7 +61,7 @@ impl VirtualIpEntry {
         uid(&self.vip)
     }
 
-    /// Returns whether this spec has been written, and is there as far as the API server keeps it.
+    /// Returns whether this spec has been written, and the observed one is what the API server kept of it.
     fn is_unkept(&self, spec: &VirtualIPSpec) -> bool {
         self.unkept.as_ref().is_some_and(|unkept| unkept.covers(spec, &self.vip.spec))
     }
@@ -77,7 +78,7 @@ impl VirtualIpEntry {
         self.vip.status.as_ref()?.node.as_deref()
     }
 
-    /// The announcement its status tells of.
+    /// Returns the announcement that the status reports.
     pub(super) fn announcement(&self) -> Option<Announcement> {
         let status = self.vip.status.as_ref()?;
         Some(Announcement { node: status.node.clone()?, since: status.since.clone() })
@@ -93,12 +94,12 @@ impl VirtualIpEntry {
     }
 }
 
-/// The label by which a selector finds the VirtualIPs of a Service, also of one that shares an address.
+/// Returns the label by which a selector finds the VirtualIPs of a Service, also of one that shares an address.
 fn label_of(service: &ServiceReference) -> String {
     format!("{}{LABEL_SERVICE_SUFFIX}/{}", service.namespace, service.name)
 }
 
-/// The labels that are to change, of ours: those of Services that are served no more go.
+/// Returns the changes of our labels: labels of Services that are no longer served are removed.
 fn label_changes(
     observed: Option<&BTreeMap<String, String>>,
     desired: BTreeMap<String, String>,
@@ -127,7 +128,7 @@ impl Index {
         let before = old.map(|o| o.vip.spec.services.clone());
         if before.as_ref() != Some(&vip.spec.services) {
             let displaced = self.allocator.seize(address, &vip.spec.pool, &vip.spec.services);
-            // Who is named no more may wait for that.
+            // Services removed from the spec may wait for this.
             let left = before.iter().flatten().filter(|s| !vip.spec.services.contains(s));
             for service in displaced.iter().chain(&vip.spec.services).chain(left) {
                 self.mark_service(service);
@@ -138,7 +139,7 @@ impl Index {
         self.creation_dates.observe(address, uid(&vip), date.unwrap_or_default());
         let entry = VirtualIpEntry { vip, concern, corrected, unkept };
         if unannounced && entry.was_announced() {
-            // Whatever its date: a Service that waited for it waits no longer.
+            // The date no longer matters, so the Services that waited for a later one go on.
             for service in &entry.vip.spec.services {
                 self.mark_service(service);
             }
@@ -210,7 +211,7 @@ impl Index {
         self.correct(address, now)
     }
 
-    /// Whether speakers take the VirtualIP of an address for a new one. Once they announce it they do.
+    /// Returns whether speakers take the VirtualIP of an address for a new one. They do once they announce it.
     pub(super) fn dated(&self, address: IpAddr) -> Dated {
         match self.vips.get(&address) {
             Some(entry) if !entry.was_announced() => self.creation_dates.dated(address),
@@ -218,7 +219,7 @@ impl Index {
         }
     }
 
-    /// Tells the Services of an address, once, that nobody announces it for its date.
+    /// Reports to the Services of an address, once, that no node announces it because of its date.
     fn tell_misdated(&mut self, address: IpAddr, date: Timestamp, before: Timestamp, now: Duration) {
         let Some(entry) = self.vips.get(&address) else { return };
         let name = entry.name().to_owned();
@@ -236,8 +237,8 @@ impl Index {
         }
     }
 
-    /// Who gave up an address that others keep has done so once the VirtualIP does not name it and its own status does
-    /// not show the address.
+    /// Parts leaving Services from an address that others keep: each is done once the VirtualIP does not name it and
+    /// its own status does not show the address.
     fn part(&mut self, address: IpAddr) {
         let Some(occupant) = self.allocator.occupant(address).filter(|o| !o.services.is_empty()) else { return };
         let unnamed: Vec<_> = occupant.leaving.iter().filter(|s| !self.vip_serves(address, s)).cloned().collect();
@@ -255,8 +256,8 @@ impl Index {
         self.services.get(&key).filter(|view| view.reference == *reference)
     }
 
-    /// Its VirtualIP is gone: the address may be given out again, once the status of who gave it up does not show it any
-    /// more. Wakes who gave it up and who waits.
+    /// Frees an address whose VirtualIP is gone: it may be given out again, once the statuses of the Services that gave
+    /// it up no longer show it. Wakes these Services and the waiting ones.
     fn free(&mut self, address: IpAddr) {
         let Some(occupant) = self.allocator.occupant(address) else { return };
         let leaving: Vec<_> = occupant.leaving.iter().cloned().collect();
@@ -265,7 +266,7 @@ impl Index {
             self.mark_service(&service);
         }
         if shown {
-            return; // its next version asks again
+            return; // the next version of the Service asks again
         }
         self.allocator.free(address);
         self.refused_writes.remove(&address);
@@ -274,7 +275,7 @@ impl Index {
         self.mark_pools();
     }
 
-    /// Labels and spec it is to have; `None` where nobody has the address.
+    /// Returns the desired labels and spec; `None` where no Service has the address.
     fn desired(
         &self,
         address: IpAddr,
@@ -282,7 +283,7 @@ impl Index {
         now: Duration,
     ) -> Option<(BTreeMap<String, String>, VirtualIPSpec)> {
         let occupant = self.allocator.occupant(address)?;
-        // A doubtful Service is not added, and is not taken away before it was looked up.
+        // A doubtful Service is not added, and is not removed before it was looked up.
         let names = |service: &&ServiceReference| entry.is_some_and(|entry| entry.vip.spec.services.contains(service));
         let is_sure = |service: &ServiceReference| !self.is_doubtful(service) && !self.is_unproved(service, address);
         let stays = |service: &&ServiceReference| names(service) || is_sure(service);
@@ -314,7 +315,7 @@ impl Index {
         let selection = advertisement_rules::select(self.advertisements.iter().map(|(name, a)| (name, &a.spec)), of);
         let Selection { rules: advertisements, by_pool: advertised_by } = selection;
         let home_node = match entry {
-            // Set once. It changes only when the node has left the cluster.
+            // The home is set once. It changes only when the node has left the cluster.
             Some(entry) => match &entry.vip.spec.home_node {
                 Some(node) if !self.nodes.contains_key(node) => {
                     self.new_home(address, &advertisements, Some(entry), now)
@@ -337,8 +338,8 @@ impl Index {
         Some((labels, spec))
     }
 
-    /// The node that announces it already, else the best placed; none where no node is known to reach it, which leaves
-    /// it to the speakers.
+    /// Returns the node that announces the address already, else the best placed one; `None` where no node is known to
+    /// reach it, which leaves the choice to the speakers.
     fn new_home(
         &self,
         address: IpAddr,
@@ -378,7 +379,7 @@ impl Index {
         placement::home(address, rules, candidates).map(str::to_owned)
     }
 
-    /// The other addresses of this family that its Services have.
+    /// Returns the other addresses of this family that its Services have.
     fn siblings(&self, address: IpAddr) -> BTreeSet<IpAddr> {
         let services = self.allocator.occupant(address).into_iter().flat_map(|occupant| &occupant.services);
         let held = services.flat_map(|service| self.allocator.held(service));
@@ -391,7 +392,7 @@ impl Index {
         known.or_else(|| self.homes_under_way.get(address).map(String::as_str))
     }
 
-    /// A deleted VirtualIP goes once nobody answers for it.
+    /// Releases a deleted VirtualIP once no node answers for it.
     fn withdraw(&mut self, address: IpAddr, now: Duration) -> Option<Action> {
         let entry = self.vips.get(&address)?;
         if !entry.finalizers().iter().any(|f| f == FINALIZER_WITHDRAWAL) {
@@ -433,7 +434,7 @@ impl Index {
         })
     }
 
-    /// Since when this is a concern.
+    /// Returns the time since which this is the concern of the address.
     pub(super) fn concerned(&mut self, address: IpAddr, concern: Concern, now: Duration) -> Duration {
         let Some(entry) = self.vips.get_mut(&address) else { return now };
         match &entry.concern {

@@ -1,13 +1,13 @@
-//! What one candidate does about the Lease. Pure.
+//! One candidate's decision about the Lease. Pure.
 //!
-//! A candidate whose watches are broken (*blind*, [`crate::watch_health`]) leaves the Lease to another that sees. The Lease
-//! does not say which candidate sees, so a blind leader finds out: it releases the Lease and stands aside for longer than
-//! another takes to notice. A candidate that takes the Lease meanwhile sees, for all blind ones stand aside. If none takes it,
-//! all are blind, and one of them leads again, because a leader that sees a part is better than none; it offers the Lease
-//! again every 5 min.
+//! A candidate whose watches are broken (*blind*, [`crate::watch_health`]) leaves the Lease to another that sees. The
+//! Lease does not say which candidate sees, so a blind leader finds out: it releases the Lease and stands aside for
+//! longer than another takes to notice. A candidate that takes the Lease meanwhile sees, for all blind ones stand
+//! aside. If no candidate takes it, all are blind, and one of them leads again, because a leader that sees a part is
+//! better than none; it offers the Lease again every 5 min.
 //!
-//! Upstream goes less far: client-go's `leaderelection.HealthzAdaptor` has the kubelet restart a leader that could not renew
-//! and did not notice; kube-controller-manager leads on, however old its caches are.
+//! Upstream goes less far: with client-go's `leaderelection.HealthzAdaptor` the kubelet restarts a leader that could
+//! not renew and did not notice; kube-controller-manager goes on leading, however old its caches are.
 
 use std::time::Duration;
 
@@ -15,26 +15,27 @@ use k8s_openapi::{api::coordination::v1::LeaseSpec, apimachinery::pkg::apis::met
 
 use super::{ATTEMPT_LIMIT, LEASE_DURATION, RETRY_PERIOD};
 
-/// How long a blind candidate leaves a Lease alone that is free or has expired: two attempts of another that sees, each after
-/// its pause.
+/// Time for which a blind candidate does not take a Lease that is free or has expired: two attempts of another that
+/// sees, each after its pause.
 const STAND_ASIDE: Duration = RETRY_PERIOD.saturating_add(ATTEMPT_LIMIT).saturating_mul(2);
-/// How long a blind leader keeps the Lease that nobody else took, until it offers it again: nobody leads for 12 s of each
-/// 5 min then, 4 %.
+/// Time for which a blind leader keeps a Lease that no other took, until it offers the Lease again: there is then no
+/// leader for 12 s of each 5 min, 4 %.
 const OFFER_AGAIN: Duration = Duration::from_secs(300);
-/// How long a candidate has to hold the Lease before it offers it. After an outage of the API server everybody is blind at
-/// first: watches are tried again within 5 s, and show within 5 s more whether anything was missed.
+/// Time for which a candidate has to hold the Lease before it offers it. After an outage of the API server every
+/// replica is blind at first: the watches are tried again within 5 s, and show within 5 s more whether anything was
+/// missed.
 const SETTLE: Duration = Duration::from_secs(15);
 
-/// What to do about the Lease.
+/// The next step with the Lease.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Step {
-    /// It does not exist.
+    /// The Lease does not exist.
     Create(LeaseSpec),
-    /// It is ours, or free, or has expired.
+    /// The Lease is ours, or free, or has expired.
     Replace(LeaseSpec),
-    /// It is ours, and another may see more.
+    /// The Lease is ours, and another replica may see more.
     Release,
-    /// It is another's, or another that sees may want it.
+    /// The Lease is another's, or another replica that sees may want it.
     Wait,
 }
 
@@ -42,11 +43,11 @@ pub(super) enum Step {
 #[derive(Clone, Debug)]
 pub(super) struct Elector {
     identity: String,
-    /// The Lease as last seen, and when it was first seen so.
+    /// The Lease as last seen, and the time of its first sighting in this form.
     seen: Option<(LeaseSpec, Duration)>,
-    /// Since when this candidate has held it without a break.
+    /// The time since which this candidate has held the Lease without a break.
     held_since: Option<Duration>,
-    /// When it last took the Lease although blind, since it found that no other wanted it.
+    /// The time at which this candidate last took the Lease although blind, since no other wanted it.
     unwanted: Option<Duration>,
 }
 
@@ -55,12 +56,12 @@ impl Elector {
         Self { identity, seen: None, held_since: None, unwanted: None }
     }
 
-    /// The Lease is held, or held no longer.
+    /// Records whether this candidate holds the Lease.
     pub(super) fn note_holding(&mut self, now: Duration, holds: bool) {
         self.held_since = holds.then(|| self.held_since.unwrap_or(now));
     }
 
-    /// Decides what to do. `now` is monotonic; `clock` is what is written for people to read.
+    /// Decides the next step. `now` is monotonic; `clock` is written for people to read.
     pub(super) fn step(&mut self, now: Duration, clock: MicroTime, lease: Option<&LeaseSpec>, blind: bool) -> Step {
         if !blind {
             self.unwanted = None;
@@ -131,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_creates_and_renews() {
+    fn first_candidate_creates_and_renews() {
         let mut a = Elector::new("a".to_owned());
         let held = spec(a.step(at(0), clock(0), None, false));
         let renewed = spec(a.step(at(2), clock(2), Some(&held), false));
@@ -141,10 +142,10 @@ mod tests {
     }
 
     #[test]
-    fn the_second_waits_until_it_has_seen_no_renewal_for_the_duration() {
+    fn second_candidate_waits_until_it_has_seen_no_renewal_for_the_duration() {
         let (mut a, mut b) = (Elector::new("a".to_owned()), Elector::new("b".to_owned()));
         let held = spec(a.step(at(0), clock(1_000_000), None, false));
-        // The other's clock is far off; only what b sees, and when, counts.
+        // The other's clock is far off; only b's own observations, and their times, count.
         assert_eq!(b.step(at(0), clock(0), Some(&held), false), Step::Wait);
         assert_eq!(b.step(at(14), clock(14), Some(&held), false), Step::Wait);
         let renewed = spec(a.step(at(14), clock(1_000_014), Some(&held), false));
@@ -154,26 +155,26 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_given_back_is_taken_at_once() {
+    fn released_lease_is_taken_at_once() {
         let mut b = Elector::new("b".to_owned());
         let free = LeaseSpec { holder_identity: Some(String::new()), ..LeaseSpec::default() };
         assert_eq!(spec(b.step(at(0), clock(0), Some(&free), false)).holder_identity.as_deref(), Some("b"));
     }
 
-    /// A Lease and its candidates, who look at it each 2 s, one second apart.
+    /// A Lease and its candidates, which look at it every 2 s, one second apart.
     struct Replicas {
         lease: Option<LeaseSpec>,
         electors: Vec<Elector>,
         now: u64,
-        /// How many seconds each has led, and nobody.
+        /// The seconds that each has led.
         led: Vec<u64>,
         nobody: u64,
-        /// How often the Lease has got another holder.
+        /// The number of changes of the holder.
         moves: u64,
     }
 
     impl Replicas {
-        /// Replicas that see, of which the first leads.
+        /// Returns replicas that see, of which the first leads.
         fn new(count: usize) -> Self {
             let electors = ["a", "b", "c"][..count].iter().map(|name| Elector::new((*name).to_owned())).collect();
             let mut replicas = Self { lease: None, electors, now: 0, led: vec![0; count], nobody: 0, moves: 0 };
@@ -191,7 +192,7 @@ mod tests {
             self.lease.as_ref()?.holder_identity.as_deref().filter(|holder| !holder.is_empty())
         }
 
-        /// So many seconds pass; `blind` says of each candidate and second whether it is.
+        /// Lets some seconds pass; `blind` returns for each candidate and second whether the candidate is blind.
         fn pass(&mut self, seconds: u64, blind: impl Fn(usize, u64) -> bool) {
             let from = self.now;
             for _ in 0..seconds {
@@ -227,7 +228,7 @@ mod tests {
         let mut replicas = Replicas::new(2);
         assert_eq!(replicas.leader(), Some("a"));
         replicas.pass(600, |index, _| blind[index]);
-        // It takes the Lease within its next look.
+        // The other replica takes the Lease within its next look.
         assert!(replicas.nobody <= RETRY_PERIOD.as_secs(), "{} s", replicas.nobody);
         let near = |seconds: u64, expected: u64| seconds.abs_diff(expected) <= RETRY_PERIOD.as_secs();
         assert!(near(replicas.led[0], led[0]) && near(replicas.led[1], led[1]), "{:?}", replicas.led);
@@ -240,13 +241,13 @@ mod tests {
     fn where_all_are_blind_one_of_them_leads_almost_always(count: usize) {
         let mut replicas = Replicas::new(count);
         replicas.pass(3600, |_, _| true);
-        // An offer every 5 min and 12 s, at which nobody leads for 12 s, or 2 s more to the next look.
+        // There is an offer every 5 min and 12 s, with no leader for 12 s, or 2 s more to the next look.
         assert!((11..=12).contains(&replicas.moves), "{}", replicas.moves);
         assert!(replicas.nobody <= 12 * 15, "{} s of an hour without a leader", replicas.nobody);
     }
 
     #[test]
-    fn replica_that_comes_to_see_while_all_others_are_blind_gets_the_lease_at_the_next_offer() {
+    fn replica_that_recovers_among_blind_ones_gets_the_lease_at_the_next_offer() {
         let mut replicas = Replicas::new(3);
         replicas.pass(100, |_, _| true);
         let sees = replicas.electors.iter().position(|e| Some(&*e.identity) != replicas.leader()).unwrap();
@@ -259,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn leader_that_sees_again_before_another_has_taken_the_lease_takes_it_back() {
+    fn leader_that_recovers_takes_a_free_lease_back() {
         let mut replicas = Replicas::new(1);
         replicas.pass(6, |_, second| second < 3);
         assert_eq!((replicas.leader(), replicas.moves), (Some("a"), 1));
@@ -270,7 +271,7 @@ mod tests {
         assert_eq!(replicas.leader(), None, "it offers the Lease again, being blind again");
     }
 
-    /// A dead leader's Lease, too, is left to one that sees.
+    /// The Lease of a dead leader is left to a replica that sees, too.
     #[test]
     fn expired_lease_is_taken_by_one_that_sees_first() {
         let (mut dead, mut blind, mut seeing) =
@@ -283,9 +284,9 @@ mod tests {
         assert!(matches!(blind.step(at(27), clock(27), Some(&held), true), Step::Replace(_)));
     }
 
-    /// After an outage of the API server, in which everybody became blind, the leader goes on at once.
+    /// Every replica becomes blind in an outage of the API server; afterwards the leader goes on at once.
     #[test]
-    fn leader_that_could_not_renew_has_a_while_to_see_again() {
+    fn leader_that_could_not_renew_gets_time_to_recover() {
         let mut a = Elector::new("a".to_owned());
         let held = spec(a.step(at(0), clock(0), None, false));
         a.note_holding(at(0), true);

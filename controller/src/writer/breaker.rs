@@ -1,5 +1,5 @@
-//! A circuit breaker before the API server: when it does not answer, or asks for fewer requests, one write at a time
-//! finds out whether it is back, and none of the others is tried in vain.
+//! A circuit breaker before the API server: when the server does not answer, or asks for fewer requests, one write at a
+//! time finds out whether it is back, and the others wait.
 //!
 //! Without it each of a thousand waiting objects would try, fail and grow a pause of its own: thousands of requests
 //! while the API server starts, and the last object written half a minute after it is back.
@@ -8,41 +8,41 @@ use std::time::Duration;
 
 use herald_kube_common::backoff::Backoff;
 
-/// Writes under way at once. 1,000 Services in a second are 3,000 writes of about 5 ms each: 15 at once would do; twice
-/// that leaves room for a slow API server, and stays below the share its priority levels give one client.
+/// Maximum of writes under way. 1,000 Services in a second are 3,000 writes of about 5 ms each: 15 at once would do;
+/// twice that leaves room for a slow API server, and stays below the share that its priority levels give one client.
 pub const CONCURRENT_WRITES: usize = 32;
 /// The first pause: an API server behind a load balancer is back at once.
 const FIRST: Duration = Duration::from_millis(50);
-/// What is back is used within this.
+/// The longest pause: a server that is back is used within this time.
 const LONGEST: Duration = Duration::from_secs(2);
-/// The longest pause the API server may ask for; its own priority and fairness asks for 1 s.
+/// The longest pause that the API server may ask for; its own priority and fairness asks for 1 s.
 const LONGEST_ASKED: Duration = Duration::from_secs(30);
 
-/// What a write says of the API server.
+/// The state of the API server, as a write shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
-    /// It answers.
+    /// The API server answers.
     Answers,
-    /// It does not, or wants to be left alone.
+    /// The API server does not answer, or asks for fewer requests.
     Unavailable {
-        /// For so long, if it says (Retry-After).
+        /// The pause that it asks for (Retry-After), if any.
         retry_after: Option<Duration>,
     },
 }
 
-/// See the module. Times are monotonic, since any one moment.
+/// The breaker. Times are monotonic, since any one moment.
 #[derive(Debug)]
 pub struct Breaker {
     pauses: Backoff,
     open: Option<Open>,
 }
 
-/// No more than one write.
+/// The open state, in which at most one write is allowed.
 #[derive(Clone, Copy, Debug)]
 struct Open {
-    /// Failures of writes that began before say nothing new.
+    /// The time since which the breaker is open: failures of writes that began before bring no news.
     since: Duration,
-    /// The next write is due.
+    /// The time at which the next write is due.
     until: Duration,
 }
 
@@ -53,7 +53,7 @@ impl Default for Breaker {
 }
 
 impl Breaker {
-    /// How many writes may be under way now.
+    /// Returns how many writes may be under way now.
     pub fn limit(&self, now: Duration) -> usize {
         match self.open {
             None => CONCURRENT_WRITES,
@@ -61,12 +61,13 @@ impl Breaker {
         }
     }
 
-    /// When that changes by itself.
+    /// Returns when the limit changes by itself.
     pub fn timeout(&self, now: Duration) -> Option<Duration> {
         self.open.map(|open| open.until).filter(|until| *until > now)
     }
 
-    /// A write that began at `begun` has ended. `jitter`, 0 to 1, spreads the replicas' and clusters' attempts.
+    /// Records that a write that began at `begun` has ended. `jitter`, 0 to 1, spreads the replicas' and clusters'
+    /// attempts.
     pub fn ended(&mut self, now: Duration, begun: Duration, signal: Signal, jitter: f64) {
         match signal {
             Signal::Answers => {
@@ -93,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn one_write_finds_out() {
+    fn one_write_finds_out_whether_the_server_is_back() {
         let mut breaker = Breaker::default();
         assert_eq!(breaker.limit(ms(0)), CONCURRENT_WRITES);
         for _ in 0..CONCURRENT_WRITES {
@@ -110,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_minute_without_an_api_server_is_some_forty_requests() {
+    fn minute_without_an_api_server_costs_some_forty_requests() {
         let mut breaker = Breaker::default();
         let (mut now, mut requests) = (Duration::ZERO, 0);
         while now < Duration::from_secs(60) {
@@ -124,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn it_waits_as_long_as_the_api_server_asks_within_reason() {
+    fn requested_pause_is_honoured_up_to_a_bound() {
         let pause = |seconds| {
             let mut breaker = Breaker::default();
             let retry_after = Some(Duration::from_secs(seconds));

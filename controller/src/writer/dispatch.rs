@@ -1,5 +1,5 @@
-//! Between decisions and the API server: how many writes may be under way, what is told of those that ended, and the
-//! events that are posted again.
+//! The part between decisions and the API server: it bounds the writes under way, logs those that ended, and repeats
+//! events.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -14,33 +14,33 @@ use crate::{
     },
 };
 
-/// See the module. Times are monotonic, since any one moment.
+/// The outbox. Times are monotonic, since any one moment.
 #[derive(Debug, Default)]
 pub struct Outbox {
     breaker: Breaker,
     outage: LogOnce,
-    /// Events the API server was not there to take: at most as many as can be under way, for the breaker stops the
+    /// Events that the API server could not take: at most as many as can be under way, because the breaker stops the
     /// next. Their writes are not decided again, so they would be lost.
     events: VecDeque<Action>,
 }
 
 impl Outbox {
-    /// How many writes may be under way now.
+    /// Returns how many writes may be under way now.
     pub fn limit(&self, now: Duration) -> usize {
         self.breaker.limit(now)
     }
 
-    /// When that changes by itself.
+    /// Returns when the limit changes by itself.
     pub fn timeout(&self, now: Duration) -> Option<Duration> {
         self.breaker.timeout(now)
     }
 
-    /// The next write: an event that is posted again, or what is decided next.
+    /// Returns the next write: an event to repeat, or the next decision.
     pub fn next(&mut self, decide: impl FnOnce() -> Option<Action>) -> Option<Action> {
         self.events.pop_front().or_else(decide)
     }
 
-    /// A write that began at `begun` has ended.
+    /// Records that a write that began at `begun` has ended.
     pub fn ended(&mut self, now: Duration, begun: Duration, action: &Action, failure: Option<(Failure, String)>) {
         let signal = failure.as_ref().map_or(Signal::Answers, |(failure, _)| failure.signal());
         self.breaker.ended(now, begun, signal, fastrand::f64());
@@ -49,7 +49,7 @@ impl Outbox {
         }
         let Some((failure, error)) = failure else { return decision_log::decision(action) };
         match (failure, action, action.subject()) {
-            // It may have been taken, and a second one would be told twice.
+            // The API server may have accepted the event, and a second one would report it twice.
             (Failure::TimedOut, Action::Event(_), _) => tracing::warn!(?action, error, "an event may be lost"),
             (_, Action::Event(_), _) if signal != Signal::Answers => self.events.push_back(action.clone()),
             (_, _, None) => tracing::warn!(?action, error, "an event is lost"),
@@ -87,9 +87,9 @@ mod tests {
 
     #[test_case(Failure::Unreachable, true)]
     #[test_case(Failure::Throttled { retry_after: None }, true)]
-    #[test_case(Failure::TimedOut, false; "it may have been taken")]
+    #[test_case(Failure::TimedOut, false; "it may have been accepted")]
     #[test_case(Failure::Refused, false)]
-    fn an_event_is_posted_again_where_it_was_surely_not_taken(failure: Failure, expected: bool) {
+    fn event_is_posted_again_if_it_was_surely_not_accepted(failure: Failure, expected: bool) {
         let mut outbox = Outbox::default();
         outbox.ended(Duration::ZERO, Duration::ZERO, &event(), Some((failure, "no".to_owned())));
         assert_eq!(outbox.next(|| None), expected.then(event));

@@ -1,4 +1,5 @@
-//! Carries decisions out. No judgement: one request per action, and its outcome as an input to the index.
+//! The writer: it carries decisions out, with one request per action, and returns the outcome as an input to the index.
+//! It makes no decisions.
 
 pub mod breaker;
 pub mod dispatch;
@@ -27,17 +28,17 @@ use crate::{
     view::ServiceView,
 };
 
-/// A request that takes longer has failed. The API server bounds a mutation at 34 s (`requestTimeoutUpperBound` in
-/// `endpoints/handlers`); waiting that long would only hold up the object's next decision.
+/// Timeout of a request. The API server bounds a mutation at 34 s (`requestTimeoutUpperBound` in `endpoints/handlers`);
+/// a timeout of that length would only hold up the object's next decision.
 const REQUEST_LIMIT: Duration = Duration::from_secs(10);
 
-/// Why a write did not happen.
+/// The reason why a write failed.
 #[derive(Debug, thiserror::Error)]
 enum WriteError {
     /// The API server refused, or could not be reached.
     #[error(transparent)]
     Request(#[from] kube::Error),
-    /// It did not answer in time.
+    /// The API server did not answer in time.
     #[error("no answer within {} s", REQUEST_LIMIT.as_secs())]
     TimedOut,
     /// The body could not be written.
@@ -45,33 +46,34 @@ enum WriteError {
     Body(#[from] serde_json::Error),
 }
 
-/// What kind of failure it is: what to do follows from it.
+/// The kind of a failure: the next step depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// Decided on an old version, or another has the address (409). The watch brings what there is.
+    /// The write was decided on an old version, or another object has the address (409). The watch brings the present
+    /// object.
     Conflict,
     /// Too many requests (429).
     Throttled {
-        /// How long to wait, if the API server says.
+        /// The pause that the API server asks for, if any.
         retry_after: Option<Duration>,
     },
-    /// The API server, or what is before it, is starting, stopping or without its store (502, 503, 504).
+    /// The API server, or a proxy before it, is starting, stopping or without its store (502, 503, 504).
     Unavailable {
-        /// How long to wait, if it says.
+        /// The pause that it asks for, if any.
         retry_after: Option<Duration>,
     },
-    /// It did not answer in time.
+    /// The API server did not answer in time.
     TimedOut,
-    /// It could not be reached, or broke off.
+    /// The API server could not be reached, or broke off.
     Unreachable,
-    /// It failed at this object (500): a webhook, or its store at this moment.
+    /// The API server failed at this object (500): a webhook, or its store at this moment.
     Server,
-    /// It refuses this object (any other code).
+    /// The API server refuses this object (any other code).
     Refused,
 }
 
 impl Failure {
-    /// As a label.
+    /// Returns the label of the failure in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Conflict => "conflict",
@@ -84,7 +86,8 @@ impl Failure {
         }
     }
 
-    /// What it says of the API server. A code that is about one object says that it answers.
+    /// Returns the state of the API server that the failure shows. A code that is about one object shows that it
+    /// answers.
     pub fn signal(self) -> Signal {
         match self {
             Self::Throttled { retry_after } | Self::Unavailable { retry_after } => Signal::Unavailable { retry_after },
@@ -93,7 +96,7 @@ impl Failure {
         }
     }
 
-    /// For the index, with the sentence of the API server.
+    /// Returns the outcome for the index, with the sentence of the API server.
     pub fn outcome(self, sentence: &str) -> Outcome {
         match (self.signal(), self) {
             (Signal::Answers, Self::Refused) => Outcome::Refused(sentence.to_owned()),
@@ -111,7 +114,7 @@ impl WriteError {
             Self::TimedOut => return Failure::TimedOut,
             Self::Body(_) => return Failure::Refused,
         };
-        // The Retry-After header, as the API server repeats it in the body.
+        // The API server repeats the Retry-After header in the body.
         let retry_after = status.details.as_ref().map(|d| d.retry_after_seconds).filter(|seconds| *seconds > 0);
         let retry_after = retry_after.map(|seconds| Duration::from_secs(seconds.into()));
         match status.code {
@@ -128,12 +131,12 @@ impl WriteError {
     }
 }
 
-/// What became of a write.
+/// The result of a write.
 #[derive(Clone, Debug)]
 pub struct Written {
-    /// For the index.
+    /// The outcome for the index.
     pub outcome: Outcome,
-    /// What failed, and its sentence.
+    /// The failure and its sentence.
     pub failure: Option<(Failure, String)>,
 }
 
@@ -146,7 +149,7 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// `instance` is told in events; `selection` is how written Services are read back.
+    /// Returns a writer. `instance` is named in events; `selection` serves to read written Services back.
     pub fn new(client: Client, instance: String, selection: Selection) -> Self {
         Self { client, instance, selection }
     }
@@ -158,7 +161,7 @@ impl Writer {
             Ok(outcome) => return Written { outcome, failure: None },
             Err(error) => error,
         };
-        // What was to be taken away from an object has gone with it.
+        // The parts that the write would have removed are gone with the object.
         let gone = error.is_not_found() && !matches!(action, Action::CreateVirtualIp { .. } | Action::Event(_));
         if gone {
             return Written { outcome: Outcome::Gone, failure: None };
@@ -245,7 +248,7 @@ impl Writer {
     }
 }
 
-/// Deletes the object of this UID, and no later one of its name.
+/// Returns parameters that delete the object of this UID, and no later one of its name.
 fn delete_this(uid: &str) -> DeleteParams {
     let preconditions = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
     DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() }

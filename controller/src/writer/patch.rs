@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 
 use crate::action::{AdvertisementReport, Change, ConditionValue, EventValue, PoolReport, Regarding, ServicePatch};
 
-/// A VirtualIP to create, held by our finalizer from the beginning.
+/// Returns a VirtualIP to create, held by our finalizer from the beginning.
 pub(super) fn virtual_ip(
     address: std::net::IpAddr,
     labels: std::collections::BTreeMap<String, String>,
@@ -28,8 +28,8 @@ pub(super) fn virtual_ip(
     vip
 }
 
-/// A strategic-merge patch on the status subresource of a Service: only there are lists merged by their keys, so that
-/// conditions and finalizers of others stay (a JSON merge patch replaces lists).
+/// Returns a strategic-merge patch on the status subresource of a Service. Only such a patch merges lists by their
+/// keys, so that conditions and finalizers of others stay (a JSON merge patch replaces lists).
 pub(crate) fn service(patch: &ServicePatch, resource_version: &str, uid: &str, now: &Time) -> Value {
     let mut metadata = Map::new();
     metadata.insert("resourceVersion".to_owned(), json!(resource_version));
@@ -40,7 +40,7 @@ pub(crate) fn service(patch: &ServicePatch, resource_version: &str, uid: &str, n
     if let Some(finalizer) = patch.remove_finalizer {
         metadata.insert("$deleteFromPrimitiveList/finalizers".to_owned(), json!([finalizer]));
     }
-    // The status subresource of a Service takes metadata as well (`serviceStatusStrategy` keeps only the spec).
+    // The status subresource of a Service accepts metadata as well (`serviceStatusStrategy` keeps only the spec).
     match &patch.allocated_from {
         Change::Keep => {}
         Change::Set(pools) => {
@@ -77,8 +77,8 @@ pub(crate) fn service(patch: &ServicePatch, resource_version: &str, uid: &str, n
     Value::Object(body)
 }
 
-/// A JSON merge patch of a VirtualIP's spec and labels. Such a patch leaves alone what it does not name, so every field that
-/// a spec may lack is named with null.
+/// Returns a JSON merge patch of a VirtualIP's spec and labels. Such a patch leaves fields alone that it does not name,
+/// so every optional field of a spec is named with null.
 pub(super) fn virtual_ip_spec(
     spec: &VirtualIPSpec,
     labels: &std::collections::BTreeMap<String, Option<String>>,
@@ -91,12 +91,13 @@ pub(super) fn virtual_ip_spec(
     Ok(json!({"metadata": {"resourceVersion": resource_version, "labels": labels}, "spec": fields}))
 }
 
-/// A JSON merge patch of a VirtualIP's finalizers.
+/// Returns a JSON merge patch of a VirtualIP's finalizers.
 pub(super) fn virtual_ip_finalizers(remaining: &[String], resource_version: &str) -> Value {
     json!({"metadata": {"resourceVersion": resource_version, "finalizers": remaining}})
 }
 
-/// A JSON merge patch of a VirtualIP's status: nobody announces it. Such a patch replaces lists, so `others` go with it.
+/// Returns a JSON merge patch of a VirtualIP's status that names no announcing node. Such a patch replaces lists, so it
+/// contains the `others` too.
 pub(super) fn virtual_ip_status(
     condition: &ConditionValue,
     others: &[Condition],
@@ -111,7 +112,7 @@ pub(super) fn virtual_ip_status(
     })
 }
 
-/// A JSON merge patch of a pool's status.
+/// Returns a JSON merge patch of a pool's status.
 pub(super) fn pool_status(report: &PoolReport, resource_version: &str, now: &Time) -> Value {
     let conditions: Vec<_> = report.conditions.iter().map(|c| c.at(now)).collect();
     json!({
@@ -121,7 +122,7 @@ pub(super) fn pool_status(report: &PoolReport, resource_version: &str, now: &Tim
     })
 }
 
-/// A JSON merge patch of an advertisement's status. Its conditions are ours.
+/// Returns a JSON merge patch of an advertisement's status. All its conditions are ours.
 pub(super) fn advertisement_status(report: &AdvertisementReport, resource_version: &str, now: &Time) -> Value {
     let conditions: Vec<_> = report.conditions.iter().map(|c| c.at(now)).collect();
     json!({
@@ -130,7 +131,7 @@ pub(super) fn advertisement_status(report: &AdvertisementReport, resource_versio
     })
 }
 
-/// An event.
+/// Returns an event in the form of the API.
 pub(super) fn event(value: &EventValue, instance: &str, now: MicroTime) -> Event {
     let regarding = match &value.regarding {
         Regarding::Service(service) => about_service(service),
@@ -142,7 +143,7 @@ pub(super) fn event(value: &EventValue, instance: &str, now: MicroTime) -> Event
             ..ObjectReference::default()
         },
     };
-    // As upstream's recorder names them: no two of one object in one nanosecond.
+    // The name follows upstream's recorder: no two events of one object fall into one nanosecond.
     let name = format!("{}.{:x}", regarding.name.as_deref().unwrap_or_default(), now.0.as_nanosecond());
     let EventValue { warning, reason, action, note, .. } = value;
     let (warning, program) = (*warning, MANAGER_CONTROLLER);
@@ -187,9 +188,10 @@ mod tests {
         assert_eq!(service(&patch, "7", "u", &now()), expected);
     }
 
-    /// A field that is not named would keep what it had: an address whose pool came back went on being advertised by another.
+    /// An unnamed field would keep its value: an address whose pool came back was advertised by another pool from then
+    /// on.
     #[test]
-    fn every_field_of_a_spec_is_named_also_when_it_is_absent() {
+    fn patch_names_every_field_of_a_spec_even_an_absent_one() {
         let spec: VirtualIPSpec = serde_json::from_value(json!({
             "address": "192.0.2.1", "pool": "lan", "services": [], "advertisements": [],
         }))
@@ -203,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn removal_names_what_goes_and_nothing_else() {
+    fn removal_names_only_the_removed_finalizer() {
         let patch = ServicePatch { remove_finalizer: Some("f"), ..ServicePatch::default() };
         let expected =
             json!({"metadata": {"resourceVersion": "7", "uid": "u", "$deleteFromPrimitiveList/finalizers": ["f"]}});
@@ -211,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_about_a_cluster_scoped_object() {
+    fn event_about_a_cluster_scoped_object_is_in_the_default_namespace() {
         let value = EventValue {
             regarding: Regarding::Object { kind: "VirtualIP", name: "192.0.2.1".to_owned(), uid: "u".to_owned() },
             warning: true,

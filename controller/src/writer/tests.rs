@@ -15,14 +15,14 @@ use test_case::test_case;
 use super::*;
 use crate::action::Regarding;
 
-/// What the API server does with a request.
+/// The API server's reaction to a request.
 enum Reply {
     Status(u16, Value),
     Breaks,
     Hangs,
 }
 
-/// A writer, and how many requests it has made.
+/// Returns a writer, and the number of requests that it has made.
 fn writer(replies: impl IntoIterator<Item = Reply>) -> (Writer, Arc<AtomicUsize>) {
     let replies = Arc::new(Mutex::new(replies.into_iter().collect::<VecDeque<_>>()));
     let requests = Arc::new(AtomicUsize::new(0));
@@ -66,7 +66,7 @@ const ASKED: Option<Duration> = Some(Duration::from_secs(3));
 #[test_case(Reply::Breaks, Failure::Unreachable)]
 #[test_case(Reply::Hangs, Failure::TimedOut)]
 #[tokio::test(start_paused = true)]
-async fn a_failure_is_one_request_and_has_a_kind(reply: Reply, expected: Failure) {
+async fn failed_write_is_one_request_and_has_a_kind(reply: Reply, expected: Failure) {
     let (writer, requests) = writer([reply]);
     let written = writer.write(&delete()).await;
     assert!(matches!(written.outcome, Outcome::Failed | Outcome::Refused(_) | Outcome::Unavailable));
@@ -76,14 +76,14 @@ async fn a_failure_is_one_request_and_has_a_kind(reply: Reply, expected: Failure
 }
 
 #[tokio::test]
-async fn what_is_gone_needs_no_deletion() {
+async fn deletion_of_a_missing_object_succeeds() {
     let (writer, _) = writer([refusal(404)]);
     let written = writer.write(&delete()).await;
     assert!(matches!(written, Written { outcome: Outcome::Gone, failure: None }));
 }
 
 #[tokio::test]
-async fn an_event_of_a_namespace_that_is_gone_is_refused() {
+async fn event_of_a_missing_namespace_is_refused() {
     let (writer, _) = writer([refusal(404)]);
     let event = EventValue {
         regarding: Regarding::Object { kind: "VirtualIP", name: "192.0.2.1".to_owned(), uid: "u".to_owned() },

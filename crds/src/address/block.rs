@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use super::{IpFamily, bits};
 
-/// An inclusive run of addresses of one family.
+/// An inclusive range of addresses of one family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct AddressBlock {
     family: IpFamily,
@@ -14,29 +14,29 @@ pub struct AddressBlock {
     last: u128,
 }
 
-/// Why a text is no block of addresses. The message names the value and what to write instead.
+/// The error of a text that is not a block of addresses. The message names the value and what to write instead.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BlockError {
-    /// Neither a CIDR nor a range nor an address.
+    /// The text is neither a CIDR nor a range nor an address.
     #[error(
         "{0:?} is not an address block: write a CIDR (192.0.2.0/24), a range (192.0.2.10-192.0.2.20) or an address"
     )]
     Syntax(String),
-    /// A CIDR with bits set behind its prefix.
+    /// A CIDR has bits set behind its prefix.
     #[error("{text:?} has bits set behind its prefix: write {network} for the whole network, or the single address")]
     HostBits {
-        /// As written.
+        /// The text as written.
         text: String,
-        /// The network it lies in.
+        /// The network that contains it.
         network: IpNet,
     },
-    /// A range from one family to the other.
+    /// A range goes from one family to the other.
     #[error("{0:?} runs from one IP family to the other: both ends of a range are IPv4, or both are IPv6")]
     MixedFamilies(String),
-    /// A range whose end lies before its start.
+    /// A range ends before it starts.
     #[error("{text:?} ends before it starts: write {last}-{first}")]
     Reversed {
-        /// As written.
+        /// The text as written.
         text: String,
         /// The start as written.
         first: IpAddr,
@@ -46,22 +46,22 @@ pub enum BlockError {
 }
 
 impl AddressBlock {
-    /// A block of a single address.
+    /// Returns a block of a single address.
     pub fn single(address: IpAddr) -> Self {
         Self { family: IpFamily::of(address), first: bits(address), last: bits(address) }
     }
 
-    /// Its family.
+    /// Returns the family.
     pub fn family(&self) -> IpFamily {
         self.family
     }
 
-    /// Its lowest address.
+    /// Returns the lowest address.
     pub fn first(&self) -> IpAddr {
         self.family.address(self.first)
     }
 
-    /// Its highest address.
+    /// Returns the highest address.
     pub fn last(&self) -> IpAddr {
         self.family.address(self.last)
     }
@@ -127,7 +127,7 @@ mod tests {
     #[test_case("2001:db8::/126", "2001:db8::-2001:db8::3")]
     #[test_case("0.0.0.0/0", "0.0.0.0-255.255.255.255")]
     #[test_case("::/0", "::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff")]
-    fn reads(text: &str, shown: &str) {
+    fn block_is_read(text: &str, shown: &str) {
         assert_eq!(text.parse::<AddressBlock>().unwrap().to_string(), shown);
     }
 
@@ -137,7 +137,7 @@ mod tests {
     #[test_case("192.0.2.5/24", "write 192.0.2.0/24")]
     #[test_case("192.0.2.20-192.0.2.10", "write 192.0.2.10-192.0.2.20")]
     #[test_case("192.0.2.1-2001:db8::1", "one IP family to the other")]
-    fn refuses(text: &str, message: &str) {
+    fn unreadable_block_is_refused_with_a_remedy(text: &str, message: &str) {
         let error = text.parse::<AddressBlock>().unwrap_err().to_string();
         assert!(error.contains(message), "{error}");
         assert!(error.contains(&format!("{text:?}")), "the value is named: {error}");

@@ -25,18 +25,18 @@ pub enum IpFamily {
 }
 
 impl IpFamily {
-    /// Both families, in the order tables show them.
+    /// Both families, in the order in which tables show them.
     pub const ALL: [Self; 2] = [Self::V4, Self::V6];
 
-    /// The family of an address.
+    /// Returns the family of an address.
     pub fn of(address: IpAddr) -> Self {
         if address.is_ipv4() { Self::V4 } else { Self::V6 }
     }
 
-    /// The address with the given bits; IPv4 takes the low 32.
+    /// Returns the address with the given bits; IPv4 takes the low 32.
     pub(crate) fn address(self, bits: u128) -> IpAddr {
         match self {
-            // A set of family V4 only ever holds bits that came from an Ipv4Addr.
+            // A set of family V4 only holds bits that came from an Ipv4Addr.
             #[allow(clippy::cast_possible_truncation, reason = "the value came from 32 bits")]
             Self::V4 => Ipv4Addr::from_bits(bits as u32).into(),
             Self::V6 => Ipv6Addr::from_bits(bits).into(),
@@ -53,7 +53,7 @@ impl std::fmt::Display for IpFamily {
     }
 }
 
-/// The address as an integer of its family's width.
+/// Returns the address as an integer of its family's width.
 pub(crate) fn bits(address: IpAddr) -> u128 {
     match address {
         IpAddr::V4(a) => u128::from(a.to_bits()),

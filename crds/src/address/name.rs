@@ -1,10 +1,10 @@
-//! The object name of an address: it is what makes the API server refuse a double assignment.
+//! The object name of an address. By this name the API server refuses a double assignment.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// The name of the VirtualIP object of an address: an IPv4 address as it is, an IPv6 address in the text form of
-/// RFC 5952 with dashes for colons. A dash at either end gets a `0` beside it, since an object name must begin and end
-/// with a letter or a digit (RFC 1123).
+/// Returns the name of the VirtualIP object of an address: an IPv4 address as it is, an IPv6 address in the text form
+/// of RFC 5952 with dashes for colons. A dash at either end gets a `0` next to it, since an object name must begin and
+/// end with a letter or a digit (RFC 1123).
 ///
 /// ```
 /// use herald_crds::address::name_of_address;
@@ -16,8 +16,8 @@ pub fn name_of_address(address: IpAddr) -> String {
     match address {
         IpAddr::V4(a) => a.to_string(),
         IpAddr::V6(a) => {
-            // Written by segments: Display shows an IPv4-mapped address with dots, which is one address more
-            // spelled in two ways.
+            // The text is written by segments: Display shows an IPv4-mapped address with dots, which would give one
+            // address two spellings.
             let text = match a.to_ipv4_mapped() {
                 Some(v4) => {
                     let [hi, lo] = [v4.to_bits() >> 16, v4.to_bits() & 0xffff];
@@ -37,7 +37,8 @@ pub fn name_of_address(address: IpAddr) -> String {
     }
 }
 
-/// The address an object name stands for; `None` where the name is not one [`name_of_address`] would give.
+/// Returns the address that an object name stands for; `None` if [`name_of_address`] does not return this name for any
+/// address.
 pub fn address_of_name(name: &str) -> Option<IpAddr> {
     let address = match name.parse::<Ipv4Addr>() {
         Ok(v4) => IpAddr::V4(v4),
@@ -58,7 +59,7 @@ mod tests {
     #[test_case("::", "0--0")]
     #[test_case("fd00::", "fd00--0")]
     #[test_case("::ffff:192.0.2.1", "0--ffff-c000-201")]
-    fn names(address: &str, name: &str) {
+    fn name_is_made_and_read_back(address: &str, name: &str) {
         let address: IpAddr = address.parse().unwrap();
         assert_eq!(name_of_address(address), name);
         assert_eq!(address_of_name(name), Some(address));
@@ -67,7 +68,7 @@ mod tests {
     #[test_case("2001-0db8--7" ; "not canonical")]
     #[test_case("web" ; "not an address")]
     #[test_case("" ; "empty")]
-    fn foreign_names(name: &str) {
+    fn foreign_name_has_no_address(name: &str) {
         assert_eq!(address_of_name(name), None);
     }
 

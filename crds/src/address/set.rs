@@ -19,7 +19,7 @@ pub struct AddressSet {
 struct Runs(Vec<(u128, u128)>);
 
 impl AddressSet {
-    /// The empty set.
+    /// Returns the empty set.
     pub fn new() -> Self {
         Self::default()
     }
@@ -43,33 +43,33 @@ impl AddressSet {
         self.runs_mut(block.family()).insert(block.bounds());
     }
 
-    /// Takes a block out.
+    /// Removes a block.
     pub fn remove(&mut self, block: &AddressBlock) {
         self.runs_mut(block.family()).remove(block.bounds());
     }
 
-    /// Is the address in the set?
+    /// Returns whether the address is in the set.
     pub fn contains(&self, address: IpAddr) -> bool {
         self.runs(IpFamily::of(address)).run_holding(bits(address)).is_some()
     }
 
-    /// Is there no address of either family?
+    /// Returns whether the set has no address of either family.
     pub fn is_empty(&self) -> bool {
         self.v4.0.is_empty() && self.v6.0.is_empty()
     }
 
-    /// How many addresses of a family; saturates at 2^128 - 1 (only `::/0` has one more).
+    /// Returns the number of addresses of a family; saturates at 2^128 - 1 (only `::/0` has one more).
     pub fn len(&self, family: IpFamily) -> u128 {
         self.runs(family).0.iter().fold(0, |sum: u128, (a, b)| sum.saturating_add((b - a).saturating_add(1)))
     }
 
-    /// The lowest address of the family.
+    /// Returns the lowest address of the family.
     pub fn first(&self, family: IpFamily) -> Option<IpAddr> {
         self.runs(family).0.first().map(|run| family.address(run.0))
     }
 
-    /// The lowest address of the family at or above `from`, else the lowest of all: a next-fit search that comes back
-    /// to a freed address last.
+    /// Returns the lowest address of the family at or above `from`, else the lowest of all: a next-fit search that
+    /// comes back to a freed address last.
     pub fn first_from(&self, family: IpFamily, from: IpAddr) -> Option<IpAddr> {
         let from = bits(from);
         let runs = &self.runs(family).0;
@@ -77,26 +77,26 @@ impl AddressSet {
         next.map(|bits| family.address(bits)).or_else(|| self.first(family))
     }
 
-    /// The runs of a family as blocks, lowest first.
+    /// Returns the runs of a family as blocks, lowest first.
     pub fn blocks(&self, family: IpFamily) -> impl Iterator<Item = (IpAddr, IpAddr)> {
         self.runs(family).0.iter().map(move |(a, b)| (family.address(*a), family.address(*b)))
     }
 
-    /// Adds what is in another set.
+    /// Adds all addresses of another set.
     pub fn unite(&mut self, other: &Self) {
         for family in IpFamily::ALL {
             other.runs(family).0.iter().for_each(|run| self.runs_mut(family).insert(*run));
         }
     }
 
-    /// Takes out what is in another set.
+    /// Removes all addresses of another set.
     pub fn subtract(&mut self, other: &Self) {
         for family in IpFamily::ALL {
             other.runs(family).0.iter().for_each(|run| self.runs_mut(family).remove(*run));
         }
     }
 
-    /// The addresses in both sets.
+    /// Returns the addresses that are in both sets.
     pub fn intersection(&self, other: &Self) -> Self {
         Self { v4: self.v4.intersection(&other.v4), v6: self.v6.intersection(&other.v6) }
     }
@@ -120,7 +120,7 @@ impl Runs {
     }
 
     fn insert(&mut self, (first, last): (u128, u128)) {
-        // Runs that touch or overlap the new one: those that end at first - 1 or later and start at last + 1 or before.
+        // These runs touch or overlap the new one: they end at first - 1 or later and start at last + 1 or before.
         let from = self.0.partition_point(|(_, end)| end.saturating_add(1) < first);
         let to = self.0.partition_point(|(start, _)| *start <= last.saturating_add(1));
         let merged = self.0[from..to].iter().fold((first, last), |m, r| (m.0.min(r.0), m.1.max(r.1)));
@@ -168,14 +168,14 @@ mod tests {
     }
 
     #[test]
-    fn the_whole_space_saturates() {
+    fn length_of_the_whole_space_saturates() {
         assert_eq!(set(&["::/0"]).len(IpFamily::V6), u128::MAX);
         assert_eq!(set(&["0.0.0.0/0"]).len(IpFamily::V4), 1 << 32);
         assert_eq!(set(&["2001:db8::/64"]).len(IpFamily::V6), 1 << 64);
     }
 
     #[test]
-    fn removing_at_the_ends_of_the_space() {
+    fn ends_of_the_space_can_be_removed() {
         let mut all = set(&["::/0"]);
         all.remove(&"::".parse().unwrap());
         all.remove(&"ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff".parse().unwrap());
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn next_fit_wraps() {
+    fn next_fit_search_wraps() {
         let free = set(&["10.0.0.2-10.0.0.3", "10.0.0.8"]);
         let from = |a: &str| free.first_from(IpFamily::V4, a.parse().unwrap()).unwrap().to_string();
         assert_eq!(from("10.0.0.3"), "10.0.0.3");
@@ -193,7 +193,8 @@ mod tests {
     }
 
     proptest! {
-        /// Against a naive set of integers: inserts and removals of short runs in a small space, in any order.
+        /// The set equals a naive set of integers after inserts and removals of short runs in a small space, in any
+        /// order.
         #[test]
         fn behaves_like_a_naive_set(steps in prop::collection::vec((any::<bool>(), 0u32..64, 0u32..16), 0..40)) {
             let (mut runs, mut naive) = (AddressSet::new(), BTreeSet::new());
@@ -207,14 +208,14 @@ mod tests {
                 for bits in 0..96 {
                     prop_assert_eq!(runs.contains(address(bits)), naive.contains(&bits));
                 }
-                // Disjoint, sorted and not adjacent.
+                // The runs are disjoint, sorted and not adjacent.
                 let bounds: Vec<_> = runs.blocks(IpFamily::V4).map(|(a, b)| (bits(a), bits(b))).collect();
                 prop_assert!(bounds.windows(2).all(|w| w[0].1 + 1 < w[1].0));
             }
         }
 
         #[test]
-        fn intersection_holds_what_both_hold(a in prop::collection::vec((0u32..64, 0u32..9), 0..6),
+        fn intersection_holds_the_common_addresses(a in prop::collection::vec((0u32..64, 0u32..9), 0..6),
                                              b in prop::collection::vec((0u32..64, 0u32..9), 0..6)) {
             let address = |bits| IpAddr::V4(std::net::Ipv4Addr::from_bits(bits));
             let make = |runs: &[(u32, u32)]| -> AddressSet {

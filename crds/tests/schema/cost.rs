@@ -1,10 +1,10 @@
-//! What the rules of the definitions cost the API server.
+//! The cost of the definitions' rules for the API server.
 //!
-//! The API server estimates each rule from the longest text and the most entries that the schema admits, and refuses a
-//! definition of which a rule may cost more than 10,000,000, or all rules together more than 100,000,000
+//! The API server estimates each rule from the longest text and the most entries that the schema admits. It refuses a
+//! definition with a rule that may cost more than 10,000,000, or whose rules may cost more than 100,000,000 together
 //! (k8s.io/apiextensions-apiserver, `pkg/apis/apiextensions/validation`, `StaticEstimatedCostLimit` and
-//! `StaticEstimatedCRDCostLimit`). A text or list without a bound counts as long as a request may be, 3 MiB. What the
-//! estimates are is in docs/benchmarks.md, by `make cel-cost`.
+//! `StaticEstimatedCRDCostLimit`). A text or list without a bound counts as long as a request may be, 3 MiB.
+//! docs/benchmarks.md holds the estimates, made by `make cel-cost`.
 
 use std::{fs, path::Path};
 
@@ -28,7 +28,7 @@ fn lists_and_texts_below_a_rule_are_bounded() {
     assert!(ruled > 0);
 }
 
-/// A rule that was added or moved since `make cel-cost` was run last has no row.
+/// A rule that was added or moved since the last `make cel-cost` has no row.
 #[test]
 fn every_rule_has_a_row_with_its_cost() {
     let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/benchmarks.md")).unwrap();

@@ -1,8 +1,9 @@
-//! The programs of an earlier build beside the definitions of today, as while an upgrade is under way or after the programs
-//! alone were rolled back.
+//! The programs of an earlier build with the definitions of today, as while an upgrade is under way or after the
+//! programs alone were rolled back.
 //!
-//! What a build writes and reads is what its own definitions say, for both are made of the same types: a field that is
-//! required there is required when it reads, and a word that is not in an enumeration there is an error when it reads.
+//! The definitions of a build say what it writes and reads, for both are made of the same types: a field that is
+//! required there is required when the build reads, and a word that is not in an enumeration there is an error when it
+//! reads.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -14,7 +15,7 @@ use crate::place::schema_of;
 /// The definitions of the commit that issues of Herald compare with.
 const EARLIER: &str = "../e2e/src/scenario/earlier_crds/8520e6f.yaml";
 
-/// Kind, earlier schema, schema of today.
+/// Returns for each kind its name, the earlier schema, and the schema of today.
 fn both() -> Vec<(String, Value, Value)> {
     let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(EARLIER)).unwrap();
     let earlier = text.split("\n---\n").map(|document| schema_of(&serde_saphyr::from_str(document).unwrap()));
@@ -28,7 +29,7 @@ fn both() -> Vec<(String, Value, Value)> {
     pairs
 }
 
-/// What the schema `to` demands of a value, and `from` does not.
+/// Returns the demands that the schema `to` makes of a value, and `from` does not.
 fn demands(path: &str, from: &Value, to: &Value) -> Vec<String> {
     let mut found = Vec::new();
     let texts = |schema: &Value, keyword: &str| -> BTreeSet<String> {
@@ -87,21 +88,21 @@ fn demands(path: &str, from: &Value, to: &Value) -> Vec<String> {
     found
 }
 
-/// An earlier program writes what the definitions of today admit, and loses no field.
+/// The definitions of today admit every value that an earlier program writes, and drop no field of it.
 #[test]
 fn definitions_of_today_admit_what_an_earlier_program_writes() {
     let mut found: Vec<String> =
         both().iter().flat_map(|(kind, earlier, today)| demands(kind, earlier, today)).collect();
-    // The bounds of conditions are upstream's. An earlier program's types and reasons are single words, and a message of its
-    // is beyond 32 KiB only where a key or an operator of a selector is that long.
+    // The bounds of conditions are upstream's. An earlier program's types and reasons are single words, and its
+    // messages exceed 32 KiB only where a key or an operator of a selector is that long.
     found.retain(|line| !line.contains(".status.conditions"));
-    // A person writes these. An object that has a value twice, or one that is too long to name anything, stays as it is:
-    // an update is not refused for what it does not change.
+    // A person writes these. An object with a value twice, or with one that is too long to name anything, stays as it
+    // is: the API server does not refuse an update for parts that it does not change.
     assert_eq!(
         found,
         [
             "AddressPool.spec.addresses: unique entries",
-            // It admits more: a CIDR may have bits behind its prefix.
+            // The present rule admits more: a CIDR may have bits behind its prefix.
             format!("AddressPool.spec.addresses[]: x-kubernetes-validations {}", block_rule()).as_str(),
             "AddressPool.spec.exclude: unique entries",
             format!("AddressPool.spec.exclude[]: x-kubernetes-validations {}", block_rule()).as_str(),
@@ -112,7 +113,7 @@ fn definitions_of_today_admit_what_an_earlier_program_writes() {
             "L2Advertisement.spec.addressPools[]: maxLength",
             "L2Advertisement.spec.addressPools[]: minLength",
             "L2Advertisement.spec.interfaces: unique entries",
-            // The name of a node is no longer.
+            // The name of a node cannot be longer.
             "SpeakerStatus.spec.nodeName: maxLength",
             "SpeakerStatus.spec.nodeName: minLength",
         ]
@@ -125,10 +126,10 @@ fn block_rule() -> String {
     today.pointer(rules).unwrap().to_string()
 }
 
-/// An earlier program reads what today's programs write, but for the warnings that it does not know: it does not read a list
-/// with one (docs/install.md, "Upgrading").
+/// An earlier program reads the objects that today's programs write, except for the warnings that it does not know: it
+/// cannot read a list with one (docs/install.md, "Upgrading").
 #[test]
-fn earlier_program_reads_what_is_written_today_but_new_warnings() {
+fn earlier_program_reads_everything_but_new_warnings() {
     let is_an_error =
         |line: &String| ["type", "required", "enum", "not null"].iter().any(|what| line.contains(&format!(": {what}")));
     let lines = both().into_iter().flat_map(|(kind, earlier, today)| demands(&kind, &today, &earlier));

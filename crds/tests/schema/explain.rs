@@ -1,10 +1,10 @@
-//! What `kubectl explain` prints: the descriptions of the schema, which are the comments of the types.
+//! The output of `kubectl explain`: the descriptions of the schema, which are the comments of the types.
 
 use serde_json::Value;
 
 use crate::place::places;
 
-/// What a comment may have and a reader of `kubectl explain` cannot use: links, paths and names of Rust.
+/// Texts that a comment may have and a reader of `kubectl explain` cannot use: links, paths and names of Rust.
 const OF_RUST: [&str; 10] = ["[`", "`]", "](", "::", "Option<", "Vec<", "`None`", "`Some", "Self", "# Errors"];
 
 #[test]
@@ -18,7 +18,7 @@ fn descriptions_are_written_for_people_who_type_kubectl() {
     }
 }
 
-/// Conditions and selectors are described by upstream.
+/// Returns whether the description is upstream's: those of conditions and selectors are.
 fn is_upstreams(path: &str) -> bool {
     path.contains(".conditions") || path.contains("electors") || path.contains(".preference")
 }
@@ -33,9 +33,9 @@ fn every_field_is_described() {
     }
 }
 
-/// `kubectl explain` prints the values of an enumeration and not what they mean: the field says it.
+/// `kubectl explain` prints the values of an enumeration but not their meanings, so the field has to explain them.
 #[test]
-fn field_of_a_few_values_names_each() {
+fn field_with_an_enumeration_explains_each_value() {
     const NAMED_ELSEWHERE: &str = "SpeakerStatus.status.warnings[].type";
     for place in places().iter().filter(|place| !is_upstreams(&place.path) && place.path != NAMED_ELSEWHERE) {
         let text = place.text("description").unwrap_or_default();

@@ -2,9 +2,9 @@
 
 use crate::place::places;
 
-/// A list that is not named here is atomic, the API's default: it is replaced as a whole by whoever applies it. So are those
-/// that Herald alone writes, and those of objects, which have no key. What an administrator writes as plain values may come
-/// from several hands. Conditions have several writers.
+/// A list that is not named here is atomic, the API's default: a field manager that applies it replaces it as a whole.
+/// Lists that only Herald writes are atomic, and so are lists of objects, which have no key. Plain values that an
+/// administrator writes may come from several field managers. Conditions have several writers.
 #[test]
 fn lists_that_several_may_write_are_merged_by_entry() {
     let merged: Vec<String> = places()
@@ -29,7 +29,7 @@ fn lists_that_several_may_write_are_merged_by_entry() {
     );
 }
 
-/// What makes an entry of a list unique must be there in each entry.
+/// A field that makes an entry of a list unique must be required in each entry.
 #[test]
 fn keys_of_a_list_are_required_in_its_entries() {
     for place in places() {

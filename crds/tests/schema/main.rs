@@ -1,5 +1,5 @@
-//! The schemas of the definitions: what `kubectl explain` prints of them, how server-side apply merges them, what their
-//! rules cost the API server, and how they go with the programs of an earlier build.
+//! The schemas of the definitions: the output of `kubectl explain`, how server-side apply merges their lists, the cost
+//! of their rules for the API server, and their compatibility with the programs of an earlier build.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -7,13 +7,13 @@ use serde_json::Value;
 pub(crate) struct Place {
     pub(crate) path: String,
     pub(crate) schema: Value,
-    /// How many such values an object may have: the product of the bounds of all lists and maps round it. `None` where one
-    /// of them has no bound.
+    /// Maximum number of such values in an object: the product of the bounds of all lists and maps around it. `None`
+    /// where one of them has no bound.
     pub(crate) times: Option<u64>,
 }
 
 impl Place {
-    /// The text of a keyword that is a text.
+    /// Returns the value of a keyword, if it is a text.
     pub(crate) fn text(&self, keyword: &str) -> Option<&str> {
         self.schema.get(keyword).and_then(Value::as_str)
     }
@@ -36,13 +36,13 @@ impl Place {
     }
 }
 
-/// The schema of a definition, with its kind.
+/// Returns the kind of a definition, and its schema.
 pub(crate) fn schema_of(definition: &Value) -> (String, Value) {
     let kind = definition["spec"]["names"]["kind"].as_str().unwrap().to_owned();
     (kind, definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone())
 }
 
-/// Every place of every definition.
+/// Returns every place of every definition.
 pub(crate) fn places() -> Vec<Place> {
     let place = |(path, schema)| Place { path, schema, times: Some(1) };
     let definition = |(_, definition)| place(schema_of(&serde_json::to_value(definition).unwrap()));

@@ -40,7 +40,7 @@ fn start_with(config: WatchConfig) -> Server {
         let (answer, answered) = oneshot::channel();
         let query = request.uri().query().unwrap_or_default().to_owned();
         let sent = to_server.send(Call { query, answer }).is_ok();
-        // An answer that is dropped is a connection that broke.
+        // A dropped answer appears to the client as a broken connection.
         async move {
             if sent { answered.await.map_err(|_| std::io::Error::other("reset")) } else { std::future::pending().await }
         }
@@ -80,7 +80,7 @@ impl Server {
         self.calls.recv().await.unwrap()
     }
 
-    /// Answers a listing with these objects, as of version 10.
+    /// Answers a listing with these objects, at version 10.
     async fn list(&mut self, names: &[&str]) {
         let call = self.call().await;
         assert_eq!(call.parameter("limit"), Some("500"));
@@ -88,16 +88,16 @@ impl Server {
         call.page(names, None);
     }
 
-    /// Opens the watch that is asked for, from this version on.
+    /// Opens the requested watch, which has to start at this version.
     async fn watch(&mut self, version: &str) -> Watch {
         let call = self.call().await;
         assert_eq!(call.parameter("resourceVersion"), Some(version));
         call.watch()
     }
 
-    /// The steps that have been taken so far, and no more.
+    /// Returns the steps that have been taken since the last call.
     async fn steps(&mut self) -> Vec<String> {
-        // Everything that can happen has happened before time moves (it is paused).
+        // Time is paused: all that can happen has happened before the clock advances.
         sleep(Duration::from_millis(1)).await;
         let mut steps = Vec::new();
         while let Ok(step) = self.steps.try_recv() {
@@ -223,7 +223,7 @@ async fn a_watch_that_ends_in_time_without_a_bookmark_is_progress_if_etcd_answer
     for events in [0, 1] {
         let watch = server.watch("10").await;
         for _ in 0..events {
-            // Long ago, when the watch ends.
+            // The event is old by the time the watch ends.
             watch.write(event("MODIFIED", "a", "10"));
         }
         sleep(Duration::from_secs(18)).await;
@@ -234,13 +234,13 @@ async fn a_watch_that_ends_in_time_without_a_bookmark_is_progress_if_etcd_answer
         read.page(&["x"], None);
         assert_eq!(server.steps().await, ["current"], "{events} events");
     }
-    // Without an answer nothing is known to be current.
+    // An unanswered read does not prove that the view is current.
     let watch = server.watch("10").await;
     sleep(Duration::from_secs(18)).await;
     drop(watch);
     server.call().await.json(500, &status(500));
     assert_eq!(server.steps().await, ["broken"]);
-    // The break that was is over as well, when a short watch has come to its end.
+    // The end of a short watch also ends the broken state.
     let call = server.call().await;
     assert_eq!(call.seconds(), 5);
     let watch = call.watch();
@@ -252,14 +252,14 @@ async fn a_watch_that_ends_in_time_without_a_bookmark_is_progress_if_etcd_answer
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_a_break_only_a_bookmark_says_that_nothing_is_missing() {
+async fn only_a_bookmark_ends_a_break() {
     let mut server = start();
     server.list(&["a"]).await;
     let watch = server.watch("10").await;
     watch.write(event("ADDED", "b", "11"));
     server.steps().await;
     drop(watch);
-    // Refused connections: what is known stays known.
+    // Refused connections: the known objects stay.
     for _ in 0..5 {
         drop(server.call().await);
     }
@@ -276,7 +276,7 @@ async fn after_a_break_only_a_bookmark_says_that_nothing_is_missing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_expired_version_is_listed_anew() {
+async fn expired_version_is_listed_again() {
     let mut server = start();
     server.list(&["a", "b"]).await;
     server.call().await.json(410, &status(410));
@@ -292,7 +292,7 @@ async fn an_expired_version_is_listed_anew() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_page_that_has_expired_begins_the_listing_anew() {
+async fn expired_page_starts_the_listing_again() {
     let mut server = start();
     server.call().await.page(&["a"], Some("more"));
     server.call().await.json(410, &status(410));
@@ -301,7 +301,7 @@ async fn a_page_that_has_expired_begins_the_listing_anew() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_version_the_server_refuses_three_times_is_listed_anew() {
+async fn version_that_is_refused_three_times_is_listed_again() {
     let mut server = start();
     server.list(&["a"]).await;
     for _ in 0..3 {
@@ -363,7 +363,7 @@ async fn a_server_that_refuses_everything_is_not_stormed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn ends_when_nobody_listens() {
+async fn reflector_ends_when_its_receiver_is_dropped() {
     let mut server = start();
     server.list(&["a"]).await;
     let _watch = server.watch("10").await;
@@ -373,7 +373,7 @@ async fn ends_when_nobody_listens() {
     timeout(Duration::from_millis(1), server.following).await.unwrap().unwrap();
 }
 
-/// An API server before 1.33 does not learn ServiceCIDR while nobody updates it.
+/// An API server before 1.33 does not know ServiceCIDR until it is updated.
 #[tokio::test(start_paused = true)]
 async fn kind_that_may_be_unknown_is_an_empty_one_and_asked_for_again_after_its_pause() {
     let mut server =
@@ -394,7 +394,7 @@ async fn kind_that_may_be_unknown_is_an_empty_one_and_asked_for_again_after_its_
 }
 
 #[tokio::test(start_paused = true)]
-async fn kind_that_has_to_be_there_is_not_taken_for_an_empty_one() {
+async fn required_kind_does_not_count_as_empty() {
     let mut server = start();
     server.call().await.json(404, &status(404));
     let _again = server.call().await;

@@ -1,12 +1,12 @@
-//! Lines on their way to standard output: who logs never waits for who reads.
+//! Lines on their way to standard output: a caller that logs never waits for the reader.
 //!
-//! Standard output of a container is a pipe to the container runtime, which holds 64 KiB (pipe(7)): some 300 lines. While
-//! the runtime hangs, a write to it does not return. So lines are queued, a thread writes them, and what does not fit is
-//! dropped and counted.
+//! Standard output of a container is a pipe to the container runtime, which holds 64 KiB (pipe(7)): some 300 lines.
+//! While the runtime hangs, a write to the pipe does not return. The lines are therefore queued, a thread writes them,
+//! and lines that do not fit are dropped and counted.
 //!
-//! Why not `tracing-appender`: at its end it prints to standard output where the queue is full, so a program whose output
-//! is stuck would not end (tokio-rs/tracing `tracing-appender/src/non_blocking.rs`, `Drop for WorkerGuard`); and it has
-//! nowhere to say, once there is room, what is missing.
+//! `tracing-appender` does not serve here: at its end it prints to standard output where the queue is full, so a
+//! program whose output is stuck would not end (tokio-rs/tracing `tracing-appender/src/non_blocking.rs`, `Drop for
+//! WorkerGuard`); and it cannot report, once there is room, how many lines are missing.
 
 use std::{
     collections::VecDeque,
@@ -18,28 +18,28 @@ use std::{
 
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Bytes that wait, at most: some 8,000 lines, four times what a take-over of 1,000 addresses writes.
+/// Maximum of queued bytes: some 8,000 lines, four times what a take-over of 1,000 addresses writes.
 const MOST_BYTES: usize = 2 << 20;
 
-/// The lines that wait. Clones are the same queue.
+/// The queued lines. Clones share one queue.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LineQueue(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
     waiting: Mutex<Waiting>,
-    /// There is something to write.
+    /// Signals that there is something to write.
     filled: Condvar,
-    /// There is nothing to write, and nothing is being written.
+    /// Signals that nothing is queued and nothing is being written.
     idle: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct Waiting {
     items: VecDeque<Item>,
-    /// The length of all lines that wait.
+    /// The length of all queued lines, in bytes.
     bytes: usize,
-    /// An item is being written.
+    /// Whether an item is being written.
     writing: bool,
     /// Lines dropped since the start.
     dropped: u64,
@@ -48,15 +48,15 @@ struct Waiting {
 #[derive(Debug, PartialEq, Eq)]
 enum Item {
     Line(Vec<u8>),
-    /// So many lines were dropped here.
+    /// The number of lines that were dropped here.
     Gap(u64),
 }
 
 impl LineQueue {
-    /// Starts the thread that writes what is queued. `notice` makes a line that tells how many were dropped.
+    /// Starts the thread that writes the queued lines. `notice` makes a line that reports a number of dropped lines.
     ///
     /// # Errors
-    /// If the kernel has no thread to give.
+    /// If the kernel cannot start the thread.
     pub(crate) fn write_to(
         &self,
         out: impl Write + Send + 'static,
@@ -66,12 +66,12 @@ impl LineQueue {
         thread::Builder::new().name("log".to_owned()).spawn(move || queue.write_all(out, notice)).map(drop)
     }
 
-    /// How many lines were dropped since the start.
+    /// Returns the number of lines dropped since the start.
     pub(crate) fn dropped(&self) -> u64 {
         self.lock().dropped
     }
 
-    /// The lines that wait, which nobody writes then.
+    /// Takes and returns the queued lines, which are then not written.
     pub(crate) fn take(&self) -> Vec<u8> {
         let mut waiting = self.lock();
         waiting.bytes = 0;
@@ -82,7 +82,8 @@ impl LineQueue {
         lines.flatten().collect()
     }
 
-    /// Waits until all lines are written, for a while at most: the reader may be stuck. Returns whether they are.
+    /// Waits until all lines are written, for `patience` at most, since the reader may be stuck. Returns whether all
+    /// are written.
     pub(crate) fn flush(&self, patience: Duration) -> bool {
         let busy = |waiting: &mut Waiting| waiting.writing || !waiting.items.is_empty();
         let waited = self.0.idle.wait_timeout_while(self.lock(), patience, busy);
@@ -113,7 +114,7 @@ impl LineQueue {
                 Item::Line(line) => line,
                 Item::Gap(lines) => notice(lines),
             };
-            // That the log cannot be written can be told nowhere; the next line may go through.
+            // A failed write cannot be reported anywhere; the next line may succeed.
             drop(out.write_all(&line).and_then(|()| out.flush()));
         }
     }
@@ -136,7 +137,7 @@ impl LineQueue {
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
-        // Held to move a line, never while one is written.
+        // The lock is held to move a line, never while one is written.
         self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -167,7 +168,7 @@ mod tests {
 
     use super::*;
 
-    /// Takes a line when it is let, and says that it was asked.
+    /// A reader that announces each line and takes it when it is allowed to.
     struct Reader {
         asked: mpsc::Sender<Vec<u8>>,
         may: mpsc::Receiver<()>,
@@ -194,18 +195,18 @@ mod tests {
     }
 
     #[test]
-    fn reader_that_never_reads_keeps_nobody_waiting_and_what_is_dropped_is_counted() {
+    fn stuck_reader_blocks_no_caller_and_dropped_lines_are_counted() {
         let (queue, lines, let_go) = queue();
         let line = vec![b'x'; 1024];
         queue.push(&line);
         lines.recv().unwrap();
-        // The first is being written, and leaves room for 2,048.
+        // The first line is being written; 2,048 more fit.
         for _ in 0..10_000 {
             queue.push(&line);
         }
         assert_eq!(queue.dropped(), 10_000 - 2048);
         assert!(!queue.flush(Duration::from_millis(1)), "whoever ends does not wait for ever");
-        // It reads again, and another line comes.
+        // The reader reads again, and another line arrives.
         let_go.send(()).unwrap();
         assert_eq!(lines.recv().unwrap(), line);
         queue.push(b"the next");

@@ -1,4 +1,4 @@
-//! Addresses that are there already: on Services, in VirtualIPs of others, after a restart.
+//! Addresses that exist already: on Services, in VirtualIPs of others, after a restart.
 
 use herald_crds::names::FINALIZER_SERVICE_CLASS;
 use serde_json::{Value, json};
@@ -10,10 +10,10 @@ use crate::index::{
     *,
 };
 
-/// A deleted Service has two addresses, of which one still has an announcer. What its status shows is nobody else's,
-/// also for a new leader.
+/// A deleted Service has two addresses, of which one still has an announcer. No other Service gets an address that its
+/// status shows, even under a new leader.
 #[test]
-fn what_a_deleted_service_shows_is_not_given_out_after_a_restart() {
+fn address_that_a_deleted_service_shows_is_not_given_out_after_a_restart() {
     let mut world = World::new();
     world.create("web", json!({}));
     world.settle();
@@ -36,7 +36,7 @@ fn what_a_deleted_service_shows_is_not_given_out_after_a_restart() {
 }
 
 #[test]
-fn an_address_already_carried_is_adopted() {
+fn address_in_a_status_is_adopted() {
     let mut world = World::empty();
     world.pool("lan", json!({"addresses": ["192.0.2.1-192.0.2.3"], "drain": true}));
     world.create("web", json!({}));
@@ -65,7 +65,7 @@ fn adoption_comes_before_assignment() {
 #[test_case(json!({"ip": "203.0.113.9"}), "ForeignIngress")]
 #[test_case(json!({"hostname": "lb.example.com"}), "ForeignIngress")]
 #[test_case(json!({"ip": "192.0.2.1"}), "AddressInUse"; "another Service's")]
-fn what_another_wrote_is_not_overwritten(entry: Value, reason: &str) {
+fn entry_of_another_provider_is_not_overwritten(entry: Value, reason: &str) {
     let mut world = World::new();
     world.create("first", json!({}));
     world.live();
@@ -84,7 +84,7 @@ fn what_another_wrote_is_not_overwritten(entry: Value, reason: &str) {
 }
 
 #[test]
-fn the_api_server_refuses_a_double_assignment_and_the_next_address_is_tried() {
+fn next_address_is_tried_after_a_refused_double_assignment() {
     let mut world = World::new();
     world.create("theirs", json!({"spec": {"loadBalancerClass": "x/y"}}));
     let theirs = ServiceView::of(&world.services[&key("theirs")], &world.selection()).unwrap().reference;
@@ -98,7 +98,7 @@ fn the_api_server_refuses_a_double_assignment_and_the_next_address_is_tried() {
 }
 
 #[test]
-fn a_virtual_ip_of_a_service_that_is_not_ours_is_taken_back_without_touching_the_service() {
+fn virtual_ip_of_a_foreign_service_is_deleted_without_touching_the_service() {
     let mut world = World::new();
     world.create("theirs", json!({"spec": {"loadBalancerClass": "x/y"}}));
     let theirs = ServiceView::of(&world.services[&key("theirs")], &world.selection()).unwrap().reference;
@@ -110,7 +110,7 @@ fn a_virtual_ip_of_a_service_that_is_not_ours_is_taken_back_without_touching_the
 }
 
 #[test]
-fn a_virtual_ip_deleted_by_hand_comes_back() {
+fn virtual_ip_deleted_by_hand_is_made_again() {
     let mut world = World::new();
     world.create("web", json!({}));
     world.live();

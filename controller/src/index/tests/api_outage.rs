@@ -1,4 +1,4 @@
-//! An API server that fails: nothing is lost, nothing is tried without end. With the outbox that stands between, in
+//! An API server that fails: nothing is lost, and no request is repeated without end. The outbox stands between, in
 //! simulated time.
 
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::{
     writer::{Failure, dispatch::Outbox},
 };
 
-/// An answer, or a failure, takes this long; a request that is not answered the writer's limit.
+/// Time of an answer, or of a failure; an unanswered request takes the writer's limit.
 const ROUND_TRIP: Duration = Duration::from_millis(5);
 const GIVEN_UP: Duration = Duration::from_secs(10);
 
@@ -24,7 +24,7 @@ struct Outage {
 }
 
 impl Outage {
-    /// A burst of Services, none of them decided upon.
+    /// Returns a burst of Services, none of them decided yet.
     fn new(services: usize) -> Self {
         let mut world = World::new();
         world.pool("lan", json!({"addresses": ["192.0.2.1-192.0.2.254"]}));
@@ -34,7 +34,8 @@ impl Outage {
         Self { world, outbox: Outbox::default(), requests: 0 }
     }
 
-    /// As many writes at once as may be, until nothing is to be done before `end`. `fate` says what becomes of one.
+    /// Runs as many writes at once as are allowed, until nothing is left to do before `end`. `fate` returns the failure
+    /// of a write, if it fails.
     fn run(&mut self, end: Duration, mut fate: impl FnMut(Duration, &Action) -> Option<Failure>) {
         while self.world.now < end {
             let begun = self.world.now;
@@ -76,11 +77,11 @@ impl Outage {
 
 const SECOND: Duration = Duration::from_secs(1);
 
-#[test_case(Failure::Unreachable; "nobody listens")]
+#[test_case(Failure::Unreachable; "connection refused")]
 #[test_case(Failure::Unavailable { retry_after: None }; "503 while it starts")]
 #[test_case(Failure::Throttled { retry_after: Some(SECOND) }; "429")]
-#[test_case(Failure::TimedOut; "it hangs")]
-fn an_api_server_restarts_in_the_middle_of_a_burst(failure: Failure) {
+#[test_case(Failure::TimedOut; "no answer")]
+fn burst_survives_a_restart_of_the_api_server(failure: Failure) {
     let mut outage = Outage::new(200);
     let (gone, back) = (Duration::from_millis(20), 20 * SECOND);
     let mut failed = 0;
@@ -91,26 +92,26 @@ fn an_api_server_restarts_in_the_middle_of_a_burst(failure: Failure) {
     });
     let done = outage.assigned();
     assert!((1..200).contains(&done), "in the middle: {done}");
-    // 32 that were under way, then one at a time, every 2 s at last.
+    // 32 writes were under way, then one at a time follows, at last every 2 s.
     assert!((33..32 + 25).contains(&failed), "{failed} requests in vain");
     let before = outage.requests;
     outage.run(back + 5 * SECOND, |_, _| None);
     assert_eq!(outage.assigned(), 200, "5 s after it is back");
-    // What timed out may have been taken: a second event would tell it twice.
+    // The API server may have accepted the events that timed out: a second event would report twice.
     let lost = if failure == Failure::TimedOut { 32 } else { 0 };
     assert!(outage.told() + lost >= 200 && outage.told() <= 200, "{} events", outage.told());
     assert!(outage.requests - before < 3 * 200 + 10, "{} requests", outage.requests - before);
 }
 
-/// A webhook that refuses one namespace, or an object the API server cannot store.
+/// The cause is a webhook that refuses one namespace, or an object that the API server cannot store.
 #[test]
-fn what_fails_at_one_object_holds_up_no_other() {
+fn failure_at_one_object_does_not_delay_others() {
     let mut outage = Outage::new(100);
     let of_first =
         |action: &Action| matches!(action, Action::PatchServiceStatus { service, .. } if service.name == "s0");
     outage.run(60 * SECOND, |_, action| of_first(action).then_some(Failure::Server));
     assert_eq!(outage.assigned(), 99);
-    // 50 ms, doubled up to 30 s: some eleven attempts in a minute.
+    // The pause of 50 ms doubles up to 30 s: some eleven attempts in a minute.
     assert!(outage.requests < 3 * 100 + 20, "{} requests", outage.requests);
     outage.run(120 * SECOND, |_, _| None);
     assert_eq!(outage.assigned(), 100);
@@ -140,9 +141,9 @@ proptest! {
     }
 }
 
-/// etcd is restored from a backup: versions go down, and what the API server lists is so all the same.
+/// etcd is restored from a backup: versions go down, and the list of the API server is true nevertheless.
 #[test]
-fn list_is_believed_although_its_versions_have_gone_back() {
+fn list_counts_although_its_versions_have_gone_back() {
     let mut world = World::new();
     world.create("web", json!({}));
     world.live();
@@ -157,7 +158,7 @@ fn list_is_believed_although_its_versions_have_gone_back() {
 
 /// A standby sees every Service come and go for months.
 #[test]
-fn standby_remembers_nothing_of_what_is_gone() {
+fn standby_forgets_deleted_objects() {
     let mut world = World::new();
     world.index.set_leading(false);
     for n in 0..100 {
@@ -167,9 +168,9 @@ fn standby_remembers_nothing_of_what_is_gone() {
     assert_eq!((world.index.services.len(), world.index.queue.depth()), (0, 0));
 }
 
-/// A Role without `create`, or a policy engine that denies.
+/// The cause is a Role without `create`, or a policy engine that denies.
 #[test]
-fn service_whose_virtual_ip_is_refused_is_told_why() {
+fn service_learns_why_its_virtual_ip_is_refused() {
     let mut world = World::new();
     world.create("web", json!({}));
     let sentence = "virtualips.heraldlb.io is forbidden: denied by policy";

@@ -1,4 +1,5 @@
-//! A leader whose watches are broken: what it does all the same, and what it leaves to one that sees.
+//! A leader whose watches are broken: the steps that it takes nevertheless, and those that it leaves to a leader that
+//! sees.
 
 use serde_json::json;
 use test_case::test_case;
@@ -9,7 +10,7 @@ use crate::index::{
     *,
 };
 
-/// Node a announces the address of `web`.
+/// Returns a world in which node a announces the address of `web`.
 fn announced() -> World {
     let mut world = World::new();
     world.create("web", json!({}));
@@ -31,11 +32,11 @@ fn pod_goes(world: &mut World) {
     world.delete_pod("b");
 }
 
-/// What it last saw may be over by now.
+/// The last observation of a blind leader may be out of date.
 #[test_case(node_fails, 10, "CorrectVirtualIpStatus"; "node that is not ready")]
 #[test_case(speaker_crashes, SILENT_AFTER.as_secs() + 1, "CorrectVirtualIpStatus"; "speaker that is not ready")]
 #[test_case(pod_goes, FORGET_SPEAKERS_AFTER.as_secs() + 1, "DeleteSpeakerStatus"; "node without a speaker")]
-fn leader_that_is_blind_takes_nothing_back_until_it_sees(happens: fn(&mut World), within: u64, write: &str) {
+fn blind_leader_corrects_and_deletes_nothing_until_it_sees(happens: fn(&mut World), within: u64, write: &str) {
     let mut world = announced();
     world.index.set_blind(true);
     happens(&mut world);
@@ -65,7 +66,7 @@ fn address_that_a_stranger_holds_is_replaced_only_by_a_leader_that_sees() {
 
 /// A leader that sees a part is better than none.
 #[test]
-fn leader_that_is_blind_gives_addresses_and_takes_them_back_from_deleted_services() {
+fn blind_leader_gives_addresses_and_releases_those_of_deleted_services() {
     let mut world = announced();
     world.index.set_blind(true);
     world.create("next", json!({}));

@@ -1,4 +1,4 @@
-//! Addresses that somebody else holds: who gets another, who keeps what it has, and what is said.
+//! Addresses that another host holds: the Services that get another, those that keep theirs, and the reports.
 
 use herald_crds::{
     names::{ANNOTATION_RELEASE_QUARANTINE, CONDITION_ACCEPTED, CONDITION_CONFLICT, LABEL_ADOPTED},
@@ -12,7 +12,7 @@ use crate::index::{
     *,
 };
 
-/// A world whose pool has `n` addresses from .1 on, the first `strangers` of which strangers hold.
+/// Returns a world whose pool has `n` addresses from .1 on, of which strangers hold the first `strangers`.
 fn world(n: u8, strangers: u8) -> World {
     let mut world = World::new();
     world.pool("lan", json!({"addresses": [format!("192.0.2.1-192.0.2.{n}")]}));
@@ -34,7 +34,7 @@ fn annotate(world: &mut World, value: &str) {
 }
 
 #[test]
-fn a_strangers_address_is_quarantined_and_the_service_gets_another() {
+fn address_of_a_stranger_is_quarantined_and_the_service_gets_another() {
     let mut world = world(40, 1);
     world.create("web", json!({}));
     world.settle();
@@ -45,7 +45,7 @@ fn a_strangers_address_is_quarantined_and_the_service_gets_another() {
     assert_eq!(world.ingress("web"), ["192.0.2.2"]);
     assert_eq!(world.condition("web"), "True Assigned");
     let order: Vec<_> = world.writes().into_iter().filter(|w| w != "Event").collect();
-    // In quarantine before the Service gives it up: a restart in between forgets nothing.
+    // The address is in quarantine before the Service gives it up: a restart in between forgets nothing.
     assert_eq!(order[..4], ["PatchPoolStatus", "CreateVirtualIp", "PatchServiceStatus", "DeleteVirtualIp"]);
     let quarantined = world.pools["lan"].status.as_ref().unwrap().quarantined[0].clone();
     assert_eq!((&*quarantined.address, &*quarantined.mac_address), ("192.0.2.1", STRANGER));
@@ -65,7 +65,7 @@ fn a_strangers_address_is_quarantined_and_the_service_gets_another() {
 }
 
 #[test]
-fn a_restart_at_any_point_forgets_nothing() {
+fn restart_after_any_write_forgets_nothing() {
     for writes in 0..12 {
         let mut world = world(40, 1);
         world.create("web", json!({}));
@@ -106,7 +106,7 @@ fn quarantine_ends_after_an_hour() {
 #[test_case("192.0.2.1")]
 #[test_case("192.0.2.9, 192.0.2.1")]
 #[test_case("all")]
-fn an_operator_releases(annotation: &str) {
+fn annotation_releases_addresses_from_quarantine(annotation: &str) {
     let mut world = world(40, 1);
     world.create("web", json!({}));
     world.live();
@@ -116,7 +116,7 @@ fn an_operator_releases(annotation: &str) {
     annotate(&mut world, annotation);
     world.live();
     assert!(world.quarantined("lan").is_empty());
-    // The stranger is still there. As long as the annotation stands, so does the address.
+    // The stranger is still there. The address stays out of quarantine as long as the annotation exists.
     world.create("next", json!({}));
     world.live();
     assert_eq!(
@@ -129,7 +129,7 @@ fn an_operator_releases(annotation: &str) {
 }
 
 #[test]
-fn an_annotation_that_cannot_be_read_releases_nothing_and_the_pool_says_so() {
+fn unreadable_annotation_releases_nothing_and_the_pool_says_so() {
     let mut world = world(40, 1);
     world.create("web", json!({}));
     annotate(&mut world, "192.0.2.1 and more");
@@ -141,10 +141,11 @@ fn an_annotation_that_cannot_be_read_releases_nothing_and_the_pool_says_so() {
     assert!(accepted.message.contains("192.0.2.1 and more"), "{}", accepted.message);
 }
 
-/// What stays, although a stranger has it: one Warning, a condition that says who and why, and no address burned.
-#[test_case(json!({"spec": {"loadBalancerIP": "192.0.2.1"}}), "asks for this address"; "asked for")]
+/// A Service keeps these addresses although a stranger holds them: there is one Warning and a condition that names the
+/// holder and the reason, and no address is quarantined.
+#[test_case(json!({"spec": {"loadBalancerIP": "192.0.2.1"}}), "asks for this address"; "requested")]
 #[test_case(json!({"status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}}}), "before Herald served it"; "adopted")]
-fn kept(service: serde_json::Value, why: &str) {
+fn requested_or_adopted_address_is_kept_with_a_warning(service: serde_json::Value, why: &str) {
     let mut world = world(40, 1);
     world.create("web", service);
     world.live();
@@ -164,7 +165,7 @@ fn kept(service: serde_json::Value, why: &str) {
 }
 
 #[test]
-fn who_no_longer_asks_for_it_gets_another() {
+fn contested_address_is_replaced_once_it_is_not_requested() {
     let mut world = world(40, 1);
     world.create("web", json!({"spec": {"loadBalancerIP": "192.0.2.1"}}));
     world.live();
@@ -174,7 +175,7 @@ fn who_no_longer_asks_for_it_gets_another() {
 }
 
 #[test]
-fn an_adopted_address_says_that_it_is() {
+fn adopted_address_is_labelled() {
     let mut world = World::new();
     world.create("old", json!({"status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}}}));
     world.create("new", json!({}));
@@ -184,7 +185,7 @@ fn an_adopted_address_says_that_it_is() {
 }
 
 #[test]
-fn what_a_node_of_the_cluster_answers_for_is_burned_for_nobody() {
+fn address_that_a_cluster_node_answers_for_is_not_quarantined() {
     let mut world = World::new();
     let sentence = "node b answers for it without having claimed it".to_owned();
     world.held_by_others.insert(address("192.0.2.1"), (AnnouncedReason::AnsweredByClusterNode, sentence.clone()));
@@ -198,11 +199,11 @@ fn what_a_node_of_the_cluster_answers_for_is_burned_for_nobody() {
 }
 
 #[test]
-fn an_address_that_was_announced_is_never_replaced() {
+fn announced_address_is_never_replaced() {
     let mut world = world(40, 0);
     world.create("web", json!({}));
     world.live();
-    // Its node is gone, so nobody announces it; then somebody else takes it.
+    // The node of the address is gone, so no node announces it; then a stranger takes it.
     world.node("a", false);
     world.pass(10);
     let mut vip = world.vips[&address("192.0.2.1")].clone();
@@ -216,7 +217,7 @@ fn an_address_that_was_announced_is_never_replaced() {
 }
 
 #[test]
-fn three_addresses_of_a_service_and_no_more() {
+fn at_most_three_addresses_of_a_service_are_quarantined() {
     let mut world = world(200, 9);
     world.create("web", json!({}));
     for _ in 0..8 {
@@ -230,16 +231,16 @@ fn three_addresses_of_a_service_and_no_more() {
     assert_eq!(warnings(&world), ["AddressQuarantined", "AddressQuarantined", "AddressQuarantined", "AddressConflict"]);
     let message = world.service_condition("web").unwrap().message;
     assert!(message.contains("3 addresses it had before are in quarantine already"), "{message}");
-    // An hour later there is room again.
+    // There is room again after an hour.
     world.held_by_others.clear();
     world.stranger("192.0.2.4");
     world.pass(3700);
     assert_eq!((world.ingress("web"), world.quarantined("lan")), (vec!["192.0.2.1".into()], vec!["192.0.2.4".into()]));
 }
 
-#[test_case(10, 1; "always one")]
+#[test_case(10, 1; "at least one")]
 #[test_case(60, 3; "five per cent")]
-fn a_router_that_answers_for_everything_does_not_use_up_a_pool(size: u8, limit: usize) {
+fn router_that_answers_for_everything_does_not_use_up_a_pool(size: u8, limit: usize) {
     let mut world = world(size, size);
     for name in ["v", "w", "x"] {
         world.create(name, json!({}));
@@ -255,7 +256,7 @@ fn a_router_that_answers_for_everything_does_not_use_up_a_pool(size: u8, limit: 
 }
 
 #[test]
-fn without_another_address_the_service_keeps_it_and_says_why() {
+fn contested_address_is_kept_while_there_is_no_other() {
     let mut world = world(1, 1);
     world.create("web", json!({}));
     world.live();
@@ -279,7 +280,7 @@ fn only_the_family_in_conflict_is_replaced() {
 }
 
 #[test]
-fn an_overlapping_pool_does_not_give_it_out_either_but_who_asks_for_it_gets_it() {
+fn overlapping_pool_gives_a_quarantined_address_only_on_request() {
     let mut world = world(40, 1);
     world.create("web", json!({}));
     world.live();
@@ -295,7 +296,7 @@ fn an_overlapping_pool_does_not_give_it_out_either_but_who_asks_for_it_gets_it()
 }
 
 #[test]
-fn an_address_that_is_announced_after_all_leaves_quarantine() {
+fn address_that_is_announced_later_leaves_quarantine() {
     let mut world = world(40, 1);
     world.create("web", json!({}));
     world.live();
@@ -305,14 +306,14 @@ fn an_address_that_is_announced_after_all_leaves_quarantine() {
     assert_eq!((world.condition("named"), world.quarantined("lan").len()), ("True Assigned".into(), 0));
 }
 
-/// Nobody is asked to share an address that a stranger holds; once he is gone, who waits is.
+/// No Service joins an address that a stranger holds; a waiting Service joins it once the stranger is gone.
 #[test]
-fn who_could_share_the_address_is_served_once_the_stranger_is_gone() {
+fn waiting_sharer_is_served_once_the_stranger_is_gone() {
     let key = json!({"annotations": {"heraldlb.io/allow-shared-ip": "k"}});
     let shares = |port: u16| json!({"metadata": key, "spec": {"ports": [{"port": port}]}});
     let mut world = world(1, 1);
     let mut first = shares(80);
-    // So that it stays, and nothing comes into quarantine, nor goes.
+    // The request keeps the address, so that the quarantine does not change.
     first["spec"]["loadBalancerIP"] = json!("192.0.2.1");
     world.create("first", first);
     world.live();
@@ -325,7 +326,7 @@ fn who_could_share_the_address_is_served_once_the_stranger_is_gone() {
 }
 
 #[test]
-fn another_pool_asked_for_costs_one_address() {
+fn request_for_another_pool_creates_one_address() {
     let mut world = world(3, 0);
     world.create("web", json!({}));
     world.live();
@@ -337,9 +338,9 @@ fn another_pool_asked_for_costs_one_address() {
     assert_eq!((created, world.vips.len()), (2, 1));
 }
 
-/// What the speakers say of a later conflict outlives a correction of ours.
+/// A speaker's condition about a later conflict outlives a correction of ours.
 #[test]
-fn a_correction_keeps_the_other_conditions() {
+fn correction_keeps_the_other_conditions() {
     let mut world = World::new();
     world.create("web", json!({}));
     world.live();

@@ -1,4 +1,4 @@
-//! Another program that undoes what the controller writes: few writes, one event.
+//! Another program that undoes the controller's writes: few writes, one event.
 
 use std::time::Duration;
 
@@ -14,10 +14,11 @@ use crate::index::{
 
 const VIP: &str = "192.0.2.1";
 
-/// How long the other program goes on.
+/// Time for which the other program goes on.
 const CONTEST: Duration = Duration::from_secs(600);
 
-/// The writes that `undo` undoes at once, for ten minutes. `undo` says whether the write was one that it undoes.
+/// Returns the times of the writes that `undo` undoes at once, for ten minutes. `undo` returns whether it undoes a
+/// write.
 fn contested(world: &mut World, undo: impl Fn(&mut World, &Action) -> bool) -> Vec<Duration> {
     let end = world.now + CONTEST;
     let mut writes = Vec::new();
@@ -42,7 +43,7 @@ fn edit_vip(world: &mut World, edit: impl Fn(&mut VirtualIP)) {
     world.store_vip(vip);
 }
 
-/// MetalLB without a pool empties the status of each Service without a class (its issue 2887).
+/// Empties the status, as MetalLB without a pool does with each Service without a class (its issue 2887).
 fn empties_the_service(world: &mut World, action: &Action) -> bool {
     let undoes = matches!(action, Action::PatchServiceStatus { .. });
     if undoes {
@@ -106,7 +107,7 @@ fn edits_the_spec(world: &mut World, action: &Action) -> bool {
     undoes
 }
 
-/// A program that takes itself for the speaker of the dead node, with a new announcement each time.
+/// Behaves like the speaker of the dead node, with a new announcement each time.
 fn insists_on_the_dead_node(world: &mut World, action: &Action) -> bool {
     let undoes = matches!(action, Action::CorrectVirtualIpStatus { .. });
     if undoes {
@@ -173,16 +174,16 @@ type Undo = fn(&mut World, &Action) -> bool;
 #[test_case(all_is_well, deletes_the_vip; "a VirtualIP")]
 #[test_case(all_is_well, edits_the_spec; "spec of a VirtualIP")]
 #[test_case(announcer_is_lost, insists_on_the_dead_node; "status of a VirtualIP whose node is lost")]
-#[test_case(no_node_is_ready, empties_the_vip_status; "status of a VirtualIP that nobody announces")]
+#[test_case(no_node_is_ready, empties_the_vip_status; "status of a VirtualIP without an announcer")]
 #[test_case(all_is_well, empties_the_pool; "status of a pool")]
 #[test_case(all_is_well, empties_the_advertisement; "status of an advertisement")]
-fn contested_object_is_written_less_and_less_often_and_its_event_told_once(begin: fn(&mut World), undo: Undo) {
+fn contested_object_is_written_ever_less_often_and_reported_once(begin: fn(&mut World), undo: Undo) {
     let mut world = World::new();
     world.create("web", json!({}));
     begin(&mut world);
     world.advertisement("front", json!({}));
     let writes = contested(&mut world, undo);
-    // Five at once, then after 0.5, 1, 2, 4, 8 and 16 s, then every 30 s: 30 in ten minutes.
+    // Five writes come at once, then one after 0.5, 1, 2, 4, 8 and 16 s, then one every 30 s: 30 in ten minutes.
     assert!((10..=31).contains(&writes.len()), "{writes:?}");
     let last: Vec<_> = writes.windows(2).map(|pair| pair[1] - pair[0]).rev().take(3).collect();
     // The corrections of a status have a grace of their own on top.
@@ -206,14 +207,14 @@ fn owner_of_a_service_hears_once_that_another_program_writes_its_status(undo: Un
     let [event] = told[..] else { panic!("{told:?}") };
     assert_eq!(event.reason, "StatusOverwritten");
     assert!(event.note.contains("kubectl get service -n ns web"), "{}", event.note);
-    // When the other stops, the next write stands.
+    // The next write stays when the other program stops.
     world.pass(31);
     assert_eq!((world.ingress("web"), &*world.condition("web")), (vec![VIP.to_owned()], "True Assigned"));
 }
 
-/// Who edits a Service often is no other program.
+/// Frequent edits of a Service do not count as another program's writes.
 #[test]
-fn edits_of_a_service_are_no_contest() {
+fn edits_of_a_service_do_not_count_as_a_contest() {
     let mut world = World::new();
     world.create("web", json!({}));
     world.settle();
@@ -261,7 +262,7 @@ fn burst_of_five_writes_of_one_object_is_not_delayed() {
     assert_eq!(world.now, Duration::from_secs(0), "no time has passed");
 }
 
-/// Services that come and go change the counts of their pool each time: nobody else has written it.
+/// Services that come and go change the counts of their pool each time: no other program has written it.
 #[test]
 fn counts_of_a_pool_follow_its_services_without_a_pause() {
     let mut world = World::new();
@@ -275,9 +276,9 @@ fn counts_of_a_pool_follow_its_services_without_a_pause() {
     }
 }
 
-/// What another program did is no burden on a Service of the same name that is created afterwards.
+/// The pauses of a contest do not apply to a Service of the same name that is created afterwards.
 #[test]
-fn service_created_anew_is_served_at_once_after_a_contest() {
+fn recreated_service_is_served_at_once_after_a_contest() {
     let mut world = World::new();
     world.create("web", json!({}));
     contested(&mut world, empties_the_service);

@@ -12,7 +12,7 @@ fn count(value: &str) -> Value {
     json!({"metadata": {"annotations": {ANNOTATION_COUNT: value}}})
 }
 
-/// A world whose pool has nine IPv4 addresses, and `web` with so many of them.
+/// Returns a world whose pool has nine IPv4 addresses, with `web`, which asks for this number of them.
 fn world(asks: &str) -> World {
     let mut world = World::new();
     world.pool("lan", json!({"addresses": ["192.0.2.1-192.0.2.9"]}));
@@ -21,7 +21,7 @@ fn world(asks: &str) -> World {
     world
 }
 
-/// Nothing is written at rest, nor by a process that starts.
+/// Checks that nothing is written at rest, nor by a process that starts.
 fn at_rest(world: &mut World) {
     world.pass(60);
     world.log.clear();
@@ -31,7 +31,7 @@ fn at_rest(world: &mut World) {
 }
 
 #[test]
-fn service_gets_so_many_addresses_of_each_family_on_different_nodes() {
+fn service_gets_the_requested_number_of_each_family_on_different_nodes() {
     let mut world = world("1");
     world.pool("six", json!({"addresses": ["2001:db8::4-2001:db8::7"]}));
     let mut both = json!({"spec": {"ipFamilies": ["IPv6", "IPv4"], "ipFamilyPolicy": "RequireDualStack"}});
@@ -51,7 +51,7 @@ fn service_gets_so_many_addresses_of_each_family_on_different_nodes() {
 }
 
 #[test]
-fn a_larger_number_adds_addresses_and_a_smaller_one_releases_the_last_added() {
+fn larger_number_adds_addresses_and_smaller_one_releases_the_last_added() {
     let mut world = world("1");
     assert_eq!(world.ingress("web"), ["192.0.2.1"]);
     world.change("web", json!({"metadata": {"annotations": {"heraldlb.io/addresses": "192.0.2.7"}}}));
@@ -77,7 +77,7 @@ fn a_larger_number_adds_addresses_and_a_smaller_one_releases_the_last_added() {
 #[test_case("x")]
 #[test_case("33")]
 #[test_case("1.5")]
-fn a_bad_number_is_refused_and_changes_nothing(bad: &str) {
+fn unreadable_number_is_refused_and_changes_nothing(bad: &str) {
     let mut world = world("3");
     world.create("new", count(bad));
     world.change("web", count(bad));
@@ -93,10 +93,10 @@ fn a_bad_number_is_refused_and_changes_nothing(bad: &str) {
     assert_eq!((world.ingress("web").len(), &*world.condition("web")), (3, "True Assigned"));
 }
 
-/// What is there is published, and the condition says how many of how many, and why.
+/// The available addresses are published, and the condition gives both numbers and the reason.
 #[test_case("SingleStack")]
 #[test_case("PreferDualStack")]
-fn fewer_than_asked_for_are_published_and_the_rest_is_awaited(policy: &str) {
+fn fewer_addresses_than_requested_are_published_and_the_rest_is_awaited(policy: &str) {
     let mut world = World::new();
     let families = if policy == "SingleStack" { json!(["IPv4"]) } else { json!(["IPv4", "IPv6"]) };
     let mut asks = json!({"spec": {"ipFamilies": families, "ipFamilyPolicy": policy}});
@@ -127,7 +127,7 @@ fn both_families_or_none_is_kept_with_several_addresses() {
 }
 
 #[test]
-fn named_addresses_are_among_them() {
+fn requested_addresses_are_among_those_assigned() {
     let mut world = world("2");
     let named = |list: &str| json!({"metadata": {"annotations": {"heraldlb.io/addresses": list}}});
     world.change("web", named("192.0.2.5"));
@@ -137,7 +137,7 @@ fn named_addresses_are_among_them() {
     world.live();
     assert_eq!(world.ingress("web"), ["192.0.2.8", "192.0.2.7"]);
     at_rest(&mut world);
-    // One that cannot be had takes nothing away.
+    // A request for an address that another Service has removes nothing.
     world.create("other", named("192.0.2.9"));
     world.live();
     world.change("web", named("192.0.2.8,192.0.2.9"));
@@ -191,7 +191,7 @@ fn several_addresses_are_shared_one_by_one() {
 }
 
 #[test]
-fn another_pool_moves_all_of_them() {
+fn request_for_another_pool_moves_every_address() {
     let mut world = world("2");
     world.pool("dmz", json!({"addresses": ["192.0.2.20"]}));
     world.change("web", json!({"metadata": {"annotations": {"heraldlb.io/address-pool": "dmz"}}}));

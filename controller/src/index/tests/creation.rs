@@ -1,4 +1,4 @@
-//! When VirtualIPs are created, and what the API server dates them.
+//! The creation times of VirtualIPs, and the dates that the API server gives them.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::index::{
 
 const VIP: &str = "192.0.2.1";
 
-/// The address had a VirtualIP, which has just gone.
+/// Returns a world in which the address had a VirtualIP that has just been deleted, and the date of that VirtualIP.
 fn released() -> (World, Timestamp) {
     let mut world = World::new();
     world.now = Duration::from_secs(100_000);
@@ -53,7 +53,7 @@ fn address_that_is_released_and_assigned_in_one_second_gets_a_later_date() {
     assert_eq!(creations(&world), 2);
 }
 
-/// Another API server takes the create, whose clock is three seconds behind; or its clock was set back.
+/// An API server whose clock is three seconds behind handles the create, or its clock was set back.
 #[test]
 fn address_that_is_dated_too_early_is_created_again_before_it_is_published() {
     let (mut world, date) = released();
@@ -76,7 +76,7 @@ fn address_that_is_dated_too_early_is_created_again_before_it_is_published() {
 
 /// The clock goes back with every create.
 #[test]
-fn address_that_cannot_be_dated_later_is_created_a_few_times_and_says_so_once() {
+fn address_that_cannot_be_dated_later_is_created_a_few_times_and_reported_once() {
     let (mut world, date) = released();
     world.create("web", json!({}));
     let end = world.now + Duration::from_secs(600);
@@ -92,7 +92,7 @@ fn address_that_cannot_be_dated_later_is_created_a_few_times_and_says_so_once() 
 }
 
 #[test]
-fn clock_that_was_set_back_by_an_hour_is_told_at_once() {
+fn clock_that_was_set_back_by_an_hour_is_reported_at_once() {
     let (mut world, _) = released();
     world.clock_offset = -3600;
     world.create("web", json!({}));
@@ -106,7 +106,7 @@ fn clock_that_was_set_back_by_an_hour_is_told_at_once() {
         "{:?}",
         world.writes()
     );
-    // The speakers have forgotten the earlier one, and announce it.
+    // The speakers have forgotten the earlier object, and announce this one.
     world.speakers_act();
     world.log.clear();
     world.pass(3600);

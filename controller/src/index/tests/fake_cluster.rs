@@ -1,4 +1,4 @@
-//! A scripted API server for tests: carries the index's writes out as the real one would, and watches.
+//! A fake cluster: a scripted API server that carries the index's writes out as the real one would, and its watches.
 
 mod api_server;
 mod speakers;
@@ -44,7 +44,7 @@ pub(in crate::index) struct World {
     /// The labels of each namespace.
     pub(in crate::index) namespaces: BTreeMap<String, BTreeMap<String, String>>,
     pub(in crate::index) vips: BTreeMap<IpAddr, VirtualIP>,
-    /// VirtualIPs named after another address than theirs.
+    /// VirtualIPs whose names are not those of their addresses.
     pub(in crate::index) strays: BTreeMap<String, VirtualIP>,
     pub(in crate::index) pools: BTreeMap<String, AddressPool>,
     pub(in crate::index) advertisements: BTreeMap<String, L2Advertisement>,
@@ -56,27 +56,27 @@ pub(in crate::index) struct World {
     pub(in crate::index) speakers: BTreeMap<String, SpeakerView>,
     /// The speakers' pods, by name.
     pub(in crate::index) pods: BTreeMap<String, SpeakerPodView>,
-    /// Addresses that somebody else answers for: the reason speakers give, and their sentence.
+    /// Addresses that another host answers for: the reason that speakers give, and their sentence.
     pub(in crate::index) held_by_others: BTreeMap<IpAddr, (AnnouncedReason, String)>,
-    /// What was written, events among it, and how often the API server refused.
+    /// The successful writes so far, including events; `conflicts` counts the failed ones.
     pub(in crate::index) log: Vec<Action>,
     pub(in crate::index) conflicts: usize,
-    /// By how many seconds the API server's clock is ahead.
+    /// The seconds by which the API server's clock is ahead.
     pub(in crate::index) clock_offset: i64,
     version: u64,
     watches: Watches,
-    /// What the API server does to the next writes.
+    /// The troubles of the next writes, in order.
     pub(in crate::index) trouble: VecDeque<Trouble>,
     /// The fields of a VirtualIP's spec, or of a status, that the API server does not know.
     pub(in crate::index) unknown_fields: Vec<&'static str>,
-    /// What an earlier leader has written, and what has not arrived.
+    /// The writes of an earlier leader that have not arrived.
     pub(in crate::index) late: Vec<Action>,
 }
 
 /// The link-layer address of every stranger.
 pub(in crate::index) const STRANGER: &str = "02:00:00:00:00:99";
 
-/// Service names that begin with `late-` are of namespace `late`, all others of `ns`.
+/// Returns the key of a Service: names that begin with `late-` are of namespace `late`, all others of `ns`.
 pub(in crate::index) fn key(name: &str) -> ServiceKey {
     let namespace = if name.starts_with("late-") { "late" } else { "ns" };
     ServiceKey { namespace: namespace.to_owned(), name: name.to_owned() }
@@ -87,8 +87,8 @@ pub(in crate::index) fn address(text: &str) -> IpAddr {
 }
 
 impl World {
-    /// Two Ready nodes with speakers in 192.0.2.0/24 and 2001:db8::/64, a pool `lan` of .1 to .3, and a leader that
-    /// has listed everything.
+    /// Returns a world of two Ready nodes with speakers in 192.0.2.0/24 and 2001:db8::/64, a pool `lan` of .1 to .3,
+    /// and a leader that has listed everything.
     pub(in crate::index) fn new() -> Self {
         let mut world = Self::empty();
         world.pool("lan", json!({"addresses": ["192.0.2.1-192.0.2.3"]}));
@@ -148,7 +148,7 @@ impl World {
         self.version.to_string()
     }
 
-    /// A new process: it knows what a list says, and no more.
+    /// Starts a new process, which knows only the lists.
     pub(in crate::index) fn restart(&mut self) {
         self.index = Index::new(Timestamp::UNIX_EPOCH).honour_gateways(self.honours_gateways);
         self.index.set_leading(true);
@@ -182,7 +182,7 @@ impl World {
         self.index.apply(Object::Advertisement(Box::new(advertisement)));
     }
 
-    /// `kubectl delete pool`, where the pool has a finalizer.
+    /// Does what `kubectl delete pool` does where the pool has a finalizer.
     pub(in crate::index) fn begin_to_delete_pool(&mut self, name: &str) {
         let mut pool = self.pools[name].clone();
         pool.metadata.resource_version = Some(self.next_version());
@@ -224,7 +224,7 @@ impl World {
         self.shows(false, Object::Namespace(name.to_owned(), labels));
     }
 
-    /// Creates a Service of our class, with what `change` merges over it.
+    /// Creates a Service of our class, with `change` merged over it.
     pub(in crate::index) fn create(&mut self, name: &str, change: Value) {
         let version = self.next_version();
         let mut object = json!({
@@ -252,7 +252,7 @@ impl World {
         self.store(service);
     }
 
-    /// `kubectl delete`: waits for finalizers.
+    /// Does what `kubectl delete` does: the Service waits for its finalizers.
     pub(in crate::index) fn delete(&mut self, name: &str) {
         let Some(service) = self.services.get(&key(name)) else { return };
         let mut service = service.clone();
@@ -286,14 +286,14 @@ impl World {
         }
     }
 
-    /// `kubectl delete vip`, or ours.
+    /// Deletes a VirtualIP, as `kubectl delete vip` or the controller does.
     pub(in crate::index) fn delete_vip(&mut self, at: &str) {
         let mut vip = self.vips[&address(at)].clone();
         vip.metadata.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH));
         self.store_vip(vip);
     }
 
-    /// Another replica, or a person, has given the address to a Service, and node a announces it.
+    /// Adds a VirtualIP by which another replica, or a person, has given the address to a Service; node a announces it.
     pub(in crate::index) fn foreign_vip(&mut self, at: &str, service: ServiceReference) {
         let spec = herald_crds::VirtualIPSpec {
             address: at.to_owned(),
@@ -315,7 +315,7 @@ impl World {
         self.vips.insert(address(at), vip);
     }
 
-    /// What is in a pool's quarantine.
+    /// Returns the quarantine of a pool.
     pub(in crate::index) fn quarantined(&self, pool: &str) -> Vec<String> {
         let status = self.pools[pool].status.clone().unwrap_or_default();
         status.quarantined.into_iter().map(|q| q.address).collect()
@@ -327,7 +327,7 @@ impl World {
         self.index.apply(Object::Node(name.to_owned(), view));
     }
 
-    /// Carries out what the index wants until it wants nothing more at this time.
+    /// Carries out the actions of the index until it has none at this time.
     pub(in crate::index) fn settle(&mut self) {
         for _ in 0..10_000 {
             let Some(action) = self.index.poll_action(self.now) else { return };
@@ -348,7 +348,7 @@ impl World {
         self.settle();
     }
 
-    /// Lets time pass until something is to be written, which the API server does not take. Returns what it was.
+    /// Lets time pass until there is a write, gives it this outcome without carrying it out, and returns it.
     pub(in crate::index) fn refuse_next(&mut self, outcome: Outcome) -> Action {
         loop {
             if let Some(action) = self.index.poll_action(self.now) {
@@ -378,19 +378,19 @@ impl World {
         self.index.handle_outcome(self.now, action, outcome);
     }
 
-    /// The addresses in a Service's status.
+    /// Returns the addresses in a Service's status.
     pub(in crate::index) fn ingress(&self, name: &str) -> Vec<String> {
         let Some(service) = self.services.get(&key(name)) else { return Vec::new() };
         let view = ServiceView::of(service, &self.selection()).unwrap();
         view.addresses().map(|a| a.to_string()).collect()
     }
 
-    /// The pools of a Service's addresses, as its annotation names them.
+    /// Returns the pools of a Service's addresses, as its annotation names them.
     pub(in crate::index) fn allocated_from(&self, name: &str) -> Option<String> {
         self.services[&key(name)].metadata.annotations.as_ref()?.get(ANNOTATION_ALLOCATED_FROM).cloned()
     }
 
-    /// Our condition on a Service as "Status Reason".
+    /// Returns our condition on a Service as "Status Reason".
     pub(in crate::index) fn condition(&self, name: &str) -> String {
         let found = self.service_condition(name);
         found.map_or_else(|| "none".to_owned(), |c| format!("{} {}", c.status, c.reason))
@@ -409,7 +409,7 @@ impl World {
         self.services.get(&key(name)).and_then(|s| s.metadata.finalizers.clone()).unwrap_or_default()
     }
 
-    /// The events told so far.
+    /// Returns the events posted so far.
     pub(in crate::index) fn events(&self) -> Vec<&EventValue> {
         self.log
             .iter()
@@ -425,19 +425,19 @@ impl World {
         assert!(self.log.is_empty(), "{:?}", self.log);
     }
 
-    /// What was written so far, a word each.
+    /// Returns the writes so far, a word each.
     pub(in crate::index) fn writes(&self) -> Vec<String> {
         let word = |a: &Action| format!("{a:?}").split([' ', '(']).next().unwrap().to_owned();
         self.log.iter().map(word).collect()
     }
 }
 
-/// The generation of an object: one more than it had with each change of its spec.
+/// Returns the generation of an object, which grows by one with each change of its spec.
 fn next_generation(held: Option<(i64, bool)>) -> i64 {
     held.map_or(1, |(generation, same_spec)| if same_spec { generation } else { generation + 1 })
 }
 
-/// A JSON merge patch (RFC 7386).
+/// Applies a JSON merge patch (RFC 7386).
 pub(in crate::index) fn merge(target: &mut Value, patch: Value) {
     match (target, patch) {
         (Value::Object(target), Value::Object(patch)) => {

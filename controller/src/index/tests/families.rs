@@ -6,7 +6,7 @@ use test_case::test_case;
 use crate::index::tests::fake_cluster::World;
 
 #[test]
-fn dual_stack_in_the_order_of_the_families() {
+fn addresses_are_in_the_order_of_the_families() {
     let mut world = World::new();
     world.pool("six", json!({"addresses": ["2001:db8::/64"]}));
     world.create("web", json!({"spec": {"ipFamilies": ["IPv6", "IPv4"], "ipFamilyPolicy": "RequireDualStack"}}));
@@ -22,7 +22,7 @@ fn dual_stack_in_the_order_of_the_families() {
 
 #[test_case("RequireDualStack", &[], "False NoPoolAllows"; "both or none")]
 #[test_case("PreferDualStack", &["192.0.2.1"], "True Assigned"; "one now, the other later")]
-fn one_family_lacks(policy: &str, expected: &[&str], condition: &str) {
+fn policy_decides_when_one_family_is_missing(policy: &str, expected: &[&str], condition: &str) {
     let mut world = World::new();
     world.create("web", json!({"spec": {"ipFamilies": ["IPv4", "IPv6"], "ipFamilyPolicy": policy}}));
     world.live();
@@ -38,7 +38,7 @@ fn one_family_lacks(policy: &str, expected: &[&str], condition: &str) {
 /// Dual stack comes and goes, and the first address stays; the second is free for others.
 #[test_case("RequireDualStack")]
 #[test_case("PreferDualStack")]
-fn a_second_family_comes_and_goes(policy: &str) {
+fn second_family_comes_and_goes(policy: &str) {
     let mut world = World::new();
     world.pool("six", json!({"addresses": ["2001:db8::7"]}));
     world.create("web", json!({}));
@@ -52,19 +52,19 @@ fn a_second_family_comes_and_goes(policy: &str) {
         assert_eq!(world.ingress("web"), ["192.0.2.1"]);
         assert_eq!(world.vips.len(), 1);
     }
-    // An upgrade that cannot be had takes nothing away.
+    // An upgrade that cannot be met removes nothing.
     world.delete_pool("six");
     world.change("web", json!({"spec": {"ipFamilies": ["IPv4", "IPv6"], "ipFamilyPolicy": policy}}));
     world.live();
     assert_eq!(world.ingress("web"), ["192.0.2.1"]);
 }
 
-/// What the Service asks for and does not get is said whatever its policy: only a family that is not to be had is a note.
+/// A refused request is reported whatever the policy of the Service; only an unavailable family is a mere note.
 #[test_case(json!({"spec": {"loadBalancerIP": "192.0.2.3"}}), "AddressInUse")]
 #[test_case(json!({"metadata": {"annotations": {"heraldlb.io/addresses": "192.0.2.300"}}}), "BadRequest")]
 #[test_case(json!({"metadata": {"annotations": {"heraldlb.io/address-pool": "dmzz"}}}), "UnknownPool")]
 #[test_case(json!({"metadata": {"annotations": {"heraldlb.io/address-pool": "closed"}}}), "NoPoolAllows")]
-fn service_that_prefers_two_families_is_told_what_it_asks_for_in_vain(change: Value, reason: &str) {
+fn service_that_prefers_two_families_learns_which_request_is_refused(change: Value, reason: &str) {
     let mut world = World::new();
     world.pool("six", json!({"addresses": ["2001:db8::1-2001:db8::9"]}));
     world.pool("closed", json!({"addresses": ["192.0.2.9", "2001:db8::b"], "drain": true}));

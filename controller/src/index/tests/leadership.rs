@@ -1,6 +1,7 @@
-//! Two that believe they lead: a leader that was paused past its lease, or cut off, and writes on from what it knew.
+//! Two replicas that believe they lead: a leader that was paused past its lease, or cut off, and goes on writing from
+//! its old knowledge.
 //!
-//! Nothing stops its writes but what they carry: the name of the address, the version, the UID.
+//! Only the content of its writes stops them: the name of the address, the version, the UID.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -20,15 +21,15 @@ use crate::index::{
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// Something happens; the new leader sees it at once, the old one does not.
+    /// An event happens; the new leader sees it at once, the old one does not.
     Happens(Event),
     /// The leader is paused, and another takes over.
     TakeOver,
     /// The old leader decides, and its requests do not arrive yet.
     Decides(u8),
-    /// So many of them arrive, the last decided first or last.
+    /// This number of its requests arrives, the last decided first or last.
     Arrive(u8, bool),
-    /// It decides and writes at once.
+    /// The old leader decides and writes at once.
     Writes(u8),
     /// One of its watches is up to date again.
     Sees(usize),
@@ -45,12 +46,12 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// The world with its leader, and one that was its leader.
+/// A world with its leader and its former leader.
 struct Split {
     world: World,
     old: Index,
     under_way: VecDeque<Action>,
-    /// The old one's clock goes on, so that its pauses end.
+    /// The clock of the old leader, which goes on, so that its pauses end.
     now: Duration,
 }
 
@@ -104,14 +105,14 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]
-    fn whatever_the_old_leader_writes_no_address_has_two_services(steps in prop::collection::vec(step(), 1..80)) {
+    fn writes_of_an_old_leader_never_give_an_address_to_two_services(steps in prop::collection::vec(step(), 1..80)) {
         let mut split = Split::new();
         for step in &steps {
             split.run(step);
             let all = published(&split.world);
             prop_assert!(assigned_twice(&split.world, &all).is_empty(), "an address twice: {all:?}");
         }
-        // It has noticed: what the new leader finds, it mends.
+        // The old leader has noticed its loss: the new one mends the remaining damage.
         split.world.index.set_leading(true);
         for _ in 0..4 { split.world.live(); }
         split.world.pass(60);
@@ -121,7 +122,7 @@ proptest! {
             let has = !split.world.ingress(&key.name).is_empty();
             prop_assert_eq!(balancer, has || split.world.condition(&key.name).starts_with("False"), "{}", key);
         }
-        // What no pool holds any more cannot be adopted once an old leader has deleted its VirtualIP: it stays on the
+        // An address that no pool holds cannot be adopted once an old leader has deleted its VirtualIP: it stays on the
         // Service, as another provider's would.
         let pools_shrank = steps.iter().any(|step| matches!(step, Step::Happens(Event::Pool(..))));
         let addresses: BTreeSet<String> = published(&split.world).into_values().flatten().collect();
@@ -131,9 +132,9 @@ proptest! {
     }
 }
 
-/// The burst of the contract: paused with writes under way, past its lease, and resumed.
+/// The burst of the contract: the leader is paused with writes under way, past its lease, and resumed.
 #[test]
-fn a_leader_paused_in_a_burst_and_resumed_takes_nothing_from_anybody() {
+fn leader_paused_in_a_burst_and_resumed_takes_no_address_away() {
     let mut split = Split::new();
     split.world.pool("lan", json!({"addresses": ["192.0.2.1-192.0.2.60"]}));
     for n in 0..50 {

@@ -10,11 +10,11 @@ use crate::index::{
 };
 
 #[test]
-fn virtual_ip_then_status_then_event() {
+fn virtual_ip_is_written_before_status_and_event() {
     let mut world = World::new();
     world.create("web", json!({}));
     world.settle();
-    // With the speaker's status write: four for a Service.
+    // The speaker's status write makes it four writes for a Service.
     assert_eq!(world.writes(), ["CreateVirtualIp", "PatchServiceStatus", "Event"]);
     assert_eq!(world.ingress("web"), ["192.0.2.1"]);
     assert_eq!(world.finalizers("web"), [FINALIZER_SERVICE_CLASS]);
@@ -60,7 +60,7 @@ fn nothing_is_decided_before_every_kind_is_listed() {
 }
 
 #[test]
-fn a_follower_writes_nothing_and_takes_over_from_what_it_sees() {
+fn standby_writes_nothing_and_takes_over_from_the_observed_state() {
     let mut world = World::new();
     world.index.set_leading(false);
     world.create("web", json!({}));
@@ -72,7 +72,7 @@ fn a_follower_writes_nothing_and_takes_over_from_what_it_sees() {
 }
 
 #[test]
-fn a_restart_with_nothing_changed_writes_nothing() {
+fn restart_without_a_change_writes_nothing() {
     let mut world = World::new();
     for name in ["one", "two", "three", "refused"] {
         world.create(name, json!({}));
@@ -89,7 +89,7 @@ fn a_restart_with_nothing_changed_writes_nothing() {
 #[test_case(json!({"spec": {"loadBalancerClass": null}}), false; "no class, not the default")]
 #[test_case(json!({"spec": {"type": "ClusterIP", "loadBalancerClass": null}}), true; "no load balancer")]
 #[test_case(json!({"spec": {"type": "NodePort", "loadBalancerClass": null}}), true; "node port")]
-fn what_is_not_ours_is_not_touched(change: Value, default_provider: bool) {
+fn foreign_service_is_not_touched(change: Value, default_provider: bool) {
     let mut world = World::new();
     world.default_provider = default_provider;
     world.restart();
@@ -100,13 +100,13 @@ fn what_is_not_ours_is_not_touched(change: Value, default_provider: bool) {
     world.live();
     world.delete("theirs");
     world.live();
-    // The pool says that the address is given to no other.
+    // The pool's status says that no other Service gets the address.
     let to_services: Vec<_> = world.writes().into_iter().filter(|write| write != "PatchPoolStatus").collect();
     assert_eq!(to_services, Vec::<String>::new());
 }
 
 #[test]
-fn as_default_provider_upstreams_finalizer() {
+fn default_provider_uses_upstreams_finalizer() {
     let mut world = World::new();
     world.default_provider = true;
     world.restart();
@@ -120,7 +120,7 @@ fn as_default_provider_upstreams_finalizer() {
 }
 
 #[test]
-fn a_conflict_is_decided_again_on_the_new_version() {
+fn conflict_is_decided_again_on_the_new_version() {
     let mut world = World::new();
     world.create("web", json!({}));
     let create = world.index.poll_action(world.now).unwrap();
@@ -134,11 +134,12 @@ fn a_conflict_is_decided_again_on_the_new_version() {
     assert_eq!(world.ingress("web"), ["192.0.2.1"]);
 }
 
-/// Service to node port, external name, or away: silent first, free second, finalizer third.
+/// A Service becomes a node port or an external name, or is deleted: its address first falls silent, then is free, and
+/// the finalizer is removed last.
 #[test_case(Some("ClusterIP"))]
 #[test_case(Some("ExternalName"))]
 #[test_case(None; "deleted")]
-fn release(new_type: Option<&str>) {
+fn address_is_silent_then_free_before_the_finalizer_goes(new_type: Option<&str>) {
     let mut world = World::new();
     world.create("web", json!({}));
     world.live();
@@ -167,7 +168,7 @@ fn release(new_type: Option<&str>) {
 }
 
 #[test]
-fn an_announcer_that_never_answers_holds_an_address_for_ten_seconds() {
+fn announcer_that_never_answers_holds_an_address_for_ten_seconds() {
     let mut world = World::new();
     world.create("web", json!({}));
     world.live();
@@ -183,7 +184,7 @@ fn an_announcer_that_never_answers_holds_an_address_for_ten_seconds() {
 
 #[test_case(true; "the node is not Ready")]
 #[test_case(false; "the node is gone")]
-fn a_lost_announcer_is_not_waited_for(there: bool) {
+fn lost_announcer_is_not_awaited(there: bool) {
     let mut world = World::new();
     world.create("web", json!({}));
     world.live();
@@ -200,11 +201,11 @@ fn a_lost_announcer_is_not_waited_for(there: bool) {
 }
 
 #[test]
-fn recreated_under_its_name_the_old_one_is_released_first() {
+fn old_service_is_released_before_its_successor_of_that_name_is_served() {
     let mut world = World::new();
     world.create("web", json!({"spec": {"loadBalancerIP": "192.0.2.2"}}));
     world.live();
-    // The finalizer was taken away by force; the watch missed the time between.
+    // The finalizer was removed by force; the watch missed the time between.
     world.create("web", json!({"spec": {"loadBalancerIP": "192.0.2.2"}}));
     world.settle();
     assert_eq!(world.condition("web"), "False AddressInUse");
@@ -217,7 +218,7 @@ fn recreated_under_its_name_the_old_one_is_released_first() {
 }
 
 #[test]
-fn the_flag_taken_away_releases() {
+fn removed_flag_releases_the_services() {
     let mut world = World::new();
     world.default_provider = true;
     world.restart();

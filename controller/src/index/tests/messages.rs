@@ -1,4 +1,4 @@
-//! What Services and pools say, once, for as long as it holds.
+//! The reports of Services and pools, made once, for as long as their causes hold.
 
 use std::collections::BTreeSet;
 
@@ -19,7 +19,7 @@ use crate::view::NodeView;
 #[test_case(json!({"metadata": {"labels": {"service.kubernetes.io/headless": ""}}}), json!({"metadata": {"labels": null}}), "SkippedByKubeProxy")]
 #[test_case(json!({"metadata": {"annotations": {"heraldlb.io/addresses": "192.0.2.1"}}, "spec": {"loadBalancerIP": "192.0.2.2"}}),
     json!({"spec": {"loadBalancerIP": null}}), "LoadBalancerIPOverruled")]
-fn a_caveat_is_told_once_and_taken_back(with: Value, mended: Value, reason: &str) {
+fn caveat_is_reported_once_and_withdrawn(with: Value, mended: Value, reason: &str) {
     let mut world = World::new();
     world.create("web", json!({}));
     world.live();
@@ -46,9 +46,10 @@ fn a_caveat_is_told_once_and_taken_back(with: Value, mended: Value, reason: &str
     assert_eq!(world.events().len(), 2);
 }
 
-/// What nodes, pods and Services have already is given to nobody, said by the pool, and given back when it is gone.
+/// No Service gets an address of nodes, pods or cluster Services; the pool reports these addresses, and gives them once
+/// the other use ends.
 #[test]
-fn a_pool_over_the_clusters_networks() {
+fn pool_over_the_clusters_networks_keeps_their_addresses_back() {
     let mut world = World::new();
     let node = NodeView {
         addresses: vec![address("192.0.2.1")],
@@ -78,7 +79,7 @@ fn a_pool_over_the_clusters_networks() {
         world.live();
         assert_eq!(world.condition(wanted), "False AddressReserved");
     }
-    // One address of the pool is assigned, and 192.0.2.2 is given to nobody.
+    // One address of the pool is assigned, and 192.0.2.2 is not given out.
     assert_eq!(world.pools["lan"].status.as_ref().unwrap().ipv4.as_ref().unwrap().available, "60");
     world.log.clear();
     world.restart();
@@ -95,9 +96,9 @@ fn a_pool_over_the_clusters_networks() {
     assert_eq!(world.ingress("web"), ["192.0.2.3"]);
 }
 
-/// No node may announce an address: it stays, and its Service has one Warning, until there is a node again.
+/// No node may announce an address: the Service keeps it and gets one Warning, until there is a node again.
 #[test]
-fn without_a_node_the_address_stays_and_one_warning_says_so() {
+fn address_without_a_node_stays_with_one_warning() {
     let mut world = World::new();
     world.create("web", json!({}));
     world.live();
@@ -124,9 +125,9 @@ fn without_a_node_the_address_stays_and_one_warning_says_so() {
     }
 }
 
-/// A Local address that no speaker has ever spoken of says why, in the VirtualIP alone.
+/// A Local address that no speaker has ever reported on says why, in the VirtualIP alone.
 #[test]
-fn a_local_address_without_endpoints_says_so() {
+fn local_address_without_endpoints_is_explained() {
     let mut world = World::new();
     world.create("web", json!({"spec": {"externalTrafficPolicy": "Local", "selector": {"app": "web"}}}));
     world.create("any", json!({}));

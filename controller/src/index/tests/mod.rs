@@ -1,4 +1,4 @@
-//! What one leader decides, step by step, and what random histories show.
+//! The decisions of one leader, step by step, and properties of random histories.
 
 mod adoption;
 mod api_outage;

@@ -1,4 +1,4 @@
-//! Other providers beside Herald: what they put on a Service of ours stays theirs.
+//! Other providers next to Herald: their entries on a Service of ours stay.
 
 use herald_crds::names::{FINALIZER_SERVICE_CLASS, FINALIZER_SERVICE_DEFAULT};
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use test_case::test_case;
 
 use crate::index::tests::fake_cluster::{World, key};
 
-/// Where Herald is the default provider beside a cloud controller manager: without the finalizer the cloud's load balancer
+/// Herald is the default provider next to a cloud controller manager: without the finalizer the cloud's load balancer
 /// would be left over.
 #[test_case(json!({}); "while the Service lives")]
 #[test_case(json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}); "once it is deleted")]
@@ -30,10 +30,11 @@ fn upstreams_finalizer_of_another_provider_stays(change: Value) {
     assert_eq!(world.ingress("theirs"), ["203.0.113.9"]);
 }
 
-/// A cloud controller manager's finalizer beside ours: it outlives ours, and costs neither writes nor words.
+/// A Service has a cloud controller manager's finalizer and ours: the other one outlives ours, and causes neither
+/// writes nor reports.
 #[test_case(json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}); "deleted")]
 #[test_case(json!({"spec": {"type": "ClusterIP", "loadBalancerClass": null}}); "another type")]
-fn the_finalizer_of_another_provider_stays(change: Value) {
+fn finalizer_of_another_provider_outlives_ours(change: Value) {
     let mut world = World::new();
     world.create("web", json!({}));
     world.live();

@@ -7,7 +7,7 @@ use test_case::test_case;
 use crate::index::{tests::fake_cluster::World, *};
 
 #[test]
-fn a_new_request_takes_over_before_the_old_address_goes() {
+fn newly_requested_address_is_published_before_the_old_one_is_withdrawn() {
     let mut world = World::new();
     world.create("web", json!({}));
     world.live();
@@ -24,7 +24,7 @@ fn a_new_request_takes_over_before_the_old_address_goes() {
 #[test_case(json!({"spec": {"loadBalancerIP": "2001:db8::1"}}), "FamilyNotServed")]
 #[test_case(json!({"metadata": {"annotations": {"heraldlb.io/addresses": "web"}}}), "BadRequest")]
 #[test_case(json!({"metadata": {"annotations": {"heraldlb.io/address-pool": "dmz"}}}), "UnknownPool")]
-fn a_request_that_cannot_be_met_costs_nothing(change: Value, reason: &str) {
+fn refused_request_removes_nothing(change: Value, reason: &str) {
     let mut world = World::new();
     world.create("has", json!({}));
     world.live();
@@ -40,7 +40,7 @@ fn a_request_that_cannot_be_met_costs_nothing(change: Value, reason: &str) {
 }
 
 #[test]
-fn a_shrunk_or_deleted_pool_orphans_and_says_so() {
+fn shrunk_or_deleted_pool_reports_its_orphans() {
     let mut world = World::new();
     world.create("web", json!({}));
     world.live();
@@ -68,7 +68,7 @@ fn a_shrunk_or_deleted_pool_orphans_and_says_so() {
 }
 
 #[test]
-fn a_pool_says_what_is_wrong_with_it() {
+fn faults_of_a_pool_are_reported() {
     let mut world = World::new();
     world.pool("bad", json!({"addresses": ["192.0.2.9-192.0.2.4"]}));
     world.pool("more", json!({"addresses": ["192.0.2.3-192.0.2.4"]}));
@@ -84,7 +84,7 @@ fn a_pool_says_what_is_wrong_with_it() {
 }
 
 #[test]
-fn a_pool_that_comes_later_wakes_who_waits() {
+fn new_pool_serves_waiting_services() {
     let mut world = World::empty();
     world.create("web", json!({}));
     world.restart();
@@ -99,7 +99,7 @@ fn a_pool_that_comes_later_wakes_who_waits() {
 }
 
 #[test]
-fn a_pools_status_is_written_once_a_second() {
+fn status_of_a_pool_is_written_once_a_second() {
     let mut world = World::empty();
     world.pool("lan", json!({"addresses": ["192.0.2.0/24"]}));
     world.restart();
@@ -112,13 +112,14 @@ fn a_pools_status_is_written_once_a_second() {
     world.pass(5);
     assert_eq!(world.writes().iter().filter(|w| *w == "PatchPoolStatus").count(), 1);
     let usage = world.pools["lan"].status.as_ref().unwrap().ipv4.clone().unwrap();
-    // Less the network and the broadcast address.
+    // The network and the broadcast address are not available.
     assert_eq!((&*usage.capacity, &*usage.assigned, &*usage.available), ("256", "100", "154"));
 }
 
-/// A requested pool that is full moves nobody; once there is room the Service moves, the new address before the old.
+/// A requested pool that is full moves no Service; once there is room the Service moves, and gets the new address
+/// before it loses the old one.
 #[test]
-fn a_requested_pool_without_room_takes_nothing_away() {
+fn requested_pool_without_room_removes_nothing() {
     let mut world = World::new();
     world.pool("dmz", json!({"addresses": ["192.0.2.9"]}));
     let asks = json!({"metadata": {"annotations": {"heraldlb.io/address-pool": "dmz"}}});
@@ -136,7 +137,7 @@ fn a_requested_pool_without_room_takes_nothing_away() {
     assert!(!world.log.iter().any(emptied));
 }
 
-/// The names of the advertisements that an address has, and the pool it counts to.
+/// Returns the names of the advertisements that an address has, and the pool it counts to.
 fn announced_by(world: &World, at: &str) -> (String, Vec<String>) {
     let spec = &world.vips[&super::fake_cluster::address(at)].spec;
     (spec.pool.clone(), spec.advertisements.iter().filter_map(|rule| rule.name.clone()).collect())
@@ -146,10 +147,10 @@ fn by(pool: &str, names: &[&str]) -> (String, Vec<String>) {
     (pool.to_owned(), names.iter().map(|name| (*name).to_owned()).collect())
 }
 
-/// In the order of a careful person, and in that of a program that deletes first.
+/// The pools change in the order of a careful person, and in that of a program that deletes first.
 #[test_case(true; "the new pool first")]
 #[test_case(false; "the old pool is deleted first")]
-fn address_of_a_renamed_pool_goes_on_being_announced(new_first: bool) {
+fn address_of_a_renamed_pool_stays_announced(new_first: bool) {
     let mut world = World::new();
     world.advertisement("a", json!({"addressPools": ["lan"]}));
     world.advertisement("other", json!({"addressPools": ["dmz"]}));
@@ -181,9 +182,9 @@ fn address_of_a_renamed_pool_goes_on_being_announced(new_first: bool) {
     world.wrote_nothing();
 }
 
-/// Nobody edits the advertisement: it names the old pool.
+/// The advertisement is not edited: it names the old pool.
 #[test]
-fn address_of_a_renamed_pool_is_announced_though_only_the_old_one_is_advertised() {
+fn address_of_a_renamed_pool_stays_announced_by_the_old_name() {
     let mut world = World::new();
     world.advertisement("a", json!({"addressPools": ["lan"]}));
     world.create("web", json!({}));
@@ -197,7 +198,7 @@ fn address_of_a_renamed_pool_is_announced_though_only_the_old_one_is_advertised(
     world.restart();
     world.pass(60);
     world.wrote_nothing();
-    // What the pool gives out from now on nobody has advertised.
+    // No advertisement selects the addresses that the pool gives out from now on.
     world.create("late", json!({}));
     world.live();
     assert_eq!(announced_by(&world, "192.0.2.2"), by("lan2", &[]));
@@ -270,7 +271,7 @@ fn named_pool_moves_a_served_service() {
     world.wrote_nothing();
 }
 
-/// One bad entry among good ones: nothing is written to the Services of the pool, and the others are given out.
+/// One bad entry is among good ones: nothing is written to the Services of the pool, and the others are given out.
 #[test]
 fn unreadable_entry_leaves_the_rest_of_the_pool_usable() {
     let mut world = World::empty();
@@ -292,9 +293,9 @@ fn unreadable_entry_leaves_the_rest_of_the_pool_usable() {
     assert_eq!(world.ingress("more"), ["192.0.2.101"]);
 }
 
-/// As MetalLB reads it.
+/// MetalLB reads such a CIDR in the same way.
 #[test]
-fn cidr_with_host_bits_is_its_network_and_the_pool_says_so() {
+fn cidr_with_host_bits_is_read_as_its_network_and_reported() {
     let mut world = World::empty();
     world.pool("lan", json!({"addresses": ["198.51.100.9/30"]}));
     world.restart();
@@ -306,7 +307,7 @@ fn cidr_with_host_bits_is_its_network_and_the_pool_says_so() {
     assert!(accepted.message.contains("write 198.51.100.8/30"), "{}", accepted.message);
 }
 
-/// Pools for some Services come first, and a priority of 0 is none, as MetalLB has it.
+/// Pools for some Services come first, and a priority of 0 counts as none, as in MetalLB.
 #[test_case(json!({}), json!({"namespaces": ["ns"]}), "192.0.2.2"; "for some Services before for all")]
 #[test_case(json!({"namespaces": ["ns"], "priority": 0}), json!({"namespaces": ["ns"], "priority": 7}), "192.0.2.2"; "0 comes last")]
 #[test_case(json!({"namespaces": ["ns"], "priority": 1}), json!({"namespaces": ["ns"], "priority": 7}), "192.0.2.1"; "the smaller number")]
@@ -342,11 +343,11 @@ fn each_family_comes_from_the_first_pool_named_that_has_it() {
     assert_eq!(world.allocated_from("web"), None);
 }
 
-/// A pool with a finalizer of another program's, as a GitOps tool or an inventory puts there.
+/// The pool has a finalizer of another program, as a GitOps tool or an inventory adds one.
 #[test_case(json!({}); "any address")]
-#[test_case(json!({"metadata": {"annotations": {"heraldlb.io/address-pool": "lan"}}}); "asked for by pool")]
-#[test_case(json!({"spec": {"loadBalancerIP": "192.0.2.3"}}); "asked for by address")]
-#[test_case(json!({"metadata": {"annotations": {"heraldlb.io/allow-shared-ip": "k"}}, "spec": {"ports": [{"port": 81}]}}); "to be shared")]
+#[test_case(json!({"metadata": {"annotations": {"heraldlb.io/address-pool": "lan"}}}); "requested by pool")]
+#[test_case(json!({"spec": {"loadBalancerIP": "192.0.2.3"}}); "requested by address")]
+#[test_case(json!({"metadata": {"annotations": {"heraldlb.io/allow-shared-ip": "k"}}, "spec": {"ports": [{"port": 81}]}}); "with a shared address")]
 fn pool_that_is_being_deleted_gives_nothing(asks: Value) {
     let mut world = World::new();
     let shares =
@@ -370,7 +371,7 @@ fn pool_that_is_being_deleted_gives_nothing(asks: Value) {
 }
 
 #[test]
-fn another_pool_serves_who_waits_for_one_that_is_being_deleted() {
+fn another_pool_serves_services_that_wait_for_a_deleted_one() {
     let mut world = World::new();
     world.create("has", json!({}));
     world.live();

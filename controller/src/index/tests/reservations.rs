@@ -1,4 +1,4 @@
-//! Addresses that no Service is given, and what becomes of one that a Service has already.
+//! Addresses that no Service gets, and the consequences for a Service that has one already.
 
 use herald_crds::names::CONDITION_ACCEPTED;
 use serde_json::{Value, json};
@@ -18,7 +18,7 @@ fn node_lists(world: &mut World, name: &str, addresses: &[&str]) {
     world.node_lists(name, addresses.iter().map(|a| address(a)).collect());
 }
 
-/// Warnings told so far, by reason.
+/// Returns the Warnings so far, by reason.
 fn warnings(world: &World) -> Vec<&'static str> {
     world.events().iter().filter(|event| event.warning).map(|event| event.reason).collect()
 }
@@ -32,7 +32,7 @@ fn warnings(world: &World) -> Vec<&'static str> {
 #[test_case("fe80::/64", "fe80::7", "link-local"; "IPv6 link-local")]
 #[test_case("ff02::/16", "ff02::1", "multicast"; "IPv6 multicast")]
 #[test_case("::ffff:0:0/96", "::ffff:10.0.0.1", "IPv4-mapped")]
-fn address_that_no_host_has_is_never_given_out(block: &str, wanted: &str, meaning: &str) {
+fn special_address_is_never_given_out(block: &str, wanted: &str, meaning: &str) {
     let mut world = World::empty();
     world.pool("odd", json!({"addresses": [block]}));
     world.restart();
@@ -66,7 +66,7 @@ fn pool_that_holds_special_addresses_gives_the_others() {
     assert_eq!(world.pools["odd"].status.as_ref().unwrap().ipv4.as_ref().unwrap().available, "0");
 }
 
-/// As k3s ServiceLB leaves them.
+/// k3s ServiceLB leaves such addresses.
 #[test]
 fn address_of_a_node_in_a_status_is_not_adopted() {
     let mut world = World::empty();
@@ -88,7 +88,7 @@ fn address_of_a_node_in_a_status_is_not_adopted() {
     world.restart();
     world.pass(60);
     world.wrote_nothing();
-    // Emptied by hand: it gets one like any other.
+    // The status is emptied by hand: the Service gets an address like any other.
     world.change("web", json!({"status": {"loadBalancer": {"ingress": null}}}));
     world.live();
     assert_eq!(world.condition("web"), "True Assigned");
@@ -106,7 +106,7 @@ fn special_address_in_a_status_is_not_adopted() {
     assert_eq!((world.condition("web"), world.vips.len()), ("False AddressNotAdopted".into(), 0));
 }
 
-/// The node goes: whose status shows its address may keep that.
+/// The node is deleted: a Service whose status shows its address may keep that address.
 #[test]
 fn service_that_shows_the_address_of_a_node_is_woken_when_the_node_goes() {
     let mut world = World::empty();
@@ -145,7 +145,7 @@ fn address_that_becomes_a_nodes_stays_with_a_warning() {
     assert_eq!(world.service_condition("web").unwrap().message, "192.0.2.1 from AddressPool lan");
 }
 
-/// Nobody is asked again for an address that no pool holds.
+/// No Service is decided again for an address that no pool holds.
 #[test]
 fn reservation_outside_every_pool_marks_nothing() {
     let mut world = World::new();
@@ -157,7 +157,7 @@ fn reservation_outside_every_pool_marks_nothing() {
     world.index.reserve(Reservation::Node("c".to_owned()), ["198.51.100.7".parse().unwrap()]);
     assert_eq!(world.index.queue.depth(), queued);
     world.index.reserve(Reservation::Node("c".to_owned()), ["192.0.2.2".parse().unwrap()]);
-    // The pool, the Service that has it, and the one that waits.
+    // These are the pool, the Service that has the address, and the one that waits.
     assert_eq!(world.index.queue.depth(), queued + 3);
 }
 
@@ -213,7 +213,7 @@ fn both_addresses_of_a_point_to_point_link_may_be_given_out() {
     assert_eq!(world.ingress("web"), ["198.51.100.1", "2001:db8:1::1"]);
 }
 
-/// Two nodes report one prefix: it is on link until the last of them goes.
+/// Two nodes report one prefix: it is on link until the last of them is gone.
 #[test]
 fn prefix_counts_as_long_as_one_node_reports_it() {
     let mut world = World::empty();
@@ -274,13 +274,13 @@ fn address_that_only_a_link_has_is_adopted_by_the_service_that_shows_it() {
     assert!(message.contains("192.0.2.2 is in status.links of SpeakerStatus b"), "{message}");
     assert_eq!(world.ingress("other"), ["192.0.2.1"]);
     assert_eq!(warnings(&world), ["ReservedAddress"]);
-    // The other provider is taken away.
+    // The other provider is removed.
     world.links("b", &["192.0.2.12/24"]);
     world.live();
     assert_eq!(world.service_condition("web").unwrap().message, "192.0.2.2 from AddressPool lan");
 }
 
-/// A NIC with that address is plugged in, then the prefix of its address makes one a broadcast address.
+/// A NIC with that address is plugged in, then its prefix makes the other address a broadcast address.
 #[test]
 fn address_that_a_link_takes_later_stays_with_a_warning() {
     let mut world = World::new();
@@ -300,9 +300,9 @@ fn address_that_a_link_takes_later_stays_with_a_warning() {
     world.wrote_nothing();
 }
 
-/// All nodes of a segment report its prefixes: the second to the thousandth ask for no decision.
+/// All nodes of a segment report its prefixes: the reports of the second to the thousandth node need no decision.
 #[test]
-fn what_another_node_has_reported_already_marks_nothing() {
+fn prefix_that_another_node_has_reported_marks_nothing() {
     let mut world = World::new();
     for name in ["x", "y", "z", "waits"] {
         world.create(name, json!({}));
@@ -318,7 +318,7 @@ fn what_another_node_has_reported_already_marks_nothing() {
         world.index.reserve_for_prefixes(&BTreeSet::new(), &view.on_link_prefixes());
         assert_eq!(world.index.queue.depth(), 0, "{n}");
     }
-    // A report that differs in nothing but an address that no pool holds.
+    // The report differs only in an address that no pool holds.
     world.links("a", &["192.0.2.0/30", "198.51.100.201/24"]);
     assert_eq!(world.index.queue.depth(), 0);
 }

@@ -5,7 +5,7 @@ use test_case::test_case;
 
 use crate::index::tests::fake_cluster::{World, address};
 
-/// A Service of sharing key `k` with these ports.
+/// Returns a Service of sharing key `k` with these ports.
 fn sharer(ports: &[(&str, i32)], more: Value) -> Value {
     let ports: Vec<_> = ports.iter().map(|(protocol, port)| json!({"protocol": protocol, "port": port})).collect();
     let mut object = json!({"metadata": {"annotations": {"heraldlb.io/allow-shared-ip": "k"}},
@@ -19,7 +19,7 @@ fn named(world: &World, at: &str) -> Vec<String> {
 }
 
 #[test]
-fn one_address_for_one_key_and_no_finalizer_waits_for_the_others() {
+fn sharers_of_one_key_get_one_address_and_leave_independently() {
     let mut world = World::new();
     world.create("tcp", sharer(&[("TCP", 53)], json!({})));
     world.live();
@@ -38,7 +38,7 @@ fn one_address_for_one_key_and_no_finalizer_waits_for_the_others() {
     world.live();
     assert!(!world.services.contains_key(&super::fake_cluster::key("tcp")));
     assert_eq!((world.ingress("udp"), named(&world, "192.0.2.1")), (vec!["192.0.2.1".into()], vec!["udp".into()]));
-    // Its port is free again for another.
+    // The port of the deleted Service is free again for another.
     world.create("other", sharer(&[("TCP", 53)], json!({})));
     world.live();
     assert_eq!(world.ingress("other"), ["192.0.2.1"]);
@@ -49,7 +49,7 @@ fn one_address_for_one_key_and_no_finalizer_waits_for_the_others() {
     assert!(world.vips.is_empty() && world.finalizers("udp").is_empty() && world.finalizers("other").is_empty());
 }
 
-/// Who may not share gets an address of its own; who asks for that one address gets a sentence.
+/// A Service that may not share gets an address of its own; a Service that asks for that one address gets a sentence.
 #[test_case(sharer(&[("TCP", 53)], json!({})), "SharingRefused", "both have port TCP 53"; "port")]
 #[test_case(sharer(&[("TCP", 80)], json!({"spec": {"externalTrafficPolicy": "Local", "selector": {"app": "web"}}})),
     "SharingRefused", "spec.selector differs"; "Local with another selector")]
@@ -57,7 +57,7 @@ fn one_address_for_one_key_and_no_finalizer_waits_for_the_others() {
     "SharingRefused", "is \"k\", not \"j\""; "another key")]
 #[test_case(sharer(&[("TCP", 80)], json!({"metadata": {"annotations": {"heraldlb.io/allow-shared-ip": null}}})),
     "AddressInUse", "annotation heraldlb.io/allow-shared-ip"; "no key")]
-fn who_may_not_share(second: Value, reason: &str, sentence: &str) {
+fn service_that_may_not_share_is_refused_with_the_reason(second: Value, reason: &str, sentence: &str) {
     let mut world = World::new();
     world.create("first", sharer(&[("TCP", 53)], json!({})));
     world.live();
@@ -74,7 +74,7 @@ fn who_may_not_share(second: Value, reason: &str, sentence: &str) {
 }
 
 #[test]
-fn metallbs_annotation_is_read_and_a_requested_address_is_shared() {
+fn metallbs_annotation_shares_a_requested_address() {
     let mut world = World::new();
     let key = json!({"metadata": {"annotations": {"heraldlb.io/allow-shared-ip": null, "metallb.io/allow-shared-ip": "k"}},
         "spec": {"loadBalancerIP": "192.0.2.3"}});
@@ -84,9 +84,9 @@ fn metallbs_annotation_is_read_and_a_requested_address_is_shared() {
     assert_eq!((world.ingress("tcp"), world.ingress("udp")), (vec!["192.0.2.3".into()], vec!["192.0.2.3".into()]));
 }
 
-/// An edit that makes sharers collide moves nobody: both say so, and it is told once.
+/// An edit that makes sharers collide moves neither: both conditions say so, and each is reported once.
 #[test]
-fn an_edit_that_collides_keeps_both_and_says_so() {
+fn colliding_edit_moves_no_sharer_and_is_reported() {
     let mut world = World::new();
     world.create("tcp", sharer(&[("TCP", 53)], json!({})));
     world.create("udp", sharer(&[("UDP", 53)], json!({})));
@@ -109,9 +109,9 @@ fn an_edit_that_collides_keeps_both_and_says_so() {
     assert_eq!(world.service_condition("tcp").unwrap().message, "192.0.2.1 from AddressPool lan");
 }
 
-/// Who asks for another address leaves the others where they are.
+/// A Service that asks for another address leaves the others where they are.
 #[test]
-fn one_leaves_by_its_own_request() {
+fn sharer_leaves_by_its_own_request() {
     let mut world = World::new();
     world.create("tcp", sharer(&[("TCP", 53)], json!({})));
     world.create("udp", sharer(&[("UDP", 53)], json!({})));
@@ -122,9 +122,9 @@ fn one_leaves_by_its_own_request() {
     assert_eq!((named(&world, "192.0.2.1"), named(&world, "192.0.2.2")), (vec!["udp".into()], vec!["tcp".into()]));
 }
 
-/// Both or none does not take a shared address from the others.
+/// The policy for both families or none does not take a shared address from the others.
 #[test]
-fn a_plan_that_comes_to_nothing_leaves_the_others_alone() {
+fn dropped_plan_leaves_the_other_sharers_alone() {
     let mut world = World::new();
     world.create("tcp", sharer(&[("TCP", 53)], json!({})));
     world.live();
@@ -136,10 +136,10 @@ fn a_plan_that_comes_to_nothing_leaves_the_others_alone() {
     assert_eq!(named(&world, "192.0.2.1"), ["tcp"]);
 }
 
-/// A stranger's address that stays because one asks for it: who may share it is not led there, and who shares it
-/// already is told why it stays.
+/// A stranger's address stays because one Service asks for it: another that may share it does not join it, and a
+/// Service that shares it already learns why it stays.
 #[test]
-fn a_contested_address_is_not_joined_unasked() {
+fn contested_address_is_not_joined_unasked() {
     let mut world = World::new();
     world.stranger("192.0.2.2");
     world.create("asks", sharer(&[("TCP", 53)], json!({"spec": {"loadBalancerIP": "192.0.2.2"}})));
@@ -150,9 +150,9 @@ fn a_contested_address_is_not_joined_unasked() {
     assert_eq!((world.ingress("web"), &*world.condition("web")), (vec!["192.0.2.1".into()], "True Assigned"));
 }
 
-/// Both planned before the stranger was heard: neither waits for a quarantine that does not come.
+/// Both planned the address before the stranger was heard: neither waits for a quarantine that does not come.
 #[test]
-fn sharers_of_a_contested_address_are_both_told() {
+fn both_sharers_of_a_contested_address_report_it() {
     let mut world = World::new();
     world.stranger("192.0.2.2");
     world.create("asks", sharer(&[("TCP", 53)], json!({"spec": {"loadBalancerIP": "192.0.2.2"}})));
@@ -163,8 +163,8 @@ fn sharers_of_a_contested_address_are_both_told() {
     }
 }
 
-/// Of two that share a stranger's address the first has as many addresses in quarantine as it may. The pool asks for its
-/// room alone; a Service that asked for its own would wait for ever.
+/// Two Services share a stranger's address, and the first has its maximum of addresses in quarantine. The pool checks
+/// only that first Service's room; the second would wait for ever if it checked its own.
 #[test]
 fn sharer_of_one_that_has_three_addresses_in_quarantine_does_not_wait() {
     let mut world = World::new();
@@ -189,9 +189,9 @@ fn sharer_of_one_that_has_three_addresses_in_quarantine_does_not_wait() {
     }
 }
 
-/// What a Service asks for cannot be read; with whom it shares can.
+/// The request of a Service cannot be read; its sharing terms can.
 #[test]
-fn unreadable_request_ends_no_share() {
+fn unreadable_request_keeps_the_shared_address() {
     let mut world = World::new();
     world.create("tcp", sharer(&[("TCP", 53)], json!({})));
     world.create("udp", sharer(&[("UDP", 53)], json!({})));

@@ -1,4 +1,5 @@
-//! What a live Service shows in its status belongs to that Service, whoever wrote it and in whatever order it is seen.
+//! An address that a live Service shows in its status belongs to that Service, whichever program wrote it and in
+//! whatever order it is seen.
 
 use serde_json::{Value, json};
 use test_case::test_case;
@@ -31,7 +32,7 @@ fn warnings(world: &World) -> Vec<&'static str> {
     world.events().iter().filter(|event| event.warning).map(|event| event.reason).collect()
 }
 
-/// Side by side with another provider on one range.
+/// Another provider uses the same range.
 #[test_case(json!({"ip": "192.0.2.1"}); "by kube-proxy's rules")]
 #[test_case(json!({"ip": "192.0.2.1", "ipMode": "Proxy"}); "behind a proxy")]
 fn address_that_another_providers_service_shows_is_not_given_out(entry: Value) {
@@ -79,9 +80,9 @@ fn full_pool_names_the_services_that_keep_addresses_from_it() {
     assert_eq!(world.pools["lan"].status.as_ref().unwrap().ipv4.as_ref().unwrap().available, "0");
 }
 
-/// A cluster that comes from another provider: an older Service waits, and the pool comes last.
+/// The cluster comes from another provider: an older Service waits, and the pool is created last.
 #[test]
-fn pool_that_comes_late_gives_a_waiting_service_nothing_that_another_shows() {
+fn late_pool_gives_no_address_that_another_service_shows() {
     let mut world = World::empty();
     world.restart();
     world.create("old", json!({}));
@@ -97,7 +98,7 @@ fn pool_that_comes_late_gives_a_waiting_service_nothing_that_another_shows() {
     assert_eq!((world.condition("web"), names(&world, "192.0.2.1")), ("True Assigned".into(), vec!["web".to_owned()]));
 }
 
-/// With a Service that waits for the only address, and without.
+/// The cases are a Service that waits for the only address, and none.
 #[test_case(true)]
 #[test_case(false)]
 fn virtual_ip_deleted_by_hand_before_a_new_leader_is_made_again_for_the_service_that_shows_it(waiter: bool) {
@@ -126,7 +127,7 @@ fn virtual_ip_deleted_by_hand_before_a_new_leader_is_made_again_for_the_service_
     assert_eq!(warnings(&world), Vec::<&str>::new());
 }
 
-/// The VirtualIP is there, and the new leader's watch of Services has not come to its Service, or to its last version.
+/// The VirtualIP exists, and the new leader's watch of Services has not delivered its Service, or its last version.
 #[test_case(None; "not seen")]
 #[test_case(Some("ClusterIP"); "seen as it was before")]
 fn new_leader_whose_watch_is_behind_takes_nothing_away(seen_as: Option<&str>) {
@@ -156,9 +157,9 @@ fn new_leader_whose_watch_is_behind_takes_nothing_away(seen_as: Option<&str>) {
     assert_eq!((world.ingress("web"), world.writes()), (vec!["192.0.2.1".into()], vec![]));
 }
 
-/// It was deleted by force while no controller ran.
+/// The Service was deleted by force while no controller ran.
 #[test]
-fn virtual_ip_of_a_service_that_is_gone_is_deleted_once_the_api_server_says_so() {
+fn virtual_ip_of_a_missing_service_is_deleted_once_the_api_server_confirms() {
     let mut world = World::new();
     world.create("web", json!({}));
     world.live();
@@ -202,9 +203,10 @@ fn services_that_show_one_address_and_may_share_it_are_adopted_together(pool_fir
     assert_eq!((world.condition("tcp"), world.condition("udp")), ("True Assigned".into(), "True Assigned".into()));
 }
 
-/// Neither loses what it shows, both are told, and the second gets it once the first is gone.
+/// Neither Service loses the address that it shows, both report the conflict, and the second gets the address once the
+/// first is gone.
 #[test]
-fn services_that_show_one_address_and_may_not_share_it_are_both_told() {
+fn services_that_show_one_address_and_may_not_share_it_report_it() {
     let mut world = World::empty();
     world.pool("lan", json!({"addresses": ["192.0.2.1-192.0.2.3"]}));
     world.create("first", sharer(53, shows(&["192.0.2.1"])));
@@ -233,7 +235,7 @@ fn services_that_show_one_address_and_may_not_share_it_are_both_told() {
 }
 
 #[test]
-fn external_ips_of_a_service_are_no_obstacle_to_itself() {
+fn external_ips_of_a_service_do_not_keep_it_from_them() {
     let mut world = World::new();
     world.create("web", json!({"spec": {"externalIPs": ["192.0.2.2"], "loadBalancerIP": "192.0.2.2"}}));
     world.live();
@@ -241,9 +243,10 @@ fn external_ips_of_a_service_are_no_obstacle_to_itself() {
     assert_eq!(warnings(&world), Vec::<&str>::new());
 }
 
-/// `kubectl apply` of a namespace and a Service in it: which pools give it an address depends on the namespace's labels.
+/// `kubectl apply` creates a namespace and a Service in it: the namespace's labels decide which pools give the Service
+/// an address.
 #[test]
-fn namespace_that_has_not_been_seen_is_waited_for() {
+fn unseen_namespace_is_awaited() {
     let mut world = World::empty();
     world.namespaces.clear();
     world.pool("general", json!({"addresses": ["192.0.2.1-192.0.2.3"]}));

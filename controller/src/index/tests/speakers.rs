@@ -12,7 +12,7 @@ use crate::index::{
 
 const VIP: &str = "192.0.2.1";
 
-/// Node a announces the address of `web`, and has for a while.
+/// Returns a world in which node a has announced the address of `web` for a while.
 fn announced() -> World {
     let mut world = World::new();
     world.create("web", json!({}));
@@ -33,7 +33,7 @@ fn message(world: &World) -> String {
 
 fn of_several(_: &mut World) {}
 
-/// A cluster of one node: nobody else could write anything.
+/// Reduces the cluster to one node: no other speaker could write anything.
 fn alone(world: &mut World) {
     world.nodes.remove("b");
     world.speakers.remove("b");
@@ -55,7 +55,7 @@ fn is_deleted(world: &mut World) {
 #[test_case(of_several, is_deleted, "node a has had no speaker pod"; "of several nodes, is deleted")]
 #[test_case(alone, crashes, "kubectl -n herald-system logs speaker-a"; "of the only node, crashes")]
 #[test_case(alone, is_deleted, "node a has had no speaker pod"; "of the only node, is deleted")]
-fn address_of_a_speaker_that_is_not_covered_says_so(begin: fn(&mut World), stop: fn(&mut World), sentence: &str) {
+fn status_of_an_uncovered_speakers_address_is_corrected(begin: fn(&mut World), stop: fn(&mut World), sentence: &str) {
     let mut world = announced();
     begin(&mut world);
     world.settle();
@@ -93,9 +93,9 @@ fn roll_out_writes_nothing() {
     world.wrote_nothing();
 }
 
-/// Its peers answer in its place, with its link-layer address: the status is true.
+/// The speaker's peers answer in its place, with its link-layer address: the status is true.
 #[test]
-fn covered_speaker_is_as_good_as_one_that_is_ready() {
+fn covered_speaker_counts_as_ready() {
     let mut world = announced();
     world.delete_pod("a");
     world.pass(6);
@@ -107,7 +107,7 @@ fn covered_speaker_is_as_good_as_one_that_is_ready() {
     assert_eq!(reason(&world), "SpeakerNotReady");
 }
 
-/// Its report outlives the speaker.
+/// The report of a speaker outlives the speaker.
 #[test]
 fn cover_ends_with_the_coverer() {
     let mut world = announced();
@@ -135,9 +135,10 @@ fn cover_does_not_count_where_a_rule_forbids_it() {
     assert_eq!(reason(&world), "SpeakerNotReady");
 }
 
-/// The kubelet calls a pod not Ready whose speaker answers all the same: the speaker says so once, and is not contradicted.
+/// A pod is not Ready to the kubelet, but its speaker answers nevertheless: the speaker reports that once, and the
+/// controller does not contradict it again.
 #[test]
-fn speaker_that_insists_is_contradicted_once() {
+fn insisting_speaker_is_corrected_once() {
     let mut world = announced();
     crashes(&mut world);
     world.pass(SILENT_AFTER.as_secs() + 1);
@@ -151,7 +152,7 @@ fn speaker_that_insists_is_contradicted_once() {
     assert_eq!(reason(&world), "Announcing");
 }
 
-/// A speaker that is back announces the address before its pod is Ready: its word is the newer.
+/// A speaker that is back announces the address before its pod is Ready: its report is the newer one.
 #[test]
 fn speaker_that_is_back_has_time_to_become_ready() {
     let mut world = announced();
@@ -170,9 +171,9 @@ fn speaker_that_is_back_has_time_to_become_ready() {
     world.wrote_nothing();
 }
 
-/// A new controller has not seen how long it has lasted; what the last one wrote it leaves.
+/// A new controller does not know how long the state has lasted; it leaves the last one's writes as they are.
 #[test]
-fn restarted_controller_counts_anew_and_writes_nothing_twice() {
+fn restarted_controller_waits_again_and_writes_nothing_twice() {
     let mut world = announced();
     world.delete_pod("a");
     world.pass(SILENT_AFTER.as_secs() - 1);
@@ -188,7 +189,7 @@ fn restarted_controller_counts_anew_and_writes_nothing_twice() {
     world.wrote_nothing();
 }
 
-/// A node that the DaemonSet has left.
+/// The DaemonSet has left the node.
 #[test]
 fn speaker_status_without_a_pod_is_deleted_after_an_hour() {
     let mut world = announced();
@@ -216,7 +217,7 @@ fn pod_that_returns_within_the_hour_keeps_its_speaker_status() {
     world.wrote_nothing();
 }
 
-/// A speaker whose pod has other labels writes its status again: that is no fight.
+/// A speaker whose pod has other labels writes its status again: the controller does not fight it.
 #[test]
 fn speaker_status_of_an_unseen_pod_is_deleted_once_an_hour() {
     let mut world = announced();
@@ -232,11 +233,11 @@ fn speaker_status_of_an_unseen_pod_is_deleted_once_an_hour() {
 }
 
 #[test]
-fn node_without_a_speaker_pod_is_no_new_home() {
+fn node_without_a_speaker_pod_does_not_become_a_home() {
     let mut world = announced();
     world.delete_pod("b");
     world.pass(SILENT_AFTER.as_secs() + 1);
-    // Of equals, node b would have fewer addresses.
+    // Node b has fewer addresses, and would be chosen among equals.
     world.create("other", json!({}));
     world.settle();
     let home = |world: &World, at: &str| world.vips[&address(at)].spec.home_node.clone();
@@ -247,9 +248,9 @@ fn node_without_a_speaker_pod_is_no_new_home() {
     assert_eq!(home(&world, "192.0.2.3").as_deref(), Some("b"));
 }
 
-/// They are not waited for: a restarted controller may have decided on everything before.
+/// Pods are not awaited: a restarted controller may have made every decision before.
 #[test]
-fn pods_that_are_listed_late_are_missed_from_then_on() {
+fn pods_count_as_missing_from_a_late_list_on() {
     let mut world = announced();
     world.pods.remove("speaker-a");
     world.index = Index::new(Timestamp::UNIX_EPOCH);
@@ -268,7 +269,7 @@ fn pods_that_are_listed_late_are_missed_from_then_on() {
     assert!(!world.speakers.contains_key("a") && world.speakers.contains_key("b"));
 }
 
-/// A controller that may not list pods concludes nothing from it, and gives out addresses.
+/// A controller that may not list pods concludes nothing from that, and gives out addresses.
 #[test]
 fn unlisted_pods_are_not_missing() {
     let mut world = World::new();
@@ -284,8 +285,9 @@ fn unlisted_pods_are_not_missing() {
     assert_eq!(world.speakers.len(), 2);
 }
 
-/// `kubectl delete node`, and the kubelet registers it again at once: the pod garbage collector waits 40 s before it deletes
-/// the pods of a node that is not there (pkg/controller/podgc, quarantineTime), so nothing happens to the speaker's.
+/// `kubectl delete node` removes the Node, and the kubelet registers it again at once. The pod garbage collector waits
+/// 40 s before it deletes the pods of a missing node (pkg/controller/podgc, quarantineTime), so nothing happens to the
+/// speaker's pod.
 #[test]
 fn pod_that_outlives_its_node_object_is_not_missing() {
     let mut world = announced();

@@ -1,4 +1,4 @@
-//! What a VirtualIP says, and what is said about it.
+//! The content of VirtualIPs, and the reports about them.
 
 use herald_crds::virtual_ip::AnnouncedReason;
 use serde_json::json;
@@ -28,7 +28,7 @@ fn spec_follows_service_and_advertisements() {
 }
 
 #[test]
-fn a_home_that_left_the_cluster_is_replaced_and_no_other() {
+fn only_a_home_that_left_the_cluster_is_replaced() {
     let mut world = World::new();
     world.create("web", json!({}));
     world.live();
@@ -42,7 +42,7 @@ fn a_home_that_left_the_cluster_is_replaced_and_no_other() {
 }
 
 #[test]
-fn a_status_nobody_takes_back_is_corrected_once() {
+fn status_without_a_living_author_is_corrected_once() {
     let mut world = World::new();
     world.create("web", json!({}));
     world.live();
@@ -55,15 +55,15 @@ fn a_status_nobody_takes_back_is_corrected_once() {
     assert_eq!(vip.announced().unwrap().reason, AnnouncedReason::NodeLost.as_str());
     assert_eq!(vip.status.as_ref().unwrap().node, None);
     world.log.clear();
-    world.speakers_act(); // it insists
+    world.speakers_act(); // the speaker insists
     world.pass(60);
     world.wrote_nothing();
 }
 
-/// Each of twenty writes meets a version that another writer has just made, and that says what was to be written. The
-/// next one that fails waits no longer than the first did.
+/// Each of twenty writes meets a version that another writer has just made, with the intended content. The next failed
+/// write waits no longer than the first did.
 #[test]
-fn conflicts_that_another_writer_mends_add_up_to_no_pause() {
+fn conflicts_that_another_writer_mends_do_not_lengthen_the_pause() {
     let mut world = World::new();
     world.create("web", json!({}));
     world.live();
@@ -88,7 +88,7 @@ fn conflicts_that_another_writer_mends_add_up_to_no_pause() {
 /// A control-plane node that dies takes a part of the API server with it: the first write is likely to fail.
 #[test_case(Outcome::Failed; "conflict or server error")]
 #[test_case(Outcome::Unavailable; "no API server")]
-fn node_lost_is_written_though_the_first_write_fails(outcome: Outcome) {
+fn lost_node_is_reported_although_the_first_write_fails(outcome: Outcome) {
     let mut world = World::new();
     world.create("web", json!({}));
     world.live();
@@ -100,9 +100,9 @@ fn node_lost_is_written_though_the_first_write_fails(outcome: Outcome) {
     assert_eq!(vip.announced().unwrap().reason, AnnouncedReason::NodeLost.as_str());
 }
 
-/// The Warning is told once, by the write that succeeds, whatever was said of the address before.
+/// The write that succeeds reports the Warning, once, whatever was reported of the address before.
 #[test]
-fn withdrawal_that_times_out_is_told_after_a_failed_write_and_an_earlier_correction() {
+fn withdrawal_timeout_is_reported_after_a_failed_write_and_an_earlier_correction() {
     let mut world = World::new();
     world.create("web", json!({}));
     world.live();
@@ -123,7 +123,7 @@ fn withdrawal_that_times_out_is_told_after_a_failed_write_and_an_earlier_correct
 }
 
 #[test]
-fn an_address_no_node_can_announce_says_why() {
+fn address_that_no_node_can_announce_is_explained() {
     let mut world = World::new();
     world.pool("far", json!({"addresses": ["192.0.2.200"], "autoAssign": false}));
     world.node("a", false);

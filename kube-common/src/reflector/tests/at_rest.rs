@@ -1,11 +1,11 @@
-//! What a quiet watch costs, and how it shows that it lives.
+//! The cost of a quiet watch, and its signs of life.
 
 use super::*;
 
-/// A first pause after a break, and what the test's own looks take.
+/// The first pause after a break, plus the time that the test's own calls take.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// How a program watches for which it is enough that the API server lives.
+/// Returns the configuration of a program that needs only a living API server.
 fn restful() -> WatchConfig {
     WatchConfig { unproven: true, pace: Pace::RESTFUL, ..WatchConfig::default() }
 }
@@ -54,16 +54,16 @@ async fn quiet_watch_that_is_closed_on_the_way_goes_on_at_once() {
         drop(watch);
         assert_eq!(server.steps().await, ["current"]);
     }
-    // One that is closed as soon as it has begun is broken.
+    // A watch that is closed as soon as it has begun counts as broken.
     let watch = server.watch("10").await;
     sleep(Duration::from_secs(5)).await;
     drop(watch);
     assert_eq!(server.steps().await, ["broken"]);
 }
 
-/// A watch whose server hangs, or a proxy on the way, while the kernel there acknowledges what it is asked.
+/// The server of a watch, or a proxy on the way, hangs while its kernel acknowledges the probes.
 #[tokio::test(start_paused = true)]
-async fn watch_that_brings_nothing_any_more_is_found() {
+async fn silent_watch_is_found() {
     let mut server = start_with(restful());
     server.list(&[]).await;
     let begun = Instant::now();
@@ -72,7 +72,7 @@ async fn watch_that_brings_nothing_any_more_is_found() {
     let found = begun.elapsed();
     assert!(found > Duration::from_secs(285) && found <= Duration::from_secs(305) + PAUSE, "{found:?}");
     assert_eq!(call.seconds(), 5);
-    // A quiet kind has no bookmarks; one that has them has one a minute.
+    // A quiet kind has no bookmarks; a kind that has bookmarks gets one a minute.
     let watch = call.watch();
     watch.bookmark("11");
     sleep(Duration::from_secs(5)).await;
@@ -91,7 +91,8 @@ async fn watch_that_brings_nothing_any_more_is_found() {
     assert_eq!(server.steps().await[0], "broken");
 }
 
-/// Requests of one watch in an hour in which nothing happens, and the API server has nothing new to say.
+/// Returns the number of requests of one watch in an hour in which nothing happens and the API server has nothing new
+/// to send.
 async fn requests_in_a_quiet_hour(config: WatchConfig) -> u32 {
     let mut server = start_with(config);
     server.list(&["a"]).await;
@@ -125,8 +126,8 @@ async fn requests_in_a_quiet_hour(config: WatchConfig) -> u32 {
     requests
 }
 
-/// A speaker at rest asks the API server less than once in two seconds: four watches whose progress decides (VirtualIPs,
-/// Nodes, SpeakerStatuses, and EndpointSlices where a Service is Local), and the one on the Secret.
+/// A speaker at rest asks the API server less than once in two seconds: four watches whose progress matters
+/// (VirtualIPs, Nodes, SpeakerStatuses, and EndpointSlices where a Service is Local), and the one on the Secret.
 #[tokio::test(start_paused = true)]
 async fn speaker_at_rest_asks_less_than_once_in_two_seconds() {
     let proven = requests_in_a_quiet_hour(WatchConfig::default()).await;
@@ -136,7 +137,7 @@ async fn speaker_at_rest_asks_less_than_once_in_two_seconds() {
     assert!(all >= 3600 / 3, "{all} requests in an hour prove nothing");
 }
 
-/// A controller at rest asks the API server no more often for its nine kinds than with kube-rs' own watcher, whose watches
+/// A controller at rest asks the API server for its nine kinds as rarely as with kube-rs' own watcher, whose watches
 /// last 290 s.
 #[tokio::test(start_paused = true)]
 async fn restful_watch_asks_as_rarely_as_the_watcher_of_kube_rs() {

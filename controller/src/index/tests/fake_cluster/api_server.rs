@@ -1,4 +1,4 @@
-//! What the API server makes of a write.
+//! The API server's handling of a write.
 
 use herald_crds::{
     VirtualIP, VirtualIPSpec,
@@ -15,19 +15,19 @@ use crate::{
     view::ServiceView,
 };
 
-/// What may become of a write, beside that it is taken or out of date.
+/// A trouble of a write, apart from an outdated version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::index) enum Trouble {
-    /// Somebody else has written at the same time.
+    /// Another program has written at the same time.
     Conflict,
-    /// A webhook or a Role forbids it.
+    /// A webhook or a Role forbids the write.
     Refused,
-    /// It is taken, and the answer is lost.
+    /// The write is accepted, and the answer is lost.
     AnswerLost,
 }
 
 impl World {
-    /// What becomes of a write of the leader's.
+    /// Returns the outcome of a write of the leader.
     pub(super) fn write(&mut self, action: &Action) -> Outcome {
         if matches!(action, Action::LookUpService { .. } | Action::Event(_)) {
             return self.request(action);
@@ -43,7 +43,7 @@ impl World {
         }
     }
 
-    /// A spec without the fields that the CustomResourceDefinition does not have.
+    /// Returns a spec without the fields that the CustomResourceDefinition does not have.
     fn pruned(&self, spec: &VirtualIPSpec) -> VirtualIPSpec {
         let mut fields = serde_json::to_value(spec).unwrap();
         for field in &self.unknown_fields {
@@ -52,12 +52,12 @@ impl World {
         serde_json::from_value(fields).unwrap()
     }
 
-    /// A generation in a status, where the CustomResourceDefinition has the field.
+    /// Returns a generation for a status, if the CustomResourceDefinition has the field.
     fn kept_generation(&self, generation: Option<i64>) -> Option<i64> {
         generation.filter(|_| !self.unknown_fields.contains(&"observedGeneration"))
     }
 
-    /// What the API server makes of a write, whosever.
+    /// Carries out a write of any leader and returns its outcome.
     pub(in crate::index) fn request(&mut self, action: &Action) -> Outcome {
         let current =
             |version: &str, metadata: &kube::api::ObjectMeta| metadata.resource_version.as_deref() == Some(version);

@@ -1,4 +1,4 @@
-//! What the speakers do, and what becomes of their pods.
+//! The speakers' actions, and their pods.
 
 use std::net::IpAddr;
 
@@ -13,18 +13,18 @@ use crate::{
 };
 
 impl World {
-    /// A host outside the cluster has the address.
+    /// Makes a host outside the cluster hold the address.
     pub(in crate::index) fn stranger(&mut self, at: &str) {
         let sentence = format!("a host with the link-layer address {STRANGER} answered node a's probe for it");
         self.held_by_others.insert(address(at), (AnnouncedReason::Conflict, sentence));
     }
 
-    /// Has it ever been announced?
+    /// Returns whether the address has ever been announced.
     pub(in crate::index) fn was_announced(&self, at: &IpAddr) -> bool {
         self.vips.get(at).is_some_and(|v| v.status.as_ref().is_some_and(VirtualIPStatus::was_ever_announced))
     }
 
-    /// The speakers announce what they may and withdraw what is deleted.
+    /// Makes the speakers announce the addresses that they may announce, and withdraw the deleted ones.
     pub(in crate::index) fn speakers_act(&mut self) {
         for mut vip in self.vips.values().cloned().collect::<Vec<_>>() {
             let mut status = vip.status.clone().unwrap_or_default();
@@ -51,7 +51,7 @@ impl World {
         }
     }
 
-    /// The last announcer may announce the address no more, and says so.
+    /// Makes the last announcer report that it may no longer announce the address.
     pub(in crate::index) fn nobody_announces(&mut self, at: &str) {
         let mut vip = self.vips[&address(at)].clone();
         let status = vip.status.get_or_insert_default();
@@ -61,27 +61,27 @@ impl World {
         self.store_vip(vip);
     }
 
-    /// The pod of a node's speaker is there, and is Ready or not.
+    /// Adds or updates the pod of a node's speaker, which is Ready or not.
     pub(in crate::index) fn pod(&mut self, node: &str, ready: bool) {
         let name = format!("speaker-{node}");
         self.pods.insert(name.clone(), pod_on(node, ready));
         self.index.apply(Object::SpeakerPod(name, pod_on(node, ready)));
     }
 
-    /// The pod of a node's speaker is deleted.
+    /// Deletes the pod of a node's speaker.
     pub(in crate::index) fn delete_pod(&mut self, node: &str) {
         let name = format!("speaker-{node}");
         self.index.delete(&Object::SpeakerPod(name.clone(), self.pods.remove(&name).unwrap()));
     }
 
-    /// The Node lists these addresses of its own.
+    /// Makes the Node list these addresses as its own.
     pub(in crate::index) fn node_lists(&mut self, name: &str, addresses: Vec<IpAddr>) {
         let node = NodeView { addresses, ..self.nodes[name].clone() };
         self.nodes.insert(name.to_owned(), node.clone());
         self.index.apply(Object::Node(name.to_owned(), node));
     }
 
-    /// A speaker reports these addresses of its node's own links.
+    /// Makes a speaker report these addresses of its node's own links.
     pub(in crate::index) fn links(&mut self, node: &str, addresses: &[&str]) {
         let link_addresses = addresses.iter().map(|a| a.parse().unwrap()).collect();
         let before = self.speakers.get(node).or(self.speakers.values().next()).cloned().unwrap_or_default();
@@ -90,20 +90,20 @@ impl World {
         self.report(node, view);
     }
 
-    /// The SpeakerStatus of a node is this from now on.
+    /// Replaces the SpeakerStatus of a node.
     pub(in crate::index) fn report(&mut self, node: &str, view: SpeakerView) {
         self.speakers.insert(node.to_owned(), view.clone());
         self.index.apply(Object::Speaker(node.to_owned(), view));
     }
 
-    /// The SpeakerStatus of a node is deleted.
+    /// Deletes the SpeakerStatus of a node.
     pub(in crate::index) fn delete_report(&mut self, node: &str) {
         if let Some(view) = self.speakers.remove(node) {
             self.index.delete(&Object::Speaker(node.to_owned(), view));
         }
     }
 
-    /// A speaker reports whom it covers.
+    /// Makes a speaker report the nodes that it covers.
     pub(in crate::index) fn covers(&mut self, node: &str, covered: &[&str]) {
         let covering = covered.iter().map(|node| (*node).to_owned()).collect();
         let view = SpeakerView { covering, ..self.speakers[node].clone() };

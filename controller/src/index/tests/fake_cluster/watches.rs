@@ -1,4 +1,4 @@
-//! What the index sees of the objects, and when.
+//! The watches: the objects that the index sees, and when it sees them.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ pub(super) struct Watches {
     behind: BTreeMap<Kind, Unseen>,
 }
 
-/// What the index has seen of a kind, and what it is to see next.
+/// The objects of a kind that the index has seen, and the changes that it has not seen yet.
 struct Unseen {
     seen: Vec<Object>,
     next: Vec<(bool, Object)>,
@@ -27,7 +27,7 @@ impl Watches {
 }
 
 impl World {
-    /// The watch shows an object, or that it is gone.
+    /// Makes the watch show an object, or its deletion.
     pub(super) fn shows(&mut self, gone: bool, object: Object) {
         match self.watches.behind.get_mut(&kind_of(&object)) {
             Some(unseen) => unseen.next.push((gone, object)),
@@ -36,7 +36,7 @@ impl World {
         }
     }
 
-    /// From now on the index, and one that is started anew, sees of a kind what it has seen so far.
+    /// Freezes a kind for the index, and for one that is started later, at the objects seen so far.
     pub(in crate::index) fn fall_behind(&mut self, kind: Kind) {
         if !self.is_behind(kind) {
             let unseen = Unseen { seen: self.list(kind), next: Vec::new() };
@@ -48,21 +48,21 @@ impl World {
         self.watches.behind.contains_key(&kind)
     }
 
-    /// The watch of a kind shows all that it has not shown.
+    /// Makes the watch of a kind show all changes that it has not shown.
     pub(in crate::index) fn catch_up(&mut self, kind: Kind) {
         for (gone, object) in self.watches.behind.remove(&kind).into_iter().flat_map(|unseen| unseen.next) {
             self.shows(gone, object);
         }
     }
 
-    /// Every watch does.
+    /// Makes every watch show all changes that it has not shown.
     pub(in crate::index) fn catch_up_all(&mut self) {
         for kind in Kind::ALL {
             self.catch_up(kind);
         }
     }
 
-    /// A complete list of a kind, as its watch sees it.
+    /// Gives the index a complete list of a kind, as its watch sees it.
     pub(in crate::index) fn relist(&mut self, kind: Kind) {
         let objects = self.watches.seen(kind).unwrap_or_else(|| self.list(kind));
         self.index.replace(kind, objects);

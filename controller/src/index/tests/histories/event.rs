@@ -1,4 +1,4 @@
-//! What happens in a history.
+//! The events of a history.
 
 use std::net::IpAddr;
 
@@ -35,11 +35,11 @@ pub(in crate::index) enum Event {
     ReportGone,
     /// A Service of another provider shows an address, or is gone.
     Foreign(bool, Option<u8>),
-    /// Another provider has left an address in the status of a Service of ours that had none.
+    /// Another provider leaves an address in the status of a Service of ours that had none.
     Left(u8, u8),
-    /// Somebody deletes a VirtualIP.
+    /// A person deletes a VirtualIP.
     DeleteVip(u8),
-    /// The pool is deleted; it may come again.
+    /// The pool is deleted; it may be created again.
     NoPool,
     /// The watch of Services falls behind, or has caught up.
     Behind(bool),
@@ -47,27 +47,27 @@ pub(in crate::index) enum Event {
     KindBehind(Kind, bool),
     /// A pool `dmz`, which overlaps `lan`: for namespaces of the zone, for all, or none.
     Dmz(Option<(u8, u8, bool)>),
-    /// The pool `lan` has another name: it is deleted, and made again as `lan-2`, or back.
+    /// The pool `lan` gets another name: it is deleted, and made again as `lan-2`, or back.
     Rename,
-    /// A Service asks for so many addresses of each family; 0 is no number that it may ask for.
+    /// A Service asks for this number of addresses of each family; it may not ask for 0.
     Count(u8, Option<u8>),
     /// A Service asks for addresses of `lan`, of `dmz`, or of any pool.
     AskPool(u8, Option<bool>),
-    /// A Service has another sharing key, or none.
+    /// A Service gets another sharing key, or none.
     ShareKey(u8, Option<bool>),
     /// A Service lists an external IP, or none.
     External(u8, Option<u8>),
-    /// The namespace `late` is of the zone, or is not.
+    /// The namespace `late` joins the zone, or leaves it.
     Zone(bool),
-    /// The next writes do not go as they should.
+    /// The next writes meet these troubles.
     Trouble(Vec<Trouble>),
     /// The leader has sent its next writes, and they have not arrived when another takes over.
     TakeOver(u8),
-    /// One of them arrives.
+    /// One of these writes arrives.
     Arrives,
-    /// The clock of the API server is ahead by so many seconds, or behind.
+    /// The clock of the API server is ahead by this number of seconds, or behind.
     Clock(i8),
-    /// Another provider has wiped the status of a Service of ours.
+    /// Another provider wipes the status of a Service of ours.
     Wiped(u8),
     /// A Gateway asks for an address, or for none, or is gone.
     Gateway(bool, Option<Option<u8>>),
@@ -75,8 +75,8 @@ pub(in crate::index) enum Event {
     OfGateway(u8, Option<bool>),
 }
 
-/// Lengths of the prefixes of links: with 29 and 30 bits network and broadcast addresses lie among those of the pool; the
-/// others have none there.
+/// Lengths of the prefixes of links: with 29 and 30 bits, the network and broadcast addresses are among those of the
+/// pool; the other lengths have none there.
 const LENGTHS: [u8; 4] = [29, 30, 31, 32];
 
 pub(in crate::index) fn event() -> impl Strategy<Value = Event> {
@@ -103,7 +103,7 @@ pub(in crate::index) fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// What also happens where Herald is not alone, or its watch is slow.
+/// Returns the events that also happen where Herald is not alone, or its watch is slow.
 pub(super) fn event_among_others() -> impl Strategy<Value = Event> {
     prop_oneof![
         30 => event(),
@@ -115,7 +115,7 @@ pub(super) fn event_among_others() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// What also happens where those who use it edit whatever they may, and where the API server is in trouble.
+/// Returns the events that also happen where users edit all that they may, and where the API server is in trouble.
 pub(super) fn event_in_trouble() -> impl Strategy<Value = Event> {
     let name = || 0u8..8;
     let choice = || prop::option::of(any::<bool>());
@@ -143,12 +143,14 @@ pub(super) fn event_in_trouble() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// The name of a Service: the last two are in a namespace of their own, which comes with the first of them.
+/// Returns the name of a Service: the last two are in a namespace of their own, which is created with the first of
+/// them.
 pub(super) fn service_name(n: u8) -> String {
     if n < 6 { n.to_string() } else { format!("late-{n}") }
 }
 
-/// Half of the Services carry one sharing key, on two ports: some of those may share, some not.
+/// Returns the sharing of a Service: half of the Services carry one sharing key, on two ports; some of them may share,
+/// some may not.
 fn sharing(n: u8) -> serde_json::Value {
     let annotations = if n >= 3 { json!({"heraldlb.io/allow-shared-ip": "k"}) } else { json!({}) };
     json!({"metadata": {"annotations": annotations}, "spec": {"ports": [{"port": 80 + n % 2}]}})
@@ -211,7 +213,7 @@ pub(in crate::index) fn happen(world: &mut World, event: &Event) {
         Event::Restart => world.restart(),
         Event::Lease(leading) => world.index.set_leading(*leading),
         Event::Links(b, links) => {
-            // An IPv6 address beside each: /125 to /128, of which the pool has the first few addresses.
+            // Each link has an IPv6 address as well: /125 to /128, of which the pool has the first few addresses.
             let four = links.iter().map(|(n, length)| format!("192.0.2.{n}/{length}"));
             let six = links.iter().map(|(n, length)| format!("2001:db8::{n}/{}", length + 96));
             let addresses: Vec<String> = four.chain(six).collect();
@@ -250,8 +252,8 @@ pub(in crate::index) fn happen(world: &mut World, event: &Event) {
     }
 }
 
-/// What nobody can know who has not seen it is left out: that a Service shows an address while the watch is behind, and
-/// that it shows one whose VirtualIP has been deleted.
+/// Applies an event, except for two that a leader which has not seen them cannot know: a Service shows an address while
+/// the watch is behind, or shows one whose VirtualIP has been deleted.
 fn happen_among_others(world: &mut World, event: &Event) {
     let shown = |n: &u8| json!({"status": {"loadBalancer": {"ingress": [{"ip": format!("192.0.2.{n}")}]}}});
     match event {
@@ -306,7 +308,8 @@ fn happen_among_others(world: &mut World, event: &Event) {
     }
 }
 
-/// Edits of what addresses follow from, and an API server that takes a write late, twice or not.
+/// Applies an edit of an object that addresses depend on, or a trouble of the API server: it accepts a write late,
+/// twice or not at all.
 fn happen_in_trouble(world: &mut World, event: &Event) {
     let change = |world: &mut World, n: &u8, change: serde_json::Value| {
         if world.services.contains_key(&key(&service_name(*n))) {

@@ -1,4 +1,4 @@
-//! Random histories: whatever happens, in whatever order, with a leader that comes and goes.
+//! Random histories: events of any kind in any order, with a leader that comes and goes.
 
 mod event;
 mod named;
@@ -25,8 +25,8 @@ fn holds(events: &[Event]) -> Result<(), TestCaseError> {
     history.ends()
 }
 
-/// The same histories each time: a change is judged by what it changes. More of them, and others, by hand:
-/// `PROPTEST_CASES=50000 PROPTEST_RNG_SEED=2 cargo test -p herald-controller --lib no_history`.
+/// Returns a configuration that yields the same histories each time, so that a failure is due to the change at hand.
+/// Run by hand for others: `PROPTEST_CASES=50000 PROPTEST_RNG_SEED=2 cargo test -p herald-controller --lib no_history`.
 fn config() -> ProptestConfig {
     ProptestConfig { cases: 256, rng_seed: RngSeed::Fixed(1), ..ProptestConfig::default() }
 }

@@ -11,8 +11,8 @@ use crate::index::{
     tests::fake_cluster::{World, address},
 };
 
-/// A Service that was no balancer for a moment, and a restart in that moment: what is being withdrawn is not given back
-/// before it is gone.
+/// A Service stopped being a load balancer for a moment, and the controller restarted in that moment: an address that
+/// is being withdrawn is not given back before it is gone.
 #[test]
 fn an_address_that_is_being_withdrawn_is_not_published_by_the_next_leader() {
     let mut world = World::new();
@@ -30,8 +30,8 @@ fn an_address_that_is_being_withdrawn_is_not_published_by_the_next_leader() {
     }
 }
 
-/// A new leader whose watch of Services is behind replaces an address that a stranger holds. What the Service shows
-/// stays its own until a version of it is seen that does not show it.
+/// A new leader whose watch of Services is behind replaces an address that a stranger holds. The Service keeps an
+/// address that it shows until a version is seen that does not show it.
 #[test]
 fn an_address_is_not_withdrawn_while_an_unseen_version_of_the_service_shows_it() {
     let mut world = World::new();
@@ -48,7 +48,7 @@ fn an_address_is_not_withdrawn_while_an_unseen_version_of_the_service_shows_it()
 }
 
 /// A new leader whose watch of Services is behind sees an address that the Service has given up, and that a node has by
-/// now: it is not the Service's again.
+/// now: the Service does not get it again.
 #[test]
 fn an_address_that_only_an_old_version_of_the_service_shows_is_not_given_out() {
     let mut world = World::new();
@@ -67,8 +67,8 @@ fn an_address_that_only_an_old_version_of_the_service_shows_is_not_given_out() {
     assert_eq!((world.ingress("0"), world.vips.len()), (vec!["192.0.2.2".to_owned()], 1));
 }
 
-/// Another provider has left in the status of an older Service the address of one that Herald serves, and the VirtualIP is
-/// gone when a new leader starts: the finalizer says whose it is.
+/// Another provider has left the address of a Service that Herald serves in the status of an older Service, and the
+/// VirtualIP is gone when a new leader starts: the finalizer shows which Service owns the address.
 #[test]
 fn an_address_without_a_virtual_ip_belongs_to_the_service_with_a_finalizer() {
     let mut world = World::new();
@@ -82,9 +82,10 @@ fn an_address_without_a_virtual_ip_belongs_to_the_service_with_a_finalizer() {
     assert_eq!((&*world.condition("1"), &*world.condition("0")), ("True Assigned", "False AddressInUse"));
 }
 
-/// Who shares an address that a stranger holds keeps it because another asks for it, and says so before a restart does.
+/// A Service that shares a contested address keeps it because another asks for it, and its condition says so before a
+/// restart.
 #[test]
-fn a_request_for_a_contested_address_is_told_to_those_who_share_it() {
+fn request_for_a_contested_address_is_reported_to_its_sharers() {
     let mut world = World::new();
     let created = [4, 0, 5, 1].map(|n| Event::Create(n, None));
     let then = [Event::Settle, Event::Stranger(1, true), Event::Speakers, Event::Settle, Event::Request(4, Some(1))];
@@ -101,8 +102,8 @@ fn a_request_for_a_contested_address_is_told_to_those_who_share_it() {
     world.wrote_nothing();
 }
 
-/// A new leader sees neither the VirtualIP of an address nor a pool that holds it. The finalizer stays: it goes with the
-/// last address.
+/// A new leader sees neither the VirtualIP of an address nor a pool that holds it. The finalizer stays, because it is
+/// removed with the last address.
 #[test]
 fn the_finalizer_stays_while_an_address_is_shown() {
     let mut world = World::new();
@@ -116,9 +117,9 @@ fn the_finalizer_stays_while_an_address_is_shown() {
     assert_eq!((world.ingress("0"), &*world.condition("0")), (vec!["192.0.2.7".to_owned()], "True OutsidePool"));
 }
 
-/// An address counts to the pool that one of its Services asks for, and all of them say so before a restart does.
+/// An address counts to the pool that one of its Services asks for, and all their conditions say so before a restart.
 #[test]
-fn the_pool_of_an_address_is_told_to_all_who_share_it() {
+fn pool_of_an_address_is_reported_to_all_sharers() {
     let mut world = World::new();
     let created = [Event::Create(3, None), Event::Create(4, None), Event::Settle, Event::Dmz(Some((1, 0, false)))];
     for event in created.iter().chain(&[Event::AskPool(4, Some(true)), Event::Settle]) {
@@ -137,7 +138,7 @@ fn the_pool_of_an_address_is_told_to_all_who_share_it() {
     world.wrote_nothing();
 }
 
-/// A Service loses its sharing key before the address that it was to share is published.
+/// A Service loses its sharing key before the address that it should share is published.
 #[test]
 fn a_share_that_an_edit_forbids_is_not_published() {
     let mut world = World::new();
@@ -148,10 +149,10 @@ fn a_share_that_an_edit_forbids_is_not_published() {
     assert_eq!((world.ingress("3"), world.ingress("4")), (vec!["192.0.2.1".to_owned()], vec!["192.0.2.2".to_owned()]));
 }
 
-/// A Service that was to share an address, by a plan that no VirtualIP has named, loses its sharing key. The other does not
-/// go on telling of the conflict.
+/// A Service that should share an address, by a plan that no VirtualIP has named, loses its sharing key. The other
+/// Service does not go on reporting the conflict.
 #[test]
-fn what_came_between_two_services_is_taken_back_when_they_part() {
+fn sharing_conflict_is_withdrawn_when_the_services_part() {
     let mut world = World::new();
     let created = [Event::Create(0, None), Event::Create(7, None), Event::KindBehind(Kind::VirtualIp, true)];
     let then = [Event::Settle, Event::Speakers, Event::Create(6, None), Event::Step(1), Event::ShareKey(6, None)];
@@ -163,8 +164,8 @@ fn what_came_between_two_services_is_taken_back_when_they_part() {
     assert_eq!(world.service_condition("late-7").unwrap().message, "192.0.2.2 from AddressPool lan");
 }
 
-/// A leader deletes the VirtualIP of a deleted Service, and learns by the answer that a leader of the past had let another
-/// Service share it. That one gets the address once the VirtualIP has been made again.
+/// A leader deletes the VirtualIP of a deleted Service, and the answer shows that a former leader let another Service
+/// share it. That Service gets the address once the VirtualIP has been made again.
 #[test]
 fn an_address_is_not_published_while_its_virtual_ip_is_being_deleted() {
     let mut world = World::new();

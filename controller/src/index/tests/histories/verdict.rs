@@ -1,4 +1,4 @@
-//! What is to hold at every step of a history, and at its end.
+//! The conditions that hold at every step of a history, and at its end.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,12 +19,12 @@ use crate::{
     view::ServiceView,
 };
 
-/// A world, and what the verdict has to know of what happened in it.
+/// A world, and the part of its past that the verdict needs.
 pub(super) struct History {
     pub(super) world: World,
     /// The Services on which another provider has left an address.
     left: BTreeSet<String>,
-    /// The addresses whose VirtualIP somebody has deleted, by hand or as a leader of the past.
+    /// The addresses whose VirtualIP a person or a former leader has deleted.
     deleted: BTreeSet<String>,
 }
 
@@ -51,19 +51,20 @@ impl History {
         }
         let world = &self.world;
         // Each exemption of this function and of `keeps` was taken away once, and some history of a thousand failed.
-        // What another provider writes into a status is its own doing, then and for as long as both Services show it.
+        // Entries that another provider writes into a status are its own doing, then and for as long as both Services
+        // show them.
         if !matches!(event, Event::Foreign(..) | Event::Left(..)) {
             let twice: Vec<_> =
                 assigned_twice(world, &after).into_iter().filter(|pair| !both_show(&before, pair)).collect();
             prop_assert!(twice.is_empty(), "an address twice: {twice:?}");
-            // A leader of the past did not know.
+            // A former leader could not know the address.
             let is_late = matches!(event, Event::Arrives);
             for address in known(world).difference(&known_before).filter(|_| !is_late) {
                 prop_assert!(!is_taken_by_a_node(world, *address), "{address} is given out");
             }
         }
-        // What another provider has left has no VirtualIP of Herald's, and an address whose VirtualIP was deleted by hand has
-        // none until it is made again.
+        // An address that another provider has left has no VirtualIP of Herald's, and an address whose VirtualIP was
+        // deleted by hand has none until it is made again.
         let ours = |name: &str| !name.starts_with('f') && !self.left.contains(name);
         for (name, addresses) in after.iter().filter(|(name, _)| ours(name)) {
             for address in addresses.iter().filter(|address| !self.deleted.contains(*address)) {
@@ -76,8 +77,8 @@ impl History {
         self.keeps(event, &before, &after, &announced)
     }
 
-    /// Without an edit of its own a Service keeps what it has, once it was announced, and anything unless a stranger has
-    /// it.
+    /// Checks that a Service without an edit of its own keeps its address once that was announced, and keeps any
+    /// address unless a stranger holds it.
     fn keeps(
         &self,
         event: &Event,
@@ -114,8 +115,8 @@ impl History {
         Ok(())
     }
 
-    /// At rest whoever asks has an address, or is told why not; nothing else is left; and a new process knows the same and
-    /// wants nothing.
+    /// Checks the end: every Service that asks for an address has one, or its condition says why not; nothing else is
+    /// left; and a new process has the same knowledge and writes nothing.
     pub(super) fn ends(mut self) -> Result<(), TestCaseError> {
         let world = &mut self.world;
         world.trouble.clear();
@@ -172,8 +173,8 @@ impl History {
         Ok(())
     }
 
-    /// Returns whether an address may be kept that is in no status, since it was published once: beside what another
-    /// provider has left.
+    /// Returns whether an address that is in no status may be kept, since it was published once next to another
+    /// provider's entry.
     fn is_overwritten(&self, vip: &str) -> bool {
         let world = &self.world;
         let mut named = world.services.keys().filter(|key| is_named(world, &key.name, vip));
@@ -190,7 +191,7 @@ fn asks(service: &Service) -> bool {
         || service.spec.as_ref().is_some_and(|spec| spec.load_balancer_ip.is_some())
 }
 
-/// How many addresses of each family the Service asks for; none where that cannot be read.
+/// Returns how many addresses of each family the Service asks for; `None` where that cannot be read.
 fn asked_count(service: &Service) -> Option<usize> {
     let text = service.metadata.annotations.as_ref().and_then(|annotations| annotations.get(ANNOTATION_COUNT));
     text.map_or(Some(1), |text| text.parse().ok().filter(|count| *count > 0))
@@ -200,7 +201,7 @@ fn of_family<'a>(addresses: &'a [String], family: &str) -> Vec<&'a String> {
     addresses.iter().filter(|address| address.contains('.') == (family == "IPv4")).collect()
 }
 
-/// The place of an address in a status, among those of its family.
+/// Returns the position of an address in a status, among those of its family.
 fn place_in_family(addresses: &[String], address: &String) -> usize {
     let before = addresses.iter().take_while(|other| *other != address);
     before.filter(|other| other.contains('.') == address.contains('.')).count()
@@ -211,8 +212,8 @@ fn undeleted(world: &World) -> BTreeSet<IpAddr> {
     stay.map(|(address, _)| *address).collect()
 }
 
-/// Returns whether a node has the address, or it is the network, broadcast or anycast address of a prefix on link: by
-/// arithmetic on what the objects of the API say.
+/// Returns whether a node has the address, or it is the network, broadcast or anycast address of an on-link prefix, by
+/// arithmetic on the objects of the API.
 fn is_taken_by_a_node(world: &World, address: IpAddr) -> bool {
     let bits = |address: IpAddr| match address {
         IpAddr::V4(v4) => (u128::from(v4.to_bits()), 32),
@@ -236,21 +237,21 @@ fn is_taken_by_a_node(world: &World, address: IpAddr) -> bool {
     listed || reported
 }
 
-/// What has been planned, published or made.
+/// Returns the addresses that have been planned, published or made.
 fn known(world: &World) -> BTreeSet<IpAddr> {
     let planned = world.index.allocator.occupants().map(|(address, _)| address);
     let shown = published(world).into_values().flatten().map(|text| address(&text));
     planned.chain(shown).chain(world.vips.keys().copied()).collect()
 }
 
-/// Every address in a status, by Service.
+/// Returns every address in a status, by Service.
 pub(in crate::index) fn published(world: &World) -> BTreeMap<String, Vec<String>> {
     world.services.keys().map(|k| (k.name.clone(), world.ingress(&k.name))).collect()
 }
 
 type Pair = (String, String, String);
 
-/// The Services that have one address, though they may not share it, two by two.
+/// Returns the pairs of Services that have one address although they may not share it.
 pub(in crate::index) fn assigned_twice(world: &World, published: &BTreeMap<String, Vec<String>>) -> BTreeSet<Pair> {
     let mut twice = BTreeSet::new();
     for (one, has) in published {
@@ -268,8 +269,8 @@ fn both_show(published: &BTreeMap<String, Vec<String>>, (one, other, address): &
     shows(one) && shows(other)
 }
 
-/// Returns whether two Services may share an address, as the API server has them, or as the controller has seen them: an edit
-/// that it has not seen cannot keep it from letting them.
+/// Returns whether two Services may share an address, as the API server has them, or as the controller has seen them:
+/// it may let them share until it sees an edit.
 fn may_share(world: &World, one: &str, other: &str) -> bool {
     let (one, other) = (key(one), key(other));
     let view = |key| ServiceView::of(&world.services[key], &world.selection()).and_then(|view| view.sharing);
@@ -287,7 +288,7 @@ pub(super) fn is_named(world: &World, name: &str, address: &str) -> bool {
     vip.is_some_and(|vip| vip.spec.services.iter().any(|service| service.name == name))
 }
 
-/// Every reason that these writes give, of conditions and events.
+/// Returns every reason in the conditions and events of these writes.
 fn reasons(log: &[Action]) -> BTreeSet<String> {
     let of = |action: &Action| match action {
         Action::Event(event) => vec![event.reason.to_owned()],
