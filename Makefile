@@ -3,15 +3,15 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 
-# Where what is built once is kept between checkouts: the cluster's binaries and cargo-deny.
+# The directory of builds that checkouts share: the cluster's binaries and cargo-deny.
 CACHE ?= $(or $(HERALD_LAB_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/herald-lab)
 CARGO_DENY_VERSION := 0.20.2
 CARGO_DENY := $(CACHE)/tools/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
-# Only what makes network namespaces needs root.
+# Only commands that create network namespaces need root.
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E env PATH="$$PATH")
 LAB := $(SUDO) target/herald/herald-lab
 
-# Tests that `--all-targets` leaves out: they need root, or a minute.
+# Tests that `--all-targets` leaves out because they need root, or a minute.
 BY_NAME := --test laboratory --test scenarios --test mutations
 
 .PHONY: help
@@ -19,7 +19,7 @@ help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 .PHONY: demo
-demo: setup cluster ## A real cluster on this machine: EXTERNAL-IP, who announces it, a client, a killed speaker, a node without power (KEEP=1 leaves it up)
+demo: setup cluster ## A real cluster on this machine: EXTERNAL-IP, its announcing node, a client, a killed speaker, a node without power (KEEP=1 leaves it up)
 	$(LAB) demo $(if $(KEEP),--keep)
 
 .PHONY: test
@@ -59,8 +59,8 @@ $(CARGO_DENY):
 	@echo "building cargo-deny $(CARGO_DENY_VERSION), once (about a minute and a half)"
 	CARGO_PROFILE_DEV_DEBUG=false cargo install --debug cargo-deny --version $(CARGO_DENY_VERSION) --locked --root $(dir $(patsubst %/,%,$(dir $@)))
 
-# As `unit` selects packages, so that both share what they build: cargo chooses the features of dependencies by that. It
-# builds a herald-lab with the tests, which start it.
+# The selection of packages equals that of `unit`, so that both share their builds: cargo chooses the features of
+# dependencies by it. The build includes the herald-lab that the tests start.
 SCENARIOS := cargo test --workspace --test laboratory --test scenarios --locked
 
 .PHONY: cluster
@@ -68,7 +68,7 @@ cluster: lab ## Build the programs of a cluster (etcd, kube-apiserver, kubelet, 
 	target/herald/herald-lab build
 
 .PHONY: e2e
-e2e: setup cluster ## The scenarios, each once, on a real cluster (ONLY=word runs those whose name holds it)
+e2e: setup cluster ## The scenarios, each once, on a real cluster (ONLY=word runs those whose name contains it)
 	$(SCENARIOS) $(if $(SUDO),--config "target.'cfg(all())'.runner='$(SUDO)'") -- $(ONLY)
 
 .PHONY: vm-kernel
@@ -85,7 +85,7 @@ stock-kernel-test: setup cluster ## Before a release: one node on Debian's stock
 	@e2e/setup.sh stock-kernel
 	$(SUDO) lab/vm/stock-kernel.sh
 
-# An option of a command, if the variable is set.
+# Expands to an option of a command, if the variable is set.
 option = $(if $($(1)),--$(2) $($(1)))
 
 .PHONY: bench
@@ -93,7 +93,7 @@ bench: setup cluster ## The figures of docs/benchmarks.md: apply to EXTERNAL-IP,
 	$(LAB) bench
 
 .PHONY: bench-failover
-bench-failover: setup cluster ## What clients notice of faults, again and again (REPEAT=n runs of each, 10 if not given; ONLY=word those whose name holds it; PLACE=three|iptables|two-segments|two|one)
+bench-failover: setup cluster ## The effect of faults on clients, over many runs (REPEAT=n runs of each, default 10; ONLY=word those whose name contains it; PLACE=three|iptables|two-segments|two|one)
 	$(LAB) bench-failover $(call option,REPEAT,repeat) $(call option,ONLY,only) $(call option,PLACE,place)
 
 .PHONY: bench-scale
@@ -101,11 +101,11 @@ bench-scale: setup cluster ## Many Services at once: times, writes of Herald, CP
 	$(LAB) --id scale bench-scale $(call option,SERVICES,services) $(if $(DUAL),--dual-stack)
 
 .PHONY: sim
-sim: ## Histories of faults on simulated segments (SEEDS=n NODES=n ADDRESSES=n; SEED=s tells one again; LOSS=share measures fail-over)
+sim: ## Histories of faults on simulated segments (SEEDS=n NODES=n ADDRESSES=n; SEED=s replays one; LOSS=share measures fail-over)
 	cargo run -q --profile simulation -p herald-sim --locked -- --json target/bench/sim.json $(call option,SEEDS,seeds) $(call option,NODES,nodes) $(call option,ADDRESSES,addresses) $(call option,SEED,seed) $(call option,LOSS,measure)
 
 .PHONY: mutations
-mutations: ## Breaks each rule of the segment protocol on purpose: an invariant of the simulation has to catch it
+mutations: ## Break each rule of the segment protocol: an invariant of the simulation must detect it
 	cargo test --profile simulation -p herald-sim --test mutations --locked
 
 .PHONY: manifests
@@ -116,9 +116,9 @@ manifests: cluster ## Write deploy/*.yaml, one file for each way to install, fro
 crds: ## Generate deploy/crds from the types in crds/
 	cargo run -q -p herald-crds --example generate -- deploy/crds
 
-# Built in the laboratory's module of Kubernetes, whose version it reckons by.
+# The program is built in the laboratory's module of Kubernetes, whose version determines the costs.
 .PHONY: cel-cost
-cel-cost: ## What the API server reckons that the validation rules of deploy/crds cost, as in docs/benchmarks.md (needs Go >= 1.26)
+cel-cost: ## The API server's estimate of the costs of the validation rules of deploy/crds, as in docs/benchmarks.md (needs Go >= 1.26)
 	cd lab/binaries/kubernetes && GOFLAGS= GOWORK=off CGO_ENABLED=0 go run -mod=readonly $(CURDIR)/e2e/cel-cost/main.go $(filter-out %/kustomization.yaml,$(wildcard $(CURDIR)/deploy/crds/*.yaml))
 
 .PHONY: reasons
@@ -131,7 +131,7 @@ image: setup lab ## Build Herald's image with buildah, as an OCI archive in targ
 	$(LAB) image
 
 .PHONY: setup
-setup: ## Install the Debian packages the lab needs, if any is missing (says so first)
+setup: ## Install the Debian packages the lab needs, if any is missing (prints them first)
 	@e2e/setup.sh
 
 .PHONY: lab
@@ -143,5 +143,5 @@ lab-down: lab ## Tear down every lab on this machine
 	$(LAB) down --all
 
 .PHONY: clean
-clean: ## Remove what was built in this checkout (not the cache of cluster binaries)
+clean: ## Remove the build output of this checkout (not the cache of cluster binaries)
 	cargo clean

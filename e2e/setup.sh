@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Installs the Debian or Ubuntu packages the laboratory needs, if any is missing. Says what it is about to do.
-# `e2e/setup.sh vm-kernel`: also what building user-mode Linux needs, `e2e/setup.sh stock-kernel`: also what a virtual
-# machine with Debian's own kernel needs. (Both from Debian: Ubuntu has no linux-source-6.12.)
+# Installs the Debian or Ubuntu packages that the laboratory needs, if any is missing, after printing their names.
+# `e2e/setup.sh vm-kernel` adds the packages for building user-mode Linux, `e2e/setup.sh stock-kernel` those for a
+# virtual machine with Debian's own kernel. (Both need Debian: Ubuntu has no linux-source-6.12.)
 set -euo pipefail
 
-# program -> package; the CNI plugins are no program on PATH.
+# Map from program to package. The CNI plugins are not programs on the PATH.
 declare -A package=(
   [runc]=runc [nft]=nftables [iptables]=iptables [conntrack]=conntrack [ip]=iproute2 [unshare]=util-linux
   [nsenter]=util-linux [buildah]=buildah [tcpdump]=tcpdump [modprobe]=kmod [ipset]=ipset [socat]=socat
@@ -15,7 +15,7 @@ for program in "${!package[@]}"; do
   PATH="$PATH:/usr/sbin:/sbin" command -v "$program" >/dev/null || missing+=("${package[$program]}")
 done
 [ -x /usr/lib/cni/bridge ] || missing+=(containernetworking-plugins)
-# buildah pulls nothing here, but will not start without a policy file.
+# buildah pulls nothing here, but does not start without a policy file.
 [ -e /etc/containers/policy.json ] || missing+=(golang-github-containers-common)
 case "${1:-}" in
 vm-kernel)

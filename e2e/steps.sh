@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Runs make targets one after another: `e2e/steps.sh fmt lint unit`. Says which of how many is under way, how to run one
-# that failed alone, and at the end how many seconds each took.
+# Runs make targets one after another: `e2e/steps.sh fmt lint unit`. Prints which step of how many is under way, how to
+# run a failed step alone, and at the end the seconds of each step.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 done_steps=()
 seconds=()
 child=
-# A signal to this script alone ends the step as well. (Ctrl-C reaches both.)
+# A signal to this script alone must end the step too. (Ctrl-C reaches both.)
 trap 'if [ -n "$child" ]; then kill -TERM "$child"; wait "$child"; fi; exit 143' TERM HUP
 
 table() {
@@ -20,7 +20,7 @@ table() {
 for step in "$@"; do
   echo "== step $((${#done_steps[@]} + 1)) of $#: make $step"
   begun=$SECONDS
-  # bash lets what it starts in the background ignore SIGINT.
+  # bash makes background processes ignore SIGINT.
   (trap - INT; exec make --no-print-directory "$step") <&0 &
   child=$!
   wait "$child"

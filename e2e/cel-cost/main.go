@@ -1,10 +1,11 @@
-// Command cel-cost says what the API server reckons that the CEL rules of CustomResourceDefinitions cost, rule by rule,
-// as a table in Markdown, and fails if it would refuse one of them. Its arguments are files with a definition each.
+// Command cel-cost prints the costs that the API server estimates for the CEL rules of CustomResourceDefinitions, rule
+// by rule, as a Markdown table, and fails if the API server would refuse one of them. Its arguments are files with one
+// definition each.
 //
-// The reckoning is the API server's own: this walks a schema as ValidateCustomResourceDefinitionOpenAPISchema does
-// (k8s.io/apiextensions-apiserver, pkg/apis/apiextensions/validation), which only says what is above a limit.
+// The estimate is the API server's own: this program walks a schema like ValidateCustomResourceDefinitionOpenAPISchema
+// (k8s.io/apiextensions-apiserver, pkg/apis/apiextensions/validation), which reports only what exceeds a limit.
 //
-// It is built in the module of the laboratory's Kubernetes, so that both are of one version: `make cel-cost`.
+// It is built in the module of the laboratory's Kubernetes, so that both have the same version: `make cel-cost`.
 package main
 
 import (
@@ -27,7 +28,7 @@ import (
 // A rule is one entry of x-kubernetes-validations, with the place of its schema.
 type rule struct {
 	place, text string
-	// Of one evaluation, and of as many as an object may need.
+	// The costs of one evaluation, and of as many as an object may need.
 	once, all uint64
 	times     string
 }
@@ -154,7 +155,7 @@ func rulesOf(schema *apiextensions.JSONSchemaProps, place string, at *validation
 	}
 	rules := []rule{}
 	for i, result := range results {
-		// Below a list without a bound: as many as a request holds.
+		// Below an unbounded list: as many evaluations as fit in a request.
 		cardinality, times := result.MaxCardinality, "unbounded"
 		if at.MaxCardinality != nil {
 			cardinality, times = *at.MaxCardinality, fmt.Sprint(*at.MaxCardinality)

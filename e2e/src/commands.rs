@@ -20,7 +20,7 @@ use tokio::signal::unix::{SignalKind, signal};
 #[derive(Debug, Parser)]
 #[command(name = "herald-lab", version)]
 pub(crate) struct Cli {
-    /// Which laboratory.
+    /// ID of the laboratory.
     #[arg(long, global = true, env = "HERALD_LAB_ID", default_value_t = LabId::default())]
     id: LabId,
     #[command(subcommand)]
@@ -31,13 +31,13 @@ pub(crate) struct Cli {
 enum Verb {
     /// Bring a laboratory up and leave it standing.
     Up(UpArgs),
-    /// ActivePhase a laboratory down; nothing of it is left.
+    /// Take a laboratory down; nothing of it is left.
     Down {
         /// All laboratories of this machine.
         #[arg(long)]
         all: bool,
     },
-    /// Tell what is up.
+    /// Show which laboratories are up.
     Status,
     /// Run a command on a host: `exec node1 -- ip address`.
     Exec {
@@ -54,7 +54,7 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
-    /// Print what a shell needs: `eval "$(herald-lab env)"`, then `kubectl get nodes`.
+    /// Print the shell definitions for a laboratory: `eval "$(herald-lab env)"`, then `kubectl get nodes`.
     Env,
     /// Load an image (an OCI or docker archive) into every node.
     Load {
@@ -66,15 +66,15 @@ enum Verb {
         /// The folder.
         directory: PathBuf,
     },
-    /// Break something.
+    /// Inject, list or heal faults.
     Fault(fault::Args),
     /// Watch an address from a client.
     Probe(probe::Args),
     /// Run scenarios.
     Run(scenario::Args),
-    /// Do faults to a laboratory while two clients watch.
+    /// Inject faults into a laboratory while two clients watch.
     Drill(drill::Args),
-    /// A cluster, Herald on it, a client, and a speaker killed.
+    /// Show a cluster with Herald and a client while a speaker is killed.
     Demo {
         #[command(flatten)]
         up: UpArgs,
@@ -84,9 +84,9 @@ enum Verb {
     },
     /// Measure what docs/benchmarks.md reports.
     Bench(UpArgs),
-    /// Measure what clients notice of faults.
+    /// Measure the effect of faults on clients.
     BenchFailover {
-        /// Directory of ready-made binaries; what is missing there is built.
+        /// Directory of ready-made binaries; missing ones are built.
         #[arg(long, env = "KUBEBUILDER_ASSETS")]
         bin_dir: Option<PathBuf>,
         #[command(flatten)]
@@ -99,37 +99,37 @@ enum Verb {
         #[command(flatten)]
         load: scale::Load,
     },
-    /// Build what a laboratory needs and keep it: the cluster's binaries, Herald's static programs. Needs no root.
+    /// Build the cluster's binaries and Herald's static programs, and cache them. Needs no root.
     Build,
-    /// Write the manifests of one file each, deploy/*.yaml, from the directories there.
+    /// Write the one-file manifests deploy/*.yaml from the directories there.
     Manifests,
     /// Build Herald's image as an OCI archive in target/image.
     Image {
-        /// Also the image of the laboratory's workload.
+        /// Build the image of the laboratory's workload too.
         #[arg(long)]
         workload: bool,
     },
-    /// Run scenarios that need bonding, VLANs, VRFs, IPVS and cgroup version 2, and ordinary ones, on a laboratory of their
-    /// own, and report.
+    /// Run scenarios that need bonding, VLANs, VRFs, IPVS and cgroup version 2, and ordinary ones, on a laboratory of
+    /// their own, and report.
     KernelTest {
-        /// Names of scenarios; without any, all that this is for.
+        /// Names of scenarios; all of them if omitted.
         names: Vec<String>,
-        /// An archive of Herald's image; without it, the images are built.
+        /// An archive of Herald's image; the images are built if omitted.
         #[arg(long, requires = "echo_image")]
         herald_image: Option<PathBuf>,
         /// An archive of the workload's image.
         #[arg(long, requires = "herald_image")]
         echo_image: Option<PathBuf>,
     },
-    /// Build user-mode Linux from Debian's kernel source and keep it. Needs no root.
+    /// Build user-mode Linux from Debian's kernel source and cache it. Needs no root.
     VmKernel {
-        /// How many files are compiled at once; without it, as many as there are processors.
+        /// Number of parallel compile jobs; the number of processors if omitted.
         #[arg(long)]
         jobs: Option<usize>,
     },
-    /// Run `kernel-test` in user-mode Linux, whatever kernel this machine has.
+    /// Run `kernel-test` in user-mode Linux, independent of the kernel of this machine.
     VmTest {
-        /// Names of scenarios; without any, all that `kernel-test` is for.
+        /// Names of scenarios; all of `kernel-test` if omitted.
         names: Vec<String>,
     },
     #[command(hide = true, name = "vm-guest")]
@@ -160,13 +160,13 @@ struct UpArgs {
     /// Mode of kube-proxy.
     #[arg(long, value_enum, default_value_t)]
     proxy: ProxyMode,
-    /// Directory of ready-made binaries; what is missing there is built.
+    /// Directory of ready-made binaries; missing ones are built.
     #[arg(long, env = "KUBEBUILDER_ASSETS")]
     bin_dir: Option<PathBuf>,
 }
 
 impl Cli {
-    /// Does what was asked for.
+    /// Runs the chosen command.
     pub(crate) fn run(self) -> Result<()> {
         let Self { id, verb } = self;
         match verb {
@@ -235,7 +235,7 @@ fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
 }
 
-/// Progress that is printed, and interrupted by SIGINT and SIGTERM.
+/// Returns progress that is printed and that SIGINT and SIGTERM interrupt.
 fn progress() -> Result<Progress> {
     let progress = Progress::printing();
     interrupt_on_signals(progress.clone())?;
@@ -262,7 +262,7 @@ fn image(workload: bool) -> Result<()> {
     ))
 }
 
-/// Schedule SIGINT and SIGTERM into an interruption, so that what was made is taken down again in order.
+/// Turns SIGINT and SIGTERM into an interruption, so that everything is taken down in order.
 fn interrupt_on_signals(progress: Progress) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting a runtime")?;
     let (mut interrupt, mut terminate) = {
@@ -325,7 +325,7 @@ fn status() -> Result<()> {
     say(&text)
 }
 
-/// Prints; whoever reads it may stop when they have seen enough.
+/// Prints a text. A reader that closes the pipe early is not an error.
 fn say(text: &str) -> Result<()> {
     match std::io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("writing the answer"),
@@ -336,13 +336,13 @@ fn say(text: &str) -> Result<()> {
 fn exec(lab: &Lab, host: &str, command: &[OsString]) -> Result<()> {
     let Some((program, arguments)) = command.split_first() else { bail!("no command given") };
     let host = lab.host(host)?;
-    // The switch is no computer: its namespace is all there is of it.
+    // The switch has no processes of its own: it consists of its network namespace.
     let mut command = if host.role() == Role::Switch { lab.switch_command(program) } else { host.command(program)? };
     command.args(arguments);
     replace(command)
 }
 
-/// Becomes the command, so that its exit status and signals are the caller's.
+/// Replaces this process with the command, so that the caller sees its exit status and signals.
 fn replace(mut command: Command) -> Result<()> {
     let error = command.exec();
     Err(error).with_context(|| format!("starting {command:?}"))

@@ -1,4 +1,4 @@
-//! `make demo`: Herald on a real cluster, as a newcomer meets it.
+//! `make demo`: Herald on a real cluster, as a newcomer sees it.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -16,23 +16,23 @@ use herald_lab::fault::{Fault, Faults, PodChoice};
 use herald_lab::probe::{Probe, ProbeSpec, Probers};
 use herald_lab::progress::Progress;
 
-/// Requests that are sure to meet all of three pods: one of them is missed with probability 3 * (2/3)^60 < 1e-9.
+/// Enough requests to reach each of three pods: the probability to miss one is below 3 * (2/3)^60 < 1e-9.
 const REQUESTS: u32 = 60;
 
-/// Everything here takes seconds; the rest is for a busy machine.
+/// Every step takes seconds; the rest is a margin for a busy machine.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// How long everything is watched on after a fault is over.
+/// Time for which the clients continue to watch after a fault is over.
 const AFTERWARDS: Duration = Duration::from_secs(1);
 
-/// Runs the demonstration; with `keep` the cluster stays.
+/// Runs the demonstration; with `keep` the cluster stays up.
 ///
 /// # Errors
 /// When a step fails.
 pub fn run(spec: &Spec, keep: bool, progress: &Progress) -> Result<()> {
     let images = Images::build(progress)?;
     progress.step(format!("Herald's image is {}", images.export()?.display()));
-    // The second client is the one that watches: what the first asks for on the way is not counted among its requests.
+    // The second client watches, so that the first client's own ARP requests do not count among the watched ones.
     let spec = Spec { clients: spec.clients.max(2), ..spec.clone() };
     let bed = Testbed::up(&spec, &images, progress)?;
     let ns = TestNamespace::named(&bed, "default", 240)?;
@@ -87,7 +87,7 @@ pub fn run(spec: &Spec, keep: bool, progress: &Progress) -> Result<()> {
     show.says(&look_around(lab.id()))
 }
 
-/// What to type on the cluster that stays.
+/// Returns commands to try on the cluster that stays up.
 fn look_around(id: &LabId) -> String {
     let lab = if *id == LabId::default() {
         "sudo target/herald/herald-lab".to_owned()
@@ -107,19 +107,19 @@ fn look_around(id: &LabId) -> String {
     )
 }
 
-/// What was done, and what two clients saw of it.
+/// One fault and the observations of the two clients.
 struct Survived {
     done: &'static str,
     seen: Observation,
     owner: String,
 }
 
-/// Kills a speaker, and takes a node's power, while a client talks.
+/// Kills a speaker and cuts a node's power while a client talks.
 fn survive(ns: &TestNamespace<'_>, show: &mut Show<'_>) -> Result<Vec<Survived>> {
     let lab = ns.bed.lab();
     let faults = Faults::of(lab);
-    // The policy Local: when a node dies, kube-proxy on another does not send a third of the connections to the dead
-    // node's pod until Kubernetes calls it NotReady.
+    // The policy is Local: with Cluster, kube-proxy on another node sends a third of the connections to the dead node's
+    // pod until Kubernetes marks the node NotReady.
     let address = ns.external_ip("echo-local")?;
     let node = ns.announcer(address)?;
     ns.reachable(address)?;
@@ -154,7 +154,7 @@ fn survive(ns: &TestNamespace<'_>, show: &mut Show<'_>) -> Result<Vec<Survived>>
     Ok(vec![killed, Survived { done: "node without power", seen: died, owner: format!("{node} -> {successor}") }])
 }
 
-/// What two clients see of an address while something is done.
+/// Returns what two clients observe of an address while `act` runs.
 fn watched(ns: &TestNamespace<'_>, address: IpAddr, act: impl FnOnce() -> Result<()>) -> Result<(Observation, String)> {
     let lab = ns.bed.lab();
     let clients = lab.clients()?;
@@ -168,7 +168,7 @@ fn watched(ns: &TestNamespace<'_>, address: IpAddr, act: impl FnOnce() -> Result
     act()?;
     watch.steady_again(LIMIT)?;
     traffic.steady_again(LIMIT)?;
-    // Who answers late, answers within this.
+    // A late answer arrives within this time.
     std::thread::sleep(AFTERWARDS);
     let (watch, traffic) = (watch.stop()?, traffic.stop()?);
     let seen = Observation::of(Target { address, policy: Policy::Local }, &watch, &traffic, watch.origin_ns)
@@ -195,7 +195,7 @@ fn file_of(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("demo").join(name)
 }
 
-/// What is printed for the reader; how the work goes on is printed by [`Progress`] on standard error.
+/// The output for the reader; [`Progress`] reports the work on standard error.
 struct Show<'a> {
     out: io::StdoutLock<'a>,
 }
@@ -226,7 +226,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hints_name_the_lab_unless_it_is_the_one_that_is_meant_anyway() {
+    fn hints_name_the_lab_unless_it_is_the_default() {
         assert!(!look_around(&LabId::default()).contains("--id"));
         let other = look_around(&"other".parse().unwrap());
         for line in other.lines().filter(|line| line.contains("herald-lab")) {

@@ -1,6 +1,6 @@
-//! `herald-lab kernel-test`: the scenarios that need more of a kernel than most have, and ordinary ones that measure no
-//! time, on a laboratory of their own, and a report. Runs on any machine whose kernel has what they need; `vm-test` runs it
-//! in one that has.
+//! `herald-lab kernel-test`: scenarios that need kernel features which most machines lack, and ordinary ones that
+//! measure no time, on a laboratory of their own, with a report. The command runs on any machine whose kernel has these
+//! features; `vm-test` runs it in a virtual one.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -16,10 +16,10 @@ use herald_lab::progress::Progress;
 /// Ordinary scenarios that judge no time and need no third node.
 const ORDINARY: [&str; 3] = ["first-light", "local-policy", "interfaces"];
 
-/// The scenarios of these names; of none, all that this test is for.
+/// Returns the scenarios with these names; without names, all scenarios of this test.
 ///
 /// # Errors
-/// When there is none of a name.
+/// When a name is unknown.
 pub fn chosen(names: &[String]) -> Result<Vec<Scenario>> {
     let all = scenario::catalogue();
     if names.is_empty() {
@@ -29,14 +29,14 @@ pub fn chosen(names: &[String]) -> Result<Vec<Scenario>> {
     names.iter().map(|name| scenario::named(name)).collect()
 }
 
-/// Brings a laboratory up and runs the scenarios on it, also after one has failed. Prints a report.
+/// Brings a laboratory up and runs all scenarios on it, even after one has failed. Prints a report.
 ///
 /// # Errors
-/// When the kernel lacks something, the laboratory does not come up, or a scenario failed.
+/// When the kernel lacks a feature, the laboratory does not come up, or a scenario failed.
 pub fn run(base: &Spec, scenarios: &[Scenario], images: &Images, progress: &Progress) -> Result<()> {
     let needed: Vec<Feature> = scenarios.iter().flat_map(|scenario| scenario.needs).copied().collect();
     preflight::check_features(&needed)?;
-    // Two nodes: one that announces and one that must not. IPVS, which no other test has.
+    // Two nodes: one that announces and one that must not. IPVS mode, which no other test uses.
     let spec = Spec { nodes: 2, clients: 1, segments: 1, proxy: ProxyMode::Ipvs, ..base.clone() };
     let begun = Instant::now();
     let bed = Testbed::up(&spec, images, progress)?;
@@ -59,7 +59,7 @@ pub fn run(base: &Spec, scenarios: &[Scenario], images: &Images, progress: &Prog
     Ok(())
 }
 
-/// The machine, for the report: what makes one kernel's result another's.
+/// Returns a description of the machine for the report, with the properties that make results of kernels differ.
 fn machine() -> Result<String> {
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").context("the kernel's version")?;
     let cgroups = std::fs::read_to_string("/proc/self/cgroup").context("/proc/self/cgroup")?;
@@ -76,7 +76,7 @@ struct Row {
     took: Duration,
 }
 
-/// What came of a run.
+/// The results of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Report {
     machine: String,
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ordinary_scenarios_exist_and_the_others_need_something() {
+    fn ordinary_scenarios_and_those_with_needs_are_chosen() {
         let names: Vec<&str> = chosen(&[]).unwrap().iter().map(|scenario| scenario.name).collect();
         for name in ORDINARY.iter().chain(&["cgroup-v2", "ipvs", "vlan", "bond", "vrf"]) {
             assert!(names.contains(name), "{name} is missing in {names:?}");
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn report_counts_and_says_why() {
+    fn report_counts_failures_and_gives_reasons() {
         let row = |name, failure: Option<&str>| Row {
             name,
             about: "what it shows",

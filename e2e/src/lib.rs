@@ -1,4 +1,4 @@
-//! Herald on trial: scenarios and drills on the laboratory's real clusters, and the benchmarks.
+//! Tests of Herald: scenarios and drills on the laboratory's real clusters, and the benchmarks.
 
 pub mod bench;
 pub mod demo;

@@ -1,4 +1,4 @@
-//! `herald-lab vm-test`: the scenarios of other kernels, in a user-mode Linux.
+//! `herald-lab vm-test`: the scenarios of other kernels in a user-mode Linux.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,21 +15,21 @@ use herald_lab::vm::kernel;
 use herald_lab::vm::machine::{self, Errand};
 use herald_lab::wait_factor;
 
-/// A system call costs some 70 times as much there; with this all that was tried came up.
+/// Factor of all time limits: a system call costs about 70 times as much in user-mode Linux, and with this factor
+/// everything tested came up.
 const WAIT_FACTOR: &str = "5";
 
-/// What the test and the programs it starts look at.
+/// The environment variables that the test and its programs use.
 const INHERITED: [&str; 4] = ["PATH", "HOME", "KUBEBUILDER_ASSETS", "HERALD_LAB_LOG"];
 
-/// Builds what is missing (the kernel, the cluster's programs, the images), starts user-mode Linux and runs
-/// `herald-lab kernel-test` in it with these names of scenarios. Output, report and what failures left are in
-/// `target/vm-test`.
+/// Builds what is missing (the kernel, the cluster's programs, the images), starts user-mode Linux and runs `herald-lab
+/// kernel-test` in it with these names of scenarios. Output, report and the files of failures are in `target/vm-test`.
 ///
 /// # Errors
-/// When something cannot be built or started, or a scenario failed.
+/// When a part cannot be built or started, or a scenario failed.
 pub fn run(names: &[String], jobs: usize, progress: &Progress) -> Result<()> {
     let kernel = kernel::build(jobs, progress)?;
-    // Built here: there, a compiler would take an hour.
+    // The programs are built on the host: a compiler inside user-mode Linux would take an hour.
     binaries::provide(Spec::default().bin_dir.as_deref(), progress)?;
     images::pause(progress)?;
     let images = Images::build(progress)?;

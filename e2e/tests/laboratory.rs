@@ -1,4 +1,4 @@
-//! The laboratory leaves nothing behind, however it ends. Needs root; run by name.
+//! Tests that the laboratory leaves nothing behind, however it ends. They need root and are run by name.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::process::{Child, Command, Stdio};
@@ -10,11 +10,11 @@ use nix::sys::signal::Signal;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_herald-lab");
 
-/// Room for a loaded machine; each of these waits ends within seconds as a rule.
+/// Upper bound of a wait, for a busy machine; as a rule each ends within seconds.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 fn id(name: &str) -> LabId {
-    // Of this process: two runs of the suite do not meet.
+    // The ID contains the process ID so that two runs of the suite do not collide.
     format!("{name}{}", std::process::id()).parse().unwrap()
 }
 
@@ -28,7 +28,7 @@ fn herald_lab(id: &LabId, arguments: &[&str]) -> Command {
     command
 }
 
-/// Starts `up` and returns while it is at work: the first host runs.
+/// Starts `up` and returns while it works, once the first host runs.
 fn half_way_up(id: &LabId) -> Child {
     let child = herald_lab(id, &["up", "--nodes", "1"]).spawn().unwrap();
     wait_until("the first host to run", || {
@@ -50,7 +50,7 @@ fn nothing_is_left_of(id: &LabId) -> bool {
 }
 
 #[test]
-fn an_interrupted_up_takes_down_what_it_made() {
+fn interrupted_up_takes_the_lab_down() {
     let id = id("int");
     let mut up = half_way_up(&id);
     process(&up).signal(Signal::SIGINT).unwrap();
@@ -59,7 +59,7 @@ fn an_interrupted_up_takes_down_what_it_made() {
 }
 
 #[test]
-fn a_killed_up_is_cleared_by_its_warden() {
+fn killed_up_is_cleared_by_its_warden() {
     let id = id("kill");
     let mut up = half_way_up(&id);
     up.kill().unwrap();
@@ -68,10 +68,10 @@ fn a_killed_up_is_cleared_by_its_warden() {
 }
 
 #[test]
-fn what_a_crash_left_is_cleared_by_the_next_up() {
+fn abandoned_lab_is_cleared_by_the_next_up() {
     let crashed = id("crash");
     let mut up = half_way_up(&crashed);
-    // First the warden, which must not see the end of its owner.
+    // The warden is killed first, so that it does not see the end of its owner.
     let warden = Record::read(&Paths::of(&crashed)).unwrap().and_then(|record| record.warden).unwrap();
     warden.signal(Signal::SIGKILL).unwrap();
     up.kill().unwrap();
@@ -86,7 +86,7 @@ fn what_a_crash_left_is_cleared_by_the_next_up() {
 }
 
 #[test]
-fn two_labs_run_at_once_and_go_with_their_owner() {
+fn two_labs_run_at_once_and_end_with_their_owner() {
     let (one, two) = (id("one"), id("two"));
     let first = Lab::up(&spec(&one), &Progress::quiet()).unwrap();
     let second = Lab::up(&spec(&two), &Progress::quiet()).unwrap();

@@ -1,8 +1,8 @@
-//! Every scenario, each once, on real clusters: `make e2e`. Needs root and what `e2e/setup.sh` installs.
+//! Runs every scenario once on real clusters: `make e2e`. Needs root and what `e2e/setup.sh` installs.
 //!
-//! Scenarios begin in their order, each on the cluster it wants; neighbours that want the same one share it, and those
-//! that bear each other run at the same time. Arguments are those of any Rust test: a word runs the scenarios whose
-//! name holds it.
+//! Scenarios start in their order, each on the cluster it wants. Neighbours that want the same cluster share it, and
+//! concurrent scenarios run at the same time. The arguments are those of any Rust test: a word selects the scenarios
+//! whose names contain it.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a test harness prints")]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,11 +18,10 @@ use herald_lab::cluster::{LabId, Spec};
 use herald_lab::progress::Progress;
 use libtest_mimic::{Arguments, Failed, Trial};
 
-/// Scenarios that bear each other and run at the same time: more than two processors carry without making each other
-/// wait for longer than they save.
+/// Number of concurrent scenarios: with more of them on two processors, the additional waiting exceeds the gain.
 const AT_ONCE: usize = 4;
 
-/// What the scenarios of one run share.
+/// The shared state of the scenarios of one run.
 struct Suite {
     progress: Progress,
     chosen: Vec<Scenario>,
@@ -31,7 +30,7 @@ struct Suite {
     ledger: Mutex<RunReport>,
 }
 
-/// The one cluster that is up, and what every one of them needs.
+/// The cluster that is up, and the images that every cluster needs.
 struct Site {
     images: Option<Images>,
     up: Up,
@@ -41,7 +40,7 @@ struct Site {
 enum Up {
     None,
     One(Cluster, Arc<Testbed>),
-    /// It could not be brought up, so no scenario on it can run.
+    /// The cluster could not be brought up, so no scenario can run on it.
     Failed(Cluster),
 }
 
@@ -71,7 +70,7 @@ impl Suite {
             let seconds = took.as_secs();
             match &passed {
                 Ok(()) => self.progress.step(format!("scenario {} passed in {seconds} s", scenario.name)),
-                // Said at once too: the harness tells what failed when all have run.
+                // The failure is also reported at once: the harness reports failures only after all scenarios have run.
                 Err(error) => self.progress.step(format!(
                     "scenario {name} FAILED after {seconds} s; alone: make e2e ONLY='{name} --exact': {error:#}",
                     name = scenario.name
@@ -83,7 +82,7 @@ impl Suite {
 }
 
 impl Site {
-    /// The cluster a scenario wants; the one before it stays if it is the same.
+    /// Returns the cluster that a scenario wants, and keeps the current one if it is the same.
     fn cluster(&mut self, wanted: Cluster, progress: &Progress) -> Result<Arc<Testbed>> {
         if !matches!(&self.up, Up::One(cluster, _) | Up::Failed(cluster) if *cluster == wanted) {
             self.leave()?;
@@ -100,12 +99,12 @@ impl Site {
         }
     }
 
-    /// Takes the cluster down, if one is up; nothing of the scenarios may be left on it.
+    /// Takes the cluster down if one is up, and checks that nothing of the scenarios is left on it.
     fn leave(&mut self) -> Result<()> {
         match std::mem::replace(&mut self.up, Up::None) {
             Up::One(_, bed) => {
                 let swept = bed.swept();
-                // The turns see to it that a cluster is left after the last scenario on it has ended.
+                // The schedule ensures that the last scenario on a cluster has ended before the cluster is left.
                 let bed = Arc::into_inner(bed).context("a scenario is still at work on the cluster")?;
                 bed.into_lab().down().and(swept)
             }
@@ -118,7 +117,7 @@ fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A laboratory of this process: two runs of the suite do not meet.
+/// Returns the specification of a laboratory of this process, so that two runs of the suite do not collide.
 fn spec(cluster: Cluster) -> Result<Spec> {
     let place = match cluster {
         Cluster::Shared => Topology::Three,
@@ -128,7 +127,8 @@ fn spec(cluster: Cluster) -> Result<Spec> {
     Ok(place.spec(&Spec { id, ..Spec::default() }))
 }
 
-/// Returns whether the arguments ask for a scenario, as the harness itself decides it. (Schedule are for those that run.)
+/// Returns whether the arguments select a scenario, by the rules of the harness itself. (The schedule contains only the
+/// selected ones.)
 fn is_wanted(arguments: &Arguments, name: &str) -> bool {
     let fits = |word: &String| if arguments.exact { name == word } else { name.contains(word.as_str()) };
     arguments.filter.as_ref().is_none_or(fits) && !arguments.skip.iter().any(fits)

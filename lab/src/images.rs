@@ -1,4 +1,4 @@
-//! Container images without a registry: built here, kept in the cache by their content, loaded into each node.
+//! Container images without a registry: built here, cached by their content, loaded into each node.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,9 +16,9 @@ const PAUSE_SOURCE: &str = include_str!("../images/pause/main.go");
 const PAUSE_CONTAINERFILE: &str = include_str!("../images/pause/Containerfile");
 
 /// Builds an image from a Containerfile and the files of a context directory, and returns an OCI archive of it named
-/// `tag`. The same content gives the archive that is already there.
+/// `tag`. For the same content it returns the existing archive.
 ///
-/// Debian's buildah does it without a daemon and without a network: the Containerfile must be `FROM scratch`.
+/// Debian's buildah builds it without a daemon and without a network, so the Containerfile must be `FROM scratch`.
 ///
 /// # Errors
 /// When a file cannot be read or buildah fails.
@@ -37,7 +37,8 @@ pub fn build(containerfile: &Path, context: &Path, tag: &str, progress: &Progres
     }
     let store = images.join("buildah");
     let mut bud = buildah(&store);
-    // With its own configuration directory, for it would leave a lock file in the machine's /etc/cni.
+    // buildah gets a configuration directory of its own, because it would otherwise leave a lock file in the machine's
+    // /etc/cni.
     bud.args(["build", "--isolation", "chroot", "--layers=false", "--cni-config-dir"])
         .arg(store.join("cni"))
         .args(["--tag", tag, "--file"])
@@ -58,10 +59,10 @@ pub fn build(containerfile: &Path, context: &Path, tag: &str, progress: &Progres
     Ok(archive)
 }
 
-/// The archive of the image that every pod's sandbox runs.
+/// Returns the archive of the image that every pod's sandbox runs.
 ///
 /// # Errors
-/// When it cannot be built.
+/// When the image cannot be built.
 pub fn pause(progress: &Progress) -> Result<PathBuf> {
     let kept = cache_dir()?
         .join("images")
@@ -76,7 +77,7 @@ pub fn pause(progress: &Progress) -> Result<PathBuf> {
     let task = "building the program of the sandbox image";
     binaries::build_file(&source.path().join("main.go"), &context.path().join("pause"), task, progress)?;
     let archive = build(&source.path().join("Containerfile"), context.path(), PAUSE_IMAGE, progress)?;
-    // Two first runs may be here at once.
+    // Two first runs may reach this point at once.
     let next = kept.with_extension(format!("{}.next", std::process::id()));
     fs::copy(&archive, &next).with_context(|| next.display().to_string())?;
     fs::rename(&next, &kept).with_context(|| kept.display().to_string())?;
@@ -98,7 +99,7 @@ fn read(file: &Path) -> Result<Vec<u8>> {
     fs::read(file).with_context(|| file.display().to_string())
 }
 
-/// All files below a directory, in a fixed order.
+/// Returns all files below a directory, in a fixed order.
 fn files_below(directory: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(directory).with_context(|| directory.display().to_string())? {

@@ -1,8 +1,8 @@
-//! Herald's laboratory: a real Kubernetes cluster on one machine, faults to inject in it, and probes that measure what a
-//! client sees.
+//! Herald's laboratory: a real Kubernetes cluster on one machine, faults to inject in it, and probes that measure what
+//! a client sees.
 //!
-//! It links none of Herald's own code but the bare packet socket: its probes read frames by themselves, so that a wrong
-//! format in Herald is not read by the same wrong format here.
+//! The only code of Herald that it links is the bare packet socket: its probes parse frames by themselves, so that an
+//! error in Herald's format is not hidden by the same error in the parser.
 
 pub mod binaries;
 pub mod cluster;

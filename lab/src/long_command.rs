@@ -1,4 +1,4 @@
-//! Commands that take minutes: they say how far they are, end when interrupted, and show their last lines when they
+//! Commands that take minutes: they report their progress, end when interrupted, and show their last lines when they
 //! fail.
 
 use std::fs::File;
@@ -13,35 +13,35 @@ use nix::unistd::Pid;
 
 use crate::progress::Progress;
 
-/// Between two lines about one command: often enough that nobody takes it for dead.
+/// Interval between two lines about one command, short enough that it does not seem dead.
 const REPORT_INTERVAL: Duration = Duration::from_secs(15);
 
-/// All builds together take 12 minutes on two cores; a command that takes an hour hangs.
+/// Time limit of a command: all builds together take 12 minutes on two cores, so a command that takes an hour hangs.
 const LONGEST: Duration = Duration::from_secs(3600);
 
-/// Lines of a failed command's output that are shown.
+/// Number of lines of a failed command's output that are shown.
 const LINES_SHOWN: usize = 30;
 
-/// Runs a command; while it runs, says every 15 s that it does.
+/// Runs a command; while it runs, reports every 15 s that it does.
 ///
 /// # Errors
-/// When it cannot be started, fails (the message ends with its last lines), or the operation is interrupted.
+/// When the command cannot be started, fails (the message ends with its last lines), or the operation is interrupted.
 pub(crate) fn run(command: &mut Command, task: &str, progress: &Progress) -> Result<()> {
     run_measured(command, task, |_| None, progress)
 }
 
-/// As [`run`]; what it prints goes to `stdout`.
+/// Works like [`run`]; the command's standard output goes to `stdout`.
 ///
 /// # Errors
-/// As for [`run`].
+/// When [`run`] would fail.
 pub(crate) fn run_into(command: &mut Command, stdout: Stdio, task: &str, progress: &Progress) -> Result<()> {
     execute(command, stdout, task, |_| None, progress)
 }
 
-/// As [`run`]; `measure` reads from the output so far how much is done: "812 of 2,846 packages".
+/// Works like [`run`]; `measure` derives the progress from the output so far: "812 of 2,846 packages".
 ///
 /// # Errors
-/// As for [`run`].
+/// When [`run`] would fail.
 pub(crate) fn run_measured(
     command: &mut Command,
     task: &str,
@@ -63,7 +63,7 @@ fn execute(
     let mut child = command
         .stdin(Stdio::null())
         .stdout(stdout)
-        // A group of its own: what it has started ends with it.
+        // A process group of its own: processes that the command has started end with it.
         .process_group(0)
         .stderr(output.try_clone().context("sharing the output")?)
         .spawn()
@@ -95,8 +95,8 @@ fn execute(
     Ok(())
 }
 
-/// Reads what a command has written so far. The command's own position in the file must not move: it writes where the
-/// last write ended, and both descriptors share one offset.
+/// Reads the output of a command so far. The command's own position in the file must not move: the command writes where
+/// its last write ended, and both descriptors share one offset.
 fn text_of(output: &File) -> Result<String> {
     let length = usize::try_from(output.metadata().context("reading the output")?.len()).context("its length")?;
     let mut bytes = vec![0; length];
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn interrupted_command_ends_with_what_it_has_started() {
+    fn interrupted_command_ends_with_its_children() {
         let directory = tempfile::tempdir().unwrap();
         let started = directory.path().join("started");
         let script = format!("sleep 600 & echo $! > {}; wait", started.display());
@@ -140,13 +140,13 @@ mod tests {
         progress.interrupt();
         assert_eq!(running.join().unwrap().unwrap_err().to_string(), "interrupted");
         let state = || std::fs::read_to_string(format!("/proc/{pid}/stat")).ok();
-        // Nobody may collect an orphan here: a zombie has ended as well.
+        // No process may reap the orphan here, so a zombie counts as ended too.
         let ended = || Ok(state().is_none_or(|stat| stat.contains(") Z ")).then_some(()));
         Progress::quiet().wait_for("the other to end", Duration::from_secs(30), ended).unwrap();
     }
 
     #[test]
-    fn reading_the_output_does_not_move_where_the_command_writes() {
+    fn reading_the_output_does_not_move_the_write_position() {
         let output = tempfile::tempfile().unwrap();
         let write = |text: &str| {
             let mut echo = shell(&format!("printf {text} >&2"));

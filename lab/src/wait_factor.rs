@@ -1,32 +1,32 @@
-//! How much longer everything is waited for than on the machines the limits were chosen on: a slow machine, such as one
-//! without hardware virtualisation, sets `HERALD_LAB_WAIT_FACTOR`. Scenarios that judge a time by such a limit prove
-//! nothing there.
+//! The factor of all time limits on slow machines: a machine that is slower than those for which the limits were
+//! chosen, such as one without hardware virtualisation, sets `HERALD_LAB_WAIT_FACTOR`. Scenarios that judge a time by
+//! such a limit prove nothing there.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-/// The environment variable.
+/// Name of the environment variable.
 pub const VARIABLE: &str = "HERALD_LAB_WAIT_FACTOR";
 
-/// Largest factor: an hour becomes four days, and no machine that needs more runs a cluster.
+/// The largest factor. An hour becomes four days, and a machine that needs more cannot run a cluster.
 const LARGEST: u32 = 100;
 
-/// Returns a limit times the factor that the environment asks for, 1 if it does not.
+/// Returns a limit times the factor in the environment, which is 1 by default.
 ///
 /// # Errors
-/// When the variable holds no whole number from 1 to 100.
+/// When the variable is not a whole number from 1 to 100.
 pub fn scaled(limit: Duration) -> Result<Duration> {
     let text = std::env::var_os(VARIABLE);
     let factor = text.map_or(Ok(NonZeroU32::MIN), |text| parse(&text.to_string_lossy()))?;
     Ok(limit * factor.get())
 }
 
-/// Returns the limit as kubectl's `--timeout` takes it.
+/// Returns the limit as kubectl's option `--timeout`.
 ///
 /// # Errors
-/// As for [`scaled`].
+/// When [`scaled`] fails.
 pub fn kubectl_timeout(limit: Duration) -> Result<String> {
     Ok(format!("--timeout={}s", scaled(limit)?.as_secs()))
 }
@@ -46,11 +46,11 @@ mod tests {
     #[test_case("1", Some(1))]
     #[test_case("5", Some(5))]
     #[test_case("100", Some(100))]
-    #[test_case("101", None; "too many")]
-    #[test_case("0", None; "none at all")]
+    #[test_case("101", None; "too large")]
+    #[test_case("0", None; "zero")]
     #[test_case("2.5", None; "a fraction")]
     #[test_case("", None; "empty")]
-    fn factors(text: &str, factor: Option<u32>) {
+    fn factor_is_parsed(text: &str, factor: Option<u32>) {
         assert_eq!(parse(text).ok().map(NonZeroU32::get), factor);
     }
 

@@ -1,21 +1,21 @@
 #!/usr/bin/env bash
-# Herald on Debian's stock kernel below systemd: one node in a machine that QEMU emulates. Emulation is 16 to 70 times slower
-# than a processor, so a second node does not fit, and no time that is measured there means anything.
+# Herald on Debian's stock kernel with systemd: one node in a machine that QEMU emulates. Emulation is 16 to 70 times
+# slower than a processor, so a second node does not fit, and durations measured there mean nothing.
 #
-# Needs root (for mmdebstrap and mke2fs), what `e2e/setup.sh stock-kernel` installs, the programs in the cache
-# (`make cluster`). Exits with the status of what ran in the machine.
+# Needs root (for mmdebstrap and mke2fs), the packages that `e2e/setup.sh stock-kernel` installs, and the programs in
+# the cache (`make cluster`). Exits with the status of the test in the machine.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 checkout="$PWD"
 cache="${HERALD_LAB_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/herald-lab}"
 work="$(mktemp -d "${TMPDIR:-/var/tmp}/herald-stock-kernel.XXXXXX")"
 machine=
-# The emulator is ended by its number; what it wrote goes with its directory.
+# The emulator is ended by its process ID, and its files are removed with their directory.
 trap 'status=$?; if [ -n "$machine" ]; then kill "$machine" 2>/dev/null; wait "$machine" 2>/dev/null; fi; rm -rf "$work"; exit $status' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 
-# A port that nobody listens at now.
+# A free port.
 port="$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')"
 packages=systemd-sysv,linux-image-cloud-amd64,openssh-server,dbus,libpam-systemd,curl,ca-certificates
 packages+=,runc,nftables,iptables,conntrack,iproute2,util-linux,mount,procps,kmod,tcpdump,ipset,socat,buildah
@@ -40,7 +40,7 @@ for unit in ipvsadm.service systemd-networkd-wait-online.service; do
   ln -sf /dev/null "$root/etc/systemd/system/$unit"
 done
 echo "/dev/vda / ext4 defaults 0 1" >"$root/etc/fstab"
-# The programs and images at the paths at which herald-lab looks for them, and the checkout's manifests.
+# The programs and images at the paths where herald-lab looks for them, and the checkout's manifests.
 mkdir -p "$root$cache" "$root$checkout/target"
 cp -a "$cache/bin" "$cache/images" "$root$cache/"
 rm -rf "$root$cache/images/buildah"

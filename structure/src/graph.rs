@@ -1,26 +1,26 @@
-//! Arrows between sibling modules, and circles among them.
+//! Dependencies between sibling modules, and circles among them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::read::{Module, ModulePath};
 
-/// A module, or one below it, names a sibling or something below that.
+/// A dependency between two siblings: the first module, or one below it, names the second or something below that.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Edge {
-    /// What names.
+    /// The module that names the other.
     pub from: ModulePath,
-    /// What is named.
+    /// The module that is named.
     pub to: ModulePath,
 }
 
-/// The arrows between siblings: where one module names another, an arrow between the two modules in which their paths
-/// first differ. A child that names its parent, or a parent its child, draws none.
+/// Returns the dependencies between siblings: where one module names another, an edge between the two modules at which
+/// their paths first differ. A child that names its parent, or a parent that names its child, adds no edge.
 pub fn edges_between_siblings(modules: &[Module]) -> BTreeSet<Edge> {
     let known: BTreeSet<&ModulePath> = modules.iter().map(|module| &module.path).collect();
     let mut edges = BTreeSet::new();
     for module in modules {
         for reference in &module.references {
-            // A reference may end in an item, or in an item's item: the longest beginning that is a module counts.
+            // A reference may end in an item, or in an item of an item: the longest prefix that is a module counts.
             let named = (0..=reference.len()).rev().map(|length| reference.get(..length).unwrap_or_default().to_vec());
             let Some(target) = named.into_iter().find(|path| known.contains(path)) else { continue };
             let common = module.path.iter().zip(&target).take_while(|(a, b)| a == b).count();
@@ -32,13 +32,13 @@ pub fn edges_between_siblings(modules: &[Module]) -> BTreeSet<Edge> {
     edges
 }
 
-/// Groups of modules each of which reaches all others of its group by arrows, sorted.
+/// Returns the groups of modules in which each module reaches all others of its group, sorted.
 pub fn circles(edges: &BTreeSet<Edge>) -> Vec<Vec<ModulePath>> {
     let mut reachable: BTreeMap<&ModulePath, BTreeSet<&ModulePath>> = BTreeMap::new();
     for edge in edges {
         reachable.entry(&edge.from).or_default().insert(&edge.to);
     }
-    // Repeated until nothing is added: a crate has some dozens of modules.
+    // The loop repeats until nothing is added: a crate has only dozens of modules.
     loop {
         let mut has_grown = false;
         for from in reachable.keys().copied().collect::<Vec<_>>() {
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn circle_through_children_is_one_of_their_parents() {
+    fn circle_through_children_is_a_circle_of_their_parents() {
         let modules = [
             module("a", &[]),
             module("b", &[]),
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn siblings_below_one_parent_are_looked_at() {
+    fn siblings_below_a_parent_are_checked() {
         let modules = [module("a", &[]), module("a::x", &["a::y::Y"]), module("a::y", &["a::x::X"])];
         assert_eq!(found(&modules), ["a::x a::y"]);
     }

@@ -1,7 +1,8 @@
-//! Reads the modules of a crate and which of them name which others.
+//! Reads the modules of a crate and their references to each other.
 //!
-//! A reference is a path that begins with `crate`, `super` or `self`, in a `use` declaration or anywhere else; with
-//! `pub(crate)` and the like it is none. Test code (`#[cfg(test)]`) does not count: a test may know everything.
+//! A reference is a path that begins with `crate`, `super` or `self`, in a `use` declaration or anywhere else; a
+//! visibility such as `pub(crate)` does not count. Test code (`#[cfg(test)]`) does not count either: a test may know
+//! everything.
 
 mod graph;
 mod read;

@@ -1,4 +1,4 @@
-//! The modules of a crate, as `syn` reads them.
+//! The modules of a crate, parsed with `syn`.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,24 +9,24 @@ use proc_macro2::{TokenStream, TokenTree};
 use syn::visit::{self, Visit};
 use syn::{Attribute, Item, ItemMod, ItemUse, UseTree};
 
-/// The names from the crate's root down to a module; the root itself is empty.
+/// The names from the crate's root down to a module; empty for the root itself.
 pub type ModulePath = Vec<String>;
 
-/// A module and what it names.
+/// A module and its references.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Module {
-    /// Where it is in its crate.
+    /// Its path in its crate.
     pub path: ModulePath,
-    /// What it names of its own crate: module paths, some of which end in items.
+    /// Its references within its own crate: module paths, some of which end in items.
     pub references: BTreeSet<Vec<String>>,
-    /// The first name of each path in a `use` declaration that leaves the crate, with the second: `std::fs`, `tokio::net`.
+    /// The first two names of each path in a `use` declaration that leaves the crate: `std::fs`, `tokio::net`.
     pub foreign: BTreeSet<String>,
 }
 
-/// Reads a crate from its root file on, modules for tests left out.
+/// Reads a crate starting at its root file, without test modules.
 ///
 /// # Errors
-/// When a file is missing or is not Rust.
+/// When a file is missing or is not valid Rust.
 pub fn read_crate(root: &Path) -> Result<Vec<Module>> {
     let mut modules = Vec::new();
     let directory = root.parent().context("a file has a directory")?;
@@ -86,7 +86,7 @@ struct Reader {
 }
 
 impl Reader {
-    /// Notes a path as it is written, if it begins at the crate, at this module or above it.
+    /// Records a path as written, if it begins at the crate, at this module or above it.
     fn note(&mut self, written: &[String]) {
         let Some((first, rest)) = written.split_first() else { return };
         let mut base = match first.as_str() {
@@ -158,7 +158,7 @@ impl<'ast> Visit<'ast> for Reader {
         }
     }
 
-    // `pub(in crate::index)` names no module that is needed.
+    // `pub(in crate::index)` does not depend on the module it names.
     fn visit_visibility(&mut self, _: &'ast syn::Visibility) {}
 
     fn visit_attribute(&mut self, _: &'ast Attribute) {}
@@ -176,7 +176,7 @@ impl<'ast> Visit<'ast> for Reader {
 }
 
 impl Reader {
-    /// Notes the paths among the arguments of a macro, which `syn` does not read.
+    /// Records the paths among the arguments of a macro, which `syn` does not parse.
     fn note_tokens(&mut self, tokens: TokenStream) {
         let mut written: Vec<String> = Vec::new();
         let mut colons = 0;
@@ -204,7 +204,7 @@ impl Reader {
     }
 }
 
-/// `path` with one more name.
+/// Returns `path` with one more name.
 fn with(path: &[String], name: String) -> Vec<String> {
     [path, &[name]].concat()
 }
@@ -227,7 +227,7 @@ mod tests {
     #[test_case("use super::super::w;", &["w"])]
     #[test_case("fn f() -> crate::a::B { super::g(self::h) }", &["a::B", "x::g", "x::y::h"])]
     #[test_case("fn f() { println!(\"{}\", crate::a::B) }", &["a::B"])]
-    #[test_case("pub(in crate::x) struct S;", &[]; "a visibility is no reference")]
+    #[test_case("pub(in crate::x) struct S;", &[]; "a visibility does not count")]
     #[test_case("#[cfg(test)] use crate::a; #[cfg(test)] fn f() { crate::b() }", &[]; "tests are left out")]
     fn references_are_read(text: &str, expected: &[&str]) {
         let references: Vec<_> = read(&["x", "y"], text).references.iter().map(|path| path.join("::")).collect();

@@ -1,5 +1,5 @@
-//! The structure of this workspace: which crate may know which, no circles between modules, and decisions that know no
-//! socket, file, clock or API client.
+//! Tests the structure of this workspace: the allowed dependencies between crates, modules without circles, and
+//! decisions that know no socket, file, clock or API client.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use herald_structure::{Module, circles, edges_between_siblings, read_crate};
 
-/// A crate and the crates of this workspace that it may depend on, besides in its tests. In this order none depends on a
-/// later one.
+/// Each crate with the crates of this workspace on which it may depend outside its tests. In this order no crate
+/// depends on a later one.
 const CRATES: &[(&str, &[&str])] = &[
     ("packet-socket", &[]),
     ("crds", &[]),
@@ -18,7 +18,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("kube-common", &["telemetry"]),
     ("controller", &["crds", "kube-common", "telemetry"]),
     ("speaker", &["crds", "kube-common", "packet-socket", "protocol", "telemetry"]),
-    // The judge does not know the defendant: of Herald, the laboratory has the bare packet socket.
+    // The laboratory must not share code with what it tests: the only part of Herald it uses is the bare packet socket.
     ("lab", &["packet-socket"]),
     ("lab/echo", &[]),
     ("e2e", &["crds", "lab", "packet-socket", "protocol"]),
@@ -26,7 +26,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("structure", &[]),
 ];
 
-/// The modules at the top of a crate that decide, and so may know only each other.
+/// The top-level modules of a crate that make decisions and may know only each other.
 const PURE: &[(&str, &[&str])] = &[
     (
         "controller",
@@ -95,7 +95,7 @@ const PURE: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// The modules at the top of a crate that touch the world, or put it together.
+/// The top-level modules of a crate that perform input and output, or connect the others.
 const EDGE: &[(&str, &[&str])] = &[
     (
         "controller",
@@ -134,7 +134,7 @@ const EDGE: &[(&str, &[&str])] = &[
     ("protocol", &[]),
 ];
 
-/// What a module that decides does not use.
+/// Crates and modules that a deciding module must not use.
 const OF_THE_EDGE: &[&str] =
     &["nix", "rtnetlink", "socket2", "std::fs", "std::process", "std::thread", "tokio", "hyper"];
 
@@ -148,7 +148,7 @@ fn modules_of(name: &str) -> Vec<Module> {
     read_crate(&root.unwrap()).unwrap()
 }
 
-/// The crates of this workspace that one depends on, by their directories.
+/// Returns the crates of this workspace on which a crate depends, by their directories.
 fn dependencies_of(name: &str) -> BTreeSet<String> {
     let manifest = fs::read_to_string(workspace().join(name).join("Cargo.toml")).unwrap();
     let section = manifest.split("\n[dependencies]\n").nth(1).unwrap_or_default();
@@ -166,7 +166,7 @@ fn every_member_of_the_workspace_is_listed() {
 }
 
 #[test]
-fn crates_depend_on_what_they_may() {
+fn crates_depend_only_on_allowed_crates() {
     for (name, allowed) in CRATES {
         let unexpected: Vec<_> =
             dependencies_of(name).into_iter().filter(|used| !allowed.contains(&used.as_str())).collect();

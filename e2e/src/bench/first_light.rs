@@ -1,7 +1,7 @@
 //! `make bench`: the figures of `docs/benchmarks.md`.
 //!
-//! All times are by the monotonic clock of this process: a request is stamped before it is sent, an object when its
-//! watch event arrives, a frame when a socket in a client's network namespace has it.
+//! All times come from the monotonic clock of this process: a request is stamped before it is sent, an object when its
+//! watch event arrives, a frame when a socket in a client's network namespace receives it.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -23,12 +23,12 @@ use herald_lab::progress::Progress;
 
 /// Services created one after another for the medians.
 const SERVICES: usize = 20;
-/// Installations for their median: each takes Herald away again, about 20 s.
+/// Installations for their median. Each removes Herald again, which takes about 20 s.
 const INSTALLS: usize = 5;
-/// No single step takes this long, even on a busy machine.
+/// Upper bound of a single step, even on a busy machine.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// What was measured; milliseconds unless a name says otherwise.
+/// The results; in milliseconds unless a name says otherwise.
 #[derive(Debug, Serialize)]
 struct Figures {
     create_to_ingress_ms: Spread,
@@ -39,7 +39,7 @@ struct Figures {
     rss_mib: BTreeMap<String, Spread>,
 }
 
-/// Minimum, median and maximum of some runs.
+/// Minimum, median and maximum of some samples.
 #[derive(Debug, Serialize)]
 struct Spread {
     n: usize,
@@ -52,7 +52,7 @@ impl Spread {
     fn of(mut values: Vec<f64>) -> Result<Self> {
         values.sort_by(f64::total_cmp);
         let (Some(min), Some(max)) = (values.first(), values.last()) else { bail!("nothing was measured") };
-        // The lower of the two in the middle where their number is even: a figure that was really measured.
+        // The lower middle one of an even number of samples: a value that was really measured.
         Ok(Self { n: values.len(), min: *min, median: values[(values.len() - 1) / 2], max: *max })
     }
 }
@@ -64,16 +64,17 @@ impl std::fmt::Display for Spread {
     }
 }
 
-/// Runs the benchmark on a laboratory of its own, prints a table, writes `target/bench/first-light.json`.
+/// Runs the benchmark on a laboratory of its own, prints a table and writes `target/bench/first-light.json`.
 ///
 /// # Errors
-/// When a step fails or takes longer than any should.
+/// When a step fails or exceeds its time limit.
 pub fn run(spec: &Spec, progress: &Progress) -> Result<()> {
     let images = Images::build(progress)?;
     let bed = Testbed::up(spec, &images, progress)?;
     let ns = TestNamespace::named(&bed, "bench", 200)?;
     ns.pool("bench", &[ns.range(1, 100)])?;
-    // A new kind's first objects take the API server 2 s; the Services below are to find the speakers reporting.
+    // The first objects of a new kind take the API server 2 s; the speakers must report before the Services below are
+    // created.
     ns.eventually("every speaker to have reported", || {
         let speakers = ns.list_cluster::<SpeakerStatus>()?;
         Ok((speakers.iter().filter(|s| s.status.is_some()).count() == bed.lab().nodes()?.len()).then_some(()))
@@ -155,7 +156,7 @@ fn milliseconds(from: Instant, to: Instant) -> f64 {
     }
 }
 
-/// Creates a Service by one POST; kubectl's own start would be most of what is measured.
+/// Creates a Service by one POST; kubectl's own start would take most of the measured time.
 fn create(ns: &TestNamespace<'_>, name: &str) -> Result<()> {
     let service: Service = serde_json::from_value(serde_json::json!({
         "apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
@@ -169,7 +170,7 @@ fn create(ns: &TestNamespace<'_>, name: &str) -> Result<()> {
     })
 }
 
-/// Resident memory of Herald's programs on all nodes, by program, in MiB.
+/// Returns the resident memory of Herald's programs on all nodes, by program, in MiB.
 fn resident(ns: &TestNamespace<'_>) -> Result<BTreeMap<String, Vec<f64>>> {
     let mut found: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     let look = "for d in /proc/[0-9]*; do echo \"$(cat $d/comm) $(grep VmRSS $d/status)\"; done 2>/dev/null";
@@ -177,7 +178,7 @@ fn resident(ns: &TestNamespace<'_>) -> Result<BTreeMap<String, Vec<f64>>> {
         let output = node.command("sh")?.args(["-c", look]).output().context("reading /proc of a node")?;
         for line in String::from_utf8_lossy(&output.stdout).lines() {
             let words: Vec<_> = line.split_whitespace().collect();
-            // `herald-speaker VmRSS: 8192 kB`; the kernel cuts a name to 15 characters.
+            // Example: `herald-speaker VmRSS: 8192 kB`. The kernel cuts a name to 15 characters.
             let [name, "VmRSS:", kib, "kB"] = words.as_slice() else { continue };
             if let Some(program) =
                 ["herald-controller", "herald-speaker"].iter().find(|p| p[..15.min(p.len())] == **name)
@@ -189,19 +190,19 @@ fn resident(ns: &TestNamespace<'_>) -> Result<BTreeMap<String, Vec<f64>>> {
     Ok(found)
 }
 
-/// Takes Herald away and installs it again, from one file with its definitions and a pool, while a Service waits: the
-/// time from the start of the first `kubectl apply` to the Service's address, and how many applies it took.
+/// Uninstalls Herald and installs it again, from one file with its definitions and a pool, while a Service waits.
+/// Returns the time from the start of the first `kubectl apply` to the Service's address, and the number of applies.
 fn install_once(ns: &TestNamespace<'_>, ingress: &Receiver<Ingress>) -> Result<(f64, f64)> {
     install::uninstall(ns.bed.lab())?;
     ns.eventually("the namespace to go", || Ok((!ns.namespace_exists(install::NAMESPACE)?).then_some(())))?;
-    // What the Services showed before, and while they were released.
+    // Discard the events from before and during the uninstallation.
     while ingress.try_recv().is_ok() {}
     let manifests = std::fs::read_to_string(Manifest::CLASS.file()).context("the manifest")?;
     let file = ns.bed.lab().paths().run().join("herald.yaml");
     let pool = ns.pool_yaml("bench", &[ns.range(1, 100)]);
     std::fs::write(&file, format!("{manifests}\n---\n{pool}\n")).with_context(|| file.display().to_string())?;
 
-    // As on a machine that never saw Herald's kinds.
+    // An empty cache is the state of a machine that never saw Herald's kinds.
     let cache = tempfile::tempdir().context("making a directory for kubectl's cache")?;
     let begun = Instant::now();
     let mut attempts = 1.0;
@@ -219,7 +220,7 @@ fn install_once(ns: &TestNamespace<'_>, ingress: &Receiver<Ingress>) -> Result<(
     Ok((milliseconds(begun, assigned), attempts))
 }
 
-/// `None` where kubectl refused a part of the file.
+/// Returns `None` if kubectl refused a part of the file.
 fn apply(lab: &Lab, file: &Path, cache: &Path) -> Result<Option<()>> {
     let mut kubectl = lab.kubectl(["apply", "-f"]);
     kubectl.arg(file).arg("--cache-dir").arg(cache);

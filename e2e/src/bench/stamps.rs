@@ -1,5 +1,5 @@
-//! What a benchmark stamps: the moment an address shows in a Service's status, and the moment it is announced on the
-//! wire. Both by the monotonic clock of this process.
+//! Time stamps of a benchmark: the moment an address appears in a Service's status, and the moment of its announcement
+//! on the wire. Both come from the monotonic clock of this process.
 
 use std::net::IpAddr;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -19,7 +19,7 @@ use herald_lab::probe::frame::Arp;
 /// EtherType of ARP (RFC 826).
 const ETHERTYPE_ARP: u16 = 0x0806;
 
-/// A Service whose status shows an address for the first time since it was last without.
+/// A Service whose status shows an address.
 pub(crate) struct Ingress {
     pub(crate) at: Instant,
     pub(crate) service: String,
@@ -32,7 +32,7 @@ pub(crate) struct Announced {
     pub(crate) address: IpAddr,
 }
 
-/// Watches the ns's Services; each event that shows an address is stamped and sent.
+/// Watches the Services of the namespace; each event that shows an address is stamped and sent.
 pub(crate) fn watch_ingress(ns: &TestNamespace<'_>) -> Result<Receiver<Ingress>> {
     let (sender, receiver) = channel();
     let services: Api<Service> = Api::namespaced(ns.bed.kube(), &ns.namespace);
@@ -41,7 +41,7 @@ pub(crate) fn watch_ingress(ns: &TestNamespace<'_>) -> Result<Receiver<Ingress>>
         loop {
             let at_event = events.try_next().await;
             let at = Instant::now();
-            // The watcher reconnects by itself; its errors are not the benchmark's.
+            // The watcher reconnects by itself, so its errors do not concern the benchmark.
             let Ok(Some(service)) = at_event else { continue };
             let name = service.name_any();
             let addresses = service.status.and_then(|s| s.load_balancer).and_then(|lb| lb.ingress).unwrap_or_default();
@@ -66,7 +66,7 @@ pub(crate) fn listen(client: &Host) -> Result<Receiver<Announced>> {
     Ok(receiver)
 }
 
-/// Ends with the receiver, at the next frame, or with the socket.
+/// Stamps frames until the socket fails or, at the next announcement, the receiver is gone.
 fn stamp_announcements(socket: &PacketSocket, sender: &Sender<Announced>) {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     use std::os::fd::AsFd;

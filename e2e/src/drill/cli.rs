@@ -12,12 +12,12 @@ use herald_lab::progress::Progress;
 /// The third octet of the addresses.
 const BLOCK: u8 = 220;
 
-/// Which drills to do.
+/// The drills to do.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Their names; without any, they are listed.
+    /// Names of drills; they are listed if omitted.
     names: Vec<String>,
-    /// How often.
+    /// Number of runs of each drill.
     #[arg(long, default_value_t = 1)]
     repeat: usize,
     /// Number of the segment whose addresses are probed.
@@ -28,10 +28,10 @@ pub struct Args {
     full: bool,
 }
 
-/// Does drills on a laboratory with Herald and two clients, and prints what the clients saw.
+/// Does drills on a laboratory with Herald and two clients, and prints what the clients observed.
 ///
 /// # Errors
-/// When there is none of a name, a step fails, or a promise was broken.
+/// When a name is unknown, a step fails, or a promise was broken.
 pub fn run(arguments: &Args, open: impl FnOnce() -> Result<Lab>) -> Result<()> {
     let progress = Progress::printing();
     if arguments.names.is_empty() {
@@ -58,7 +58,7 @@ pub fn run(arguments: &Args, open: impl FnOnce() -> Result<Lab>) -> Result<()> {
     Ok(())
 }
 
-/// Does drills; how many promises were broken.
+/// Does the drills and returns the number of broken promises.
 fn all(setup: &Setup<'_>, chosen: &[&Drill], repeat: usize, progress: &Progress) -> Result<usize> {
     let mut broken = 0;
     for drill in chosen {

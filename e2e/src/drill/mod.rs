@@ -1,10 +1,10 @@
-//! Failover: faults done to a cluster while two clients watch its addresses.
+//! Drills: faults injected into a cluster while two clients watch its addresses.
 //!
-//! A [`Drill`] is a fault and what is promised while it lasts; a drill has one [`Phase`] or several (the cable is
-//! pulled, the cable is plugged back), each measured by itself. Four addresses are probed at once: IPv4 and IPv6, of a
-//! Service with `externalTrafficPolicy: Cluster` and of one with `Local` ([`Setup`]). The same drills serve the scenarios,
-//! which do each once and hold it against its [`Promise`], and `make bench-failover`, which repeats them and reports how
-//! long everything took.
+//! A [`Drill`] is a fault and the promises that hold during it. It has one [`Phase`] or several (the cable is pulled,
+//! the cable is plugged back), each measured by itself. Four addresses are probed at once: IPv4 and IPv6, of a Service
+//! with `externalTrafficPolicy: Cluster` and of one with `Local` ([`Setup`]). The same drills serve the scenarios,
+//! which do each once and check it against its [`Promise`], and `make bench-failover`, which repeats them and reports
+//! the times.
 
 mod address_ranges;
 mod answerers;
@@ -30,45 +30,44 @@ pub use verdict::violations;
 use anyhow::Result;
 use serde::Serialize;
 
-/// A fault, and what is promised while it lasts.
+/// A fault and the promises that hold during it.
 #[derive(Clone, Copy, Debug)]
 pub struct Drill {
     /// Name on the command line.
     pub name: &'static str,
-    /// What is done, in a line.
+    /// A one-line description.
     pub about: &'static str,
-    /// The laboratories it is for.
+    /// The laboratories it is done in.
     pub places: &'static [Topology],
     /// Services besides the two that are probed: each has an IPv4 and an IPv6 address on the node that fails.
     pub more_services: u16,
-    /// How often it is done: scenarios leave out what takes them too long.
+    /// The programs that do it: scenarios leave out what takes too long.
     pub tried: Tried,
-    /// What is done before anybody watches.
+    /// The preparation, done before the clients watch.
     pub prepare: fn(&DrillRun<'_>) -> Result<()>,
-    /// What is measured, one after the other.
+    /// The phases, measured one after the other.
     pub phases: &'static [Phase],
 }
 
-/// A part of a drill, watched by itself.
+/// A part of a drill, measured by itself.
 #[derive(Clone, Copy, Debug)]
 pub struct Phase {
     /// Its name in reports.
     pub name: &'static str,
-    /// Does what is to be done while the clients watch; returns when there is nothing more to come of it but answers
-    /// and traffic.
+    /// Does the action while the clients watch; returns when only answers and traffic are still to come.
     pub act: fn(&mut ActivePhase<'_>) -> Result<()>,
-    /// What holds meanwhile for the Service with `externalTrafficPolicy: Cluster`.
+    /// The promise for the Service with `externalTrafficPolicy: Cluster`.
     pub cluster: Promise,
-    /// The same with `Local`.
+    /// The promise for the Service with `Local`.
     pub local: Promise,
     /// How long things may take, where that is promised.
     pub bounds: Bounds,
-    /// What MetalLB did under the same fault, in words.
+    /// MetalLB's behaviour under the same fault, in words.
     pub metallb: Option<&'static str>,
 }
 
 impl Phase {
-    /// The promise for the Services of a policy.
+    /// Returns the promise for the Services of a policy.
     #[must_use]
     pub fn promise(&self, policy: Policy) -> Promise {
         match policy {
@@ -78,21 +77,21 @@ impl Phase {
     }
 }
 
-/// Who does a drill.
+/// The programs that do a drill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tried {
     /// The scenarios and the benchmark.
     Always,
-    /// The benchmark alone: it takes too long for every change.
+    /// The benchmark alone: the drill takes too long for every change.
     Benchmark,
 }
 
-/// What holds for one address while a fault lasts.
+/// The promise for one address while a fault lasts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Promise {
-    /// Who answers for it.
+    /// The node that answers for the address.
     pub owner: Owner,
-    /// What becomes of its traffic.
+    /// The effect on its traffic.
     pub traffic: Traffic,
 }
 
@@ -100,19 +99,19 @@ pub struct Promise {
 /// benchmark's.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bounds {
-    /// From the fault until the next owner answers, where there is one.
+    /// From the fault until the next owner answers, if there is a next owner.
     pub moved_ms: f64,
-    /// Without an answer to a solicitation.
+    /// The longest time without an answer to a solicitation.
     pub unanswered_ms: f64,
-    /// Without an answered datagram or new connection.
+    /// The longest time without an answered datagram or new connection.
     pub traffic_ms: f64,
-    /// For which two nodes may answer while the address goes from one to the other.
+    /// The longest time in which two nodes answer while the address moves.
     pub two_macs_ms: f64,
 }
 
 impl Bounds {
-    /// Two Hello intervals for two MACs (P4), of 100 ms each on segments of up to 100 speakers: the one hears of the
-    /// other's claim then. Nothing else is bounded.
+    /// Two Hello intervals for two MACs (P4), of 100 ms each on segments of up to 100 speakers: the old owner receives
+    /// the new owner's claim in this time. Nothing else is bounded.
     pub const CONTEST: Self =
         Self { moved_ms: f64::INFINITY, unanswered_ms: f64::INFINITY, traffic_ms: f64::INFINITY, two_macs_ms: 200.0 };
     /// A failed owner is covered or replaced within half a second (P2). Ten times that is the coarse ceiling: only a
@@ -123,41 +122,41 @@ impl Bounds {
     pub const REJOINED: Self = Self { two_macs_ms: 1000.0, ..Self::CONTEST };
 }
 
-/// Who answers for an address.
+/// The node that answers for an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owner {
-    /// The same MAC throughout; somebody else may send it.
+    /// The same MAC throughout; another node may send it.
     Stays,
-    /// Another one, once; the old one may answer until it has heard of it.
+    /// Another MAC, after one move; the old owner may answer until it has received the new claim.
     Moves,
-    /// What happens meanwhile is measured; in the end one MAC answers.
+    /// The time until the end is only measured; in the end one MAC answers.
     OneInTheEnd,
 }
 
-/// What becomes of traffic.
+/// The effect on traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Traffic {
-    /// Every datagram and every line comes back, no connection is reset or fails.
+    /// Every datagram and every line comes back; no connection is reset or fails.
     Unbroken,
     /// No new connection fails. Established ones end with the node that tracked them.
     NoNewConnectionLost,
-    /// kube-proxy on the old node drops what comes as soon as it hears that the endpoint is gone, and the new one announces
-    /// as soon as its speaker does: new connections fail for as long as the one hears of it before the other.
+    /// kube-proxy on the old node drops traffic as soon as it sees that the endpoint is gone, and the new node
+    /// announces as soon as its speaker sees it: new connections fail between these two moments.
     Raced,
-    /// It is interrupted and goes on.
+    /// Traffic is interrupted and continues.
     Resumes,
 }
 
 impl Promise {
-    /// Nobody notices anything.
+    /// Clients do not notice the fault.
     pub const NOTHING: Self = Self { owner: Owner::Stays, traffic: Traffic::Unbroken };
-    /// The owner is gone, another takes over.
+    /// The owner is gone and another node takes over.
     pub const SUCCEEDED: Self = Self { owner: Owner::Moves, traffic: Traffic::Resumes };
     /// A planned move.
     pub const HANDED_OVER: Self = Self { owner: Owner::Moves, traffic: Traffic::NoNewConnectionLost };
-    /// A planned move, of which kube-proxy on the old node does not wait for the new one.
+    /// A planned move in which kube-proxy on the old node does not wait for the new one.
     pub const RACED: Self = Self { owner: Owner::Moves, traffic: Traffic::Raced };
-    /// The fault itself makes the network unusable; what counts is that one owner is left.
+    /// The fault itself makes the network unusable; the only promise is that one owner is left in the end.
     pub const ONE_IN_THE_END: Self = Self { owner: Owner::OneInTheEnd, traffic: Traffic::Resumes };
 }
 
@@ -173,7 +172,7 @@ pub enum Family {
 }
 
 impl Family {
-    /// The family of an address.
+    /// Returns the family of an address.
     #[must_use]
     pub fn of(address: std::net::IpAddr) -> Self {
         if address.is_ipv4() { Self::V4 } else { Self::V6 }
@@ -192,18 +191,18 @@ impl std::fmt::Display for Family {
 /// `externalTrafficPolicy` of a probed Service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub enum Policy {
-    /// Its endpoints are on the nodes that do not fail: what kube-proxy does about endpoints of a dead node is not
+    /// Its endpoints are on the nodes that do not fail: kube-proxy's treatment of a dead node's endpoints is not
     /// measured.
     Cluster,
-    /// It has an endpoint on each node.
+    /// The Service has an endpoint on each node.
     Local,
 }
 
 impl Policy {
-    /// Both.
+    /// Both policies.
     pub const ALL: [Self; 2] = [Self::Cluster, Self::Local];
 
-    /// Name of the probed Service.
+    /// Returns the name of the probed Service.
     #[must_use]
     pub fn service(self) -> &'static str {
         match self {

@@ -1,4 +1,4 @@
-//! What two clients saw of one address during one phase, from their two reports.
+//! The observations of one address by two clients during one phase, from their two reports.
 
 use std::net::IpAddr;
 
@@ -6,21 +6,21 @@ use super::{Family, Target};
 use herald_lab::probe::analysis::{Answers, TargetReport};
 use herald_lab::probe::{Mac, Report};
 
-/// What was seen of a probed address.
+/// The observation of a probed address.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Observation {
-    /// The address.
+    /// The probed address.
     pub target: Target,
     /// Datagrams and lines of the long connection that the client did not get back.
     pub lost: usize,
     /// Connections that were reset.
     pub resets: usize,
-    /// New connections that never came to be. (One that was established when the address moved, and so was reset by a
-    /// node that does not know it, is among the resets.)
+    /// New connections that were never established. (A connection that was established when the address moved and was
+    /// then reset by a node that does not know it is counted among the resets.)
     pub failed_connections: usize,
-    /// How often the address went from one MAC to another.
+    /// Number of times the address moved from one MAC to another.
     pub moves: usize,
-    /// The longest time, in milliseconds, for which two MACs both answered.
+    /// The longest time, in milliseconds, in which two MACs both answered.
     pub two_macs_ms: f64,
     /// The longest time without an answer to a broadcast or multicast solicitation, in milliseconds; 0 without a gap.
     pub answer_gap_ms: f64,
@@ -29,13 +29,13 @@ pub struct Observation {
     pub data_gap_ms: f64,
     /// The MACs that answered, in the order of their first answers.
     pub macs: Vec<Mac>,
-    /// Milliseconds from the fault until the last of them answered first; `None` if only one answered.
+    /// Milliseconds from the fault until the last of these MACs first answered; `None` if only one answered.
     pub moved_after_ms: Option<f64>,
-    /// Whether the end came while something was still unanswered.
+    /// Whether something was still unanswered at the end.
     pub unanswered_at_the_end: bool,
 }
 
-/// When an address that nobody probed was announced by its new owner.
+/// The first announcement of an address that was not probed, by its new owner.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct FirstAnnouncement {
     /// Its family.
@@ -45,8 +45,8 @@ pub struct FirstAnnouncement {
 }
 
 impl Observation {
-    /// Joins what the watching and the talking client report of a fault that came at `struck_ns`; `None` if one of them did
-    /// not probe the address.
+    /// Joins the reports of the watching and the talking client on a fault at `struck_ns`; returns `None` if one of
+    /// them did not probe the address.
     #[must_use]
     pub fn of(target: Target, watch: &Report, traffic: &Report, struck_ns: u64) -> Option<Self> {
         let neighbour = watch.target(target.address)?.neighbour.as_ref()?;
@@ -74,13 +74,13 @@ fn is_open(answers: &Answers) -> bool {
     answers.gaps.largest.iter().any(|gap| gap.open)
 }
 
-/// The fault's moment in a report's time.
+/// Returns the fault's moment in the time of a report.
 fn struck_ms(watch: &Report, struck_ns: u64) -> f64 {
     struck_ns.saturating_sub(watch.origin_ns) as f64 / 1e6
 }
 
-/// When each of `addresses` was first announced by another MAC than `old`, counted from the fault. An address nobody
-/// announced is missing.
+/// Returns when each of `addresses` was first announced by another MAC than `old`, counted from the fault. An address
+/// without such an announcement is missing from the result.
 #[must_use]
 pub fn bystanders(addresses: &[IpAddr], watch: &Report, struck_ns: u64, old: Mac) -> Vec<FirstAnnouncement> {
     let struck_ms = struck_ms(watch, struck_ns);
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn the_two_reports_are_joined() {
+    fn two_reports_are_joined() {
         let answer = |at, mac| NeighbourAnswer { at: ms(at), mac, source: mac };
         let neighbour = NeighbourSamples {
             sent: vec![ms(0), ms(10), ms(60)],
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_herd_is_timed_by_its_new_owner() {
+    fn bystanders_are_timed_by_their_new_owner() {
         let said = |at, mac| Announcement {
             at: ms(at),
             kind: AnnouncementKind::ArpRequest,

@@ -1,4 +1,4 @@
-//! One drill, done and watched.
+//! The run of one drill under observation.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -18,30 +18,30 @@ use herald_lab::fault::{Fault, Faults, Link, PodFound};
 use herald_lab::probe::analysis::MacSeen;
 use herald_lab::probe::{Mac, Probe, ProbeSpec, Probers, Report, Running};
 
-/// How long anything may take that the product or Kubernetes does in seconds.
+/// Upper bound of a step that takes Herald or Kubernetes seconds.
 const SOON: Duration = Duration::from_secs(45);
 
-/// How long everything is watched on after the fault is over: who would answer late, answers within this.
+/// Time for which the clients continue to watch after the fault is over: a late answer arrives within this time.
 const AFTERWARDS: Duration = Duration::from_secs(1);
 
-/// A run in which an ordinary process of a node did not run for longer says nothing. Shorter stalls are to be borne: a
-/// starting pod makes some of 30 to 140 ms on two processors, and a speaker is covered from 150 ms of silence on.
+/// A run in which an ordinary process of a node was stalled for longer is void. Shorter stalls are tolerable: the start
+/// of a pod causes some of 30 to 140 ms on two processors, and a speaker is covered after 150 ms of silence.
 const NODE_STALL: Duration = Duration::from_millis(250);
 
-/// What a drill needs to know, found out before it begins: its faults may take the API server away.
+/// The facts a drill needs, collected before it begins: its faults may take the API server away.
 pub struct DrillRun<'a> {
     pub(super) setup: &'a Setup<'a>,
-    /// The node that has all the addresses, and to which the fault is done.
+    /// The node that has all the addresses and that the fault hits.
     pub(super) victim: String,
     pub(super) targets: Vec<Target>,
     /// The addresses that are not probed.
     pub(super) bystanders: Vec<IpAddr>,
     speakers: BTreeMap<String, PodFound>,
-    /// How often the drill has been tried: 1 the first time.
+    /// The number of the attempt: 1 the first time.
     pub(super) attempt: u32,
 }
 
-/// Why a phase failed that says nothing: the machine kept its programs from running.
+/// The reason why the failure of a phase is void: the machine kept its programs from running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooBusy {
     nodes_stalled: Duration,
@@ -61,25 +61,25 @@ pub struct ActivePhase<'a> {
     struck_ns: u64,
 }
 
-/// What came of a phase.
+/// The result of a phase.
 #[derive(Debug, Clone)]
 pub struct PhaseResult {
     /// The phase.
     pub phase: Phase,
-    /// What was seen of the probed addresses.
+    /// The observations of the probed addresses.
     pub seen: Vec<Observation>,
-    /// When the other addresses were announced.
+    /// The first announcements of the other addresses.
     pub bystanders: Vec<FirstAnnouncement>,
-    /// The longest time for which an ordinary process of a node did not run.
+    /// The longest time in which an ordinary process of a node did not run.
     pub nodes_stalled: Duration,
-    /// A client's witness stalled, or a node: the figures say nothing.
+    /// Whether a client's witness or a node stalled too long, which voids the figures.
     pub void: bool,
-    /// The two clients' reports, to read.
+    /// The two clients' reports as text.
     pub reports: String,
 }
 
 impl std::fmt::Display for PhaseResult {
-    /// The worst of each figure, on a line.
+    /// Writes the worst value of each figure on a line.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let worst = |figure: fn(&Observation) -> f64| self.seen.iter().map(figure).fold(0.0, f64::max);
         let sum = |figure: fn(&Observation) -> usize| self.seen.iter().map(figure).sum::<usize>();
@@ -103,15 +103,15 @@ impl std::fmt::Display for PhaseResult {
     }
 }
 
-/// Does a drill from beginning to end, for the first time or again: everything is whole before, and again after it, whatever
-/// happens.
+/// Does a drill from beginning to end, for the first time or again. The cluster is whole before and is restored
+/// afterwards, also after a failure.
 ///
 /// # Errors
-/// When a step fails, what was waited for did not come, or not everything could be made whole. With [`TooBusy`] as a context
-/// when a phase failed on a machine that stood still.
+/// When a step fails, a condition does not come true in time, or the cluster cannot be restored. The error has the
+/// context [`TooBusy`] when a phase failed on a machine that stalled.
 pub fn perform(setup: &Setup<'_>, drill: &Drill, attempt: u32) -> Result<Vec<PhaseResult>> {
     let played = DrillRun::begin(setup, drill.more_services, attempt).and_then(|run| run.through(drill));
-    // After a failure too: the next drill gets a whole cluster.
+    // Restore after a failure too: the next drill needs a whole cluster.
     let restored = setup.restore();
     match (played, restored) {
         (Ok(performances), Ok(())) => Ok(performances),
@@ -169,7 +169,8 @@ impl<'a> DrillRun<'a> {
         Ok(performance)
     }
 
-    /// Waits until each probed address is answered for by one node, itself, which is the one it was or not, as promised.
+    /// Waits until one node answers itself for each probed address; where the promise says that the owner moves, it
+    /// must be another node than before.
     fn settled(&self, phase: &Phase, before: &BTreeMap<IpAddr, Vec<MacSeen>>) -> Result<()> {
         self.until("one owner to answer for each address, itself", |now| {
             self.targets.iter().all(|target| {
@@ -184,8 +185,8 @@ impl<'a> DrillRun<'a> {
         !self.bystanders.is_empty() && phase.cluster.owner == Owner::Moves
     }
 
-    /// Waits until every address of the bystanders is said to be announced by another node than the victim, if it is to move: what
-    /// is announced after the clients have ceased to listen is not timed.
+    /// Waits until every bystander address is reported as announced by another node than the victim, if it should move:
+    /// an announcement after the clients have stopped listening would not be timed.
     fn herd_announced(&self, phase: &Phase) -> Result<()> {
         if !self.herd_moves(phase) {
             return Ok(());
@@ -200,7 +201,7 @@ impl<'a> DrillRun<'a> {
         })
     }
 
-    /// The bystanders's times; every address of it must have gone where somebody lives.
+    /// Returns the times of the bystander addresses, and checks that each of them has moved to a living node.
     fn herd_seen(&self, phase: &Phase, watch: &Report, struck_ns: u64) -> Result<Vec<FirstAnnouncement>> {
         if !self.herd_moves(phase) {
             return Ok(Vec::new());
@@ -217,7 +218,7 @@ impl<'a> DrillRun<'a> {
         Ok(seen)
     }
 
-    // What acts use.
+    // The following functions are used by the actions of drills.
 
     pub(super) fn addresses(&self) -> Vec<IpAddr> {
         self.targets.iter().map(|target| target.address).collect()
@@ -235,7 +236,7 @@ impl<'a> DrillRun<'a> {
         Ok(self.host(node)?.mac(self.setup.segment)?.into())
     }
 
-    /// The victim's plug in the segment.
+    /// Returns the victim's link in the segment.
     pub(super) fn link(&self) -> Link {
         Link { host: self.victim.clone(), segment: self.setup.segment }
     }
@@ -244,22 +245,22 @@ impl<'a> DrillRun<'a> {
         self.faults().inject(Fault::PoweredOff { host: self.victim.clone() })
     }
 
-    /// The speaker on a node, as it was when the drill began.
+    /// Returns the speaker on a node as it was when the drill began.
     pub(super) fn speaker(&self, node: &str) -> Result<&PodFound> {
         self.speakers.get(node).with_context(|| format!("a speaker on {node}"))
     }
 
-    /// Ends the speaker on the victim by a signal.
+    /// Sends a signal to the speaker on the victim.
     pub(super) fn signal_speaker(&self, signal: Signal) -> Result<()> {
         self.faults().signal(self.speaker(&self.victim)?, signal)
     }
 
-    /// All speakers, as they were when the drill began.
+    /// Returns all speakers as they were when the drill began.
     pub(super) fn speakers(&self) -> impl Iterator<Item = &PodFound> {
         self.speakers.values()
     }
 
-    /// Replaces the speaker on a node by that of another pod, and waits until it is ready.
+    /// Replaces the speaker's pod on a node by another one and waits until that is ready.
     pub(super) fn replace_speaker(&self, node: &str) -> Result<()> {
         let before = self.speaker(node)?;
         self.faults().delete_pod(before, None)?;
@@ -269,7 +270,7 @@ impl<'a> DrillRun<'a> {
         install::wait_for_rollout(self.setup.lab())
     }
 
-    /// The same on every node, one after the other.
+    /// Replaces the speakers of all nodes, one after the other.
     pub(super) fn replace_speakers(&self) -> Result<()> {
         self.setup.nodes().iter().try_for_each(|node| self.replace_speaker(node))
     }
@@ -288,7 +289,7 @@ impl<'a> DrillRun<'a> {
         look(self.setup.lab(), self.setup.watcher(), &self.addresses())
     }
 
-    /// Looks at who answers until it is as it should be.
+    /// Looks at the answering MACs until `holds` returns true.
     pub(super) fn until(
         &self,
         what: &str,
@@ -302,7 +303,7 @@ impl<'a> DrillRun<'a> {
         waited.with_context(|| format!("who answered last: {last:?}"))
     }
 
-    /// Waits until the victim answers for nothing any more.
+    /// Waits until other nodes themselves answer for all addresses of the victim.
     pub(super) fn until_succeeded(&self) -> Result<()> {
         let old = self.mac(&self.victim)?;
         self.until(&format!("others to answer for what {} had", self.victim), |now| {
@@ -312,28 +313,28 @@ impl<'a> DrillRun<'a> {
 }
 
 impl ActivePhase<'_> {
-    /// Marks the moment of the fault, and does it.
+    /// Marks the moment of the fault and injects it.
     pub(super) fn strike(&mut self, fault: impl FnOnce(&DrillRun<'_>) -> Result<()>) -> Result<()> {
         self.mark()?;
         fault(self.run)
     }
 
-    /// Marks a later moment as that of the fault: when what was done has become known.
+    /// Marks the present moment as that of the fault, when the effect of the action has become known.
     pub(super) fn mark(&mut self) -> Result<()> {
         let now = clock_gettime(ClockId::CLOCK_MONOTONIC).context("reading the clock")?;
         self.struck_ns = u64::try_from(Duration::from(now).as_nanos()).context("the monotonic clock")?;
         Ok(())
     }
 
-    /// Waits until everything that is asked for and sent is answered again.
+    /// Waits until every solicitation and all traffic are answered again.
     pub(super) fn recovered(&mut self) -> Result<()> {
         self.watch.steady_again(SOON).context("nobody answers for an address")?;
         self.traffic.steady_again(SOON).context("traffic does not flow")
     }
 
-    /// The length of a fault that has one.
+    /// Waits for the length of a fault that has one.
     pub(super) fn lasts(&self, short: Duration, full: Duration) {
-        // Not a condition waited for: the fault itself.
+        // The pause is the fault itself, not a wait for a condition.
         std::thread::sleep(match self.run.setup.pace {
             FaultLength::Short => short,
             FaultLength::Full => full,

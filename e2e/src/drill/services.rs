@@ -12,19 +12,20 @@ use kube::api::PostParams;
 
 use super::{Policy, Setup, Target};
 
-/// Requests to the API server at a time when many Services are made.
+/// Concurrent requests to the API server when many Services are created.
 const AT_ONCE: usize = 16;
 
-/// Until the last of 1,000 addresses is announced, on a busy machine.
+/// Upper bound for the announcement of the last of 1,000 addresses, on a busy machine.
 const PLACED_WITHIN: Duration = Duration::from_secs(120);
 
 /// Label of the setup's Services.
 const LABEL: &str = "setup=failover";
 
 impl Setup<'_> {
-    /// Makes the Services anew, with all their addresses on one node.
+    /// Creates the Services again, with all their addresses on one node.
     ///
-    /// New ones, because an address that had to move may not go back for a while (docs/protocol.md, section 19).
+    /// The Services are new because an address that had to move may not go back for a while (docs/protocol.md, section
+    /// 19).
     pub(super) fn place(&self, node: &str, more: u16) -> Result<()> {
         self.clear()?;
         self.advertise(Some(node))?;
@@ -46,7 +47,7 @@ impl Setup<'_> {
             vip.announced().is_some_and(|c| c.status == "True")
                 && vip.status.as_ref().and_then(|s| s.node.as_deref()) == Some(node)
         })?;
-        // From here on any node may.
+        // From here on any node may announce them.
         self.advertise(None)?;
         self.all_vips(count, "every node to be eligible", |vip| {
             vip.spec.advertisements.iter().all(|rule| rule.node_selectors.is_empty())
@@ -55,14 +56,15 @@ impl Setup<'_> {
 
     /// Deletes the Services and waits until their addresses are free.
     pub(super) fn clear(&self) -> Result<()> {
-        // kubectl deletes and awaits one after the other, at its own rate limit: 1,000 Services took more than a minute.
+        // kubectl deletes and awaits the Services one after the other, under its own rate limit: 1,000 of them took
+        // more than a minute.
         self.ns.kubectl_here(&["delete", "service", "-l", LABEL, "--ignore-not-found", "--timeout=300s"])?;
         self.ns
             .bed
             .wait_for("no address of the setup", PLACED_WITHIN, || Ok(self.ns.virtual_ips()?.is_empty().then_some(())))
     }
 
-    /// The probed addresses; none while the Services are not there or without addresses.
+    /// Returns the probed addresses; none while the Services do not exist or have no addresses.
     pub(super) fn targets(&self) -> Result<Vec<Target>> {
         let mut targets = Vec::new();
         for policy in Policy::ALL {
@@ -74,7 +76,7 @@ impl Setup<'_> {
         Ok(targets)
     }
 
-    /// The addresses of the other Services.
+    /// Returns the addresses of the other Services.
     pub(super) fn bystanders(&self) -> Result<Vec<IpAddr>> {
         let mut bystanders = Vec::new();
         for vip in self.ns.virtual_ips()? {
@@ -93,7 +95,7 @@ impl Setup<'_> {
         })
     }
 
-    /// The advertisement of the setup's pool: every node may announce it, or one alone.
+    /// Applies the advertisement of the setup's pool: every node may announce it, or only one.
     fn advertise(&self, only: Option<&str>) -> Result<()> {
         let selectors = only
             .map(|node| format!(", nodeSelectors: [{{matchLabels: {{kubernetes.io/hostname: {node}}}}}]"))
@@ -108,7 +110,7 @@ impl Setup<'_> {
     fn service(&self, name: &str, policy: Policy, victim: &str) -> Result<Service> {
         ensure!(!name.is_empty(), "a Service without a name");
         let mut selector = serde_json::json!({"app": "echo"});
-        // What kube-proxy does about endpoints of a dead node is not what is measured.
+        // kube-proxy's treatment of a dead node's endpoints is not measured.
         if policy == Policy::Cluster && self.nodes().len() > 1 {
             selector[super::workload::survives(victim)] = "yes".into();
         }

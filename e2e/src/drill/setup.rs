@@ -1,5 +1,5 @@
-//! Where drills are done: an endpoint on each node, two Services before them, two clients; and how everything is made
-//! whole again.
+//! The environment of drills: an endpoint on each node, two Services in front of them, two clients, and the restoration
+//! of the cluster after a drill.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -20,31 +20,31 @@ use herald_lab::fault::{Faults, PodChoice, PodFound};
 use herald_lab::probe::{Probe, ProbeSpec, Probers};
 use herald_lab::progress::Progress;
 
-/// A booting node is Ready within 10 s; the rest is for a busy machine.
+/// A booting node is Ready within 10 s; the rest is a margin for a busy machine.
 const WHOLE_WITHIN: Duration = Duration::from_secs(120);
 
-/// A length of traffic without a failed connection: 20 of them to each address.
+/// Length of a traffic sample without a failed connection: 20 connections to each address.
 const CALM: Duration = Duration::from_millis(400);
 
-/// An owner announces a new address for 3 s (docs/protocol.md, section 25).
+/// An owner repeats the announcement of a new address for 3 s (docs/protocol.md, section 25).
 const ROUNDS: Duration = Duration::from_millis(3200);
 
-/// One request to a pod, from its own node, on a busy machine.
+/// Timeout of one request to a pod, from its own node, on a busy machine.
 const REQUEST: Duration = Duration::from_secs(5);
 
-/// The label of the speakers' pods.
+/// Label selector of the speakers' pods.
 const SPEAKERS: &str = "app.kubernetes.io/component=speaker";
 
-/// How long faults last that have a length.
+/// The length of faults that have one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FaultLength {
-    /// Long enough for every timer of the protocol that bears on the fault: for scenarios.
+    /// Long enough for every timer of the protocol that matters for the fault: for scenarios.
     Short,
-    /// As long as the benchmark reports it.
+    /// The length that the benchmark reports.
     Full,
 }
 
-/// A namespace with everything drills need.
+/// A test namespace with everything that drills need.
 pub struct Setup<'a> {
     pub(super) ns: &'a TestNamespace<'a>,
     pub(super) segment: u8,
@@ -52,28 +52,28 @@ pub struct Setup<'a> {
     nodes: Vec<String>,
     talker: Host,
     watcher: Host,
-    /// Arguments of kubectl that undo what drills changed in the cluster.
+    /// Arguments of kubectl that undo the changes of drills to the cluster.
     undo: RefCell<Vec<Vec<String>>>,
-    /// What goes on until the drill is over.
+    /// Values that must live until the drill is over.
     held: RefCell<Vec<Box<dyn Any>>>,
     placed: RefCell<Option<Placed>>,
 }
 
-/// The Services as they were made last.
+/// The Services as they were created last.
 #[derive(Clone)]
 struct Placed {
     node: String,
-    /// Besides the two that are probed.
+    /// Services besides the two that are probed.
     more: u16,
     at: Instant,
 }
 
 impl<'a> Setup<'a> {
-    /// Sets the setup in the ns's namespace: a pool for so many dual-stack Services on a segment, and an endpoint on
-    /// each node.
+    /// Prepares the namespace: a pool for this number of dual-stack Services on a segment, and an endpoint on each
+    /// node.
     ///
     /// # Errors
-    /// When the laboratory has fewer than two clients, or something does not come up.
+    /// When the laboratory has fewer than two clients, or a part does not become ready.
     pub fn set(ns: &'a TestNamespace<'a>, segment: u8, services: u16, pace: FaultLength) -> Result<Self> {
         let lab = ns.bed.lab();
         let [talker, watcher, ..] = <[Host; 2]>::try_from(lab.clients()?.into_iter().take(2).collect::<Vec<_>>())
@@ -90,19 +90,19 @@ impl<'a> Setup<'a> {
         Ok(setup)
     }
 
-    /// The nodes' names.
+    /// Returns the nodes' names.
     #[must_use]
     pub fn nodes(&self) -> &[String] {
         &self.nodes
     }
 
-    /// The laboratory it is in.
+    /// Returns the laboratory.
     #[must_use]
     pub fn lab(&self) -> &'a Lab {
         self.ns.bed.lab()
     }
 
-    /// What goes on.
+    /// Returns the progress output of the laboratory.
     #[must_use]
     pub fn progress(&self) -> &'a Progress {
         &self.ns.bed.progress
@@ -112,18 +112,17 @@ impl<'a> Setup<'a> {
         Faults::of(self.lab())
     }
 
-    /// The client whose traffic is measured; nothing else is done from it, so that nothing refreshes its caches.
+    /// Returns the client whose traffic is measured. It does nothing else, so that nothing refreshes its caches.
     pub(super) fn talker(&self) -> &str {
         self.talker.name()
     }
 
-    /// The client that asks who has an address, and from which drills do what a host on the wire does.
+    /// Returns the client that solicits the addresses, and from which drills act as a host on the wire.
     pub(super) fn watcher(&self) -> &str {
         self.watcher.name()
     }
 
-    /// Makes sure that one node has all the addresses, and returns it. Where the last drill left them all in their
-    /// place, they stay.
+    /// Ensures that one node has all the addresses and returns it. If the last drill left them all in place, they stay.
     pub(super) fn gather(&self, more: u16) -> Result<String> {
         let placed = self.placed.borrow().clone();
         if let Some(placed) = placed
@@ -140,11 +139,11 @@ impl<'a> Setup<'a> {
         Ok(node.clone())
     }
 
-    /// Waits until the addresses are nothing new any more: their owner has announced them for the last time.
+    /// Waits until the owner of the addresses has sent the last announcement of a new address.
     pub(super) fn settle(&self) {
         let placed = self.placed.borrow().as_ref().map(|placed| placed.at);
         if let Some(left) = placed.and_then(|at| ROUNDS.checked_sub(at.elapsed())) {
-            // What is waited for is that nothing more comes.
+            // The absence of further announcements cannot be waited for.
             std::thread::sleep(left);
         }
     }
@@ -156,17 +155,17 @@ impl<'a> Setup<'a> {
         Ok(addresses.len() == 2 * Policy::ALL.len() && seen.values().all(|seen| itself(seen) == Some(mac)))
     }
 
-    /// The host of that client.
+    /// Returns the host of the watching client.
     pub(super) fn watching_host(&self) -> &Host {
         &self.watcher
     }
 
-    /// Keeps something that ends when it is dropped, until the drill is over.
+    /// Keeps a value, whose effect ends when it is dropped, until the drill is over.
     pub(super) fn hold(&self, what: impl Any) {
         self.held.borrow_mut().push(Box::new(what));
     }
 
-    /// Changes something in the cluster by kubectl, to be undone when the drill is over.
+    /// Changes something in the cluster with kubectl; the change is undone when the drill is over.
     pub(super) fn change(&self, what: &[&str], undo: &[&str]) -> Result<()> {
         self.to_be_undone(undo);
         self.ns.kubectl(what).map(drop)
@@ -176,20 +175,20 @@ impl<'a> Setup<'a> {
         self.undo.borrow_mut().push(undo.iter().map(|&word| word.to_owned()).collect());
     }
 
-    /// The same in the setup's namespace.
+    /// Does the same in the namespace of the setup.
     pub(super) fn change_here(&self, what: &[&str], undo: &[&str]) -> Result<()> {
         let here = ["-n", self.ns.namespace.as_str()];
         self.change(&[&here[..], what].concat(), &[&here[..], undo].concat())
     }
 
-    /// Adds an object to the setup's namespace, to be taken away when the drill is over.
+    /// Adds an object to the namespace of the setup; it is removed when the drill is over.
     pub(super) fn add_here(&self, object: &str, undo: &[&str]) -> Result<()> {
         let here = ["-n", self.ns.namespace.as_str()];
         self.to_be_undone(&[&here[..], undo].concat());
         self.ns.apply(object)
     }
 
-    /// Switches how the endpoint on a node answers its readiness probe.
+    /// Sets how the endpoint on a node answers its readiness probe.
     pub(super) fn set_ready(&self, node: &str, ready: bool) -> Result<()> {
         let endpoints = self.endpoints()?;
         let (_, address) = endpoints.iter().find(|(at, _)| at == node).with_context(|| format!("a pod on {node}"))?;
@@ -198,7 +197,7 @@ impl<'a> Setup<'a> {
         Ok(())
     }
 
-    /// Asks something on a node by HTTP, from there.
+    /// Sends an HTTP request from a node and returns the answer.
     pub(super) fn http(&self, node: &str, server: SocketAddr, request: &str) -> Result<String> {
         let request = format!("{request} HTTP/1.1\r\nHost: {server}\r\nConnection: close\r\n\r\n");
         self.lab().host(node)?.inside(|| {
@@ -211,7 +210,7 @@ impl<'a> Setup<'a> {
         })
     }
 
-    /// Undoes every fault and change and waits until nothing is left of them.
+    /// Undoes every fault and change and waits until no effect of them is left.
     pub(super) fn restore(&self) -> Result<()> {
         self.held.take();
         self.faults().heal_all()?;
@@ -224,7 +223,7 @@ impl<'a> Setup<'a> {
         self.all_serve("echo")
     }
 
-    /// Waits until the pods of an app are as many as nodes, all ready, and none that ends is left.
+    /// Waits until the pods of an app are as many as the nodes, all ready, and no terminating one is left.
     pub(super) fn all_serve(&self, app: &str) -> Result<()> {
         self.wait(&format!("every pod of {app} to be ready, and no other to be left"), || {
             let pods = self.pods(app)?;
@@ -232,17 +231,17 @@ impl<'a> Setup<'a> {
         })
     }
 
-    /// Takes away what would bear on others than this setup: an L2Advertisement ends the rule that, without any, every
-    /// pool is announced.
+    /// Removes what would affect others than this setup: the existence of an L2Advertisement ends the default by which
+    /// every pool is announced.
     ///
     /// # Errors
-    /// When it does not go.
+    /// When the removal fails.
     pub fn leave(&self) -> Result<()> {
         self.clear()?;
         self.ns.kubectl(&["delete", "l2adv", &self.ns.namespace, "--ignore-not-found"]).map(drop)
     }
 
-    /// Waits until nodes, endpoints and speakers are as they should be.
+    /// Waits until nodes, endpoints and speakers are in order.
     pub(super) fn whole(&self) -> Result<()> {
         self.ns.every_node_ready(WHOLE_WITHIN)?;
         install::wait_for_rollout(self.lab())?;
@@ -250,8 +249,8 @@ impl<'a> Setup<'a> {
         self.wait("every speaker to be active and to hear all others", || Ok(self.speakers_stand()?.then_some(())))
     }
 
-    /// The kubelet waits longer with each restart of a container (CrashLoopBackOff); what a drill measures must not
-    /// depend on how many went before.
+    /// Replaces speakers that have restarted. The kubelet waits longer with each restart of a container
+    /// (CrashLoopBackOff), and the result of a drill must not depend on the number of earlier restarts.
     fn fresh_speakers(&self) -> Result<()> {
         for pod in self.speakers()? {
             let restarts = "-o=jsonpath={.status.containerStatuses[*].restartCount}";
@@ -263,7 +262,7 @@ impl<'a> Setup<'a> {
         Ok(())
     }
 
-    /// The speakers' pods, without those that are about to end.
+    /// Returns the speakers' pods without terminating ones.
     pub(super) fn speakers(&self) -> Result<Vec<PodFound>> {
         let mut pods = self.faults().pods(&PodChoice {
             namespace: install::NAMESPACE.to_owned(),
@@ -274,7 +273,7 @@ impl<'a> Setup<'a> {
         Ok(pods)
     }
 
-    /// Returns whether another speaker's pod than that of this UID is ready on a node.
+    /// Returns whether a speaker's pod with another UID than this one is ready on a node.
     pub(super) fn has_other_speaker(&self, node: &str, former: &str) -> Result<bool> {
         let pods: Api<Pod> = Api::namespaced(self.ns.bed.kube(), install::NAMESPACE);
         let speakers = ListParams::default().labels(SPEAKERS);
@@ -284,8 +283,8 @@ impl<'a> Setup<'a> {
         Ok(pods.iter().any(|pod| is_there(pod) && is_other(pod) && is_serving(pod)))
     }
 
-    /// Whether there is one endpoint on each node, and each answers on its node. (For a while after a node lost power
-    /// the API still shows its pods as they were.)
+    /// Returns whether each node has one endpoint and each endpoint answers on its node. (For a while after a power
+    /// loss the API still shows the pods of the node as they were.)
     fn endpoints_serve(&self) -> Result<bool> {
         let pods = self.endpoints()?;
         if pods.len() != self.nodes.len() {
@@ -300,7 +299,7 @@ impl<'a> Setup<'a> {
         Ok(true)
     }
 
-    /// Node and HTTP address of each endpoint that is not about to end.
+    /// Returns node and HTTP address of each endpoint that is not terminating.
     pub(super) fn endpoints(&self) -> Result<Vec<(String, SocketAddr)>> {
         let pods = self.pods("echo")?.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
         let place = |pod: Pod| {
@@ -334,7 +333,7 @@ impl<'a> Setup<'a> {
         let spec = ProbeSpec::all(addresses.iter().copied()).with(probers);
         self.wait("connections that do not fail", || {
             let running = Probe::start(self.lab(), self.talker(), &spec)?;
-            // Nothing can be waited for: that none fails is what is looked for.
+            // The absence of failures cannot be waited for.
             std::thread::sleep(CALM);
             let report = running.stop()?;
             let calm = |target: &herald_lab::probe::analysis::TargetReport| {
@@ -344,7 +343,7 @@ impl<'a> Setup<'a> {
         })
     }
 
-    /// Looks at a condition until it holds.
+    /// Evaluates a condition until it holds.
     pub(super) fn wait<T>(&self, what: &str, look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
         self.ns.bed.wait_for(what, WHOLE_WITHIN, look)
     }

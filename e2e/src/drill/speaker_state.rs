@@ -1,6 +1,7 @@
-//! How the speakers stand, by their own Hellos (docs/protocol.md, section 3), read by a client on their segment.
+//! The state of the speakers according to their own Hellos (docs/protocol.md, section 3), read by a client on their
+//! segment.
 //!
-//! They are read without their key: a laboratory may believe what it hears.
+//! The Hellos are read without their key: a laboratory may trust the frames it receives.
 
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
@@ -15,18 +16,18 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use herald_lab::cluster::Host;
 use herald_lab::probe::Mac;
 
-/// Each speaker says Hello every 100 ms on a segment of up to 101 nodes (section 26): twice, and half of it again.
+/// Each speaker sends a Hello every 100 ms on a segment of up to 101 nodes (section 26): two and a half intervals.
 const LISTEN: Duration = Duration::from_millis(250);
 
-/// What a Hello says of its sender.
+/// The state of a speaker according to its Hello.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Standing {
     pub(crate) active: bool,
-    /// Nodes it hears both ways.
+    /// Number of nodes that it hears both ways.
     pub(crate) peers: u16,
 }
 
-/// The last Hello of each sender within a quarter of a second, by its MAC.
+/// Returns the last Hello of each sender within a quarter of a second, by its MAC.
 pub(crate) fn heard(client: &Host, interface: &str) -> Result<BTreeMap<Mac, Standing>> {
     client.inside(|| {
         let index = nix::net::if_::if_nametoindex(interface).context("the client's interface")?;
@@ -50,7 +51,7 @@ pub(crate) fn heard(client: &Host, interface: &str) -> Result<BTreeMap<Mac, Stan
     })
 }
 
-/// Reads a Hello; `None` for any other frame.
+/// Parses a Hello; returns `None` for any other frame.
 fn standing(frame: &[u8]) -> Option<(Mac, Standing)> {
     const ETHERNET: usize = 14;
     const HEADER: usize = 36;
@@ -106,13 +107,13 @@ mod tests {
 
     #[test_case(State::Active, 2, true)]
     #[test_case(State::Listening, 300, false)]
-    fn speaker_state(state: State, peers: u16, active: bool) {
+    fn hello_shows_state_and_peers(state: State, peers: u16, active: bool) {
         let read = standing(&hello(state, peers));
         assert_eq!(read, Some((Mac([2, 0, 0, 0, 0, 1]), Standing { active, peers })));
     }
 
     #[test]
-    fn other_frames_are_none() {
+    fn other_frames_are_ignored() {
         let mut claims = hello(State::Active, 1);
         claims[15] = 2;
         assert_eq!(standing(&claims), None);

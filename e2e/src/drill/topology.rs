@@ -1,11 +1,11 @@
-//! The laboratories drills are done in.
+//! The laboratories in which drills are done.
 
 use herald_lab::cluster::{ProxyMode, Spec};
 
 /// A laboratory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Topology {
-    /// Three nodes, kube-proxy in nftables mode, as all but one.
+    /// Three nodes, kube-proxy in nftables mode as in all other laboratories but one.
     Three,
     /// Three nodes, kube-proxy in iptables mode.
     Iptables,
@@ -18,7 +18,8 @@ pub enum Topology {
 }
 
 impl Topology {
-    /// Its laboratory: two clients, because the one whose traffic is measured does nothing else.
+    /// Returns the specification of its laboratory: two clients, because the one whose traffic is measured does nothing
+    /// else.
     #[must_use]
     pub fn spec(self, base: &Spec) -> Spec {
         let (nodes, segments) = match self {
@@ -30,19 +31,19 @@ impl Topology {
         Spec { nodes, segments, clients: 2, proxy: self.proxy(), ..base.clone() }
     }
 
-    /// Mode of its kube-proxy.
+    /// Returns the mode of its kube-proxy.
     #[must_use]
     pub fn proxy(self) -> ProxyMode {
         if self == Self::Iptables { ProxyMode::Iptables } else { ProxyMode::Nftables }
     }
 
-    /// The segment of the probed addresses.
+    /// Returns the segment of the probed addresses.
     #[must_use]
     pub fn segment(self) -> u8 {
         u8::from(self == Self::TwoSegments)
     }
 
-    /// What tells its figures from those of three nodes.
+    /// Returns the suffix that distinguishes its figures from those of three nodes.
     #[must_use]
     pub fn suffix(self) -> &'static str {
         match self {

@@ -1,15 +1,15 @@
-//! What was seen, held against what was promised. How long something took is judged where a phase bounds it; how long it
-//! takes as a rule is the benchmark's.
+//! Comparison of observations with promises. A duration is judged only where a phase bounds it; the benchmark reports
+//! typical durations.
 
 use super::{Observation, Owner, Phase, Traffic};
 use herald_lab::probe::CONNECT_INTERVAL;
 
-/// New connections to one address that may fail where kube-proxy hears of a change before the speaker: those of a tenth
-/// of a second. So far apart may be two programs that watch one API server, on a machine with two cores for three nodes;
-/// no timer of either lies between.
+/// New connections to one address that may fail where kube-proxy sees a change before the speaker does: those of a
+/// tenth of a second. Two programs that watch one API server may differ by this much on a machine with two cores for
+/// three nodes; no timer of either contributes to it.
 const RACED: usize = (100 / CONNECT_INTERVAL.as_millis()) as usize;
 
-/// What of a promise was broken, in words; nothing if it was kept.
+/// Returns the broken parts of a promise, in words; none if it was kept.
 #[must_use]
 pub fn violations(phase: &Phase, seen: &Observation) -> Vec<String> {
     let promise = phase.promise(seen.target.policy);
@@ -97,7 +97,7 @@ mod tests {
     }
 
     fn phase(cluster: Promise) -> Phase {
-        // The Local Service is promised the least, so that a mix-up of the two is seen.
+        // The Local Service has the weakest promise, so that a mix-up of the two policies is detected.
         Phase {
             name: "a fault",
             act: |_| Ok(()),
@@ -109,47 +109,47 @@ mod tests {
     }
 
     #[test_case(Promise::NOTHING, quiet(), 0; "nothing happened")]
-    #[test_case(Promise::NOTHING, Observation { answer_gap_ms: 900.0, ..quiet() }, 0; "a time is no violation")]
+    #[test_case(Promise::NOTHING, Observation { answer_gap_ms: 900.0, ..quiet() }, 0; "a long time alone")]
     #[test_case(Promise::NOTHING, Observation { lost: 1, ..quiet() }, 1; "a lost datagram")]
     #[test_case(Promise::NOTHING, Observation { resets: 1, failed_connections: 1, ..quiet() }, 2; "a reset of a new connection")]
     #[test_case(Promise::NOTHING, Observation { macs: vec![A, B], moves: 1, ..quiet() }, 1; "another owner")]
     #[test_case(Promise::NOTHING, Observation { macs: Vec::new(), ..quiet() }, 1; "no owner")]
-    #[test_case(Promise::NOTHING, Observation { unanswered_at_the_end: true, ..quiet() }, 1; "not back at the end")]
+    #[test_case(Promise::NOTHING, Observation { unanswered_at_the_end: true, ..quiet() }, 1; "unanswered at the end")]
     #[test_case(Promise::SUCCEEDED, moved(), 0; "succession")]
     #[test_case(Promise::SUCCEEDED, quiet(), 1; "no successor")]
-    #[test_case(Promise::SUCCEEDED, Observation { moves: 3, ..moved() }, 1; "there and back and there")]
+    #[test_case(Promise::SUCCEEDED, Observation { moves: 3, ..moved() }, 1; "three moves")]
     #[test_case(Promise::SUCCEEDED, Observation { two_macs_ms: 201.0, ..moved() }, 1; "both answered")]
     #[test_case(Promise::HANDED_OVER, Observation { two_macs_ms: 200.0, ..moved() }, 0; "make before break")]
-    #[test_case(Promise::HANDED_OVER, Observation { two_macs_ms: 201.0, ..moved() }, 1; "make, and no break")]
+    #[test_case(Promise::HANDED_OVER, Observation { two_macs_ms: 201.0, ..moved() }, 1; "both answered for too long")]
     #[test_case(Promise::HANDED_OVER, Observation { failed_connections: 1, ..moved() }, 1; "a new connection failed")]
-    #[test_case(Promise::RACED, Observation { failed_connections: 5, ..moved() }, 0; "kube-proxy was first")]
-    #[test_case(Promise::RACED, Observation { failed_connections: 6, ..moved() }, 1; "by more than a tenth of a second")]
-    #[test_case(Promise::ONE_IN_THE_END, Observation { moves: 3, failed_connections: 9, ..moved() }, 0; "whatever happens")]
-    fn promises(promise: Promise, seen: Observation, broken: usize) {
+    #[test_case(Promise::RACED, Observation { failed_connections: 5, ..moved() }, 0; "failures within the race")]
+    #[test_case(Promise::RACED, Observation { failed_connections: 6, ..moved() }, 1; "failures beyond the race")]
+    #[test_case(Promise::ONE_IN_THE_END, Observation { moves: 3, failed_connections: 9, ..moved() }, 0; "only the end matters")]
+    fn broken_promises_are_counted(promise: Promise, seen: Observation, broken: usize) {
         let found = violations(&phase(promise), &seen);
         assert_eq!(found.len(), broken, "{found:#?}");
     }
 
     #[test_case(moved(), 0; "all within")]
-    #[test_case(quiet(), 1; "it did not move, and only that is broken")]
+    #[test_case(quiet(), 1; "owner did not move")]
     #[test_case(Observation { moved_after_ms: Some(501.0), ..moved() }, 1; "moved late")]
-    #[test_case(Observation { answer_gap_ms: 401.0, ..moved() }, 1; "silent for long")]
-    #[test_case(Observation { data_gap_ms: 451.0, ..moved() }, 1; "no traffic for long")]
+    #[test_case(Observation { answer_gap_ms: 401.0, ..moved() }, 1; "unanswered for too long")]
+    #[test_case(Observation { data_gap_ms: 451.0, ..moved() }, 1; "no traffic for too long")]
     #[test_case(Observation { two_macs_ms: 1.0, ..moved() }, 1; "two at once")]
-    fn bounds(seen: Observation, broken: usize) {
+    fn exceeded_bounds_are_counted(seen: Observation, broken: usize) {
         let bounds = Bounds { moved_ms: 500.0, unanswered_ms: 400.0, traffic_ms: 450.0, two_macs_ms: 0.0 };
         let found = violations(&Phase { bounds, ..phase(Promise::SUCCEEDED) }, &seen);
         assert_eq!(found.len(), broken, "{found:#?}");
     }
 
     #[test]
-    fn the_policy_chooses_the_promise() {
+    fn policy_selects_the_promise() {
         let seen = Observation { target: Target { policy: Policy::Local, ..quiet().target }, ..moved() };
         assert_eq!(violations(&phase(Promise::NOTHING), &seen), Vec::<String>::new());
     }
 
     #[test]
-    fn a_violation_says_what_and_where() {
+    fn violation_names_phase_address_and_policy() {
         let found = violations(&phase(Promise::NOTHING), &Observation { resets: 2, ..quiet() });
         assert_eq!(found, ["a fault, 192.0.2.10 (Cluster): 2 connections were reset"]);
     }

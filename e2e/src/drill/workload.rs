@@ -4,23 +4,25 @@ use serde_json::{Value, json};
 
 use crate::testbed::install;
 
-/// Seconds for which a pod serves on after it was asked to end: longer than kube-proxy and the speakers need to hear of
-/// it.
+/// Seconds for which a pod goes on serving after SIGTERM: longer than kube-proxy and the speakers need to see its
+/// deletion.
 const LINGER_SECONDS: u8 = 3;
 
-/// Without a request a pod has a weight of 2 where a process of its node has 1,024 (kubernetes, pkg/kubelet/cm,
-/// MinShares): on a busy machine the server then answers late by half a second, whoever announces its address.
+/// CPU request of a pod. Without one, a pod has a CPU weight of 2 where a process of its node has 1,024 (kubernetes,
+/// pkg/kubelet/cm, MinShares): on a busy machine the server then answers up to half a second late, whichever node
+/// announces its address.
 const CPU: &str = "100m";
 
-/// How long a readiness probe may active. Drills make servers unready by what they answer (503): a busy machine must not.
+/// Timeout of a readiness probe. Drills make servers unready by their answer (503); a busy machine must not do so by a
+/// delay.
 const PROBE_SECONDS: u8 = 5;
 
-/// A workload of several pods that stands in for the endpoints of the setup while it is updated.
+/// A workload of several pods that replaces the endpoints of the setup while it is updated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Updated {
-    /// One pod on each node; the next starts after the last has ended.
+    /// One pod on each node; the next one starts after the last one has ended.
     DaemonSet,
-    /// As many pods as nodes; the next is ready before the last is asked to end.
+    /// As many pods as nodes; the next one is ready before the last one is ended.
     Deployment,
 }
 
@@ -28,7 +30,7 @@ impl Updated {
     /// The label `app` of its pods.
     pub(super) const APP: &'static str = "updated";
 
-    /// What kubectl calls it.
+    /// Returns its name for kubectl.
     pub(super) fn reference(self) -> &'static str {
         match self {
             Self::DaemonSet => "daemonset/updated",
@@ -36,7 +38,7 @@ impl Updated {
         }
     }
 
-    /// The object, on so many nodes. How it is updated is Kubernetes' default.
+    /// Returns the object for this number of nodes. The update strategy is Kubernetes' default.
     pub(super) fn object(self, nodes: usize) -> Value {
         let labels = json!({"app": Self::APP});
         let mut object = json!({
@@ -48,9 +50,9 @@ impl Updated {
             Self::Deployment => {
                 object["kind"] = "Deployment".into();
                 object["spec"]["replicas"] = nodes.into();
-                // One pod of a revision on each node. Of the old ones, that which shares its node with a new one ends
-                // first (kubernetes, pkg/controller/replicaset, getPodsRankedByRelatedPodsOnSameNode): a Local address
-                // need not move, and in the runs seen it did not.
+                // One pod of a revision on each node. The old pod that shares its node with a new one ends first
+                // (kubernetes, pkg/controller/replicaset, getPodsRankedByRelatedPodsOnSameNode): a Local address need
+                // not move, and in the observed runs it did not.
                 object["spec"]["template"]["spec"]["topologySpreadConstraints"] = json!([{
                     "maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "DoNotSchedule",
                     "labelSelector": {"matchLabels": labels}, "matchLabelKeys": ["pod-template-hash"],
@@ -61,7 +63,7 @@ impl Updated {
     }
 }
 
-/// A Deployment of one echo server on a node. Its successor starts after it has ended.
+/// Returns a Deployment of one echo server on a node. A new pod starts after the old one has ended.
 pub(super) fn endpoint(node: &str, nodes: &[String]) -> Value {
     let mut labels = json!({"app": "echo", "on": node});
     for other in nodes.iter().filter(|other| *other != node) {
@@ -80,7 +82,7 @@ pub(super) fn endpoint(node: &str, nodes: &[String]) -> Value {
     })
 }
 
-/// A pod with an echo server, on any node in any state.
+/// Returns the spec of a pod with an echo server that runs on any node in any state.
 fn pod() -> Value {
     let field = |name, path| json!({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}});
     json!({
@@ -104,7 +106,7 @@ fn pod() -> Value {
     })
 }
 
-/// Label of the endpoints that are there when a node is not.
+/// Returns the label of the endpoints that survive the loss of a node.
 pub(super) fn survives(node: &str) -> String {
     format!("survives-{node}")
 }

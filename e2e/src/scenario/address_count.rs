@@ -1,4 +1,5 @@
-//! Several addresses of one family for a Service: on different nodes, each of them answers; a smaller number releases the last.
+//! Several addresses of one family for a Service: they are on different nodes, and each of them answers. A smaller
+//! count releases the last addresses.
 
 use std::collections::BTreeSet;
 
@@ -23,7 +24,7 @@ pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
     }
     ensure!(nodes.len() == all.len(), "their homes are on different nodes: {nodes:?}");
 
-    // There is no fourth: those there are stay, and the sentence says how many of how many.
+    // The pool has no fourth address: the existing ones stay, and the condition gives both numbers.
     asks_for(ns, 4)?;
     let short = ns.eventually("the Service to say that one is missing", || {
         Ok(ns.assigned("web")?.filter(|c| c.status == "False" && c.message.contains("3 of the 4")))
@@ -33,7 +34,7 @@ pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
     asks_for(ns, 1)?;
     ns.eventually("one address", || Ok((ns.ingress("web")? == [address(1)]).then_some(())))?;
     for released in [address(2), address(3)] {
-        // It is given up once the Service shows it no more.
+        // An address is released once the Service no longer shows it.
         ns.eventually("a released address to be free", || Ok(ns.virtual_ip(released)?.is_none().then_some(())))?;
         ns.silent(released)?;
     }

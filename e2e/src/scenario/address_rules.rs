@@ -1,4 +1,4 @@
-//! The CEL rules on the real API server: what is refused, in which words.
+//! The CEL rules on the real API server: the refused values and the wording of the refusals.
 
 use anyhow::{Result, ensure};
 use herald_crds::names;
@@ -29,7 +29,7 @@ pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
     for good in ["192.0.2.0/24", "192.0.2.1", "192.0.2.1 - 192.0.2.9", "2001:db8::/64", "2001:db8::1-2001:db8::ff"] {
         ns.pool("address-rules", &[good.to_owned()])?;
     }
-    // As in MetalLB; but it is said.
+    // The value is accepted as in MetalLB, but the condition mentions it.
     ns.pool("address-rules", &["192.0.2.5/24".to_owned()])?;
     let said = ns.eventually("the pool to say that bits of the host do not count", || {
         let (reason, said) = ns.pool_condition("address-rules", names::CONDITION_ACCEPTED, "True")?;

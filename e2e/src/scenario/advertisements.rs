@@ -1,4 +1,5 @@
-//! An L2Advertisement chooses the node; one that chooses none leaves the address silent, and the VirtualIP says why.
+//! An L2Advertisement chooses the node. One that selects no node leaves the address silent, and the VirtualIP reports
+//! why.
 
 use anyhow::{Context, Result, ensure};
 use herald_crds::virtual_ip::AnnouncedReason;
@@ -25,7 +26,7 @@ pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
     ns.silent(address)?;
     ensure!(ns.ingress("web")? == [address], "the Service keeps its address");
 
-    // Without any advertisement, every node may again.
+    // Without an L2Advertisement every node may announce again.
     ns.kubectl(&["delete", "l2adv", "advertisements"])?;
     let node = ns.announcer(address)?;
     ns.answered_by(address, &node)

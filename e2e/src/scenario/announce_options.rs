@@ -1,5 +1,5 @@
-//! The speakers' options for networks that need a word (docs/networks.md): announcements in both forms of ARP, again and
-//! again; no enquiry before the first claim; interfaces that receive all frames.
+//! The speakers' options for unusual networks (docs/networks.md): repeated announcements in both forms of ARP, no probe
+//! before the first claim, and promiscuous interfaces.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -19,23 +19,24 @@ const OPTIONS: [&str; 4] = [
     "HERALD_PROMISCUOUS=true",
 ];
 
-/// So long is listened: seven refreshes fit in.
+/// Time for which the client listens: seven refreshes fit in this time.
 const LISTEN: Duration = Duration::from_secs(8);
 
-/// One of the refreshes may be late. The rounds of a new address alone are four more announcements at most.
+/// The minimum of refreshes, as one may be late. The initial announcements of a new address alone are at most four
+/// more.
 const REFRESHES: usize = 6;
 
 pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
     let faults = Faults::of(ns.bed.lab());
     let result = speakers_with(ns, OPTIONS.map(str::to_owned)).and_then(|()| try_each(ns, &faults));
-    // Whatever was found, the next scenario gets a whole cluster.
+    // The cluster is restored regardless of the result, for the next scenario.
     faults.heal_all()?;
     let unset = OPTIONS.map(|option| option.split('=').next().map(|name| format!("{name}-")).unwrap_or_default());
     speakers_with(ns, unset)?;
     result
 }
 
-/// Rolls out the speakers with variables set (`NAME=value`) or not set any more (`NAME-`).
+/// Rolls out the speakers with variables set (`NAME=value`) or unset (`NAME-`).
 fn speakers_with(ns: &TestNamespace<'_>, variables: [String; 4]) -> Result<()> {
     let mut command = vec!["set", "env", "-n", install::NAMESPACE, "daemonset/herald-speaker"];
     command.extend(variables.iter().map(String::as_str));
@@ -54,7 +55,8 @@ fn try_each(ns: &TestNamespace<'_>, faults: &Faults<'_>) -> Result<()> {
     let listeners = links.pointer("/0/promiscuity").and_then(serde_json::Value::as_u64);
     ensure!(listeners > Some(0), "{node}'s interface is not promiscuous:\n{shown}");
 
-    // A host has the next address. As in a network where somebody answers for all, nobody is asked.
+    // A host has the next address. The speaker must not probe it, as in a network where a proxy answers for all
+    // addresses.
     let taken = ns.address(2);
     let stranger = ns.bed.lab().clients()?.into_iter().nth(1).context("a second client")?;
     let link = Link { host: stranger.name().to_owned(), segment: 0 };
@@ -65,11 +67,11 @@ fn try_each(ns: &TestNamespace<'_>, faults: &Faults<'_>) -> Result<()> {
     ns.announcer(taken).context("it is announced without asking").map(drop)
 }
 
-/// Listens for announcements, from the first on.
+/// Listens for announcements, starting with the first one.
 fn announced_again(ns: &TestNamespace<'_>, address: IpAddr, mac: Mac) -> Result<()> {
     let spec = ProbeSpec::all([address]).with(Probers { neighbour: false, ..Probers::NEIGHBOUR });
     let recording = Probe::start(ns.bed.lab(), ns.client()?.name(), &spec)?;
-    // No condition can be waited for: what comes within a time is what is asked.
+    // The scenario counts the announcements within a fixed time, so there is no condition to wait for.
     std::thread::sleep(LISTEN);
     let heard = recording.stop()?.announcements;
     for kind in [AnnouncementKind::ArpRequest, AnnouncementKind::ArpReply] {

@@ -1,4 +1,4 @@
-//! A hundred Services at once; then nothing changes, and Herald writes nothing.
+//! A hundred Services are created at once; afterwards nothing changes, and Herald writes nothing.
 
 use std::time::Duration;
 
@@ -15,13 +15,13 @@ use crate::testbed::audit_log::AuditLog;
 
 const SERVICES: u8 = 100;
 
-/// Requests to the API server at a time.
+/// Concurrent requests to the API server.
 const AT_ONCE: usize = 16;
 
-/// What a burst leaves to write is written within seconds; the rest is for a busy machine.
+/// The writes that a burst leaves take seconds; the rest is a margin for a busy machine.
 const REST_WITHIN: Duration = Duration::from_secs(30);
 
-/// So long nothing may be written: half as long again as a watch lasts before it is begun again.
+/// Time for which nothing may be written: one and a half times the lifetime of a watch.
 const RESTS: Duration = Duration::from_secs(30);
 
 pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
@@ -49,7 +49,7 @@ pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Without node ports, and without endpoints: what changes is Herald's alone.
+/// Returns a Service without node ports and without endpoints, so that only Herald makes changes.
 fn service(number: u8) -> Result<Service> {
     Ok(serde_json::from_value(serde_json::json!({
         "apiVersion": "v1", "kind": "Service", "metadata": {"name": format!("web{number}")},

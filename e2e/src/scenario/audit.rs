@@ -1,4 +1,4 @@
-//! The API server's audit log, held against the shipped roles.
+//! The API server's audit log, compared with the shipped roles.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,12 +7,12 @@ use serde::Deserialize;
 
 use crate::testbed::audit_log;
 
-/// What a rule allows, or a request used: one verb on one resource.
+/// What a rule allows or a request used: one verb on one resource.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Permission {
     pub(super) account: String,
     pub(super) group: String,
-    /// With its subresource: `services/status`.
+    /// The resource with its subresource: `services/status`.
     pub(super) resource: String,
     pub(super) verb: String,
 }
@@ -25,16 +25,16 @@ impl std::fmt::Display for Permission {
     }
 }
 
-/// What Herald's service accounts asked of the API server.
+/// The requests of Herald's service accounts to the API server.
 #[derive(Debug, Default)]
 pub(super) struct Requests {
     pub(super) used: BTreeSet<Permission>,
-    /// Denied requests, as the log has them; without those that were allowed at another time: an API server that has
-    /// just started denies what it has not read the roles for yet.
+    /// Denied requests, as in the log, without those that were allowed at another time: an API server that has just
+    /// started denies requests whose roles it has not read yet.
     pub(super) denied: BTreeSet<String>,
 }
 
-/// The fields of an `audit.k8s.io/v1` Event that are read here.
+/// The relevant fields of an `audit.k8s.io/v1` Event.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Event {
@@ -49,7 +49,7 @@ struct Event {
 
 #[derive(Deserialize)]
 struct User {
-    /// Nobody where the request was not authenticated: its pod is gone, or the API server does not reach etcd.
+    /// Empty if the request was not authenticated: its pod is gone, or the API server does not reach etcd.
     #[serde(default)]
     username: String,
 }
@@ -62,7 +62,7 @@ struct ObjectRef {
     api_group: String,
 }
 
-/// Reads the log's lines; requests of others are passed over.
+/// Parses the log's lines and skips requests of other accounts.
 pub(super) fn requests_of(namespace: &str, log: &str) -> Result<Requests> {
     let prefix = format!("system:serviceaccount:{namespace}:");
     let mut requests = Requests::default();
@@ -70,10 +70,10 @@ pub(super) fn requests_of(namespace: &str, log: &str) -> Result<Requests> {
     for line in log.lines() {
         let event: Event = audit_log::event(line)?;
         let Some(account) = event.user.username.strip_prefix(&prefix) else { continue };
-        // Rules do not look at the query: each watch has a version and a term of its own there.
+        // Rules do not look at the query, where each watch has its own version and timeout.
         let path = event.request_uri.split('?').next().unwrap_or_default();
         let request = format!("{account}: {} {path}", event.verb);
-        // Written by the authorizer (k8s.io/apiserver/pkg/endpoints/filters/authorization.go).
+        // The authorizer writes this annotation (k8s.io/apiserver/pkg/endpoints/filters/authorization.go).
         match event.annotations.get("authorization.k8s.io/decision").map(String::as_str) {
             Some("forbid") => requests.denied.insert(request),
             _ => allowed.insert(request),
@@ -94,7 +94,7 @@ fn join(resource: &str, subresource: &str) -> String {
     if subresource.is_empty() { resource.to_owned() } else { format!("{resource}/{subresource}") }
 }
 
-/// A Role or ClusterRole, by the fields that grant.
+/// A Role or ClusterRole, reduced to the fields that grant permissions.
 #[derive(Deserialize)]
 struct Role {
     kind: String,
@@ -130,7 +130,8 @@ struct Rule {
     verbs: Vec<String>,
 }
 
-/// Every permission that manifests grant to the accounts that they bind. A role that they bind to nobody is for people.
+/// Returns every permission that manifests grant to the accounts they bind. A role without a binding is meant for
+/// people.
 pub(super) fn granted_by(manifests: &str) -> Result<BTreeSet<Permission>> {
     let objects = manifests.split("\n---\n").map(|document| serde_saphyr::from_str(document).context("a manifest"));
     let objects: Vec<serde_json::Value> = objects.collect::<Result<_>>()?;
@@ -153,7 +154,7 @@ pub(super) fn granted_by(manifests: &str) -> Result<BTreeSet<Permission>> {
 }
 
 impl Rule {
-    /// What it allows an account, one by one.
+    /// Returns each permission of the rule for an account.
     fn permissions(&self, account: &str) -> impl Iterator<Item = Permission> {
         let pairs =
             self.api_groups.iter().flat_map(|group| self.resources.iter().map(move |resource| (group, resource)));
@@ -179,7 +180,7 @@ mod tests {
 {"verb":"get","user":{"username":"admin"},"requestURI":"/version"}"#;
 
     #[test]
-    fn used_and_denied_are_told_apart() {
+    fn used_and_denied_requests_are_separated() {
         let requests = requests_of("herald-system", LOG).unwrap();
         let used: Vec<_> = requests.used.iter().map(ToString::to_string).collect();
         let expected = ["delete nodes", "get nodes", "patch virtualips/status.heraldlb.io"];
@@ -188,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_are_multiplied_out() {
+    fn rule_grants_every_combination() {
         let manifests = "kind: Namespace\nmetadata: {name: x}\n---\nkind: Role\nmetadata: {name: r}\nrules:\n\
                          - {apiGroups: [''], resources: [pods, pods/log], verbs: [get, list]}\n---\n\
                          kind: RoleBinding\nroleRef: {kind: Role, name: r}\nsubjects: [{kind: ServiceAccount, name: a}]\n";
@@ -197,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn role_that_is_bound_to_nobody_is_no_grant() {
+    fn unbound_role_grants_nothing() {
         let role =
             "kind: ClusterRole\nmetadata: {name: r}\nrules:\n- {apiGroups: [''], resources: [pods], verbs: [get]}\n";
         let of_its_name = "kind: RoleBinding\nroleRef: {kind: Role, name: r}\nsubjects: [{name: a}]\n";

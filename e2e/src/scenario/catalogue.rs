@@ -1,4 +1,4 @@
-//! Which scenarios there are, in the order in which they run.
+//! All scenarios, in the order in which they run.
 
 use std::time::Duration;
 
@@ -14,25 +14,25 @@ use super::{
 };
 use crate::drill::Topology;
 
-/// Every scenario: those that any laboratory's kernel can run, then those that need more of it.
+/// Returns every scenario: first those that any laboratory's kernel can run, then those that need more kernel features.
 pub fn catalogue() -> Vec<Scenario> {
     let mut catalogue = all();
     catalogue.extend(super::other_kernel::all());
     catalogue
 }
 
-/// The scenario of this name.
+/// Returns the scenario of this name.
 ///
 /// # Errors
-/// When there is none.
+/// When the name is unknown.
 pub fn named(name: &str) -> Result<Scenario> {
     let scenario = catalogue().into_iter().find(|scenario| scenario.name == name);
     scenario.with_context(|| format!("there is no scenario {name}: `herald-lab run` lists them"))
 }
 
-/// Every scenario that any laboratory's kernel can run, in the order they run on the shared cluster: first those that bear each other; those that take Herald
-/// away come last, and after them the one that judges the audit log of all. Those with a cluster of their own stand side
-/// by side where they can share it.
+/// Returns every scenario that any laboratory's kernel can run, in their order on the shared cluster. Scenarios that
+/// can run concurrently come first; those that uninstall Herald come late, and after them the one that checks the audit
+/// log of all. Scenarios with a cluster of their own stand next to each other where they can share it.
 pub fn all() -> Vec<Scenario> {
     use Cluster::{Own, Shared};
     use Concurrency::{Alone, Concurrent};
@@ -44,7 +44,7 @@ pub fn all() -> Vec<Scenario> {
     let alone = |name, about, seconds, run| scenario(name, about, Shared, Alone, seconds, run);
     let elsewhere = |name, about, place, seconds, run| scenario(name, about, Own(place), Alone, seconds, run);
     vec![
-        // First, for it lasts longest: a conflict is over after a minute.
+        // This one is first because it takes longest: a conflict is over after a minute.
         welcome("kernel-takes-address", "another node answers for it: said once", 150, kernel_takes_address::run),
         welcome("manifests", "the files that are applied are what their directories say", 5, manifests::run),
         welcome("first-light", "an address, one node that answers, three pods behind it", 30, first_light::run),
@@ -65,7 +65,7 @@ pub fn all() -> Vec<Scenario> {
         welcome("contract-selection", "whose Service, what it asks for", 60, contract::selection),
         welcome("contract-families", "one address per family, in order", 60, contract::families),
         alone("shown-addresses", "what a Service shows is its own, whoever wrote it", 60, shown_addresses::run),
-        // With its advertisement nothing else is announced.
+        // Its L2Advertisement ends the announcement of all other pools.
         alone("renamed-pools", "its addresses stay where they are, by the rules they have", 40, renamed_pools::run),
         alone("class-matrix", "what is not ours is never touched", 30, class_matrix::run),
         alone("notes", "what is wrong is a sentence, once, until it is mended", 30, notes::run),

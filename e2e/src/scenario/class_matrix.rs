@@ -1,5 +1,5 @@
-//! Class matrix: our class, another's, none; Herald the default provider or not. What is not ours is never touched:
-//! nothing written, no event, no frame.
+//! Class matrix: Herald's class, another class and no class; Herald as the default provider or not. Herald never
+//! touches a Service that is not its own: no write, no event, no frame.
 
 use anyhow::{Result, ensure};
 use herald_crds::names;
@@ -16,7 +16,7 @@ pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
     let nobodys = Expose { class: None, ..Expose::ours("nobodys") };
     ns.expose(&theirs)?;
     ns.expose(&nobodys)?;
-    // Somebody else's controller publishes an address; it happens to lie in our pool.
+    // Another controller publishes an address that happens to lie in our pool.
     let foreign = ns.address(5);
     ns.kubectl_here(&[
         "patch",
@@ -29,7 +29,7 @@ pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
     ])?;
     let (theirs_before, nobodys_before) = (ns.service("theirs")?, ns.service("nobodys")?);
 
-    // Ours is served, after which Herald has seen the other two, created before.
+    // When our Service, which was created last, is served, Herald has seen the other two.
     ns.expose(&Expose::ours("ours"))?;
     let address = ns.external_ip("ours")?;
     let node = ns.announcer(address)?;
@@ -38,7 +38,7 @@ pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
     untouched(ns, &nobodys_before)?;
     ns.silent(foreign)?;
 
-    // As the default provider, the one without a class is ours as well, with upstream's finalizer.
+    // As the default provider, Herald also serves the Service without a class, with upstream's finalizer.
     install::apply(ns.bed.lab(), Manifest::DEFAULT_PROVIDER, &ns.bed.progress)?;
     let second = ns.external_ip("nobodys")?;
     ensure!(second != foreign && second != address, "{second} is a third address");
@@ -47,7 +47,7 @@ pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
     untouched(ns, &theirs_before)?;
     ns.silent(foreign)?;
 
-    // No longer the default provider: what it served as such is given back, and said so.
+    // When Herald is no longer the default provider, it releases the Service that it served as such.
     install::apply(ns.bed.lab(), Manifest::CLASS, &ns.bed.progress)?;
     ns.eventually("the Service without a class to be released", || {
         let finalizers = ns.service("nobodys")?.metadata.finalizers.unwrap_or_default();
@@ -57,7 +57,7 @@ pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
     untouched(ns, &theirs_before)
 }
 
-/// The Service is as it was, to the last write, and no event speaks of it.
+/// Checks that the resource version of the Service is unchanged and that no event regards it.
 pub(super) fn untouched(ns: &TestNamespace<'_>, before: &Service) -> Result<()> {
     let name = before.metadata.name.as_deref().unwrap_or_default();
     let now = ns.service(name)?;

@@ -10,10 +10,10 @@ use herald_lab::cluster::Lab;
 use herald_lab::cluster::preflight;
 use herald_lab::progress::Progress;
 
-/// Which scenarios to run.
+/// The scenarios to run.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Their names; without any, they are listed.
+    /// Names of scenarios; they are listed if omitted.
     names: Vec<String>,
     /// Build, load and install Herald first.
     #[arg(long)]
@@ -23,7 +23,7 @@ pub struct Args {
 /// Runs scenarios on the laboratory that `open` opens.
 ///
 /// # Errors
-/// When there is none of a name, or one fails.
+/// When a name is unknown or a scenario fails.
 pub fn run(arguments: &Args, open: impl FnOnce() -> Result<Lab>) -> Result<()> {
     let progress = Progress::printing();
     if arguments.names.is_empty() {

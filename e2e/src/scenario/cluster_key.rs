@@ -1,5 +1,5 @@
-//! The cluster's key is made once: applying the manifests again keeps it. When its Secret is deleted, even while the
-//! speakers are replaced one by one, the controller makes another, no address falls silent, and none moves.
+//! The cluster key is created once: applying the manifests again keeps it. When its Secret is deleted, even while the
+//! speakers are replaced one by one, the controller creates another one, and no address falls silent or moves.
 
 use anyhow::{Context, Result, ensure};
 use herald_crds::names::{FIRST_CLUSTER_KEY, SECRET_CLUSTER_KEY};
@@ -11,13 +11,14 @@ use crate::testbed::manifests::Manifest;
 
 pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
     let made = filled(ns)?;
-    // A key of 32 bytes is 44 characters of base64.
+    // A key of 32 bytes has 44 characters in base64.
     let length = made[FIRST_CLUSTER_KEY].as_str().context("the first key")?.len();
     ensure!(length == 44, "a key of {length} characters");
 
     let directory = Manifest::CLASS.directory();
     let directory = directory.to_string_lossy();
-    // Both ways to merge, and one after the other. The server's has to take fields over that kubectl's own owns.
+    // Both kinds of apply, one after the other. The server-side apply has to take over fields that the client-side
+    // apply owns.
     for how in [&["apply", "-k"][..], &["apply", "--server-side", "--force-conflicts", "-k"], &["apply", "-k"]] {
         ns.kubectl(&[how, &[&*directory]].concat())?;
         ensure!(values(ns)? == made, "kubectl {how:?} changed the key");
@@ -26,7 +27,7 @@ pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
     deleted(ns, &made)
 }
 
-/// The Secret is deleted (a prune, a restore), and every speaker is replaced by one that has never seen a key.
+/// Deletes the Secret (as a prune or a restore does) and replaces every speaker by one that has never seen a key.
 fn deleted(ns: &TestNamespace<'_>, made: &serde_json::Value) -> Result<()> {
     let (address, node) = ns.announced_service(1)?;
     let moved = || ns.virtual_ip(address).map(|vip| vip.and_then(|vip| vip.status).map(|s| (s.node, s.transitions)));
@@ -47,7 +48,7 @@ fn filled(ns: &TestNamespace<'_>) -> Result<serde_json::Value> {
     ns.eventually("the cluster's key", || Ok(Some(values(ns)?).filter(|values| !values.is_null())))
 }
 
-/// The values of the Secret; null while there is none.
+/// Returns the values of the Secret; null if it does not exist.
 fn values(ns: &TestNamespace<'_>) -> Result<serde_json::Value> {
     let get = ["get", "secret", "-n", install::NAMESPACE, SECRET_CLUSTER_KEY, "--ignore-not-found", "-o", "json"];
     let secret = ns.kubectl(&get)?;

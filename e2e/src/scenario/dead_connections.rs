@@ -1,6 +1,6 @@
-//! Every connection of the leading controller to the API server dies in silence, as when a firewall forgets it or a server
-//! behind a balancer loses power: new connections pass, and nothing says that the old ones are gone. The leader finds out,
-//! and a Service that was created meanwhile gets its address.
+//! Every connection of the leading controller to the API server dies silently, as when a firewall forgets it or a
+//! server behind a balancer loses power: new connections pass, and no packet reports the loss of the old ones. The
+//! leader detects it, and a Service that was created meanwhile gets its address.
 
 use std::io::Write;
 use std::net::IpAddr;
@@ -13,11 +13,11 @@ use crate::testbed::controllers;
 use crate::testbed::{Expose, TestNamespace};
 use herald_lab::cluster::{Host, netns};
 
-/// Of the nftables table that drops them.
+/// Name of the nftables table that drops the packets.
 const TABLE: &str = "dead_connections";
 
-/// A dead connection is found 20 to 25 s after the last sign of life (kube-common/src/client.rs); the watch is begun anew
-/// after a pause of a second or two. The rest is for a busy machine; without keepalive it takes five minutes.
+/// A dead connection is detected 20 to 25 s after its last packet (kube-common/src/client.rs); the watch restarts after
+/// a second or two. The rest is a margin for a busy machine; without keepalive the detection takes five minutes.
 const FOUND_WITHIN: Duration = Duration::from_secs(40);
 
 pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
@@ -25,13 +25,13 @@ pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
     let replicas = controllers::all(ns)?;
     let leader = &replicas[controllers::leader(ns, &replicas)?];
     let node = ns.bed.lab().host(&leader.pod.node)?;
-    // Whatever is found, the next scenario gets a whole cluster.
+    // The table is removed regardless of the result, for the next scenario.
     let result = silence(&node, leader.address()).and_then(|()| is_found(ns, &node));
     netns::run(node.net_command("nft").args(["delete", "table", "inet", TABLE]))?;
     result
 }
 
-/// From now on all that belongs to connections of the pod that there are is dropped, both ways.
+/// Drops all packets of the pod's existing connections from now on, in both directions.
 fn silence(node: &Host, pod: IpAddr) -> Result<()> {
     let rules = format!(
         "table inet {TABLE} {{

@@ -1,4 +1,4 @@
-//! The drills of [`crate::drill`], each once, held against what they promise.
+//! The drills of [`crate::drill`], each done once and compared with its promises.
 
 use std::time::{Duration, Instant};
 
@@ -8,10 +8,10 @@ use crate::drill::{Drill, FaultLength, Setup, Subject, TooBusy, Topology, Tried,
 use crate::testbed::TestNamespace;
 use herald_lab::cluster::Bystanders;
 
-/// Attempts at a drill during which the machine stood still: that says nothing about who was to blame.
+/// Attempts at a drill: a failure while the machine stalled does not show a fault of Herald.
 const ATTEMPTS: u32 = 4;
 
-/// Before it is tried again, no node stalls for longer than this for three seconds, or a minute has passed.
+/// Before the next attempt, no node stalls for longer than this for three seconds, or a minute has passed.
 const CALM: Duration = Duration::from_millis(100);
 const CALM_FOR: Duration = Duration::from_secs(3);
 const CALM_WITHIN: Duration = Duration::from_secs(60);
@@ -80,7 +80,7 @@ fn subject(ns: &TestNamespace<'_>, subject: Subject) -> Result<()> {
     all_in(ns, Topology::Three, subject.drills().iter())
 }
 
-/// Does every drill for this laboratory; one that fails does not keep the others from being tried.
+/// Does every drill for this laboratory; a failure does not stop the others.
 fn all_in<'a>(ns: &TestNamespace<'_>, place: Topology, drills: impl Iterator<Item = &'a Drill>) -> Result<()> {
     let chosen: Vec<&Drill> =
         drills.filter(|drill| drill.places.contains(&place) && drill.tried == Tried::Always).collect();
@@ -99,23 +99,23 @@ fn all_in<'a>(ns: &TestNamespace<'_>, place: Topology, drills: impl Iterator<Ite
             Err(error) => failures.push(format!("{}: {error:#}", drill.name)),
         }
     }
-    // Whatever was found, the next scenario has no advertisement.
+    // The advertisement is removed regardless of the result, for the next scenario.
     setup.leave()?;
     if !failures.is_empty() {
-        // What was broken comes first: the reports are long, and the suite's last lines repeat the beginning only.
+        // The violations come first: the reports are long, and the suite's last lines repeat only the beginning.
         bail!("{}\n\n{}", failures.join("\n"), reports.join("\n"));
     }
     Ok(())
 }
 
-/// A run of a phase that did not keep what is promised.
+/// A run of a phase that broke its promise.
 struct Broken {
     violations: Vec<String>,
-    /// What both clients saw, to read.
+    /// The observations of both clients as text.
     reports: String,
 }
 
-/// What a drill broke. Where the machine stood still it is done again.
+/// Returns the broken promises of a drill. A drill whose failure coincides with a stall of the machine is repeated.
 fn attempt(setup: &Setup<'_>, drill: &Drill) -> Result<Vec<Broken>> {
     let mut attempts = 0;
     loop {
@@ -150,7 +150,7 @@ fn calm(setup: &Setup<'_>) -> Result<()> {
     let begun = Instant::now();
     while begun.elapsed() < CALM_WITHIN {
         let bystanders = Bystanders::start(setup.lab())?;
-        // What is looked at is that nothing stalls meanwhile.
+        // The absence of stalls cannot be waited for.
         std::thread::sleep(CALM_FOR);
         if bystanders.end()? <= CALM {
             break;

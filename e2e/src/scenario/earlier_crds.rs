@@ -1,8 +1,8 @@
 //! The CRDs are those of an earlier build, as where Helm or a GitOps controller updates programs and leaves CRDs alone.
 //!
 //! The API server then drops the fields it does not know, and refuses a whole object for one unknown value of an
-//! enumeration. Addresses are given out and announced all the same, an Event names the fields, and nobody writes in a loop.
-//! When the CRDs follow, nothing moves.
+//! enumeration. Addresses are nevertheless assigned and announced, an Event names the dropped fields, and no program
+//! writes in a loop. When the CRDs are updated, nothing moves.
 
 use std::time::Duration;
 
@@ -17,18 +17,18 @@ use crate::testbed::audit_log::AuditLog;
 use crate::testbed::manifests::deploy;
 use crate::testbed::{Expose, TestNamespace, install};
 
-/// CRDs of the commit that issues of Herald compare with.
+/// The CRDs of the commit that Herald's issues refer to.
 const EARLIER: &str = include_str!("earlier_crds/8520e6f.yaml");
-/// A speaker that starts has said within a second or two what it says; the rest is for a busy machine.
+/// A starting speaker has written its reports within a second or two; the rest is a margin for a busy machine.
 const REST_WITHIN: Duration = Duration::from_secs(30);
-/// So long nothing may be written: longer than the longest pause between writes of one object (30 s,
-/// kube-common/src/pacing.rs), so that a contest shows that has come to its slowest.
+/// Time for which nothing may be written: longer than the longest pause between writes of one object (30 s,
+/// kube-common/src/pacing.rs), so that a write loop at its slowest pace is detected.
 const RESTS: Duration = Duration::from_secs(35);
 
 pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
     ns.pool(&ns.namespace, &[ns.range(1, 9)])?;
     let (address, owner) = ns.announced_service(2)?;
-    // Whatever is found, the next scenario gets a whole cluster.
+    // The CRDs are restored regardless of the result, for the next scenario.
     let result = ns.apply(EARLIER).and_then(|()| works_with_earlier(ns));
     install::kubectl(ns.bed.lab(), &["apply", "-k", &deploy().join("crds").display().to_string()])?;
     result?;
@@ -67,9 +67,10 @@ fn works_with_earlier(ns: &TestNamespace<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The controller tells which fields the API server has dropped, on the first object of each kind.
+/// Checks that the controller reports the fields that the API server has dropped, on the first object of each kind.
 fn told(ns: &TestNamespace<'_>) -> Result<()> {
-    /// One for each controller that has led since: the one before the restart, and while that rolls out, one or two after it.
+    /// One event for each controller that has led since: the one before the restart, and during the rollout one or two
+    /// more.
     const MOST: usize = 3;
     let expected = [("VirtualIP", "spec.serviceNames"), ("AddressPool", "status.observedGeneration")];
     let told = ns.eventually("the controller to tell which fields are not kept", || {
@@ -83,7 +84,8 @@ fn told(ns: &TestNamespace<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The kind and the note of each Event `FieldsNotKept`. Events on cluster-scoped objects are in the namespace `default`.
+/// Returns the kind and the note of each Event `FieldsNotKept`. Events on cluster-scoped objects are in the namespace
+/// `default`.
 fn fields_not_kept(ns: &TestNamespace<'_>) -> Result<Vec<(String, String)>> {
     let events: Api<Event> = Api::namespaced(ns.bed.client.clone(), "default");
     let mut events = ns.bed.runtime.block_on(async { anyhow::Ok(events.list(&Default::default()).await?.items) })?;

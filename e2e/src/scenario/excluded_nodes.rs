@@ -1,5 +1,6 @@
-//! All nodes carry the exclude label, as control planes do: nobody announces, and says why; one setting lets controller and
-//! speakers alike disregard it (docs/install.md), and every node announces an address whose home it is.
+//! All nodes carry the exclude label, as control planes do: no node announces, and the VirtualIP reports why. One
+//! setting makes controller and speakers ignore the label (docs/install.md), and then every node announces an address
+//! whose home it is.
 
 use std::collections::BTreeSet;
 
@@ -9,8 +10,8 @@ use herald_crds::virtual_ip::AnnouncedReason;
 
 use crate::testbed::{Expose, TestNamespace, install};
 
-/// Two for each node of three, at most: one for each does if no speaker is kept from running for the 0.2 s after which the next
-/// in rank claims a new address.
+/// At most two for each of three nodes. One for each is enough if every speaker runs within the 0.2 s after which the
+/// next in rank claims a new address.
 const SERVICES: u8 = 6;
 
 /// The ConfigMap with the setting (deploy/herald).
@@ -20,7 +21,7 @@ pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
     let label = names::LABEL_EXCLUDE_NODE;
     ns.kubectl(&["label", "node", "--all", &format!("{label}=")])?;
     let result = try_each(ns);
-    // Whatever was found, the next scenario gets a whole cluster.
+    // The label and the setting are removed regardless of the result, for the next scenario.
     ns.kubectl(&["label", "node", "--all", &format!("{label}-")])?;
     ns.kubectl(&["delete", "configmap", "-n", install::NAMESPACE, SETTINGS, "--ignore-not-found"])?;
     install::restart(ns.bed.lab())?;

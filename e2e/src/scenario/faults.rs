@@ -1,7 +1,7 @@
-//! The laboratory's own promise, for the faults of the wire, of a container and of the API server: they do what they
-//! say, and healing undoes them. What is learnt of Herald on the way: who is cut off from the segment is succeeded, who is
-//! cut off from a client is not; a frozen speaker is covered, a killed one keeps its address; an API server that hangs
-//! silences nobody.
+//! The laboratory's own promise for the faults of the wire, of a container and of the API server: each has its
+//! documented effect, and healing undoes it. Herald's reactions are checked on the way: a node that is cut off from the
+//! segment is succeeded, one that is cut off from a client only is not; a frozen speaker is covered, a killed one keeps
+//! its address; a hanging API server silences no address.
 
 use std::collections::BTreeSet;
 
@@ -18,7 +18,7 @@ const ARP: u16 = 0x0806;
 pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
     let faults = Faults::of(ns.bed.lab());
     let result = try_each(ns, &faults);
-    // Whatever was found, the next scenario gets a whole cluster.
+    // The faults are healed regardless of the result, for the next scenario.
     let healed = faults.heal_all();
     result?;
     let left = healed?;
@@ -30,7 +30,7 @@ fn try_each(ns: &TestNamespace<'_>, faults: &Faults<'_>) -> Result<()> {
     let (address, _) = ns.announced_service(3)?;
     let client = ns.client()?.name().to_owned();
 
-    // Only the client is cut off from the owner: nobody else has a reason to answer.
+    // Only the client is cut off from the owner: no other node has a reason to answer.
     let between: [fn(Link, &str) -> Fault; 2] = [
         |link, _| Fault::EtherTypeDropped { segment: link.segment, ethertype: ARP },
         |link, client| Fault::Partition {
@@ -49,7 +49,7 @@ fn try_each(ns: &TestNamespace<'_>, faults: &Faults<'_>) -> Result<()> {
         ensure!(ns.announcer(address)? == node, "{fault} moves nothing");
     }
 
-    // The owner is cut off from everybody, one way or both: another takes over.
+    // The owner is cut off from all hosts, in one direction or both: another node takes over.
     let cut_off: [fn(Link) -> Fault; 3] = [
         |link| Fault::Dropping { link, direction: Direction::In, percent: Percent::ALL },
         |link| Fault::Dropping { link, direction: Direction::Out, percent: Percent::ALL },
@@ -93,7 +93,7 @@ fn try_each(ns: &TestNamespace<'_>, faults: &Faults<'_>) -> Result<()> {
     Ok(())
 }
 
-/// How often the pod's container was started again.
+/// Returns how often the pod's container was restarted.
 fn restarts(ns: &TestNamespace<'_>, pod: &PodFound) -> Result<i32> {
     let path = "-o=jsonpath={.status.containerStatuses[0].restartCount}";
     Ok(ns.kubectl(&["get", "pod", "-n", &pod.namespace, &pod.name, path])?.parse()?)

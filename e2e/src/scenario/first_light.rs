@@ -1,4 +1,4 @@
-//! An address, one node that answers, pods behind it.
+//! An address, a node that answers, and pods behind it.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use super::privileges::nothing_denied;
 use crate::testbed::{Expose, TestNamespace};
 
 /// EXTERNAL-IP appears; exactly one node answers ARP, with its own MAC; HTTP reaches all three pods; `kubectl get vip`
-/// tells the truth.
+/// shows the actual state.
 pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
     ns.pool("first-light", &[ns.range(1, 9)])?;
     ns.deploy_echo(3)?;
@@ -19,7 +19,7 @@ pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
     let node = ns.announcer(address)?;
     ns.answered_by(address, &node)?;
 
-    // kube-proxy picks a backend at random, of those it has rules for already.
+    // kube-proxy picks a backend at random, among those it already has rules for.
     ns.reachable(address)?;
     let mut pods = BTreeSet::new();
     ns.eventually("requests to reach three pods", || {
@@ -42,8 +42,8 @@ pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
     Ok(())
 }
 
-/// `externalTrafficPolicy: Local`: the node with the endpoint announces, the client's address is preserved, and with
-/// no endpoint nobody answers while the address stays.
+/// `externalTrafficPolicy: Local`: the node with the endpoint announces, and the client's address is preserved. Without
+/// an endpoint no node answers, and the address stays assigned.
 pub(super) fn local(ns: &TestNamespace<'_>) -> Result<()> {
     ns.pool("local-policy", &[ns.range(1, 9)])?;
     ns.deploy_echo(1)?;
@@ -61,7 +61,7 @@ pub(super) fn local(ns: &TestNamespace<'_>) -> Result<()> {
     ns.kubectl_here(&["scale", "deployment/echo", "--replicas=0"])?;
     ns.eventually("nobody to answer without an endpoint", || Ok(ns.who_has(address)?.is_empty().then_some(())))?;
     ensure!(ns.ingress("web")? == [address], "the address stays without endpoints");
-    // The wire is silent before the status says so, which names the former node until then.
+    // The wire is silent before the status is updated; until then the status names the former node.
     ns.unannounced(address)?;
 
     ns.kubectl_here(&["scale", "deployment/echo", "--replicas=1"])?;
@@ -73,13 +73,13 @@ pub(super) fn local(ns: &TestNamespace<'_>) -> Result<()> {
     Ok(())
 }
 
-/// A cluster of one or two nodes: assigned, announced, reachable.
+/// A cluster of one or two nodes: the address is assigned, announced and reachable.
 pub(super) fn small(ns: &TestNamespace<'_>) -> Result<()> {
     let nodes = ns.bed.lab().nodes()?.len();
     ns.pool("small", &[ns.range(1, 9)])?;
     ns.deploy_echo(1)?;
-    // As many Services as nodes, and each node gets one. A speaker that a busy machine keeps from running for 0.2 s leaves an
-    // address to the next node (docs/protocol.md), and gets another.
+    // One address for each node is enough as a rule. A speaker that a busy machine keeps from running for 0.2 s leaves
+    // an address to the next node (docs/protocol.md), so up to twice as many are created.
     let mut announcers = BTreeSet::new();
     for number in 1..=2 * nodes {
         if announcers.len() == nodes {

@@ -1,5 +1,5 @@
-//! The only interface on which an address may be announced goes down, or loses its own address: the status says so within
-//! seconds, and that it is back when it is.
+//! The only interface on which an address may be announced goes down or loses its own address: the status reports it
+//! within seconds, and also reports the recovery.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use herald_lab::fault::{Fault, Faults, Link};
 /// A subnet that no host has at first.
 const SUBNET: u8 = 32;
 
-/// From what happens to the interface until the status says so.
+/// Time from the change of the interface until the status reports it.
 const REPORTED_WITHIN: Duration = Duration::from_secs(5);
 
 /// Reason of the Warning on the Service (docs/observe.md).
@@ -23,7 +23,7 @@ const WARNING: &str = "AddressNotAnnounced";
 pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
     let faults = Faults::of(ns.bed.lab());
     let result = try_each(ns, &faults);
-    // Whatever was found, the next scenario gets a whole cluster.
+    // The faults are healed regardless of the result, for the next scenario.
     faults.heal_all()?;
     result
 }

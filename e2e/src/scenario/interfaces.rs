@@ -1,4 +1,4 @@
-//! Interfaces and addresses that come while the speaker runs: an address is announced where its subnet is.
+//! Interfaces and addresses that appear while the speaker runs: an address is announced on the interface of its subnet.
 
 use anyhow::{Result, ensure};
 use herald_crds::SpeakerStatus;
@@ -13,11 +13,11 @@ use herald_lab::fault::{Fault, Faults, Link};
 const PLUGGED: u8 = 30;
 const ADDED: u8 = 31;
 
-/// A node gets one more interface, and another node one more address: each in a subnet that holds a Service's address.
+/// Adds an interface to one node and an address to another: each in a subnet that holds a Service's address.
 pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
     let faults = Faults::of(ns.bed.lab());
     let result = try_each(ns, &faults);
-    // Whatever was found, the next scenario gets a whole cluster.
+    // The faults are healed regardless of the result, for the next scenario.
     faults.heal_all()?;
     result
 }
@@ -44,7 +44,7 @@ fn try_each(ns: &TestNamespace<'_>, faults: &Faults<'_>) -> Result<()> {
     let number = faults.next_interface(first.name())?;
     let plugged = Fault::InterfaceAdded { link: link(first.name()), number, address: Some(own(PLUGGED, 11)?) };
     faults.inject(plugged.clone())?;
-    // It is on the wire of the first one, which speaks for it.
+    // The new interface is on the wire of the first one, so that one announces for it.
     announced_on(ns, address(PLUGGED), first.name(), first.interface(0)?)?;
 
     faults.inject(Fault::AddressAdded { link: link(second.name()), address: own(ADDED, 12)? })?;
@@ -58,7 +58,7 @@ fn try_each(ns: &TestNamespace<'_>, faults: &Faults<'_>) -> Result<()> {
     })
 }
 
-/// Waits until a node announces the address on this interface, and checks that it is who answers.
+/// Waits until a node announces the address on this interface, and checks that this node answers.
 fn announced_on(ns: &TestNamespace<'_>, address: IpAddr, node: &str, interface: &str) -> Result<()> {
     let mac = ns.announced_on(address, node, interface)?;
     ns.eventually(&format!("{address} to be answered by {mac} alone"), || {

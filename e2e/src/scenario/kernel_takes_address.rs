@@ -1,6 +1,6 @@
-//! A node's kernel has a Service's address, as when another provider puts it on a NIC. If another node announces the address,
-//! the conflict is reported with the name of the one that answers, once, and the address stays where it is; if it is the
-//! only one that may announce it, it says that it has the address itself.
+//! A node's kernel has a Service's address, as when another provider assigns it to a NIC. If another node announces the
+//! address, one report names the node that answers, and the address stays where it is. If the node is the only one that
+//! may announce the address, it reports that it has the address itself.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
@@ -17,34 +17,34 @@ use herald_lab::fault::{Fault, Faults, Link};
 use herald_lab::probe::frame::arp_request;
 use herald_lab::probe::{Mac, Probe, ProbeSpec, Probers};
 
-/// From the moment in which the other kernel has the address until the status says so. Nobody announces it on the wire: the
-/// speaker beside that kernel knows.
+/// Time from the assignment of the address to the other kernel until the status reports it. No frame on the wire
+/// announces the address: the speaker on that node sees it.
 const REPORTED_WITHIN: Duration = Duration::from_secs(5);
 
-/// So long the conflict goes on while writes are counted.
+/// Duration of the conflict while writes are counted.
 const GOES_ON: Duration = Duration::from_secs(30);
 
-/// Between two announcements of the node that took the address: keepalived and kube-vip repeat theirs.
+/// Interval between announcements of the node that took the address: keepalived and kube-vip repeat theirs.
 const ANNOUNCED_EVERY: Duration = Duration::from_secs(2);
 
-/// A status for the conflict and one for what changes in its message, an Event and one update of it; and from the controller
-/// the Service's condition, which says that a node has the address, and its Event. What is caught is a write for each
-/// announcement: fifteen.
+/// Two status writes for the conflict and its changed message, an Event and one update of it; and from the controller
+/// the Service's condition, which names the node that has the address, and its Event. The bound detects a write for
+/// each announcement, which would be fifteen.
 const MOST_WRITES: usize = 6;
 
-/// What the speaker that announces an address tells of it.
+/// Reason of the Warning from the speaker that announces the address.
 const CONFLICT_WARNING: &str = "AnsweredByClusterNode";
 
-/// What the controller tells of it, which knows the links of the nodes.
+/// Reason of the Warning from the controller, which knows the links of the nodes.
 const RESERVED_WARNING: &str = "ReservedAddress";
 
-/// A conflict is over when nobody else has claimed the address for 60 s (CONFLICT_OVER, speaker/src/coordinator/duty.rs); the
-/// rest is for a busy machine.
+/// A conflict is over when no other host has claimed the address for 60 s (CONFLICT_OVER,
+/// speaker/src/coordinator/address_state.rs); the rest is a margin for a busy machine.
 const OVER_WITHIN: Duration = Duration::from_secs(75);
 
 pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
     let (address, owner) = ns.announced_service(1)?;
-    // The last of what is written about it before the conflict.
+    // This event is the last write about the Service before the conflict.
     ns.told_once("web", "EnsuredLoadBalancer")?;
     let lab = ns.bed.lab();
     let other = lab.nodes()?.into_iter().find(|node| node.name() != owner).context("another node")?;
@@ -53,7 +53,7 @@ pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
     let log = AuditLog::from_now(&lab.audit_log())?;
     faults.inject(taken.clone())?;
     let result = conflict(ns, log, address, &owner, &other);
-    // Whatever was found, the other scenarios get a whole cluster. Only this fault: others may run beside this one.
+    // Only this fault is healed, regardless of the result: other scenarios may run at the same time.
     faults.heal(&taken)?;
     result?;
     ns.bed.wait_for("the conflict to be over", OVER_WITHIN, || {
@@ -76,11 +76,11 @@ fn conflict(ns: &TestNamespace<'_>, mut log: AuditLog, address: IpAddr, owner: &
     let faults = Faults::of(ns.bed.lab());
     let begun = Instant::now();
     while begun.elapsed() < GOES_ON {
-        // Not a condition waited for: the pace of the other's announcements.
+        // The pause is the interval of the other node's announcements, not a wait for a condition.
         std::thread::sleep(ANNOUNCED_EVERY);
         announces(&faults, other, ip)?;
     }
-    // By way of a SpeakerStatus, which may have been written often of late.
+    // The controller learns of the address from a SpeakerStatus, whose next write may be delayed after frequent ones.
     ns.bed.wait_for("the Warnings of the conflict", waits::REPORTED_WITHIN, || {
         let told = ns.events("web")?;
         let has = |wanted: &str| told.iter().any(|(_, reason, _)| reason == wanted);
@@ -93,20 +93,21 @@ fn conflict(ns: &TestNamespace<'_>, mut log: AuditLog, address: IpAddr, owner: &
     let warnings: Vec<_> = ns.events("web")?.into_iter().filter(|(kind, ..)| kind == "Warning").collect();
     let mut reasons: Vec<&str> = warnings.iter().map(|(_, reason, _)| reason.as_str()).collect();
     reasons.sort_unstable();
-    // What the speaker has seen on the wire, and what the controller knows of the nodes' links: each once.
+    // One Warning from the speaker, which saw the frames on the wire, and one from the controller, which knows the
+    // nodes' links.
     ensure!(reasons == [CONFLICT_WARNING, RESERVED_WARNING], "the Warnings of one conflict: {warnings:?}");
     let named = warnings.iter().filter(|(.., note)| note.contains(other.name())).count();
     ensure!(named == warnings.len(), "they name {}: {warnings:?}", other.name());
     Ok(())
 }
 
-/// The address is on the NIC of the only node that may announce it, before anybody has: that node does not announce it, and
-/// says why; once the NIC has it no more, it does.
+/// The address is on a NIC of the only node that may announce it before any node has announced it: that node does not
+/// announce it and reports why. Once the address is removed from the NIC, the node announces it.
 pub(super) fn own(ns: &TestNamespace<'_>) -> Result<()> {
     let address = ns.address(1);
     let node = ns.bed.lab().nodes()?.into_iter().next().context("a node")?;
     ns.pool(&ns.namespace, &[address.to_string()])?;
-    // An address that a node has is given to no Service: it takes it afterwards.
+    // The controller assigns no address that a node has, so the node takes it afterwards.
     ns.advertise_from("In", "nowhere")?;
     ns.deploy_echo(1)?;
     ns.expose(&Expose::ours("web"))?;
@@ -141,7 +142,7 @@ fn takes(host: &Host, address: IpAddr) -> Fault {
     Fault::AddressAdded { link: Link { host: host.name().to_owned(), segment: 0 }, address: address.into() }
 }
 
-/// A host says that it has the address, as one that has just taken it does (RFC 5227 section 2.3).
+/// Sends the announcement of a host that has just taken the address (RFC 5227 section 2.3).
 fn announces(faults: &Faults<'_>, host: &Host, ip: Ipv4Addr) -> Result<()> {
     faults.send_frame(host.name(), host.interface(0)?, &arp_request(Mac::from(host.mac(0)?), ip, ip))
 }
@@ -151,7 +152,7 @@ fn conflict_of(ns: &TestNamespace<'_>, address: IpAddr) -> Result<Option<Conditi
     Ok(conditions.unwrap_or_default().into_iter().find(|condition| condition.type_ == names::CONDITION_CONFLICT))
 }
 
-/// Checks that the owner is said to announce the address, and that it does.
+/// Checks that the status names the owner as the announcing node, and that the owner answers.
 fn still_announced(ns: &TestNamespace<'_>, address: IpAddr, owner: &str) -> Result<()> {
     let vip = ns.virtual_ip(address)?.context("the VirtualIP")?;
     let announced = vip.announced().is_some_and(|condition| condition.status == "True");

@@ -1,6 +1,6 @@
-//! The leading controller is killed, paused past its lease and cut off from the API server, and the API server restarts,
-//! each time in the middle of a burst of Services: every Service gets one address, no address goes to two, none changes,
-//! whatever the old leader still writes.
+//! The leading controller is killed, paused past its lease and cut off from the API server, and the API server
+//! restarts, each time in the middle of a burst of Services. Every Service gets one address, no address is assigned to
+//! two Services, and none changes, whatever the old leader still writes.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -22,11 +22,11 @@ use herald_lab::fault::{ApiServerFault, Fault, Faults};
 
 /// Services of a burst.
 const BURST: u8 = 40;
-/// With so many addresses given out the leader fails: the burst is under way, and most of it is still to come.
+/// Number of assigned addresses at which the leader fails: the burst is under way, and most of it is still to come.
 const FAILS_AFTER: usize = 5;
-/// A lease of 15 s that is looked at every 2 s has to expire first.
+/// A lease of 15 s, checked every 2 s, has to expire first.
 const WITHIN: Duration = Duration::from_secs(60);
-/// A Service that the API server could not take is created again after this.
+/// Pause before a Service that the API server could not accept is created again.
 const ONCE_MORE: Duration = Duration::from_millis(100);
 
 pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
@@ -34,11 +34,11 @@ pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
     let faults = Faults::of(ns.bed.lab());
     let mut given = Given { created: 0, seen: BTreeMap::new(), events: watch_ingress(ns)? };
     let result = try_each(ns, &faults, &mut given);
-    // Whatever was found, the next scenario gets a whole cluster.
+    // The faults are healed regardless of the result, for the next scenario.
     let healed = faults.heal_all();
     result?;
     healed?;
-    // One that was cut off for 20 s is NotReady, and addresses leave it.
+    // A node that was cut off for 20 s is NotReady, and its addresses move.
     ns.every_node_ready(WITHIN)
 }
 
@@ -70,7 +70,8 @@ fn try_each(ns: &TestNamespace<'_>, faults: &Faults<'_>, given: &mut Given) -> R
     Ok(())
 }
 
-/// The old leader is back, whether or not it still thought that it leads: it follows, and new Services fare no worse.
+/// Waits until the old leader follows, whether or not it still considered itself the leader, and checks that new
+/// Services get their addresses.
 fn resumed(ns: &TestNamespace<'_>, given: &mut Given, old: &Controller) -> Result<()> {
     ns.bed.wait_for(&format!("{} to follow", old.pod), WITHIN, || {
         Ok((old.leads() == Some(false) && old.is_ready()).then_some(()))
@@ -84,9 +85,9 @@ async fn create(services: &Api<Service>, object: &Service) -> Result<()> {
     loop {
         match services.create(&PostParams::default(), object).await {
             Ok(_) => return Ok(()),
-            // It was taken, and the answer was lost.
+            // The request was accepted and its answer was lost.
             Err(kube::Error::Api(status)) if status.is_already_exists() => return Ok(()),
-            // Neither an error of the server nor too many requests.
+            // The error is neither a server error nor "too many requests".
             Err(kube::Error::Api(status)) if status.code < 500 && status.code != 429 => {
                 return Err(kube::Error::Api(status).into());
             }
@@ -95,17 +96,17 @@ async fn create(services: &Api<Service>, object: &Service) -> Result<()> {
     }
 }
 
-/// What addresses Services were ever seen with.
+/// The addresses that Services were ever seen with.
 struct Given {
-    /// Services there are, or will be in a moment.
+    /// Number of Services that exist or will exist in a moment.
     created: usize,
     seen: BTreeMap<String, IpAddr>,
     events: Receiver<Ingress>,
 }
 
 impl Given {
-    /// Creates Services; with a few addresses given out the leader fails; waits until another leads, if it has to be
-    /// another, and every Service has its address. Returns who led.
+    /// Creates Services and makes the leader fail when a few addresses are assigned. Waits until another controller
+    /// leads, if the failure requires it, and every Service has its address. Returns the former leader.
     fn burst(
         &mut self,
         ns: &TestNamespace<'_>,
@@ -126,7 +127,7 @@ impl Given {
         Ok(leader)
     }
 
-    /// Begins to create Services, one after the other: they go on being created while the leader fails.
+    /// Starts to create Services one after the other; the creation continues while the leader fails.
     fn create(&mut self, ns: &TestNamespace<'_>) -> Result<JoinHandle<Result<()>>> {
         let services: Api<Service> = Api::namespaced(ns.bed.kube(), &ns.namespace);
         let numbers = self.created + 1..=self.created + usize::from(BURST);
@@ -140,7 +141,7 @@ impl Given {
         }))
     }
 
-    /// Waits until all are created, and each has an address.
+    /// Waits until all Services are created and each has an address.
     fn all(&mut self, ns: &TestNamespace<'_>, created: JoinHandle<Result<()>>) -> Result<()> {
         ns.bed.block_on(async { created.await? }).context("creating Services")?;
         ns.bed.wait_for("an address for every Service", WITHIN, || {
@@ -149,7 +150,7 @@ impl Given {
         })
     }
 
-    /// Takes in what has happened: no Service has ever had two addresses, no address two Services.
+    /// Processes the events and checks that no Service has ever had two addresses, and no address two Services.
     fn take_in(&mut self) -> Result<()> {
         for Ingress { service, address, .. } in self.events.try_iter() {
             if let Some(before) = self.seen.get(&service) {

@@ -1,5 +1,5 @@
-//! Nobody forgets to make the manifests anew, which users and the laboratory apply: they are what kustomize makes of the
-//! directories in `deploy`.
+//! The committed manifests, which users and the laboratory apply, are what kustomize generates from the directories in
+//! `deploy`.
 
 use anyhow::{Context, Result, ensure};
 

@@ -1,8 +1,9 @@
-//! What Herald promises, tried on a real cluster.
+//! Herald's promises, tested on a real cluster.
 //!
-//! A scenario is a function that does what a user does and checks what a user sees. Each has a namespace and a block
-//! of addresses of its own, so most share one cluster ([`Testbed`](crate::testbed::Testbed)); the catalogue ([`all`]) says which do.
-//! `make e2e` runs them all, `herald-lab run NAME` one of them on a laboratory that is already up.
+//! A scenario is a function that does what a user does and checks what a user sees. Each has a namespace and a block of
+//! addresses of its own, so that most can share one cluster ([`Testbed`](crate::testbed::Testbed)); the catalogue
+//! ([`all`]) shows which do. `make e2e` runs them all, `herald-lab run NAME` runs one of them on a laboratory that is
+//! already up.
 
 mod address_count;
 mod address_rules;
@@ -66,31 +67,32 @@ use crate::drill::Topology;
 use crate::testbed::TestNamespace;
 use herald_lab::cluster::preflight::Feature;
 
-/// A promise and how it is tried.
+/// A promise and its test.
 #[derive(Clone, Copy, Debug)]
 pub struct Scenario {
-    /// Name on the command line and of its namespace.
+    /// Its name, on the command line and of its namespace.
     pub name: &'static str,
-    /// What it shows, in a line.
+    /// A one-line description.
     pub about: &'static str,
     /// The cluster it runs on.
     pub cluster: Cluster,
-    /// What it needs of the kernel beyond what every laboratory does. Such a scenario is not part of `make e2e`.
+    /// The kernel features it needs beyond those of every laboratory. A scenario that needs any is not part of `make
+    /// e2e`.
     pub needs: &'static [Feature],
-    /// Whether it bears others beside it there.
+    /// Whether other scenarios may run on the cluster at the same time.
     pub company: Concurrency,
-    /// What it should take at most, on two processors and beside others if it bears them. A run that takes longer is
-    /// named at the end; it has not failed.
+    /// The longest time it should take, on two processors and with concurrent scenarios if it allows them. A run that
+    /// takes longer is listed at the end; it does not fail.
     pub budget: Duration,
-    /// What it does.
+    /// The test function.
     pub run: fn(&TestNamespace<'_>) -> Result<()>,
 }
 
 /// The cluster a scenario runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cluster {
-    /// The one all share: three nodes, two clients, Herald installed.
+    /// The shared cluster: three nodes, two clients, Herald installed.
     Shared,
-    /// One of its own.
+    /// A cluster of its own.
     Own(Topology),
 }

@@ -1,5 +1,5 @@
-//! A node loses power: once Kubernetes calls it NotReady, another announces its address. It comes back and takes
-//! nothing away.
+//! A node loses power: once Kubernetes marks it NotReady, another node announces its address. When the node returns, it
+//! takes nothing back.
 
 use std::time::Duration;
 
@@ -8,8 +8,8 @@ use herald_crds::SpeakerStatus;
 
 use crate::testbed::{TestNamespace, install};
 
-/// The laboratory's node-monitor-grace-period is 20 s; a booting node is Ready within 10 s. The rest is for a busy
-/// machine.
+/// The laboratory's node-monitor-grace-period is 20 s, and a booting node is Ready within 10 s. The rest is a margin
+/// for a busy machine.
 const LIMIT: Duration = Duration::from_secs(90);
 
 pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
@@ -28,7 +28,7 @@ pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
     lab.power_on(&dead)?;
     ns.every_node_ready(LIMIT)?;
     install::wait_for_rollout(lab)?;
-    // What the revived speaker writes anew proves that it is at work: it had its chance to take the address back.
+    // A new report of the revived speaker proves that it works: it had its chance to take the address back.
     ns.kubectl(&["delete", "speaker", &dead])?;
     ns.bed.wait_for(&format!("the speaker on {dead} to report"), LIMIT, || {
         Ok(ns.get_cluster::<SpeakerStatus>(&dead)?.and_then(|speaker| speaker.status))

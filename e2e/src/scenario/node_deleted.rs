@@ -1,5 +1,5 @@
 //! A node whose speaker is silent and whose kernel answers is deleted from the API while every other speaker knows it
-//! from what its peers say only, as after a rolling upgrade with one sick node: the others go on.
+//! only from its peers' frames, as after a rolling upgrade with one sick node. The other speakers continue to work.
 
 use anyhow::{Context, Result, ensure};
 use herald_crds::SpeakerStatus;
@@ -13,16 +13,17 @@ use kube::api::{Patch, PatchParams};
 use crate::testbed::{Expose, TestNamespace, install};
 use herald_lab::fault::{Fault, Faults, PodChoice, PodFound};
 
-/// Where kubelets renew their nodes' leases.
+/// The namespace in which kubelets renew their nodes' leases.
 const LEASES: &str = "kube-node-lease";
 
-/// A booting node is Ready within 10 s; the rest is for a busy machine.
+/// A booting node is Ready within 10 s; the rest is a margin for a busy machine.
 const LIMIT: std::time::Duration = std::time::Duration::from_secs(90);
 
 pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
     let (address, sick) = ns.announced_service(3)?;
     let result = try_it(ns, address, &sick);
-    // Whatever was found, the next scenario gets a whole cluster. Only a kubelet that starts registers its node again.
+    // The cluster is restored regardless of the result, for the next scenario. Only a starting kubelet registers its
+    // node again, so the node is power-cycled.
     Faults::of(ns.bed.lab()).heal_all()?;
     let lab = ns.bed.lab();
     lab.power_off(&sick)?;
@@ -31,7 +32,7 @@ pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
         .wait_for(&format!("{sick} to be registered again"), LIMIT, || Ok(ns.get_cluster::<Node>(&sick)?.map(drop)))?;
     ns.every_node_ready(LIMIT)?;
     install::wait_for_rollout(lab)?;
-    // The DaemonSet's status may be of the time before the node was registered.
+    // The DaemonSet's status may date from before the node was registered.
     ns.bed.wait_for(&format!("the speaker on {sick} to report"), LIMIT, || {
         Ok(ns.get_cluster::<SpeakerStatus>(&sick)?.and_then(|speaker| speaker.status).map(drop))
     })?;
@@ -40,7 +41,7 @@ pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
 
 fn try_it(ns: &TestNamespace<'_>, address: std::net::IpAddr, sick: &str) -> Result<()> {
     let faults = Faults::of(ns.bed.lab());
-    // Nobody starts the silent speaker again, nor its pod.
+    // A stopped kubelet restarts neither the silent speaker nor its pod.
     faults.inject(Fault::KubeletStopped { node: sick.to_owned() })?;
     let speakers = speakers(&faults)?;
     let silent = speakers.iter().find(|pod| pod.node == sick).with_context(|| format!("a speaker on {sick}"))?;
@@ -75,8 +76,8 @@ fn try_it(ns: &TestNamespace<'_>, address: std::net::IpAddr, sick: &str) -> Resu
     Ok(())
 }
 
-/// Renews a node's lease in the place of its kubelet, which stands still: a node whose kubelet has not been heard of for 20 s
-/// is NotReady in the laboratory, and its addresses move.
+/// Renews a node's lease in place of its stopped kubelet: in the laboratory a node without a heartbeat for 20 s is
+/// NotReady, and its addresses move.
 fn renew_lease(ns: &TestNamespace<'_>, node: &str) -> Result<()> {
     let leases: Api<Lease> = Api::namespaced(ns.bed.kube(), LEASES);
     let now = serde_json::json!({"spec": {"renewTime": MicroTime(Timestamp::now())}});

@@ -1,4 +1,4 @@
-//! `allocateLoadBalancerNodePorts: false` works, and can be switched on without changing the address.
+//! `allocateLoadBalancerNodePorts: false` works, and node ports can be enabled without changing the address.
 
 use anyhow::{Result, ensure};
 

@@ -1,4 +1,4 @@
-//! What is wrong, or only worth knowing, is a sentence where a user looks, once, and goes when it is mended.
+//! Herald reports problems and remarks once, where a user looks, and removes the report when the cause is gone.
 
 use anyhow::{Context, Result, ensure};
 use herald_crds::{L2Advertisement, VirtualIP, names, virtual_ip::AnnouncedReason};
@@ -30,7 +30,7 @@ fn source_ranges_by_annotation(ns: &TestNamespace<'_>) -> Result<()> {
     Ok(())
 }
 
-/// A pool that is the network of Services gives nothing out; one that holds a node's address passes it over.
+/// A pool that equals the Service network assigns nothing; a pool that holds a node's address skips it.
 fn pools_over_the_cluster(ns: &TestNamespace<'_>) -> Result<()> {
     let cidr = ns.kubectl(&["get", "servicecidr", "kubernetes", "-o", "jsonpath={.spec.cidrs[0]}"])?;
     let path = "jsonpath={.items[0].status.addresses[?(@.type==\"InternalIP\")].address}";

@@ -1,4 +1,5 @@
-//! Addresses that no host may have: never given out, never adopted, and said where a user looks (docs/install.md).
+//! Addresses that no host may have are never assigned or adopted, and a condition reports them where a user looks
+//! (docs/install.md).
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -11,13 +12,13 @@ use crate::testbed::{Expose, TestNamespace};
 use herald_lab::cluster::plan::node_subnets;
 use herald_lab::fault::{Fault, Faults, Link};
 
-/// A subnet of which only a node's second interface has an address: of eight addresses, six are hosts'.
+/// A subnet in which only a node's second interface has an address: six of its eight addresses are host addresses.
 const SMALL: Ipv4Addr = Ipv4Addr::new(10, 40, 0, 0);
 
 pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
     let faults = Faults::of(ns.bed.lab());
     let result = try_each(ns, &faults);
-    // Whatever was found, the next scenario gets a whole cluster.
+    // The faults are healed regardless of the result, for the next scenario.
     faults.heal_all()?;
     result
 }
@@ -48,7 +49,8 @@ fn ends_of_the_nodes_subnet(ns: &TestNamespace<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The first address of an IPv6 subnet is that of all its routers, and every node forwards (RFC 4291, 2.6.1).
+/// The first address of an IPv6 subnet is the anycast address of all its routers, and every node forwards (RFC 4291,
+/// 2.6.1).
 fn first_of_an_ipv6_subnet(ns: &TestNamespace<'_>) -> Result<()> {
     let (_, subnet) = node_subnets(0);
     let first = subnet.network();
@@ -62,8 +64,8 @@ fn first_of_an_ipv6_subnet(ns: &TestNamespace<'_>) -> Result<()> {
     Ok(())
 }
 
-/// A second interface of a node brings a subnet of its own: its ends, and the address of the interface, are passed over;
-/// the others are given out.
+/// A second interface of a node has a subnet of its own: both ends of it and the address of the interface are skipped,
+/// the other addresses are assigned.
 fn small_subnet_of_a_second_interface(ns: &TestNamespace<'_>, faults: &Faults<'_>) -> Result<()> {
     let node = ns.bed.lab().nodes()?.into_iter().next().context("a node")?;
     let host = |low| Ipv4Addr::from_bits(SMALL.to_bits() + low);
@@ -89,8 +91,8 @@ fn small_subnet_of_a_second_interface(ns: &TestNamespace<'_>, faults: &Faults<'_
     ns.refusal("small-none", "PoolFull").map(drop)
 }
 
-/// A provider that publishes nodes' addresses (k3s ServiceLB) has left one in the status: it is not adopted, and not
-/// overwritten; when the status is emptied, the Service gets an address of its own.
+/// A provider that publishes nodes' addresses (k3s ServiceLB) has left one in the status: Herald neither adopts nor
+/// overwrites it. When the status is emptied, the Service gets an address of its own.
 fn a_node_in_the_status(ns: &TestNamespace<'_>) -> Result<()> {
     let lab = ns.bed.lab();
     let node = lab.nodes()?.into_iter().next().context("a node")?;
@@ -114,8 +116,8 @@ fn a_node_in_the_status(ns: &TestNamespace<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Waits until the pool says that some of its addresses are taken out, with this reason, which may be known from a
-/// SpeakerStatus alone; returns its sentence.
+/// Waits until the pool reports with this reason that some of its addresses are excluded, and returns the message. The
+/// reason may come from a SpeakerStatus alone.
 fn overlaps(ns: &TestNamespace<'_>, pool: &str, why: &str) -> Result<String> {
     ns.bed.wait_for(&format!("pool {pool} to say {why:?}"), REPORTED_WITHIN, || {
         let (reason, sentence) = ns.pool_condition(pool, names::CONDITION_ACCEPTED, "True")?;

@@ -1,5 +1,6 @@
-//! A second interface is plugged into the network that the first is in: each address has one link-layer address all the time,
-//! nothing moves, and the node says what it does; also when its speaker starts with both, and when the first one fails.
+//! A second interface is plugged into the network of the first one: each address keeps a single link-layer address all
+//! the time, nothing moves, and the node reports what it does. The same holds when its speaker starts with both
+//! interfaces. When the first interface fails, another node takes over.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -16,19 +17,19 @@ use crate::testbed::{Expose, TestNamespace, install};
 use herald_lab::cluster::netns;
 use herald_lab::fault::{Fault, Faults, Link};
 
-/// For a busy machine.
+/// Upper bound for a busy machine.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// The name of a macvlan beside its parent.
+/// The name of a macvlan on the node's first interface.
 const MACVLAN: &str = "shim";
 
-/// As many as it takes for each node to announce one.
+/// Enough Services for each node to announce one.
 const SERVICES: u8 = 6;
 
 pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
     let faults = Faults::of(ns.bed.lab());
     let result = try_each(ns, &faults);
-    // Whatever was found, the next scenario gets a whole cluster.
+    // The cluster is restored regardless of the result, for the next scenario.
     faults.heal_all()?;
     for node in ns.bed.lab().nodes()? {
         if node.net_command("ip").args(["link", "show", MACVLAN]).output()?.status.success() {
@@ -58,7 +59,7 @@ fn try_each(ns: &TestNamespace<'_>, faults: &Faults<'_>) -> Result<()> {
         faults.inject(Fault::InterfaceAdded { link, number, address: Some(address) })?;
         said_of(ns, node.name(), node.interface(0)?, &format!("eth{number}"))?;
     }
-    // A macvlan beside its parent: the kernel passes no frame from the one to the other.
+    // A macvlan and its parent: the kernel passes no frame between the two.
     let nodes = ns.bed.lab().nodes()?;
     let last = nodes.last().context("a node")?;
     let parent = last.interface(0)?;
@@ -73,7 +74,7 @@ fn try_each(ns: &TestNamespace<'_>, faults: &Faults<'_>) -> Result<()> {
     first_fails(ns, faults, &owners)
 }
 
-/// The cable of a node's first interface is pulled: another node answers for its addresses, alone.
+/// Pulls the cable of a node's first interface: another node alone answers for its addresses.
 fn first_fails(ns: &TestNamespace<'_>, faults: &Faults<'_>, owners: &BTreeMap<IpAddr, String>) -> Result<()> {
     let (address, node) = owners.iter().next().context("an address")?;
     let cut = Fault::Cut(Link { host: node.clone(), segment: 0 });
@@ -86,7 +87,7 @@ fn first_fails(ns: &TestNamespace<'_>, faults: &Faults<'_>, owners: &BTreeMap<Ip
     ns.reachable(*address).map(drop)
 }
 
-/// Waits until the node says that the second interface is left alone.
+/// Waits until the node reports that it does not use the second interface.
 fn said_of(ns: &TestNamespace<'_>, node: &str, first: &str, second: &str) -> Result<()> {
     ns.bed.wait_for(&format!("the SpeakerStatus of {node} to say so of {second}"), REPORTED_WITHIN, || {
         let status = ns.get_cluster::<SpeakerStatus>(node)?.and_then(|speaker| speaker.status);

@@ -1,5 +1,6 @@
-//! A node has its address on a bridge of its own: an address is announced there, without a setting; a bridge of a container
-//! engine's name is left alone until somebody names it; and what a setting leaves out hears no Hello any more.
+//! A node has an address on a bridge of its own: an address is announced there without any setting. A bridge with the
+//! name of a container engine's is left alone until a setting names it. A bridge that a setting excludes receives no
+//! Hello any longer.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -13,7 +14,7 @@ use crate::testbed::waits::REPORTED_WITHIN;
 use crate::testbed::{Expose, TestNamespace};
 use herald_lab::cluster::{Host, netns};
 
-/// Two subnets that no other host has: of the node's own bridge, and of one that looks like Docker's.
+/// Two subnets that no other host has: that of the node's own bridge, and that of a bridge which looks like Docker's.
 const OWN: Bridge = Bridge { name: "br-lan", port: "lan-port", far: "lan-far", subnet: 33 };
 const ENGINE: Bridge = Bridge { name: "docker0", port: "dock-port", far: "dock-far", subnet: 34 };
 
@@ -32,12 +33,12 @@ impl Bridge {
         Ok(Ipv4Net::new(Ipv4Addr::new(10, self.subnet, 0, low), 16)?)
     }
 
-    /// The address of a Service in its subnet.
+    /// Returns the address of a Service in its subnet.
     fn address(&self, ns: &TestNamespace<'_>) -> IpAddr {
         Ipv4Addr::new(10, self.subnet, ns.block(), 1).into()
     }
 
-    /// Builds it, on a node, with a cable to the client.
+    /// Creates the bridge on a node, with a cable to the client.
     fn add(&self, node: &Host, client: &Host) -> Result<()> {
         let Self { name, port, far, .. } = self;
         let client_netns = client.netns().file_name().and_then(|name| name.to_str()).context("a namespace's name")?;
@@ -50,7 +51,7 @@ impl Bridge {
         ip(client, &format!("link set {far} up"))
     }
 
-    /// Takes it away; the cable's other end goes with it.
+    /// Deletes the bridge; the cable's other end disappears with it.
     fn remove(&self, node: &Host) -> Result<()> {
         for link in [self.port, self.name] {
             if node.net_command("ip").args(["link", "show", link]).output()?.status.success() {
@@ -64,7 +65,7 @@ impl Bridge {
 pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
     let node = ns.bed.lab().nodes()?.into_iter().next().context("a node")?;
     let result = try_each(ns, &node, &ns.client()?);
-    // Whatever was found, the next scenario gets a whole cluster.
+    // The node is restored regardless of the result, for the next scenario.
     ns.kubectl(&["annotate", "node", node.name(), &format!("{}-", names::ANNOTATION_INTERFACES)])?;
     for bridge in [OWN, ENGINE] {
         bridge.remove(&node)?;
@@ -80,13 +81,13 @@ fn try_each(ns: &TestNamespace<'_>, node: &Host, client: &Host) -> Result<()> {
         let annotations = format!("{{{}: {:?}}}", names::ANNOTATION_ADDRESSES, bridge.address(ns).to_string());
         ns.expose(&Expose { annotations: &annotations, ..Expose::ours(bridge.name) })?;
     }
-    // The node's own bridge needs no word; the other is left alone.
+    // The node's own bridge needs no setting; the container engine's bridge is left alone.
     used_as(ns, node, OWN.name, LinkUse::Segment)?;
     used_as(ns, node, ENGINE.name, LinkUse::Containers)?;
     announced_on(ns, node, client, &OWN)?;
     ensure!(speaker_state::heard(client, ENGINE.far)?.is_empty(), "no Hello on {}", ENGINE.name);
 
-    // Who names it means it.
+    // A setting that names a bridge overrides the default.
     ns.apply(&format!(
         "{{apiVersion: heraldlb.io/v1alpha1, kind: L2Advertisement, \
          metadata: {{name: {namespace}, labels: {{scenario: {namespace}}}}}, \
@@ -99,7 +100,7 @@ fn try_each(ns: &TestNamespace<'_>, node: &Host, client: &Host) -> Result<()> {
     announced_on(ns, node, client, &ENGINE)?;
     announced_on(ns, node, client, &OWN)?;
 
-    // The node's setting wins over both, and stops the Hellos as well.
+    // The node's annotation overrides both, and stops the Hellos too.
     let but_these = format!("{}=!{},!{}", names::ANNOTATION_INTERFACES, OWN.name, ENGINE.name);
     ns.kubectl(&["annotate", "node", node.name(), &but_these])?;
     let sentence = used_as(ns, node, OWN.name, LinkUse::Skipped)?;
@@ -118,7 +119,7 @@ fn try_each(ns: &TestNamespace<'_>, node: &Host, client: &Host) -> Result<()> {
     Ok(())
 }
 
-/// Waits until the node says that it uses the link so; returns its sentence.
+/// Waits until the node reports this use of the link, and returns the message.
 fn used_as(ns: &TestNamespace<'_>, node: &Host, interface: &str, link_use: LinkUse) -> Result<String> {
     ns.bed.wait_for(&format!("{} to say of {interface}: {link_use:?}", node.name()), REPORTED_WITHIN, || {
         let status = ns.get_cluster::<SpeakerStatus>(node.name())?.and_then(|speaker| speaker.status);
@@ -128,7 +129,8 @@ fn used_as(ns: &TestNamespace<'_>, node: &Host, interface: &str, link_use: LinkU
     })
 }
 
-/// Waits until the node announces the bridge's address there, and checks that the client reaches it by the bridge's MAC.
+/// Waits until the node announces the bridge's address on the bridge, and checks that the client reaches it at the
+/// bridge's MAC.
 fn announced_on(ns: &TestNamespace<'_>, node: &Host, client: &Host, bridge: &Bridge) -> Result<()> {
     let address = bridge.address(ns);
     ns.eventually(&format!("{} to announce {address} on {}", node.name(), bridge.name), || {

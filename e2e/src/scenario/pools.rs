@@ -1,5 +1,5 @@
-//! No pool, full pool, malformed pool, two overlapping pools: Service and pool say why; a freed address goes to the
-//! one who waits; an address a Service already carries is kept.
+//! No pool, a full pool, a malformed pool, two overlapping pools: Service and pool report why. A freed address goes to
+//! the waiting Service. An address that a Service already shows is kept.
 
 use anyhow::{Result, ensure};
 use herald_crds::names;
@@ -7,7 +7,7 @@ use herald_crds::names;
 use crate::testbed::{Expose, TestNamespace};
 
 pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
-    // No pool that allows this namespace: said, once, and served when a pool appears.
+    // No pool allows this namespace: the Service reports it once, and is served when a pool appears.
     ns.expose(&Expose::ours("first"))?;
     let sentence = ns.eventually("a sentence that says why", || {
         Ok(ns.assigned("first")?.filter(|c| c.status == "False").map(|c| c.message))
@@ -19,7 +19,7 @@ pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
     ns.pool("pools-small", &[ns.address(1).to_string()])?;
     ensure!(ns.external_ip("first")? == ns.address(1), "served once a pool appears");
 
-    // Full: the next one waits, and says for what; a freed address goes to it.
+    // The pool is full: the next Service waits and names the pool; a freed address goes to it.
     ns.expose(&Expose::ours("second"))?;
     let sentence = ns.refusal("second", "PoolFull")?;
     ensure!(sentence.contains("pools-small"), "the full pool is named: {sentence}");
@@ -30,7 +30,7 @@ pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
         ns.eventually("the condition to turn", || Ok(ns.assigned("second")?.filter(|c| c.status == "True")))?;
     ensure!(condition.reason == "Assigned", "{condition:?}");
 
-    // A range that ends before it starts passes CEL; the pool says what is wrong, and works once mended.
+    // A range that ends before it starts passes CEL; the pool reports the error and works once it is corrected.
     let reversed = format!("{}-{}", ns.address(9), ns.address(5));
     ns.pool("pools-typo", std::slice::from_ref(&reversed))?;
     let (_, message) = ns.pool_condition("pools-typo", names::CONDITION_ACCEPTED, "False")?;
@@ -41,7 +41,7 @@ pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
     ns.expose(&Expose::ours("third"))?;
     ensure!(ns.external_ip("third")? == ns.address(5), "the mended pool serves");
 
-    // Overlap: both pools say so, and no address is given out twice.
+    // Overlapping pools: both report it, and no address is assigned twice.
     ns.pool("pools-overlap", &[ns.range(5, 6)])?;
     for (pool, other) in [("pools-typo", "pools-overlap"), ("pools-overlap", "pools-typo")] {
         ns.eventually(&format!("{pool} to name {other}"), || {
@@ -55,7 +55,8 @@ pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
     ns.expose(&Expose { annotations: &annotations, ..Expose::ours("fifth") })?;
     ns.refusal("fifth", "PoolFull")?;
 
-    // A request for two addresses of one family is refused with a sentence and cleared when mended.
+    // A request for two addresses of one family is refused with a message, which disappears once the request is
+    // corrected.
     let two = format!("{{{}: \"{}, {}\"}}", names::ANNOTATION_ADDRESSES, ns.address(8), ns.address(9));
     ns.expose(&Expose { annotations: &two, ..Expose::ours("sixth") })?;
     let sentence = ns.eventually("a sentence about two addresses", || {
@@ -66,8 +67,8 @@ pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
     ns.expose(&Expose { annotations: &one, ..Expose::ours("sixth") })?;
     ensure!(ns.external_ip("sixth")? == ns.address(8), "the one address asked for");
 
-    // Deleting a pool takes nothing away. Its end and the next Service come to the controller by different watches: by the
-    // condition of the one whose address is in no other pool, it has heard of the former.
+    // Deleting a pool takes no address away. The controller receives the deletion and the next Service by different
+    // watches; the condition of the Service whose address is in no other pool shows that it has processed the deletion.
     ns.kubectl(&["delete", "pool", "pools-typo"])?;
     ns.eventually("a Service of the deleted pool to say that no pool holds its address", || {
         Ok(ns.assigned("sixth")?.filter(|c| c.status == "True" && c.reason == "OutsidePool"))
@@ -79,7 +80,7 @@ pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
     ns.answered_by(ns.address(5), &node)
 }
 
-/// A Service that carries an address of a pool, left by another provider, keeps it: it is adopted.
+/// A Service that shows an address of a pool, left by another provider, keeps it: Herald adopts it.
 pub(super) fn adoption(ns: &TestNamespace<'_>) -> Result<()> {
     ns.deploy_echo(1)?;
     ns.expose(&Expose::ours("web"))?;
@@ -93,7 +94,7 @@ pub(super) fn adoption(ns: &TestNamespace<'_>) -> Result<()> {
         "-p",
         &format!(r#"{{"status":{{"loadBalancer":{{"ingress":[{{"ip":"{address}"}}]}}}}}}"#),
     ])?;
-    // The pool comes later, and its first free address is another.
+    // The pool is created later, and another address is its first free one.
     ns.pool("adoption", &[ns.range(1, 9)])?;
     ns.eventually("the address to be adopted", || ns.virtual_ip(address))?;
     ensure!(ns.ingress("web")? == [address], "the address is kept");

@@ -1,5 +1,5 @@
-//! Least privilege, judged by the audit log of the whole suite: no request of Herald denied, no permission of the
-//! shipped roles that no scenario used.
+//! Least privilege, judged by the audit log of the whole suite: no request of Herald was denied, and every permission
+//! of the shipped roles was used.
 
 use anyhow::{Context, Result, ensure};
 
@@ -12,7 +12,7 @@ use crate::testbed::manifests::Manifest;
 pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
     let requests = nothing_denied(ns)?;
 
-    // Unused permissions can only be told after every other scenario that shares this cluster.
+    // Unused permissions can only be judged after every other scenario that shares this cluster.
     let passed = ns.bed.passed();
     let missing: Vec<_> = super::all()
         .into_iter()
@@ -33,11 +33,11 @@ pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Checks that no request of Herald was denied since the cluster came up, and returns what it asked for.
+/// Checks that no request of Herald was denied since the cluster came up, and returns its requests.
 pub(super) fn nothing_denied(ns: &TestNamespace<'_>) -> Result<Requests> {
     let path = ns.bed.lab().audit_log();
     let log = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-    // The last line may be half written.
+    // The last line may be incomplete.
     let complete = log.rsplit_once('\n').map_or("", |(lines, _)| lines);
     let requests = requests_of(install::NAMESPACE, complete)?;
     ensure!(!requests.used.is_empty(), "the log speaks of Herald");

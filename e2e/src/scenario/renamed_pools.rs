@@ -1,5 +1,6 @@
-//! A pool is deleted, and another of another name holds its addresses: what is announced stays where it is, by the rules it
-//! has, and counts to the pool that holds it now. A pool asked for by annotation moves the Service.
+//! A pool is deleted, and another pool with another name contains its addresses: an announced address stays where it
+//! is, under the rules it has, and counts for the pool that contains it now. The annotation with another pool moves the
+//! Service.
 
 use std::net::IpAddr;
 
@@ -10,7 +11,8 @@ use crate::testbed::TestNamespace;
 
 pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
     let (address, node) = ns.announced_service(2)?;
-    // An advertisement that names the pool, and not the one that comes in its place: by its rule alone the address is announced.
+    // The L2Advertisement names the old pool, but not the one that replaces it: the address is announced by the rule of
+    // the old pool alone.
     ns.apply(&format!(
         "{{apiVersion: heraldlb.io/v1alpha1, kind: L2Advertisement, metadata: {{name: {name}, labels: {{scenario: {name}}}}}, \
          spec: {{addressPools: [{name}, renamed-other]}}}}",
@@ -45,7 +47,7 @@ pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
     ns.eventually("the Service to move to the pool it asks for", || Ok((ns.ingress("web")? == [moved]).then_some(())))?;
     ns.announcer(moved)?;
     ns.reachable(moved)?;
-    // It is given up once the Service shows the other.
+    // The old address is released once the Service shows the new one.
     ns.eventually(&format!("{address} to be free"), || Ok(ns.virtual_ip(address)?.is_none().then_some(())))?;
     ns.silent(address)
 }
@@ -54,7 +56,7 @@ fn announced(ns: &TestNamespace<'_>, address: IpAddr) -> Result<VirtualIPStatus>
     ns.virtual_ip(address)?.and_then(|vip| vip.status).context("a status")
 }
 
-/// The same node announces it, since the same time.
+/// Checks that the same node has announced the address since the same time.
 fn stays(ns: &TestNamespace<'_>, address: IpAddr, node: &str, before: &VirtualIPStatus) -> Result<()> {
     let now = announced(ns, address)?;
     ensure!((&now.node, &now.since) == (&before.node, &before.since), "{address}: {before:?}, then {now:?}");

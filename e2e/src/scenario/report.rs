@@ -1,15 +1,15 @@
-//! How long scenarios took, held against what they should take, and what failed.
+//! The durations of scenarios, compared with their budgets, and the failures.
 
 use std::fmt;
 use std::time::Duration;
 
-/// How many of the slowest are named.
+/// Number of the slowest scenarios that are listed.
 const SLOWEST_NAMED: usize = 10;
 
-/// Lines of a failure that are repeated at the end: a drill with four addresses breaks about so many promises.
+/// Lines of a failure that are repeated at the end: a drill with four addresses breaks about this many promises.
 const FAILURE_LINES: usize = 16;
 
-/// A scenario that ran.
+/// A scenario that has run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Row {
     name: &'static str,
@@ -18,15 +18,15 @@ struct Row {
     failure: Option<String>,
 }
 
-/// The scenarios that ran. Displayed, it names the ten slowest, every one over its budget, and last of all what failed and
-/// why, in a few lines each: whoever sees the end of a long log only sees that.
+/// The scenarios that have run. The output lists the ten slowest, every one over its budget, and at the end the
+/// failures with a few lines each, because a reader of a long log sees only its end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RunReport {
     rows: Vec<Row>,
 }
 
 impl RunReport {
-    /// Adds a scenario that ran, and why it failed if it did.
+    /// Adds a scenario that has run, with the reason of its failure if it failed.
     pub fn add(&mut self, name: &'static str, took: Duration, budget: Duration, failure: Option<String>) {
         self.rows.push(Row { name, took, budget, failure });
     }
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn one_outside_the_slowest_ten_is_named_when_it_is_over_its_budget() {
+    fn scenario_over_budget_is_named_outside_the_slowest_ten() {
         let mut rows: Vec<_> = (0..10).map(|_| ("slow", 40, 50)).collect();
         rows.push(("short", 5, 4));
         let text = ledger(&rows).to_string();
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn what_failed_comes_last_and_without_its_reports() {
+    fn failures_come_last_without_their_reports() {
         let mut ledger = ledger(&[("fine", 3, 10)]);
         let failure = "two nodes answered for 9 ms\n3 connections were reset\n\n10.0.0.1\n  ARP 9 sent";
         ledger.add("broken", Duration::from_secs(4), Duration::from_secs(10), Some(failure.to_owned()));
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_long_failure_the_first_lines_are_repeated() {
+    fn long_failure_is_cut_to_its_first_lines() {
         let mut ledger = RunReport::default();
         let failure: Vec<String> = (1..=40).map(|line| format!("line {line}")).collect();
         ledger.add("long", Duration::from_secs(1), Duration::from_secs(10), Some(failure.join("\n")));

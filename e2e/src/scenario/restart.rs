@@ -1,4 +1,4 @@
-//! Controller and speakers restarted with 20 Services in place: no write that changes an object, no address changed.
+//! Controller and speakers are restarted with 20 Services in place: no write changes an object, and no address changes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -13,7 +13,7 @@ use herald_lab::probe::Mac;
 
 const SERVICES: u8 = 20;
 
-/// So many more at most, after the restart.
+/// Maximum number of new Services after the restart.
 const NEW_SERVICES: u8 = 8;
 
 pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
@@ -27,21 +27,21 @@ pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
         let address = ns.external_ip(name)?;
         ns.announcer(address)?;
     }
-    // The pool's counts follow within a second or so; then nothing is left to write.
+    // The pool's counts follow within about a second; afterwards nothing is left to write.
     ns.eventually("the pool to count 20", || {
         let pool: AddressPool = ns.get_cluster("restart")?.context("the pool")?;
         let assigned = pool.status.and_then(|s| s.ipv4).map(|u| u.assigned);
         Ok((assigned.as_deref() == Some("20")).then_some(()))
     })?;
-    // Nor is anything of what the scenarios before did to speakers.
+    // Nothing may be left either of what earlier scenarios did to speakers.
     ns.speakers_say_all_is_well()?;
     let before = versions(ns)?;
     let macs = answered(ns, &names)?;
 
     install::restart(ns.bed.lab())?;
-    // Proof that controller and every speaker have caught up: new Services, balanced over the nodes as they are, go all
-    // the way on each node. 20 on three nodes leave 7, 7 and 6, so that four new ones do, where no speaker was kept from
-    // running for 0.2 s and left an address to the next node.
+    // New Services that are served on each node prove that the controller and every speaker have caught up: they are
+    // balanced over the nodes. 20 Services on three nodes make 7, 7 and 6, so four new ones are enough unless a speaker
+    // was kept from running for 0.2 s and left an address to the next node.
     let nodes: BTreeSet<_> = ns.bed.lab().nodes()?.iter().map(|node| node.name().to_owned()).collect();
     let mut heard = BTreeSet::new();
     for number in 1..=NEW_SERVICES {
@@ -59,7 +59,7 @@ pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
 
     let mut after = versions(ns)?;
     after.retain(|object, _| before.contains_key(object));
-    // The pool now counts more.
+    // The pool's counts have changed with the new Services.
     let but_the_pool = |all: BTreeMap<String, String>| -> BTreeMap<String, String> {
         all.into_iter().filter(|(object, _)| !object.starts_with("AddressPool")).collect()
     };
@@ -71,8 +71,8 @@ pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Waits until every Service's address is answered for, and returns by whom, everybody who did meanwhile: that none of so many
-/// questions about one is answered within a moment says that the machine is busy.
+/// Waits until each Service's address is answered, and returns every MAC that answered meanwhile. An address without
+/// any answer means that the machine is busy, so the addresses are solicited again.
 fn answered(ns: &TestNamespace<'_>, names: &[String]) -> Result<BTreeMap<IpAddr, BTreeSet<Mac>>> {
     let addresses: Vec<IpAddr> = names.iter().map(|name| ns.external_ip(name)).collect::<Result<_>>()?;
     let mut answering: BTreeMap<IpAddr, BTreeSet<Mac>> = BTreeMap::new();
@@ -85,7 +85,7 @@ fn answered(ns: &TestNamespace<'_>, names: &[String]) -> Result<BTreeMap<IpAddr,
     Ok(answering)
 }
 
-/// resourceVersion of every object Herald could have written.
+/// Returns the resourceVersion of every object that Herald could have written.
 fn versions(ns: &TestNamespace<'_>) -> Result<BTreeMap<String, String>> {
     let mut versions = BTreeMap::new();
     record(&mut versions, ns.list::<Service>()?);

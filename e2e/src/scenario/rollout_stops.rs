@@ -1,5 +1,5 @@
-//! The cluster's key is replaced by a value that is none, and the speakers are rolled out: the roll-out stops at the first
-//! node, which says why; nobody's address is silent; and it goes on when the key is mended.
+//! The cluster key is replaced by an invalid value, and the speakers are rolled out: the rollout stops at the first
+//! node, which reports why; no address is silent; and the rollout continues when the key is corrected.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -16,10 +16,11 @@ use super::unnoticed::Unnoticed;
 use crate::testbed::waits::REPORTED_WITHIN;
 use crate::testbed::{Expose, TestNamespace, install};
 
-/// So long `kubectl rollout status` is given: a roll-out that does not stop is over by then.
+/// Timeout of `kubectl rollout status`: a rollout that does not stop ends within this time.
 const STOPPED_FOR: &str = "--timeout=15s";
 
-/// So many at most, until each node announces one: what other scenarios have just deleted may still count for some of them.
+/// Maximum number of Services until each node announces one: objects that other scenarios have just deleted may still
+/// count for some nodes.
 const SERVICES: u8 = 40;
 
 pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
@@ -42,7 +43,7 @@ pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
 
     let unnoticed = Unnoticed::from_here(ns, owners.clone())?;
     let result = stops(ns);
-    // Whatever was found, the next scenario gets a whole cluster.
+    // The key is restored regardless of the result, for the next scenario.
     set_key(ns, &key)?;
     install::wait_for_rollout(ns.bed.lab())?;
     result?;
@@ -59,16 +60,16 @@ fn same_owner(ns: &TestNamespace<'_>, address: IpAddr, owner: &str) -> Result<()
     Ok(())
 }
 
-/// Replaces the key by one that is too short, rolls out, and looks at where that stops.
+/// Replaces the key by one that is too short, starts a rollout, and checks where it stops.
 fn stops(ns: &TestNamespace<'_>) -> Result<()> {
     let before = uids(&speakers(ns)?);
-    // "short", in base64.
+    // The word "short" in base64.
     set_key(ns, "c2hvcnQ=")?;
     ns.kubectl(&["rollout", "restart", "-n", install::NAMESPACE, "daemonset/herald-speaker"])?;
     let status = ["rollout", "status", "-n", install::NAMESPACE, "daemonset/herald-speaker", STOPPED_FOR];
     ensure!(ns.kubectl(&status).is_err(), "the roll-out went through with a key that is none");
 
-    // On a busy machine the first has hardly been asked to end by then.
+    // On a busy machine the first speaker may still be terminating by then.
     let now = ns.bed.wait_for("the first speaker to be replaced", install::ROLLOUT, || {
         let now = speakers(ns)?;
         let is_replaced = now.len() == before.len() && now.iter().any(|pod| !before.contains(&uid(pod)));
@@ -79,7 +80,7 @@ fn stops(ns: &TestNamespace<'_>) -> Result<()> {
     ensure!(now.iter().filter(|pod| !is_ready(pod)).count() == 1, "one speaker is not ready, the others are");
     let name = sick.metadata.name.clone().context("a pod's name")?;
     let node = sick.spec.as_ref().and_then(|spec| spec.node_name.clone()).context("a pod's node")?;
-    // The kubelet's Event has the words of the probe: `herald-speaker check ready`.
+    // The kubelet's Event contains the output of the probe `herald-speaker check ready`.
     let reason = format!("Secret {SECRET_CLUSTER_KEY}");
     ns.bed.wait_for("an Event that says why it is not ready", install::ROLLOUT, || {
         let path = "-o=jsonpath={.items[*].message}";

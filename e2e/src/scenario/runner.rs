@@ -1,4 +1,4 @@
-//! One scenario, run on a cluster.
+//! The run of one scenario on a cluster.
 
 use std::path::Path;
 
@@ -7,14 +7,14 @@ use anyhow::{Context, Result};
 use super::{Scenario, catalogue};
 use crate::testbed::{TestNamespace, Testbed};
 
-/// The third octet of the first scenario's addresses; each next scenario has the next one.
+/// The third octet of the first scenario's addresses; each following scenario has the next one.
 const FIRST_BLOCK: u8 = 100;
 
-/// Runs a scenario in a namespace of its own. After a failure everything a person needs is gathered in a folder, which
-/// the error names.
+/// Runs a scenario in a namespace of its own. After a failure logs, objects and captures are collected in a folder,
+/// which the error names.
 ///
 /// # Errors
-/// With what the scenario found wrong.
+/// When the scenario fails; the error says what the scenario found.
 pub fn run_on(bed: &Testbed, scenario: &Scenario) -> Result<()> {
     let result = TestNamespace::named(bed, scenario.name, block_of(scenario)?).and_then(|ns| {
         (scenario.run)(&ns)?;
@@ -25,7 +25,7 @@ pub fn run_on(bed: &Testbed, scenario: &Scenario) -> Result<()> {
         return Ok(());
     };
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/failures").join(scenario.name);
-    // What an earlier run left would lie between what this one leaves.
+    // Files of an earlier run would mix with those of this one.
     let emptied = if folder.exists() { std::fs::remove_dir_all(&folder) } else { Ok(()) };
     let gathered = emptied.map_err(anyhow::Error::from).and_then(|()| bed.lab().collect(&folder));
     let error = error.context(format!("scenario {} on lab {}", scenario.name, bed.lab().id()));
@@ -35,7 +35,7 @@ pub fn run_on(bed: &Testbed, scenario: &Scenario) -> Result<()> {
     }
 }
 
-/// The address block of a scenario: its position among all, as the third octet.
+/// Returns the address block of a scenario: its position in the catalogue, as the third octet.
 fn block_of(scenario: &Scenario) -> Result<u8> {
     let position = catalogue().iter().position(|s| s.name == scenario.name).context("a registered scenario")?;
     Ok(FIRST_BLOCK + u8::try_from(position)?)

@@ -1,21 +1,22 @@
-//! Which scenarios run at the same time: most only wait, each in a namespace of its own, and bear each other.
+//! The schedule of scenarios: most of them spend their time waiting, each in a namespace of its own, and can run at the
+//! same time.
 
 use std::collections::BTreeSet;
 use std::sync::{Condvar, Mutex, PoisonError};
 
 use super::{Cluster, Scenario};
 
-/// Whether a scenario bears others beside it on its cluster.
+/// Whether a scenario allows others on its cluster at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Concurrency {
-    /// It touches its own namespace, pools and addresses only, and judges no time.
+    /// The scenario touches only its own namespace, pools and addresses, and judges no time.
     Concurrent,
-    /// It restarts Herald, breaks nodes or the wire, changes what holds for all pools, or measures.
+    /// The scenario restarts Herald, breaks nodes or the wire, changes what applies to all pools, or measures.
     Alone,
 }
 
-/// Lets scenarios begin in the order of a list: one that wants to be alone after all before it have ended, the others
-/// together.
+/// Starts scenarios in the order of a list: one that must run alone starts after all before it have ended, the others
+/// run together.
 #[derive(Debug)]
 pub struct Schedule {
     wanted: Vec<(Concurrency, Cluster)>,
@@ -24,14 +25,14 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// The turns of these scenarios, which are known by their position from here on.
+    /// Returns the schedule of these scenarios, which are identified by their position from here on.
     #[must_use]
     pub fn of(scenarios: &[Scenario]) -> Self {
         let wanted = scenarios.iter().map(|scenario| (scenario.company, scenario.cluster)).collect();
         Self { wanted, ended: Mutex::default(), changed: Condvar::new() }
     }
 
-    /// Waits for a scenario's turn, runs it, and ends its turn, also when it panics.
+    /// Waits for a scenario's turn, runs it, and ends its turn, even if it panics.
     pub fn take<T>(&self, position: usize, run: impl FnOnce() -> T) -> T {
         let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = self.changed.wait_while(ended, |ended| !may_begin(&self.wanted, ended, position));
@@ -41,7 +42,7 @@ impl Schedule {
     }
 }
 
-/// A turn under way; it ends when this is dropped.
+/// A turn under way; dropping it ends the turn.
 struct Turn<'a> {
     turns: &'a Schedule,
     position: usize,
@@ -54,8 +55,8 @@ impl Drop for Turn<'_> {
     }
 }
 
-/// Returns whether a scenario may begin: of those before it, none is left that bears no company or wants another
-/// cluster; and if it bears none itself, none is left at all.
+/// Returns whether a scenario may start: every scenario before it must have ended, except that concurrent scenarios on
+/// the same cluster may run together.
 fn may_begin(wanted: &[(Concurrency, Cluster)], ended: &BTreeSet<usize>, position: usize) -> bool {
     let (company, cluster) = wanted[position];
     let bears = |before: usize| {
@@ -75,15 +76,15 @@ mod tests {
     const ALONE: (Concurrency, Cluster) = (Concurrency::Alone, Cluster::Shared);
     const ELSEWHERE: (Concurrency, Cluster) = (Concurrency::Concurrent, Cluster::Own(Topology::One));
 
-    #[test_case(&[WELCOME, WELCOME], &[], 1, true; "beside one that bears it")]
-    #[test_case(&[WELCOME, ALONE], &[], 1, false; "alone, and another runs")]
-    #[test_case(&[WELCOME, ALONE], &[0], 1, true; "alone, after all others")]
-    #[test_case(&[ALONE, WELCOME], &[], 1, false; "after one that wants to be alone")]
-    #[test_case(&[ALONE, WELCOME], &[0], 1, true; "after one that wanted to be alone")]
-    #[test_case(&[WELCOME, ALONE, WELCOME], &[0], 2, false; "not past one that waits")]
+    #[test_case(&[WELCOME, WELCOME], &[], 1, true; "with another concurrent one")]
+    #[test_case(&[WELCOME, ALONE], &[], 1, false; "alone while another runs")]
+    #[test_case(&[WELCOME, ALONE], &[0], 1, true; "alone after all others")]
+    #[test_case(&[ALONE, WELCOME], &[], 1, false; "while an earlier exclusive one runs")]
+    #[test_case(&[ALONE, WELCOME], &[0], 1, true; "after an exclusive one has ended")]
+    #[test_case(&[WELCOME, ALONE, WELCOME], &[0], 2, false; "while an earlier one waits")]
     #[test_case(&[WELCOME, ELSEWHERE], &[], 1, false; "another cluster")]
-    #[test_case(&[WELCOME, ELSEWHERE], &[0], 1, true; "another cluster, when the first is left")]
-    fn turns(wanted: &[(Concurrency, Cluster)], ended: &[usize], position: usize, may: bool) {
+    #[test_case(&[WELCOME, ELSEWHERE], &[0], 1, true; "another cluster after the first one is free")]
+    fn scenario_starts_when_it_may(wanted: &[(Concurrency, Cluster)], ended: &[usize], position: usize, may: bool) {
         assert_eq!(may_begin(wanted, &ended.iter().copied().collect(), position), may);
     }
 

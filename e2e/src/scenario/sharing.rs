@@ -1,4 +1,5 @@
-//! Two Services of one sharing key on one address; a third that collides waits, says with whom, and comes when it can.
+//! Two Services with one sharing key have one address. A third one with a colliding port waits, names the other
+//! Service, and gets the address when the port is free.
 
 use anyhow::{Context, Result, ensure};
 use herald_crds::names;
@@ -18,18 +19,19 @@ pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
     ns.answered_by(address, &node)?;
     ns.reachable(address)?;
 
-    // Port 80 is taken: with the address asked for by name it waits and says why.
+    // Port 80 is taken: a Service that requests this address waits and reports why.
     expose(ns, "second-web", 80, &format!("loadBalancerIP: {address},"))?;
     let sentence = ns.refusal("second-web", "SharingRefused")?;
     ensure!(sentence.contains("TCP 80") && sentence.contains("sharing/web"), "port and Service: {sentence}");
 
-    // The first goes: its finalizer does not wait for the other, and the one who waits takes its place.
+    // The first Service is deleted: its finalizer does not wait for the other one, and the waiting Service takes its
+    // place.
     ns.kubectl_here(&["delete", "service", "web", "--timeout=60s"])?;
     ensure!(ns.external_ip("second-web")? == address, "the freed port");
     ensure!(ns.ingress("admin")? == [address], "the other keeps the address");
     ns.reachable(address)?;
 
-    // Nobody is moved by an edit that makes them collide; both are told.
+    // An edit that makes two Services collide moves neither; both get a Warning.
     expose(ns, "admin", 80, "")?;
     for name in ["admin", "second-web"] {
         ns.eventually(&format!("a Warning on {name}"), || {

@@ -1,5 +1,6 @@
-//! What a Service shows in its status belongs to it: another provider's address is not given out, and a VirtualIP that was
-//! deleted by hand while no controller ran is made anew for its Service, though another waits for an address.
+//! An address in a Service's status belongs to that Service: Herald does not assign another provider's address, and
+//! recreates a VirtualIP that was deleted by hand while no controller ran for its Service, even though another Service
+//! waits for an address.
 
 use std::net::IpAddr;
 
@@ -32,7 +33,7 @@ fn of_another_provider(ns: &TestNamespace<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The steps of the review: an older Service waits for the address of a younger one, whose VirtualIP goes while nobody looks.
+/// An older Service waits for the address of a younger one, whose VirtualIP is deleted while no controller runs.
 fn without_its_virtual_ip(ns: &TestNamespace<'_>) -> Result<()> {
     let of = |pool: &str| format!("{{{}: {pool}}}", names::ANNOTATION_POOL);
     ns.expose(&Expose { annotations: &of("shown-none"), ..Expose::ours("old") })?;
@@ -49,13 +50,13 @@ fn without_its_virtual_ip(ns: &TestNamespace<'_>) -> Result<()> {
         |count: u8| ns.kubectl(&["scale", "-n", install::NAMESPACE, CONTROLLER, &format!("--replicas={count}")]);
     let shipped = replicas_of(ns)?;
     replicas(0)?;
-    // Not by `kubectl wait`, which fails if they have ended before it looks.
+    // `kubectl wait` would fail if the controllers ended before it looks.
     let result = ns.bed.wait_for("the controllers to end", install::ROLLOUT, || {
         let left = ns.kubectl(&["get", "pods", "-n", install::NAMESPACE, "-l", PODS, "-o", "name"])?;
         Ok(left.trim().is_empty().then_some(()))
     });
     let result = result.and_then(|()| delete_by_hand(ns, address));
-    // Whatever is found, the next scenario gets a whole cluster.
+    // The controllers are restored regardless of the result, for the next scenario.
     replicas(shipped)?;
     install::wait_for_rollout(ns.bed.lab())?;
     let uid = result?;
@@ -80,7 +81,7 @@ fn replicas_of(ns: &TestNamespace<'_>) -> Result<u8> {
     Ok(deployment.spec.and_then(|spec| spec.replicas).unwrap_or(1).try_into()?)
 }
 
-/// Deletes the VirtualIP, which its finalizer keeps until a controller runs. Returns its UID.
+/// Deletes the VirtualIP, which its finalizer keeps until a controller runs, and returns its UID.
 fn delete_by_hand(ns: &TestNamespace<'_>, address: IpAddr) -> Result<Option<String>> {
     let uid = ns.virtual_ip(address)?.and_then(|vip| vip.metadata.uid);
     ns.kubectl(&["delete", "vip", &name_of_address(address), "--wait=false"])?;

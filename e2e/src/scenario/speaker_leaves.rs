@@ -1,5 +1,5 @@
-//! A node that the DaemonSet leaves for good: its addresses move, and its SpeakerStatus goes, so that it is no candidate any
-//! more. By default that takes an hour; the scenario asks for seconds.
+//! The DaemonSet leaves a node for good: the node's addresses move, and its SpeakerStatus is deleted, so that the node
+//! is no longer a candidate. The default delay is an hour; the scenario sets it to seconds.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +15,7 @@ pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
     let (address, node) = ns.announced_service(1)?;
     controller_with(ns, &format!("{FORGET}=5"))?;
     let result = leaves(ns, address, &node);
-    // Whatever was found, the next scenario gets a whole cluster.
+    // The settings are restored regardless of the result, for the next scenario.
     speakers_where(ns, &Value::Null)?;
     ns.bed.wait_for(&format!("{node}'s speaker to report again"), install::ROLLOUT, || {
         Ok(ns.get_cluster::<SpeakerStatus>(&node)?.and_then(|speaker| speaker.status).map(drop))
@@ -33,8 +33,8 @@ fn leaves(ns: &TestNamespace<'_>, address: std::net::IpAddr, node: &str) -> Resu
     })?;
     let successor = ns.successor(address, node)?;
     ns.answered_by(address, &successor)?;
-    // The other speakers are replaced as well: on a busy machine one is without a pod for longer than it is remembered for
-    // here, and reports anew.
+    // The other speakers are replaced too: on a busy machine a node may be without a pod for longer than the configured
+    // delay, and its speaker then reports again.
     let nodes = ns.bed.lab().nodes()?;
     let others: BTreeSet<String> =
         nodes.iter().map(|node| node.name().to_owned()).filter(|name| name != node).collect();
@@ -45,7 +45,7 @@ fn leaves(ns: &TestNamespace<'_>, address: std::net::IpAddr, node: &str) -> Resu
     })
 }
 
-/// Rolls out the speakers to the nodes of this node affinity, or to all.
+/// Rolls out the speakers to the nodes of this node affinity, or to all nodes.
 fn speakers_where(ns: &TestNamespace<'_>, node_affinity: &Value) -> Result<()> {
     let patch = json!({"spec": {"template": {"spec": {"affinity": {"nodeAffinity": node_affinity}}}}});
     let namespace = install::NAMESPACE;
@@ -53,7 +53,7 @@ fn speakers_where(ns: &TestNamespace<'_>, node_affinity: &Value) -> Result<()> {
     ns.kubectl(&["patch", "-n", namespace, "daemonset/herald-speaker", "--type=merge", "-p", &patch]).map(drop)
 }
 
-/// Rolls out the controller with a variable set (`NAME=value`) or not set any more (`NAME-`).
+/// Rolls out the controller with a variable set (`NAME=value`) or unset (`NAME-`).
 fn controller_with(ns: &TestNamespace<'_>, variable: &str) -> Result<()> {
     ns.kubectl(&["set", "env", "-n", install::NAMESPACE, "deployment/herald-controller", variable])?;
     install::wait_for_rollout(ns.bed.lab())

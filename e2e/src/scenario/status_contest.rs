@@ -1,5 +1,5 @@
-//! Another program empties a Service's status as often as it is written, as MetalLB without a pool does (its issue 2887):
-//! Herald writes less and less often, says so once, and when the other stops the address is there again.
+//! Another program empties a Service's status after every write, as MetalLB without a pool does (its issue 2887):
+//! Herald writes less and less often, reports it once, and the address is shown again after the other program stops.
 
 use std::time::{Duration, Instant};
 
@@ -8,16 +8,16 @@ use anyhow::{Result, ensure};
 use crate::testbed::audit_log::{AuditLog, CONTROLLER};
 use crate::testbed::{Expose, TestNamespace};
 
-/// How long the other program goes on.
+/// Time for which the other program continues.
 const CONTEST: Duration = Duration::from_secs(20);
-/// A burst of five, then pauses of 0.5, 1, 2, 4 and 8 s (kube-common/src/pacing.rs): ten writes in 20 s. One more if a
-/// write crossed with one of the other program's.
+/// A burst of five writes, then pauses of 0.5, 1, 2, 4 and 8 s (kube-common/src/pacing.rs): ten writes in 20 s. One
+/// more if a write crossed with one of the other program.
 const MOST_WRITES: usize = 11;
-/// The longest pause, and what a write takes on a busy machine.
+/// The longest pause, plus the time of a write on a busy machine.
 const MENDED_WITHIN: Duration = Duration::from_secs(40);
 
 pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
-    // Known: one Warning is to be told, and none that there is no pool.
+    // The controller must know the pool first: the test expects a single Warning, and not one about a missing pool.
     ns.known_pool(&ns.namespace, &[ns.range(1, 9)])?;
     ns.expose(&Expose::ours("web"))?;
     let address = ns.external_ip("web")?;

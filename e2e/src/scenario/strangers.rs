@@ -1,4 +1,4 @@
-//! Somebody else has the address: a host outside the cluster, before or after the first announcement; a node of the
+//! Another host has the address: a host outside the cluster, before or after the first announcement; a node of the
 //! cluster; another cluster on the same segment.
 
 use std::net::IpAddr;
@@ -25,8 +25,8 @@ use herald_lab::fault::{Fault, Faults, Link};
 use herald_lab::probe::frame::arp_request;
 use herald_lab::probe::{Mac, Probe, ProbeSpec, Probers};
 
-/// A host holds the first addresses of the pool, one of each family: they are not announced, not even once, but put
-/// aside, and the Service gets others.
+/// A host has the first addresses of the pool, one of each family: they are quarantined without a single announcement,
+/// and the Service gets others.
 pub(super) fn first(ns: &TestNamespace<'_>) -> Result<()> {
     let stranger = stranger(ns)?;
     let v6 = v6_range(ns);
@@ -72,7 +72,7 @@ pub(super) fn first(ns: &TestNamespace<'_>) -> Result<()> {
     })
 }
 
-/// A host takes an address that is announced: it is defended and reported, and stays where it is.
+/// A host takes an announced address: its owner defends and reports it, and the address stays where it is.
 pub(super) fn later(ns: &TestNamespace<'_>) -> Result<()> {
     let (address, node) = ns.announced_service(1)?;
     let stranger = stranger(ns)?;
@@ -83,7 +83,7 @@ pub(super) fn later(ns: &TestNamespace<'_>) -> Result<()> {
         let spec = ProbeSpec::all([address]).with(recorder);
         let recording = Probe::start(ns.bed.lab(), ns.client()?.name(), &spec)?;
         faults.inject(takes(&stranger, address))?;
-        // What a host says that has just come up with an address (RFC 5227 section 2.3).
+        // The announcement of a host that has just configured the address (RFC 5227 section 2.3).
         faults.send_frame(stranger.name(), stranger.interface(0)?, &arp_request(theirs, ip, ip))?;
         let sentence = ns.eventually("the VirtualIP to report the conflict", || {
             let conditions = ns.virtual_ip(address)?.and_then(|vip| vip.status).map(|s| s.conditions);
@@ -104,21 +104,21 @@ pub(super) fn later(ns: &TestNamespace<'_>) -> Result<()> {
     Ok(())
 }
 
-/// A node of the cluster answers for an address without having claimed it, as another provider would: nothing is
-/// announced and nothing put aside, and once it stops the address is announced.
+/// A node of the cluster answers for an address without having claimed it, as with another provider: nothing is
+/// announced or quarantined, and the address is announced once the node stops.
 pub(super) fn cluster_node(ns: &TestNamespace<'_>) -> Result<()> {
-    // One address only: there is no other to give the Service.
+    // The pool has only one address, so the Service cannot get another one.
     ns.pool(&ns.namespace, &[ns.address(1).to_string()])?;
     ns.deploy_echo(1)?;
     let address = ns.address(1);
     let node = ns.bed.lab().nodes()?.into_iter().next_back().context("a node")?;
-    // An address that a node has is given to no Service: it takes it afterwards, and nobody has announced it yet.
+    // The controller assigns no address that a node has, so the node takes it afterwards, before any announcement.
     ns.advertise_from("In", "nowhere")?;
     ns.expose(&Expose::ours("web"))?;
     ensure!(ns.external_ip("web")? == address, "the Service gets the pool's only address");
     healed(ns, |faults| {
         faults.inject(takes(&node, address))?;
-        // Another node is to ask for the address: no kernel answers its own node's questions.
+        // Another node must probe the address: a kernel does not answer the requests of its own node.
         ns.advertise_from("NotIn", node.name())?;
         let sentence = ns.eventually("the VirtualIP to say that a node of the cluster answers", || {
             let vip = ns.virtual_ip(address)?;
@@ -138,13 +138,13 @@ pub(super) fn cluster_node(ns: &TestNamespace<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Frames of another cluster that are sent for each of its keys.
+/// Number of frames of another cluster that are sent with each of its keys.
 const FRAMES: u64 = 100;
 
-/// Counts at a speaker what is signed with no key of its cluster.
+/// The speaker's count of frames that are not signed with a key of its cluster.
 const FOREIGN_FRAMES: &str = r#"herald_speaker_frames_dropped_total{interface="eth0",reason="foreign"}"#;
 
-/// Frames of another cluster, which has nodes of the same names and claims the same address: they are not ours.
+/// Frames of another cluster, whose nodes have the same names and which claims the same address, are ignored.
 pub(super) fn another_cluster(ns: &TestNamespace<'_>) -> Result<()> {
     let (address, node) = ns.announced_service(1)?;
     let stranger = stranger(ns)?;
@@ -154,8 +154,8 @@ pub(super) fn another_cluster(ns: &TestNamespace<'_>) -> Result<()> {
     let copied = Key::new(&key_of_cluster(&cluster_secret(ns)?, "the UID of another cluster")?)?;
     for key in [key_of_its_own, copied] {
         let theirs = OtherCluster::new(key, &node, &stranger)?;
-        // Why a frame is dropped tells whether its key was read as this cluster's (docs/protocol.md, section 2): one of
-        // this cluster's own key would be dropped as a replay.
+        // The reason of a drop shows whether the key was recognised as this cluster's (docs/protocol.md, section 2): a
+        // frame with this cluster's own key would be dropped as a replay.
         let foreign = || ns.metric(&node, FOREIGN_FRAMES);
         let before = foreign()?;
         for sequence in 1..=FRAMES / 2 {
@@ -176,7 +176,7 @@ pub(super) fn another_cluster(ns: &TestNamespace<'_>) -> Result<()> {
     ns.answered_by(address, &node)
 }
 
-/// What the Secret with the cluster's key holds: what a backup, or a Git repository, would bring to another cluster.
+/// Returns the content of the cluster key's Secret, which a backup or a Git repository could bring to another cluster.
 fn cluster_secret(ns: &TestNamespace<'_>) -> Result<Vec<u8>> {
     let secrets: Api<Secret> = Api::namespaced(ns.bed.kube(), install::NAMESPACE);
     let secret = ns.bed.block_on(async move { Ok(secrets.get(names::SECRET_CLUSTER_KEY).await?) })?;
@@ -184,7 +184,7 @@ fn cluster_secret(ns: &TestNamespace<'_>) -> Result<Vec<u8>> {
     Ok(key.with_context(|| format!("Secret {} has no {}", names::SECRET_CLUSTER_KEY, names::FIRST_CLUSTER_KEY))?.0)
 }
 
-/// Another cluster, with a key that is not this one's.
+/// Another cluster, with a key that differs from this one's.
 struct OtherCluster {
     keys: Keyring,
     name: NodeName,
@@ -197,7 +197,7 @@ impl OtherCluster {
         Ok(Self { keys: Keyring::new(vec![key])?, name: NodeName::new(node), mac })
     }
 
-    /// A Hello and a claim that would beat every other.
+    /// Returns a Hello and a claim that would beat every other one.
     fn frames(&self, address: IpAddr, sequence: u64) -> Result<[Vec<u8>; 2]> {
         let claim = Claim {
             address,
@@ -235,7 +235,7 @@ impl OtherCluster {
     }
 }
 
-/// A host outside the cluster that is not the one that looks.
+/// Returns a host outside the cluster other than the observing client.
 fn stranger(ns: &TestNamespace<'_>) -> Result<Host> {
     ns.bed.lab().clients()?.into_iter().nth(1).context("a second client")
 }
@@ -244,7 +244,7 @@ fn takes(host: &Host, address: IpAddr) -> Fault {
     Fault::AddressAdded { link: Link { host: host.name().to_owned(), segment: 0 }, address: address.into() }
 }
 
-/// The scenario's IPv6 addresses.
+/// Returns the scenario's IPv6 addresses by their last group.
 pub(super) fn v6_range(ns: &TestNamespace<'_>) -> impl Fn(u16) -> IpAddr + use<> {
     let (_, v6) = node_subnets(0);
     let (mut segments, block) = (v6.addr().segments(), ns.block());
@@ -255,7 +255,7 @@ pub(super) fn v6_range(ns: &TestNamespace<'_>) -> impl Fn(u16) -> IpAddr + use<>
     }
 }
 
-/// Does something to the laboratory that is undone whatever comes of it.
+/// Runs an action on the laboratory and heals all faults afterwards, regardless of the result.
 fn healed(ns: &TestNamespace<'_>, act: impl FnOnce(&Faults<'_>) -> Result<()>) -> Result<()> {
     let faults = Faults::of(ns.bed.lab());
     let result = act(&faults);

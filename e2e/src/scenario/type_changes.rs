@@ -1,5 +1,5 @@
-//! From ClusterIP to LoadBalancer and away again: the node port is kept, the address appears, disappears from status
-//! and wire, and can be given out again.
+//! From ClusterIP to LoadBalancer and back: the node port is kept; the address appears, disappears from status and
+//! wire, and can be assigned again.
 
 use anyhow::{Context, Result, ensure};
 use herald_crds::names;
@@ -7,7 +7,7 @@ use herald_crds::names;
 use crate::testbed::{Expose, TestNamespace};
 
 pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
-    // One address only: whoever gets it next proves that it was free.
+    // The pool has only one address: the next Service that gets it proves that it was free.
     ns.pool("type-changes", &[ns.address(1).to_string()])?;
     ns.deploy_echo(1)?;
     let address = ns.address(1);
@@ -36,7 +36,7 @@ pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
         ])
     })?;
 
-    // Reusable: another Service gets it at once.
+    // The address is reusable: another Service gets it at once.
     ns.expose(&Expose::ours("other"))?;
     ensure!(ns.external_ip("other")? == address, "the freed address is given out again");
     let node = ns.announcer(address)?;
@@ -45,7 +45,7 @@ pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
     ns.silent(address)?;
     ensure!(ns.virtual_ip(address)?.is_none(), "no VirtualIP once the Service is gone");
 
-    // And back through LoadBalancer to ExternalName, which clears cluster IPs and families as well.
+    // The change from LoadBalancer to ExternalName also clears cluster IPs and families.
     ns.expose(&Expose::ours("web"))?;
     ensure!(ns.external_ip("web")? == address, "the address again");
     ns.announcer(address)?;
@@ -60,7 +60,8 @@ pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
     })
 }
 
-/// After the change the Service has neither address nor finalizer nor condition of ours, and the wire is silent.
+/// Applies the change and checks that the Service then has no address, finalizer or condition of ours, and that the
+/// wire is silent.
 fn gone_from_status_and_wire(
     ns: &TestNamespace<'_>,
     change: impl FnOnce(&TestNamespace<'_>) -> Result<String>,

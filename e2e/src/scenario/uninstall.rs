@@ -1,5 +1,5 @@
-//! The documented way out leaves no finalizer, no stuck Service and no namespace, also when the controller is already
-//! gone.
+//! The documented uninstallation leaves no finalizer, no stuck Service and no namespace, even when the controller is
+//! already gone.
 
 use anyhow::{Result, ensure};
 use herald_crds::names;
@@ -45,7 +45,7 @@ fn uninstalled(ns: &TestNamespace<'_>, first: impl FnOnce(&TestNamespace<'_>) ->
     ns.silent(address)?;
     ns.kubectl_here(&["delete", "service", "leaving", "--timeout=10s"])?;
 
-    // Installed again, Herald serves what is there.
+    // After a new installation Herald serves the existing Services.
     install::apply(ns.bed.lab(), Manifest::CLASS, &ns.bed.progress)?;
     ns.pool("uninstall", &[ns.range(1, 9)])?;
     let address = ns.external_ip("web")?;

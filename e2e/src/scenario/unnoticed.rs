@@ -1,4 +1,4 @@
-//! What clients must not notice: while something is done to the cluster, a client asks for addresses all the time.
+//! Disruptions that clients must not notice: a client solicits addresses all the time while the cluster changes.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -9,20 +9,21 @@ use anyhow::{Context, Result, ensure};
 use crate::testbed::TestNamespace;
 use herald_lab::probe::{Mac, Probe, ProbeSpec, Probers, Running};
 
-/// Until every address is answered: for a busy machine.
+/// Upper bound until every address is answered, for a busy machine.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// A speaker that ends is covered within 0.2 s. This is no measurement: it tells silence from a busy machine.
+/// A speaker that ends is covered within 0.2 s. The bound does not measure that: it distinguishes silence from a busy
+/// machine.
 const LONGEST_GAP_MS: f64 = 2000.0;
 
-/// A client that asks for addresses whose announcers are known.
+/// A client that solicits addresses whose announcing nodes are known.
 pub(super) struct Unnoticed {
     watch: Running,
     owners: BTreeMap<IpAddr, String>,
 }
 
 impl Unnoticed {
-    /// Begins to ask for the addresses, each announced by the node it is given with; waits until all are answered.
+    /// Starts to solicit the addresses, each of which the given node announces, and waits until all are answered.
     pub(super) fn from_here(ns: &TestNamespace<'_>, owners: BTreeMap<IpAddr, String>) -> Result<Self> {
         let spec = ProbeSpec::all(owners.keys().copied()).with(Probers { announcements: false, ..Probers::NEIGHBOUR });
         let mut watch = Probe::start(ns.bed.lab(), ns.client()?.name(), &spec)?;
@@ -30,8 +31,8 @@ impl Unnoticed {
         Ok(Self { watch, owners })
     }
 
-    /// Waits until all are answered again, and demands that each was answered by its announcer all the time, and by nobody
-    /// else.
+    /// Waits until all addresses are answered again, and checks that each was answered all the time by its node, and by
+    /// no other.
     pub(super) fn until_here(mut self, ns: &TestNamespace<'_>) -> Result<()> {
         self.watch.steady_again(LIMIT)?;
         let report = self.watch.stop()?;

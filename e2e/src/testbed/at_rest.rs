@@ -1,4 +1,4 @@
-//! What Herald asks of the API server while nothing changes.
+//! Herald's requests to the API server while nothing changes.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -9,33 +9,34 @@ use serde::Serialize;
 use crate::testbed::Testbed;
 use crate::testbed::audit_log::{AuditLog, CONTROLLER, Request, SPEAKER};
 
-/// Herald has nothing left to write when it has not written for this long. The slowest thing it waits for are pools'
-/// statuses, once a second, and statuses of VirtualIPs.
+/// Time without a write after which Herald has nothing left to write. Its slowest writes are the status of pools, once
+/// a second, and the status of VirtualIPs.
 pub(crate) const QUIET: Duration = Duration::from_secs(5);
 
-/// Requests a second that one speaker may make at rest. It has at most five watches, each begun again after 18 to 22 s, and
-/// one that was quiet asks once for what it may have missed: ten requests in 20 s.
+/// Requests per second that one speaker may make at rest. It has at most five watches, each of which restarts after 18
+/// to 22 s, and a quiet watch asks once for missed events: ten requests in 20 s.
 const MOST_PER_SPEAKER: f64 = 0.5;
 
-/// So many requests a second more than at another time are chance: in a minute, one for each of a speaker's watches.
+/// Requests per second by which two measurements may differ by chance: in a minute, one for each of a speaker's
+/// watches.
 const CHANCE: f64 = 5.0 / 60.0;
 
-/// A time in which nobody changed anything.
+/// A time without any change from outside.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct AtRest {
-    /// Requests a second of the speaker that made the most.
+    /// Requests per second of the speaker that made the most.
     pub(crate) busiest_speaker_per_s: f64,
-    /// Requests a second of all controllers, renewals of their lease among them.
+    /// Requests per second of all controllers, including renewals of their lease.
     pub(crate) controllers_per_s: f64,
-    /// What was written all the same.
+    /// The writes in this time.
     pub(crate) writes: Vec<String>,
 }
 
 impl AtRest {
-    /// Counts for this long, from now on. Nothing may be done to the cluster meanwhile.
+    /// Counts requests for this long from now on. The cluster must not be changed meanwhile.
     pub(crate) fn watched(bed: &Testbed, lasts: Duration) -> Result<Self> {
         let mut log = AuditLog::from_now(&bed.lab().audit_log())?;
-        // Not a condition waited for: the time that is counted.
+        // The pause is the measured time, not a wait for a condition.
         std::thread::sleep(lasts);
         Ok(Self::of(&log.read()?, lasts))
     }
@@ -54,7 +55,7 @@ impl AtRest {
         }
     }
 
-    /// What of it should not be, in words.
+    /// Returns the violations, in words.
     pub(crate) fn violations(&self) -> Vec<String> {
         let mut broken = Vec::new();
         if !self.writes.is_empty() {
@@ -67,7 +68,7 @@ impl AtRest {
         broken
     }
 
-    /// The same, and what is more than it was before something was done.
+    /// Returns the violations, including an increase over an earlier measurement.
     pub(crate) fn violations_after(&self, before: &Self) -> Vec<String> {
         let mut broken = self.violations();
         let (now, then) = (self.busiest_speaker_per_s, before.busiest_speaker_per_s);
@@ -89,10 +90,10 @@ impl std::fmt::Display for AtRest {
     }
 }
 
-/// Waits until Herald has not written for so long, and returns what it wrote until then.
+/// Waits until Herald has not written for `quiet`, and returns its writes until then.
 ///
 /// # Errors
-/// When it still writes after this long.
+/// When Herald still writes after `within`.
 pub(crate) fn come_to_rest(
     bed: &Testbed,
     log: &mut AuditLog,
@@ -118,7 +119,7 @@ mod tests {
     use crate::testbed::audit_log::tests::request;
 
     #[test]
-    fn speakers_are_told_apart_by_where_they_are() {
+    fn speakers_are_distinguished_by_their_address() {
         let watch = |source| request(SPEAKER, source, "watch", "nodes");
         let renewal = request(CONTROLLER, "10.10.0.11", "update", "leases");
         let requests = [watch("10.10.0.11"), watch("10.10.0.12"), watch("10.10.0.12"), renewal.clone(), renewal];
@@ -135,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn more_than_before_is_a_violation_unless_it_is_chance() {
+    fn increase_beyond_chance_is_a_violation() {
         let speaker = |busiest_speaker_per_s| AtRest { busiest_speaker_per_s, controllers_per_s: 0.5, writes: vec![] };
         assert_eq!(speaker(0.4).violations_after(&speaker(0.33)).len(), 0);
         assert_eq!(speaker(0.4).violations_after(&speaker(0.3)).len(), 1);

@@ -1,4 +1,4 @@
-//! Herald's requests, as the API server's audit log has them.
+//! Herald's requests according to the API server's audit log.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -14,7 +14,7 @@ pub(crate) const CONTROLLER: &str = "herald-controller";
 /// Account of the speakers.
 pub(crate) const SPEAKER: &str = "herald-speaker";
 
-/// How the API server begins each line (k8s.io/apiserver/plugin/pkg/audit/log).
+/// The beginning of each line of the API server (k8s.io/apiserver/plugin/pkg/audit/log).
 const EVENT_BEGINS: &str = r#"{"kind":"Event","#;
 
 /// A request of one of Herald's programs.
@@ -22,23 +22,23 @@ const EVENT_BEGINS: &str = r#"{"kind":"Event","#;
 pub(crate) struct Request {
     /// [`CONTROLLER`] or [`SPEAKER`].
     pub(crate) account: String,
-    /// The address it came from: that of the node, for a speaker.
+    /// The source address: for a speaker the address of its node.
     pub(crate) source: String,
     pub(crate) verb: String,
-    /// With its subresource: `services/status`.
+    /// The resource with its subresource: `services/status`.
     pub(crate) resource: String,
-    /// Namespace of the object; empty where it has none.
+    /// Namespace of the object; empty if it has none.
     pub(crate) namespace: String,
-    /// Name of the object; empty where the request is for several.
+    /// Name of the object; empty if the request concerns several.
     pub(crate) name: String,
-    /// Of the answer.
+    /// HTTP status code of the response.
     pub(crate) code: u16,
 }
 
 impl Request {
-    /// Returns whether it is to change something; a refused write costs the API server as much.
+    /// Returns whether the request changes something; a refused write costs the API server as much.
     ///
-    /// Renewals of the lease are none of these: one every 2 s, whatever there is to do.
+    /// Renewals of the lease do not count: they come every 2 s regardless of load.
     pub(crate) fn is_write(&self) -> bool {
         let changes = matches!(self.verb.as_str(), "create" | "update" | "patch" | "delete" | "deletecollection");
         changes && self.resource != "leases"
@@ -52,7 +52,7 @@ impl std::fmt::Display for Request {
     }
 }
 
-/// The fields of an `audit.k8s.io/v1` Event that are read here.
+/// The relevant fields of an `audit.k8s.io/v1` Event.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Event {
@@ -70,7 +70,7 @@ struct Event {
 
 #[derive(Deserialize)]
 struct User {
-    /// Nobody where the request was not authenticated: its pod is gone, or the API server does not reach etcd.
+    /// Empty if the request was not authenticated: its pod is gone, or the API server does not reach etcd.
     #[serde(default)]
     username: String,
 }
@@ -90,26 +90,27 @@ struct Status {
     code: u16,
 }
 
-/// Reads an event of the audit log into the fields that are wanted of it.
+/// Parses an event of the audit log into the requested fields.
 ///
-/// An API server that is killed leaves the beginning of a line, to which its next run appends: what was cut off is lost, the
-/// event after it is not.
+/// An API server that is killed leaves the beginning of a line, to which its next run appends: the truncated event is
+/// lost, the event after it is not.
 ///
 /// # Errors
-/// If the line is no event.
+/// If the line does not contain an event.
 pub(crate) fn event<'a, T: Deserialize<'a>>(line: &'a str) -> Result<T> {
     let whole = line.rfind(EVENT_BEGINS).map_or(line, |at| &line[at..]);
     serde_json::from_str(whole).with_context(|| format!("an audit event: {line}"))
 }
 
-/// Reads a line; `None` for a request of others, and for the end of a watch that has been counted at its beginning.
+/// Parses a line; returns `None` for requests of other accounts, and for the end of a watch, which was counted at its
+/// beginning.
 fn read(line: &str) -> Result<Option<Request>> {
     let event: Event = event(line)?;
     let Event { stage, verb, user, source_ips, object_ref, response_status: Status { code } } = event;
     let prefix = format!("system:serviceaccount:{}:", install::NAMESPACE);
     let Some(account) = user.username.strip_prefix(&prefix) else { return Ok(None) };
-    // A watch that was granted has a line when it begins (ResponseStarted) and one when it ends (ResponseComplete); every
-    // other request has the latter alone (k8s.io/apiserver/pkg/endpoints/filters/audit.go).
+    // A granted watch has one line when it begins (ResponseStarted) and one when it ends (ResponseComplete); every
+    // other request has only the latter (k8s.io/apiserver/pkg/endpoints/filters/audit.go).
     if verb == "watch" && stage == "ResponseComplete" && code < 400 {
         return Ok(None);
     }
@@ -119,24 +120,24 @@ fn read(line: &str) -> Result<Option<Request>> {
     Ok(Some(Request { account: account.to_owned(), source, verb, resource, namespace, name, code }))
 }
 
-/// A place in the audit log.
+/// A position in the audit log.
 #[derive(Debug)]
 pub(crate) struct AuditLog {
     path: PathBuf,
     offset: u64,
-    /// The beginning of a line that was not complete.
+    /// The beginning of an incomplete line.
     rest: String,
 }
 
 impl AuditLog {
-    /// From its end on. The API server writes a request's line before it answers (`--audit-log-mode=blocking`, its
-    /// default), so nothing that was answered later is missed.
+    /// Starts at the end of the log. The API server writes a request's line before it answers
+    /// (`--audit-log-mode=blocking`, its default), so no request that is answered later is missed.
     pub(crate) fn from_now(path: &Path) -> Result<Self> {
         let offset = std::fs::metadata(path).with_context(|| path.display().to_string())?.len();
         Ok(Self { path: path.to_owned(), offset, rest: String::new() })
     }
 
-    /// Herald's requests since the last time.
+    /// Returns Herald's requests since the last call.
     pub(crate) fn read(&mut self) -> Result<Vec<Request>> {
         let mut file = File::open(&self.path).with_context(|| self.path.display().to_string())?;
         let length = file.metadata().context("the audit log")?.len();
@@ -152,7 +153,7 @@ impl AuditLog {
         Ok(requests)
     }
 
-    /// Herald's writes since the last time.
+    /// Returns Herald's writes since the last call.
     pub(crate) fn writes(&mut self) -> Result<Vec<Request>> {
         let mut requests = self.read()?;
         requests.retain(Request::is_write);
@@ -166,7 +167,7 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// A request of this account, from a node's address.
+    /// Returns a request of this account from a node's address.
     pub(crate) fn request(account: &str, source: &str, verb: &str, resource: &str) -> Request {
         Request {
             account: account.to_owned(),
@@ -189,7 +190,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn writes_are_told_from_the_rest_and_half_a_line_waits() {
+    fn only_writes_count_and_an_incomplete_line_waits() {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(line(CONTROLLER, "create", "virtualips", "", 201).as_bytes()).unwrap();
         let mut log = AuditLog::from_now(file.path()).unwrap();
@@ -216,7 +217,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_a_killed_api_server_left_does_not_hide_the_next_event() {
+    fn truncated_line_does_not_hide_the_next_event() {
         let next = format!("{EVENT_BEGINS}{}", &line(SPEAKER, "patch", "virtualips", "status", 200)[1..]);
         let torn = format!("{}{}", &next[..next.len() / 2], next.trim());
         let request = read(&torn).unwrap().unwrap();

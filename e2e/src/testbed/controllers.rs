@@ -1,4 +1,4 @@
-//! The controllers of a laboratory, asked over the pages they serve whether they lead, and made to fail.
+//! The controllers of a laboratory: their leadership according to the pages they serve, and their failures.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -11,10 +11,10 @@ use crate::testbed::{TestNamespace, install};
 use herald_lab::cluster::Host;
 use herald_lab::fault::{Faults, PodChoice, PodFound};
 
-/// Where a controller serves metrics and health.
+/// Port on which a controller serves metrics and health.
 const PORT: u16 = 7476;
-/// Another's lease has to be waited for, for 15 s; looked at every 2 s. A killed container is started again after a
-/// pause that kubelet doubles from 10 s.
+/// The lease of another controller has to expire, which takes 15 s and is checked every 2 s. A killed container
+/// restarts after a pause that the kubelet doubles from 10 s.
 pub(crate) const SOME_LEADER_WITHIN: Duration = Duration::from_secs(60);
 
 /// A replica of the controller.
@@ -25,18 +25,19 @@ pub(crate) struct Controller {
 }
 
 impl Controller {
-    /// Does it hold the lease, by its own account? `None` while it does not say: its container starts, or stands still.
+    /// Returns whether it holds the lease by its own account; `None` while it does not answer because its container
+    /// starts or is frozen.
     pub(crate) fn leads(&self) -> Option<bool> {
         let metrics = self.get("/metrics").ok()?;
         Some(metrics.contains("\nherald_controller_leader 1\n"))
     }
 
-    /// The address of its pod.
+    /// Returns the address of its pod.
     pub(crate) fn address(&self) -> IpAddr {
         self.page.ip()
     }
 
-    /// Has it listed everything?
+    /// Returns whether it has listed everything.
     pub(crate) fn is_ready(&self) -> bool {
         self.get("/readyz").is_ok_and(|answer| answer.ends_with("ok\n"))
     }
@@ -46,7 +47,7 @@ impl Controller {
     }
 }
 
-/// Every replica, as it is now, without those that are about to end.
+/// Returns every present replica that is not terminating.
 pub(crate) fn all(ns: &TestNamespace<'_>) -> Result<Vec<Controller>> {
     let lab = ns.bed.lab();
     let choice = PodChoice {
@@ -68,14 +69,14 @@ pub(crate) fn all(ns: &TestNamespace<'_>) -> Result<Vec<Controller>> {
         .collect()
 }
 
-/// Waits until one of them leads, and has listed everything; returns its place among them.
+/// Waits until one of the controllers leads and has listed everything; returns its index.
 pub(crate) fn leader(ns: &TestNamespace<'_>, among: &[Controller]) -> Result<usize> {
     ns.bed.wait_for("a controller that leads and has listed everything", SOME_LEADER_WITHIN, || {
         Ok(among.iter().position(|controller| controller.leads() == Some(true) && controller.is_ready()))
     })
 }
 
-/// Kills every controller and waits until one leads and has listed everything: from the signal to that.
+/// Kills every controller, waits until one leads and has listed everything, and returns the time from the signal.
 pub(crate) fn restart(ns: &TestNamespace<'_>) -> Result<Duration> {
     let controllers = all(ns)?;
     let faults = Faults::of(ns.bed.lab());

@@ -1,4 +1,4 @@
-//! Herald in the laboratory, the way a user installs it: image, `kubectl apply -f`, wait.
+//! Installation of Herald in the laboratory in the way a user does it: image, `kubectl apply -f`, wait.
 
 use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
@@ -15,25 +15,25 @@ use herald_lab::wait_factor::kubectl_timeout;
 
 /// The image of the laboratory's workload.
 pub const ECHO_IMAGE: &str = "localhost/herald-echo:lab";
-/// The image the shipped manifests name.
+/// The image that the shipped manifests name.
 pub const HERALD_IMAGE: &str = "ghcr.io/heraldlb/herald:v0.1.0";
-/// Where the shipped manifests put Herald.
+/// The namespace of Herald in the shipped manifests.
 pub const NAMESPACE: &str = "herald-system";
 
-/// Time for the pods of a rollout: images are present, so seconds; a loaded machine gets a minute and a half.
+/// Time for the pods of a rollout: images are present, so it takes seconds; the rest is a margin for a busy machine.
 pub(crate) const ROLLOUT: Duration = Duration::from_secs(90);
 
-/// Archives of the images a cluster with Herald needs.
+/// Archives of the images that a cluster with Herald needs.
 #[derive(Clone, Debug)]
 pub struct Images {
-    /// Herald's.
+    /// The archive of Herald's image.
     pub herald: PathBuf,
-    /// The echo server's.
+    /// The archive of the echo server's image.
     pub echo: PathBuf,
 }
 
 impl Images {
-    /// Builds what changed since the last time: static binaries, then the images with buildah.
+    /// Builds what has changed since the last build: static binaries, then the images with buildah.
     ///
     /// # Errors
     /// When a build fails.
@@ -58,23 +58,23 @@ impl Images {
     /// that path.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// When the file cannot be written.
     pub fn export(&self) -> Result<PathBuf> {
         export(&self.herald, "herald.tar")
     }
 
-    /// Copies the echo server's image to `target/image/echo.tar`, and returns that path.
+    /// Copies the echo server's image to `target/image/echo.tar` and returns that path.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// When the file cannot be written.
     pub fn export_echo(&self) -> Result<PathBuf> {
         export(&self.echo, "echo.tar")
     }
 
-    /// Makes them known to every node.
+    /// Loads the images into every node.
     ///
     /// # Errors
-    /// When a node refuses one.
+    /// When a node refuses an image.
     pub fn load(&self, lab: &Lab) -> Result<()> {
         lab.load_image(&self.herald)?;
         lab.load_image(&self.echo)
@@ -88,7 +88,7 @@ fn export(archive: &Path, name: &str) -> Result<PathBuf> {
     let (file, next) = (directory.join(name), directory.join(format!("{name}.next")));
     std::fs::copy(archive, &next).with_context(|| next.display().to_string())?;
     std::fs::rename(&next, &file).with_context(|| file.display().to_string())?;
-    // Under sudo it would be root's, in a checkout that is not.
+    // Under sudo the files would belong to root in the checkout of another user.
     let owner = std::fs::metadata(binaries::workspace()?).context("the checkout")?;
     for made in [&directory, &file] {
         chown(made, Some(owner.uid()), Some(owner.gid())).with_context(|| made.display().to_string())?;
@@ -106,11 +106,11 @@ pub fn apply(lab: &Lab, manifest: Manifest, progress: &Progress) -> Result<()> {
     wait_for_rollout(lab)
 }
 
-/// Takes Herald away by the commands under "Uninstall" in the README, which are read there: what is documented is what
-/// is tried.
+/// Uninstalls Herald with the commands below "Uninstall" in the README, which are read from there so that the
+/// documented commands are the tested ones.
 ///
 /// # Errors
-/// When one of them fails.
+/// When one of the commands fails.
 pub fn uninstall(lab: &Lab) -> Result<()> {
     let readme = include_str!("../../../README.md");
     let section = readme.split("### Uninstall").nth(1).unwrap_or_default();
@@ -118,7 +118,7 @@ pub fn uninstall(lab: &Lab) -> Result<()> {
     let commands: Vec<_> = block.lines().filter_map(|line| line.strip_prefix("kubectl ")).collect();
     ensure!(!commands.is_empty(), "the README documents no uninstallation");
     for command in commands {
-        // Documented for the root of the checkout.
+        // The documented paths are relative to the root of the checkout.
         let word = |word: &str| match word.strip_prefix("deploy/") {
             Some(below) => deploy().join(below).to_string_lossy().into_owned(),
             None => word.to_owned(),
@@ -132,7 +132,7 @@ pub fn uninstall(lab: &Lab) -> Result<()> {
 /// Replaces controllers and speakers, and waits until all are ready.
 ///
 /// # Errors
-/// If they are not within the time of a rollout.
+/// When they are not ready within the time of a rollout.
 pub fn restart(lab: &Lab) -> Result<()> {
     for workload in ["deployment/herald-controller", "daemonset/herald-speaker"] {
         kubectl(lab, &["rollout", "restart", "-n", NAMESPACE, workload])?;
@@ -140,10 +140,10 @@ pub fn restart(lab: &Lab) -> Result<()> {
     wait_for_rollout(lab)
 }
 
-/// Waits until controller and speakers run as their manifests say.
+/// Waits until controller and speakers run as specified in their manifests.
 ///
 /// # Errors
-/// When they do not within the limit.
+/// When the rollout does not end within the limit.
 pub fn wait_for_rollout(lab: &Lab) -> Result<()> {
     for workload in ["deployment/herald-controller", "daemonset/herald-speaker"] {
         kubectl(lab, &["rollout", "status", "-n", NAMESPACE, workload, &kubectl_timeout(ROLLOUT)?])?;
@@ -151,10 +151,10 @@ pub fn wait_for_rollout(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-/// Runs kubectl as the cluster's administrator and returns what it printed.
+/// Runs kubectl as the cluster's administrator and returns its standard output.
 ///
 /// # Errors
-/// With its words, when it fails.
+/// When kubectl cannot be started or fails; the error contains its output.
 pub fn kubectl(lab: &Lab, args: &[&str]) -> Result<String> {
     let output = lab.kubectl(args).output().context("starting kubectl")?;
     let said = String::from_utf8_lossy(&output.stdout).into_owned();

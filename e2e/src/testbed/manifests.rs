@@ -1,4 +1,4 @@
-//! The shipped manifests in one file each, as a user applies them: what kubectl's kustomize makes of a directory.
+//! The shipped manifests in one file each, as a user applies them: the output of kubectl's kustomize for a directory.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,7 +8,8 @@ use anyhow::{Context, Result, ensure};
 use herald_lab::binaries;
 use herald_lab::progress::Progress;
 
-/// What is applied in one go: a directory below `deploy` for kustomize, and the file with all its objects.
+/// A set of objects that is applied at once: a directory below `deploy` for kustomize, and the file with all its
+/// objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Manifest {
     directory: &'static str,
@@ -17,16 +18,16 @@ pub struct Manifest {
 }
 
 impl Manifest {
-    /// Services of Herald's class.
+    /// Serves the Services of Herald's class.
     pub const CLASS: Self =
         Self { directory: "herald", file: "herald.yaml", about: "Herald serves the Services of class heraldlb.io/l2." };
-    /// Also Services of no class.
+    /// Serves Services without a class too.
     pub const DEFAULT_PROVIDER: Self = Self {
         directory: "default-provider",
         file: "herald-default-provider.yaml",
         about: "Herald serves the Services of class heraldlb.io/l2, and those that name no class.",
     };
-    /// Takes Services, pools and VirtualIPs out of Herald's hands.
+    /// Releases Services, pools and VirtualIPs from Herald.
     pub const UNINSTALL: Self = Self {
         directory: "uninstall",
         file: "herald-uninstall.yaml",
@@ -41,28 +42,28 @@ impl Manifest {
     /// All that are shipped.
     pub const ALL: [Self; 4] = [Self::CLASS, Self::DEFAULT_PROVIDER, Self::UNINSTALL, Self::GATEWAY_ADDRESSES];
 
-    /// The directory for kustomize.
+    /// Returns the directory for kustomize.
     #[must_use]
     pub fn directory(&self) -> PathBuf {
         deploy().join(self.directory)
     }
 
-    /// The file.
+    /// Returns the path of the file.
     #[must_use]
     pub fn file(&self) -> PathBuf {
         deploy().join(self.file)
     }
 
-    /// Its name in `deploy`.
+    /// Returns the file's name in `deploy`.
     #[must_use]
     pub fn file_name(&self) -> &'static str {
         self.file
     }
 
-    /// What the file has to hold.
+    /// Returns the content that the file must have.
     ///
     /// # Errors
-    /// When kubectl cannot be started, or refuses the directory.
+    /// When kubectl cannot be started or refuses the directory.
     pub fn content(&self, kubectl: &Path) -> Result<String> {
         let Self { directory, about, .. } = self;
         let mut command = Command::new(kubectl);
@@ -75,7 +76,7 @@ impl Manifest {
     }
 }
 
-/// The shipped manifests.
+/// Returns the directory of the shipped manifests.
 #[must_use]
 pub fn deploy() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy")

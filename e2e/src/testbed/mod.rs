@@ -1,4 +1,4 @@
-//! A laboratory with Herald installed, and what scenarios, drills and benchmarks do on it.
+//! A laboratory with Herald installed, and the operations that scenarios, drills and benchmarks share.
 
 pub(crate) mod at_rest;
 pub(crate) mod audit_log;
@@ -26,7 +26,7 @@ pub use namespace::{Expose, TestNamespace};
 use herald_lab::cluster::{ApiRuntime, Lab, Spec};
 use herald_lab::progress::Progress;
 
-/// A namespace with a handful of pods goes within 10 s.
+/// The deletion of a namespace with a handful of pods takes up to 10 s.
 const SWEPT_WITHIN: Duration = Duration::from_secs(60);
 
 /// A laboratory with Herald installed.
@@ -39,10 +39,10 @@ pub struct Testbed {
 }
 
 impl Testbed {
-    /// Brings a laboratory up, loads the images and installs Herald. It goes when this is dropped.
+    /// Brings a laboratory up, loads the images and installs Herald. Dropping the testbed takes the laboratory down.
     ///
     /// # Errors
-    /// When one of these fails.
+    /// When one of these steps fails.
     pub fn up(spec: &Spec, images: &Images, progress: &Progress) -> Result<Self> {
         let lab = Lab::up(spec, progress)?;
         progress.step("loading the images into each node");
@@ -52,7 +52,7 @@ impl Testbed {
         Self::on(lab, progress)
     }
 
-    /// On a laboratory that is up and has Herald.
+    /// Uses a laboratory that is up and has Herald.
     ///
     /// # Errors
     /// When its API cannot be reached.
@@ -62,33 +62,33 @@ impl Testbed {
         Ok(Self { lab, runtime, client, progress: progress.clone(), passed: Mutex::default() })
     }
 
-    /// The laboratory.
+    /// Returns the laboratory.
     pub fn lab(&self) -> &Lab {
         &self.lab
     }
 
-    /// A client with the administrator's rights; for use on [`Testbed::handle`] and [`Testbed::block_on`].
+    /// Returns a client with the administrator's rights, for use on [`Testbed::handle`] and in [`Testbed::block_on`].
     pub fn kube(&self) -> Client {
         self.client.clone()
     }
 
-    /// Where tasks that talk to the API server run.
+    /// Returns the runtime handle for tasks that talk to the API server.
     pub fn handle(&self) -> &Handle {
         self.runtime.handle()
     }
 
-    /// Runs a future where the API server can be reached.
+    /// Runs a future on the runtime that reaches the API server.
     ///
     /// # Errors
-    /// Those of the future.
+    /// When the future fails.
     pub fn block_on<T: Send>(&self, future: impl Future<Output = Result<T>> + Send) -> Result<T> {
         self.runtime.block_on(future)
     }
 
-    /// Waits until nothing is left of the scenarios that passed: their namespaces go while others run.
+    /// Waits until nothing is left of the scenarios that passed: their namespaces are deleted while others run.
     ///
     /// # Errors
-    /// When one does not go: a finalizer is stuck.
+    /// When a namespace is not deleted, for example because of a stuck finalizer.
     pub fn swept(&self) -> Result<()> {
         let mut left = Vec::new();
         let waited = self.wait_for("the scenarios' namespaces to go", SWEPT_WITHIN, || {
@@ -101,25 +101,25 @@ impl Testbed {
         waited.with_context(|| format!("still being deleted: {}", left.join(", ")))
     }
 
-    /// The laboratory, with the rest of this given up.
+    /// Returns the laboratory and drops the rest.
     pub fn into_lab(self) -> Lab {
         self.lab
     }
 
-    /// Looks at a condition until it holds.
+    /// Evaluates a condition until it holds.
     ///
     /// # Errors
-    /// When it does not within the limit, or cannot be looked at.
+    /// When the condition does not hold within the limit or cannot be evaluated.
     pub fn wait_for<T>(&self, what: &str, within: Duration, look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
         self.progress.wait_for(what, within, look)
     }
 
-    /// Names of the scenarios that passed here so far.
+    /// Returns the names of the scenarios that have passed here.
     pub fn passed(&self) -> BTreeSet<&'static str> {
         self.passed.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Notes that a scenario passed.
+    /// Records that a scenario passed.
     pub fn add_passed(&self, scenario: &'static str) {
         self.passed.lock().unwrap_or_else(PoisonError::into_inner).insert(scenario);
     }

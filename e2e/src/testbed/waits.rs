@@ -1,4 +1,4 @@
-//! What is so a moment after something else, and has to be waited for by itself.
+//! States that follow others with a delay, so that a test has to wait for them separately.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -9,14 +9,16 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::TestNamespace;
 
-/// Until a SpeakerStatus says what is so: what the wire says once it has held for 5 s (speaker/src/coordinator/speaker_status.rs),
-/// and where it was written often within a minute, as by the scenarios before, after a pause of up to 30 s
-/// (kube-common/src/pacing.rs). The rest is for a busy machine.
+/// Upper bound until a SpeakerStatus shows a state. A state that the speaker hears on the wire is reported after it has
+/// held for 5 s (speaker/src/coordinator/speaker_status.rs), and an object that was written often within a minute, for
+/// example by earlier scenarios, waits up to 30 s for its next write (kube-common/src/pacing.rs). The rest is a margin
+/// for a busy machine.
 pub(crate) const REPORTED_WITHIN: Duration = Duration::from_secs(60);
 
 impl TestNamespace<'_> {
-    /// A pool that serves this namespace only, and that the controller has read: it hears of Services by another watch, and would
-    /// now and then refuse one first that is created next, and say so.
+    /// Applies a pool that serves this namespace only, and waits until the controller has read it. The controller
+    /// receives Services by another watch; without the wait it would sometimes first refuse a Service that is created
+    /// next, and report that.
     pub fn known_pool(&self, name: &str, addresses: &[String]) -> Result<()> {
         self.pool(name, addresses)?;
         self.eventually(&format!("pool {name} to be read"), || {
@@ -26,7 +28,7 @@ impl TestNamespace<'_> {
         })
     }
 
-    /// Waits until the controller has read the advertisement as it is now.
+    /// Waits until the controller has read the current generation of the advertisement.
     pub fn advertisement_is_read(&self, name: &str) -> Result<()> {
         self.eventually(&format!("advertisement {name} to be read"), || {
             let found: L2Advertisement =
@@ -36,7 +38,7 @@ impl TestNamespace<'_> {
         })
     }
 
-    /// Waits until the pool's condition has this status, and returns its reason and sentence.
+    /// Waits until the pool's condition has this status, and returns its reason and message.
     pub fn pool_condition(&self, pool: &str, kind: &str, status: &str) -> Result<(String, String)> {
         self.eventually(&format!("pool {pool} to have {kind}={status}"), || {
             let pool: AddressPool = self.get_cluster(pool)?.with_context(|| format!("pool {pool} is gone"))?;
@@ -46,7 +48,8 @@ impl TestNamespace<'_> {
         })
     }
 
-    /// Waits until no node is said to announce the address any more: [`TestNamespace::announcer`] would else return the former one.
+    /// Waits until the status no longer names an announcing node: [`TestNamespace::announcer`] could otherwise return
+    /// the former one.
     pub fn unannounced(&self, address: IpAddr) -> Result<()> {
         self.eventually(&format!("{address} not to be announced any more"), || {
             let vip = self.virtual_ip(address)?.with_context(|| format!("the VirtualIP of {address}"))?;
@@ -54,8 +57,8 @@ impl TestNamespace<'_> {
         })
     }
 
-    /// Waits until an Event of this reason speaks of the object, checks that no other does, and returns its note. An Event is
-    /// posted after the status that it tells of has been written.
+    /// Waits until an event with this reason regards the object, checks that there is only one, and returns its note.
+    /// An event is posted after the status that it reports has been written.
     pub fn told_once(&self, name: &str, reason: &str) -> Result<String> {
         let notes = || -> Result<Vec<String>> {
             let events = self.events(name)?.into_iter().filter(|(_, told, _)| told == reason);
@@ -68,8 +71,8 @@ impl TestNamespace<'_> {
         Ok(told.remove(0))
     }
 
-    /// Waits until the speaker of every node shows that it is at work. A node that was off for a moment is Ready all the
-    /// time, as far as the API knows; but nobody else writes its SpeakerStatus again once it is deleted.
+    /// Waits until the speaker of every node proves that it works. A node that was off for a moment stays Ready in the
+    /// API; but only its own speaker writes its SpeakerStatus again after a deletion.
     pub fn speakers_report_again(&self) -> Result<()> {
         self.kubectl(&["delete", "speaker", "--all"])?;
         let nodes = self.bed.lab.nodes()?.len();
@@ -80,8 +83,8 @@ impl TestNamespace<'_> {
         })
     }
 
-    /// Waits until every SpeakerStatus says that its speaker hears all others and covers for none: of what the scenarios before
-    /// did to speakers nothing is left to be written.
+    /// Waits until every SpeakerStatus shows that its speaker hears all others and covers none: then no write is left
+    /// of what earlier scenarios did to speakers.
     pub fn speakers_say_all_is_well(&self) -> Result<()> {
         let others = i64::try_from(self.bed.lab.nodes()?.len())? - 1;
         self.bed.wait_for("every SpeakerStatus to say that all others are heard", REPORTED_WITHIN, || {
@@ -95,7 +98,7 @@ impl TestNamespace<'_> {
     }
 }
 
-/// Returns whether the conditions of a pool or an advertisement are those of this generation of it.
+/// Returns whether the conditions of a pool or an L2Advertisement belong to this generation of it.
 fn is_read(conditions: &[Condition], generation: Option<i64>) -> bool {
     conditions.iter().any(|c| c.type_ == names::CONDITION_ACCEPTED && c.observed_generation == generation)
 }

@@ -1,11 +1,11 @@
-//! What every protocol of the server answers: who the pod is and whom it saw.
+//! The content of every protocol's answer: the pod that answers and the client it sees.
 
 use std::net::SocketAddr;
 
 use clap::Args;
 use serde::Serialize;
 
-/// The facts of the pod, from the downward API; empty where the server runs outside a pod.
+/// The properties of the pod, from the downward API; empty where the server runs outside a pod.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Pod {
     /// Name of the pod.
@@ -22,7 +22,7 @@ pub(crate) struct Pod {
     pub(crate) ip: String,
 }
 
-/// The transport a client came by.
+/// The transport of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Proto {
@@ -40,12 +40,12 @@ pub(crate) struct Answer<'a> {
     node: &'a str,
     #[serde(rename = "podIP")]
     pod_ip: &'a str,
-    /// The client's address as the server saw it, IPv4 in IPv4's own notation.
+    /// The client's address as the server sees it, IPv4 in its own notation.
     client: String,
-    /// The client's port as the server saw it.
+    /// The client's port as the server sees it.
     client_port: u16,
     proto: Proto,
-    /// The number a datagram began with.
+    /// The number at the beginning of a datagram.
     #[serde(skip_serializing_if = "Option::is_none")]
     seq: Option<u64>,
 }
@@ -71,7 +71,7 @@ impl<'a> Answer<'a> {
     }
 }
 
-/// The decimal number a payload begins with; what follows its last digit does not matter.
+/// Returns the decimal number at the beginning of a payload and ignores the rest.
 fn sequence(payload: &[u8]) -> Option<u64> {
     let digits = payload.iter().take_while(|byte| byte.is_ascii_digit()).count();
     std::str::from_utf8(&payload[..digits]).ok()?.parse().ok()

@@ -10,13 +10,13 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
 use crate::answer::{Answer, Pod, Proto};
 
-/// The largest datagram that fits an IPv4 packet.
+/// The largest UDP payload that fits an IPv4 packet.
 const DATAGRAM: usize = 65_507;
 
-/// Pause after a failed accept (out of descriptors, mostly): the cause does not go away by asking at once.
+/// Pause after a failed accept: the usual cause, a lack of descriptors, does not disappear at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 
-/// Serves connections: one line of JSON, then every byte comes back, until the client closes.
+/// Serves connections: sends one line of JSON, then echoes every byte until the client closes.
 pub(crate) async fn tcp(listener: TcpListener, pod: Arc<Pod>) -> io::Result<()> {
     loop {
         match listener.accept().await {
@@ -44,17 +44,17 @@ async fn converse(mut stream: TcpStream, client: SocketAddr, pod: &Pod) -> io::R
     }
 }
 
-/// Answers each datagram with who answered and the sequence number it carried.
+/// Answers each datagram with the answering pod and the sequence number of the datagram.
 pub(crate) async fn udp(socket: UdpSocket, pod: &Pod) -> io::Result<()> {
     let mut buffer = vec![0; DATAGRAM];
     loop {
-        // An ICMP error of an earlier answer comes back as an error of the next call and says nothing about it.
+        // An ICMP error of an earlier answer is reported by the next call and does not concern it.
         let Ok((read, client)) = socket.recv_from(&mut buffer).await else {
             continue;
         };
         let answer = Answer::new(pod, client, Proto::Udp).with_sequence(&buffer[..read]);
         let answer = serde_json::to_vec(&answer)?;
-        // An answer nobody can get any more is the client's loss to count.
+        // The client counts an answer that cannot be delivered as lost.
         if socket.send_to(&answer, client).await.is_err() {
             continue;
         }
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn tcp_says_who_it_is_then_echoes() {
+    async fn tcp_introduces_the_pod_and_echoes() {
         let listener = listen::tcp("::".parse().unwrap(), 0).unwrap();
         let port = listener.local_addr().unwrap().port();
         tokio::spawn(tcp(listener, Arc::new(pod())));

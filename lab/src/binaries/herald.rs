@@ -1,4 +1,4 @@
-//! Herald's own programs, as the images have them: static and optimised.
+//! Herald's own programs as the images contain them: static and optimised.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -12,30 +12,30 @@ use crate::progress::Progress;
 /// Herald's programs as static binaries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StaticBinaries {
-    /// herald-controller.
+    /// Path of herald-controller.
     pub controller: PathBuf,
-    /// herald-speaker.
+    /// Path of herald-speaker.
     pub speaker: PathBuf,
-    /// herald-echo, the workload of the laboratory.
+    /// Path of herald-echo, the workload of the laboratory.
     pub echo: PathBuf,
 }
 
-/// Builds Herald's programs by `e2e/programs.sh`; cargo knows what is up to date.
+/// Builds Herald's programs with `e2e/programs.sh`; cargo rebuilds only what has changed.
 ///
 /// # Errors
 /// When the build fails or is interrupted.
 pub fn build_static(progress: &Progress) -> Result<StaticBinaries> {
     let workspace = workspace()?;
     let mut script = Command::new(workspace.join("e2e/programs.sh"));
-    // Under `cargo test` and `cargo run` these speak of this program; build scripts that look at them (ring's) would
-    // have everything built again each time the two take turns.
+    // Under `cargo test` and `cargo run` these variables describe this program. Build scripts that read them (ring's)
+    // would trigger a full rebuild whenever the two ways of starting alternate.
     for (name, _) in std::env::vars_os() {
         let of_this_program = ["CARGO_MANIFEST_", "CARGO_PKG_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_TARGET_TMPDIR"];
         if name.to_str().is_some_and(|name| of_this_program.iter().any(|prefix| name.starts_with(prefix))) {
             script.env_remove(name);
         }
     }
-    // Its bar of progress goes to a file, which is read for how far it is.
+    // cargo's progress bar goes to a file, from which the progress is read.
     script.env("CARGO_TERM_PROGRESS_WHEN", "always").env("CARGO_TERM_PROGRESS_WIDTH", "80");
     long_command::run_measured(&mut script, "building Herald's programs", crates_done, progress)
         .context("to build them alone: e2e/programs.sh")?;
@@ -50,7 +50,7 @@ pub fn build_static(progress: &Progress) -> Result<StaticBinaries> {
     })
 }
 
-/// Reads the last state of cargo's bar: `Building [=====>   ] 120/344: k8s-openapi`.
+/// Parses the last state of cargo's progress bar: `Building [=====>   ] 120/344: k8s-openapi`.
 fn crates_done(output: &str) -> Option<String> {
     let (_, last) = output.rsplit_once("] ")?;
     let (done, all) = last.split(':').next()?.split_once('/')?;
@@ -58,10 +58,10 @@ fn crates_done(output: &str) -> Option<String> {
     Some(format!("{done} of {all} crates"))
 }
 
-/// The directory of the workspace this program was built from.
+/// Returns the directory of the workspace from which this program was built.
 ///
 /// # Errors
-/// When it is not there any more.
+/// When the directory no longer exists.
 pub fn workspace() -> Result<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     match root.canonicalize() {
@@ -82,7 +82,7 @@ mod tests {
         Some("12 of 344 crates"); "the last of several")]
     #[test_case("    Finished `release` profile [optimized] target(s) in 0.14s", None; "nothing to do")]
     #[test_case("", None; "not yet")]
-    fn the_bar_of_cargo_is_read(output: &str, expected: Option<&str>) {
+    fn progress_is_read_from_cargos_bar(output: &str, expected: Option<&str>) {
         assert_eq!(crates_done(output).as_deref(), expected);
     }
 }

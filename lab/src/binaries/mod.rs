@@ -1,5 +1,5 @@
-//! The programs the laboratory runs: Kubernetes, etcd and containerd, built from the Go modules pinned beside this
-//! crate, once, and kept in a cache; and Herald's own as static binaries.
+//! The laboratory's programs: Kubernetes, etcd and containerd, built once from the Go modules pinned in this crate and
+//! kept in a cache; and Herald's own programs as static binaries.
 
 mod cache;
 mod gateway_api;
@@ -23,8 +23,8 @@ pub use gateway_api::gateway_definition;
 pub(crate) use go::build_file;
 pub use herald::{StaticBinaries, build_static, workspace};
 
-/// Returns a directory with all programs of a cluster. Those in `ready` are taken from there; the others come from the
-/// cache, and are built first where they are not there yet.
+/// Returns a directory with all programs of a cluster. Programs in `ready` are taken from there; the others come from
+/// the cache, and missing ones are built first.
 ///
 /// # Errors
 /// When a build fails, or Go is missing and cannot be installed in the cache.
@@ -51,7 +51,7 @@ pub fn provide(ready: Option<&Path>, progress: &Progress) -> Result<PathBuf> {
     let Some(ready) = ready.filter(|_| !offered.is_empty()) else { return Ok(directory) };
     let names: Vec<&str> = offered.iter().map(|package| package.program).collect();
     progress.step(format!("using {} from {}", names.join(", "), ready.display()));
-    // A mixture is a directory of its own, so that the cache holds only what was built from the pins.
+    // A mixture has a directory of its own, so that the cache contains only what was built from the pins.
     let paths = hash_of([ready.as_os_str().as_encoded_bytes()]);
     let mixture = cache.join(format!("{pinned}-with-{paths}"));
     fs::create_dir_all(&mixture).with_context(|| mixture.display().to_string())?;

@@ -1,4 +1,4 @@
-//! What the cluster's programs are built from, and how.
+//! The sources of the cluster's programs and their build settings.
 
 use anyhow::{Context, Result};
 
@@ -10,7 +10,7 @@ pub(super) struct Pin {
     pub(super) name: &'static str,
     /// Build tags.
     pub(super) tags: &'static str,
-    /// go.mod, go.sum, and the file that keeps `go mod tidy` honest.
+    /// go.mod, go.sum, and the file whose imports keep the requirements in place under `go mod tidy`.
     pub(super) files: [(&'static str, &'static str); 3],
     /// The programs that are built from it.
     pub(super) packages: &'static [Package],
@@ -48,7 +48,7 @@ const KUBERNETES: Pin = Pin {
 
 const CONTAINERD: Pin = Pin {
     name: "containerd",
-    // Snapshotters that are not used here.
+    // Unused snapshotters.
     tags: "no_btrfs no_zfs no_devmapper",
     files: [
         ("go.mod", include_str!("../../binaries/containerd/go.mod")),
@@ -69,10 +69,10 @@ const CONTAINERD: Pin = Pin {
 const KUBERNETES_MODULE: &str = "k8s.io/kubernetes";
 
 impl Pin {
-    /// The flags of the linker: no symbols, and the version that the programs report.
+    /// Returns the flags of the linker: no symbols, and the version that the programs report.
     ///
     /// # Errors
-    /// When go.mod has a version of Kubernetes that is none.
+    /// When the version of Kubernetes in go.mod is invalid.
     pub(super) fn linker_flags(&self) -> Result<String> {
         let Some(version) = required_version(self.files[0].1, KUBERNETES_MODULE) else { return Ok("-s -w".to_owned()) };
         let mut parts = version.trim_start_matches('v').split('.');
@@ -84,21 +84,22 @@ impl Pin {
 }
 
 impl Package {
-    /// The name that `go build -o DIRECTORY/` gives the program: the last element of its path that is no major version.
+    /// Returns the name that `go build -o DIRECTORY/` gives the program: the last element of its path that is not a
+    /// major version.
     pub(super) fn built_as(&self) -> &'static str {
         let version = |element: &str| element.strip_prefix('v').is_some_and(|rest| rest.parse::<u8>().is_ok());
         self.path.rsplit('/').find(|element| !version(element)).unwrap_or(self.path)
     }
 }
 
-/// Returns a text that changes whenever a build with these flags would give something else. (The version of Go does not
-/// count: what an older one has built is as good.)
+/// Returns a text that changes whenever a build with these flags could have another result. (The version of Go does not
+/// count: the result of an older one is as good.)
 pub(super) fn hash_of_pins(compiler_flags: &str) -> String {
     let texts = PINS.into_iter().flat_map(|pin| pin.files.into_iter().map(|(_, text)| text).chain([pin.tags]));
     hash_of(texts.chain([compiler_flags]).map(str::as_bytes))
 }
 
-/// The version that a go.mod requires of a module: `v1.36.3`.
+/// Returns the version that a go.mod requires of a module: `v1.36.3`.
 fn required_version<'a>(go_mod: &'a str, module: &str) -> Option<&'a str> {
     go_mod.lines().find_map(|line| {
         let mut words = line.split_whitespace().skip_while(|word| *word == "require");
@@ -111,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_version_of_kubernetes_comes_from_its_pin() {
+    fn kubernetes_version_comes_from_its_pin() {
         let version = required_version(KUBERNETES.files[0].1, KUBERNETES_MODULE).unwrap();
         let flags = KUBERNETES.linker_flags().unwrap();
         assert!(flags.contains(&format!("gitVersion={version} ")), "{flags}");
@@ -119,13 +120,13 @@ mod tests {
     }
 
     #[test]
-    fn a_single_requirement_is_understood() {
+    fn single_requirement_is_parsed() {
         assert_eq!(required_version("module x\nrequire example.org/y v1.2.3\n", "example.org/y"), Some("v1.2.3"));
         assert_eq!(required_version("module example.org/y\n", "example.org/y"), None);
     }
 
     #[test]
-    fn programs_are_found_under_the_name_go_gives_them() {
+    fn built_program_is_found_under_gos_name() {
         let names: Vec<_> = KUBERNETES.packages.iter().map(|package| (package.program, package.built_as())).collect();
         assert!(names.contains(&("etcd", "server")), "{names:?}");
         assert!(names.contains(&("kubelet", "kubelet")), "{names:?}");

@@ -1,5 +1,5 @@
-//! The cluster's API from the laboratory's own processes. The API server is reachable only from inside the
-//! network namespaces, so the threads that talk to it stand in the control plane's.
+//! The cluster's API for the laboratory's own processes. The API server is reachable only from inside the network
+//! namespaces, so the threads that talk to it run in that of the control plane.
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use tokio::runtime::Handle;
 
 use super::netns;
 
-/// A multi-threaded runtime all of whose threads are inside one network namespace.
+/// A multi-threaded runtime whose threads are all inside one network namespace.
 #[derive(Debug)]
 pub struct ApiRuntime {
     runtime: tokio::runtime::Runtime,
@@ -20,8 +20,8 @@ pub struct ApiRuntime {
 
 impl ApiRuntime {
     pub(super) fn new(netns: &Path) -> Result<Self> {
-        // A thread begins where the one that started it is, so it is enough to build the runtime inside; threads
-        // for blocking work may be started from anywhere later and enter by themselves.
+        // A thread starts in the namespace of its creator, so building the runtime inside is enough. Threads for
+        // blocking work may be started from anywhere later and enter the namespace by themselves.
         let for_threads = netns.to_owned();
         let runtime = netns::inside(netns, || {
             tokio::runtime::Builder::new_multi_thread()
@@ -39,8 +39,8 @@ impl ApiRuntime {
         Ok(Self { runtime, netns: netns.to_owned() })
     }
 
-    /// Runs a future to its end. It is polled by a thread inside the namespace, so it may open sockets itself;
-    /// and what it spawns keeps running on this runtime afterwards.
+    /// Runs a future to its end. A thread inside the namespace polls it, so it may open sockets itself; tasks that it
+    /// spawns keep running on this runtime afterwards.
     ///
     /// # Errors
     /// When the namespace cannot be entered, or the future fails.
@@ -53,14 +53,14 @@ impl ApiRuntime {
         netns::inside(&self.netns, move || handle.block_on(future))
     }
 
-    /// For spawning tasks, which run inside the namespace.
+    /// Returns the handle for spawning tasks, which run inside the namespace.
     #[must_use]
     pub fn handle(&self) -> &Handle {
         self.runtime.handle()
     }
 }
 
-/// A client with the rights of a kubeconfig's user. To be made and used on an [`ApiRuntime`].
+/// Creates a client with the rights of a kubeconfig's user. It must be created and used on an [`ApiRuntime`].
 pub(super) async fn client(kubeconfig: &Path) -> Result<kube::Client> {
     let file = Kubeconfig::read_from(kubeconfig).with_context(|| kubeconfig.display().to_string())?;
     let config = kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
@@ -69,7 +69,8 @@ pub(super) async fn client(kubeconfig: &Path) -> Result<kube::Client> {
     kube::Client::try_from(config).context("making the API client")
 }
 
-/// `kubectl` with a kubeconfig's user, inside the control plane's network; its caches stay with the laboratory.
+/// Returns a `kubectl` command with a kubeconfig's user, inside the control plane's network. Its caches are kept in the
+/// laboratory.
 pub(super) fn kubectl(bin_dir: &Path, netns: &Path, kubeconfig: &Path, cache: &Path) -> Command {
     let mut command = super::host::netns_command(netns, bin_dir.join("kubectl"));
     command.env("KUBECONFIG", kubeconfig).env("KUBECACHEDIR", cache);

@@ -1,4 +1,4 @@
-//! From nothing to the first process of a host.
+//! The start of a host up to its first process.
 
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
@@ -16,7 +16,7 @@ use super::record::{HostProcesses, Record};
 use super::spec::LabId;
 use crate::progress::Progress;
 
-/// Mounting and starting take well under a second; a machine under load gets room.
+/// Mounting and starting take well under a second; the rest is a margin for a busy machine.
 const INIT_WITHIN: Duration = Duration::from_secs(30);
 
 fn spec_file(paths: &Paths, host: &str) -> PathBuf {
@@ -27,7 +27,7 @@ fn ready_file(paths: &Paths, host: &str) -> PathBuf {
     paths.host_conf(host).join("ready")
 }
 
-/// Writes down what the host's first process shall do.
+/// Writes the instructions for the host's first process.
 pub(super) fn prepare(paths: &Paths, spec: &InitSpec) -> Result<()> {
     for directory in [&spec.data, &spec.services_dir, &spec.logs_dir] {
         fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
@@ -59,7 +59,7 @@ pub(super) fn launch(record: &Record, host: &str) -> Result<ProcessId> {
     ProcessId::of(pid).with_context(|| format!("host {host} ended at once: see {}", log_file.display()))
 }
 
-/// Waits until the host's first process has made its files and starts its services.
+/// Waits until the host's first process has set up its files and starts its services.
 pub(super) fn await_init(paths: &Paths, host: &str, launcher: ProcessId, progress: &Progress) -> Result<HostProcesses> {
     progress.wait_for(&format!("the first process of {host}"), INIT_WITHIN, || {
         anyhow::ensure!(launcher.is_alive(), "host {host} ended: {}", last_words(paths, host));
@@ -80,7 +80,7 @@ fn last_words(paths: &Paths, host: &str) -> String {
 /// its own (so that a Ctrl-C at a terminal does not reach it), then `unshare` with the host's init as its child.
 ///
 /// # Errors
-/// When that fails; it does not return otherwise.
+/// When one of these steps fails; otherwise the function does not return.
 pub fn start_host(id: &LabId, host: &str) -> Result<()> {
     let paths = Paths::of(id);
     let record = Record::read(&paths)?.with_context(|| format!("no lab {id}"))?;
@@ -96,11 +96,11 @@ pub fn start_host(id: &LabId, host: &str) -> Result<()> {
     Err(error).context("starting ip")
 }
 
-/// The `herald-lab` program: this one, or the one built beside it (a test program has it as a sibling, or one
-/// directory up).
+/// Returns the path of the `herald-lab` program: this one, or the one in its directory or in the directory above. (A
+/// test program has it as a sibling or one directory up.)
 ///
 /// # Errors
-/// When there is none.
+/// When the program is not found.
 pub fn own_program() -> Result<PathBuf> {
     const NAME: &str = "herald-lab";
     let own = std::env::current_exe().context("finding the own program")?;
@@ -115,7 +115,7 @@ pub fn own_program() -> Result<PathBuf> {
         .with_context(|| format!("there is no {NAME} beside {}: build it (cargo build -p herald-e2e)", own.display()))
 }
 
-/// The directory that holds the own program and its siblings.
+/// Returns the directory of the own program and its siblings.
 pub(super) fn own_directory() -> Result<PathBuf> {
     let program = own_program()?;
     program.parent().map(Path::to_owned).context("the own program is in no directory")

@@ -1,4 +1,4 @@
-//! From a spec to a cluster whose nodes are Ready.
+//! The way from a spec to a cluster whose nodes are Ready.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -25,9 +25,9 @@ use crate::{binaries, images, wait_factor};
 
 /// etcd and the API server need about 5 s on two idle cores.
 const API_WITHIN: Duration = Duration::from_secs(120);
-/// tcpdump writes the head of its file as soon as it listens.
+/// tcpdump writes its file header as soon as it listens.
 const RECORDER_WITHIN: Duration = Duration::from_secs(30);
-/// One request; the API server is a bridge away.
+/// Timeout of one request; the API server is one bridge away.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// containerd answers within a second of its start.
 const CONTAINERD_WITHIN: Duration = Duration::from_secs(60);
@@ -85,7 +85,7 @@ pub(super) fn up(spec: &Spec, progress: &Progress) -> Result<Lab> {
     }
 }
 
-/// Moves the logs of a laboratory that did not come up to where its teardown does not reach.
+/// Moves the logs of a laboratory that did not come up to a place outside its directories, which its teardown removes.
 fn keep_logs(lab: &Lab) -> Result<PathBuf> {
     let kept = binaries::cache_dir()?.join("failed").join(lab.id().as_str());
     if kept.exists() {
@@ -96,7 +96,7 @@ fn keep_logs(lab: &Lab) -> Result<PathBuf> {
     Ok(kept)
 }
 
-/// What every host must see at the machine's path.
+/// Returns the directories that every host must see at their path on the machine.
 fn visible(paths: &Paths, bin_dir: &Path) -> Result<Vec<PathBuf>> {
     let own = boot::own_directory()?;
     Ok(vec![paths.run().to_owned(), bin_dir.to_owned(), own])
@@ -118,7 +118,7 @@ fn make(lab: &Lab, mut record: Record, pause: &Path, progress: &Progress) -> Res
         boot::prepare(paths, &init_spec(&record, plan, host, services))?;
     }
     progress.step("starting the hosts");
-    // The switch first: its recorders must not miss what the hosts say at their start.
+    // The switch starts first: its recorders must not miss the first frames of the other hosts.
     let (switch, others): (Vec<_>, Vec<_>) = plan.hosts.iter().partition(|host| host.role == Role::Switch);
     start(paths, &mut record, &switch, progress)?;
     for segment in 0..plan.segments {
@@ -143,7 +143,7 @@ fn make(lab: &Lab, mut record: Record, pause: &Path, progress: &Progress) -> Res
     Ok(())
 }
 
-/// Starts hosts, all at once, and records their processes.
+/// Starts hosts concurrently and records their processes.
 fn start(paths: &Paths, record: &mut Record, hosts: &[&HostPlan], progress: &Progress) -> Result<()> {
     let launchers = hosts
         .iter()
@@ -167,11 +167,12 @@ fn services(record: &Record, plan: &Plan, host: &HostPlan, ca: &Authority) -> Re
     }
 }
 
-/// Records who says which address is where, for the folder of a failure.
+/// Returns the service that records a segment's ARP, ICMPv6 and Herald frames for the folder of a failure.
 fn recorder(paths: &Paths, segment: u8) -> Service {
     let bridge = bridge_name(segment);
     let file = paths.capture(segment).display().to_string();
-    // 0x88b5: Herald's Hellos. -U: every frame is in the file at once. -Z: stays the user who may write there.
+    // 0x88b5: Herald's frames. -U: every frame is written to the file at once. -Z: tcpdump keeps the user who may write
+    // there.
     let arguments = [
         "tcpdump",
         "-i",
@@ -198,7 +199,7 @@ fn init_spec(record: &Record, plan: &Plan, host: &HostPlan, services: Vec<Servic
     let mut etc = node_agents::etc(host);
     etc.insert("hostname".into(), format!("{}\n", host.name));
     etc.insert("hosts".into(), hosts_file(plan));
-    // Nobody answers names here, and a lookup must fail at once rather than leave the laboratory.
+    // No name server exists here, and a lookup must fail at once rather than leave the laboratory.
     etc.insert("resolv.conf".into(), "# no name server\n".to_owned());
     etc.insert("machine-id".into(), machine_id(&host.role));
     InitSpec {
@@ -223,7 +224,7 @@ fn hosts_file(plan: &Plan) -> String {
     text
 }
 
-/// 32 hexadecimal digits, the same at every boot of a host (machine-id(5)).
+/// Returns a machine ID of 32 hexadecimal digits, the same at every boot of a host (machine-id(5)).
 fn machine_id(role: &Role) -> String {
     let (kind, number) = match role {
         Role::Switch => (1, 0),
@@ -234,7 +235,7 @@ fn machine_id(role: &Role) -> String {
     format!("4e1a1d{kind:02x}{number:024x}\n")
 }
 
-/// Waits until the API server is there and all nodes are Ready.
+/// Waits until the API server answers and all nodes are Ready.
 fn await_cluster(lab: &Lab, progress: &Progress) -> Result<()> {
     let runtime = lab.runtime()?;
     let control = lab.control()?;
@@ -259,7 +260,7 @@ async fn greet(lab: &Lab) -> Result<kube::Client> {
     Ok(client)
 }
 
-/// An answer, or an error when there is none in time.
+/// Returns the answer to a request, or an error when it does not arrive in time.
 async fn answered<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T> {
     tokio::time::timeout(wait_factor::scaled(ANSWER_WITHIN)?, request)
         .await
@@ -267,7 +268,7 @@ async fn answered<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T
         .context("the API server refuses")
 }
 
-/// Ready, and without the taint that keeps pods off a node which is not.
+/// Returns whether a node is Ready and has lost the taint that keeps pods off a node which is not.
 fn accepts_pods(node: &Node) -> bool {
     let ready = node
         .status

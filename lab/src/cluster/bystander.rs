@@ -1,8 +1,8 @@
-//! How long this machine keeps an ordinary process of a node from running.
+//! The time for which this machine keeps an ordinary process of a node from running.
 //!
-//! A client's witness runs before everything else, as on a machine of its own: it says nothing about what becomes of a
-//! node's programs. These share two processors with all the other nodes and the control plane, and if they do not run for
-//! half a second, connections fail that neither kube-proxy nor a speaker has lost.
+//! A client's witness runs with priority over everything else, as if on a machine of its own, so it does not show how a
+//! node's programs fare. These share two processors with all the other nodes and the control plane, and if they do not
+//! run for half a second, connections fail that neither kube-proxy nor a speaker has lost.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Stdio};
@@ -13,10 +13,10 @@ use anyhow::{Context, Result};
 
 use super::{Host, Lab, LabId, Paths, Record, own_program};
 
-/// As long as the client's witness sleeps.
+/// The sleep of a client's witness.
 const SLEEP: Duration = Duration::from_millis(5);
 
-/// A process in the cgroups of each node that only sleeps, and says how long it was kept from waking.
+/// A process in the cgroups of each node that only sleeps, and reports how late it woke.
 #[derive(Debug)]
 pub struct Bystanders(Vec<Bystander>);
 
@@ -36,11 +36,11 @@ impl Bystanders {
         nodes.map(|node| Bystander::start(lab.id(), &node)).collect::<Result<_>>().map(Self)
     }
 
-    /// Ends them. Returns the longest time for which one of them was kept from running; of a node that has lost its power,
-    /// up to then.
+    /// Ends the bystanders. Returns the longest time for which one of them was kept from running; for a node that has
+    /// lost its power, up to that moment.
     ///
     /// # Errors
-    /// If what one said cannot be read.
+    /// If the output of a bystander cannot be read.
     pub fn end(self) -> Result<Duration> {
         let longest = self.0.into_iter().map(Bystander::end).collect::<Result<Vec<_>>>()?;
         Ok(longest.into_iter().max().unwrap_or_default())
@@ -63,11 +63,11 @@ impl Bystander {
     }
 
     fn end(mut self) -> Result<Duration> {
-        // It ends with its input, and its output with it.
+        // The bystander ends with its input, and then its output ends too.
         drop(self.child.stdin.take());
         let longest = self.longest.take().context("a bystander's account")?;
         let longest = longest.join().map_err(|_| anyhow::anyhow!("the reader of a bystander panicked"))?;
-        // No sleep ends on the microsecond.
+        // No sleep ends exactly on time, so every bystander reports at least one delay.
         longest.context("a bystander has said nothing: it did not stand by")
     }
 }
@@ -75,16 +75,16 @@ impl Bystander {
 impl Drop for Bystander {
     fn drop(&mut self) {
         drop(self.child.stdin.take());
-        // Whoever powered its node off has killed it, and waited for it.
+        // A power-off of its node may have killed it and collected its status already.
         drop(self.child.wait());
     }
 }
 
-/// Is a bystander: in the node's cgroups, until the end of the standard input. Each stall that is longer than those before is
-/// printed in microseconds, at once: the node may lose power.
+/// Runs as a bystander in the node's cgroups until the end of the standard input. Each stall that is longer than the
+/// earlier ones is printed in microseconds at once, because the node may lose power.
 ///
 /// # Errors
-/// If there is no such laboratory, or its cgroups cannot be entered.
+/// If the laboratory does not exist, or its cgroups cannot be entered.
 pub fn stand_by(lab: &LabId, node: &str) -> Result<()> {
     let record = Record::read(&Paths::of(lab))?.with_context(|| format!("no lab {lab}"))?;
     record.cgroups.enter(lab, node)?;

@@ -1,5 +1,5 @@
-//! A subtree of cgroups per host, below the cgroup the laboratory was started in, so that whoever limits or
-//! accounts for the starter still does.
+//! A subtree of cgroups per host, below the cgroup in which the laboratory was started, so that limits and accounting
+//! of the starter still apply.
 
 mod delegation;
 
@@ -21,7 +21,7 @@ use super::spec::LabId;
 pub struct Hierarchy {
     /// Its controllers as /proc/self/cgroup names them: `memory`, `cpu,cpuacct`, `name=systemd`.
     pub controllers: String,
-    /// Directory of the cgroup below which the laboratory's are made.
+    /// Directory of the cgroup below which the laboratory's cgroups are created.
     pub parent: PathBuf,
 }
 
@@ -33,13 +33,13 @@ pub enum Hierarchies {
     V1(Vec<Hierarchy>),
     /// One hierarchy for all controllers.
     V2 {
-        /// Directory of the cgroup below which the laboratory's are made.
+        /// Directory of the cgroup below which the laboratory's cgroups are created.
         parent: PathBuf,
     },
 }
 
-/// Cgroup of a host's first process on version 2, below the host's own: one that hands controllers down may not hold
-/// processes itself.
+/// Cgroup of a host's first process on version 2, below the host's own: a cgroup that delegates controllers may not
+/// contain processes itself.
 const FIRST_PROCESS: &str = "init";
 
 struct Mount<'a> {
@@ -49,7 +49,7 @@ struct Mount<'a> {
     options: Vec<&'a str>,
 }
 
-/// Lines of /proc/PID/mountinfo (proc_pid_mountinfo(5)), the cgroup file systems among them.
+/// Returns the cgroup file systems among the lines of /proc/PID/mountinfo (proc_pid_mountinfo(5)).
 fn cgroup_mounts(mountinfo: &str) -> Vec<Mount<'_>> {
     mountinfo
         .lines()
@@ -68,13 +68,13 @@ fn cgroup_mounts(mountinfo: &str) -> Vec<Mount<'_>> {
         .collect()
 }
 
-/// Where the cgroup `path` is seen through a mount; None when the mount does not show it.
+/// Returns the directory of the cgroup `path` below a mount; `None` if the mount does not show it.
 fn directory(mount: &Mount<'_>, path: &str) -> Option<PathBuf> {
     let below = Path::new(path).strip_prefix(mount.root).ok()?;
     Some(Path::new(mount.point).join(below))
 }
 
-/// The starter's own cgroups from /proc/self/cgroup and /proc/self/mountinfo.
+/// Returns the starter's own cgroups from /proc/self/cgroup and /proc/self/mountinfo.
 fn parse(own: &str, mountinfo: &str) -> Option<Hierarchies> {
     let mounts = cgroup_mounts(mountinfo);
     let lines = || own.lines().filter_map(|line| line.splitn(3, ':').collect::<Vec<_>>().try_into().ok());
@@ -98,7 +98,7 @@ fn parse(own: &str, mountinfo: &str) -> Option<Hierarchies> {
 }
 
 impl Hierarchies {
-    /// Those of the calling process.
+    /// Returns the hierarchies of the calling process.
     ///
     /// # Errors
     /// When /proc cannot be read or no usable cgroup file system is mounted.
@@ -112,7 +112,7 @@ impl Hierarchies {
         }
     }
 
-    /// Those cgroups of a laboratory that exist, one per hierarchy.
+    /// Returns the existing cgroups of a laboratory, at most one per hierarchy.
     #[must_use]
     pub fn existing(&self, id: &LabId) -> Vec<PathBuf> {
         self.lab_directories(id).into_iter().filter(|cgroup| cgroup.exists()).collect()
@@ -126,7 +126,7 @@ impl Hierarchies {
         }
     }
 
-    /// Makes a host's cgroups.
+    /// Creates a host's cgroups.
     ///
     /// # Errors
     /// When the kernel refuses.
@@ -142,15 +142,15 @@ impl Hierarchies {
         Ok(())
     }
 
-    /// Puts the calling process in a host's cgroups, in a cgroup namespace that begins there. What the process is
-    /// replaced by, and its children, stay there.
+    /// Puts the calling process in a host's cgroups, in a cgroup namespace that begins there. The program that replaces
+    /// the process, and its children, stay there.
     ///
     /// # Errors
     /// When the kernel refuses.
     pub fn enter(&self, id: &LabId, host: &str) -> Result<()> {
         let own: Vec<PathBuf> = self.lab_directories(id).iter().map(|lab| lab.join(host)).collect();
         own.iter().try_for_each(|cgroup| join(cgroup))?;
-        // The root of a new cgroup namespace is where its maker is (cgroup_namespaces(7)).
+        // The root of a new cgroup namespace is the cgroup of its creator (cgroup_namespaces(7)).
         unshare(CloneFlags::CLONE_NEWCGROUP).context("making a cgroup namespace")?;
         match self {
             Self::V1(_) => Ok(()),
@@ -178,7 +178,7 @@ impl Hierarchies {
         self.lab_directories(id).iter().try_for_each(|lab| remove_tree(lab))
     }
 
-    /// Mounts, inside a host whose cgroup namespace begins at its own cgroups, what belongs on /sys/fs/cgroup.
+    /// Mounts the host's cgroups on /sys/fs/cgroup, inside a host whose cgroup namespace begins at its own cgroups.
     ///
     /// # Errors
     /// When the kernel refuses.
@@ -220,7 +220,7 @@ fn join(cgroup: &Path) -> Result<()> {
     fs::write(&processes, "0").with_context(|| format!("entering {}", processes.display()))
 }
 
-/// Makes a cgroup. A new version 1 cpuset may hold no process until it has CPUs and memory nodes.
+/// Creates a cgroup. A new cpuset of version 1 may not contain a process until it has CPUs and memory nodes.
 fn make(cgroup: &Path) -> Result<()> {
     match fs::create_dir(cgroup) {
         Ok(()) => {}
@@ -266,7 +266,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn version_1_with_a_cgroup_per_controller() {
+    fn version_1_hierarchies_are_parsed() {
         let own = "4:memory:/runner/7f\n3:cpuset:/\n2:cpu,cpuacct:/batch\n1:name=systemd:/\n0::/\n";
         let mountinfo = "31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755\n\
             32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw,relatime - cgroup cgroup rw,cpu,cpuacct\n\
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn version_2() {
+    fn version_2_hierarchy_is_parsed() {
         let mountinfo = "30 23 0:27 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n";
         assert_eq!(
             parse("0::/user.slice/user-0.slice/session-1.scope\n", mountinfo),
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_mounted() {
+    fn missing_mount_yields_no_hierarchy() {
         assert_eq!(parse("0::/\n", "31 23 0:28 / / rw - ext4 /dev/vda rw\n"), None);
     }
 }

@@ -1,4 +1,4 @@
-//! Everything a person needs to understand a failure, in one folder.
+//! Everything that is needed to understand a failure, in one folder.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use super::Lab;
 use super::plan::Role;
 
-/// What is asked of the API server, and the file it goes to. Herald's kinds come by their category.
+/// Requests to the API server and their output files. Herald's kinds are requested by their category.
 const OBJECTS: [(&str, &[&str]); 6] = [
     ("nodes.yaml", &["get", "nodes", "-o", "yaml"]),
     ("herald.yaml", &["get", "herald", "-A", "-o", "yaml"]),
@@ -45,7 +45,7 @@ pub(super) fn collect(lab: &Lab, dir: &Path) -> Result<()> {
     attempt("audit log", copy(&lab.audit_log(), dir));
     for (file, arguments) in OBJECTS {
         let mut kubectl = lab.kubectl(arguments);
-        // The API server may be what is broken.
+        // The API server may be the broken part.
         kubectl.arg("--request-timeout=10s");
         attempt(file, output_to_file(&mut kubectl, &dir.join(file)));
     }

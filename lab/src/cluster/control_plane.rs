@@ -17,12 +17,12 @@ const API_PORT: u16 = 6443;
 const ETCD_CLIENTS: &str = "http://127.0.0.1:2379";
 const ETCD_PEERS: &str = "http://127.0.0.1:2380";
 
-/// Where the API server is, for kubeconfigs.
+/// Returns the URL of the API server, for kubeconfigs.
 pub(super) fn server_url(plan: &Plan) -> String {
     format!("https://{}:{API_PORT}", plan.api_server())
 }
 
-/// The sign that the API server is there.
+/// Returns the readiness check of the API server.
 pub(super) fn api_answers(plan: &Plan) -> Ready {
     Ready::Tcp(SocketAddr::from((plan.api_server(), API_PORT)))
 }
@@ -70,7 +70,7 @@ fn etcd_flags() -> Vec<String> {
         format!("--listen-peer-urls={ETCD_PEERS}"),
         format!("--initial-advertise-peer-urls={ETCD_PEERS}"),
         format!("--initial-cluster=lab={ETCD_PEERS}"),
-        // A laboratory outlives no power failure of its machine.
+        // A laboratory does not have to survive a power failure of its machine.
         "--unsafe-no-fsync".to_owned(),
         "--log-level=warn".to_owned(),
     ]
@@ -98,7 +98,7 @@ fn api_server_flags(plan: &Plan, paths: &Paths, ca: &Authority) -> Result<Vec<St
     let rule = serde_json::json!({
         "apiVersion": "audit.k8s.io/v1",
         "kind": "Policy",
-        // Who asked for what, and the answer's code; once per request, at its end.
+        // The log has user, request and response code, once per request at its end.
         "rules": [{"level": "Metadata"}],
         "omitStages": ["RequestReceived"],
     });
@@ -131,24 +131,24 @@ fn controller_manager_flags(paths: &Paths, ca: &Authority) -> Vec<String> {
     let kubeconfig = paths.kubeconfig("kube-controller-manager").display().to_string();
     vec![
         format!("--kubeconfig={kubeconfig}"),
-        // No --authentication-kubeconfig: it would only serve those who ask for its metrics, and makes it fail at
-        // start until the API server has made the ConfigMap it reads.
+        // --authentication-kubeconfig is omitted: it would only serve requests for metrics, and makes the start fail
+        // until the API server has created the ConfigMap that it reads.
         "--bind-address=127.0.0.1".to_owned(),
         "--use-service-account-credentials=true".to_owned(),
         format!("--service-account-private-key-file={}", ca.service_account_key().display()),
         format!("--root-ca-file={}", ca.ca_certificate().display()),
         format!("--cluster-signing-cert-file={}", ca.ca_certificate().display()),
         format!("--cluster-signing-key-file={}", ca.ca_key().display()),
-        // Upstream's default is 50 s. Two renewals of a node's lease (10 s each) fit in this, too.
+        // Upstream's default is 50 s. Two renewals of a node's lease (10 s each) fit in 20 s too.
         "--node-monitor-grace-period=20s".to_owned(),
-        // Upstream's default of 5 s is what a new node waits to lose its not-ready taint.
+        // A new node waits for one period to lose its not-ready taint; upstream's default is 5 s.
         "--node-monitor-period=1s".to_owned(),
-        // The default lies in /usr, which is the machine's, and is made at start.
+        // The default is below /usr, which belongs to the machine, and is created at start.
         "--flex-volume-plugin-dir=/var/lib/kubelet/volume-plugins".to_owned(),
-        // Each of its controllers fetches a token at start; at the default of 20 requests a second that takes 3 s.
+        // Each of its controllers fetches a token at start; that takes 3 s at the default of 20 requests a second.
         "--kube-api-qps=100".to_owned(),
         "--kube-api-burst=200".to_owned(),
-        // One replica of each: nobody to elect a leader among.
+        // Each component has a single replica, so no leader election is needed.
         "--leader-elect=false".to_owned(),
         "--profiling=false".to_owned(),
     ]

@@ -1,4 +1,4 @@
-//! A host of a running laboratory: what it is, and how to run something on it.
+//! A host of a running laboratory: its properties, and commands that run on it.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -22,31 +22,31 @@ pub struct Host {
 }
 
 impl Host {
-    /// Its name; of a node, also the name of its Node object.
+    /// Returns its name; for a node, also the name of its Node object.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.plan.name
     }
 
-    /// What it is for.
+    /// Returns its role.
     #[must_use]
     pub fn role(&self) -> Role {
         self.plan.role
     }
 
-    /// File that names its network namespace, for [`netns::inside`] and the like.
+    /// Returns the file that names its network namespace, for [`netns::inside`] and similar functions.
     #[must_use]
     pub fn netns(&self) -> &Path {
         &self.netns
     }
 
-    /// Its first process as the machine sees it, None while it is powered off.
+    /// Returns its first process in the machine's process namespace; `None` while it is powered off.
     #[must_use]
     pub fn init(&self) -> Option<ProcessId> {
         self.init.filter(|init| init.is_alive())
     }
 
-    /// Number of its first process as the machine sees it.
+    /// Returns the process ID of its first process in the machine's process namespace.
     ///
     /// # Errors
     /// When the host is powered off.
@@ -55,50 +55,50 @@ impl Host {
         Ok(init.pid)
     }
 
-    /// Its plug in a segment.
+    /// Returns its port in a segment.
     ///
     /// # Errors
-    /// When it is not on that segment.
+    /// When the host is not on that segment.
     pub fn port(&self, segment: u8) -> Result<&Port> {
         self.plan.port(segment).with_context(|| format!("{} is not on segment lan{segment}", self.name()))
     }
 
-    /// Its IPv4 and IPv6 address on a segment; none where it is not on it.
+    /// Returns its IPv4 and IPv6 address on a segment; none if it is not on the segment.
     #[must_use]
     pub fn addresses(&self, segment: u8) -> Vec<IpAddr> {
         self.plan.addresses(segment)
     }
 
-    /// MAC of its interface on a segment.
+    /// Returns the MAC of its interface on a segment.
     ///
     /// # Errors
-    /// When it is not on that segment.
+    /// When the host is not on that segment.
     pub fn mac(&self, segment: u8) -> Result<MacAddr> {
         self.port(segment).map(|port| port.mac)
     }
 
-    /// Name of its interface on a segment.
+    /// Returns the name of its interface on a segment.
     ///
     /// # Errors
-    /// When it is not on that segment.
+    /// When the host is not on that segment.
     pub fn interface(&self, segment: u8) -> Result<&str> {
         self.port(segment).map(|port| port.interface.as_str())
     }
 
-    /// Name, in the switch's namespace, of the port it is plugged into on a segment.
+    /// Returns the name of its switch port on a segment, in the switch's namespace.
     ///
     /// # Errors
-    /// When it is not on that segment.
+    /// When the host is not on that segment.
     pub fn switch_port(&self, segment: u8) -> Result<&str> {
         self.port(segment).map(|port| port.switch_port.as_str())
     }
 
-    /// A command that runs inside *all* namespaces of the host, and ends when the host is powered off.
+    /// Returns a command that runs inside *all* namespaces of the host, and ends when the host is powered off.
     ///
-    /// `program` is looked for in the host's view of the files: the machine's, but for /run, /tmp, /etc,
-    /// /var/lib and /var/log, which are the host's own. (The directories of the laboratory, of its binaries and
-    /// of the program that started it are visible everywhere.) What is started is `nsenter`, with the program
-    /// as its child: a SIGKILL to it does not reach the program.
+    /// `program` is looked up in the host's view of the files: the machine's files, except for /run, /tmp, /etc,
+    /// /var/lib and /var/log, which are the host's own. (The directories of the laboratory, of its binaries and of the
+    /// program that started it are visible everywhere.) The started process is `nsenter` with the program as its child:
+    /// a SIGKILL to it does not reach the program.
     ///
     /// # Errors
     /// When the host is powered off.
@@ -111,9 +111,9 @@ impl Host {
         Ok(command)
     }
 
-    /// A command that runs in the host's network namespace only: with the machine's files and processes. It
-    /// replaces `nsenter` in the same process, so signals reach it; powering the host off does not end it,
-    /// bringing the laboratory down does.
+    /// Returns a command that runs in the host's network namespace only, with the machine's files and processes. The
+    /// program replaces `nsenter` in the same process, so signals reach it. Powering the host off does not end it, but
+    /// taking the laboratory down does.
     pub fn net_command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         netns_command(&self.netns, program)
     }
@@ -126,19 +126,18 @@ impl Host {
         netns::inside(&self.netns, work)
     }
 
-    /// Sends a signal (a name as `kill -s` takes it: `STOP`, `CONT`, `KILL`, `TERM`) to the process of one of
-    /// the host's services: `etcd`, `kube-apiserver`, `kube-controller-manager`, `kube-scheduler`,
-    /// `containerd`, `kubelet`, `kube-proxy`. A service that ends is started again, unless it is held
-    /// ([`Host::hold_service`]).
+    /// Sends a signal (with its name for `kill -s`: `STOP`, `CONT`, `KILL`, `TERM`) to the process of one of the host's
+    /// services: `etcd`, `kube-apiserver`, `kube-controller-manager`, `kube-scheduler`, `containerd`, `kubelet`,
+    /// `kube-proxy`. A service that ends is restarted, unless it is held ([`Host::hold_service`]).
     ///
     /// # Errors
-    /// When there is no such service, it does not run, or the host is powered off.
+    /// When the service does not exist or does not run, or the host is powered off.
     pub fn signal_service(&self, service: &str, signal: &str) -> Result<()> {
         let pid = self.service_pid(service)?.with_context(|| format!("{service} does not run on {}", self.name()))?;
         netns::run(self.command("kill")?.args(["-s", signal, &pid.to_string()]))
     }
 
-    /// Number of a service's process *within the host*; None while it does not run.
+    /// Returns the process ID of a service *within the host*; `None` while it does not run.
     ///
     /// # Errors
     /// When the host has no such service.
@@ -157,7 +156,7 @@ impl Host {
     /// Stops a service and keeps it stopped until [`Host::release_service`].
     ///
     /// # Errors
-    /// When there is no such service, or the host is powered off.
+    /// When the service does not exist, or the host is powered off.
     pub fn hold_service(&self, service: &str) -> Result<()> {
         let running = self.service_pid(service)?;
         let file = self.service_file(service, "hold");
@@ -168,7 +167,7 @@ impl Host {
         Ok(())
     }
 
-    /// Lets a held service run again; it is started within 100 ms.
+    /// Lets a held service run again; it starts within 100 ms.
     ///
     /// # Errors
     /// When the hold cannot be removed.
@@ -182,7 +181,7 @@ impl Host {
         }
     }
 
-    /// Log of one of its services.
+    /// Returns the log file of one of its services.
     #[must_use]
     pub fn service_log(&self, service: &str) -> PathBuf {
         self.paths.host_logs(self.name()).join(format!("{service}.log"))
@@ -193,7 +192,7 @@ impl Host {
     }
 }
 
-/// A command in a network namespace and nothing else of the laboratory.
+/// Returns a command in a network namespace, and in no other namespace of the laboratory.
 pub(super) fn netns_command(netns: &Path, program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new("nsenter");
     command.arg(format!("--net={}", netns.display())).arg("--").arg(program);

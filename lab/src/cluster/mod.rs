@@ -1,10 +1,10 @@
 //! A laboratory: a real Kubernetes cluster on one machine, whose hosts are namespaces on a wire of their own.
 //!
-//! There is no daemon: a laboratory is namespaces, processes and files, and every verb finds it by its id.
-//! Nothing appears in the machine's own network namespace, and no route leads into it or out of the laboratory.
+//! There is no daemon: a laboratory consists of namespaces, processes and files, and every command finds it by its ID.
+//! Nothing appears in the machine's own network namespace, and no route leads into or out of the laboratory.
 //!
-//! A laboratory is *owned* (it goes with the [`Lab`] that made it, or with the process, however it ends) until
-//! [`Lab::detach`] leaves it standing.
+//! A laboratory is *owned* until [`Lab::detach`] leaves it standing: it is taken down with the [`Lab`] that created it,
+//! or with the process, however that ends.
 
 mod api;
 mod boot;
@@ -55,9 +55,10 @@ pub struct Lab {
     plan: Plan,
     spec: Spec,
     bin_dir: PathBuf,
-    /// Of the process that made it, until it is detached: what takes the laboratory down with it.
+    /// The leash of the process that created the laboratory, until it is detached: the end of the leash takes the
+    /// laboratory down.
     leash: Option<warden::Leash>,
-    /// While it is being made: keeps others from changing it.
+    /// The lock that keeps others from changing the laboratory while it is being created.
     making: Option<record::Lock>,
 }
 
@@ -65,16 +66,16 @@ impl Lab {
     /// Brings a laboratory up and waits until all its nodes are Ready. Clears abandoned ones first.
     ///
     /// # Errors
-    /// When something is missing on the machine, one of this id is already up, or a part does not come up in time;
-    /// what was made is taken down again.
+    /// When the machine lacks something, a laboratory with this ID is already up, or a part does not come up in time.
+    /// Everything that was created is then taken down again.
     pub fn up(spec: &Spec, progress: &Progress) -> Result<Self> {
         bringup::up(spec, progress)
     }
 
-    /// Opens the laboratory that someone else made. Dropping this leaves it as it is.
+    /// Opens a laboratory that another process created. Dropping the result leaves the laboratory as it is.
     ///
     /// # Errors
-    /// When there is none of this id, or it is not up.
+    /// When no laboratory has this ID, or it is not up.
     pub fn open(id: &LabId) -> Result<Self> {
         let paths = Paths::of(id);
         let record = Record::read(&paths)?.with_context(|| format!("no lab {id} is up: `herald-lab up --id {id}`"))?;
@@ -94,10 +95,10 @@ impl Lab {
         }
     }
 
-    /// Leaves it standing when this process ends.
+    /// Leaves the laboratory standing when this process ends.
     ///
     /// # Errors
-    /// When that cannot be recorded.
+    /// When the new state cannot be recorded.
     pub fn detach(&mut self) -> Result<()> {
         {
             let _lock = record::Lock::acquire(&self.paths)?;
@@ -105,12 +106,12 @@ impl Lab {
             record.phase = Phase::Detached;
             record.write(&self.paths)?;
         }
-        // Its warden sees the end of the leash, takes the lock, reads that the laboratory is detached, and goes.
+        // The warden sees the end of the leash, takes the lock, reads that the laboratory is detached, and ends.
         self.leash = None;
         Ok(())
     }
 
-    /// Takes it down, and checks that nothing is left.
+    /// Takes the laboratory down and checks that nothing is left.
     ///
     /// # Errors
     /// When something could not be removed.
@@ -124,46 +125,46 @@ impl Lab {
             None => record::Lock::acquire(&self.paths)?,
         };
         let result = teardown::tear_down_locked(&self.spec.id);
-        // The warden takes the lock before it goes.
+        // The warden takes the lock before it ends.
         drop(lock);
         self.leash = None;
         result
     }
 
-    /// Its name.
+    /// Returns its ID.
     #[must_use]
     pub fn id(&self) -> &LabId {
         &self.spec.id
     }
 
-    /// What it is made of.
+    /// Returns its specification.
     #[must_use]
     pub fn spec(&self) -> &Spec {
         &self.spec
     }
 
-    /// Names and addresses of all hosts.
+    /// Returns names and addresses of all hosts.
     #[must_use]
     pub fn plan(&self) -> &Plan {
         &self.plan
     }
 
-    /// Where its files are.
+    /// Returns the paths of its files.
     #[must_use]
     pub fn paths(&self) -> &Paths {
         &self.paths
     }
 
-    /// Where its binaries are.
+    /// Returns the directory of its binaries.
     #[must_use]
     pub fn bin_dir(&self) -> &Path {
         &self.bin_dir
     }
 
-    /// The host of this name: `switch`, `control`, `node1`..., `client1`... .
+    /// Returns the host with this name: `switch`, `control`, `node1`..., `client1`... .
     ///
     /// # Errors
-    /// When there is no such host.
+    /// When the host does not exist.
     pub fn host(&self, name: &str) -> Result<Host> {
         let plan = self.plan.host(name).with_context(|| {
             let names: Vec<&str> = self.plan.hosts.iter().map(|host| host.name.as_str()).collect();
@@ -181,7 +182,7 @@ impl Lab {
         }
     }
 
-    /// The worker nodes, in order.
+    /// Returns the worker nodes in order.
     ///
     /// # Errors
     /// When the record cannot be read.
@@ -190,7 +191,7 @@ impl Lab {
         Ok(self.plan.nodes().map(|plan| self.host_of(&record, plan)).collect())
     }
 
-    /// The hosts outside the cluster, in order.
+    /// Returns the hosts outside the cluster in order.
     ///
     /// # Errors
     /// When the record cannot be read.
@@ -199,7 +200,7 @@ impl Lab {
         Ok(self.plan.clients().map(|plan| self.host_of(&record, plan)).collect())
     }
 
-    /// The host of the control plane.
+    /// Returns the host of the control plane.
     ///
     /// # Errors
     /// When the record cannot be read.
@@ -207,45 +208,45 @@ impl Lab {
         self.host(&self.plan.control().name)
     }
 
-    /// A command in the switch's network namespace, where the bridges `lan0`... and the ports are.
+    /// Returns a command in the switch's network namespace, which contains the bridges `lan0`... and the ports.
     pub fn switch_command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         host::netns_command(&self.switch_netns(), program)
     }
 
-    /// File that names the switch's network namespace.
+    /// Returns the file that names the switch's network namespace.
     #[must_use]
     pub fn switch_netns(&self) -> PathBuf {
         netns::path(&self.plan.netns_name("switch"))
     }
 
-    /// Sets an interface of a host up and gives it the addresses and routes that the plan gives the host's first one, which
-    /// must not have them any more.
+    /// Sets an interface of a host up and gives it the addresses and routes of the host's first interface in the plan,
+    /// which must have lost them before.
     ///
     /// # Errors
-    /// When the host has no such interface, or the first one still has them.
+    /// When the host has no such interface, or the first one still has the addresses.
     pub fn give_first_addresses(&self, host: &Host, interface: &str) -> Result<()> {
         network::give_first_addresses(&self.plan, &host.plan, interface)
     }
 
-    /// Takes power from a node or client: its ports go down at the switch, then all its processes are killed.
-    /// Returns when they are gone.
+    /// Cuts the power of a node or client: its ports go down at the switch, then all its processes are killed. Returns
+    /// when they are gone.
     ///
     /// # Errors
-    /// When there is no such host, it is the control plane or the switch, or something of it does not go.
+    /// When the host does not exist, it is the control plane or the switch, or a part of it cannot be removed.
     pub fn power_off(&self, host: &str) -> Result<()> {
         power::off(self, host)
     }
 
-    /// Gives power back: the host boots with an empty /run, an empty kernel state and its old disks. Returns when
-    /// its first process runs; wait for the Node to be Ready yourself.
+    /// Restores the power: the host boots with an empty /run, an empty kernel state and its old disks. Returns when its
+    /// first process runs; the caller has to wait for the Node to be Ready.
     ///
     /// # Errors
-    /// When there is no such host, it is not powered off, or it does not start.
+    /// When the host does not exist, is not powered off, or does not start.
     pub fn power_on(&self, host: &str) -> Result<()> {
         power::on(self, host)
     }
 
-    /// kubectl as cluster admin, from inside the cluster's network.
+    /// Returns a kubectl command with the rights of the cluster admin, inside the cluster's network.
     pub fn kubectl<I, A>(&self, args: I) -> Command
     where
         I: IntoIterator<Item = A>,
@@ -261,21 +262,21 @@ impl Lab {
         command
     }
 
-    /// Kubeconfig of the cluster admin; works inside the laboratory's network only.
+    /// Returns the kubeconfig of the cluster admin, which works inside the laboratory's network only.
     #[must_use]
     pub fn admin_kubeconfig(&self) -> PathBuf {
         self.paths.kubeconfig("admin")
     }
 
-    /// A runtime whose threads are where the API server can be reached.
+    /// Starts a runtime whose threads can reach the API server.
     ///
     /// # Errors
-    /// When it cannot be started there.
+    /// When the runtime cannot be started there.
     pub fn runtime(&self) -> Result<ApiRuntime> {
         ApiRuntime::new(&self.api_netns())
     }
 
-    /// A client with the rights of the cluster admin; to be made and used on [`Lab::runtime`].
+    /// Creates a client with the rights of the cluster admin; it must be created and used on [`Lab::runtime`].
     ///
     /// # Errors
     /// When the kubeconfig cannot be used.
@@ -287,37 +288,37 @@ impl Lab {
         netns::path(&self.plan.netns_name(&self.plan.control().name))
     }
 
-    /// Logs of every process of the laboratory, a directory per host.
+    /// Returns the directory of the logs of every process of the laboratory, with a directory per host.
     #[must_use]
     pub fn logs_dir(&self) -> PathBuf {
         self.paths.logs()
     }
 
-    /// The API server's audit log: one `audit.k8s.io/v1` Event a line, at level Metadata.
+    /// Returns the API server's audit log: one `audit.k8s.io/v1` Event per line, at level Metadata.
     #[must_use]
     pub fn audit_log(&self) -> PathBuf {
         self.paths.audit_log()
     }
 
-    /// The recording of a segment since the laboratory came up: its ARP, ICMPv6 and Herald frames.
+    /// Returns the recording of a segment since the laboratory came up: its ARP, ICMPv6 and Herald frames.
     #[must_use]
     pub fn capture(&self, segment: u8) -> PathBuf {
         self.paths.capture(segment)
     }
 
-    /// Gathers what a person needs to understand a failure in `dir`: logs of every component and container, the
-    /// objects, the events, the recordings of the segments.
+    /// Collects in `dir` what is needed to understand a failure: logs of every component and container, the objects,
+    /// the events, the recordings of the segments.
     ///
     /// # Errors
-    /// When `dir` cannot be written. What cannot be had from a broken cluster is noted there instead.
+    /// When `dir` cannot be written. A file lists the parts that could not be collected from a broken cluster.
     pub fn collect(&self, dir: &Path) -> Result<()> {
         collect::collect(self, dir)
     }
 
-    /// Makes an image (an OCI or docker archive) known to every node that is powered on.
+    /// Loads an image (an OCI or docker archive) into every node that is powered on.
     ///
     /// # Errors
-    /// When a node refuses it.
+    /// When a node refuses the image.
     pub fn load_image(&self, archive: &Path) -> Result<()> {
         node_agents::import_everywhere(&self.nodes()?, &self.bin_dir, archive)
     }

@@ -9,13 +9,13 @@ use nix::sched::{CloneFlags, setns};
 
 const NAMED: &str = "/run/netns";
 
-/// File that names a namespace.
+/// Returns the file that names a namespace.
 #[must_use]
 pub fn path(name: &str) -> PathBuf {
     Path::new(NAMED).join(name)
 }
 
-/// Names of all namespaces that begin with `prefix`.
+/// Returns the names of all namespaces that begin with `prefix`.
 ///
 /// # Errors
 /// When the directory cannot be read.
@@ -35,7 +35,7 @@ pub fn list(prefix: &str) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Makes a namespace.
+/// Creates a namespace.
 ///
 /// # Errors
 /// When `ip` fails.
@@ -54,7 +54,7 @@ pub fn delete(name: &str) -> Result<()> {
     run(Command::new("ip").args(["netns", "delete", name]))
 }
 
-/// Puts the calling thread, and the threads and processes it starts from now on, in a namespace.
+/// Puts the calling thread in a namespace, together with the threads and processes it starts from now on.
 ///
 /// # Errors
 /// When the namespace does not exist or the process may not enter it.
@@ -80,15 +80,15 @@ pub fn inside<T: Send>(netns: &Path, work: impl FnOnce() -> Result<T> + Send) ->
 /// Runs a command to its end.
 ///
 /// # Errors
-/// When it cannot be started or fails; the message holds what it said.
+/// When the command cannot be started or fails; the message contains its standard error.
 pub fn run(command: &mut Command) -> Result<()> {
     output_of(command).map(drop)
 }
 
-/// Runs a command to its end and returns what it printed.
+/// Runs a command to its end and returns its standard output.
 ///
 /// # Errors
-/// When it cannot be started or fails; the message holds what it said.
+/// When the command cannot be started or fails; the message contains its standard error.
 pub fn output_of(command: &mut Command) -> Result<String> {
     let output = command.output().with_context(|| format!("starting {command:?}"))?;
     if !output.status.success() {

@@ -1,4 +1,4 @@
-//! The wire: a switch namespace with a bridge per segment, and a cable from each host to it. Cables are made inside
+//! The wire: a switch namespace with a bridge per segment, and a cable from each host to it. Cables are created inside
 //! the switch's namespace, so nothing ever appears in the machine's own.
 
 use std::fs;
@@ -11,16 +11,16 @@ use anyhow::{Context, Result, bail};
 use super::netns;
 use super::plan::{HostPlan, Plan, Port, Role, absent_gateways, bridge_name, pod_networks};
 
-/// Makes the switch's namespace and its bridges.
+/// Creates the switch's namespace and its bridges.
 pub(super) fn create_switch(plan: &Plan) -> Result<()> {
     let name = plan.netns_name("switch");
     netns::add(&name)?;
-    // Set before anything is made: new interfaces take the defaults over.
+    // The settings come first: new interfaces inherit the defaults.
     settings(&name, &switch_settings())?;
     ip_batch(&name, &switch_script(plan.segments))
 }
 
-/// Makes a host's namespace and plugs it in.
+/// Creates a host's namespace and connects it to the switch.
 pub(super) fn create_host(plan: &Plan, host: &HostPlan) -> Result<()> {
     let name = plan.netns_name(&host.name);
     netns::add(&name)?;
@@ -33,17 +33,17 @@ pub(super) fn create_host(plan: &Plan, host: &HostPlan) -> Result<()> {
     Ok(())
 }
 
-/// Gives an interface of a host the addresses and routes that its first one has in the plan.
+/// Gives an interface of a host the addresses and routes of its first interface in the plan.
 pub(super) fn give_first_addresses(plan: &Plan, host: &HostPlan, interface: &str) -> Result<()> {
     let ports = host.ports.iter().take(1).map(|port| Port { interface: interface.to_owned(), ..port.clone() });
     let renamed = HostPlan { ports: ports.collect(), ..host.clone() };
     ip_batch(&plan.netns_name(&host.name), &host_script(plan, &renamed))
 }
 
-/// Unplugs a host and removes its namespace, with all that its kernel held (bridges, rules, connections).
+/// Disconnects a host and removes its namespace, with all state of its kernel (bridges, rules, connections).
 pub(super) fn remove_host(plan: &Plan, host: &HostPlan) -> Result<()> {
     let switch = plan.netns_name("switch");
-    // Some may be missing: an earlier attempt to give power back may have failed half-way.
+    // Some ports may be missing after an earlier power-on that failed half-way.
     let present = netns::inside(&netns::path(&switch), || {
         fs::read_to_string("/proc/thread-self/net/dev").context("listing the switch's ports")
     })?;
@@ -57,12 +57,12 @@ pub(super) fn remove_host(plan: &Plan, host: &HostPlan) -> Result<()> {
     netns::delete(&plan.netns_name(&host.name))
 }
 
-/// Whether /proc/net/dev, which has a line `name: counters` for each interface, lists this one.
+/// Returns whether /proc/net/dev, which has a line `name: counters` for each interface, lists this one.
 fn has_interface(proc_net_dev: &str, name: &str) -> bool {
     proc_net_dev.lines().filter_map(|line| line.split_once(':')).any(|(listed, _)| listed.trim() == name)
 }
 
-/// Takes all ports of a host down or up at the switch: no frame passes from then on.
+/// Sets all ports of a host down or up at the switch; no frame passes a port that is down.
 pub(super) fn set_ports(plan: &Plan, host: &HostPlan, up: bool) -> Result<()> {
     let state = if up { "up" } else { "down" };
     let script: String = host.ports.iter().map(|port| format!("link set {} {state}\n", port.switch_port)).collect();
@@ -71,7 +71,7 @@ pub(super) fn set_ports(plan: &Plan, host: &HostPlan, up: bool) -> Result<()> {
 
 type Setting = (&'static str, &'static str);
 
-/// The switch is silent by itself, and bridges without asking any firewall.
+/// The switch sends nothing by itself, and bridges without consulting a firewall.
 fn switch_settings() -> Vec<Setting> {
     vec![
         ("net/ipv6/conf/all/disable_ipv6", "1"),
@@ -84,7 +84,7 @@ fn switch_settings() -> Vec<Setting> {
 
 fn host_settings(role: Role) -> Vec<Setting> {
     let mut settings = vec![
-        // Addresses are usable at once.
+        // Addresses are usable at once, without duplicate address detection.
         ("net/ipv6/conf/all/accept_dad", "0"),
         ("net/ipv6/conf/default/accept_dad", "0"),
         ("net/ipv6/conf/default/accept_ra", "0"),
@@ -105,8 +105,9 @@ fn host_settings(role: Role) -> Vec<Setting> {
     settings
 }
 
-/// No spanning tree and no forwarding delay: a port forwards as soon as it is up. No multicast snooping: multicast
-/// reaches everyone, as on a switch that knows nothing of groups. (Address and MAC ageing stay at the defaults.)
+/// Returns the commands for the bridges. No spanning tree and no forwarding delay: a port forwards as soon as it is up.
+/// No multicast snooping: multicast reaches every port, as on a switch without knowledge of groups. (Address and MAC
+/// ageing keep their defaults.)
 fn switch_script(segments: u8) -> String {
     (0..segments)
         .map(|segment| {
@@ -163,7 +164,7 @@ fn host_script(plan: &Plan, host: &HostPlan) -> String {
     script
 }
 
-/// Pods reach what is outside the cluster under their node's address.
+/// Returns the rules that give pods their node's address towards hosts outside the cluster.
 fn masquerade(node: u8) -> String {
     let (own_v4, own_v6) = pod_networks(node);
     let (all_v4, all_v6) = super::plan::POD_NETWORKS;
@@ -180,7 +181,7 @@ fn masquerade(node: u8) -> String {
 }
 
 fn settings(netns_name: &str, settings: &[Setting]) -> Result<()> {
-    // /proc/sys/net is that of the thread which opens it.
+    // /proc/sys/net shows the network namespace of the thread that opens it.
     netns::inside(&netns::path(netns_name), || {
         for (setting, value) in settings {
             let file = Path::new("/proc/sys").join(setting);
@@ -198,7 +199,7 @@ fn nft(netns_name: &str, script: &str) -> Result<()> {
     fed(super::host::netns_command(&netns::path(netns_name), "nft").args(["-f", "-"]), script)
 }
 
-/// Runs a command that reads `script` on its standard input.
+/// Runs a command with `script` on its standard input.
 fn fed(command: &mut Command, script: &str) -> Result<()> {
     let mut child = command
         .stdin(Stdio::piped())
@@ -226,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_reaches_the_clients_on_the_link_and_the_other_nodes_pods_through_them() {
+    fn node_has_routes_to_clients_and_to_other_nodes_pods() {
         let plan = plan();
         assert_eq!(
             host_script(&plan, plan.host("node1").unwrap()),
@@ -241,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_has_no_default_route() {
+    fn client_has_no_default_route() {
         let plan = plan();
         assert!(!host_script(&plan, plan.host("client1").unwrap()).contains("default"));
     }
@@ -254,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cable_ends_in_the_hosts_namespace() {
+    fn cable_ends_in_the_hosts_namespace() {
         let plan = plan();
         assert_eq!(
             cable_script(plan.host("client1").unwrap(), "hl-herald-client1"),

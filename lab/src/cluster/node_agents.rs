@@ -1,4 +1,4 @@
-//! The processes of a node: containerd, kubelet, kube-proxy; and the images it knows.
+//! The processes of a node (containerd, kubelet, kube-proxy) and its images.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,7 +17,7 @@ use super::spec::ProxyMode;
 use crate::images::PAUSE_IMAGE;
 
 const CONTAINERD_SOCKET: &str = "/run/containerd/containerd.sock";
-/// Where Debian puts the CNI plugins.
+/// Directory of the CNI plugins in Debian.
 pub(super) const CNI_PLUGINS: &str = "/usr/lib/cni";
 
 /// Writes the certificates and files of a node, and returns its services.
@@ -73,12 +73,12 @@ pub(super) fn prepare(
 
 fn service(bin_dir: &Path, name: &str, after: Option<Ready>, flags: Vec<String>) -> Service {
     let command = std::iter::once(bin_dir.join(name).display().to_string()).chain(flags).collect();
-    // containerd finds its shim by PATH.
+    // containerd finds its shim through PATH.
     let path = format!("{}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", bin_dir.display());
     Service { name: name.to_owned(), command, env: BTreeMap::from([("PATH".to_owned(), path)]), after }
 }
 
-/// The files a node has below /etc beside every host's.
+/// Returns the files below /etc that a node has in addition to those of every host.
 pub(super) fn etc(node: &HostPlan) -> BTreeMap<PathBuf, String> {
     let Role::Node(number) = node.role else { return BTreeMap::new() };
     let (pods_v4, pods_v6) = pod_networks(number);
@@ -93,7 +93,7 @@ pub(super) fn etc(node: &HostPlan) -> BTreeMap<PathBuf, String> {
                 "hairpinMode": true,
                 "ipam": {
                     "type": "host-local",
-                    // In memory: a node that lost power has no pods, so nobody holds an address.
+                    // The allocations are in memory: a node that lost power has no pods, so no address is in use.
                     "dataDir": "/run/cni-addresses",
                     "ranges": [[{"subnet": pods_v4.to_string()}], [{"subnet": pods_v6.to_string()}]],
                 },
@@ -106,8 +106,8 @@ pub(super) fn etc(node: &HostPlan) -> BTreeMap<PathBuf, String> {
 
 fn containerd_config(bin_dir: &Path) -> String {
     let shim = bin_dir.join("containerd-shim-runc-v2");
-    // restrict_oom_score_adj: without CAP_SYS_RESOURCE runc may not lower its score, and dies with nothing but
-    // "can't get final child's PID from pipe: EOF".
+    // restrict_oom_score_adj: without CAP_SYS_RESOURCE runc may not lower its score, and fails with only "can't get
+    // final child's PID from pipe: EOF".
     format!(
         "version = 3\n\
          root = '/var/lib/containerd'\n\
@@ -153,13 +153,13 @@ fn kubelet_config(ca: &Path, serving: &Credentials) -> serde_json::Value {
         "protectKernelDefaults": false,
         // The default lowers its own score, which needs CAP_SYS_RESOURCE.
         "oomScoreAdj": 0,
-        // With the defaults (10 s, 5 min) a node that came back waits up to 25 s to be Ready.
+        // With the defaults (10 s, 5 min) a returning node takes up to 25 s to become Ready.
         "nodeStatusUpdateFrequency": "4s",
         "nodeStatusReportFrequency": "4s",
         "clusterDomain": "cluster.local",
         "clusterDNS": ["10.96.0.10"],
         "volumePluginDir": "/var/lib/kubelet/volume-plugins",
-        // The disk is the machine's: how full it is says nothing about the node.
+        // The disk belongs to the machine, so its usage does not describe the node.
         "imageGCHighThresholdPercent": 100,
         "evictionHard": {"memory.available": "100Mi", "nodefs.available": "0%", "nodefs.inodesFree": "0%", "imagefs.available": "0%"},
         "maxPods": 200,
@@ -176,26 +176,26 @@ fn proxy_config(kubeconfig: &Path, node: &str, mode: ProxyMode) -> serde_json::V
         "clusterCIDR": format!("{pods_v4},{pods_v6}"),
         "clientConnection": {"kubeconfig": kubeconfig},
         "oomScoreAdj": 0,
-        // kube-ipvs0 of every node has every Service's address. Without this each node's kernel answers ARP for them, so
-        // every provider that announces on layer 2 requires it. The other modes do not read it.
+        // kube-ipvs0 of every node has every Service's address. Without strictARP each node's kernel answers ARP for
+        // them, so every provider that announces on layer 2 requires it. The other modes do not read this field.
         "ipvs": {"strictARP": true},
-        // 0 leaves the kernel's values, which are the whole machine's.
+        // 0 keeps the kernel's values, which apply to the whole machine.
         "conntrack": {"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s",
             "udpTimeout": "0s", "udpStreamTimeout": "0s"},
     })
 }
 
-/// Whether a node's containerd answers.
+/// Returns whether a node's containerd answers.
 pub(super) fn containerd_answers(node: &Host, bin_dir: &Path) -> Result<bool> {
     Ok(ctr(node, bin_dir)?.arg("version").output().context("starting ctr")?.status.success())
 }
 
-/// Imports an image archive on all of these nodes at once.
+/// Imports an image archive on all of these nodes concurrently.
 pub(super) fn import_everywhere(nodes: &[Host], bin_dir: &Path, archive: &Path) -> Result<()> {
     let archive = archive.canonicalize().with_context(|| archive.display().to_string())?;
     let mut running = Vec::new();
     for node in nodes.iter().filter(|node| node.init().is_some()) {
-        // Read here: the node need not see the file.
+        // The file is opened here because the node need not see it.
         let input = fs::File::open(&archive).with_context(|| archive.display().to_string())?;
         let mut command = ctr(node, bin_dir)?;
         command.args(["images", "import", "--all-platforms", "-"]).stdin(input);
@@ -222,7 +222,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kube_proxy_lets_the_kernel_answer_arp_for_the_addresses_of_the_interface_alone() {
+    fn kube_proxy_config_has_strict_arp() {
         let config = proxy_config(Path::new("/kubeconfig"), "node1", ProxyMode::Ipvs);
         assert_eq!((&config["mode"], &config["ipvs"]["strictARP"]), (&json!("ipvs"), &json!(true)));
     }

@@ -1,10 +1,10 @@
-//! Where a laboratory keeps its files.
+//! Paths of a laboratory's files.
 
 use std::path::{Path, PathBuf};
 
 use super::spec::LabId;
 
-/// Small state: records, certificates, configuration, logs. In memory, as it is worthless after a reboot.
+/// Small state: records, certificates, configuration, logs. It is in memory because it is worthless after a reboot.
 const RUN: &str = "/run/herald-lab";
 /// Bulky data: container images and layers, etcd, captures.
 const DATA: &str = "/var/tmp/herald-lab";
@@ -18,7 +18,7 @@ pub struct Paths {
 }
 
 impl Paths {
-    /// Those of the laboratory with this id.
+    /// Returns the paths of the laboratory with this ID.
     #[must_use]
     pub fn of(id: &LabId) -> Self {
         Self {
@@ -28,7 +28,7 @@ impl Paths {
         }
     }
 
-    /// Ids of all laboratories that left files here.
+    /// Returns the IDs of all laboratories that left files here.
     ///
     /// # Errors
     /// When a directory cannot be read.
@@ -52,79 +52,79 @@ impl Paths {
         Ok(ids.into_iter().collect())
     }
 
-    /// The parent of all run directories.
+    /// Returns the parent of all run directories.
     #[must_use]
     pub fn root() -> &'static Path {
         Path::new(RUN)
     }
 
-    /// Small state of this laboratory.
+    /// Returns the directory of this laboratory's small state.
     #[must_use]
     pub fn run(&self) -> &Path {
         &self.run
     }
 
-    /// Bulky data of this laboratory.
+    /// Returns the directory of this laboratory's bulky data.
     #[must_use]
     pub fn data(&self) -> &Path {
         &self.data
     }
 
-    /// Held by whoever changes the laboratory.
+    /// Returns the lock file, which a process locks while it changes the laboratory.
     #[must_use]
     pub fn lock(&self) -> &Path {
         &self.lock
     }
 
-    /// What is recorded about it.
+    /// Returns the file of the record.
     #[must_use]
     pub fn record(&self) -> PathBuf {
         self.run.join("lab.json")
     }
 
-    /// Certificates and keys.
+    /// Returns the directory of certificates and keys.
     #[must_use]
     pub fn pki(&self) -> PathBuf {
         self.run.join("pki")
     }
 
-    /// Logs of every process of the laboratory, a directory per host.
+    /// Returns the directory of the logs of every process of the laboratory, with a directory per host.
     #[must_use]
     pub fn logs(&self) -> PathBuf {
         self.run.join("logs")
     }
 
-    /// Logs of a host's processes.
+    /// Returns the directory of the logs of a host's processes.
     #[must_use]
     pub fn host_logs(&self, host: &str) -> PathBuf {
         self.logs().join(host)
     }
 
-    /// Configuration of a host and its processes.
+    /// Returns the directory of the configuration of a host and its processes.
     #[must_use]
     pub fn host_conf(&self, host: &str) -> PathBuf {
         self.run.join("hosts").join(host)
     }
 
-    /// Bulky data of a host.
+    /// Returns the directory of a host's bulky data.
     #[must_use]
     pub fn host_data(&self, host: &str) -> PathBuf {
         self.data.join(host)
     }
 
-    /// Kubeconfig of a user.
+    /// Returns the kubeconfig of a user.
     #[must_use]
     pub fn kubeconfig(&self, user: &str) -> PathBuf {
         self.run.join("kubeconfigs").join(user)
     }
 
-    /// The API server's audit log: one JSON object a line.
+    /// Returns the API server's audit log: one JSON object per line.
     #[must_use]
     pub fn audit_log(&self) -> PathBuf {
         self.host_data("control").join("audit.log")
     }
 
-    /// The recording of a segment.
+    /// Returns the recording of a segment.
     #[must_use]
     pub fn capture(&self, segment: u8) -> PathBuf {
         self.host_data("switch").join(format!("lan{segment}.pcap"))

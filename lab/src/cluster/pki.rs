@@ -9,21 +9,21 @@ use rcgen::{
     KeyUsagePurpose,
 };
 
-/// The files a component is given.
+/// The credential files of a component.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Credentials {
     pub(super) certificate: PathBuf,
     pub(super) key: PathBuf,
 }
 
-/// The laboratory's certificate authority, and where it writes.
+/// The laboratory's certificate authority and its output directory.
 pub(super) struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
     directory: PathBuf,
 }
 
 impl Authority {
-    /// Makes a new authority and writes its certificate and key (the controller manager signs with it, too).
+    /// Creates a new authority and writes its certificate and key (the controller manager signs with the key too).
     pub(super) fn create(directory: &Path) -> Result<Self> {
         fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
         let mut params = CertificateParams::default();
@@ -49,17 +49,17 @@ impl Authority {
         self.directory.join("ca.key")
     }
 
-    /// Signs service-account tokens.
+    /// Returns the key that signs service-account tokens.
     pub(super) fn service_account_key(&self) -> PathBuf {
         self.directory.join("service-account.key")
     }
 
-    /// Verifies them.
+    /// Returns the key that verifies service-account tokens.
     pub(super) fn service_account_public_key(&self) -> PathBuf {
         self.directory.join("service-account.pub")
     }
 
-    /// A certificate for a server under these names and addresses.
+    /// Issues a certificate for a server with these names and addresses.
     pub(super) fn server(&self, name: &str, alternative_names: Vec<String>) -> Result<Credentials> {
         let mut params = CertificateParams::new(alternative_names)?;
         params.distinguished_name.push(DnType::CommonName, name);
@@ -67,7 +67,8 @@ impl Authority {
         self.issue(&format!("{name}-server"), params)
     }
 
-    /// A certificate for a client: Kubernetes takes the common name as the user, the organization as its group.
+    /// Issues a certificate for a client: Kubernetes reads the user from the common name and the group from the
+    /// organization.
     pub(super) fn client(&self, file: &str, user: &str, group: Option<&str>) -> Result<Credentials> {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, user);

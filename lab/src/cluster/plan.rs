@@ -1,4 +1,4 @@
-//! Who is where: names, addresses and MACs of every host, a pure function of the [`Spec`].
+//! Names, addresses and MACs of every host, as a pure function of the [`Spec`].
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -7,27 +7,27 @@ use pnet::util::MacAddr;
 
 use super::spec::{LabId, Spec};
 
-/// What a host is for.
+/// The role of a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
     /// The switch: one bridge per segment, and the recorders. It has no address.
     Switch,
-    /// etcd, API server, controller manager, scheduler.
+    /// The control plane: etcd, API server, controller manager, scheduler.
     Control,
-    /// Worker node, counted from 1.
+    /// A worker node, counted from 1.
     Node(u8),
-    /// Host outside the cluster, counted from 1.
+    /// A host outside the cluster, counted from 1.
     Client(u8),
 }
 
-/// One plug of a host in the switch.
+/// The connection of a host to a segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Port {
     /// Number of the segment.
     pub segment: u8,
     /// Name of the interface in the host's namespace.
     pub interface: String,
-    /// Name of its other end in the switch's namespace.
+    /// Name of the cable's other end, in the switch's namespace.
     pub switch_port: String,
     /// MAC of the host's end.
     pub mac: MacAddr,
@@ -40,11 +40,11 @@ pub struct Port {
 /// A host of the laboratory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostPlan {
-    /// Its name; of a node, also the name of its Node object.
+    /// Its name; for a node, also the name of its Node object.
     pub name: String,
-    /// What it is for.
+    /// Its role.
     pub role: Role,
-    /// Its plugs, in the order of the segments.
+    /// Its ports, in the order of the segments.
     pub ports: Vec<Port>,
 }
 
@@ -58,19 +58,19 @@ pub struct Plan {
     pub hosts: Vec<HostPlan>,
 }
 
-/// The service network; its first addresses are the API server's.
+/// The service networks; the first IPv4 address belongs to the API server's Service.
 pub const SERVICE_NETWORKS: (Ipv4Net, Ipv6Net) = (
     Ipv4Net::new_assert(Ipv4Addr::new(10, 96, 0, 0), 16),
     Ipv6Net::new_assert(Ipv6Addr::new(0xfd00, 0x96, 0, 0, 0, 0, 0, 0), 112),
 );
 
-/// The pods of all nodes.
+/// The networks of the pods of all nodes.
 pub const POD_NETWORKS: (Ipv4Net, Ipv6Net) = (
     Ipv4Net::new_assert(Ipv4Addr::new(10, 200, 0, 0), 16),
     Ipv6Net::new_assert(Ipv6Addr::new(0xfd00, 0x200, 0, 0, 0, 0, 0, 0), 32),
 );
 
-/// The pods of one node.
+/// Returns the networks of the pods of one node.
 #[must_use]
 pub fn pod_networks(node: u8) -> (Ipv4Net, Ipv6Net) {
     (
@@ -79,20 +79,20 @@ pub fn pod_networks(node: u8) -> (Ipv4Net, Ipv6Net) {
     )
 }
 
-/// The subnet of the control plane and the nodes on a segment.
+/// Returns the subnets of the control plane and the nodes on a segment.
 #[must_use]
 pub fn node_subnets(segment: u8) -> (Ipv4Net, Ipv6Net) {
     subnets(10 + segment)
 }
 
-/// The subnet of the clients on a segment: on the same link, but outside the nodes' subnet. (A client inside
-/// it counts as part of the cluster in upstream's source-address test.)
+/// Returns the subnets of the clients on a segment: on the same link, but outside the nodes' subnets. (Upstream's
+/// source-address test treats a client inside them as part of the cluster.)
 #[must_use]
 pub fn client_subnets(segment: u8) -> (Ipv4Net, Ipv6Net) {
     subnets(20 + segment)
 }
 
-/// The nodes' default gateway: an address that nobody has, so that nothing can leave.
+/// Returns the nodes' default gateways: addresses that no host has, so that no packet leaves the laboratory.
 #[must_use]
 pub fn absent_gateways() -> (Ipv4Addr, Ipv6Addr) {
     (Ipv4Addr::new(10, 10, 0, 1), Ipv6Addr::new(0xfd00, 0x10, 0x10, 0, 0, 0, 0, 1))
@@ -105,7 +105,7 @@ fn subnets(second: u8) -> (Ipv4Net, Ipv6Net) {
     )
 }
 
-/// 42 becomes 0x42, so that IPv6 addresses and MACs read like the IPv4 ones. Only for numbers below 100.
+/// Converts 42 to 0x42, so that IPv6 addresses and MACs read like the IPv4 ones. Valid for numbers below 100.
 fn digits_as_hex(number: u8) -> u8 {
     ((number / 10) << 4) | (number % 10)
 }
@@ -121,64 +121,64 @@ impl Plan {
         Self { id: spec.id.clone(), segments: spec.segments, hosts }
     }
 
-    /// The host of this name.
+    /// Returns the host with this name.
     #[must_use]
     pub fn host(&self, name: &str) -> Option<&HostPlan> {
         self.hosts.iter().find(|host| host.name == name)
     }
 
-    /// The control plane's host.
+    /// Returns the control plane's host.
     ///
     /// # Panics
-    /// Never: every plan is made with one.
+    /// If the plan has no such host; every plan is created with one.
     #[must_use]
     pub fn control(&self) -> &HostPlan {
         &self.hosts[1]
     }
 
-    /// The worker nodes, in order.
+    /// Returns the worker nodes in order.
     pub fn nodes(&self) -> impl Iterator<Item = &HostPlan> {
         self.hosts.iter().filter(|host| matches!(host.role, Role::Node(_)))
     }
 
-    /// The clients, in order.
+    /// Returns the clients in order.
     pub fn clients(&self) -> impl Iterator<Item = &HostPlan> {
         self.hosts.iter().filter(|host| matches!(host.role, Role::Client(_)))
     }
 
-    /// Name of a host's network namespace.
+    /// Returns the name of a host's network namespace.
     #[must_use]
     pub fn netns_name(&self, host: &str) -> String {
         format!("{}{host}", netns_prefix(&self.id))
     }
 
-    /// Address of the API server on the wire.
+    /// Returns the address of the API server on the wire.
     #[must_use]
     pub fn api_server(&self) -> Ipv4Addr {
         self.control().ports[0].ipv4.addr()
     }
 }
 
-/// What the names of all network namespaces of a laboratory begin with.
+/// Returns the prefix of the names of all network namespaces of a laboratory.
 #[must_use]
 pub fn netns_prefix(id: &LabId) -> String {
     format!("hl-{id}-")
 }
 
-/// Name of a segment's bridge in the switch's namespace.
+/// Returns the name of a segment's bridge in the switch's namespace.
 #[must_use]
 pub fn bridge_name(segment: u8) -> String {
     format!("lan{segment}")
 }
 
 impl HostPlan {
-    /// Its plug in a segment.
+    /// Returns its port in a segment.
     #[must_use]
     pub fn port(&self, segment: u8) -> Option<&Port> {
         self.ports.iter().find(|port| port.segment == segment)
     }
 
-    /// Its addresses on a segment.
+    /// Returns its addresses on a segment.
     #[must_use]
     pub fn addresses(&self, segment: u8) -> Vec<IpAddr> {
         self.port(segment).map(|port| vec![port.ipv4.addr().into(), port.ipv6.addr().into()]).unwrap_or_default()
@@ -186,7 +186,7 @@ impl HostPlan {
 }
 
 impl Port {
-    /// The other subnets that are on the same link, to be reached without a gateway.
+    /// Returns the other subnets on the same link, which are reachable without a gateway.
     #[must_use]
     pub fn neighbour_subnets(&self) -> Vec<IpNet> {
         let own = IpAddr::from(self.ipv4.addr());
@@ -199,7 +199,7 @@ impl Port {
 }
 
 fn control_plane() -> HostPlan {
-    // Only on the first segment: the others belong to those who announce and those who ask.
+    // The control plane is on the first segment only: the others belong to nodes and clients.
     host("control".to_owned(), Role::Control, 1)
 }
 
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_readable() {
+    fn addresses_contain_the_hosts_number() {
         let plan = plan(12, 1, 2);
         let node = plan.host("node12").unwrap();
         assert_eq!(node.ports[1].ipv4.to_string(), "10.11.0.22/16");
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_given_twice_in_the_largest_plan() {
+    fn addresses_are_unique_in_the_largest_plan() {
         let plan = plan(80, 80, 8);
         let ports: Vec<&Port> = plan.hosts.iter().flat_map(|host| &host.ports).collect();
         let macs: BTreeSet<_> = ports.iter().map(|p| p.mac).collect();

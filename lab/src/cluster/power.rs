@@ -1,4 +1,4 @@
-//! Power off and on.
+//! Power-off and power-on of hosts.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::record::Lock;
 use super::{Lab, boot, netns, network, process};
 use crate::progress::Progress;
 
-/// As for a teardown: a second as a rule.
+/// Upper bound as for a teardown: a second is usual.
 const GONE_WITHIN: Duration = Duration::from_secs(60);
 
 fn machine<'a>(lab: &'a Lab, name: &str) -> Result<&'a HostPlan> {
@@ -25,7 +25,7 @@ pub(super) fn off(lab: &Lab, name: &str) -> Result<()> {
     let host = machine(lab, name)?;
     let _lock = Lock::acquire(&lab.paths)?;
     let mut record = lab.record()?;
-    // The namespace outlives its processes, and its kernel would go on answering ARP.
+    // The network namespace outlives its processes, and its kernel would go on answering ARP.
     network::set_ports(&lab.plan, host, false)?;
     let processes = record.hosts.get(name).copied();
     if let Some(processes) = processes {

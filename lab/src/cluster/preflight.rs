@@ -1,4 +1,4 @@
-//! Whether this machine can carry a laboratory; what is missing is told all at once.
+//! Checks whether this machine can carry a laboratory; all missing parts are reported at once.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use super::node_agents::CNI_PLUGINS;
 use super::spec::{ProxyMode, Spec};
 
-/// Programs the laboratory starts, and the Debian packages they come in.
+/// Programs that the laboratory starts, and their Debian packages.
 const PROGRAMS: [(&str, &str); 13] = [
     ("ip", "iproute2"),
     ("tc", "iproute2"),
@@ -25,20 +25,20 @@ const PROGRAMS: [(&str, &str); 13] = [
     ("modprobe", "kmod"),
 ];
 
-/// CNI plugins the nodes' pods are connected with.
+/// CNI plugins that connect the nodes' pods.
 const PLUGINS: [&str; 4] = ["bridge", "host-local", "loopback", "portmap"];
 
-/// buildah pulls nothing here, but does not start without a policy on what may be pulled.
+/// buildah pulls nothing here, but does not start without a policy for pulls.
 const BUILDER_POLICY: &str = "/etc/containers/policy.json";
 
-/// Something of the kernel that some scenarios need and most laboratories do not.
+/// A kernel feature that some scenarios need and most laboratories do not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Feature {
-    /// Several network cards as one.
+    /// Several network cards as one interface.
     Bonding,
-    /// Networks told apart by a tag.
+    /// Networks that are distinguished by a tag.
     Vlan,
-    /// Routing tables of their own for some interfaces.
+    /// Separate routing tables for some interfaces.
     Vrf,
     /// kube-proxy's mode `ipvs`.
     Ipvs,
@@ -47,7 +47,7 @@ pub enum Feature {
 }
 
 impl Feature {
-    /// Its name, and a script that succeeds where the kernel has it.
+    /// Returns its name, and a script that succeeds where the kernel has the feature.
     fn attempt(self) -> Attempt {
         match self {
             Self::Bonding => ("bonding (CONFIG_BONDING)", "ip link add bond0 type bond mode active-backup miimon 100"),
@@ -68,10 +68,10 @@ impl Feature {
     }
 }
 
-/// Refuses when this machine's kernel lacks one of these, naming all that it lacks.
+/// Checks that this machine's kernel has all of these features.
 ///
 /// # Errors
-/// When it does.
+/// When the kernel lacks a feature; the error names all missing ones.
 pub fn check_features(features: &[Feature]) -> Result<()> {
     let mut features = features.to_vec();
     features.sort_unstable();
@@ -86,14 +86,14 @@ pub fn check_features(features: &[Feature]) -> Result<()> {
     );
 }
 
-/// What is tried of a kernel: its name for people, and a script that succeeds where the kernel has it.
+/// The check of a kernel feature: its name for readers, and a script that succeeds where the kernel has the feature.
 type Attempt = (&'static str, &'static str);
 
 fn lacking(attempts: impl IntoIterator<Item = Attempt>) -> Vec<&'static str> {
     attempts.into_iter().filter(|(_, attempt)| !works_in_a_namespace(attempt)).map(|(feature, _)| feature).collect()
 }
 
-/// Something this machine lacks.
+/// A part that this machine lacks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Lack {
     Root,
@@ -119,10 +119,10 @@ impl std::fmt::Display for Lack {
     }
 }
 
-/// Refuses when something is missing, naming all of it.
+/// Checks that this machine can carry the laboratory.
 ///
 /// # Errors
-/// When something is missing.
+/// When a part is missing; the error names all missing ones.
 pub fn check(spec: &Spec) -> Result<()> {
     let lacks = lacks(spec);
     if lacks.is_empty() {
@@ -173,16 +173,16 @@ fn lacks(spec: &Spec) -> Vec<Lack> {
     let limit =
         std::fs::read_to_string("/proc/sys/fs/inotify/max_user_instances").ok().and_then(|n| n.trim().parse().ok());
     lacks.extend(limit.and_then(|limit| watches_lack(spec.nodes, limit)));
-    // The kernel is asked by trying, in a namespace that goes with the attempt; only root may try.
+    // Kernel features are tested by using them, in namespaces that end with the test; this needs root.
     if root && on_path("ip") && on_path("unshare") && on_path("nft") {
         lacks.extend(kernel_lacks(spec.proxy).into_iter().map(|feature| Lack::Kernel { feature }));
     }
     lacks
 }
 
-/// Counted on a running laboratory: kubelet 6, containerd 2 and kube-proxy 1 per node; 8 for the control plane.
-/// (The limit is per user, so other laboratories and programs of this user count as well: they get as much again
-/// as the control plane.)
+/// Checks the number of inotify instances, as counted on a running laboratory: kubelet 6, containerd 2 and kube-proxy 1
+/// per node; 8 for the control plane. (The limit is per user, so other laboratories and programs of this user count
+/// too: the reserve for them equals that of the control plane.)
 fn watches_lack(nodes: u8, limit: u32) -> Option<Lack> {
     let needed = 9 * u32::from(nodes) + 8 + 8;
     (needed > limit).then_some(Lack::Watches { limit, needed })
@@ -214,7 +214,7 @@ fn kernel_lacks(proxy: ProxyMode) -> Vec<&'static str> {
     lacking(attempts)
 }
 
-/// Mounts an overlay whose writable layer is where the nodes will have theirs.
+/// Mounts an overlay whose writable layer is in the directory where the nodes will have theirs.
 const OVERLAY: &str = "d=$(mktemp -d /var/tmp/herald-lab-preflight.XXXXXX) || exit 1
 mkdir $d/lower $d/upper $d/work $d/merged
 mount -t overlay overlay -o lowerdir=$d/lower,upperdir=$d/upper,workdir=$d/work $d/merged && umount $d/merged
@@ -245,7 +245,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_lack_says_where_to_get_it() {
+    fn missing_part_names_its_package() {
         let lack = Lack::Program { program: "nft", package: "nftables" };
         assert_eq!(lack.to_string(), "the program nft (Debian package nftables)");
         let lack = Lack::File { file: "/usr/lib/cni/bridge".into(), package: "containernetworking-plugins" };
@@ -253,13 +253,13 @@ mod tests {
     }
 
     #[test]
-    fn the_default_limit_of_watches_carries_twelve_nodes() {
+    fn default_inotify_limit_carries_twelve_nodes() {
         assert_eq!(watches_lack(12, 128), None);
         assert_eq!(watches_lack(13, 128), Some(Lack::Watches { limit: 128, needed: 133 }));
     }
 
     #[test]
-    fn programs_are_found() {
+    fn program_is_found_on_the_path() {
         assert!(on_path("sh"));
         assert!(!on_path("no-such-program-anywhere"));
     }

@@ -1,4 +1,4 @@
-//! Processes, told apart from a later one with the same number by their start time.
+//! Processes, distinguished by their start time from a later one with the same process ID.
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 /// A process that was seen running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessId {
-    /// Its number in the machine's process namespace.
+    /// Its process ID in the machine's process namespace.
     pub pid: i32,
     /// Clock ticks after boot at which it started (field 22 of /proc/PID/stat).
     pub started: u64,
@@ -25,10 +25,10 @@ struct Stat {
     started: u64,
 }
 
-/// None when there is no such process.
+/// Returns `None` if the process does not exist.
 fn stat(pid: i32) -> Option<Stat> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name in parentheses may itself hold blanks and parentheses.
+    // The name in parentheses may itself contain blanks and parentheses.
     let fields: Vec<&str> = text.get(text.rfind(')')? + 2..)?.split(' ').collect();
     Some(Stat {
         state: fields.first()?.chars().next()?,
@@ -38,7 +38,7 @@ fn stat(pid: i32) -> Option<Stat> {
 }
 
 impl ProcessId {
-    /// The calling process.
+    /// Returns the calling process.
     ///
     /// # Errors
     /// When /proc cannot be read.
@@ -47,19 +47,19 @@ impl ProcessId {
         Self::of(pid).context("this process is not in /proc: is /proc mounted?")
     }
 
-    /// The process that has this number now, if any.
+    /// Returns the process that has this process ID now, if any.
     #[must_use]
     pub fn of(pid: i32) -> Option<Self> {
         stat(pid).map(|stat| Self { pid, started: stat.started })
     }
 
-    /// Whether it still runs; a zombie does not.
+    /// Returns whether the process still runs; a zombie does not.
     #[must_use]
     pub fn is_alive(self) -> bool {
         stat(self.pid).is_some_and(|stat| stat.started == self.started && !matches!(stat.state, 'Z' | 'X'))
     }
 
-    /// The first child of it.
+    /// Returns its first child.
     #[must_use]
     pub fn child(self) -> Option<Self> {
         all_pids().into_iter().find_map(|pid| {
@@ -68,7 +68,7 @@ impl ProcessId {
         })
     }
 
-    /// Sends a signal; a process that is gone is no error.
+    /// Sends a signal. The function succeeds if the process is gone.
     ///
     /// # Errors
     /// When the kernel refuses.
@@ -82,9 +82,9 @@ impl ProcessId {
         }
     }
 
-    /// Collects its exit status if it is a dead child of this process, so that it leaves no zombie.
+    /// Reaps the process if it is an ended child of this process, so that no zombie is left.
     pub fn reap(self) {
-        // ECHILD: it is someone else's child, who will collect it.
+        // ECHILD: the process is the child of another one, which will reap it.
         match waitpid(Pid::from_raw(self.pid), Some(WaitPidFlag::WNOHANG)) {
             Ok(_) | Err(Errno::ECHILD) => {}
             Err(errno) => tracing::warn!("collecting process {}: {errno}", self.pid),
@@ -92,10 +92,10 @@ impl ProcessId {
     }
 }
 
-/// All processes whose network namespace is the one at `netns`, but for the calling one.
+/// Returns all processes whose network namespace is the one at `netns`, except for the calling one.
 ///
 /// # Errors
-/// When `netns` cannot be looked at.
+/// When `netns` cannot be accessed.
 pub fn in_netns(netns: &Path) -> Result<Vec<ProcessId>> {
     use std::os::unix::fs::MetadataExt;
     let wanted = fs::metadata(netns).with_context(|| format!("looking at {}", netns.display()))?;
@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_dead_child_is_not_alive_even_before_it_is_reaped() {
+    fn dead_child_is_not_alive_before_it_is_reaped() {
         let mut child = std::process::Command::new("true").spawn().unwrap();
         let id = ProcessId::of(i32::try_from(child.id()).unwrap()).unwrap();
         crate::progress::Progress::quiet()
@@ -132,14 +132,14 @@ mod tests {
     }
 
     #[test]
-    fn a_later_process_with_the_same_number_is_another() {
+    fn later_process_with_the_same_pid_is_another() {
         let own = ProcessId::own().unwrap();
         assert!(own.is_alive());
         assert!(!ProcessId { started: own.started + 1, ..own }.is_alive());
     }
 
     #[test]
-    fn the_own_namespace_holds_other_processes_than_this_one() {
+    fn own_namespace_lists_only_other_processes() {
         let mut child = std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
         let pids: Vec<i32> = in_netns(Path::new("/proc/self/ns/net")).unwrap().iter().map(|p| p.pid).collect();
         child.kill().unwrap();

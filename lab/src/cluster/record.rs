@@ -1,4 +1,4 @@
-//! What is recorded about a laboratory, and the lock under which it changes.
+//! The record of a laboratory, and the lock that guards its changes.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -16,40 +16,40 @@ use super::paths::Paths;
 use super::process::ProcessId;
 use super::spec::Spec;
 
-/// How far a laboratory has come.
+/// The state of a laboratory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
-    /// Being made; whoever finds it so with its maker gone may clear it.
+    /// Coming up. When the process that creates it is gone, any process may clear it.
     Starting,
-    /// Ready, and gone with the process that made it.
+    /// Ready; it is taken down when the process that created it ends.
     Owned,
-    /// Ready, and there until someone takes it down.
+    /// Ready; it stays up until a user takes it down.
     Detached,
 }
 
 /// The contents of lab.json.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Record {
-    /// What was asked for.
+    /// Its specification.
     pub spec: Spec,
-    /// How far it is.
+    /// Its state.
     pub phase: Phase,
-    /// The process that made it.
+    /// The process that created it.
     pub owner: ProcessId,
     /// The process that takes it down when the owner ends.
     pub warden: Option<ProcessId>,
-    /// Where its binaries are.
+    /// Directory of its binaries.
     pub bin_dir: PathBuf,
     /// Directories that must be visible on every host at the same path, even below /tmp and /run.
     pub visible: Vec<PathBuf>,
-    /// Below which cgroups its own are.
+    /// The cgroups below which the laboratory's own are.
     pub cgroups: Hierarchies,
-    /// The launcher of each host that is powered on, and the host's first process.
+    /// The launcher and the first process of each host that is powered on.
     pub hosts: BTreeMap<String, HostProcesses>,
 }
 
-/// The processes that stand for a host.
+/// The processes that represent a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostProcesses {
     /// `unshare`, outside the host's namespaces; when it ends the host's init is killed.
@@ -59,16 +59,16 @@ pub struct HostProcesses {
 }
 
 impl Record {
-    /// Whether nobody wants it any more: its owner is gone and it is not detached.
+    /// Returns whether its owner is gone and it is not detached.
     #[must_use]
     pub fn is_abandoned(&self) -> bool {
         self.phase != Phase::Detached && !self.owner.is_alive()
     }
 
-    /// Reads the record; None where there is none.
+    /// Reads the record; returns `None` if it does not exist.
     ///
     /// # Errors
-    /// When it cannot be read or understood.
+    /// When the record cannot be read or parsed.
     pub fn read(paths: &Paths) -> Result<Option<Self>> {
         let file = paths.record();
         match fs::read(&file) {
@@ -78,10 +78,10 @@ impl Record {
         }
     }
 
-    /// Replaces the record, in one step.
+    /// Replaces the record in one step.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// When the record cannot be written.
     pub fn write(&self, paths: &Paths) -> Result<()> {
         let file = paths.record();
         let next = file.with_extension("json.next");
@@ -90,7 +90,8 @@ impl Record {
     }
 }
 
-/// Held while a laboratory is made, changed or taken down. Released when dropped, also by the end of the process.
+/// The lock that is held while a laboratory is created, changed or taken down. Dropping it, or the end of the process,
+/// releases it.
 #[derive(Debug)]
 pub struct Lock {
     #[expect(dead_code, reason = "held for its Drop, which unlocks")]
@@ -99,10 +100,10 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Waits until nobody else holds it.
+    /// Waits until no other process holds the lock, and takes it.
     ///
     /// # Errors
-    /// When the lock file cannot be made or locked.
+    /// When the lock file cannot be created or locked.
     pub fn acquire(paths: &Paths) -> Result<Self> {
         loop {
             let locked = Flock::lock(Self::open(paths)?, FlockArg::LockExclusive);
@@ -114,10 +115,10 @@ impl Lock {
         }
     }
 
-    /// None where someone else holds it.
+    /// Takes the lock; returns `None` if another process holds it or the laboratory was removed meanwhile.
     ///
     /// # Errors
-    /// When the lock file cannot be made or locked.
+    /// When the lock file cannot be created or locked.
     pub fn try_acquire(paths: &Paths) -> Result<Option<Self>> {
         match Flock::lock(Self::open(paths)?, FlockArg::LockExclusiveNonblock) {
             Ok(file) => Self::current(file, paths),
@@ -126,7 +127,8 @@ impl Lock {
         }
     }
 
-    /// None where the file was removed, with its laboratory, while it was waited for: what is locked then locks nothing.
+    /// Returns `None` if the lock file was removed together with its laboratory during the wait: a lock on the removed
+    /// file has no effect.
     fn current(file: Flock<File>, paths: &Paths) -> Result<Option<Self>> {
         let identity = |metadata: &fs::Metadata| (metadata.dev(), metadata.ino());
         let locked = file.metadata().map(|m| identity(&m)).with_context(|| paths.lock().display().to_string())?;
@@ -151,7 +153,8 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // The lock file goes with its laboratory, while it is still held: whoever waits for it sees that it is gone.
+        // The lock file is removed with its laboratory, while the lock is still held: a waiting process then sees that
+        // the file is gone.
         if !self.paths.run().exists()
             && let Err(error) = fs::remove_file(self.paths.lock())
         {

@@ -1,22 +1,22 @@
-//! What a laboratory should be made of.
+//! The specification of a laboratory.
 
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// A laboratory's name: part of the names of its namespaces, cgroups and directories.
+/// A laboratory's ID, which is part of the names of its namespaces, cgroups and directories.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct LabId(String);
 
-/// A name that cannot be a laboratory's.
+/// The error for a text that is not a valid ID.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("a lab id is 1 to 16 of the characters a-z and 0-9, but {0:?} is not")]
 pub struct InvalidLabId(String);
 
 impl LabId {
-    /// The name as text.
+    /// Returns the ID as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -39,7 +39,7 @@ impl FromStr for LabId {
     type Err = InvalidLabId;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        // No dash: namespaces are named `hl-<id>-<host>` and found again by their prefix `hl-<id>-`.
+        // A dash is not allowed: namespaces are named `hl-<id>-<host>` and found by their prefix `hl-<id>-`.
         let fits = (1..=16).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
         if fits { Ok(Self(text.to_owned())) } else { Err(InvalidLabId(text.to_owned())) }
     }
@@ -59,7 +59,7 @@ impl From<LabId> for String {
     }
 }
 
-/// How kube-proxy programs the nodes' kernels.
+/// The mode in which kube-proxy programs the nodes' kernels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum ProxyMode {
@@ -68,7 +68,7 @@ pub enum ProxyMode {
     Nftables,
     /// iptables.
     Iptables,
-    /// IPVS; only where the kernel has it.
+    /// IPVS, available only where the kernel has it.
     Ipvs,
 }
 
@@ -85,17 +85,17 @@ impl std::fmt::Display for ProxyMode {
 /// The parts of a laboratory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spec {
-    /// Its name.
+    /// Its ID.
     pub id: LabId,
-    /// Worker nodes, `node1` and on.
+    /// Number of worker nodes, `node1` and so on.
     pub nodes: u8,
-    /// Hosts outside the cluster on the same wire, `client1` and on.
+    /// Number of hosts outside the cluster on the same wire, `client1` and so on.
     pub clients: u8,
-    /// Layer-2 segments, `lan0` and on; every node and client has an interface `ethN` on each.
+    /// Number of layer-2 segments, `lan0` and so on; every node and client has an interface `ethN` on each.
     pub segments: u8,
     /// Mode of kube-proxy.
     pub proxy: ProxyMode,
-    /// Ready-made binaries; what is missing there is taken from the cache or built.
+    /// Directory of ready-made binaries; missing ones are taken from the cache or built.
     pub bin_dir: Option<PathBuf>,
 }
 
@@ -112,26 +112,28 @@ impl Default for Spec {
     }
 }
 
-/// A laboratory that cannot be laid out.
+/// The error for a specification that cannot be laid out.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum InvalidSpec {
-    /// Addresses and MACs carry the host's number in two decimal digits, from 11 on.
+    /// A number outside its range: addresses and MACs contain the host's number in two decimal digits, starting at 11.
     #[error("{what}: {given} asked for, {from} to {to} are possible")]
     OutOfRange {
-        /// Which number.
+        /// Name of the number.
         what: &'static str,
         /// The number given.
         given: u8,
-        /// Smallest possible.
+        /// Smallest possible number.
         from: u8,
-        /// Largest possible.
+        /// Largest possible number.
         to: u8,
     },
 }
 
 impl Spec {
+    /// Checks that the numbers fit the address plan.
+    ///
     /// # Errors
-    /// When a number does not fit the address plan.
+    /// When a number does not fit.
     pub fn validate(&self) -> Result<(), InvalidSpec> {
         for (what, given, from, to) in
             [("nodes", self.nodes, 1, 80), ("clients", self.clients, 0, 80), ("segments", self.segments, 1, 8)]
@@ -156,7 +158,7 @@ mod tests {
     #[test_case("Lab", false; "capitals")]
     #[test_case("../etc", false; "a path")]
     #[test_case("abcdefghijklmnopq", false; "seventeen characters")]
-    fn lab_ids(text: &str, fits: bool) {
+    fn lab_id_is_validated(text: &str, fits: bool) {
         assert_eq!(text.parse::<LabId>().is_ok(), fits);
     }
 
@@ -164,7 +166,7 @@ mod tests {
     #[test_case(|spec| spec.nodes = 81, Some("nodes: 81 asked for, 1 to 80 are possible"); "too many nodes")]
     #[test_case(|spec| spec.segments = 9, Some("segments: 9 asked for, 1 to 8 are possible"); "too many segments")]
     #[test_case(|spec| spec.clients = 0, None; "no client is fine")]
-    fn specs(change: fn(&mut Spec), refusal: Option<&str>) {
+    fn spec_is_validated(change: fn(&mut Spec), refusal: Option<&str>) {
         let mut spec = Spec::default();
         change(&mut spec);
         assert_eq!(spec.validate().err().map(|e| e.to_string()).as_deref(), refusal);

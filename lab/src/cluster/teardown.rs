@@ -1,4 +1,4 @@
-//! Taking a laboratory down, whatever state it is in, and checking that nothing is left.
+//! The teardown of a laboratory in any state, with a check that nothing is left.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -17,10 +17,11 @@ use super::record::{Lock, Record};
 use super::spec::LabId;
 use crate::progress::Progress;
 
-/// A killed node unmounts its volumes and ends its pods' namespaces within a second; a loaded machine gets room.
+/// A killed node unmounts its volumes and ends its pods' namespaces within a second; the rest is a margin for a busy
+/// machine.
 const GONE_WITHIN: Duration = Duration::from_secs(60);
 
-/// What is still there of a laboratory.
+/// The remaining parts of a laboratory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Leftovers {
     /// Names of network namespaces.
@@ -36,7 +37,7 @@ pub struct Leftovers {
 }
 
 impl Leftovers {
-    /// Looks. The cgroups of a laboratory without a record are looked for below the caller's own.
+    /// Finds the remaining parts. Without a record, the cgroups are searched for below the caller's own.
     ///
     /// # Errors
     /// When /proc or /run cannot be read.
@@ -57,18 +58,18 @@ impl Leftovers {
         Ok(Self { namespaces, processes, mounts, cgroups, directories })
     }
 
-    /// Whether there is nothing.
+    /// Returns whether nothing is left.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 }
 
-/// Takes a laboratory down: kills what runs in its namespaces (and nothing else), waits until that is gone, then
-/// removes namespaces, cgroups and files. A laboratory that is not there is no error.
+/// Takes a laboratory down: kills the processes in its namespaces (and no others), waits until they are gone, then
+/// removes namespaces, cgroups and files. The function succeeds if the laboratory does not exist.
 ///
 /// # Errors
-/// When something does not go; a later call goes on where this one stopped.
+/// When a part cannot be removed; a later call continues where this one stopped.
 pub fn tear_down(id: &LabId) -> Result<()> {
     let paths = Paths::of(id);
     let _lock = Lock::acquire(&paths)?;
@@ -82,7 +83,7 @@ pub(super) fn tear_down_locked(id: &LabId) -> Result<()> {
     patience.wait_for(&format!("the processes of lab {id} to end"), GONE_WITHIN, || {
         let mut alive = Leftovers::of(id)?.processes;
         if let Some(record) = &record {
-            // A launcher joins the namespace a moment after it was started.
+            // A launcher joins the namespace a moment after its start.
             alive.extend(
                 record.hosts.values().flat_map(|host| [host.launcher, host.init]).filter(|process| process.is_alive()),
             );
@@ -106,7 +107,7 @@ pub(super) fn tear_down_locked(id: &LabId) -> Result<()> {
         netns::delete(&name)?;
     }
     let cgroups = hierarchies(&paths)?;
-    // A killed process leaves its cgroup a moment after it left /proc.
+    // A killed process leaves its cgroup a moment after it has disappeared from /proc.
     let mut last = None;
     let emptied = patience.wait_for("the cgroups to be empty", GONE_WITHIN, || {
         last = cgroups.remove_lab(id).err();
@@ -115,7 +116,7 @@ pub(super) fn tear_down_locked(id: &LabId) -> Result<()> {
     if let (Err(error), Some(last)) = (emptied, last) {
         return Err(last.context(error.to_string()));
     }
-    // The record goes last, so that an interrupted teardown can be taken up again.
+    // The record is removed last, so that an interrupted teardown can be continued.
     remove_directory(paths.data())?;
     remove_directory(paths.run())?;
     let left = Leftovers::of(id)?;
@@ -125,7 +126,8 @@ pub(super) fn tear_down_locked(id: &LabId) -> Result<()> {
     Ok(())
 }
 
-/// A damaged record must not keep the rest from being removed: it only adds what cannot be found otherwise.
+/// Reads the record and ignores a damaged one: a damaged record must not prevent the removal of the rest, to which it
+/// only adds what cannot be found otherwise.
 fn readable_record(paths: &Paths) -> Option<Record> {
     Record::read(paths).unwrap_or_else(|error| {
         tracing::warn!("ignoring a damaged record: {error:#}");
@@ -137,17 +139,17 @@ fn hierarchies(paths: &Paths) -> Result<Hierarchies> {
     readable_record(paths).map_or_else(Hierarchies::discover, |record| Ok(record.cgroups))
 }
 
-/// Takes every laboratory down whose maker is gone and that is not detached; returns their ids.
+/// Takes down every laboratory that is not detached and whose owner is gone; returns their IDs.
 ///
 /// # Errors
-/// When one cannot be taken down.
+/// When a laboratory cannot be taken down.
 pub fn clear_abandoned() -> Result<Vec<LabId>> {
     let mut cleared = Vec::new();
     for id in Paths::known_ids().context("listing laboratories")? {
         let paths = Paths::of(&id);
-        // Someone is at work on it: it is not abandoned.
+        // Another process works on this laboratory, so it is not abandoned.
         let Some(_lock) = Lock::try_acquire(&paths)? else { continue };
-        // Without a record it died before it could write one.
+        // A laboratory without a record belongs to a process that died before it could write one.
         let record =
             Record::read(&paths).with_context(|| format!("take lab {id} down: `herald-lab down --id {id}`"))?;
         if record.is_none_or(|record| record.is_abandoned()) {
@@ -158,7 +160,7 @@ pub fn clear_abandoned() -> Result<Vec<LabId>> {
     Ok(cleared)
 }
 
-/// Mount points at or below these directories, in the order they were mounted.
+/// Returns the mount points at or below these directories, in the order of mounting.
 fn mounts_below(directories: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let mounts = fs::read_to_string("/proc/self/mounts").context("/proc/self/mounts")?;
     Ok(mounts

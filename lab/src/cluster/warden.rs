@@ -1,5 +1,5 @@
-//! The warden: a small process that outlives the one which made a laboratory, and takes the laboratory down when
-//! that one ends, however it ends.
+//! The warden: a small process that outlives the owner of a laboratory, and takes the laboratory down when the owner
+//! ends for any reason.
 
 use std::io::Read;
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -13,10 +13,11 @@ use super::record::{Lock, Phase, Record};
 use super::spec::LabId;
 use super::teardown::tear_down_locked;
 
-/// Held by the process that made a laboratory. Its end, by a drop or by the death of the process, wakes the warden.
+/// The link between the owner of a laboratory and the warden. Its end, by a drop or by the death of the process, wakes
+/// the warden.
 #[derive(Debug)]
 pub(super) struct Leash {
-    /// The writing end of a pipe that the warden reads to its end.
+    /// The writing end of a pipe that the warden reads until it is closed.
     pipe: Option<ChildStdin>,
     warden: Child,
 }
@@ -36,7 +37,7 @@ impl Leash {
         Ok(Self { pipe, warden })
     }
 
-    /// The warden.
+    /// Returns the process of the warden.
     pub(super) fn warden(&self) -> Option<ProcessId> {
         i32::try_from(self.warden.id()).ok().and_then(ProcessId::of)
     }
@@ -44,8 +45,8 @@ impl Leash {
 
 impl Drop for Leash {
     fn drop(&mut self) {
-        // The laboratory is detached or gone. The warden is waited for, so that it cannot mistake a later laboratory
-        // of the same name for this one.
+        // The laboratory is detached or gone. The drop waits for the warden, so that the warden cannot mistake a later
+        // laboratory with the same ID for this one.
         self.pipe = None;
         if let Err(error) = self.warden.wait() {
             tracing::warn!("waiting for the warden: {error}");
@@ -53,13 +54,13 @@ impl Drop for Leash {
     }
 }
 
-/// Runs as the warden: waits for the end of the leash on standard input, then takes the laboratory down unless it
-/// was detached or is gone.
+/// Runs as the warden: waits for the end of the leash on standard input, then takes the laboratory down unless it was
+/// detached or is gone.
 ///
 /// # Errors
-/// When it cannot be taken down.
+/// When the laboratory cannot be taken down.
 pub fn guard(id: &LabId) -> Result<()> {
-    // Ctrl-C goes to everyone in the terminal's session, and the warden must survive it.
+    // Ctrl-C reaches every process of the terminal's session, and the warden must survive it.
     nix::unistd::setsid().context("leaving the session")?;
     let mut nothing = Vec::new();
     std::io::stdin().read_to_end(&mut nothing).context("reading the leash")?;

@@ -1,4 +1,4 @@
-//! Something that goes on in a host's network until it is ended.
+//! Work that continues in a host's network until it is ended.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::cluster::Host;
 
-/// Whether the end has been asked for.
+/// A flag that requests the end of the work.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Stop(Arc<AtomicBool>);
 
@@ -19,7 +19,7 @@ impl Stop {
     }
 }
 
-/// A thread in a host's network namespace. It ends when this is dropped, at the latest: with its owner.
+/// A thread in a host's network namespace. Dropping the value ends the thread.
 #[derive(Debug)]
 pub(super) struct Background<T> {
     stop: Stop,
@@ -27,10 +27,10 @@ pub(super) struct Background<T> {
 }
 
 impl<T: Send + 'static> Background<T> {
-    /// Opens what the work needs inside the host's network, and goes on with the work there.
+    /// Opens the resources of the work inside the host's network, and starts the work there.
     ///
     /// # Errors
-    /// If it cannot be opened.
+    /// If the resources cannot be opened.
     pub(super) fn start<S>(
         host: &Host,
         open: impl FnOnce() -> Result<S> + Send + 'static,
@@ -42,7 +42,7 @@ impl<T: Send + 'static> Background<T> {
         let thread = std::thread::spawn(move || {
             host.inside(move || {
                 let opened_with = open()?;
-                // Nobody listens if the one who started it has given up.
+                // The receiver is gone if the starter has given up.
                 if opened.send(()).is_err() {
                     asked.0.store(true, Ordering::Relaxed);
                 }
@@ -58,10 +58,10 @@ impl<T: Send + 'static> Background<T> {
         bail!("it ended before it began")
     }
 
-    /// Asks for the end, waits for it, and returns what came of it.
+    /// Requests the end, waits for it, and returns the result of the work.
     ///
     /// # Errors
-    /// Those of the work.
+    /// When the work failed.
     pub(super) fn end(mut self) -> Result<T> {
         self.stop.0.store(true, Ordering::Relaxed);
         let thread = self.thread.take().context("it has been ended already")?;
@@ -73,7 +73,7 @@ impl<T> Drop for Background<T> {
     fn drop(&mut self) {
         self.stop.0.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
-            // What went wrong in it is asked for by `end`; here only its end matters.
+            // `end` reports errors of the thread; here only its end matters.
             drop(thread.join());
         }
     }

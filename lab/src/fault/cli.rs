@@ -1,4 +1,4 @@
-//! `herald-lab fault`.
+//! The command `herald-lab fault`.
 
 use std::io::{self, Write};
 
@@ -14,7 +14,7 @@ use super::pods::{PodChoice, PodFound};
 use crate::cluster::Lab;
 use crate::probe::Mac;
 
-/// Break something, and mend it again.
+/// Inject faults and heal them again.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -27,13 +27,13 @@ enum Verb {
     List,
     /// Undo every fault in force.
     HealAll,
-    /// Send a signal to a container: kill or term its first process, stop or cont all of them.
+    /// Send a signal to a container: kill or term to its first process, stop or cont to all of them.
     Signal {
         /// The signal.
         signal: ContainerSignal,
         #[command(flatten)]
         pods: PodChoice,
-        /// Act on all pods that fit, not only on a single one.
+        /// Act on all matching pods instead of a single one.
         #[arg(long)]
         all: bool,
     },
@@ -41,19 +41,19 @@ enum Verb {
     DeletePod {
         #[command(flatten)]
         pods: PodChoice,
-        /// Act on all pods that fit, not only on a single one.
+        /// Act on all matching pods instead of a single one.
         #[arg(long)]
         all: bool,
-        /// Seconds the pod is given; 0 removes the object at once.
+        /// Grace period in seconds; 0 removes the object at once.
         #[arg(long)]
         grace: Option<u32>,
     },
-    /// Take a node's or client's power: its link goes down, then its processes are killed.
+    /// Cut the power of a node or client: its link goes down, then its processes are killed.
     PowerOff {
         /// The host.
         host: String,
     },
-    /// Give it back.
+    /// Undo `power-off`.
     PowerOn {
         /// The host.
         host: String,
@@ -62,17 +62,17 @@ enum Verb {
     Cut {
         #[command(flatten)]
         link: LinkArgs,
-        /// Drop the frames of one direction (as the host sees it) instead; the host's carrier stays.
+        /// Drop only the frames of one direction (as seen by the host); the host keeps its carrier.
         #[arg(long)]
         only: Option<Direction>,
     },
     /// Drop a share of a host's frames.
     Loss {
-        /// Frames of a hundred.
+        /// Percentage of the frames.
         percent: Percent,
         #[command(flatten)]
         link: LinkArgs,
-        /// Which frames, as the host sees them.
+        /// Direction of the frames, as seen by the host.
         #[arg(long, default_value = "both")]
         direction: Direction,
     },
@@ -81,9 +81,9 @@ enum Verb {
         #[command(flatten)]
         link: LinkArgs,
     },
-    /// Split a segment into groups of hosts, as in `node1,node2 node3,client1`. Hosts in no group reach everybody.
+    /// Split a segment into groups of hosts, as in `node1,node2 node3,client1`. Hosts in no group reach all others.
     Partition {
-        /// The groups; the hosts of each with commas between them.
+        /// The groups; the hosts of a group are separated by commas.
         #[arg(required = true, num_args = 2..)]
         groups: Vec<String>,
         /// Number of the segment.
@@ -116,7 +116,7 @@ enum Verb {
     },
     /// Stop or hang the API server, or let it run again.
     ApiServer {
-        /// What it should do.
+        /// The new state.
         order: ApiServerOrder,
     },
     /// Stop a node's kubelet, so that the node becomes NotReady (after about 20 s).
@@ -157,11 +157,11 @@ enum Verb {
         /// The host.
         host: String,
     },
-    /// Give a host one more address, as a stranger that takes somebody else's.
+    /// Give a host one more address, like a stranger that takes the address of another host.
     AddAddress {
         #[command(flatten)]
         link: LinkArgs,
-        /// The address with the prefix length, /32 or /128 as a rule.
+        /// The address with the prefix length, usually /32 or /128.
         address: IpNet,
     },
     /// Undo `add-address`, for all added addresses of a host.
@@ -185,7 +185,7 @@ enum Verb {
     ChangeMtu {
         #[command(flatten)]
         link: LinkArgs,
-        /// Bytes of the longest packet.
+        /// The new MTU in bytes.
         #[arg(value_parser = clap::value_parser!(u16).range(68..))]
         mtu: u16,
     },
@@ -208,7 +208,7 @@ enum Verb {
         /// The interface.
         interface: String,
     },
-    /// Take an address from a host's interface.
+    /// Remove an address from a host's interface.
     LoseAddress {
         /// The host.
         host: String,
@@ -222,7 +222,7 @@ enum Verb {
         /// The host.
         host: String,
     },
-    /// Send a frame, given in hexadecimal from the destination address on.
+    /// Send a frame, given in hexadecimal and starting with the destination address.
     SendFrame {
         /// The host.
         host: String,
@@ -259,9 +259,9 @@ enum ContainerSignal {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum ApiServerOrder {
-    /// End it, and keep it from being started again: connections are refused.
+    /// End it and prevent its restart: connections are refused.
     Stop,
-    /// Stop its process by a signal: connections hang.
+    /// Stop its process with a signal: connections hang.
     Hang,
     /// Let it run.
     Start,
@@ -269,7 +269,7 @@ enum ApiServerOrder {
 
 fn ethertype(text: &str) -> Result<u16, String> {
     let digits = text.strip_prefix("0x").unwrap_or(text);
-    // Below 0x0600 the field is a length (IEEE 802.3).
+    // Values below 0x0600 in this field are a length (IEEE 802.3).
     match u16::from_str_radix(digits, 16) {
         Ok(ethertype) if ethertype >= 0x0600 => Ok(ethertype),
         _ => Err("write four hexadecimal digits from 0600 on, as in 0x88b5".to_owned()),
@@ -279,7 +279,7 @@ fn ethertype(text: &str) -> Result<u16, String> {
 /// Runs `herald-lab fault`.
 ///
 /// # Errors
-/// If the laboratory cannot have the fault, or bringing it about or undoing it fails.
+/// If the laboratory cannot have the fault, or injecting or healing it fails.
 pub fn run(args: Args, lab: &Lab) -> Result<()> {
     let Args { verb } = args;
     let faults = Faults::of(lab);
@@ -375,7 +375,7 @@ pub fn run(args: Args, lab: &Lab) -> Result<()> {
     }
 }
 
-/// The pods that fit; more than one only if all were asked for.
+/// Returns the matching pods; an error for more than one unless `all` is set.
 fn chosen(faults: &Faults<'_>, choice: &PodChoice, all: bool) -> Result<Vec<PodFound>> {
     let pods = faults.pods(choice)?;
     if pods.len() > 1 && !all {
@@ -421,7 +421,7 @@ mod tests {
     #[test_case("0x0100", None; "a length")]
     #[test_case("arp", None; "a name")]
     #[test_case("0x123456", None; "too long")]
-    fn ethertypes(text: &str, expected: Option<u16>) {
+    fn ethertype_is_parsed(text: &str, expected: Option<u16>) {
         assert_eq!(ethertype(text).ok(), expected);
     }
 }

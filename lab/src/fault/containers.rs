@@ -1,4 +1,4 @@
-//! The processes of a container, found without the API server: a fault must be possible while it is away.
+//! The processes of a container, found without the API server: a fault must be possible while the API server is away.
 
 use std::fs;
 use std::path::Path;
@@ -23,7 +23,7 @@ struct Process {
 }
 
 impl Container {
-    /// The running container of a pod on its node.
+    /// Returns the running container of a pod on its node.
     pub(super) fn of(pod: &PodFound, host: &Host, bin_dir: &Path) -> Result<Self> {
         let filter = format!(
             "labels.\"io.kubernetes.pod.uid\"=={},labels.\"io.kubernetes.container.name\"=={}",
@@ -31,18 +31,18 @@ impl Container {
         );
         let mut list = host.command(bin_dir.join("ctr"))?;
         let ids = output_of(list.args(["--namespace", "k8s.io", "containers", "list", "--quiet", &filter]))?;
-        // Of a container that was restarted the runtime keeps the ended one for its log.
+        // The runtime keeps the ended container of a restarted one for its log.
         let running = ids.lines().map(Self::with_id).find(|found| found.as_ref().is_ok_and(Self::runs));
         running.with_context(|| format!("container {} of pod {pod} does not run on {}", pod.container, pod.node))?
     }
 
-    /// The container with this id, which may have ended.
+    /// Returns the container with this ID, which may have ended.
     pub(super) fn with_id(id: &str) -> Result<Self> {
         let mut processes = Vec::new();
         for entry in fs::read_dir("/proc").context("/proc")? {
             let entry = entry.context("/proc")?;
             let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-            // A process may end between the look at the directory and the look at its files.
+            // A process may end between the reads of the directory and of its files.
             let Ok(cgroup) = fs::read_to_string(entry.path().join("cgroup")) else { continue };
             if !is_in(&cgroup, id) {
                 continue;
@@ -58,7 +58,7 @@ impl Container {
         self.processes.iter().any(|process| process.id.is_alive())
     }
 
-    /// Sends a signal to the first process, as the runtime does when it ends a container.
+    /// Sends a signal to the first process, like the runtime when it ends a container.
     pub(super) fn signal(&self, signal: Signal) -> Result<()> {
         match self.processes.iter().find(|process| process.first).or(self.processes.first()) {
             Some(process) => process.id.signal(signal),
@@ -66,7 +66,7 @@ impl Container {
         }
     }
 
-    /// Whether its first process has ended.
+    /// Returns whether its first process has ended.
     pub(super) fn first_has_ended(&self) -> bool {
         !self.processes.iter().any(|process| process.first && process.id.is_alive())
     }
@@ -77,12 +77,13 @@ impl Container {
     }
 }
 
-/// Whether one of the cgroups is the container's, or below it. Its directory bears its id.
+/// Returns whether one of the cgroups is the container's or below it. The container's ID is the name of its cgroup
+/// directory.
 fn is_in(cgroup: &str, id: &str) -> bool {
     cgroup.lines().any(|line| line.split('/').any(|part| part == id))
 }
 
-/// Whether the process is number 1 of the innermost of its process namespaces.
+/// Returns whether the process has number 1 in the innermost of its process namespaces.
 fn is_first(status: &str) -> bool {
     status
         .lines()
@@ -103,7 +104,7 @@ mod tests {
     #[test_case(V2, "c0ffee", true; "cgroup v2, below the container's")]
     #[test_case(V1, "c0ff", false; "only the beginning")]
     #[test_case(V1, "deadbeef", false; "another container")]
-    fn membership(cgroup: &str, id: &str, expected: bool) {
+    fn membership_is_read_from_cgroups(cgroup: &str, id: &str, expected: bool) {
         assert_eq!(is_in(cgroup, id), expected);
     }
 
@@ -111,7 +112,7 @@ mod tests {
     #[test_case("Name:\tx\nNSpid:\t4711\t88\t12\n", false; "later")]
     #[test_case("Name:\tx\nNSpid:\t4711\t91\n", false; "with the host's process namespace")]
     #[test_case("Name:\tx\n", false; "an old kernel")]
-    fn first(status: &str, expected: bool) {
+    fn first_process_is_recognised(status: &str, expected: bool) {
         assert_eq!(is_first(status), expected);
     }
 }

@@ -1,4 +1,4 @@
-//! Carrying faults out.
+//! The execution of faults.
 
 use std::io::Write;
 use std::process::Stdio;
@@ -17,7 +17,7 @@ use super::wire;
 use crate::cluster::{Lab, netns};
 use crate::progress::Progress;
 
-/// An API server that was let go is ready again after 2 to 5 s; the rest is for a busy machine.
+/// A released or continued API server is ready again after 2 to 5 s; the rest is a margin for a busy machine.
 const API_READY_WITHIN: Duration = Duration::from_secs(60);
 
 /// The faults of one laboratory.
@@ -27,13 +27,13 @@ pub struct Faults<'a> {
 }
 
 impl<'a> Faults<'a> {
-    /// Those of this laboratory.
+    /// Returns the faults of this laboratory.
     #[must_use]
     pub fn of(lab: &'a Lab) -> Self {
         Self { lab }
     }
 
-    /// The faults in force, in the order they came.
+    /// Returns the faults in force, in the order of their injection.
     ///
     /// # Errors
     /// If the journal cannot be read.
@@ -41,10 +41,10 @@ impl<'a> Faults<'a> {
         Ok(Journal::open(self.lab.paths())?.faults().to_vec())
     }
 
-    /// Brings a fault about. One that cannot be in force beside it is undone first.
+    /// Injects a fault. A fault that cannot be in force at the same time is healed first.
     ///
     /// # Errors
-    /// If the laboratory cannot have it, or a step fails; what was done of it is undone then.
+    /// If the laboratory cannot have the fault, or a step fails; the completed steps are then undone.
     pub fn inject(&self, fault: Fault) -> Result<()> {
         let steps = steps::inject(&fault, self.lab.plan())?;
         let mut journal = Journal::open(self.lab.paths())?;
@@ -56,7 +56,7 @@ impl<'a> Faults<'a> {
                 self.undo(&earlier, &mut journal)?;
             }
         }
-        // Written first: whoever ends in the middle leaves something to heal.
+        // The journal is written first: a process that ends in the middle leaves a fault that can be healed.
         journal.add(fault.clone())?;
         let done = self.carry_out(&steps, &mut journal).and_then(|()| self.apply_wire(&journal));
         if let Err(error) = done {
@@ -68,7 +68,7 @@ impl<'a> Faults<'a> {
         Ok(())
     }
 
-    /// Undoes one fault; nothing happens if it is not in force.
+    /// Heals a fault; does nothing if it is not in force.
     ///
     /// # Errors
     /// If a step fails; the fault then stays in the journal.
@@ -76,18 +76,18 @@ impl<'a> Faults<'a> {
         self.heal_where(|active| active == fault).map(drop)
     }
 
-    /// Undoes everything.
+    /// Heals all faults and returns them.
     ///
     /// # Errors
-    /// If something could not be undone; all else is.
+    /// If a fault could not be healed; all others are.
     pub fn heal_all(&self) -> Result<Vec<Fault>> {
         self.heal_where(|_| true)
     }
 
-    /// Undoes the faults that fit, and returns them.
+    /// Heals the matching faults and returns them.
     ///
     /// # Errors
-    /// If something could not be undone; all else is.
+    /// If a fault could not be healed; all others are.
     pub fn heal_where(&self, fits: impl Fn(&Fault) -> bool) -> Result<Vec<Fault>> {
         let mut journal = Journal::open(self.lab.paths())?;
         let mut fitting: Vec<Fault> = journal.faults().iter().filter(|fault| fits(fault)).cloned().collect();
@@ -106,23 +106,23 @@ impl<'a> Faults<'a> {
     /// Evicts the pods of a node and leaves it cordoned.
     ///
     /// # Errors
-    /// If there is no such node or the evictions do not end within two minutes.
+    /// If the node does not exist or the evictions do not end within two minutes.
     pub fn drain(&self, node: &str) -> Result<()> {
         let drain = steps::drain(node, self.lab.plan())?;
         self.inject(Fault::Cordoned { node: node.to_owned() })?;
         self.carry_out(&[drain], &mut Journal::open(self.lab.paths())?)
     }
 
-    /// The pods that fit, as the API server knows them. What is found can be used while it is away.
+    /// Returns the matching pods according to the API server. The result can be used while the API server is away.
     ///
     /// # Errors
-    /// If none fits, a pod has several containers and none was chosen, or the API server does not answer.
+    /// If no pod matches, a pod has several containers and none was chosen, or the API server does not answer.
     pub fn pods(&self, choice: &PodChoice) -> Result<Vec<PodFound>> {
         pods::find(self.lab, choice)
     }
 
-    /// Sends a signal to the first process of a container: SIGKILL, SIGTERM, ... (To stop it and let it go on, use
-    /// [`Faults::freeze`] and [`Faults::thaw`].)
+    /// Sends a signal such as SIGKILL or SIGTERM to the first process of a container. ([`Faults::freeze`] and
+    /// [`Faults::thaw`] stop and continue it.)
     ///
     /// # Errors
     /// If the container does not run or its node is off.
@@ -130,7 +130,7 @@ impl<'a> Faults<'a> {
         self.container(pod)?.signal(signal)
     }
 
-    /// Sends SIGTERM to the first process of a container and waits until it has ended; returns how long that took.
+    /// Sends SIGTERM to the first process of a container, waits until it has ended, and returns the time this took.
     ///
     /// # Errors
     /// If the container does not run, or does not end within the limit.
@@ -153,7 +153,7 @@ impl<'a> Faults<'a> {
         self.inject(Fault::Frozen { node: pod.node.clone(), pod: pod.to_string(), container })
     }
 
-    /// Lets the containers of a pod that were frozen go on (SIGCONT).
+    /// Continues the frozen containers of a pod (SIGCONT).
     ///
     /// # Errors
     /// If the kernel refuses.
@@ -162,7 +162,7 @@ impl<'a> Faults<'a> {
         self.heal_where(|fault| matches!(fault, Fault::Frozen { pod, .. } if *pod == name)).map(drop)
     }
 
-    /// Deletes a pod, and does not wait until it is gone. `grace` is in seconds; 0 removes the object at once.
+    /// Deletes a pod without waiting until it is gone. `grace` is in seconds; 0 removes the object at once.
     ///
     /// # Errors
     /// If the API server refuses or does not answer.
@@ -181,15 +181,15 @@ impl<'a> Faults<'a> {
     /// Sends a whole Ethernet frame from an interface of a host.
     ///
     /// # Errors
-    /// If it is no frame (14 to 1,514 bytes), the host has no such interface, or the link is down.
+    /// If the bytes do not form a frame (14 to 1,514 bytes), the host has no such interface, or the link is down.
     pub fn send_frame(&self, host: &str, interface: &str, bytes: &[u8]) -> Result<()> {
         frame::send(&self.lab.host(host)?, interface, &Frame::try_from(bytes)?)
     }
 
-    /// Number of the next interface of a host: eth*number*.
+    /// Returns the number of the next interface of a host: eth*number*.
     ///
     /// # Errors
-    /// If the journal cannot be read.
+    /// If the journal cannot be read, or no number is left.
     pub fn next_interface(&self, host: &str) -> Result<u8> {
         let taken: Vec<u8> = self
             .active()?
@@ -253,7 +253,7 @@ impl<'a> Faults<'a> {
             Step::Kubectl(args) => netns::run(self.lab.kubectl(["--request-timeout=30s"]).args(args)),
             Step::SignalService { host, service, signal } => {
                 let host = self.lab.host(host)?;
-                // A service that was restarted since is not stopped any more.
+                // A service that was restarted meanwhile is no longer stopped.
                 if *signal == "CONT" && host.service_pid(service)?.is_none() {
                     return Ok(());
                 }
@@ -276,7 +276,8 @@ impl<'a> Faults<'a> {
     }
 
     fn power_off(&self, host: &str, journal: &mut Journal) -> Result<()> {
-        // The laboratory takes down the ports it made itself; the others are plugged in again with the power.
+        // The laboratory sets down the ports it created itself; added ones are removed here and created again at
+        // power-on.
         for fault in journal.faults() {
             if let Fault::InterfaceAdded { link, number, .. } = fault
                 && link.host == host

@@ -1,4 +1,4 @@
-//! A host that sends the same few frames again and again, as fast as it is told to.
+//! A host that repeatedly sends the same few frames at a given rate.
 
 use std::time::{Duration, Instant};
 
@@ -9,24 +9,24 @@ use super::background::{Background, Stop};
 use super::frame::Frame;
 use crate::cluster::Host;
 
-/// Frames go out in bursts this far apart: the shortest sleep that a kernel keeps to within a tenth.
+/// Interval of the bursts in which frames are sent: the shortest sleep that a kernel keeps within a tenth.
 const BURST_EVERY: Duration = Duration::from_millis(1);
 
-/// Sends until it is dropped.
+/// A flood; dropping it ends it.
 #[derive(Debug)]
 pub struct Flood(Background<Sent>);
 
-/// What a flood sent.
+/// The statistics of a flood.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sent {
-    /// Frames that the link took.
+    /// Frames that the link accepted.
     pub frames: usize,
-    /// For how long.
+    /// Duration of the flood.
     pub lasted: Duration,
 }
 
 impl Sent {
-    /// Frames a second.
+    /// Returns the rate in frames per second.
     #[must_use]
     pub fn rate(&self) -> f64 {
         self.frames as f64 / self.lasted.as_secs_f64()
@@ -34,10 +34,10 @@ impl Sent {
 }
 
 impl Flood {
-    /// Lets a host send the frames from one of its interfaces, one after the other and from the first on again.
+    /// Makes a host send the frames from one of its interfaces, one after the other, cyclically.
     ///
     /// # Errors
-    /// If there is none, one of them is no frame, or the host has no such interface.
+    /// If there are no frames, one of them is invalid, or the host has no such interface.
     pub fn start(host: &Host, interface: &str, frames: &[Vec<u8>], per_second: u32) -> Result<Self> {
         ensure!(!frames.is_empty() && per_second > 0, "a flood of nothing");
         let frames: Vec<Frame> = frames.iter().map(|bytes| Frame::try_from(&**bytes)).collect::<Result<_, _>>()?;
@@ -45,13 +45,14 @@ impl Flood {
         let open = move || {
             let index = nix::net::if_::if_nametoindex(interface.as_str())
                 .with_context(|| format!("{name} has no interface {interface}"))?;
-            // Bound to an EtherType nobody uses (IEEE 802 Local Experimental 2): it is not to receive what it floods.
+            // The socket is bound to an unused EtherType (IEEE 802 Local Experimental 2), so that it does not receive
+            // the frames it sends.
             PacketSocket::open(index, 0x88b6, None).context("opening a packet socket")
         };
         Background::start(host, open, move |socket, stop| send(&socket, stop, &frames, per_second)).map(Self)
     }
 
-    /// Ends it, and returns what it sent.
+    /// Ends the flood and returns its statistics.
     ///
     /// # Errors
     /// If it could not send.
@@ -68,7 +69,7 @@ fn send(socket: &PacketSocket, stop: &Stop, frames: &[Frame], per_second: u32) -
         let due = (begun.elapsed().as_secs_f64() * f64::from(per_second)) as usize;
         for frame in next.by_ref().take(due.saturating_sub(attempted)) {
             attempted += 1;
-            // A full queue drops frames, as any host's does.
+            // A full queue drops frames, as on any host.
             sent += usize::from(socket.send(frame.bytes()).is_ok());
         }
         std::thread::sleep(BURST_EVERY);

@@ -1,4 +1,4 @@
-//! Frames made by hand.
+//! Frames with arbitrary content.
 
 use std::str::FromStr;
 
@@ -7,9 +7,9 @@ use herald_packet_socket::PacketSocket;
 
 use crate::cluster::Host;
 
-/// Ethernet header, the least a frame consists of.
+/// Length in bytes of the Ethernet header, the shortest possible frame.
 const SHORTEST: usize = 14;
-/// Header and the payload of an ordinary link (MTU 1,500).
+/// Length in bytes of the header and the payload of an ordinary link (MTU 1,500).
 const LONGEST: usize = 1514;
 
 /// A whole Ethernet frame.
@@ -22,7 +22,7 @@ impl Frame {
     }
 }
 
-/// The text is no frame.
+/// The error for a text or bytes that do not form a frame.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub(super) enum NotAFrame {
     #[error("{0:?} is not a hexadecimal digit")]
@@ -37,7 +37,7 @@ impl FromStr for Frame {
     type Err = NotAFrame;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        // What tcpdump and Wireshark put between bytes.
+        // The separators of tcpdump and Wireshark.
         let digits: Vec<u8> = text
             .chars()
             .filter(|c| !c.is_whitespace() && *c != ':')
@@ -85,12 +85,12 @@ mod tests {
     #[test_case("ffff", Err(NotAFrame::Length(2)); "too short")]
     #[test_case("fffff", Err(NotAFrame::Odd(5)); "half a byte")]
     #[test_case("0xffff", Err(NotAFrame::Digit('x')); "a prefix")]
-    fn hexadecimal(text: &str, expected: Result<usize, NotAFrame>) {
+    fn hexadecimal_frame_is_parsed(text: &str, expected: Result<usize, NotAFrame>) {
         assert_eq!(text.parse::<Frame>().map(|frame| frame.0.len()), expected);
     }
 
     #[test]
-    fn a_frame_fits_the_link() {
+    fn frame_longer_than_the_link_allows_is_refused() {
         assert!("00".repeat(LONGEST).parse::<Frame>().is_ok());
         assert_eq!("00".repeat(LONGEST + 1).parse::<Frame>(), Err(NotAFrame::Length(LONGEST + 1)));
     }

@@ -1,6 +1,6 @@
-//! A host that answers ARP in the name of another, with that one's own MAC as Ethernet source and as sender: what switches
-//! do that suppress ARP for what they have learnt (`neigh_suppress` of a Linux bridge, EVPN leaves; before Linux 6.16 for
-//! unicast requests too, commit 827b2ac8e796).
+//! A host that answers ARP in the name of another, with that host's own MAC as Ethernet source and as sender. Switches
+//! with ARP suppression do this for addresses they have learnt (`neigh_suppress` of a Linux bridge, EVPN leaves; before
+//! Linux 6.16 also for unicast requests, commit 827b2ac8e796).
 
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
@@ -16,17 +16,17 @@ use crate::cluster::Host;
 use crate::probe::Mac;
 use crate::probe::frame::{Arp, ETHERTYPE_ARP, arp_reply};
 
-/// So often it looks whether it is to end.
+/// Interval at which the end is checked.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 const REQUEST: u16 = 1;
 
-/// Answers until it is dropped.
+/// An impostor; dropping it ends it.
 #[derive(Debug)]
 pub struct Impostor(Background<usize>);
 
 impl Impostor {
-    /// Lets `host` answer, from one of its interfaces, for an address with the MAC that the other host has.
+    /// Makes `host` answer for an address from one of its interfaces, with the other host's MAC.
     ///
     /// # Errors
     /// If the host has no such interface, or no socket can be opened on it.
@@ -40,7 +40,7 @@ impl Impostor {
         Background::start(host, open, move |socket, stop| answer(&socket, stop, address, mac)).map(Self)
     }
 
-    /// Ends it, and returns how many requests it answered.
+    /// Ends the impostor and returns the number of answered requests.
     ///
     /// # Errors
     /// If it could not receive or send.
@@ -68,7 +68,7 @@ fn answer(socket: &PacketSocket, stop: &Stop, address: Ipv4Addr, mac: Mac) -> Re
     Ok(answered)
 }
 
-/// The answer to a frame, if it asks for the address and the other host has not sent it itself.
+/// Returns the answer to a frame if that is a request for the address which the other host did not send itself.
 fn reply(frame: &[u8], address: Ipv4Addr, mac: Mac) -> Option<Vec<u8>> {
     let asked = Arp::parse(frame)?;
     let asks = asked.operation == REQUEST && asked.target_ip == address && asked.sender_mac != mac;
@@ -87,7 +87,7 @@ mod tests {
     #[test_case(ASKER, 1, true; "a question for it")]
     #[test_case(ASKER, 9, false; "a question for another address")]
     #[test_case(NODE, 1, false; "the node announces its own address")]
-    fn answers(asker: Mac, target: u8, answered: bool) {
+    fn only_requests_of_others_for_the_address_are_answered(asker: Mac, target: u8, answered: bool) {
         let ip = |last| Ipv4Addr::new(10, 10, 0, last);
         let reply = reply(&arp_request(asker, ip(2), ip(target)), ip(1), NODE);
         assert_eq!(reply.is_some(), answered);

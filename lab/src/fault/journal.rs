@@ -1,4 +1,4 @@
-//! What is in force, kept with the laboratory, so that another process can undo it.
+//! The faults in force, stored with the laboratory so that another process can heal them.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::ErrorKind;
@@ -10,7 +10,7 @@ use nix::fcntl::{Flock, FlockArg};
 use super::model::Fault;
 use crate::cluster::Paths;
 
-/// The faults in force. While it is open, nobody else can open it.
+/// The faults in force. While a process has the journal open, no other can open it.
 pub(super) struct Journal {
     file: PathBuf,
     faults: Vec<Fault>,
@@ -39,7 +39,7 @@ impl Journal {
         &self.faults
     }
 
-    /// Replaces what is in force, in one step.
+    /// Replaces the faults in force, in one step.
     pub(super) fn set(&mut self, faults: Vec<Fault>) -> Result<()> {
         let next = self.file.with_extension("json.next");
         fs::write(&next, serde_json::to_vec_pretty(&faults)?).with_context(|| next.display().to_string())?;

@@ -1,11 +1,11 @@
-//! Faults: what can go wrong with a cluster and its wire, as verbs that can be undone.
+//! Faults: failures of a cluster and its wire, as commands that can be undone.
 //!
-//! A [`Fault`] is a *state* the laboratory can be in (a link is cut, a node is off). What is in force is recorded with
-//! the laboratory, so that [`Faults::heal_all`] restores everything, also from another process. What leaves nothing to
-//! undo (a killed process, a deleted pod, a frame) is a method of its own. What only lasts as long as its owner holds it is
-//! a value: an [`Impostor`], a [`Flood`].
+//! A [`Fault`] is a *state* of the laboratory (a link is cut, a node is off). The faults in force are recorded with the
+//! laboratory, so that [`Faults::heal_all`] restores everything, also from another process. An action that leaves
+//! nothing to undo (killing a process, deleting a pod, sending a frame) is a method of its own. An effect that lasts
+//! only as long as its owner holds it is a value: an [`Impostor`], a [`Flood`].
 //!
-//! How a fault is brought about is decided purely ([`steps`], [`wire`]) and carried out by [`Faults`].
+//! The steps of a fault are computed by pure functions ([`steps`], [`wire`]) and executed by [`Faults`].
 
 mod background;
 mod cli;

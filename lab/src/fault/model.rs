@@ -1,4 +1,4 @@
-//! The states a laboratory can be put in.
+//! The states into which a laboratory can be put.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::probe::Mac;
 
-/// A state to be undone later.
+/// A state that can be undone later.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Fault {
@@ -18,40 +18,40 @@ pub enum Fault {
         /// The host.
         host: String,
     },
-    /// A cable is out: the host sees its carrier go.
+    /// A cable is unplugged: the host loses its carrier.
     Cut(Link),
-    /// The switch drops frames of one host, and nobody is told.
+    /// The switch silently drops frames of one host.
     Dropping {
         /// The host's link.
         link: Link,
-        /// Which frames.
+        /// Direction of the frames.
         direction: Direction,
-        /// How many of a hundred.
+        /// Share of the frames.
         percent: Percent,
     },
-    /// The switch drops all frames of one EtherType, as port security or a private VLAN may.
+    /// The switch drops all frames of one EtherType, as with port security or a private VLAN.
     EtherTypeDropped {
         /// Number of the segment.
         segment: u8,
         /// The EtherType.
         ethertype: u16,
     },
-    /// A segment has fallen apart. Hosts in no group reach everybody, so the control plane stays reachable unless it
-    /// is put in a group.
+    /// A segment is split. Hosts in no group reach all others, so the control plane stays reachable unless it is in a
+    /// group.
     Partition {
         /// Number of the segment.
         segment: u8,
-        /// Hosts that still reach each other.
+        /// Groups of hosts that still reach each other.
         groups: Vec<BTreeSet<String>>,
     },
     /// The API server does not answer.
     ApiServer(ApiServerFault),
-    /// A node's kubelet is stopped, so that the node becomes NotReady; its pods and its network go on.
+    /// A node's kubelet is stopped, so that the node becomes NotReady; its pods and its network continue to work.
     KubeletStopped {
         /// The node.
         node: String,
     },
-    /// A node takes no new pods.
+    /// A node accepts no new pods.
     Cordoned {
         /// The node.
         node: String,
@@ -62,19 +62,20 @@ pub enum Fault {
         node: String,
         /// Namespace and name of its pod.
         pod: String,
-        /// The runtime's id of the container.
+        /// The runtime's ID of the container.
         container: String,
     },
-    /// A host has one more interface.
+    /// A host has an additional interface.
     InterfaceAdded {
-        /// The host, and the segment it was plugged into.
+        /// The host, and the segment of the interface.
         link: Link,
         /// Number of the interface: it is eth*number*.
         number: u8,
-        /// Its address, if it was given one.
+        /// Its address, if it has one.
         address: Option<IpNet>,
     },
-    /// A host has one more address, for which its kernel answers: a stranger that took it, where it is somebody else's.
+    /// A host has an additional address, for which its kernel answers. If another host has the address too, this one is
+    /// a stranger that took it.
     AddressAdded {
         /// The host's interface.
         link: Link,
@@ -85,17 +86,17 @@ pub enum Fault {
     MacChanged {
         /// The host's interface.
         link: Link,
-        /// The address it has now.
+        /// The new link-layer address.
         mac: Mac,
     },
-    /// A host's interface has another MTU: longer frames are refused where they are sent, and dropped where they arrive.
+    /// A host's interface has another MTU: longer frames are refused by the sender and dropped by the receiver.
     MtuChanged {
         /// The host's interface.
         link: Link,
-        /// The longest packet it carries now, in bytes.
+        /// The new MTU in bytes.
         mtu: u16,
     },
-    /// A host's interface is set down, as an administrator or a network daemon does. IPv6 addresses go with it.
+    /// A host's interface is set down, as by an administrator or a network daemon. It loses its IPv6 addresses.
     InterfaceDown {
         /// The host.
         host: String,
@@ -113,7 +114,7 @@ pub enum Fault {
     },
 }
 
-/// A host's plug in a segment.
+/// A host's connection to a segment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Link {
     /// The host.
@@ -122,43 +123,43 @@ pub struct Link {
     pub segment: u8,
 }
 
-/// Frames by direction, as the host sees them.
+/// Direction of frames, as seen by the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "camelCase")]
 pub enum Direction {
-    /// What the host sends: it hears the others, and they do not hear it.
+    /// Frames that the host sends: it hears the others, and they do not hear it.
     Out,
-    /// What the host should receive: the others hear it, and it does not hear them.
+    /// Frames that the host should receive: the others hear it, and it does not hear them.
     In,
-    /// Both.
+    /// Both directions.
     Both,
 }
 
-/// In which way the API server does not answer.
+/// The way in which the API server does not answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum ApiServerFault {
     /// Its process is gone: connections are refused.
     Stopped,
-    /// Its process is stopped by a signal: connections hang.
+    /// Its process is stopped with a signal: connections hang.
     Hung,
 }
 
-/// So many of a hundred, 1 to 100.
+/// A percentage from 1 to 100.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "u8", into = "u8")]
 pub struct Percent(u8);
 
-/// A percentage that is none.
+/// The error for a text or number that is not a valid percentage.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a percentage of frames to drop: write a whole number from 1 to 100")]
 pub struct NotAPercentage(String);
 
 impl Percent {
-    /// All of them.
+    /// 100 %.
     pub const ALL: Self = Self(100);
 
-    /// The number.
+    /// Returns the number.
     #[must_use]
     pub fn get(self) -> u8 {
         self.0
@@ -191,7 +192,7 @@ impl FromStr for Percent {
 }
 
 impl Fault {
-    /// Whether the two cannot be in force at once, so that the later replaces the earlier.
+    /// Returns whether the two faults cannot be in force at once, so that the later one replaces the earlier one.
     #[must_use]
     pub fn replaces(&self, earlier: &Self) -> bool {
         match (self, earlier) {
@@ -207,7 +208,8 @@ impl Fault {
         }
     }
 
-    /// Whether the state is one of running processes or of the kernel, which end when this host loses power.
+    /// Returns whether the state belongs to running processes or to the kernel, and thus ends when this host loses
+    /// power.
     #[must_use]
     pub fn ends_with_power_of(&self, name: &str) -> bool {
         match self {
@@ -227,7 +229,7 @@ impl Fault {
         }
     }
 
-    /// Whether the state is one of this host's cables, which are plugged in anew when it gets power back.
+    /// Returns whether the state belongs to this host's cables, which are plugged in again when it gets power back.
     #[must_use]
     pub fn is_cabling_of(&self, name: &str) -> bool {
         matches!(self, Self::Cut(link) | Self::InterfaceAdded { link, .. } if link.host == name)
@@ -288,12 +290,12 @@ mod tests {
 
     #[test_case("1", true)]
     #[test_case("100", true)]
-    #[test_case("0", false; "none is no fault")]
+    #[test_case("0", false; "zero")]
     #[test_case("101", false)]
     #[test_case("300", false; "beyond a byte")]
     #[test_case("-5", false)]
     #[test_case("half", false)]
-    fn percentages(text: &str, fits: bool) {
+    fn percentage_is_validated(text: &str, fits: bool) {
         assert_eq!(text.parse::<Percent>().is_ok(), fits);
     }
 
@@ -303,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_fault_replaces_one_of_the_same_place() {
+    fn later_fault_replaces_one_at_the_same_place() {
         let cut = |host: &str| Fault::Cut(Link { host: host.into(), segment: 0 });
         let mtu = |host: &str, mtu| Fault::MtuChanged { link: Link { host: host.into(), segment: 0 }, mtu };
         let table = [
@@ -323,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn the_journal_survives_json() {
+    fn faults_survive_json() {
         let faults = vec![
             dropping("node1", Direction::Both, 30),
             Fault::ApiServer(ApiServerFault::Hung),

@@ -1,4 +1,4 @@
-//! Which pods a fault is for.
+//! The choice of the pods that a fault hits.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use serde::Deserialize;
 use crate::cluster::Lab;
 use crate::cluster::netns::output_of;
 
-/// A choice of pods: all conditions given must hold.
+/// A choice of pods: all given conditions must hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
 pub struct PodChoice {
     /// Namespace of the pods.
@@ -24,12 +24,13 @@ pub struct PodChoice {
     /// Node the pods run on.
     #[arg(long)]
     pub node: Option<String>,
-    /// Container; needed where a pod has several.
+    /// Container; required for a pod with several ones.
     #[arg(long, short)]
     pub container: Option<String>,
 }
 
-/// A container of a pod that was found. It stays valid when the container restarts, and while the API server is away.
+/// A container of a pod that was found. The value stays valid when the container restarts, and while the API server is
+/// away.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PodFound {
     /// Namespace of the pod.
@@ -40,9 +41,9 @@ pub struct PodFound {
     pub uid: String,
     /// Its node.
     pub node: String,
-    /// The container.
+    /// Name of the container.
     pub container: String,
-    /// Whether it was being deleted: it may be gone when it is looked at next.
+    /// Whether the pod was being deleted: it may be gone by now.
     pub ending: bool,
 }
 
@@ -52,13 +53,13 @@ impl fmt::Display for PodFound {
     }
 }
 
-/// The part of `kubectl get -o json` that matters here.
+/// The relevant part of `kubectl get -o json`.
 #[derive(Deserialize)]
 struct List {
     items: Vec<Pod>,
 }
 
-/// Asks the API server for the pods that fit.
+/// Requests the matching pods from the API server.
 pub(super) fn find(lab: &Lab, choice: &PodChoice) -> Result<Vec<PodFound>> {
     let PodChoice { namespace, pod: _, selector, node: _, container: _ } = choice;
     let mut kubectl = lab.kubectl(["--request-timeout=30s", "get", "pods", "-o", "json", "--namespace", namespace]);
@@ -69,7 +70,7 @@ pub(super) fn find(lab: &Lab, choice: &PodChoice) -> Result<Vec<PodFound>> {
     choose(&items, choice)
 }
 
-/// The containers of those pods that fit by name and node.
+/// Returns the containers of the pods that match by name and node.
 fn choose(pods: &[Pod], choice: &PodChoice) -> Result<Vec<PodFound>> {
     let PodChoice { namespace, pod: name, selector: _, node, container } = choice;
     let mut found = Vec::new();
@@ -138,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn pod_that_is_being_deleted_is_found_as_such() {
+    fn terminating_pod_is_marked() {
         let mut ends = pod("web-1", Some("node1"), &["main"]);
         ends.metadata.deletion_timestamp = Some(serde_json::from_str(r#""2026-01-01T00:00:00Z""#).unwrap());
         let found = choose(&[ends, pod("web-2", Some("node1"), &["main"])], &choice(None, None, None)).unwrap();
@@ -152,7 +153,7 @@ mod tests {
     #[test_case(choice(Some("web-1"), None, Some("x")), Err("pod shop/web-1 has the containers main: name one of them"); "no such container")]
     #[test_case(choice(Some("web-3"), None, None), Err("no scheduled pod in namespace shop fits name web-3"); "not scheduled")]
     #[test_case(choice(Some("web-1"), Some("node2"), None), Err("no scheduled pod in namespace shop fits name web-1, node node2"); "on another node")]
-    fn choices(choice: PodChoice, expected: Result<&[&str], &str>) {
+    fn pods_are_chosen_by_conditions(choice: PodChoice, expected: Result<&[&str], &str>) {
         let pods = [
             pod("web-1", Some("node1"), &["main"]),
             pod("web-2", Some("node2"), &["main", "side"]),

@@ -1,4 +1,4 @@
-//! What has to be done to bring a fault about, and to undo it: pure.
+//! The steps that inject a fault and those that heal it, as pure functions.
 
 use ipnet::IpNet;
 
@@ -6,7 +6,7 @@ use super::model::{ApiServerFault, Fault, Link};
 use crate::cluster::{Plan, Port, Role, plan::bridge_name};
 use crate::probe::Mac;
 
-/// One thing to do.
+/// A single action.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     /// Run `ip` with these arguments in the switch's network namespace.
@@ -18,7 +18,8 @@ pub enum Step {
         /// The arguments.
         args: Vec<String>,
     },
-    /// Remove a port of the switch, and with it the host's interface at its other end; nothing if it is not there.
+    /// Remove a port of the switch, and with it the host's interface at its other end; do nothing if the port does not
+    /// exist.
     Unplug(String),
     /// Run kubectl with these arguments.
     Kubectl(Vec<String>),
@@ -28,7 +29,7 @@ pub enum Step {
         host: String,
         /// The service.
         service: &'static str,
-        /// Name of the signal, as `kill -s` takes it.
+        /// Name of the signal for `kill -s`.
         signal: &'static str,
     },
     /// Stop a host's service and keep it stopped.
@@ -38,30 +39,30 @@ pub enum Step {
         /// The service.
         service: &'static str,
     },
-    /// Let it run again.
+    /// Let a held service run again.
     ReleaseService {
         /// The host.
         host: String,
         /// The service.
         service: &'static str,
     },
-    /// Take a host's power, or give it back.
+    /// Cut a host's power or restore it.
     Power {
         /// The host.
         host: String,
         /// Whether it has power afterwards.
         on: bool,
     },
-    /// Stop all processes of a container, or let them go on.
+    /// Stop all processes of a container, or continue them.
     Freeze {
-        /// The runtime's id of the container.
+        /// The runtime's ID of the container.
         container: String,
-        /// Whether they stand still afterwards.
+        /// Whether the processes are stopped afterwards.
         frozen: bool,
     },
 }
 
-/// A fault that this laboratory cannot have.
+/// The error for a fault that this laboratory cannot have.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum Impossible {
     /// The host does not exist.
@@ -69,10 +70,10 @@ pub enum Impossible {
     NoHost {
         /// The name given.
         name: String,
-        /// The names there are.
+        /// The existing names.
         known: String,
     },
-    /// The host is not plugged into the segment.
+    /// The host is not on the segment.
     #[error("{host} is not on segment lan{segment}")]
     NotOnSegment {
         /// The host.
@@ -85,10 +86,10 @@ pub enum Impossible {
     NoSegment {
         /// The number given.
         segment: u8,
-        /// The largest number there is.
+        /// The largest existing number.
         last: u8,
     },
-    /// The host is no node of the cluster.
+    /// The host is not a node of the cluster.
     #[error("{0} is not a node of the cluster")]
     NotANode(String),
     /// A partition needs two sides.
@@ -96,13 +97,14 @@ pub enum Impossible {
     NotAPartition,
 }
 
-/// Port, at the switch, of an interface that was added to a host.
+/// Returns the switch port of an interface that was added to a host.
 #[must_use]
 pub fn added_port(host: &str, number: u8) -> String {
     format!("{host}-{number}")
 }
 
-/// What brings the fault about. A fault of the wire needs no step of its own: it is part of [`super::wire::ruleset`].
+/// Returns the steps that inject the fault. A fault of the wire needs no step of its own: it is part of
+/// [`super::wire::ruleset`].
 ///
 /// # Errors
 /// If the laboratory of this plan cannot have the fault.
@@ -161,7 +163,7 @@ pub fn inject(fault: &Fault, plan: &Plan) -> Result<Vec<Step>, Impossible> {
         Fault::AddressAdded { link, address } => {
             let interface = interface(link, plan)?;
             let mut args = strings(&["address", "add", &address.to_string(), "dev", &interface]);
-            // Who takes an address in use does not ask first (RFC 4862 section 5.4).
+            // A host that takes an address in use skips duplicate address detection (RFC 4862 section 5.4).
             if matches!(address, IpNet::V6(_)) {
                 args.push("nodad".to_owned());
             }
@@ -180,7 +182,7 @@ pub fn inject(fault: &Fault, plan: &Plan) -> Result<Vec<Step>, Impossible> {
     })
 }
 
-/// What undoes the fault.
+/// Returns the steps that heal the fault.
 ///
 /// # Errors
 /// If the laboratory of this plan cannot have the fault.
@@ -214,18 +216,18 @@ pub fn heal(fault: &Fault, plan: &Plan) -> Result<Vec<Step>, Impossible> {
     })
 }
 
-/// What drains a node: the evictions are done and over, only the cordon stays.
+/// Returns the step that drains a node. The evictions leave nothing to undo; only the cordon stays.
 ///
 /// # Errors
-/// If there is no such node.
+/// If the node does not exist.
 pub fn drain(node: &str, plan: &Plan) -> Result<Step, Impossible> {
     is_node(node, plan)?;
-    // Bare pods and emptyDirs too: a laboratory's pods are there to be moved.
+    // Bare pods and pods with an emptyDir are evicted too: a laboratory's pods may be moved.
     Ok(kubectl(&["drain", node, "--ignore-daemonsets", "--delete-emptydir-data", "--force", "--timeout=120s"]))
 }
 
-/// The order in which faults are undone: what others need first. A kubelet cannot be reached on a host without power,
-/// kubectl needs the API server, and an interface that was added goes with all that was done to it.
+/// Returns the rank by which faults are healed, the prerequisites of others first. A kubelet cannot be reached on a
+/// host without power, kubectl needs the API server, and an added interface is removed after the faults on it.
 #[must_use]
 pub fn heal_order(fault: &Fault) -> u8 {
     match fault {
@@ -284,8 +286,8 @@ fn known(host: &str, plan: &Plan) -> Result<(), Impossible> {
     Err(Impossible::NoHost { name: host.to_owned(), known: names.join(", ") })
 }
 
-/// MAC of an added interface: that of the host's first one with the fourth byte raised by 2, which no other has, and
-/// the number in the fifth. It stays the same when the host is without power for a while, as that of a card does.
+/// Returns the MAC of an added interface: that of the host's first one with the fourth byte raised by 2, which no other
+/// interface has, and the number in the fifth. It stays the same over a power loss, like that of a network card.
 fn added_mac(host: &str, number: u8, plan: &Plan) -> Result<String, Impossible> {
     known(host, plan)?;
     let port = plan.host(host).and_then(|host| host.ports.first());
@@ -309,12 +311,12 @@ fn plug<'a>(link: &Link, plan: &'a Plan) -> Result<&'a Port, Impossible> {
     port.ok_or_else(|| Impossible::NotOnSegment { host: host.clone(), segment: *segment })
 }
 
-/// The port at the switch.
+/// Returns the port at the switch.
 fn port(link: &Link, plan: &Plan) -> Result<String, Impossible> {
     Ok(plug(link, plan)?.switch_port.clone())
 }
 
-/// The interface at the host.
+/// Returns the interface at the host.
 fn interface(link: &Link, plan: &Plan) -> Result<String, Impossible> {
     Ok(plug(link, plan)?.interface.clone())
 }
@@ -402,12 +404,12 @@ pub(super) mod tests {
         },
         &[host_ip("node1", &["address", "delete", "10.30.0.1/16", "dev", "eth1"])],
         &[host_ip("node1", &["address", "add", "10.30.0.1/16", "dev", "eth1"])]; "a lost address")]
-    fn there_and_back(fault: Fault, there: &[Step], back: &[Step]) {
+    fn fault_has_steps_to_inject_and_to_heal(fault: Fault, there: &[Step], back: &[Step]) {
         assert_eq!((inject(&fault, &plan()).as_deref(), heal(&fault, &plan()).as_deref()), (Ok(there), Ok(back)));
     }
 
     #[test]
-    fn added_interface_goes_after_what_was_done_to_it() {
+    fn added_interface_is_healed_after_faults_on_it() {
         let (host, interface) = ("node1".to_owned(), "eth1".to_owned());
         let address: IpNet = "10.30.0.1/16".parse().unwrap();
         let mut faults = [
@@ -434,7 +436,7 @@ pub(super) mod tests {
     #[test_case(partition(&[&["node1"]]), "a partition needs two groups or more, and no host in two of them"; "one group")]
     #[test_case(partition(&[&["node1"], &["node1", "node2"]]), "a partition needs two groups or more, and no host in two of them"; "in two groups")]
     #[test_case(partition(&[&["node1"], &[]]), "a partition needs two groups or more, and no host in two of them"; "an empty group")]
-    fn impossible(fault: Fault, why: &str) {
+    fn impossible_fault_is_refused(fault: Fault, why: &str) {
         assert_eq!(inject(&fault, &plan()).unwrap_err().to_string(), why);
     }
 }

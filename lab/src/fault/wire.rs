@@ -1,8 +1,8 @@
-//! Faults of the wire as one ruleset of the switch: a pure function of the faults in force.
+//! Faults of the wire as one ruleset of the switch, as a pure function of the faults in force.
 //!
-//! The rules live in nftables' bridge family, in the switch's namespace. The prerouting hook sees a frame once, as it
-//! comes from a port and before the bridge learns its source; the forward hook sees each copy that is to leave by
-//! a port. (The netdev family's ingress hook could do the first only.)
+//! The rules are in nftables' bridge family, in the switch's namespace. The prerouting hook sees a frame once, when it
+//! arrives from a port and before the bridge learns its source; the forward hook sees each copy that is about to leave
+//! by a port. (The netdev family's ingress hook could replace only the first.)
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -11,10 +11,10 @@ use super::model::{Direction, Fault, Link, Percent};
 use super::steps::added_port;
 use crate::cluster::Plan;
 
-/// The one table of this module.
+/// The only table of this module.
 pub const TABLE: &str = "herald_faults";
 
-/// The input of `nft -f -` that replaces what was in force by `faults`, in one step.
+/// Returns the input of `nft -f -` that replaces the rules in force by those of `faults`, in one step.
 #[must_use]
 pub fn ruleset(faults: &[Fault], plan: &Plan) -> String {
     let mut arriving = Vec::new();
@@ -60,7 +60,7 @@ pub fn ruleset(faults: &[Fault], plan: &Plan) -> String {
             | Fault::AddressRemoved { .. } => {}
         }
     }
-    // Named first, so that deleting it does not fail where it is not there yet.
+    // The table is declared first, so that deleting it does not fail if it does not exist yet.
     let mut text = format!("table bridge {TABLE}\ndelete table bridge {TABLE}\n");
     if arriving.is_empty() && leaving.is_empty() {
         return text;
@@ -69,7 +69,7 @@ pub fn ruleset(faults: &[Fault], plan: &Plan) -> String {
     for (chain, hook, rules) in [("arriving", "prerouting", &arriving), ("leaving", "forward", &leaving)] {
         text += &format!("  chain {chain} {{\n    type filter hook {hook} priority filter; policy accept;\n");
         for rule in rules {
-            // The counter tells `nft list ruleset` how many frames the fault has taken.
+            // The counter shows in `nft list ruleset` how many frames the fault has dropped.
             text += &format!("    {rule} counter drop\n");
         }
         text += "  }\n";
@@ -77,7 +77,7 @@ pub fn ruleset(faults: &[Fault], plan: &Plan) -> String {
     text + "}\n"
 }
 
-/// The condition that holds for so many of a hundred frames.
+/// Returns the condition that matches this percentage of the frames.
 fn share(percent: Percent) -> String {
     if percent == Percent::ALL { String::new() } else { format!(" numgen random mod 100 < {}", percent.get()) }
 }
@@ -90,7 +90,7 @@ fn ports_of(host: &str, segment: u8, faults: &[Fault], plan: &Plan) -> Ports {
 struct Ports(BTreeSet<String>);
 
 impl Ports {
-    /// The ports by which hosts are plugged into a segment, those added later included.
+    /// Returns the ports of hosts in a segment, including those added later.
     fn of<'a>(hosts: impl Iterator<Item = &'a str>, segment: u8, faults: &[Fault], plan: &Plan) -> Self {
         let mut ports = BTreeSet::new();
         for name in hosts {
@@ -145,7 +145,7 @@ mod tests {
         hosts.iter().map(|&host| host.to_owned()).collect()
     }
 
-    /// The rules of a chain.
+    /// Returns the rules of a chain.
     fn rules(text: &str, chain: &str) -> Vec<String> {
         let lines = text.lines().map(str::trim).skip_while(|line| *line != format!("chain {chain} {{"));
         lines.skip(2).take_while(|line| *line != "}").map(str::to_owned).collect()
@@ -167,7 +167,7 @@ mod tests {
             r#"iifname { "node1-0" } oifname { "client1-0", "node2-0" } counter drop"#,
             r#"iifname { "client1-0", "node2-0" } oifname { "node1-0" } counter drop"#,
         ]; "a partition")]
-    fn faults(faults: &[Fault], arriving: &[&str], leaving: &[&str]) {
+    fn wire_faults_become_rules(faults: &[Fault], arriving: &[&str], leaving: &[&str]) {
         let text = ruleset(faults, &plan());
         assert_eq!((rules(&text, "arriving"), rules(&text, "leaving")), (owned(arriving), owned(leaving)), "{text}");
     }
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn without_faults_of_the_wire_there_is_no_table() {
+    fn table_is_deleted_without_wire_faults() {
         let text = ruleset(&[Fault::Cut(link("node1")), added("node1")], &plan());
         assert_eq!(text, "table bridge herald_faults\ndelete table bridge herald_faults\n");
     }

@@ -1,4 +1,4 @@
-//! `herald-lab probe`.
+//! The command `herald-lab probe`.
 
 use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
@@ -15,25 +15,25 @@ use super::session::Probe;
 use super::spec::{ProbeSpec, Probers};
 use crate::cluster::Lab;
 
-/// Probe addresses from a client, every 10 ms, and say what it saw.
+/// Probe addresses from a client every 10 ms and report the results.
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Args {
     #[command(subcommand)]
     command: Option<ProbeCommand>,
-    /// The addresses; a port, as in 192.0.2.10:80 or [2001:db8::10]:80, is the port of the TCP and the UDP echo.
+    /// The addresses. A port, as in 192.0.2.10:80 or [2001:db8::10]:80, is the port of the TCP and the UDP echo.
     #[arg(value_name = "ADDRESS[:PORT]", required = true)]
     targets: Vec<Target>,
     /// The host to probe from.
     #[arg(long, default_value = "client1")]
     client: String,
-    /// How long to probe.
+    /// Length of the run.
     #[arg(long = "for", value_name = "DURATION", default_value = "5s", value_parser = humantime::parse_duration)]
     duration: Duration,
-    /// Which probers run.
+    /// The probers to run.
     #[arg(long, value_enum, default_value_t = Which::All)]
     only: Which,
-    /// The client's interface for ARP and neighbour discovery, instead of the one its route names.
+    /// The client's interface for ARP and neighbour discovery, instead of the interface of the route.
     #[arg(long)]
     interface: Option<String>,
     /// Print the report as JSON.
@@ -46,14 +46,14 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum ProbeCommand {
-    /// Ask once who has an address (ARP or neighbour discovery), and list all who answer.
+    /// Solicit an address (ARP or neighbour discovery) and list all hosts that answer.
     Arp {
         /// The address.
         address: IpAddr,
-        /// The host to ask from.
+        /// The host to probe from.
         #[arg(long, default_value = "client1")]
         client: String,
-        /// The client's interface, instead of the one its route names.
+        /// The client's interface, instead of the interface of the route.
         #[arg(long)]
         interface: Option<String>,
     },
@@ -62,7 +62,7 @@ enum ProbeCommand {
 /// The probers of a run.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum Which {
-    /// All of them.
+    /// All probers.
     All,
     /// UDP and TCP.
     Traffic,
@@ -80,7 +80,7 @@ impl From<Which> for Probers {
     }
 }
 
-/// An address, perhaps with a port.
+/// An address with an optional port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Target {
     address: IpAddr,
@@ -103,7 +103,7 @@ impl FromStr for Target {
 /// Runs `herald-lab probe`.
 ///
 /// # Errors
-/// If the client is not there or off, an address cannot be probed from it, or the output is closed.
+/// If the client does not exist or is off, an address cannot be probed from it, or the output is closed.
 pub fn run(args: Args, lab: &Lab) -> Result<()> {
     let Args { command, targets, client, duration, only, interface, json, samples } = args;
     if let Some(ProbeCommand::Arp { address, client, interface }) = command {
@@ -115,7 +115,7 @@ pub fn run(args: Args, lab: &Lab) -> Result<()> {
         spec = spec.port(port);
     }
     let running = Probe::start(lab, &client, &spec)?;
-    // The length of the run is what was asked for: there is no condition to wait for.
+    // The length of the run was given, so there is no condition to wait for.
     std::thread::sleep(duration);
     let seen = running.samples()?;
     let mut out = io::stdout().lock();
@@ -140,7 +140,7 @@ fn common_port(targets: &[Target]) -> Result<Option<u16>> {
     Ok(Some(first))
 }
 
-/// How long the one-shot question waits: the probes of it are 10 ms apart, so 30 of them.
+/// Time for which answers are collected: the solicitations are 10 ms apart, so there are 30 of them.
 const WHO_HAS: Duration = Duration::from_millis(300);
 
 fn who_has(lab: &Lab, client: &str, address: IpAddr, interface: Option<String>) -> Result<()> {
@@ -163,28 +163,28 @@ fn who_has(lab: &Lab, client: &str, address: IpAddr, interface: Option<String>) 
     Ok(())
 }
 
-/// The host and interface with this MAC.
+/// Returns the host and interface with this MAC.
 fn owner(lab: &Lab, mac: Mac) -> Option<String> {
     let mut ports = lab.plan().hosts.iter().flat_map(|host| host.ports.iter().map(move |port| (host, port)));
     let (host, port) = ports.find(|(_, port)| Mac::from(port.mac) == mac)?;
     Some(format!("{} {}", host.name, port.interface))
 }
 
-/// The process that probes; started by the laboratory inside a client.
+/// The probing process, which the laboratory starts inside a client.
 #[derive(Debug, clap::Args)]
 pub struct AgentArgs {
-    /// What to probe, as JSON.
+    /// The probe specification as JSON.
     #[arg(long)]
     spec: String,
-    /// How long; without it until the input ends or SIGTERM.
+    /// Length of the run; without it the run lasts until the input ends or SIGTERM.
     #[arg(long = "for", value_name = "DURATION", value_parser = humantime::parse_duration)]
     duration: Option<Duration>,
 }
 
-/// Runs the probers in the network namespace of this process, and prints what they saw.
+/// Runs the probers in the network namespace of this process and prints the samples.
 ///
 /// # Errors
-/// If the specification is not one, or an address cannot be probed from here.
+/// If the specification is invalid, or an address cannot be probed from here.
 pub fn run_agent(args: AgentArgs) -> Result<()> {
     let AgentArgs { spec, duration } = args;
     let spec: ProbeSpec = serde_json::from_str(&spec).context("--spec is not a probe specification")?;
@@ -203,13 +203,13 @@ mod tests {
     #[test_case("[2001:db8::10]:80", Some(("2001:db8::10", Some(80))); "v6 with port")]
     #[test_case("example.com:80", None; "a name")]
     #[test_case("192.0.2.10:", None; "no port after the colon")]
-    fn targets(text: &str, expected: Option<(&str, Option<u16>)>) {
+    fn target_is_parsed(text: &str, expected: Option<(&str, Option<u16>)>) {
         let expected = expected.map(|(address, port)| Target { address: address.parse().unwrap(), port });
         assert_eq!(text.parse().ok(), expected);
     }
 
     #[test]
-    fn one_port_for_all() {
+    fn all_targets_must_have_one_port() {
         let target = |text: &str| text.parse::<Target>().unwrap();
         assert_eq!(common_port(&[target("192.0.2.1"), target("192.0.2.2")]).unwrap(), None);
         assert_eq!(common_port(&[target("192.0.2.1:80"), target("[::1]:80")]).unwrap(), Some(80));

@@ -1,6 +1,7 @@
 //! The frames of ARP and neighbour discovery that a client sends and reads.
 //!
-//! Built and read by hand: an answer that is malformed must be *seen* as such and must not end the probe.
+//! They are built and parsed by hand: a malformed answer must be *seen* as such and must not end the probe. The parser
+//! is deliberately independent of Herald's own.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -25,12 +26,12 @@ const TARGET_LINK_LAYER: u8 = 2;
 const FLAG_SOLICITED: u8 = 0x40;
 const FLAG_OVERRIDE: u8 = 0x20;
 
-/// Where the filter of a socket finds the next header of an IPv6 frame.
+/// Offset of the next header of an IPv6 frame, for the filter of a socket.
 pub const OFFSET_NEXT_HEADER: u32 = (ETHERNET + 6) as u32;
-/// Where the filter of a socket finds the ICMPv6 type of a frame without extension headers.
+/// Offset of the ICMPv6 type of a frame without extension headers, for the filter of a socket.
 pub const OFFSET_ICMPV6_TYPE: u32 = (ETHERNET + IPV6) as u32;
 
-/// "Who has `target`?", broadcast.
+/// Returns a broadcast ARP request for `target`.
 #[must_use]
 pub fn arp_request(mac: Mac, ip: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {
     let mut frame = ethernet(Mac::BROADCAST, mac, ETHERTYPE_ARP, ARP);
@@ -43,7 +44,7 @@ pub fn arp_request(mac: Mac, ip: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {
     frame
 }
 
-/// "`ip` is at `mac`", in answer to a request; `mac` is the Ethernet source as well.
+/// Returns the ARP reply that gives `mac` for `ip`; `mac` is also the Ethernet source.
 #[must_use]
 pub fn arp_reply(mac: Mac, ip: Ipv4Addr, to: Mac, asker: Ipv4Addr) -> Vec<u8> {
     let mut frame = ethernet(to, mac, ETHERTYPE_ARP, ARP);
@@ -56,13 +57,13 @@ pub fn arp_reply(mac: Mac, ip: Ipv4Addr, to: Mac, asker: Ipv4Addr) -> Vec<u8> {
     frame
 }
 
-/// Neighbour solicitation for `target`, to its solicited-node group (RFC 4861 section 4.3).
+/// Returns a neighbour solicitation for `target`, sent to its solicited-node group (RFC 4861 section 4.3).
 #[must_use]
 pub fn solicitation(mac: Mac, ip: Ipv6Addr, target: Ipv6Addr) -> Vec<u8> {
     let [.., x, y, z] = target.octets();
     let group = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | u16::from(x), u16::from_be_bytes([y, z]));
     let length = NEIGHBOUR + 8;
-    // RFC 2464 section 7: the last four bytes of the group, after 33:33.
+    // RFC 2464 section 7: the destination is 33:33 and the last four bytes of the group.
     let mut frame = ethernet(Mac([0x33, 0x33, 0xff, x, y, z]), mac, ETHERTYPE_IPV6, IPV6 + length);
     frame.extend([0x60, 0, 0, 0, 0, length as u8, NEXT_HEADER_ICMPV6, 255]);
     frame.extend(ip.octets());
@@ -77,7 +78,8 @@ pub fn solicitation(mac: Mac, ip: Ipv6Addr, target: Ipv6Addr) -> Vec<u8> {
     frame
 }
 
-/// Checksum of an ICMPv6 message of even length: RFC 1071 over pseudo-header (RFC 8200 section 8.1) and message.
+/// Returns the checksum of an ICMPv6 message of even length: RFC 1071 over pseudo-header (RFC 8200 section 8.1) and
+/// message.
 fn checksum(source: Ipv6Addr, destination: Ipv6Addr, message: &[u8]) -> u16 {
     let words = source.segments().into_iter().chain(destination.segments());
     let words = words.chain(message.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])));
@@ -110,7 +112,7 @@ pub struct Arp {
 }
 
 impl Arp {
-    /// Reads a frame; `None` where it is not such a packet.
+    /// Parses a frame; returns `None` if it is not such a packet.
     #[must_use]
     pub fn parse(frame: &[u8]) -> Option<Self> {
         let source = Mac(array(frame, 6)?);
@@ -131,18 +133,18 @@ impl Arp {
 pub struct Advertisement {
     /// Ethernet source.
     pub source: Mac,
-    /// The address it is about.
+    /// The address that it describes.
     pub target: Ipv6Addr,
-    /// The MAC it gives, if it gives one.
+    /// The MAC that it gives, if any.
     pub mac: Option<Mac>,
     /// Whether it answers a solicitation.
     pub solicited: bool,
-    /// Whether it overrides what is known.
+    /// Whether it overrides existing cache entries.
     pub overriding: bool,
 }
 
 impl Advertisement {
-    /// Reads a frame; `None` where it is not an advertisement a host would accept (RFC 4861 section 7.1.2;
+    /// Parses a frame; returns `None` if it is not an advertisement that a host would accept (RFC 4861 section 7.1.2;
     /// the checksum is left to the kernel, which receives the same frame).
     #[must_use]
     pub fn parse(frame: &[u8]) -> Option<Self> {
@@ -167,7 +169,8 @@ impl Advertisement {
     }
 }
 
-/// The target link-layer address among the options: `Some(None)` if there is none, `None` if they are malformed.
+/// Returns the target link-layer address among the options: `Some(None)` if there is none, `None` if the options are
+/// malformed.
 fn link_layer(mut options: &[u8]) -> Option<Option<Mac>> {
     let mut found = None;
     while let [kind, units, ..] = *options {
@@ -195,7 +198,7 @@ mod tests {
     const THEM: Mac = Mac([2, 0, 0, 0, 0, 2]);
 
     #[test]
-    fn request_is_read_back() {
+    fn request_is_parsed_back() {
         let frame = arp_request(US, [10, 0, 0, 1].into(), [10, 0, 0, 9].into());
         assert_eq!(frame.len(), 42);
         assert_eq!(frame[..6], [0xff; 6]);
@@ -211,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn solicitation_is_what_a_kernel_accepts() {
+    fn solicitation_is_well_formed() {
         let (own, target) = ("fd00::1".parse().unwrap(), "fd00::12:3456".parse().unwrap());
         let frame = solicitation(US, own, target);
         assert_eq!(frame[..6], [0x33, 0x33, 0xff, 0x12, 0x34, 0x56]);
@@ -224,7 +227,7 @@ mod tests {
         assert_eq!(Advertisement::parse(&frame), None);
     }
 
-    /// An advertisement as `THEM` sends it, with flags and raw options.
+    /// Returns an advertisement from `THEM` with flags and raw options.
     fn advertisement(flags: u8, options: &[u8]) -> Vec<u8> {
         let target: Ipv6Addr = "fd00::9".parse().unwrap();
         let mut frame = ethernet(US, THEM, ETHERTYPE_IPV6, 0);
@@ -246,7 +249,7 @@ mod tests {
     #[test_case(0x60, &[2, 0, 2, 0, 0, 0, 0, 2], None; "option of length zero")]
     #[test_case(0x60, &[2, 40, 2, 0, 0, 0, 0, 2], None; "option longer than the frame")]
     #[test_case(0x60, &[2], None; "half an option header")]
-    fn advertisements(flags: u8, options: &[u8], expected: Option<(Option<Mac>, bool, bool)>) {
+    fn advertisement_is_parsed(flags: u8, options: &[u8], expected: Option<(Option<Mac>, bool, bool)>) {
         let read = Advertisement::parse(&advertisement(flags, options));
         assert_eq!(read.map(|a| (a.mac, a.solicited, a.overriding)), expected);
         if let Some(read) = read {
@@ -255,14 +258,14 @@ mod tests {
     }
 
     #[test]
-    fn a_forwarded_advertisement_is_not_accepted() {
+    fn forwarded_advertisement_is_refused() {
         let mut frame = advertisement(0x60, &TLLA);
         frame[21] = 254;
         assert_eq!(Advertisement::parse(&frame), None);
     }
 
     #[test]
-    fn padding_after_the_message_is_no_option() {
+    fn padding_after_the_message_is_ignored() {
         let mut frame = advertisement(0x60, &TLLA);
         frame.extend([0; 6]);
         assert_eq!(Advertisement::parse(&frame).unwrap().mac, Some(THEM));
@@ -270,13 +273,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_frame_panics(frame in proptest::collection::vec(any::<u8>(), 0..120)) {
-            // Random bytes all but never are one of them; what matters is that neither panics.
+        fn random_frames_do_not_panic(frame in proptest::collection::vec(any::<u8>(), 0..120)) {
+            // Random bytes almost never form one of these frames; the test checks that neither parser panics.
             prop_assert!(Arp::parse(&frame).is_none() || Advertisement::parse(&frame).is_none());
         }
 
         #[test]
-        fn no_options_panic(options in proptest::collection::vec(any::<u8>(), 0..60)) {
+        fn random_options_do_not_panic(options in proptest::collection::vec(any::<u8>(), 0..60)) {
             let read = Advertisement::parse(&advertisement(0x60, &options));
             prop_assert!(read.is_none_or(|read| read.source == THEM));
         }

@@ -1,8 +1,8 @@
-//! Probes: what a client of an address sees, every 10 ms by the monotonic clock.
+//! Probes: observations of a client of an address, every 10 ms by the monotonic clock.
 //!
-//! The probers run in a process of their own on the client (the *agent*), which writes down raw samples; [`Report`]
-//! is computed from them by pure functions. A witness in the agent records how long the machine kept it from running:
-//! a [`Report::void`] run says nothing and is to be repeated.
+//! The probers run in a process of their own on the client (the *agent*), which records raw samples; [`Report`] is
+//! computed from them by pure functions. A witness in the agent records how long the machine kept it from running: a
+//! run with [`Report::void`] proves nothing and must be repeated.
 
 mod agent;
 pub mod analysis;

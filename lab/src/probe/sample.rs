@@ -1,4 +1,4 @@
-//! What the probers write down, before anybody judges it.
+//! The raw samples of the probers.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -12,21 +12,21 @@ use serde::{Deserialize, Serialize};
 pub struct At(pub u64);
 
 impl At {
-    /// The moment in milliseconds.
+    /// Returns the moment in milliseconds.
     #[must_use]
     pub fn ms(self) -> f64 {
-        // Exact up to 2^53 us, which is 285 years.
+        // The conversion is exact up to 2^53 us, which is 285 years.
         self.0 as f64 / 1000.0
     }
 
-    /// Milliseconds from `earlier` to `self`; zero if `earlier` is later.
+    /// Returns the milliseconds from `earlier` to `self`; zero if `earlier` is later.
     #[must_use]
     pub fn ms_since(self, earlier: Self) -> f64 {
         Self(self.0.saturating_sub(earlier.0)).ms()
     }
 }
 
-/// An Ethernet address; in JSON the text Linux shows.
+/// An Ethernet address; in JSON it has the notation of Linux.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Mac(pub [u8; 6]);
@@ -60,7 +60,7 @@ impl From<Mac> for String {
     }
 }
 
-/// A text that is no Ethernet address.
+/// The error for a text that is not an Ethernet address.
 #[derive(Debug, thiserror::Error)]
 #[error("{0:?} is not an Ethernet address: write six bytes in hexadecimal, as in 02:00:5e:10:00:01")]
 pub struct ParseMacError(String);
@@ -84,75 +84,75 @@ impl TryFrom<String> for Mac {
     }
 }
 
-/// Everything one agent saw.
+/// All samples of one agent.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Samples {
-    /// CLOCK_MONOTONIC of the machine at [`At`] zero, in nanoseconds: places the run beside other events.
+    /// CLOCK_MONOTONIC of the machine at [`At`] zero, in nanoseconds, which relates the run to other events.
     pub origin_ns: u64,
-    /// When the last probe was sent; answers were awaited a little longer.
+    /// Time of the last probe; answers were awaited a little longer.
     pub ended: At,
-    /// One entry per target, in the order asked.
+    /// One entry per target, in the order of the request.
     pub targets: Vec<TargetSamples>,
-    /// Addresses announced on the segment, by anybody but this client.
+    /// Announcements on the segment by all hosts but this client.
     pub announcements: Vec<Announcement>,
-    /// The witness's account of the machine.
+    /// The witness's record of stalls.
     pub witness: WitnessSamples,
 }
 
-/// Everything seen of one address.
+/// All samples of one address.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct TargetSamples {
-    /// The address probed.
+    /// The probed address.
     pub address: IpAddr,
-    /// ARP or neighbour discovery, by the family of the address.
+    /// Samples of ARP or neighbour discovery, by the family of the address.
     pub neighbour: Option<NeighbourSamples>,
-    /// The UDP echo.
+    /// Samples of the UDP echo.
     pub udp: Option<UdpSamples>,
-    /// The one long TCP connection.
+    /// Samples of the long TCP connection.
     pub stream: Option<StreamSamples>,
-    /// The new TCP connections.
+    /// Samples of the new TCP connections.
     pub connections: Option<Vec<Connection>>,
 }
 
-/// Solicitations and who answered them.
+/// Solicitations and their answers.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct NeighbourSamples {
-    /// When each solicitation was sent.
+    /// Time of each solicitation.
     pub sent: Vec<At>,
-    /// The answers, in the order they came.
+    /// The answers, in the order of their arrival.
     pub answers: Vec<NeighbourAnswer>,
 }
 
 /// One ARP reply or neighbour advertisement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NeighbourAnswer {
-    /// When it came.
+    /// Time of its arrival.
     pub at: At,
     /// The MAC it gives for the address: ARP sender, or target link-layer address.
     pub mac: Mac,
-    /// The Ethernet source: differs from `mac` where one node answers for another.
+    /// The Ethernet source, which differs from `mac` where one node answers for another.
     pub source: Mac,
 }
 
-/// Who answered a client, in the answer's own words.
+/// The server that answered a client, according to the answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Answerer {
-    /// The pod's name, else its address, else `(no pod)`: the server may run outside one.
+    /// The pod's name, else its address, else `(no pod)`, because the server may run outside a pod.
     pub pod: String,
     /// The node of the pod.
     pub node: String,
-    /// The client address the pod saw.
+    /// The client address seen by the pod.
     pub client: String,
 }
 
 /// Datagrams and their answers.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct UdpSamples {
-    /// When each datagram was sent; its sequence number is its place here.
+    /// Time of each datagram; the index is its sequence number.
     pub sent: Vec<At>,
-    /// The answers, in the order they came.
+    /// The answers, in the order of their arrival.
     pub answers: Vec<UdpAnswer>,
-    /// When the kernel reported an ICMP error or could not send.
+    /// ICMP errors reported by the kernel, and failed sends.
     pub errors: Vec<Failure>,
 }
 
@@ -161,95 +161,95 @@ pub struct UdpSamples {
 pub struct UdpAnswer {
     /// Sequence number of the datagram.
     pub seq: usize,
-    /// When the answer came.
+    /// Time of the answer.
     pub at: At,
-    /// Who answered.
+    /// The answering server.
     pub by: Answerer,
 }
 
-/// A long TCP connection: lines sent and lines that came back.
+/// A long TCP connection: the lines sent and their echoes.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct StreamSamples {
-    /// When each line was handed to the kernel; the line's number is its place here.
+    /// Time of each line's write to the kernel; the index is the line's number.
     pub sent: Vec<At>,
-    /// When which line came back.
+    /// The echoed lines.
     pub echoes: Vec<LineEcho>,
-    /// Each time the connection was established and the other side had said who it is.
+    /// Each establishment of the connection, once the server has sent its first line.
     pub opened: Vec<Opened>,
-    /// Each time it could not be established, or ended.
+    /// Each failed establishment and each end of the connection.
     pub breaks: Vec<Failure>,
 }
 
-/// A line that came back.
+/// An echoed line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LineEcho {
     /// Number of the line.
     pub line: usize,
-    /// When it came back.
+    /// Time of its echo.
     pub at: At,
 }
 
 /// A connection that was established.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Opened {
-    /// When the first line had come.
+    /// Time of the first line's arrival.
     pub at: At,
-    /// Who answered.
+    /// The answering server.
     pub by: Answerer,
 }
 
 /// One new TCP connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Connection {
-    /// When the connection was asked for.
+    /// Time of the connection attempt.
     pub started: At,
-    /// When it was answered or had failed.
+    /// Time of the answer or the failure.
     pub ended: At,
-    /// What came of it.
+    /// The outcome.
     pub outcome: Outcome,
 }
 
-/// What came of a connection.
+/// The outcome of a connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Outcome {
-    /// Established, and the other side said who it is.
+    /// The connection was established, and the server sent its first line.
     Answered(Answerer),
-    /// Not answered, and why.
+    /// The connection failed, with the reason.
     Failed(Reason),
 }
 
 /// A failure and its moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// When it was noticed.
+    /// Time of its detection.
     pub at: At,
-    /// What it was.
+    /// The reason.
     pub reason: Reason,
 }
 
-/// Why a connection or a datagram failed.
+/// The reason why a connection or a datagram failed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Reason {
-    /// A reset came on an established connection.
+    /// A reset arrived on an established connection.
     Reset,
-    /// The port answered that nobody listens (a reset of the handshake, or an ICMP port unreachable).
+    /// The port is not open (a reset of the handshake, or an ICMP port unreachable).
     Refused,
-    /// The network or host cannot be reached, as the kernel or a router said.
+    /// The network or host cannot be reached, according to the kernel or a router.
     Unreachable,
     /// No answer within the limit.
     TimedOut,
-    /// The other side closed.
+    /// The other side closed the connection.
     Closed,
-    /// What came back was not what an echo server says.
+    /// The answer is not one of an echo server.
     Garbled(String),
     /// Another error of the system.
     Other(String),
 }
 
 impl Reason {
-    /// Reads a reason out of a system error; `established` tells a reset from a refusal.
+    /// Returns the reason for a system error; `established` distinguishes a reset from a refusal.
     #[must_use]
     pub fn of(error: &std::io::Error, established: bool) -> Self {
         use std::io::ErrorKind;
@@ -277,22 +277,22 @@ impl fmt::Display for Reason {
     }
 }
 
-/// An address somebody announced unasked.
+/// An unsolicited announcement of an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Announcement {
-    /// When it came.
+    /// Time of its arrival.
     pub at: At,
-    /// How it was said.
+    /// The form of the announcement.
     pub kind: AnnouncementKind,
-    /// The address announced.
+    /// The announced address.
     pub address: IpAddr,
-    /// The MAC given for it.
+    /// The announced MAC.
     pub mac: Mac,
     /// The Ethernet source.
     pub source: Mac,
 }
 
-/// The forms an announcement takes on the wire.
+/// The forms of an announcement on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum AnnouncementKind {
@@ -300,16 +300,16 @@ pub enum AnnouncementKind {
     ArpRequest,
     /// ARP reply whose sender and target are the address.
     ArpReply,
-    /// Neighbour advertisement that nobody solicited, with the override flag (RFC 4861 section 7.2.6).
+    /// Unsolicited neighbour advertisement with the override flag (RFC 4861 section 7.2.6).
     AdvertisementOverride,
-    /// The same without the override flag.
+    /// Unsolicited neighbour advertisement without the override flag.
     Advertisement,
 }
 
-/// How well the machine kept time for this client.
+/// The stalls of the machine as measured by the witness.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct WitnessSamples {
-    /// The longest stall, in microseconds, whether or not it was long enough to be listed.
+    /// The longest stall in microseconds, even if it is too short to be listed.
     pub max_us: u64,
     /// The stalls of more than 10 ms.
     pub stalls: Vec<Stall>,
@@ -318,8 +318,8 @@ pub struct WitnessSamples {
 /// A time in which the witness should have run and did not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stall {
-    /// When the witness woke.
+    /// Time of the witness's wake-up.
     pub at: At,
-    /// How much too late, in microseconds.
+    /// Delay of the wake-up in microseconds.
     pub us: u64,
 }

@@ -1,4 +1,4 @@
-//! Starting an agent on a client, and getting its report.
+//! The start of an agent on a client, and the collection of its report.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, Stdio};
@@ -15,20 +15,20 @@ use super::spec::ProbeSpec;
 use crate::cluster::{Lab, own_program};
 use crate::wait_factor;
 
-/// An agent that says nothing for so long will not: it opens a few sockets, waits 0.5 s at most for its last
-/// connections, and writes its samples; the rest is for a busy machine.
+/// Time after which a silent agent counts as failed: it opens a few sockets, waits 0.5 s at most for its last
+/// connections, and writes its samples; the rest is a margin for a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Starts probe runs.
+/// The starter of probe runs.
 #[derive(Debug)]
 pub struct Probe;
 
-/// A run under way. Dropped, it ends without a report.
+/// A run under way. Dropping it ends the run without a report.
 #[derive(Debug)]
 pub struct Running {
     client: String,
     child: Child,
-    /// The agent stops at the end of its input.
+    /// The agent stops when its input is closed.
     input: Option<ChildStdin>,
     lines: Receiver<std::result::Result<Line, serde_json::Error>>,
     errors: Option<JoinHandle<String>>,
@@ -38,8 +38,8 @@ impl Probe {
     /// Starts the probers on a client; returns once they probe.
     ///
     /// # Errors
-    /// If there is no such host or it is off, or the agent refuses, for instance because an address is not on a link
-    /// of the client.
+    /// If the host does not exist or is off, or the agent refuses, for instance because an address is not on a link of
+    /// the client.
     pub fn start(lab: &Lab, client: &str, spec: &ProbeSpec) -> Result<Running> {
         let program = own_program()?;
         let mut command = lab.host(client)?.command(program)?;
@@ -53,7 +53,7 @@ impl Probe {
         let (sender, lines) = channel();
         std::thread::spawn(move || {
             for line in BufReader::new(output).lines() {
-                // An error of the pipe is its end; whoever waits for a line then learns that there is none.
+                // An error of the pipe counts as its end; the receiver then learns that no line follows.
                 let Ok(line) = line else { return };
                 if sender.send(serde_json::from_str(&line)).is_err() {
                     return;
@@ -76,10 +76,10 @@ impl Probe {
 }
 
 impl Running {
-    /// Waits until every prober has had an answer: from then on, what is lost was lost.
+    /// Waits until every prober has received an answer: afterwards every unanswered probe counts as lost.
     ///
     /// # Errors
-    /// If a prober has had none within `limit`, or the agent ended.
+    /// If a prober has received no answer within `limit`, or the agent ended.
     pub fn steady(&mut self, limit: Duration) -> Result<()> {
         match self.next(limit) {
             Ok(Line::Steady) => Ok(()),
@@ -88,17 +88,17 @@ impl Running {
         }
     }
 
-    /// Waits until every prober has had an answer once more, from now on: what was interrupted works again.
+    /// Waits until every prober has received another answer from now on, so that interrupted traffic works again.
     ///
     /// # Errors
-    /// If a prober has had none within `limit`, or the agent ended.
+    /// If a prober has received no answer within `limit`, or the agent ended.
     pub fn steady_again(&mut self, limit: Duration) -> Result<()> {
         let input = self.input.as_mut().context("the agent is being ended")?;
         input.write_all(b"\n").and_then(|()| input.flush()).with_context(|| format!("asking {}", self.client))?;
         self.steady(limit)
     }
 
-    /// Ends the run and reports.
+    /// Ends the run and returns its report.
     ///
     /// # Errors
     /// If the agent failed or was killed.
@@ -106,7 +106,7 @@ impl Running {
         Ok(Report::of(&self.samples()?))
     }
 
-    /// Ends the run and returns what was seen, unjudged.
+    /// Ends the run and returns the raw samples.
     ///
     /// # Errors
     /// If the agent failed or was killed.
@@ -130,7 +130,7 @@ impl Running {
         }
     }
 
-    /// Why the agent ended.
+    /// Returns the reason why the agent ended.
     fn failure(&mut self) -> anyhow::Error {
         let status = match self.child.wait() {
             Ok(status) => status.to_string(),
@@ -145,7 +145,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         drop(self.input.take());
         let begun = Instant::now();
-        // The agent ends by itself; one that cannot (its host is stopped) is left to the end of its host.
+        // The agent ends by itself; one that cannot, because its host is stopped, ends with its host.
         while begun.elapsed() < PATIENCE {
             match self.child.try_wait() {
                 Ok(None) => std::thread::sleep(Duration::from_millis(5)),

@@ -1,4 +1,4 @@
-//! A report on one screen.
+//! A report that fits one screen.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Display, Formatter};
@@ -139,7 +139,7 @@ mod tests {
     use crate::probe::sample::{At, Mac, NeighbourAnswer, NeighbourSamples, Samples, TargetSamples, WitnessSamples};
 
     #[test]
-    fn gaps_in_words() {
+    fn gaps_are_summarised_in_words() {
         let gap = |length_ms, open| Gap { from_ms: 0.0, length_ms, open };
         let table = [
             (Gaps::default(), "no gap"),
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_move_under_load_reads_like_this() {
+    fn move_is_summarised() {
         let (a, b) = (Mac([2, 0, 0, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 2]));
         let answer = |ms: u64, mac, source| NeighbourAnswer { at: At(ms * 1000), mac, source };
         let neighbour = NeighbourSamples {

@@ -1,4 +1,4 @@
-//! The first process of a user-mode Linux: makes its files, runs the errand, switches the machine off.
+//! The first process of a user-mode Linux: it mounts its files, runs the errand and switches the machine off.
 
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
@@ -15,28 +15,28 @@ use super::machine::Errand;
 use crate::cluster::cgroup::hand_down;
 use crate::cluster::netns;
 
-/// Where the writable layer over the machine's files is made.
+/// Directory of the writable layer over the machine's files.
 const LAYERS: &str = "/mnt";
 
-/// Most of what is written there are the images on two nodes.
+/// Size of the layer; most of it is used by the images on two nodes.
 const LAYER_SIZE: &str = "size=3G";
 
-/// The cgroup in which the errand runs, marked as systemd marks a scope with `Delegate=yes`.
+/// The cgroup in which the errand runs, marked like a scope of systemd with `Delegate=yes`.
 const SCOPE: &str = "/sys/fs/cgroup/errand.scope";
 
-/// What shells report of a program that a signal ended: 128 and its number.
+/// Base of the exit status that shells report for a program ended by a signal: 128 plus the signal's number.
 const ENDED_BY_SIGNAL: i32 = 128;
 
 /// Does the work of a first process. Only for the first process of a user-mode Linux that `herald-lab vm-test` starts.
 ///
 /// # Errors
-/// When it is another process. Other errors are told on the console, and the machine is switched off.
+/// When the caller is another process. Other errors are reported on the console, and the machine is switched off.
 pub fn become_first_process(shared: &Path) -> Result<()> {
     anyhow::ensure!(std::process::id() == 1, "vm-guest is the first process of user-mode Linux: `herald-lab vm-test`");
     if let Err(error) = serve(shared) {
         tracing::error!("the machine is switched off: {error:#}");
     }
-    // The first process may not end; and nothing of this machine need be written back.
+    // The first process may not end, and nothing of this machine needs to be written back.
     fs::write("/proc/sysrq-trigger", "o").context("switching the machine off")?;
     loop {
         std::thread::park();
@@ -52,7 +52,7 @@ fn serve(shared: &Path) -> Result<()> {
         for directory in [&kept, directory] {
             fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
         }
-        // hostfs cannot be bound elsewhere by a directory of it that is an overlay's: it is mounted once more.
+        // A directory of hostfs inside an overlay cannot be bound elsewhere, so hostfs is mounted once more.
         mount_hostfs(&kept, directory)?;
     }
     netns::run(Command::new("ip").args(["link", "set", "lo", "up"]))?;
@@ -61,7 +61,7 @@ fn serve(shared: &Path) -> Result<()> {
     fs::write(shared.join(Errand::STATUS), format!("{status}\n")).context(Errand::STATUS)
 }
 
-/// A root whose lowest layer is the machine's files and whose uppermost is memory.
+/// Sets up a root with the machine's files as the lowest layer and memory as the uppermost one.
 fn mount_files(shared: &Path) -> Result<()> {
     mount_kind("tmpfs", Path::new(LAYERS), LAYER_SIZE)?;
     let layer = |name: &str| -> Result<PathBuf> {
@@ -73,7 +73,8 @@ fn mount_files(shared: &Path) -> Result<()> {
     let layers = format!("lowerdir=/,upperdir={},workdir={}", upper.display(), work.display());
     mount_kind("overlay", &root, &layers)?;
     chdir(&root).context("entering the new root")?;
-    // By their path from here, before they are the root's: /proc is where `mount` itself need not look.
+    // The paths are relative because the new root is not in place yet. The system call `mount` itself does not need
+    // /proc.
     for (kind, point, options) in [
         ("proc", "proc", ""),
         ("sysfs", "sys", ""),
@@ -82,7 +83,7 @@ fn mount_files(shared: &Path) -> Result<()> {
         ("tmpfs", "dev/shm", ""),
         ("tmpfs", "run", ""),
         ("tmpfs", "tmp", ""),
-        // The layers of nodes lie here, and an overlay cannot lie on an overlay.
+        // The layers of the nodes are in this directory, and an overlay cannot use an overlay as its upper layer.
         ("tmpfs", "var/tmp", LAYER_SIZE),
         ("cgroup2", "sys/fs/cgroup", ""),
     ] {
@@ -106,13 +107,13 @@ fn mount_kind(kind: &str, point: &Path, options: &str) -> Result<()> {
         .with_context(|| format!("mounting {kind} on {} ({options})", point.display()))
 }
 
-/// Shows a directory of the machine below user-mode Linux, writable.
+/// Mounts a directory of the machine below user-mode Linux, writable.
 fn mount_hostfs(directory: &Path, point: &Path) -> Result<()> {
     mount(Some("none"), point, Some("hostfs"), MsFlags::empty(), Some(directory))
         .with_context(|| format!("sharing {} as {}", directory.display(), point.display()))
 }
 
-/// Enters a cgroup that looks like one that systemd delegates, so that the laboratory has to make room in it.
+/// Enters a cgroup that looks like one delegated by systemd, so that the laboratory has to move processes in it.
 fn enter_scope() -> Result<()> {
     hand_down(Path::new("/sys/fs/cgroup"))?;
     fs::create_dir(SCOPE).context(SCOPE)?;
@@ -121,7 +122,7 @@ fn enter_scope() -> Result<()> {
     fs::write(Path::new(SCOPE).join("cgroup.procs"), "0").with_context(|| format!("entering {SCOPE}"))
 }
 
-/// Runs the errand, and collects the dead until it has ended.
+/// Runs the errand and reaps ended processes until it has ended.
 fn run(errand: &Errand, output: &Path) -> Result<i32> {
     let (program, arguments) = errand.command.split_first().context("an errand without a command")?;
     let output = File::options().append(true).open(output).with_context(|| output.display().to_string())?;
@@ -139,7 +140,7 @@ fn run(errand: &Errand, output: &Path) -> Result<i32> {
         match waitpid(None::<Pid>, None) {
             Ok(WaitStatus::Exited(pid, status)) if pid == errand => return Ok(status),
             Ok(WaitStatus::Signaled(pid, signal, _)) if pid == errand => return Ok(ENDED_BY_SIGNAL + signal as i32),
-            // An orphan, or a call that a signal interrupted.
+            // An orphan ended, or a signal interrupted the call.
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => bail!("waiting for {program}: {errno}"),
         }

@@ -1,4 +1,4 @@
-//! Building user-mode Linux from Debian's kernel source, once, into the cache.
+//! The build of user-mode Linux from Debian's kernel source, once, into the cache.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,15 +11,15 @@ use crate::cluster::netns::output_of;
 use crate::long_command;
 use crate::progress::Progress;
 
-/// Debian's package of the source, which `e2e/setup.sh vm-kernel` installs.
+/// Debian's package with the source, which `e2e/setup.sh vm-kernel` installs.
 const PACKAGE: &str = "linux-source-6.12";
 const ARCHIVE: &str = "/usr/src/linux-source-6.12.tar.xz";
 
-/// What is switched on beyond the defaults.
+/// The settings beyond the defaults.
 const CONFIGURATION: &str = include_str!("../../vm/kernel.config");
 
-/// The one change of the source. kubelet (cadvisor) ends on a machine whose /proc/cpuinfo names no clock speed, and user-mode
-/// Linux names none.
+/// The only change of the source. kubelet (cadvisor) exits on a machine whose /proc/cpuinfo has no clock speed, and
+/// user-mode Linux has none.
 const PATCH: Patch = Patch {
     file: "arch/um/kernel/um_arch.c",
     after: r#"	seq_printf(m, "mode\t\t: skas\n");"#,
@@ -33,8 +33,8 @@ struct Patch {
     added: &'static str,
 }
 
-/// Returns the kernel of this source, configuration and patch, built if it is not in the cache yet. A build that was
-/// interrupted goes on where it stopped.
+/// Returns the kernel of this source, configuration and patch, and builds it if it is not in the cache yet. An
+/// interrupted build continues where it stopped.
 ///
 /// # Errors
 /// When the source is not installed, a step fails, or the operation is interrupted.
@@ -50,7 +50,7 @@ pub fn build(jobs: usize, progress: &Progress) -> Result<PathBuf> {
     if kernel.exists() {
         return Ok(kernel);
     }
-    // Kept by the version alone: a changed configuration need not unpack it again.
+    // The directory depends on the version alone: a changed configuration does not need another unpacking.
     let source = cache.join(format!("source-{version}"));
     if !source.exists() {
         unpack(&source, progress)?;
@@ -91,7 +91,7 @@ fn configure(source: &Path, progress: &Progress) -> Result<()> {
     long_command::run(&mut make(source, &["olddefconfig"]), "settling its configuration", progress)
 }
 
-/// make for user-mode Linux, which says what it does where `long_command` reads.
+/// Returns a make command for user-mode Linux whose output goes to standard error, where `long_command` reads it.
 fn make(source: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new("sh");
     command.args(["-c", r#"exec make ARCH=um "$@" >&2"#, "make"]).args(arguments).current_dir(source);
@@ -116,10 +116,10 @@ impl Patch {
     }
 }
 
-/// Files that the configuration compiles: counted with 6.12.
+/// Number of files that the configuration compiles, counted with 6.12.
 const FILES: usize = 1300;
 
-/// Reads make's lines `  CC      kernel/fork.o`.
+/// Counts make's lines `  CC      kernel/fork.o`.
 fn compiled(output: &str) -> Option<String> {
     let files = output.lines().filter(|line| line.trim_start().starts_with("CC ")).count();
     (files > 0).then(|| format!("{files} of about {FILES} files compiled"))
@@ -132,7 +132,7 @@ mod tests {
     const SOURCE: &str = "int show(struct seq_file *m)\n{\n\tseq_printf(m, \"mode\\t\\t: skas\\n\");\n\treturn 0;\n}\n";
 
     #[test]
-    fn line_is_added_once_however_often_the_build_is_begun() {
+    fn patch_is_applied_once() {
         let once = PATCH.apply(SOURCE).unwrap();
         assert_eq!(
             once,
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn source_without_the_line_is_refused_with_the_place_to_adapt() {
+    fn source_without_the_line_is_refused() {
         let error = PATCH.apply("int main;\n").unwrap_err().to_string();
         assert!(error.contains("arch/um/kernel/um_arch.c of linux-source-6.12 has 0 lines"), "{error}");
         assert!(error.contains("lab/src/vm/kernel.rs"), "{error}");
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn every_line_of_the_configuration_is_a_switch_or_a_comment() {
+    fn configuration_has_only_settings_and_comments() {
         for line in CONFIGURATION.lines() {
             assert!(line.starts_with("CONFIG_") || line.starts_with("# "), "{line}");
         }

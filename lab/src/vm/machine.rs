@@ -17,41 +17,41 @@ use serde::{Deserialize, Serialize};
 
 use crate::progress::Progress;
 
-/// Memory of the machine: what is not touched costs nothing, and two nodes with Herald touch 1.5 GiB.
+/// Memory of the machine. Unused memory costs nothing, and two nodes with Herald use 1.5 GiB.
 const MEMORY: &str = "mem=5G";
 
-/// The whole test is meant to take a quarter of an hour; what takes so long hangs.
+/// Time limit of the test, which should take a quarter of an hour: a longer run hangs.
 const LONGEST: Duration = Duration::from_secs(2 * 3600);
 
-/// Lines of the console that are shown when the kernel ends early: a panic with its stack.
+/// Number of console lines that are shown when the kernel ends early: enough for a panic with its stack.
 const LINES_SHOWN: usize = 30;
 
-/// What is to be run in the machine. It lies in the shared directory as `errand.json`.
+/// The command to run in the machine. It is in the shared directory as `errand.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Errand {
     /// Program and arguments.
     pub command: Vec<String>,
     /// Its environment.
     pub environment: BTreeMap<String, String>,
-    /// Directories whose files shall outlive the machine, by their name in the shared directory.
+    /// Directories whose files must outlive the machine, by their name in the shared directory.
     pub kept: BTreeMap<String, PathBuf>,
 }
 
 impl Errand {
     pub(super) const FILE: &str = "errand.json";
-    /// What the command prints, and what became of it.
+    /// File with the output of the command.
     pub(super) const OUTPUT: &str = "output.log";
-    /// Written last: the command's exit status.
+    /// File with the command's exit status, written last.
     pub(super) const STATUS: &str = "status";
-    /// What the kernel says.
+    /// File with the output of the kernel.
     const CONSOLE: &str = "console.log";
 }
 
-/// Runs an errand in a machine of its own; `shared` is an empty directory that it can write to. Shows what the command
-/// prints. Returns the command's exit status.
+/// Runs an errand in a machine of its own and prints its output; `shared` is an empty directory to which the machine
+/// can write. Returns the command's exit status.
 ///
 /// The machine ends with this process, however that ends: it is a process namespace whose first process has a parent
-/// that is killed with this one. Its memory is a file without a name, so it goes as well.
+/// that is killed together with this process. Its memory is an unnamed file, so it disappears too.
 ///
 /// # Errors
 /// When the machine cannot be started, ends without a status, or the operation is interrupted.
@@ -67,14 +67,14 @@ pub fn run(kernel: &Path, init: &Path, shared: &Path, errand: &Errand, progress:
         .stdin(Stdio::null())
         .stdout(console.try_clone().context("sharing the console")?)
         .stderr(console)
-        // Ctrl-C at a terminal reaches this process alone, which ends the machine.
+        // Ctrl-C at a terminal reaches this process alone, which then ends the machine.
         .process_group(0)
         .spawn()
         .with_context(|| format!("starting {}", program.display()))?;
     let mut shown = 0;
     let ended = progress.wait_for("the end of the test in user-mode Linux", LONGEST, || {
         show_from(&output, &mut shown)?;
-        // It would compute for ever.
+        // A kernel that has panicked would run forever.
         let said = fs::read(file(Errand::CONSOLE)).context(Errand::CONSOLE)?;
         ensure!(!has_panicked(&said), "user-mode Linux has panicked: {}", last_words(&file(Errand::CONSOLE)));
         child.try_wait().context("waiting for user-mode Linux")
@@ -86,8 +86,8 @@ pub fn run(kernel: &Path, init: &Path, shared: &Path, errand: &Errand, progress:
     status(&file(Errand::STATUS), ended?, &file(Errand::CONSOLE))
 }
 
-/// The whole command: user-mode Linux on one processor, which halves the time a control plane takes to start, in a process
-/// namespace that ends with this process.
+/// Returns the whole command: user-mode Linux on one processor, which halves the start time of a control plane, in a
+/// process namespace that ends with this process.
 fn command_line(kernel: &Path, init: &Path, shared: &Path, cpu: usize) -> Result<Vec<OsString>> {
     for path in [init, shared] {
         let fits =
@@ -99,10 +99,10 @@ fn command_line(kernel: &Path, init: &Path, shared: &Path, cpu: usize) -> Result
     line.extend(["taskset", "--cpu-list", &cpu.to_string()].map(Into::into));
     line.push(kernel.into());
     line.extend([MEMORY, "root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro"].map(Into::into));
-    // Its console is the standard output, and it has no others. Without `console=`, the kernel adds one at the end, behind
-    // the arguments of the first process.
+    // The standard output is the only console. Without `console=`, the kernel appends one after the arguments of the
+    // first process.
     line.extend(["con=null", "con0=null,fd:1", "ssl=null", "console=tty0", "quiet"].map(Into::into));
-    // The control socket, which outlives a kernel that is killed.
+    // The directory of the control socket, which outlives a killed kernel.
     line.push(format!("uml_dir={}/", shared.display()).into());
     line.push(format!("init={}", init.display()).into());
     line.extend(["--".into(), "vm-guest".into(), shared.into()]);
@@ -115,13 +115,13 @@ fn last_cpu() -> Result<usize> {
     cpus.next_back().context("this process may use no processor")
 }
 
-/// Prints what was added to the output since the last time.
+/// Prints the output that was added since the last call.
 #[expect(clippy::print_stdout, reason = "what the command prints is what this is for")]
 fn show_from(output: &File, shown: &mut u64) -> Result<()> {
     let length = output.metadata().context(Errand::OUTPUT)?.len();
     let mut bytes = vec![0; usize::try_from(length.saturating_sub(*shown)).context(Errand::OUTPUT)?];
     output.read_exact_at(&mut bytes, *shown).context(Errand::OUTPUT)?;
-    // Whole lines only, so that no letter is cut in two.
+    // Only whole lines are printed, so that no character is split.
     let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
     print!("{}", String::from_utf8_lossy(&bytes[..whole]));
     *shown += u64::try_from(whole).context(Errand::OUTPUT)?;
@@ -129,7 +129,7 @@ fn show_from(output: &File, shown: &mut u64) -> Result<()> {
 }
 
 fn end(child: &mut Child) -> Result<()> {
-    // The kernel's process is the first of its namespace: what it has started goes with it.
+    // The kernel's process is the first of its namespace, so the processes it started end with it.
     kill(Pid::from_raw(i32::try_from(child.id()).context("its process id")?), Signal::SIGKILL).context("ending it")?;
     child.wait().context("ending user-mode Linux").map(drop)
 }
@@ -143,12 +143,12 @@ fn status(file: &Path, ended: ExitStatus, console: &Path) -> Result<i32> {
     }
 }
 
-/// Returns whether the kernel has said on its console that it gives up (kernel/panic.c).
+/// Returns whether the console reports a kernel panic (kernel/panic.c).
 fn has_panicked(console: &[u8]) -> bool {
     String::from_utf8_lossy(console).contains("Kernel panic - not syncing: ")
 }
 
-/// The end of what the kernel has said, and where the rest is.
+/// Returns the end of the kernel's output and the path of the whole.
 fn last_words(console: &Path) -> String {
     let said = fs::read(console).unwrap_or_default();
     let said = String::from_utf8_lossy(&said);
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn machine_ends_with_its_parent_and_keeps_nothing_outside_the_shared_directory() {
+    fn command_line_ties_the_machine_to_its_parent() {
         let line = command_line(Path::new("/c/linux"), Path::new("/b/herald-lab"), Path::new("/s"), 1).unwrap();
         assert_eq!(
             words(&line),
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn kernel_that_ends_early_is_told_with_its_last_words() {
+    fn early_end_is_reported_with_the_console() {
         let directory = tempfile::tempdir().unwrap();
         let console = directory.path().join("console.log");
         fs::write(&console, "Kernel panic - not syncing: VFS: Unable to mount root fs\n").unwrap();

@@ -1,4 +1,4 @@
-//! The benchmark's figures: many runs of each phase, put together.
+//! The benchmark's figures, summarised over the runs of each phase.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use crate::drill::{Family, Observation, PhaseResult, Policy};
 use crate::testbed::at_rest::AtRest;
 use herald_lab::cluster::ProxyMode;
 
-/// From so many samples on there is a 99th percentile.
+/// The smallest number of samples for which a 99th percentile is given.
 const ENOUGH_FOR_P99: usize = 100;
 
 /// One line of the report: one phase, seen by clients of one family and policy.
@@ -18,25 +18,25 @@ pub(super) struct Row {
     pub(super) family: Family,
     pub(super) policy: Policy,
     pub(super) proxy: ProxyMode,
-    /// Addresses on the node to which the fault was done.
+    /// Addresses on the node that the fault hits.
     pub(super) addresses: usize,
-    /// Samples: runs, or in a row of announcements addresses.
+    /// Samples: runs, or addresses in a row of announcements.
     pub(super) n: usize,
-    /// Of all runs together, as the next three.
+    /// The sum over all runs, like the next three.
     pub(super) lost: usize,
     pub(super) resets: usize,
     pub(super) failed_connections: usize,
     pub(super) owner_moves: usize,
     pub(super) two_macs_ms_max: f64,
-    /// Where announcements are timed: from the fault to the first announcement.
+    /// In a row of announcements: the time from the fault to the first announcement.
     pub(super) answer_gap_ms: Spread,
-    /// None where traffic was not measured.
+    /// `None` where traffic was not measured.
     pub(super) data_gap_ms: Option<Spread>,
     #[serde(skip)]
     pub(super) metallb: Option<&'static str>,
 }
 
-/// What Herald asked of the API server when the runs of a drill were over.
+/// Herald's requests to the API server at rest, after the runs of a drill.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct Rest {
     pub(super) after: String,
@@ -45,27 +45,27 @@ pub(super) struct Rest {
     pub(super) seen: AtRest,
 }
 
-/// Of some samples.
+/// Minimum, median, 99th percentile and maximum of some samples.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub(super) struct Spread {
     pub(super) min: f64,
     pub(super) median: f64,
-    /// None of fewer than 100 samples.
+    /// `None` for fewer than 100 samples.
     pub(super) p99: Option<f64>,
     pub(super) max: f64,
 }
 
 impl Spread {
-    /// `None` of nothing.
+    /// Returns `None` if there are no samples.
     pub(super) fn of(mut samples: Vec<f64>) -> Option<Self> {
         samples.sort_by(f64::total_cmp);
         let (&min, &max) = (samples.first()?, samples.last()?);
         let n = samples.len();
         Some(Self {
             min,
-            // The lower of the two in the middle where their number is even: a figure that was really measured.
+            // The lower middle one of an even number of samples: a value that was really measured.
             median: samples[(n - 1) / 2],
-            // The smallest sample that 99 of a hundred do not exceed.
+            // The smallest sample that at least 99 % of the samples do not exceed.
             p99: (n >= ENOUGH_FOR_P99).then(|| samples[(n * 99).div_ceil(100) - 1]),
             max,
         })
@@ -81,7 +81,7 @@ impl std::fmt::Display for Spread {
     }
 }
 
-/// The rows of runs of one phase. `suffix` tells laboratories of another size apart.
+/// Returns the rows for the runs of one phase. `suffix` distinguishes laboratories of another size.
 pub(super) fn rows(runs: &[PhaseResult], proxy: ProxyMode, suffix: &str, addresses: usize) -> Vec<Row> {
     let Some(first) = runs.first() else { return Vec::new() };
     let scenario = format!("{}{suffix}", first.phase.name);
@@ -140,7 +140,7 @@ pub(super) fn rows(runs: &[PhaseResult], proxy: ProxyMode, suffix: &str, address
     rows
 }
 
-/// The table a person reads.
+/// Returns the rows as a Markdown table.
 pub(super) fn table(rows: &[Row]) -> String {
     let mut text = String::from(
         "| fault | kube-proxy | address | n | answers missing, ms | traffic missing, ms | lost | resets | failed | moves \
@@ -160,7 +160,7 @@ pub(super) fn table(rows: &[Row]) -> String {
     text
 }
 
-/// The second table.
+/// Returns the requests at rest as a Markdown table.
 pub(super) fn rest_table(rests: &[Rest]) -> String {
     let mut text = String::from(
         "| at rest after | kube-proxy | requests of the busiest speaker a second | of the controllers | writes |\n\
@@ -185,7 +185,7 @@ mod tests {
     #[test_case(&[3.0], Some((3.0, 3.0, None, 3.0)); "one")]
     #[test_case(&[4.0, 1.0, 3.0, 2.0], Some((1.0, 2.0, None, 4.0)); "an even number")]
     #[test_case(&[], None; "none")]
-    fn spreads(samples: &[f64], expected: Option<(f64, f64, Option<f64>, f64)>) {
+    fn spread_has_minimum_median_and_maximum(samples: &[f64], expected: Option<(f64, f64, Option<f64>, f64)>) {
         let found = Spread::of(samples.to_vec()).map(|s| (s.min, s.median, s.p99, s.max));
         assert_eq!(found, expected);
     }
@@ -193,7 +193,7 @@ mod tests {
     #[test_case(99, None; "too few")]
     #[test_case(100, Some(99.0))]
     #[test_case(200, Some(198.0))]
-    fn the_99th_percentile(n: u32, p99: Option<f64>) {
+    fn percentile_needs_100_samples(n: u32, p99: Option<f64>) {
         assert_eq!(Spread::of((1..=n).map(f64::from).collect()).unwrap().p99, p99);
     }
 
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_add_up() {
+    fn rows_sum_up_runs_by_policy_and_family() {
         let rows = rows(&[run(100.0, 1), run(300.0, 2)], ProxyMode::Nftables, "-2-nodes", 6);
         let told: Vec<_> = rows.iter().map(|r| (r.scenario.as_str(), r.family, r.policy, r.n, r.lost)).collect();
         let expected = [
@@ -244,14 +244,14 @@ mod tests {
     }
 
     #[test]
-    fn rest_is_a_row_as_well() {
+    fn requests_at_rest_are_a_row() {
         let seen = AtRest { busiest_speaker_per_s: 0.4, controllers_per_s: 1.0, writes: vec!["a write".to_owned()] };
         let rest = Rest { after: "fault".to_owned(), proxy: ProxyMode::Nftables, seen };
         assert_eq!(rest_table(&[rest]).lines().last(), Some("| fault | nftables | 0.40 | 1.00 | 1 |"));
     }
 
     #[test]
-    fn a_row_as_json_and_in_the_table() {
+    fn row_has_all_figures_in_json_and_table() {
         let rows = rows(&[run(100.0, 0)], ProxyMode::Iptables, "", 4);
         let json = serde_json::to_value(&rows[0]).unwrap();
         let gap = serde_json::json!({"min": 100.0, "median": 100.0, "p99": null, "max": 100.0});

@@ -1,4 +1,4 @@
-//! `make bench-failover`: every drill, again and again, in laboratories of each kind.
+//! `make bench-failover`: every drill, repeated, in laboratories of each kind.
 
 mod figures;
 
@@ -17,29 +17,30 @@ use figures::{Rest, Row};
 use herald_lab::cluster::Spec;
 use herald_lab::progress::Progress;
 
-/// More void runs than this many of a hundred say that the machine cannot measure.
+/// Percentage of void runs above which the machine cannot measure.
 const VOID_PERCENT: usize = 30;
 
-/// So long Herald's requests at rest are counted after the runs of a drill: each of its watches is begun again once, after
-/// 18 to 22 s.
+/// Time for which Herald's requests at rest are counted after the runs of a drill: each of its watches restarts once in
+/// this time, after 18 to 22 s.
 const AT_REST: Duration = Duration::from_secs(22);
 
-/// After a drill everything is whole, and Herald has seconds' worth left to write.
+/// Upper bound for Herald to come to rest after a drill. The cluster is whole by then, and the outstanding writes take
+/// seconds.
 const REST_WITHIN: Duration = Duration::from_secs(120);
-/// A drill that is repeated changes its L2Advertisement and the nodes more than five times a minute, and what is written so
-/// often waits up to 30 s for its next write (kube-common/src/pacing.rs).
+/// A repeated drill changes its L2Advertisement and the nodes more than five times a minute, and an object that is
+/// written so often waits up to 30 s for its next write (kube-common/src/pacing.rs).
 const QUIET_AFTER_REPEATS: Duration = Duration::from_secs(31);
 
 /// The third octet of the benchmark's addresses.
 const BLOCK: u8 = 200;
 
-/// What to measure.
+/// Options of the benchmark.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
     /// Runs of each fault.
     #[arg(long, default_value_t = 10)]
     repeat: usize,
-    /// Only faults whose name holds this.
+    /// Only faults whose name contains this text.
     #[arg(long, default_value = "")]
     only: String,
     /// Only in this laboratory.
@@ -47,7 +48,7 @@ pub struct Options {
     place: Option<Topology>,
 }
 
-/// Runs of drills, and the time after them.
+/// The results of drills and of the time at rest after them.
 #[derive(Default)]
 struct Measured {
     rows: Vec<Row>,
@@ -67,11 +68,11 @@ impl Measured {
     }
 }
 
-/// Brings laboratories up, does every drill, prints a table, writes `target/bench/failover.json`.
+/// Brings laboratories up, does every drill, prints a table and writes `target/bench/failover.json`.
 ///
 /// # Errors
-/// When a laboratory does not come up, more than 30 % of the runs were void, a promise was broken, or Herald asked for more
-/// at rest than it should; the tables are printed before.
+/// When a laboratory does not come up, more than 30 % of the runs were void, a promise was broken, or Herald sent more
+/// requests at rest than it should. The tables are printed before.
 pub fn run(spec: &Spec, options: &Options, progress: &Progress) -> Result<()> {
     let wanted = |place| {
         let fits = move |drill: &&Drill| drill.places.contains(&place) && drill.name.contains(&options.only);
@@ -90,7 +91,8 @@ pub fn run(spec: &Spec, options: &Options, progress: &Progress) -> Result<()> {
         let measured = measure(&bed, place, &chosen, options.repeat, progress);
         bed.into_lab().down()?;
         all.add(measured?);
-        // After each laboratory: hours of figures are not lost to what the last one does.
+        // The figures are written after each laboratory, so that a failure in a later one does not lose hours of
+        // measurement.
         write(&all)?;
     }
     if all.rows.is_empty() && all.failures.is_empty() {
@@ -120,7 +122,7 @@ fn measure(bed: &Testbed, place: Topology, chosen: &[&Drill], repeat: usize, pro
     Ok(all)
 }
 
-/// What Herald asks for when a drill is over and everything is whole.
+/// Counts Herald's requests once the drill is over and everything is whole.
 fn rest(bed: &Testbed) -> Result<AtRest> {
     come_to_rest(bed, &mut AuditLog::from_now(&bed.lab().audit_log())?, QUIET_AFTER_REPEATS, REST_WITHIN)?;
     AtRest::watched(bed, AT_REST)
@@ -135,7 +137,7 @@ fn measure_one(
 ) -> Result<Measured> {
     let mut phases: Vec<Vec<PhaseResult>> = vec![Vec::new(); drill.phases.len()];
     let (mut runs, mut void, mut failures) = (0, 0, Vec::new());
-    // Void runs are done again, as many as may be void and one; a run that fails is not.
+    // A void run is repeated, up to one more than the share that may be void. A run that fails is not repeated.
     while runs - void < repeat && void <= 1 + repeat * VOID_PERCENT / 100 {
         progress.check()?;
         runs += 1;
@@ -152,7 +154,7 @@ fn measure_one(
             Err(error) => failures.push(format!("{}{}: {error:#}", drill.name, place.suffix())),
         }
     }
-    // Two Services, and the others; each has two addresses.
+    // The two probed Services and the others have two addresses each.
     let addresses = 2 * (2 + usize::from(drill.more_services));
     let rows = phases
         .iter()
@@ -162,7 +164,7 @@ fn measure_one(
     Ok(Measured { rows, rests: Vec::new(), runs, void, failures })
 }
 
-/// Writes both tables as data; returns the file of the first.
+/// Writes both tables as JSON and returns the path of the first.
 fn write(Measured { rows, rests, .. }: &Measured) -> Result<PathBuf> {
     let directory = herald_lab::binaries::workspace()?.join("target/bench");
     std::fs::create_dir_all(&directory).with_context(|| directory.display().to_string())?;

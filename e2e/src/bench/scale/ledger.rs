@@ -1,10 +1,10 @@
-//! Who wrote what, counted.
+//! Counts of write requests by account, verb and resource.
 
 use std::collections::BTreeMap;
 
 use crate::testbed::audit_log::Request;
 
-/// Writes of Herald's programs, each kind of request with its number.
+/// The writes of Herald's programs: the number of requests of each kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct RunReport {
     entries: BTreeMap<Entry, usize>,
@@ -16,14 +16,14 @@ pub(super) struct Entry {
     /// `herald-controller` or `herald-speaker`.
     pub(super) account: String,
     pub(super) verb: String,
-    /// With its subresource: `services/status`.
+    /// The resource with its subresource: `services/status`.
     pub(super) resource: String,
-    /// Refused writes cost the API server as much.
+    /// HTTP status code. Refused writes cost the API server as much as others.
     pub(super) code: u16,
 }
 
 impl RunReport {
-    /// Of these requests.
+    /// Counts these requests.
     pub(super) fn of(requests: Vec<Request>) -> Self {
         let mut entries = BTreeMap::new();
         for Request { account, verb, resource, code, .. } in requests {
@@ -32,17 +32,17 @@ impl RunReport {
         Self { entries }
     }
 
-    /// All entries.
+    /// Returns all entries with their counts.
     pub(super) fn entries(&self) -> impl Iterator<Item = (&Entry, usize)> {
         self.entries.iter().map(|(entry, count)| (entry, *count))
     }
 
-    /// Writes of one account.
+    /// Returns the number of writes of one account.
     pub(super) fn by(&self, account: &str) -> usize {
         self.entries().filter(|(entry, _)| entry.account == account).map(|(_, count)| count).sum()
     }
 
-    /// Writes of all.
+    /// Returns the number of writes of all accounts.
     pub(super) fn total(&self) -> usize {
         self.entries.values().sum()
     }

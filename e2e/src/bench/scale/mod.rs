@@ -1,6 +1,6 @@
 //! `make bench-scale`: many Services at once.
 //!
-//! Times are by the monotonic clock of this process, as in [`crate::bench`]; writes are counted in the API server's
+//! Times come from the monotonic clock of this process, as in [`crate::bench`]; writes are counted in the API server's
 //! audit log; CPU and memory are read from /proc.
 
 mod ledger;
@@ -28,32 +28,34 @@ use herald_lab::progress::Progress;
 use ledger::RunReport;
 use report::{Figures, PerProgram};
 
-/// Requests under way at once while the Services are created: the API server, not their sender, is to be the limit.
+/// Concurrent requests while the Services are created, so that the API server, not the client, is the limit.
 const CREATORS: usize = 16;
-/// No new address for this long: those that are still missing do not come.
+/// When no new address appears for this long, the missing ones will not come.
 const STALLED: Duration = Duration::from_secs(60);
-/// By then it must have nothing left to write.
+/// Upper bound for Herald to have nothing left to write.
 const QUIET_WITHIN: Duration = Duration::from_secs(180);
-/// So long its requests at rest are counted, before the burst and after it: each watch is begun again three times.
+/// Time for which Herald's requests at rest are counted, before the burst and after it: each watch restarts three
+/// times.
 const AT_REST: Duration = Duration::from_secs(60);
 /// 8,190 addresses of the nodes' subnet, and 8,192 of IPv6.
 const POOL: [&str; 2] = ["10.10.160.1-10.10.191.254", "fd00:10:10::5:0/115"];
 
-/// How much is to be done.
+/// The size of the benchmark.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct Load {
     /// Services created at once.
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u16).range(1..=8000))]
     services: u16,
-    /// Each with an IPv4 and an IPv6 address.
+    /// Give each Service an IPv4 and an IPv6 address.
     #[arg(long)]
     dual_stack: bool,
 }
 
-/// Runs the benchmark on a laboratory of its own, prints a table, writes `target/bench/scale.json`.
+/// Runs the benchmark on a laboratory of its own, prints a table and writes `target/bench/scale.json`.
 ///
 /// # Errors
-/// When a step fails, an address is missing, Herald does not come to rest, or it asks for more at rest than it should.
+/// When a step fails, an address is missing, Herald does not come to rest, or it sends more requests at rest than it
+/// should.
 pub fn run(spec: &Spec, load: Load, progress: &Progress) -> Result<()> {
     let images = Images::build(progress)?;
     let bed = Testbed::up(spec, &images, progress)?;
@@ -118,17 +120,17 @@ fn seconds_after(later: Duration, earlier: Duration) -> f64 {
     later.as_secs_f64() - earlier.as_secs_f64()
 }
 
-/// From before the first request, until...
+/// Durations from before the first request.
 struct Times {
-    /// the last create had returned,
+    /// Until the last create returned.
     created: Duration,
-    /// the last Service's address was seen by a watch,
+    /// Until a watch showed the last Service's address.
     last_ingress: Duration,
-    /// and the last IPv4 address was announced on the wire for the first time.
+    /// Until the first announcement of the last IPv4 address on the wire.
     last_frame: Duration,
 }
 
-/// Creates the Services and waits until each has all its addresses, and each IPv4 address has been announced.
+/// Creates the Services and waits until each has all its addresses and each IPv4 address has been announced.
 fn burst(ns: &TestNamespace<'_>, load: Load, progress: &Progress) -> Result<Times> {
     let (ingress, announcements) = (watch_ingress(ns)?, listen(&ns.client()?)?);
     progress.step(format!("creating {} Services", load.services));
@@ -144,7 +146,7 @@ fn burst(ns: &TestNamespace<'_>, load: Load, progress: &Progress) -> Result<Time
     })?;
     let created = begun.elapsed();
 
-    // Both channels are unbounded, and each event bears its own time: one is read after the other.
+    // Both channels are unbounded and each event carries its own time, so they can be read one after the other.
     let wanted = usize::from(load.services);
     let mut addresses: BTreeMap<String, (IpAddr, Duration)> = BTreeMap::new();
     let mut told = 0;
@@ -175,7 +177,7 @@ fn burst(ns: &TestNamespace<'_>, load: Load, progress: &Progress) -> Result<Time
     })
 }
 
-/// Without node ports: the default range has 2,768 of them.
+/// Returns a Service without node ports: the default range has only 2,768 of them.
 fn service(number: u16, dual_stack: bool) -> Result<Service> {
     let families = if dual_stack { &["IPv4", "IPv6"][..] } else { &["IPv4"] };
     let policy = if dual_stack { "RequireDualStack" } else { "SingleStack" };

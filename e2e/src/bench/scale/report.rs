@@ -1,4 +1,4 @@
-//! The table and the file.
+//! The benchmark's table and its file.
 
 use std::io::{self, Write};
 
@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::ledger::RunReport;
 use crate::testbed::at_rest::AtRest;
 
-/// What was measured. Times in seconds from before the first create, memory in MiB.
+/// The results. Times are in seconds from before the first create, memory is in MiB.
 #[derive(Debug, Serialize)]
 pub(super) struct Figures {
     pub(super) services: u16,
@@ -17,27 +17,27 @@ pub(super) struct Figures {
     pub(super) create_s: f64,
     /// Until the last Service's address was seen.
     pub(super) last_ingress_s: f64,
-    /// Between these two.
+    /// Time between the two values above.
     pub(super) tail_s: f64,
     /// From the last create's return until the last IPv4 address was first announced.
     pub(super) first_frame_tail_s: f64,
     /// API writes, refused ones among them.
     pub(super) writes: PerProgram<usize>,
-    /// Until Herald was at rest again; all processes of a program.
+    /// CPU seconds until Herald was at rest again, of all processes of a program.
     pub(super) cpu_s: Cpu,
-    /// The largest process of each, with all Services in place.
+    /// Resident memory of the largest process of each program, with all Services in place.
     pub(super) rss_mb: PerProgram<f64>,
     /// From SIGKILL to every controller until one leads and has listed everything.
     pub(super) restart_s: f64,
-    /// API writes after that.
+    /// API writes after that restart.
     pub(super) restart_writes: usize,
-    /// Before the burst.
+    /// Requests at rest before the burst.
     pub(super) at_rest_before: AtRest,
-    /// With all Services in place.
+    /// Requests at rest with all Services in place.
     pub(super) at_rest: AtRest,
 }
 
-/// A figure of each of Herald's programs.
+/// One figure for each of Herald's programs.
 #[derive(Debug, Serialize)]
 pub(super) struct PerProgram<T> {
     pub(super) controller: T,
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_file_has_the_promised_fields() {
+    fn file_and_table_have_all_figures() {
         let at_rest = |busiest_speaker_per_s| AtRest { busiest_speaker_per_s, controllers_per_s: 1.0, writes: vec![] };
         let figures = Figures {
             services: 100,

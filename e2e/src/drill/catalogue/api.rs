@@ -1,4 +1,4 @@
-//! The API server is away, and something else fails meanwhile: as if it were there (P6).
+//! The API server is away while something else fails: the promises hold as if it were there (P6).
 
 use anyhow::Result;
 use nix::sys::signal::Signal;

@@ -1,4 +1,4 @@
-//! Endpoints of a Local Service come and go: its address is where one is, and no new connection is lost (P3).
+//! Endpoints of a Local Service come and go: its address is on a node that has one, and no new connection is lost (P3).
 
 use std::net::SocketAddr;
 
@@ -8,7 +8,7 @@ use super::{nothing, phase};
 use crate::drill::{ActivePhase, Drill, DrillRun, Owner, Policy, Promise, Topology, Traffic, Tried};
 use herald_lab::fault::PodChoice;
 
-/// Pods end: connections to them end with them.
+/// Pods end, and the connections to them end with them.
 pub(super) const WITH_PODS: Promise = Promise { owner: Owner::Stays, traffic: Traffic::NoNewConnectionLost };
 
 pub(super) const DRILLS: &[Drill] = &[
@@ -64,9 +64,9 @@ pub(super) const DRILLS: &[Drill] = &[
     },
 ];
 
-/// Leaves one endpoint, on the announcing node.
+/// Leaves a single endpoint, on the announcing node.
 pub(super) fn one_endpoint(run: &DrillRun<'_>) -> Result<()> {
-    // Any endpoint will do for the Service with the policy Cluster: there is only one at a time.
+    // The Service with the policy Cluster selects any endpoint: only one exists at a time.
     let survives = crate::drill::workload::survives(&run.victim);
     let any = format!(r#"{{"spec":{{"selector":{{"{survives}":null}}}}}}"#);
     let survivors = format!(r#"{{"spec":{{"selector":{{"{survives}":"yes"}}}}}}"#);
@@ -78,7 +78,7 @@ pub(super) fn one_endpoint(run: &DrillRun<'_>) -> Result<()> {
     others(run).try_for_each(|node| readiness_seen(run, node, false))
 }
 
-/// The only endpoint goes from the announcing node to another, with overlap.
+/// Moves the only endpoint from the announcing node to another one, with overlap.
 pub(super) fn endpoint_moves(active: &mut ActivePhase<'_>) -> Result<()> {
     let run = active.run;
     let next = others(run).next().context("another node")?;
@@ -92,8 +92,8 @@ fn others<'a>(run: &'a DrillRun<'_>) -> impl Iterator<Item = &'a String> {
     run.setup.nodes().iter().filter(|node| **node != run.victim)
 }
 
-/// Waits until kube-proxy on a node has rules for its endpoint, in both families: until then nobody could serve the Local
-/// address, whoever announces it.
+/// Waits until kube-proxy on a node has rules for its endpoint, in both families. Before that no announcing node could
+/// serve the Local address.
 fn rules_written(run: &DrillRun<'_>, node: &str) -> Result<()> {
     let port = "-o=jsonpath={.spec.healthCheckNodePort}";
     let port: u16 = run.setup.ns.kubectl_here(&["get", "service", Policy::Local.service(), port])?.parse()?;
@@ -101,7 +101,7 @@ fn rules_written(run: &DrillRun<'_>, node: &str) -> Result<()> {
     let mut last = None;
     let waited = run.setup.wait(&format!("kube-proxy on {node} to have rules for its endpoint"), || {
         for &address in &addresses {
-            // No answer either: kube-proxy begins to listen on the port when it hears of the Service.
+            // The connection may fail too: kube-proxy listens on the port only after it has received the Service.
             let answer = run.setup.http(node, SocketAddr::new(address, port), "GET /");
             if !answer.as_ref().is_ok_and(|answer| answer.contains("\"localEndpoints\": 1,")) {
                 last = Some(answer);
@@ -113,7 +113,7 @@ fn rules_written(run: &DrillRun<'_>, node: &str) -> Result<()> {
     waited.with_context(|| format!("its last answer: {last:?}"))
 }
 
-/// Waits until the API has a node's endpoint as ready or not.
+/// Waits until the API shows a node's endpoint as ready, or as not ready.
 pub(super) fn readiness_seen(run: &DrillRun<'_>, node: &str, ready: bool) -> Result<()> {
     let replicas = if ready { "1" } else { "" };
     let name = format!("deployment/echo-{node}");

@@ -1,4 +1,4 @@
-//! A host floods the wire with what every speaker has to look at, and something fails meanwhile.
+//! A host floods the wire with frames that every speaker must examine, while something fails.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -13,18 +13,18 @@ use herald_lab::fault::Flood;
 use herald_lab::probe::Mac;
 use herald_lab::probe::frame::arp_request;
 
-/// Frames a second: half of them ARP requests for an address, half frames of the protocol's EtherType. Sending, answering and
-/// taking in what is answered, all on one machine, keeps its two processors busy for 85 % (two machines of the laboratory).
-/// A machine on which that leaves the nodes' programs no time gets half as many the next time, and half of that.
+/// Frames per second: half of them are ARP requests for an address, half are frames of the protocol's EtherType.
+/// Sending, answering and receiving the answers on one machine keeps its two processors 85 % busy (two machines of the
+/// laboratory). If the nodes' programs do not get enough time on a machine, each retry halves the rate.
 const RATE: u32 = 20_000;
 
 /// terminationGracePeriodSeconds of the DaemonSet (deploy/herald/speaker.yaml).
 const GRACE: Duration = Duration::from_secs(5);
 
-/// P1: others answer within 150 ms as a rule; the rest is for a machine that the flood keeps busy.
+/// P1: other nodes answer within 150 ms as a rule; the rest is a margin for a machine that the flood keeps busy.
 const COVERED: Bounds = Bounds { unanswered_ms: 1000.0, ..Bounds::CONTEST };
 
-/// P2: another node within 500 ms as a rule; the rest is for a machine that the flood keeps busy.
+/// P2: another node takes over within 500 ms as a rule; the rest is a margin for a machine that the flood keeps busy.
 const TAKEN_OVER: Bounds = Bounds { traffic_ms: 2000.0, ..Bounds::CONTEST };
 
 pub(super) const DRILLS: &[Drill] = &[
@@ -58,7 +58,7 @@ pub(super) const DRILLS: &[Drill] = &[
     },
 ];
 
-/// From the watching client's host: the other's traffic is measured.
+/// Floods from the watching client, because the traffic of the other one is measured.
 fn flood(run: &DrillRun<'_>) -> Result<()> {
     let host = run.setup.watching_host();
     let mac = Mac::from(host.mac(run.setup.segment)?);
@@ -66,7 +66,7 @@ fn flood(run: &DrillRun<'_>) -> Result<()> {
     let address = run.addresses().into_iter().find_map(v4).context("an IPv4 address of a Service")?;
     let own: Ipv4Addr = host.addresses(run.setup.segment).into_iter().find_map(v4).context("the host's address")?;
     let mut rubbish = [&GROUP.0[..], &mac.0, &ETHERTYPE.to_be_bytes()].concat();
-    // The shortest frame of Ethernet, without its check sequence.
+    // The shortest Ethernet frame without its frame check sequence.
     rubbish.resize(60, 0x5a);
     let frames = [arp_request(mac, own, address), rubbish];
     let rate = RATE >> (run.attempt - 1);

@@ -1,4 +1,4 @@
-//! The drills, by what fails.
+//! The drills, grouped by the component that fails.
 
 mod api;
 mod endpoints;
@@ -16,7 +16,7 @@ use anyhow::Result;
 
 use super::{Bounds, Drill, DrillRun, Owner, Phase, Promise, Traffic};
 
-/// What fails.
+/// The component that fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subject {
     /// A speaker, while its node lives.
@@ -25,15 +25,15 @@ pub enum Subject {
     Power,
     /// The network.
     Wire,
-    /// The API server, and something else meanwhile.
+    /// The API server, and another component at the same time.
     Api,
     /// An endpoint of a Service.
     Endpoints,
-    /// Nothing: what answers is replaced.
+    /// No component: the pods behind the Services are replaced.
     Updates,
-    /// Nothing: a planned move.
+    /// No component: a planned move.
     Moves,
-    /// Nothing, while no speaker hears another: a planned move.
+    /// No component: a planned move while no speaker hears another.
     Unheard,
     /// A node's power, while a switch answers for it.
     Witness,
@@ -44,7 +44,7 @@ pub enum Subject {
 }
 
 impl Subject {
-    /// All of them.
+    /// All subjects.
     pub const ALL: [Self; 11] = [
         Self::Speaker,
         Self::Power,
@@ -59,7 +59,7 @@ impl Subject {
         Self::Mtu,
     ];
 
-    /// Its drills, in the order of their worth.
+    /// Returns its drills, the most important one first.
     #[must_use]
     pub fn drills(self) -> &'static [Drill] {
         match self {
@@ -78,12 +78,12 @@ impl Subject {
     }
 }
 
-/// All drills.
+/// Returns all drills.
 pub fn drills() -> impl Iterator<Item = &'static Drill> {
     Subject::ALL.into_iter().flat_map(Subject::drills)
 }
 
-/// A drill that needs nothing done before.
+/// The preparation of a drill that needs none.
 fn nothing(_: &DrillRun<'_>) -> Result<()> {
     Ok(())
 }
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn every_drill_is_done_somewhere() {
+    fn every_drill_has_places_and_phases() {
         for drill in drills() {
             assert!(!drill.places.is_empty() && !drill.phases.is_empty(), "{}", drill.name);
         }

@@ -1,4 +1,4 @@
-//! Planned moves: the new node announces before the old one stops (P3); and what must not move.
+//! Planned moves: the new node announces before the old one stops (P3). Also conditions under which nothing may move.
 
 use std::time::Duration;
 
@@ -111,7 +111,7 @@ pub(super) const DRILLS: &[Drill] = &[
         tried: Tried::Always,
         prepare: nothing,
         phases: &[phase("network-unavailable", Promise::HANDED_OVER, |active| {
-            // As a cloud's route controller says it, or a CNI plugin; in the laboratory nobody does.
+            // A cloud's route controller or a CNI plugin sets this condition; in the laboratory no component does.
             let says = r#"{"status":{"conditions":[{"type":"NetworkUnavailable","status":"True","reason":"Drill"}]}}"#;
             let nothing = r#"{"status":{"conditions":[{"type":"NetworkUnavailable","$patch":"delete"}]}}"#;
             active.strike(|run| {
@@ -146,10 +146,12 @@ pub(super) const DRILLS: &[Drill] = &[
         more_services: 0,
         tried: Tried::Always,
         prepare: nothing,
-        // Kubernetes calls the pods on such nodes unready, so that nothing is left that could answer a request: whether
-        // traffic flows is kube-proxy's, who announces is ours. A Local address nobody can serve, nobody announces.
+        // Kubernetes marks the pods on such nodes as unready, so no endpoint is left that could answer a request.
+        // Traffic therefore depends on kube-proxy alone, the announcing node on Herald. No node announces a Local
+        // address that no node can serve.
         phases: &[phase("not-ready-all", Promise { owner: Owner::Stays, traffic: Traffic::Resumes }, |active| {
-            // The announcing node falls last and rises first: while another is Ready and it is not, it is to be left.
+            // The announcing node falls last and rises first: an address leaves a node that is not Ready while another
+            // node is.
             let (victim, mut nodes) = (active.run.victim.clone(), active.run.setup.nodes().to_vec());
             nodes.sort_by_key(|node| *node == victim);
             active.strike(|run| {
@@ -169,7 +171,7 @@ pub(super) const DRILLS: &[Drill] = &[
     },
 ];
 
-/// The announcing node gets the taint.
+/// Taints the announcing node.
 pub(super) fn drain_taint(active: &mut ActivePhase<'_>) -> Result<()> {
     let (taint, none) = (format!("{}=:NoSchedule", names::TAINT_DRAIN), format!("{}-", names::TAINT_DRAIN));
     change(active, "taint", &taint, &none)
@@ -179,14 +181,14 @@ pub(super) fn hung(run: &DrillRun<'_>) -> Fault {
     Fault::KubeletStopped { node: run.victim.clone() }
 }
 
-/// Says in a kubelet's place whether its node is Ready: the node's controller would wait for 20 s until it says so.
+/// Sets in a kubelet's place whether its node is Ready: the node controller would take 20 s.
 pub(super) fn report(run: &DrillRun<'_>, node: &str, ready: bool) -> Result<()> {
     let status = if ready { "True" } else { "False" };
     let patch = format!(r#"{{"status":{{"conditions":[{{"type":"Ready","status":"{status}","reason":"Drill"}}]}}}}"#);
     run.setup.ns.kubectl(&["patch", "node", node, "--subresource=status", "--type=strategic", "-p", &patch]).map(drop)
 }
 
-/// `kubectl taint` or `kubectl label` on the victim, undone when the drill is over.
+/// Runs `kubectl taint` or `kubectl label` on the victim, undone when the drill is over.
 fn change(active: &mut ActivePhase<'_>, verb: &str, what: &str, undo: &str) -> Result<()> {
     active.strike(|run| {
         let node = run.victim.as_str();

@@ -1,5 +1,6 @@
-//! The nodes' link carries less than the longest frame of the protocol, as below VXLAN over WireGuard or IPsec: lists of
-//! claims that do not fit are sent in more frames, and no address is claimed by a node that has not heard them all.
+//! The nodes' link has a smaller MTU than the longest frame of the protocol, as below VXLAN over WireGuard or IPsec.
+//! Claim lists that do not fit are sent in more frames, and no node claims an address before it has received the whole
+//! list.
 
 use std::time::Duration;
 
@@ -11,12 +12,12 @@ use crate::drill::{Drill, DrillRun, Promise, Topology, Tried};
 use crate::testbed::audit_log::{AuditLog, SPEAKER};
 use herald_lab::fault::{Fault, Link};
 
-/// Less than the longest frame of the protocol carries, 1,400 bytes (docs/protocol.md), and enough for IPv6 (1,280, RFC 8200
-/// section 5).
+/// An MTU below the longest frame of the protocol, 1,400 bytes (docs/protocol.md), and above the minimum of IPv6
+/// (1,280, RFC 8200 section 5).
 const MTU: u16 = 1300;
 
-/// Two speakers that start write their SpeakerStatus, and the others that they have gone and come: with room, no more than
-/// ten writes each. What is caught is one write for each address.
+/// Two speakers that start write their SpeakerStatus, and the other speakers write that these left and returned: with a
+/// margin, ten writes each at most. The bound detects one write per address.
 const MOST_WRITES: usize = 20;
 
 pub(super) const DRILLS: &[Drill] = &[Drill {
@@ -26,9 +27,9 @@ pub(super) const DRILLS: &[Drill] = &[Drill {
     more_services: 48,
     tried: Tried::Always,
     prepare: |run| {
-        // The API server's link as well, as on any network of such hosts: what it sends would not fit the nodes', without a
-        // word, and a kubelet whose connection waits for a long answer renews no lease. Its node is NotReady 40 s later, and
-        // loses its addresses.
+        // The API server's link gets the MTU too, as on any network of such hosts: its longer frames would be dropped
+        // silently at the nodes, and a kubelet whose connection waits for a long answer renews no lease. Its node would
+        // be NotReady after 40 s and lose its addresses.
         let control = run.setup.lab().control()?.name().to_owned();
         run.setup.nodes().iter().chain([&control]).try_for_each(|host| {
             let link = Link { host: host.clone(), segment: run.setup.segment };
@@ -41,8 +42,8 @@ pub(super) const DRILLS: &[Drill] = &[Drill {
             let mut others = run.setup.nodes().iter().filter(|node| **node != run.victim);
             others.try_for_each(|node| run.replace_speaker(node))
         })?;
-        // Whoever finds an address vacant claims it within a second of its start, and both then answer for good. All are looked
-        // at once: so many questions are a load on a small machine.
+        // A speaker that finds an address vacant claims it within a second of its start, and then both nodes answer
+        // permanently. One look at all addresses is enough: so many solicitations load a small machine.
         active.lasts(Duration::from_secs(2), Duration::from_secs(20));
         one_owner(active.run)?;
         let mut writes = log.writes().context("the audit log")?;
@@ -53,8 +54,8 @@ pub(super) const DRILLS: &[Drill] = &[Drill {
     })],
 }];
 
-/// Checks that nobody but the victim answers for its addresses, and that it does for each. (That none of so many questions
-/// about one is answered within a moment says that the machine is busy.)
+/// Checks that the victim, and no other node, answers for each of its addresses. An address without any answer means
+/// that the machine is busy, so the check is repeated.
 fn one_owner(run: &DrillRun<'_>) -> Result<()> {
     let mac = run.mac(&run.victim)?;
     run.setup.wait("an answer for each of the many addresses", || {

@@ -1,4 +1,4 @@
-//! A node loses power: another takes over within half a second (P2), and a node that returns takes nothing back.
+//! A node loses power: another one takes over within half a second (P2), and a node that returns takes nothing back.
 
 use anyhow::Result;
 
@@ -74,7 +74,7 @@ pub(super) const DRILLS: &[Drill] = &[
     },
 ];
 
-/// The victim loses power.
+/// Returns a phase in which the victim loses power.
 pub(super) const fn off(name: &'static str) -> Phase {
     phase(name, Promise::SUCCEEDED, power_off)
 }

@@ -1,4 +1,4 @@
-//! A speaker fails while its node lives: nobody notices (P1 of the design).
+//! A speaker fails while its node lives: clients do not notice (P1 of the design).
 
 use std::time::Duration;
 
@@ -109,7 +109,7 @@ pub(super) const DRILLS: &[Drill] = &[
     },
 ];
 
-/// Waits until others give all answers for the victim.
+/// Waits until other nodes give all answers for the victim.
 pub(super) fn until_covered(run: &DrillRun<'_>) -> Result<()> {
     let mac = run.mac(&run.victim)?;
     run.until(&format!("others to answer for {}", run.victim), |now| {
@@ -117,7 +117,7 @@ pub(super) fn until_covered(run: &DrillRun<'_>) -> Result<()> {
     })
 }
 
-/// The pods that ten connections to each address reach.
+/// Returns the pods that ten connections to each address reach.
 fn pods(run: &DrillRun<'_>) -> Result<Vec<std::collections::BTreeSet<String>>> {
     let ten = |address| {
         let one = |_| {

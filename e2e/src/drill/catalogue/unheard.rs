@@ -1,5 +1,6 @@
-//! Planned moves where no speaker hears another, because the network drops their frames: they go by the API. The old owner
-//! stops first, so there is a gap; but they come, soon after the API has said that the old owner may no longer.
+//! Planned moves while the network drops the speakers' frames, so that no speaker hears another. These moves go by the
+//! API: the old owner stops first, which leaves a gap, and the new owner follows soon after the API shows that the old
+//! one may no longer announce.
 
 use anyhow::Result;
 
@@ -9,11 +10,12 @@ use super::phase;
 use super::wire::drop_protocol;
 use crate::drill::{ActivePhase, Bounds, Drill, Owner, Promise, Topology, Traffic, Tried};
 
-/// Moved within 5 s of the API's word, and silent for at most 1 s meanwhile. A fitter node that has heard the owner's claim
-/// before the network began to drop it may claim by itself; then both answer for 100 ms (docs/protocol.md, section 19).
+/// The address moves within 5 s of the change in the API, and is unanswered for at most 1 s meanwhile. A fitter node
+/// that received the owner's claim before the network began to drop frames may claim by itself; then both answer for
+/// 100 ms (docs/protocol.md, section 19).
 const BY_THE_API: Bounds = Bounds { moved_ms: 5000.0, unanswered_ms: 1000.0, ..Bounds::CONTEST };
 
-/// The same where nobody has ever heard a claim: break before make, never two at once.
+/// The same bounds where no node ever received a claim: break before make, never two owners at once.
 const BREAK_BEFORE_MAKE: Bounds = Bounds { two_macs_ms: 0.0, ..BY_THE_API };
 
 const MOVES: Promise = Promise { owner: Owner::Moves, traffic: Traffic::Resumes };
@@ -70,7 +72,7 @@ pub(super) const DRILLS: &[Drill] = &[
     },
 ];
 
-/// The kubelet hangs, and the API says at once what the node's controller would say after 20 s.
+/// The kubelet hangs, and the API shows at once what the node controller would set after 20 s.
 fn not_ready(active: &mut ActivePhase<'_>) -> Result<()> {
     active.strike(|run| {
         run.faults().inject(hung(run))?;

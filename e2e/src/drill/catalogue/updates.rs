@@ -1,4 +1,4 @@
-//! What answers is replaced by its next version, pod by pod: no request fails meanwhile (P3).
+//! A rolling update replaces the serving pods one by one: no request fails meanwhile (P3).
 
 use anyhow::Result;
 use serde_json::json;
@@ -8,10 +8,10 @@ use crate::drill::workload::Updated;
 use crate::drill::workload::survives;
 use crate::drill::{ActivePhase, Drill, DrillRun, Owner, Phase, Policy, Promise, Topology, Traffic, Tried};
 
-/// A Local address follows the pods, and where all of a node's are replaced there may be no better place for it.
+/// A Local address follows the pods. When all pods are replaced, no other node may be better.
 const FOLLOWS: Promise = Promise { owner: Owner::OneInTheEnd, traffic: Traffic::NoNewConnectionLost };
 
-/// Pods end, and connections to them with them.
+/// Pods end, and the connections to them end with them.
 const STAYS: Promise = Promise { owner: Owner::Stays, traffic: Traffic::NoNewConnectionLost };
 
 pub(super) const DRILLS: &[Drill] = &[
@@ -41,7 +41,7 @@ const fn update(name: &'static str, act: fn(&mut ActivePhase<'_>) -> Result<()>)
     phase(name, STAYS, act).local(FOLLOWS)
 }
 
-/// Puts a workload behind both Services, in place of the setup's endpoints.
+/// Puts a workload behind both Services, in place of the endpoints of the setup.
 fn stand_in(run: &DrillRun<'_>, what: Updated) -> Result<()> {
     let setup = run.setup;
     setup.add_here(
@@ -65,7 +65,7 @@ fn replace(active: &mut ActivePhase<'_>, what: Updated) -> Result<()> {
     rolled_out(active.run, what)
 }
 
-/// Waits until no pod of another version is left; `rollout status` does not wait for those that still serve.
+/// Waits until no pod of another version is left; `rollout status` does not wait for old pods that still serve.
 fn rolled_out(run: &DrillRun<'_>, what: Updated) -> Result<()> {
     run.setup.ns.kubectl_here(&["rollout", "status", what.reference(), "--timeout=90s"])?;
     run.setup.all_serve(Updated::APP)

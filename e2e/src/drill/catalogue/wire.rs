@@ -1,4 +1,4 @@
-//! The network fails, in part or as a whole.
+//! The network fails, partly or completely.
 
 use std::time::Duration;
 
@@ -62,7 +62,7 @@ pub(super) const DRILLS: &[Drill] = &[
         more_services: 0,
         tried: Tried::Always,
         prepare: drop_protocol,
-        // Coverers do not hear the successor's claim, and go on until they have overheard its announcement
+        // Coverers do not receive the successor's claim and continue until they have overheard its announcement
         // (docs/protocol.md, section 21).
         phases: &[phase(
             "protocol-dropped-power-off",
@@ -177,7 +177,7 @@ pub(super) const DRILLS: &[Drill] = &[
         more_services: 0,
         tried: Tried::Always,
         prepare: nothing,
-        // The address stays on its node, but its clients see it move.
+        // The address stays on its node, but clients see another MAC.
         phases: &[phase("mac-changes", Promise { owner: Owner::Moves, traffic: Traffic::Resumes }, |active| {
             let Mac([a, b, c, _, e, f]) = active.run.mac(&active.run.victim)?;
             let mac = Mac([a, b, c, 0x77, e, f]);
@@ -193,7 +193,8 @@ fn dropping(run: &DrillRun<'_>, direction: Direction, percent: Percent) -> Fault
     Fault::Dropping { link: run.link(), direction, percent }
 }
 
-/// The victim on one side, all others and the clients on the other. The control plane reaches both.
+/// Returns a partition with the victim on one side, all other nodes and the clients on the other. The control plane
+/// reaches both.
 fn alone(run: &DrillRun<'_>) -> Fault {
     let others = run.setup.nodes().iter().filter(|node| **node != run.victim).cloned();
     let clients = [run.setup.talker().to_owned(), run.setup.watcher().to_owned()];
@@ -205,9 +206,9 @@ fn protocol_dropped(run: &DrillRun<'_>) -> Fault {
     Fault::EtherTypeDropped { segment: run.setup.segment, ethertype: ETHERTYPE }
 }
 
-/// The switch drops Herald's frames; every speaker says that it hears no other.
+/// Makes the switch drop Herald's frames and waits until every speaker reports that it hears no other.
 pub(super) fn drop_protocol(run: &DrillRun<'_>) -> Result<()> {
-    // What is said of the drill before would be taken for what is said of this one.
+    // A report that is left from the previous drill would be mistaken for one of this drill.
     run.setup.wait("no speaker to report PeersUnheard", || {
         let speakers = run.setup.ns.list_cluster::<SpeakerStatus>()?;
         Ok((!speakers.iter().any(hears_nobody)).then_some(()))

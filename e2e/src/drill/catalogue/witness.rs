@@ -1,5 +1,6 @@
-//! A node loses power, and a switch goes on answering ARP for it with the node's own MAC, as one does that suppresses ARP for
-//! what it has learnt: what its peers ask its kernel is answered, and proves nothing.
+//! A node loses power, and a switch goes on answering ARP for it with the node's own MAC, as a switch with ARP
+//! suppression does for addresses it has learnt. The answer to a probe of the node's kernel then does not prove that
+//! the node lives.
 
 use std::net::IpAddr;
 
@@ -9,7 +10,7 @@ use super::{nothing, phase};
 use crate::drill::{Bounds, Drill, DrillRun, Promise, Topology, Tried};
 use herald_lab::fault::Impostor;
 
-/// Traffic is back within 2 s of the power-off: the node is asked in a second way, which nobody else can answer.
+/// Traffic is back within 2 s of the power-off: peers probe the node in a second way, which no other host can answer.
 const WITHIN: Bounds = Bounds { traffic_ms: 2000.0, ..Bounds::CONTEST };
 
 pub(super) const DRILLS: &[Drill] = &[Drill {
@@ -28,8 +29,9 @@ pub(super) const DRILLS: &[Drill] = &[Drill {
     .within(WITHIN)],
 }];
 
-/// Only now, for as long as the node lives the answers lead its traffic astray: they come from another port of the switch
-/// here, where a switch that suppresses ARP sends them by the port of the one that asked.
+/// Starts the impostor at the moment of the power-off: while the node lives, the answers would misdirect its traffic.
+/// They leave by another port of the switch here, while a real switch with ARP suppression answers on the port of the
+/// asker.
 fn impersonate(run: &DrillRun<'_>) -> Result<()> {
     let (victim, witness) = (run.host(&run.victim)?, run.setup.watching_host());
     let address = victim.addresses(run.setup.segment).into_iter().find_map(|address| match address {

@@ -1,4 +1,4 @@
-//! What may change about a Service and its status without its address changing.
+//! Changes of a Service and its status that do not change its address.
 
 use anyhow::{Context, Result, ensure};
 use herald_crds::virtual_ip::TrafficPolicy;
@@ -15,7 +15,8 @@ pub(super) const ROWS: &[Row] = &[
     Row { name: "status", check: status },
 ];
 
-/// What upstream's controller calls the provider for, and what it does not, each as a JSON merge patch.
+/// Changes for which upstream's controller calls the provider, and others for which it does not, each as a JSON merge
+/// patch.
 const TRIGGERS: &[(&str, &str)] = &[
     ("source-ranges", r#"{"spec": {"loadBalancerSourceRanges": ["10.20.0.0/16"]}}"#),
     ("port-name", r#"{"spec": {"ports": [{"name": "www", "port": 80, "targetPort": 8080}]}}"#),
@@ -41,8 +42,8 @@ const TRIGGERS: &[(&str, &str)] = &[
     ("selector", r#"{"spec": {"selector": {"app": "nobody"}}}"#),
 ];
 
-/// A Service for each, all changed, and none has another address, even for a moment: a new one is a new VirtualIP and
-/// an event.
+/// Applies each change to a Service of its own. None of them gets another address, even for a moment: a new address
+/// would show as a new VirtualIP and an event.
 fn triggers(ns: &TestNamespace<'_>) -> Result<()> {
     let names = TRIGGERS.iter().map(|(name, _)| *name).chain(["same-ip"]);
     for name in names.clone() {
@@ -72,8 +73,9 @@ fn triggers(ns: &TestNamespace<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Cluster to Local and back: one address; with Local where the endpoint is, and the client's own address arrives; the
-/// health check port is kube-proxy's, and is forgotten with the policy.
+/// Changes the policy from Cluster to Local and back; the Service keeps its address. With Local, the node with the
+/// endpoint announces and the client's own address arrives. kube-proxy serves the health check port, which disappears
+/// with the policy.
 fn external_traffic_policy(ns: &TestNamespace<'_>) -> Result<()> {
     create(ns, "policy", json!({}))?;
     let address = ns.external_ip("policy")?;
@@ -108,8 +110,8 @@ fn external_traffic_policy(ns: &TestNamespace<'_>) -> Result<()> {
     told_once(ns, "policy", "EnsuredLoadBalancer")
 }
 
-/// It governs the cluster IP alone: with Local, a node without an endpoint does not reach that, and announces and
-/// forwards the Service's address as before.
+/// Checks that this policy governs the cluster IP alone: with Local, a node without an endpoint does not reach the
+/// cluster IP, and announces and forwards the Service's address as before.
 fn internal_traffic_policy(ns: &TestNamespace<'_>) -> Result<()> {
     let (_, with_endpoint) = endpoint(ns)?;
     let mut elsewhere = None;
@@ -139,8 +141,8 @@ fn internal_traffic_policy(ns: &TestNamespace<'_>) -> Result<()> {
     Ok(())
 }
 
-/// One entry, canonical, `ipMode: VIP` and nothing else. What others write beside it stays, and is not answered by a
-/// write; nor is an entry without `ipMode`, which means the same.
+/// Checks for one canonical entry with `ipMode: VIP` and nothing else. Conditions of other controllers stay, and Herald
+/// does not answer them with a write; nor does it answer an entry without `ipMode`, which means the same.
 fn status(ns: &TestNamespace<'_>) -> Result<()> {
     create(ns, "status", json!({}))?;
     let address = ns.external_ip("status")?;

@@ -1,4 +1,4 @@
-//! How a Service, a controller and the last node end.
+//! The end of a Service, of a controller and of the last node.
 
 use anyhow::{Context, Result, bail, ensure};
 use herald_crds::names;
@@ -15,11 +15,11 @@ pub(super) const ROWS: &[Row] = &[
     Row { name: "zero nodes, exclude label", check: zero_nodes },
 ];
 
-/// A Service of our class has our finalizer. Upstream's beside it, as of a cloud controller manager, is left alone, and
-/// does not hold the address.
+/// A Service of our class has our finalizer. Herald ignores an additional finalizer of upstream, as a cloud controller
+/// manager sets it, and the address does not wait for it.
 fn finalizer_ownership(ns: &TestNamespace<'_>) -> Result<()> {
     let result = beside_another_finalizer(ns);
-    // Whatever was found, the namespace can go.
+    // The other finalizer is removed regardless of the result, so that the namespace can be deleted.
     if ns.get::<Service>("two-finalizers")?.is_some() {
         change(ns, "two-finalizers", json!({"metadata": {"finalizers": null}}))?;
     }
@@ -46,8 +46,8 @@ fn beside_another_finalizer(ns: &TestNamespace<'_>) -> Result<()> {
     told_once(ns, "two-finalizers", "DeletedLoadBalancer")
 }
 
-/// One name, another UID: another Service. It gets the address once the first has given it up, also where the first's
-/// finalizer was taken away by force.
+/// A Service with the same name and another UID is another Service. It gets the address once the first one has released
+/// it, also where the first one's finalizer was removed by force.
 fn delete_and_recreate(ns: &TestNamespace<'_>) -> Result<()> {
     let address = ns.address(90);
     let asks = || json!({"loadBalancerIP": address});
@@ -55,7 +55,7 @@ fn delete_and_recreate(ns: &TestNamespace<'_>) -> Result<()> {
     let mut born = None;
     for force in [false, true, true, true] {
         ensure!(ns.external_ip("again")? == address, "what it asks for");
-        // Within a second of the one before, which is what speakers tell them apart by.
+        // Speakers distinguish VirtualIPs by their creation time, which has a resolution of one second.
         let birth = ns.virtual_ip(address)?.and_then(|vip| vip.metadata.creation_timestamp);
         ensure!(birth > born, "its VirtualIP was created at {birth:?}, the one before at {born:?}");
         born = birth;
@@ -63,7 +63,7 @@ fn delete_and_recreate(ns: &TestNamespace<'_>) -> Result<()> {
         ns.answered_by(address, &node)?;
         if force {
             delete(ns, "again")?;
-            // Herald may have been faster.
+            // Herald may have removed the Service already.
             if let Err(error) = change(ns, "again", json!({"metadata": {"finalizers": null}})) {
                 ensure!(format!("{error:#}").contains("NotFound"), "{error:#}");
             }
@@ -85,8 +85,8 @@ fn delete_and_recreate(ns: &TestNamespace<'_>) -> Result<()> {
     Ok(())
 }
 
-/// A Service that is deleted while no controller runs waits, and is served while it waits; one that starts completes
-/// the deletion, and serves who has come meanwhile.
+/// A Service that is deleted while no controller runs waits and is still served. A controller that starts completes the
+/// deletion and serves Services that were created meanwhile.
 fn without_controller(ns: &TestNamespace<'_>) -> Result<()> {
     create(ns, "leaves", json!({}))?;
     let address = ns.external_ip("leaves")?;
@@ -110,7 +110,7 @@ fn without_controller(ns: &TestNamespace<'_>) -> Result<()> {
         ensure!(ns.ingress("comes")?.is_empty(), "nobody gives addresses");
         Ok(())
     });
-    // Whatever was found, the next row has a controller.
+    // The controllers are scaled up regardless of the result, for the next row.
     scale(ns, replicas.trim())?;
     install::wait_for_rollout(ns.bed.lab())?;
     left?;
@@ -126,8 +126,8 @@ fn scale(ns: &TestNamespace<'_>, replicas: &str) -> Result<()> {
     ns.kubectl(&["scale", "-n", install::NAMESPACE, "deployment/herald-controller", &replicas]).map(drop)
 }
 
-/// Every node is excluded (an empty value excludes): the address stays and is silent, and one Warning says so. A node
-/// whose label says "false" takes part.
+/// Every node is excluded (an empty value excludes): the address stays and is silent, and one Warning reports it. A
+/// node whose label has the value "false" takes part.
 fn zero_nodes(ns: &TestNamespace<'_>) -> Result<()> {
     let label = |nodes: &str, change: &str| {
         let change = format!("{}{change}", names::LABEL_EXCLUDE_NODE);
@@ -152,7 +152,7 @@ fn zero_nodes(ns: &TestNamespace<'_>) -> Result<()> {
         ensure!(ns.announcer(address)? == node, "the one node that may");
         ns.answered_by(address, &node)
     });
-    // Whatever was found, the next scenario has every node.
+    // The labels are removed regardless of the result, for the next scenario.
     label("--all", "-")?;
     tried?;
     told_once(ns, "nowhere", "UnAvailableLoadBalancer")?;

@@ -1,4 +1,4 @@
-//! One address per family of the Service, in its order, and never one of another.
+//! One address per family of the Service, in its order, and never one of another family.
 
 use std::net::IpAddr;
 
@@ -17,7 +17,7 @@ pub(super) const ROWS: &[Row] = &[
     Row { name: "LB->ExternalName and back", check: external_name_and_back },
 ];
 
-/// Waits until the Service has so many addresses.
+/// Waits until the Service has this number of addresses.
 fn addresses(ns: &TestNamespace<'_>, name: &str, count: usize) -> Result<Vec<IpAddr>> {
     ns.eventually(&format!("{name} to have {count} addresses"), || {
         Ok(Some(ns.ingress(name)?).filter(|addresses| addresses.len() == count))
@@ -28,7 +28,7 @@ fn uid(ns: &TestNamespace<'_>, address: IpAddr) -> Result<Option<String>> {
     Ok(ns.virtual_ip(address)?.with_context(|| format!("the VirtualIP of {address}"))?.metadata.uid)
 }
 
-/// A second family comes and goes; the first address stays what and where it is.
+/// A second family is added and removed; the first address stays the same and on its node.
 fn upgrade_and_downgrade(ns: &TestNamespace<'_>) -> Result<()> {
     create(ns, "dual", json!({"ipFamilyPolicy": "SingleStack", "ipFamilies": ["IPv4"]}))?;
     let first = ns.external_ip("dual")?;
@@ -43,7 +43,7 @@ fn upgrade_and_downgrade(ns: &TestNamespace<'_>) -> Result<()> {
         ns.announcer(second)?;
         both.iter().try_for_each(|address| ns.reachable(*address).map(drop))?;
 
-        // The API server takes the second family away by itself.
+        // The API server removes the second family by itself.
         change(ns, "dual", json!({"spec": {"ipFamilyPolicy": "SingleStack"}}))?;
         ensure!(addresses(ns, "dual", 1)? == [first], "the first stays");
         ns.eventually(&format!("{second} to be free"), || Ok(ns.virtual_ip(second)?.is_none().then_some(())))?;
@@ -60,13 +60,13 @@ fn order(ns: &TestNamespace<'_>) -> Result<()> {
     ensure!(both[0].is_ipv6() && both[1].is_ipv4(), "as in spec.ipFamilies: {both:?}");
     let status = ns.service("six-four")?.status.and_then(|status| status.load_balancer);
     let shown = serde_json::to_value(status.and_then(|status| status.ingress))?;
-    // IpAddr writes an address in its canonical form (RFC 5952).
+    // IpAddr formats an address in its canonical form (RFC 5952).
     let expected: Vec<Value> = both.iter().map(|address| json!({"ip": address, "ipMode": "VIP"})).collect();
     ensure!(shown == json!(expected), "{shown}");
     told_once(ns, "six-four", "EnsuredLoadBalancer")
 }
 
-/// The pool has both families, the Service one.
+/// The pool has both families, the Service has one.
 fn not_its_family(ns: &TestNamespace<'_>) -> Result<()> {
     let six = || json!({"ipFamilyPolicy": "SingleStack", "ipFamilies": ["IPv6"]});
     create(ns, "six", six())?;
@@ -82,10 +82,12 @@ fn not_its_family(ns: &TestNamespace<'_>) -> Result<()> {
     Ok(())
 }
 
-/// RequireDualStack: both addresses or none, and a sentence. PreferDualStack: one now, the other when there is one.
+/// RequireDualStack: the Service gets both addresses or none, and a condition. PreferDualStack: the Service gets one
+/// address now and the other one when it is available.
 fn one_family_free(ns: &TestNamespace<'_>) -> Result<()> {
     let (pool, v6) = (format!("{}-half", ns.namespace), v6_range(ns));
-    // Known: what is refused is told once, and not that there is no such pool before.
+    // The controller must know the pool first: otherwise the one event of the refusal would report that there is no
+    // such pool.
     ns.known_pool(&pool, &[ns.range(50, 59)])?;
     for (name, policy) in [("prefers", "PreferDualStack"), ("requires", "RequireDualStack")] {
         let families = json!({"ipFamilyPolicy": policy, "ipFamilies": ["IPv4", "IPv6"]});
@@ -109,7 +111,7 @@ fn one_family_free(ns: &TestNamespace<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Over ExternalName, which has no families, the only way to another primary family.
+/// A change of the type to ExternalName, which has no families, and back is the only way to another primary family.
 fn external_name_and_back(ns: &TestNamespace<'_>) -> Result<()> {
     create(ns, "turns", json!({"ipFamilyPolicy": "SingleStack", "ipFamilies": ["IPv4"]}))?;
     let four = ns.external_ip("turns")?;

@@ -1,5 +1,5 @@
-//! The contract of a `type: LoadBalancer` provider, row by row, on the real API server. docs/contract.md lists the rows
-//! and what proves each; those here are the ones that no other scenario or drill shows.
+//! The contract of a `type: LoadBalancer` provider, row by row, on the real API server. docs/contract.md lists all rows
+//! with their proofs; this module has the rows that no other scenario or drill proves.
 
 mod changes;
 mod endings;
@@ -23,9 +23,9 @@ use herald_lab::cluster::Host;
 /// A row of the contract.
 #[derive(Clone, Copy)]
 struct Row {
-    /// As docs/contract.md names it.
+    /// Its name in docs/contract.md.
     name: &'static str,
-    /// Tries it.
+    /// Checks the row.
     check: fn(&TestNamespace<'_>) -> Result<()>,
 }
 
@@ -53,7 +53,7 @@ pub(super) fn neighbours(ns: &TestNamespace<'_>) -> Result<()> {
     all_of(ns, neighbours::ROWS)
 }
 
-/// Tries every row; one that fails does not keep the others from being tried.
+/// Checks every row; a failure does not stop the others.
 fn all_of(ns: &TestNamespace<'_>, rows: &[Row]) -> Result<()> {
     let mut failures = Vec::new();
     for row in rows {
@@ -68,14 +68,15 @@ fn all_of(ns: &TestNamespace<'_>, rows: &[Row]) -> Result<()> {
     Ok(())
 }
 
-// What a user does, by the API: many small changes, for which kubectl takes long.
+// The following functions do what a user does, through the API: kubectl would take long for many small changes.
 
-/// Creates a Service of our class before the echo servers, HTTP on port 80, with the fields of `spec` over that.
+/// Creates a Service of our class in front of the echo servers, HTTP on port 80, with the fields of `spec` overriding
+/// these.
 fn create(ns: &TestNamespace<'_>, name: &str, spec: Value) -> Result<Service> {
     create_annotated(ns, name, json!({}), spec)
 }
 
-/// The same with annotations.
+/// Does the same with annotations.
 fn create_annotated(ns: &TestNamespace<'_>, name: &str, annotations: Value, spec: Value) -> Result<Service> {
     let mut object = json!({
         "metadata": {"name": name, "annotations": annotations},
@@ -116,22 +117,22 @@ fn services(ns: &TestNamespace<'_>) -> Api<Service> {
     Api::namespaced(ns.bed.kube(), &ns.namespace)
 }
 
-// What a user sees.
+// The following functions check what a user sees.
 
-/// Waits until Herald has taken in whatever was done to Services before: it sees them in the order of their changes, and
-/// gives this one, the last, its address.
+/// Waits until Herald has processed all earlier changes of Services: it receives them in their order, and this Service,
+/// the last one, gets its address.
 fn caught_up(ns: &TestNamespace<'_>, marker: &str) -> Result<()> {
     let name = format!("after-{marker}");
     create(ns, &name, json!({"allocateLoadBalancerNodePorts": false}))?;
     ns.external_ip(&name).map(drop)
 }
 
-/// How many events of this reason speak of the object.
+/// Returns the number of events with this reason that regard the object.
 fn told(ns: &TestNamespace<'_>, name: &str, reason: &str) -> Result<usize> {
     Ok(ns.events(name)?.iter().filter(|(_, told, _)| told == reason).count())
 }
 
-/// Waits until an event of this reason speaks of the object, and checks that no other does.
+/// Waits until an event with this reason regards the object, and checks that there is only one.
 fn told_once(ns: &TestNamespace<'_>, name: &str, reason: &str) -> Result<()> {
     ns.told_once(name, reason).map(drop)
 }
@@ -144,7 +145,7 @@ fn version(service: &Service) -> Result<String> {
     service.metadata.resource_version.clone().context("a resource version")
 }
 
-/// The echo server's address and node.
+/// Returns the echo server's address and node.
 fn endpoint(ns: &TestNamespace<'_>) -> Result<(String, String)> {
     let pods = ns.list::<Pod>()?;
     let pod = pods.into_iter().find(|pod| pod.metadata.deletion_timestamp.is_none()).context("a pod")?;
@@ -152,7 +153,7 @@ fn endpoint(ns: &TestNamespace<'_>) -> Result<(String, String)> {
     Ok((address, pod.spec.and_then(|spec| spec.node_name).context("a pod's node")?))
 }
 
-/// Waits until a host gets an answer by HTTP.
+/// Waits until a host gets an HTTP answer.
 fn answers(ns: &TestNamespace<'_>, from: &Host, to: SocketAddr) -> Result<Value> {
     let mut last = None;
     ns.eventually(&format!("an answer of http://{to}/ to {}", from.name()), || match from.inside(|| get(to)) {
@@ -172,9 +173,9 @@ mod tests {
     use super::*;
     use crate::drill;
 
-    /// Every row here stands in docs/contract.md, and what is named there as a proof exists.
+    /// Checks that docs/contract.md lists every row, and that every proof it names exists.
     #[test]
-    fn the_page_names_what_there_is() {
+    fn contract_page_names_existing_rows_and_proofs() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let page = std::fs::read_to_string(root.join("docs/contract.md")).unwrap();
         let scenarios = [

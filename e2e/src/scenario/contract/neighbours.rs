@@ -1,4 +1,4 @@
-//! What stands beside a Service of type LoadBalancer and must work with it, or be left alone.
+//! Objects and features next to a Service of type LoadBalancer that must work with it or be left alone.
 
 use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
@@ -24,10 +24,11 @@ pub(super) const ROWS: &[Row] = &[
     Row { name: "SCTP", check: sctp },
 ];
 
-/// One exchange on a port of the echo servers.
+/// Timeout of one exchange on a port of the echo servers.
 const EXCHANGE: Duration = Duration::from_millis(500);
 
-/// Node port, cluster IP and address answer at once; the node port answers before, meanwhile and after.
+/// Node port, cluster IP and address answer at the same time; the node port answers before, during and after the change
+/// of type.
 fn layers(ns: &TestNamespace<'_>) -> Result<()> {
     let service = create(ns, "layers", json!({"type": "NodePort", "loadBalancerClass": null}))?;
     let cluster_ip: IpAddr = service.spec.and_then(|spec| spec.cluster_ip).context("a cluster IP")?.parse()?;
@@ -42,7 +43,7 @@ fn layers(ns: &TestNamespace<'_>) -> Result<()> {
     ns.reachable(address)?;
     answers(ns, &client, by_node_port)?;
     answers(ns, &node, SocketAddr::new(cluster_ip, 80))?;
-    // From inside as well, where kube-proxy answers without the segment.
+    // The address must also answer inside the cluster, where kube-proxy serves it without the segment.
     answers(ns, &node, SocketAddr::new(address, 80))?;
 
     change(ns, "layers", json!({"spec": {"type": "NodePort", "loadBalancerClass": null}}))?;
@@ -54,7 +55,8 @@ fn layers(ns: &TestNamespace<'_>) -> Result<()> {
     answers(ns, &client, by_node_port).map(drop)
 }
 
-/// Every port on one address, also by the name of the container's port; ports come and go, the address stays.
+/// Every port answers on one address, also by the name of the container's port; ports come and go, and the address
+/// stays.
 fn many_ports(ns: &TestNamespace<'_>) -> Result<()> {
     let web = json!({"name": "web", "port": 8000, "targetPort": "http"});
     let ports = json!([
@@ -78,7 +80,7 @@ fn many_ports(ns: &TestNamespace<'_>) -> Result<()> {
     told_once(ns, "ports", "EnsuredLoadBalancer")
 }
 
-/// TCP and UDP of one number on one address.
+/// TCP and UDP with the same number on one address.
 fn mixed_protocols(ns: &TestNamespace<'_>) -> Result<()> {
     let port = |name: &str, protocol: &str| json!({"name": name, "protocol": protocol, "port": 53, "targetPort": 9000});
     create(ns, "dns", json!({"ports": [port("stream", "TCP"), port("datagram", "UDP")]}))?;
@@ -89,7 +91,7 @@ fn mixed_protocols(ns: &TestNamespace<'_>) -> Result<()> {
     one_address_without_complaint(ns, "dns", address)
 }
 
-/// SCTP is taken; what carries it is kube-proxy's and the kernel's.
+/// Herald accepts SCTP; kube-proxy and the kernel carry it.
 fn sctp(ns: &TestNamespace<'_>) -> Result<()> {
     let ports = json!([{"name": "sctp", "protocol": "SCTP", "port": 9001, "targetPort": 9001}]);
     create(ns, "sctp", json!({"ports": ports, "allocateLoadBalancerNodePorts": false}))?;
@@ -108,8 +110,8 @@ fn one_address_without_complaint(ns: &TestNamespace<'_>, name: &str, address: Ip
     Ok(())
 }
 
-/// Slices written by hand: the policy Cluster serves them. Local has a Warning, and is announced by the node that a slice
-/// names, and by none while none does.
+/// Slices written by hand: the policy Cluster serves them. With Local the Service has a Warning; the node named in a
+/// slice announces its address, and no node does while no slice names one.
 fn manual_slices(ns: &TestNamespace<'_>) -> Result<()> {
     let (pod, node) = endpoint(ns)?;
     create(ns, "manual-local", json!({"selector": null, "externalTrafficPolicy": "Local"}))?;
@@ -125,7 +127,7 @@ fn manual_slices(ns: &TestNamespace<'_>) -> Result<()> {
     ns.announcer(address)?;
     ns.reachable(address)?;
 
-    // The other came first, and would be announced by now.
+    // This Service was created first and would be announced by now.
     ns.silent(local)?;
     ensure!(ns.ingress("manual-local")? == [local], "the Service has its address all the same");
     ns.apply(&slice("manual-local", &json!([{"addresses": [pod], "nodeName": node}]), 8080).to_string())?;
@@ -135,7 +137,7 @@ fn manual_slices(ns: &TestNamespace<'_>) -> Result<()> {
     Ok(())
 }
 
-/// An endpoint that is no pod and on no node: the API server of the laboratory.
+/// An endpoint that is not a pod and not on a node: the API server of the laboratory.
 fn outside(ns: &TestNamespace<'_>) -> Result<()> {
     let server = ns.bed.lab().control()?.addresses(0)[0];
     let ports = json!([{"name": "http", "port": 443, "targetPort": 6443}]);
@@ -155,7 +157,7 @@ fn many_endpoints(ns: &TestNamespace<'_>) -> Result<()> {
     create(ns, "many", json!({"selector": null, "externalTrafficPolicy": "Local"}))?;
     let mut slices = Vec::new();
     for number in 0..10 {
-        // Nobody has these; they are on no node, so Local sends nothing there.
+        // No host has these addresses. They are on no node, so Local sends nothing there.
         let nowhere = (1..=100).map(|last| json!({"addresses": [Ipv4Addr::new(10, 250, number, last)]}));
         let mut slice = slice("many", &nowhere.collect(), 8080);
         slice["metadata"]["name"] = json!(format!("many-{number}"));
@@ -170,7 +172,7 @@ fn many_endpoints(ns: &TestNamespace<'_>) -> Result<()> {
     Ok(())
 }
 
-/// An EndpointSlice written by hand.
+/// Returns an EndpointSlice as a user would write it.
 fn slice(service: &str, endpoints: &Value, port: u16) -> Value {
     json!({
         "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
@@ -179,7 +181,7 @@ fn slice(service: &str, endpoints: &Value, port: u16) -> Value {
     })
 }
 
-/// The annotations by which nine clouds make a load balancer internal.
+/// The annotations that make a load balancer internal in nine clouds.
 const INTERNAL: &[(&str, &str)] = &[
     ("networking.gke.io/load-balancer-type", "Internal"),
     ("service.beta.kubernetes.io/aws-load-balancer-internal", "true"),
@@ -192,7 +194,7 @@ const INTERNAL: &[(&str, &str)] = &[
     ("service.beta.kubernetes.io/oci-load-balancer-internal", "true"),
 ];
 
-/// Each is added; nothing is written, and nothing told.
+/// Adds each annotation; Herald writes nothing and posts no event.
 fn internal_annotations(ns: &TestNamespace<'_>) -> Result<()> {
     let mut last = create(ns, "clouds", json!({}))?;
     let address = ns.external_ip("clouds")?;
@@ -208,8 +210,8 @@ fn internal_annotations(ns: &TestNamespace<'_>) -> Result<()> {
     Ok(())
 }
 
-/// An Ingress names a Service of ours, as for an Ingress controller: the Service has its address, the Ingress is not
-/// touched.
+/// An Ingress refers to a Service of ours, as for an Ingress controller: the Service has its address, and Herald does
+/// not touch the Ingress.
 fn ingress(ns: &TestNamespace<'_>) -> Result<()> {
     create(ns, "controller", json!({}))?;
     let address = ns.external_ip("controller")?;
@@ -226,7 +228,7 @@ fn ingress(ns: &TestNamespace<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Waits until the echo server answers the client on this port, by this protocol.
+/// Waits until the echo server answers the client on this port with this protocol.
 fn spoken(ns: &TestNamespace<'_>, address: IpAddr, port: u16, protocol: &str) -> Result<()> {
     let (client, to) = (ns.client()?, SocketAddr::new(address, port));
     let ask = || client.inside(|| if protocol == "udp" { datagram(to) } else { first_line(to) });

@@ -1,4 +1,4 @@
-//! Whose Service it is, what it asks for, and what it is never given.
+//! Which provider a Service belongs to, which address it requests, and which addresses it never gets.
 
 use anyhow::{Context, Result, bail, ensure};
 use futures::{StreamExt, TryStreamExt};
@@ -25,8 +25,8 @@ pub(super) const ROWS: &[Row] = &[
     Row { name: "namespaces and names of 63 characters", check: long_names },
 ];
 
-/// ClusterIP, NodePort, ExternalName (one that looks like an address) and headless: nothing written, no event, also
-/// when they change.
+/// ClusterIP, NodePort, ExternalName (with a name that looks like an address) and headless Services: Herald writes
+/// nothing and posts no event, also when they change.
 fn not_load_balancer(ns: &TestNamespace<'_>) -> Result<()> {
     let kinds = [
         ("cluster-ip", json!({"type": "ClusterIP", "loadBalancerClass": null})),
@@ -84,7 +84,8 @@ fn headless_load_balancer(ns: &TestNamespace<'_>) -> Result<()> {
     Ok(())
 }
 
-/// From our class to another's, by way of ClusterIP: the API server allows no other, and what was ours is released.
+/// Changes our class to another one by way of ClusterIP, the only way the API server allows; Herald releases its
+/// Service.
 fn load_balancer_class(ns: &TestNamespace<'_>) -> Result<()> {
     create(ns, "class", json!({}))?;
     let address = ns.external_ip("class")?;
@@ -112,7 +113,7 @@ fn load_balancer_ip(ns: &TestNamespace<'_>) -> Result<()> {
     create(ns, "asks", json!({"loadBalancerIP": asked}))?;
     ensure!(ns.external_ip("asks")? == asked, "what it asks for");
 
-    // What another has: no other address instead, said once.
+    // A requested address that another Service has: no other address instead, and a single event.
     create(ns, "waits", json!({"loadBalancerIP": asked}))?;
     let sentence = ns.refusal("waits", "AddressInUse")?;
     ensure!(sentence.contains(&format!("{}/asks", ns.namespace)), "it names who has it: {sentence}");
@@ -123,7 +124,7 @@ fn load_balancer_ip(ns: &TestNamespace<'_>) -> Result<()> {
     ensure!(ns.ingress("waits")?.is_empty(), "no other address instead");
     told_once(ns, "waits", "SyncLoadBalancerFailed")?;
 
-    // What cannot be had takes nothing away; what can is there before the old one goes.
+    // An unavailable address takes nothing away; an available one is assigned before the old one is released.
     change(ns, "asks", json!({"spec": {"loadBalancerIP": "203.0.113.9"}}))?;
     let sentence = ns.refusal("asks", "AddressNotInPool")?;
     ensure!(sentence.contains("203.0.113.9") && sentence.contains(&format!("keeps {asked}")), "{sentence}");
@@ -132,7 +133,7 @@ fn load_balancer_ip(ns: &TestNamespace<'_>) -> Result<()> {
     has(ns, "asks", next)?;
     has(ns, "waits", asked)?;
 
-    // The annotation wins over the field, and says so.
+    // The annotation overrides the field, and an event reports it.
     change(ns, "asks", json!({"metadata": {"annotations": {names::ANNOTATION_ADDRESSES: last}}}))?;
     has(ns, "asks", last)?;
     told_once(ns, "asks", "LoadBalancerIPOverruled")
@@ -142,7 +143,8 @@ fn has(ns: &TestNamespace<'_>, name: &str, address: std::net::IpAddr) -> Result<
     ns.eventually(&format!("{name} to have {address}"), || Ok((ns.ingress(name)? == [address]).then_some(())))
 }
 
-/// Another provider writes into the status of a Service of ours: told, not overwritten, and mended when it is emptied.
+/// Another provider writes into the status of our Service: Herald reports it, does not overwrite it, and writes its own
+/// entry once the status is emptied.
 fn foreign_ingress(ns: &TestNamespace<'_>) -> Result<()> {
     create(ns, "contested", json!({}))?;
     let address = ns.external_ip("contested")?;
@@ -159,7 +161,7 @@ fn foreign_ingress(ns: &TestNamespace<'_>) -> Result<()> {
     has(ns, "contested", address)
 }
 
-/// What stands in `spec.externalIPs` is given to nobody, and nobody answers for it.
+/// An address in `spec.externalIPs` is assigned to no Service, and no node answers for it.
 fn external_ips(ns: &TestNamespace<'_>) -> Result<()> {
     let (listed, free) = (ns.address(120), ns.address(121));
     let pool = format!("{}-externalips", ns.namespace);
@@ -175,7 +177,7 @@ fn external_ips(ns: &TestNamespace<'_>) -> Result<()> {
     ns.silent(listed)
 }
 
-/// One name in two namespaces: two addresses. Both names are as long as they can be.
+/// Services of the same name in two namespaces get two addresses. Both names have the maximum length.
 fn long_names(ns: &TestNamespace<'_>) -> Result<()> {
     let (namespace, name, pool) = ("n".repeat(63), "s".repeat(63), format!("{}-namespaces", ns.namespace));
     let other = TestNamespace::named(ns.bed, &namespace, ns.block())?;

@@ -1,6 +1,6 @@
-//! A node's network card and a second one become a bond (active-backup), which gets the addresses; a VLAN lies on it. The
-//! port of the active card fails: the bond goes on with the other, so its addresses stay where they are, with the
-//! link-layer address that they had.
+//! A node's network card and a second one become a bond (active-backup), which gets the addresses and carries a VLAN.
+//! The port of the active card fails: the bond continues with the other one, so its addresses stay where they are, with
+//! their link-layer address.
 
 use std::time::Duration;
 
@@ -18,14 +18,14 @@ const ID: u16 = 100;
 /// A subnet that no host has at first.
 const SUBNET: u8 = 42;
 
-/// For a busy machine.
+/// Upper bound for a busy machine.
 const LIMIT: Duration = Duration::from_secs(60);
 
 pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
     let faults = Faults::of(ns.bed.lab());
     let node = ns.bed.lab().nodes()?.into_iter().next().context("a node")?;
     let result = with_second_card(ns, &faults, &node);
-    // Whatever was found, the next scenario gets a whole cluster.
+    // The faults are healed regardless of the result, for the next scenario.
     faults.heal_all()?;
     result?;
     segments_become(ns, node.name(), &[node.interface(0)?])?;
@@ -81,8 +81,8 @@ fn with_second_card(ns: &TestNamespace<'_>, faults: &Faults<'_>, node: &Host) ->
     Ok(())
 }
 
-/// A bond that has taken the place of a host's first interface. It goes when this is dropped, and the interface gets back
-/// what it had.
+/// A bond that replaces a host's first interface. Dropping it deletes the bond and gives the interface its addresses
+/// back.
 struct Bond<'a> {
     lab: &'a Lab,
     host: &'a Host,
@@ -90,9 +90,9 @@ struct Bond<'a> {
 }
 
 impl<'a> Bond<'a> {
-    /// Makes it of two cards; the first has the host's addresses, and is the active one.
+    /// Creates the bond from two cards; the first one has the host's addresses and is the active one.
     fn over(lab: &'a Lab, host: &'a Host, first: &'a str, second: &str) -> Result<Self> {
-        // miimon: the link is looked at every 100 ms, as the kernel's bonding.rst recommends.
+        // miimon: the bond checks the link every 100 ms, as the kernel's bonding.rst recommends.
         ip(host, &format!("link add {BOND} type bond mode active-backup miimon 100"))?;
         let bond = Self { lab, host, first };
         ip(host, &format!("address flush dev {first}"))?;

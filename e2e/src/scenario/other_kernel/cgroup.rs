@@ -1,5 +1,5 @@
-//! The laboratory on a machine with cgroup version 2 alone: each host is a subtree that hands controllers down, and pods are
-//! accounted for there.
+//! The laboratory on a machine with cgroup version 2 alone: each host is a subtree that delegates controllers, and pods
+//! are accounted for there.
 
 use anyhow::{Context, Result, ensure};
 
@@ -14,7 +14,7 @@ pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
             let found = handed_down.split_whitespace().any(|name| name == controller);
             ensure!(found, "{} hands down {handed_down:?}, not {controller}", node.name());
         }
-        // The speaker's pod at least.
+        // At least the speaker's pod runs on each node.
         let find = ["/sys/fs/cgroup/kubepods", "-name", "cgroup.procs", "-exec", "cat", "{}", "+"];
         let processes = netns::output_of(node.command("find")?.args(find))?;
         ensure!(processes.lines().count() > 0, "no process of {} is in a pod's cgroup", node.name());

@@ -1,5 +1,5 @@
-//! kube-proxy in IPVS mode gives every Service's address to kube-ipvs0 of every node. With strictARP the kernels do not
-//! answer for it; without, all nodes do, and the speaker says so.
+//! kube-proxy in IPVS mode assigns every Service's address to kube-ipvs0 of every node. With strictARP the kernels do
+//! not answer for these addresses; without it all nodes answer, and the speaker warns of that.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -12,8 +12,8 @@ use crate::testbed::TestNamespace;
 use herald_lab::cluster::{Host, ProxyMode, netns};
 use herald_lab::probe::Mac;
 
-/// What strictARP is: kube-proxy sets both when it starts, and never after (kubernetes, pkg/proxy/ipvs/proxier.go,
-/// NewProxier), so that the kernel's default is what `strictARP: false` leaves.
+/// The settings of strictARP: kube-proxy writes both when it starts and never afterwards (kubernetes,
+/// pkg/proxy/ipvs/proxier.go, NewProxier), so `strictARP: false` leaves the kernel's defaults.
 const STRICT: [(&str, &str); 2] = [("arp_ignore", "1"), ("arp_announce", "2")];
 const DEFAULT: [(&str, &str); 2] = [("arp_ignore", "0"), ("arp_announce", "0")];
 
@@ -39,7 +39,7 @@ pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
     ns.reachable(address)?;
 
     let result = without_it(ns, &nodes, address);
-    // Whatever was found, the next scenario gets a whole cluster.
+    // The settings are restored regardless of the result, for the next scenario.
     for node in &nodes {
         set(node, STRICT)?;
     }
@@ -65,7 +65,7 @@ fn without_it(ns: &TestNamespace<'_>, nodes: &[Host], address: IpAddr) -> Result
     nodes.iter().try_for_each(|node| warned(ns, node, true))
 }
 
-/// Waits until the node's speaker warns of it, or does so no longer.
+/// Waits until the node's speaker warns of arp_ignore, or no longer does.
 fn warned(ns: &TestNamespace<'_>, node: &Host, wanted: bool) -> Result<()> {
     let what = if wanted { "to warn" } else { "not to warn" };
     ns.eventually(&format!("the speaker of {} {what} of arp_ignore", node.name()), || {
@@ -91,7 +91,7 @@ fn set(node: &Host, settings: [(&'static str, &'static str); 2]) -> Result<()> {
     })
 }
 
-/// Of the network namespace of the thread that opens it.
+/// Returns the file of a setting, which belongs to the network namespace of the thread that opens it.
 fn file_of(setting: &str) -> std::path::PathBuf {
     Path::new("/proc/sys/net/ipv4/conf/all").join(setting)
 }

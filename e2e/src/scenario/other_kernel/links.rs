@@ -1,4 +1,4 @@
-//! Links that a scenario makes on hosts, and what speakers say of them.
+//! Links that a scenario creates on hosts, and what speakers report about them.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
@@ -23,12 +23,13 @@ pub(super) struct VlanLink {
 }
 
 impl VlanLink {
-    /// Makes it on a host's interface, with an address of 10.`subnet`.0.0/16.
+    /// Creates the link on a host's interface, with an address of 10.`subnet`.0.0/16.
     pub(super) fn add(host: &Host, parent: &str, id: u16, subnet: u8) -> Result<Self> {
         let name = format!("{parent}.{id}");
         ip(host, &format!("link add link {parent} name {name} type vlan id {id}"))?;
         let link = Self { host: host.clone(), name };
-        // The last octet is the host's everywhere; a client is counted as nodes are, and lies outside their range.
+        // The last octet is the host's on every network. Clients are numbered like nodes, so they get an offset outside
+        // the nodes' range.
         let [.., low] = first_ipv4(host)?.octets();
         let low = if matches!(host.role(), Role::Client(_)) { low + CLIENTS_FROM } else { low };
         ip(host, &format!("address add 10.{subnet}.0.{low}/16 dev {}", link.name))?;
@@ -38,16 +39,16 @@ impl VlanLink {
 }
 
 impl Drop for VlanLink {
-    /// Whatever was found, the next scenario gets a whole cluster.
+    /// Deletes the link regardless of the result of the scenario, for the next one.
     fn drop(&mut self) {
-        // Gone already with the bond it was on.
+        // The link may have been deleted together with its bond.
         if let Err(error) = ip(&self.host, &format!("link delete {}", self.name)) {
             tracing::debug!("{error:#}");
         }
     }
 }
 
-/// How far the addresses of clients lie above those of nodes, in a subnet that both have.
+/// Offset of the clients' addresses to those of nodes, in a subnet that both have.
 const CLIENTS_FROM: u8 = 100;
 
 fn first_ipv4(host: &Host) -> Result<Ipv4Addr> {
@@ -59,12 +60,12 @@ fn first_ipv4(host: &Host) -> Result<Ipv4Addr> {
     found.with_context(|| format!("{} has no IPv4 address on lan0", host.name()))
 }
 
-/// The address of a scenario in 10.`subnet`.0.0/16.
+/// Returns the address of a scenario in 10.`subnet`.0.0/16.
 pub(super) fn address_in(ns: &TestNamespace<'_>, subnet: u8) -> IpAddr {
     Ipv4Addr::new(10, subnet, ns.block(), 1).into()
 }
 
-/// A Service that asks for this address, which the scenario's pool holds.
+/// Creates a Service that requests this address, which must be in the scenario's pool.
 pub(super) fn expose_at(ns: &TestNamespace<'_>, name: &str, address: IpAddr) -> Result<()> {
     let annotations = format!("{{{}: \"{address}\"}}", names::ANNOTATION_ADDRESSES);
     ns.expose(&Expose { annotations: &annotations, ..Expose::ours(name) })?;
@@ -73,7 +74,7 @@ pub(super) fn expose_at(ns: &TestNamespace<'_>, name: &str, address: IpAddr) -> 
     Ok(())
 }
 
-/// What the speaker of a node reports.
+/// Returns the report of a node's speaker.
 pub(super) fn report_of(ns: &TestNamespace<'_>, node: &str) -> Result<SpeakerStatusStatus> {
     Ok(ns.get_cluster::<SpeakerStatus>(node)?.and_then(|speaker| speaker.status).unwrap_or_default())
 }
@@ -90,7 +91,7 @@ pub(super) fn segments_become(ns: &TestNamespace<'_>, node: &str, wanted: &[&str
     waited.with_context(|| format!("it reports {last:?}"))
 }
 
-/// Checks that no speaker takes two of its interfaces for one network, or hears itself.
+/// Checks that no speaker warns that two of its interfaces are on one network, or that it receives its own frames.
 pub(super) fn nobody_hears_itself(ns: &TestNamespace<'_>) -> Result<()> {
     const OF_FRAMES_FROM_ELSEWHERE: [WarningKind; 3] =
         [WarningKind::InterfacesOnOneSegment, WarningKind::SegmentLoop, WarningKind::DuplicateNode];
@@ -103,12 +104,12 @@ pub(super) fn nobody_hears_itself(ns: &TestNamespace<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Every MAC that answers an ARP request which the client sends on this interface.
+/// Returns every MAC that answers an ARP request of the client on this interface.
 pub(super) fn who_answers_on(ns: &TestNamespace<'_>, interface: &str, address: IpAddr) -> Result<Vec<Mac>> {
     let probers = Probers { announcements: false, ..Probers::NEIGHBOUR };
     let spec = ProbeSpec { interface: Some(interface.to_owned()), ..ProbeSpec::all([address]).with(probers) };
     let running = Probe::start(ns.bed.lab(), ns.client()?.name(), &spec)?;
-    // No condition can be waited for: that nobody else answers is what is looked for.
+    // The absence of further answers cannot be waited for.
     std::thread::sleep(crate::testbed::namespace::LISTEN);
     let report = running.stop()?;
     let seen = report.target(address).and_then(|target| target.neighbour.as_ref());

@@ -1,6 +1,6 @@
-//! Scenarios of what a kernel may have and the usual laboratory's lacks: bonds, VLANs, VRFs, kube-proxy's IPVS mode, cgroup
-//! version 2. They run on any laboratory of two nodes or more whose kernel has it (`herald-lab run`), and by
-//! `make vm-test` in a user-mode Linux. None judges a time.
+//! Scenarios of kernel features that the usual laboratory lacks: bonds, VLANs, VRFs, kube-proxy's IPVS mode, cgroup
+//! version 2. They run on any laboratory of two or more nodes whose kernel has these features (`herald-lab run`), and
+//! with `make vm-test` in a user-mode Linux. None of them judges a time.
 
 mod bond;
 mod cgroup;
@@ -17,7 +17,7 @@ use super::{Cluster, Concurrency, Scenario};
 use crate::testbed::TestNamespace;
 use herald_lab::cluster::preflight::Feature::{self, Bonding, CgroupV2, Ipvs, Vlan, Vrf};
 
-/// The scenarios, in the order they run. Their budgets are those of a user-mode Linux.
+/// Returns the scenarios in the order in which they run. Their budgets apply to a user-mode Linux.
 pub(super) fn all() -> Vec<Scenario> {
     let scenario = |name, about, needs, run: fn(&TestNamespace<'_>) -> Result<()>| {
         let needs: &'static [Feature] = needs;

@@ -1,6 +1,6 @@
-//! Nodes and client have a VLAN on their network cards. The kernel hands its frames to sockets on the network card as well,
-//! without the tag; nevertheless the two are two networks: addresses of each are answered there alone, and no speaker
-//! takes its own frames on the other for a second interface on one network.
+//! Nodes and client have a VLAN on their network cards. The kernel also passes its frames, without the tag, to sockets
+//! on the network card. Nevertheless the two are separate networks: an address of one is answered only there, and no
+//! speaker mistakes its own frames on the other for a second interface on the same network.
 
 use std::net::IpAddr;
 
@@ -35,7 +35,8 @@ pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
     nobody_hears_itself(ns)
 }
 
-/// Checks that the address is announced on the interface, answered there by its node alone, and silent on the other.
+/// Checks that the address is announced on the interface, that its node alone answers there, and that it is silent on
+/// the other interface.
 fn answered_on_one(ns: &TestNamespace<'_>, address: IpAddr, interface: &str, other: &str) -> Result<()> {
     let node = ns.announcer(address)?;
     ns.announced_on(address, &node, interface)?;

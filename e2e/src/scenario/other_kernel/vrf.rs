@@ -1,6 +1,6 @@
-//! An interface that belongs to a VRF: it keeps its frames, so an address of its subnet is announced there.
+//! An interface that belongs to a VRF still receives its frames, so an address of its subnet is announced on it.
 //!
-//! Whether traffic finds its way from the VRF to a pod is a matter of the node's routes, and not looked at.
+//! Whether traffic gets from the VRF to a pod depends on the node's routes and is not checked.
 
 use anyhow::{Context, Result, ensure};
 use herald_crds::speaker_status::LinkUse;
@@ -44,7 +44,7 @@ fn announced_in_it(ns: &TestNamespace<'_>, node: &Host, member: &str) -> Result<
     Ok(())
 }
 
-/// A VRF on a host, which goes when this is dropped.
+/// A VRF on a host; dropping it deletes the VRF.
 struct Vrf(Host);
 
 impl Vrf {

@@ -1,8 +1,9 @@
-//! Which cgroup of a version 2 hierarchy holds the laboratories', and which controllers reach it.
+//! The choice of the cgroup in a version 2 hierarchy that contains the laboratories' cgroups, and the controllers that
+//! reach it.
 //!
-//! A cgroup that holds processes cannot hand controllers down to its children, unless it is the root of the hierarchy
-//! (the kernel's cgroup-v2.rst, "No Internal Process Constraint"). The cgroup of a login session holds processes and is
-//! systemd's; one that systemd delegated (`Delegate=yes`) belongs to the processes in it.
+//! A cgroup that contains processes cannot delegate controllers to its children, unless it is the root of the hierarchy
+//! (the kernel's cgroup-v2.rst, "No Internal Process Constraint"). The cgroup of a login session contains processes and
+//! belongs to systemd; one that systemd delegated (`Delegate=yes`) belongs to the processes in it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,23 +13,24 @@ use nix::errno::Errno;
 
 use super::make;
 
-/// Controllers that kubelet and runc want, where the kernel offers them.
+/// Controllers that kubelet and runc use where the kernel offers them.
 const WANTED: [&str; 6] = ["cpuset", "cpu", "io", "memory", "hugetlb", "pids"];
 
 /// Controllers without which kubelet does not start.
 const REQUIRED: [&str; 2] = ["memory", "pids"];
 
-/// Child of a delegated cgroup that takes over the processes which the cgroup held.
+/// Child of a delegated cgroup that receives the processes of that cgroup.
 const STARTER: &str = "starter";
 
-/// How often the processes of a delegated cgroup are moved: one that starts another while they are moved is moved again.
+/// Number of rounds in which the processes of a delegated cgroup are moved: a process that is started during a move is
+/// moved in the next round.
 const ROUNDS: usize = 10;
 
-/// Returns the nearest cgroup at or above `own` that can hand the required controllers down, and has it, and those above
-/// it, hand down all that kubelet wants. Does not go beyond a cgroup that systemd delegated.
+/// Returns the nearest cgroup at or above `own` that can delegate the required controllers. Makes it and those above it
+/// delegate all controllers that kubelet uses. Does not go beyond a cgroup that systemd delegated.
 ///
 /// # Errors
-/// If there is none, or the processes of a delegated cgroup cannot be moved.
+/// If no such cgroup exists, or the processes of a delegated cgroup cannot be moved.
 pub(super) fn parent_for_labs(own: &Path) -> Result<PathBuf> {
     parent_in(&levels(own, is_delegated))
 }
@@ -37,11 +39,11 @@ pub(super) fn parent_for_labs(own: &Path) -> Result<PathBuf> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Level {
     directory: PathBuf,
-    /// Whether systemd left it to the processes in it.
+    /// Whether systemd delegated it to the processes in it.
     delegated: bool,
 }
 
-/// The cgroups from `own` up to the delegated one, or to the root of what is mounted.
+/// Returns the cgroups from `own` up to the delegated one, or to the root of the mount.
 fn levels(own: &Path, is_delegated: impl Fn(&Path) -> bool) -> Vec<Level> {
     let mut levels = Vec::new();
     for directory in own.ancestors().take_while(|directory| directory.join("cgroup.controllers").exists()) {
@@ -62,7 +64,7 @@ fn parent_in(levels: &[Level]) -> Result<PathBuf> {
             }
             step_aside(directory)?;
         }
-        // systemd hands down no cpuset, io and hugetlb where no unit asks for them. Without cpuset kubelet reports
+        // systemd does not delegate cpuset, io and hugetlb where no unit requires them. Without cpuset kubelet reports
         // FailedNodeAllocatableEnforcement once a minute.
         for above in levels[position..].iter().rev() {
             if let Err(error) = hand_down(&above.directory) {
@@ -80,10 +82,10 @@ fn hands_required_down(cgroup: &Path) -> bool {
     REQUIRED.iter().all(|controller| handed_down.split_whitespace().any(|name| name == *controller))
 }
 
-/// Hands all wanted controllers that a cgroup has down to its children.
+/// Delegates all wanted controllers of a cgroup to its children.
 ///
 /// # Errors
-/// If it holds processes, or is no cgroup of version 2.
+/// If the cgroup contains processes, or is not a cgroup of version 2.
 pub(crate) fn hand_down(cgroup: &Path) -> Result<()> {
     let offered = cgroup.join("cgroup.controllers");
     let offered = fs::read_to_string(&offered).with_context(|| offered.display().to_string())?;
@@ -102,7 +104,7 @@ fn is_delegated(cgroup: &Path) -> bool {
     })
 }
 
-/// Moves the processes of a delegated cgroup to a child of it, so that it can hand controllers down.
+/// Moves the processes of a delegated cgroup to a child of it, so that it can delegate controllers.
 fn step_aside(cgroup: &Path) -> Result<()> {
     let starter = cgroup.join(STARTER);
     make(&starter)?;
@@ -111,7 +113,7 @@ fn step_aside(cgroup: &Path) -> Result<()> {
         let processes = fs::read_to_string(&from).with_context(|| from.display().to_string())?;
         for process in processes.lines() {
             match fs::write(&to, process) {
-                // It ended meanwhile.
+                // The process has ended meanwhile.
                 Err(error) if error.raw_os_error() == Some(Errno::ESRCH as i32) => {}
                 moved => moved.with_context(|| format!("moving process {process} to {}", to.display()))?,
             }
@@ -127,7 +129,8 @@ fn step_aside(cgroup: &Path) -> Result<()> {
 mod tests {
     use super::*;
 
-    /// A tree of directories that look like cgroups, with what each hands down. `None`: it refuses to.
+    /// Creates a tree of directories that look like cgroups, with the controllers that each delegates. `None` makes a
+    /// cgroup refuse to delegate.
     fn tree(levels: &[(&str, Option<&str>)]) -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();
         for (path, handed_down) in levels {
@@ -136,7 +139,7 @@ mod tests {
             fs::write(cgroup.join("cgroup.controllers"), "cpuset cpu io memory pids rdma\n").unwrap();
             match handed_down {
                 Some(controllers) => fs::write(cgroup.join("cgroup.subtree_control"), controllers).unwrap(),
-                // A directory cannot be written to, as the file of a cgroup with processes cannot.
+                // Writing to a directory fails, like writing to the file of a cgroup with processes.
                 None => fs::create_dir(cgroup.join("cgroup.subtree_control")).unwrap(),
             }
         }
@@ -175,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn delegated_cgroup_is_emptied_before_it_is_given_up() {
+    fn processes_of_a_delegated_cgroup_are_moved() {
         let root = tree(&[("root", Some("cpu memory pids")), ("root/scope", None)]);
         let scope = root.path().join("root/scope");
         fs::write(scope.join("cgroup.procs"), "17\n").unwrap();
@@ -185,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn refusal_names_the_cgroup_and_what_it_lacks() {
+    fn refusal_names_cgroup_and_controllers() {
         let root = tree(&[("root", None)]);
         let own = root.path().join("root");
         let error = parent_in(&levels(&own, |_| false)).unwrap_err().to_string();

@@ -1,4 +1,5 @@
-//! The first process of a host: makes its view of the files, then starts its services and keeps them running.
+//! The first process of a host: it sets up the host's view of the files, then starts its services and keeps them
+//! running.
 
 mod mounts;
 mod supervisor;
@@ -14,22 +15,22 @@ use serde::{Deserialize, Serialize};
 
 use super::cgroup::Hierarchies;
 
-/// Everything a host's first process must know; it reads it from a file.
+/// The instructions for a host's first process, which reads them from a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InitSpec {
     /// The host's name.
     pub hostname: String,
-    /// Directory for its private files on disk: what it sees as /var/lib and /var/log.
+    /// Directory for its private files on disk, which the host sees as /var/lib and /var/log.
     pub data: PathBuf,
-    /// Directories to see at the same path as on the machine, also below its own /tmp and /run.
+    /// Directories that are visible at the same path as on the machine, even below the host's own /tmp and /run.
     pub visible: Vec<PathBuf>,
-    /// Files below its own /etc, by their path there, and their text.
+    /// Files below its own /etc, by their path there, with their content.
     pub etc: BTreeMap<PathBuf, String>,
-    /// The machine's cgroups, the host's own of which are mounted on /sys/fs/cgroup.
+    /// The machine's cgroups; those of the host are mounted on /sys/fs/cgroup.
     pub cgroups: Hierarchies,
     /// Directory of the `.pid` and `.hold` files of its services.
     pub services_dir: PathBuf,
-    /// Directory of their logs.
+    /// Directory of the services' logs.
     pub logs_dir: PathBuf,
     /// Its services, started in this order.
     pub services: Vec<Service>,
@@ -42,38 +43,38 @@ pub struct Service {
     pub name: String,
     /// Program and arguments.
     pub command: Vec<String>,
-    /// Environment beside PATH, HOME and TMPDIR.
+    /// Environment in addition to PATH, HOME and TMPDIR.
     pub env: BTreeMap<String, String>,
-    /// What must answer before it is started.
+    /// The other service that must answer before the start.
     pub after: Option<Ready>,
 }
 
-/// A sign that another service is ready.
+/// A check whether another service is ready.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Ready {
-    /// Something accepts TCP connections here.
+    /// A server accepts TCP connections at this address.
     Tcp(SocketAddr),
-    /// Something accepts connections on this local socket.
+    /// A server accepts connections on this local socket.
     Unix(PathBuf),
 }
 
 impl Ready {
-    /// Whether it does.
+    /// Returns whether the check succeeds.
     pub(super) fn answers(&self) -> bool {
         match self {
-            // Everything here is at most a bridge away, so a second means that nobody is there.
+            // Every address is at most a bridge away, so a timeout of a second means that no server listens.
             Self::Tcp(address) => TcpStream::connect_timeout(address, Duration::from_secs(1)).is_ok(),
             Self::Unix(path) => UnixStream::connect(path).is_ok(),
         }
     }
 }
 
-/// Runs as the first process of a host until SIGTERM. `ready` is written when the files are in place and the
-/// services are being started.
+/// Runs as the first process of a host until SIGTERM. Writes `ready` when the files are in place and the services
+/// start.
 ///
 /// # Errors
-/// When a mount or a file cannot be made.
+/// When a mount or a file cannot be created.
 pub fn run(spec: &Path, ready: &Path) -> Result<()> {
     let text = std::fs::read(spec).with_context(|| spec.display().to_string())?;
     let spec: InitSpec = serde_json::from_slice(&text).with_context(|| spec.display().to_string())?;

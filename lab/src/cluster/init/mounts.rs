@@ -1,4 +1,4 @@
-//! A host's view of the files: the machine's, with its own /run, /tmp, /etc, /var/lib, /var/log, /sys.
+//! A host's view of the files: the machine's files, with its own /run, /tmp, /etc, /var/lib, /var/log, /sys.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,8 +8,8 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use super::InitSpec;
 
-/// Kernel settings that kubelet insists on and that are the whole machine's (kubelet, container manager,
-/// setupKernelTunables): it finds the wanted values in plain files laid over them, and writes only there.
+/// Kernel settings that kubelet insists on and that apply to the whole machine (kubelet, container manager,
+/// setupKernelTunables): plain files with the wanted values are mounted over them, and kubelet writes only to these.
 const SHIELDED: [(&str, &str); 6] = [
     ("vm/overcommit_memory", "1"),
     ("vm/panic_on_oom", "0"),
@@ -20,7 +20,7 @@ const SHIELDED: [(&str, &str); 6] = [
 ];
 
 pub(super) fn make(spec: &InitSpec) -> Result<()> {
-    // Nothing of what follows may reach the machine's own mounts.
+    // The following mounts must not propagate to the machine.
     mount_raw(None, Path::new("/"), None, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None)?;
     let stage = spec.services_dir.join("stage");
     fs::create_dir_all(&stage).with_context(|| stage.display().to_string())?;
@@ -30,7 +30,7 @@ pub(super) fn make(spec: &InitSpec) -> Result<()> {
         bind(&own, Path::new(point))?;
     }
     etc(spec)?;
-    // A sysfs shows the network namespace it was mounted in.
+    // A sysfs shows the network namespace in which it was mounted.
     if umount2("/sys", MntFlags::MNT_DETACH).is_err() {
         tracing::warn!("/sys was not mounted");
     }
@@ -40,11 +40,11 @@ pub(super) fn make(spec: &InitSpec) -> Result<()> {
         fresh_tmpfs(Path::new(point), &spec.visible, &stage)?;
     }
     shield_kernel_settings()?;
-    // kubelet and the runtime need mounts in volumes to reach the containers.
+    // kubelet and the runtime need mounts in volumes to propagate to the containers.
     mount_raw(None, Path::new("/"), None, MsFlags::MS_REC | MsFlags::MS_SHARED, None)
 }
 
-/// /etc over a writable layer of its own, with the host's files in it.
+/// Mounts /etc with a writable layer of its own, and writes the host's files into it.
 fn etc(spec: &InitSpec) -> Result<()> {
     let layer = spec.data.join("etc");
     let (upper, work) = (layer.join("upper"), layer.join("work"));
@@ -58,7 +58,7 @@ fn etc(spec: &InitSpec) -> Result<()> {
         if let Some(directory) = file.parent() {
             fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
         }
-        // /etc/resolv.conf is often a link to a file below /run, which must not be written through.
+        // /etc/resolv.conf is often a symbolic link to a file below /run, which must not be overwritten.
         if file.is_symlink() {
             fs::remove_file(&file).with_context(|| file.display().to_string())?;
         }
@@ -67,7 +67,7 @@ fn etc(spec: &InitSpec) -> Result<()> {
     Ok(())
 }
 
-/// Lays an empty tmpfs over `point` through which the `visible` directories below `point` are still seen.
+/// Mounts an empty tmpfs on `point`, in which the `visible` directories below `point` still appear.
 fn fresh_tmpfs(point: &Path, visible: &[PathBuf], stage: &Path) -> Result<()> {
     mount_raw(Some("tmpfs"), stage, Some("tmpfs"), MsFlags::empty(), Some("mode=755"))?;
     for directory in visible {
@@ -81,7 +81,7 @@ fn fresh_tmpfs(point: &Path, visible: &[PathBuf], stage: &Path) -> Result<()> {
         use std::os::unix::fs::PermissionsExt;
         fs::set_permissions(stage, fs::Permissions::from_mode(0o1777)).context("opening /tmp to all")?;
     } else {
-        // Programs expect these to exist (xtables and runc lock files, named namespaces).
+        // Programs expect these directories to exist (xtables and runc lock files, named namespaces).
         for directory in ["lock", "netns"] {
             let directory = stage.join(directory);
             fs::create_dir_all(&directory).with_context(|| directory.display().to_string())?;
@@ -101,7 +101,7 @@ fn shield_kernel_settings() -> Result<()> {
     for (setting, value) in SHIELDED {
         lay_over(setting, value)?;
     }
-    // One kernel, but each host boots by itself: kubelet reports this id as the Node's boot id.
+    // The hosts share one kernel, but each boots by itself: kubelet reports this ID as the Node's boot ID.
     let boot_id = fs::read_to_string("/proc/sys/kernel/random/uuid").context("drawing a boot id")?;
     lay_over("kernel/random/boot_id", boot_id.trim())
 }

@@ -1,4 +1,4 @@
-//! Keeps a host's services running and collects the dead, as a first process must.
+//! Keeps a host's services running and reaps ended processes, as a first process must.
 
 use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
@@ -14,14 +14,14 @@ use tokio::time::Instant;
 
 use super::{InitSpec, Ready, Service};
 
-/// How often a service that does not run yet is looked at: whether what it waits for is there, whether it is
-/// still held.
+/// Interval at which a service that does not run yet is checked: whether the service it waits for is ready, and whether
+/// it is still held.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// Time between the end of a service and its next start: a service that cannot start must not eat the machine.
+/// Time between the end of a service and its next start: a service that cannot start must not consume the machine.
 const RESTART_AFTER: Duration = Duration::from_secs(1);
 
 enum State {
-    /// To be started, not before this moment.
+    /// The service will start, but not before this moment.
     Down {
         not_before: Instant,
     },
@@ -103,7 +103,7 @@ impl<'a> Supervised<'a> {
         self.write_pid("")
     }
 
-    /// Replaced in one step, so that a reader sees the old number or the new one.
+    /// Replaces the file in one step, so that a reader sees either the old number or the new one.
     fn write_pid(&self, text: &str) -> Result<()> {
         let next = self.pid_file.with_extension("pid.next");
         fs::write(&next, text).with_context(|| next.display().to_string())?;
@@ -145,7 +145,7 @@ impl<'a> Supervised<'a> {
             .stderr(log)
             .spawn()
             .with_context(|| program.clone())?;
-        // Not waited for through this handle: all children are collected in one place.
+        // The handle is not waited on: all children are reaped in one place.
         i32::try_from(child.id()).context("process id")
     }
 }

@@ -1,4 +1,4 @@
-//! The kernel filter that passes neighbour advertisements only, so that a client's traffic wakes nobody.
+//! The kernel filter that passes neighbour advertisements only, so that a client's traffic wakes no recorder or prober.
 
 use socket2::SockFilter;
 

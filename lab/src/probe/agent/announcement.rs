@@ -1,4 +1,4 @@
-//! The passive recorder: who announces which address unasked.
+//! The passive recorder of unsolicited announcements.
 
 use std::net::IpAddr;
 use std::os::fd::AsFd;
@@ -15,7 +15,7 @@ use super::{advertisements, wait};
 use crate::probe::frame::{self, Advertisement, Arp};
 use crate::probe::sample::{Announcement, AnnouncementKind, At, Mac};
 
-/// Listens on one link.
+/// A recorder that listens on one link.
 pub(super) struct Recorder {
     arp: PacketSocket,
     nd: PacketSocket,
@@ -48,7 +48,7 @@ impl Recorder {
     }
 }
 
-/// Reads an announcement; `None` for every other frame.
+/// Parses an announcement; returns `None` for every other frame.
 fn announcement(frame: &[u8], at: At) -> Option<Announcement> {
     if let Some(Arp { source, operation, sender_mac, sender_ip, target_ip }) = Arp::parse(frame) {
         let kind = if operation == 2 { AnnouncementKind::ArpReply } else { AnnouncementKind::ArpRequest };
@@ -68,7 +68,7 @@ mod tests {
     const MAC: Mac = Mac([2, 0, 0, 0, 0, 2]);
 
     #[test]
-    fn gratuitous_arp_is_an_announcement_and_a_question_is_not() {
+    fn only_gratuitous_arp_is_an_announcement() {
         let (address, other) = ([192, 0, 2, 10].into(), [192, 0, 2, 11].into());
         let mut gratuitous = frame::arp_request(MAC, address, address);
         let heard = announcement(&gratuitous, At(5)).unwrap();

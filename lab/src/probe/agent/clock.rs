@@ -1,4 +1,4 @@
-//! One clock for all probers of an agent: when it began, when to send, when to stop.
+//! One clock for all probers of an agent: the origin of time, the beats of sending, and the end.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,29 +8,29 @@ use nix::time::{ClockId, clock_gettime};
 
 use crate::probe::sample::At;
 
-/// How long answers are awaited after the last probe was sent: what comes later counts as lost.
+/// Time for which answers are awaited after the last probe was sent; a later answer counts as lost.
 const DRAIN: Duration = Duration::from_millis(200);
 
-/// "Nobody has stopped the run yet."
+/// Value of `stopped` while the run has not been stopped.
 const RUNNING: u64 = u64::MAX;
 
-/// The clock the probers share.
+/// The clock that the probers share.
 pub(super) struct Clock {
     origin: Instant,
     origin_ns: u64,
     /// Microseconds since the origin, or [`RUNNING`].
     stopped: AtomicU64,
-    /// The number of the round in `rounds`, to be read without its lock.
+    /// A copy of the number of the round in `rounds`, readable without its lock.
     round: AtomicU64,
     rounds: Mutex<Round>,
 }
 
-/// A round: from the start, or from when it was asked for, until every prober has had an answer.
+/// A round lasts from the start, or from a request, until every prober has received an answer.
 #[derive(Default)]
 struct Round {
     number: u64,
     probers: usize,
-    /// Probers that have not had an answer in this round.
+    /// Number of probers that have not received an answer in this round.
     unanswered: usize,
 }
 
@@ -54,7 +54,7 @@ impl Clock {
         At(u64::try_from(self.origin.elapsed().as_micros()).unwrap_or(RUNNING - 1))
     }
 
-    /// No more probes from here on; answers are still taken for a while.
+    /// Ends the sending of probes; answers are still accepted for a while.
     pub(super) fn stop_sending(&self) -> At {
         let now = self.now();
         self.stopped.store(now.0, Ordering::Release);
@@ -65,20 +65,20 @@ impl Clock {
         self.stopped.load(Ordering::Acquire) == RUNNING
     }
 
-    /// Whether the time for late answers is over too.
+    /// Returns whether the time for late answers is over too.
     pub(super) fn over(&self) -> bool {
         let stopped = self.stopped.load(Ordering::Acquire);
         stopped != RUNNING && u128::from(self.now().0.saturating_sub(stopped)) >= DRAIN.as_micros()
     }
 
-    /// One prober more that has to be answered in each round.
+    /// Adds a prober that has to receive an answer in each round.
     pub(super) fn expect_answer(&self) {
         let mut round = self.rounds();
         round.probers += 1;
         round.unanswered += 1;
     }
 
-    /// Begins a round: every prober has to be answered once more.
+    /// Starts a round: every prober has to receive an answer again.
     pub(super) fn ask_again(&self) {
         let mut round = self.rounds();
         round.number += 1;
@@ -91,15 +91,15 @@ impl Clock {
     }
 
     fn rounds(&self) -> MutexGuard<'_, Round> {
-        // Three numbers, each written whole.
+        // A poisoned lock is harmless: each of the three numbers is written as a whole.
         self.rounds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Tells the clock once in each round that a prober has had an answer.
+/// Reports to the clock, once in each round, that a prober has received an answer.
 #[derive(Default)]
 pub(super) struct FirstAnswer {
-    /// The round it was last told in.
+    /// The round of the last report.
     told: Option<u64>,
 }
 
@@ -128,7 +128,7 @@ impl Beat {
         Self { interval_us: u64::try_from(interval.as_micros()).unwrap_or(u64::MAX).max(1), next: 0 }
     }
 
-    /// Whether a probe is due. Beats missed by a stall of this process are skipped, not made up for in a burst.
+    /// Returns whether a probe is due. Beats missed by a stall of this process are skipped, not caught up in a burst.
     pub(super) fn due(&mut self, now: At) -> bool {
         let beat = now.0 / self.interval_us;
         let due = beat >= self.next;
@@ -138,7 +138,7 @@ impl Beat {
         due
     }
 
-    /// Time until the next beat; for ever once nothing is to be sent any more.
+    /// Returns the time until the next beat, or an unlimited time once sending has ended.
     pub(super) fn wait(&self, clock: &Clock) -> Duration {
         if clock.sending() { self.until_next(clock.now()) } else { Duration::MAX }
     }
@@ -153,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn beats_come_once_and_are_not_made_up_for() {
+    fn missed_beats_are_skipped() {
         let mut beat = Beat::every(Duration::from_millis(10));
         let steps = [
             (0, true, 10_000),
@@ -161,7 +161,7 @@ mod tests {
             (9_999, false, 1),
             (10_000, true, 10_000),
             (20_300, true, 9_700),
-            // A stall over three beats: one probe, and the next is on the beat again.
+            // After a stall over three beats a single probe is sent, and the next one is on the beat again.
             (57_000, true, 3_000),
             (57_100, false, 2_900),
             (60_000, true, 10_000),
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn steady_once_every_prober_was_answered() {
+    fn round_ends_when_every_prober_was_answered() {
         let clock = Clock::start().unwrap();
         let (mut one, mut two) = (FirstAnswer::default(), FirstAnswer::default());
         clock.expect_answer();

@@ -1,4 +1,4 @@
-//! The prober of new connections: one each 20 ms, each with its own time limit.
+//! The prober of new connections: one every 20 ms, each with its own time limit.
 
 use std::net::{SocketAddr, TcpStream};
 use std::ops::Range;
@@ -12,17 +12,17 @@ use super::{dial, server_line, wait};
 use crate::probe::sample::{Answerer, At, Connection, Outcome, Reason};
 use crate::probe::spec::{CONNECT_INTERVAL, CONNECT_LIMIT};
 
-/// The ports that connections come from, one after the other, also from one run to the next: 31,744 of them, so that each
-/// comes again after 635 s.
+/// The source ports of connections, used one after the other, also from one run to the next: 31,744 ports, so that each
+/// is used again after 635 s.
 ///
-/// A node that had the address when a connection was half done keeps its conntrack entry, in state ESTABLISHED, for 300 s
-/// (`nf_conntrack_tcp_timeout_unacknowledged`): what would end it goes to the next owner. A SYN from the same port that
-/// comes back to the first node meets that entry and is translated to the endpoint of then, which may be gone. The
-/// kernel's own choice of ports (`net.ipv4.ip_local_port_range` begins where these end) comes around after a minute at
-/// this rate, which no client of the world does.
+/// A node that had the address when a connection was half established keeps its conntrack entry, in state ESTABLISHED,
+/// for 300 s (`nf_conntrack_tcp_timeout_unacknowledged`): the packets that would end it go to the next owner. A SYN
+/// from the same port that returns to the first node would match that entry and be translated to the endpoint of that
+/// time, which may be gone. At this rate the kernel's own choice of ports (`net.ipv4.ip_local_port_range` begins where
+/// these end) would repeat after a minute, which does not happen to real clients.
 const PORTS: Range<u16> = 1024..32_768;
 
-/// Connects again and again to one address.
+/// A prober that repeatedly connects to one address.
 pub(super) struct Prober {
     target: SocketAddr,
 }
@@ -82,7 +82,7 @@ impl Attempt {
         PollFd::new(self.stream.as_fd(), wanted)
     }
 
-    /// What came of the attempt, or `None` while it is under way.
+    /// Returns the outcome of the attempt, or `None` while it is under way.
     fn advance(&mut self, now: At) -> Option<Outcome> {
         match self.try_advance() {
             Ok(Some(by)) => Some(Outcome::Answered(by)),
@@ -97,7 +97,7 @@ impl Attempt {
             if let Some(error) = self.stream.take_error().map_err(|error| Reason::of(&error, false))? {
                 return Err(Reason::of(&error, false));
             }
-            // No peer yet: the handshake goes on.
+            // Without a peer address the handshake is still under way.
             self.established = self.stream.peer_addr().is_ok();
             if !self.established {
                 return Ok(None);
@@ -112,9 +112,9 @@ impl Attempt {
     }
 }
 
-/// The port of a connection that is started at `at`, on a clock that began at `origin_ns`.
+/// Returns the source port of a connection that starts at `at`, on a clock with the origin `origin_ns`.
 fn port(origin_ns: u64, at: At) -> u16 {
-    // Each rounded down, so that no two beats of a run share a port, however late one of them is.
+    // Both terms are rounded down, so that no two beats of a run share a port, however late one of them is.
     let beats = origin_ns / 1000 / micros(CONNECT_INTERVAL) + at.0 / micros(CONNECT_INTERVAL);
     let count = u64::from(PORTS.end - PORTS.start);
     PORTS.start + u16::try_from(beats % count).unwrap_or_default()
@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_port_comes_again_after_ten_minutes() {
+    fn port_repeats_after_ten_minutes() {
         let at = |seconds: u64| port(7_000_000_000, At(seconds * 1_000_000));
         assert!((0..10_000).all(|second| PORTS.contains(&at(second))));
         assert!((1..634).all(|second| at(second) != at(0)));

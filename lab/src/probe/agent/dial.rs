@@ -1,15 +1,15 @@
-//! A TCP connection that is being made, without waiting for it.
+//! TCP connections that are established without blocking.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// Starts a connection: the stream is established or has failed once it is writable. `from`: the port it comes from;
-/// otherwise the kernel chooses one.
+/// Starts a connection: the stream is established or has failed once it is writable. `from` is its source port; without
+/// it the kernel chooses one.
 ///
 /// # Errors
-/// What the kernel knows at once, for instance that there is no route.
+/// If the kernel refuses at once, for instance because there is no route.
 pub(super) fn start(target: SocketAddr, from: Option<u16>) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(target), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
@@ -27,10 +27,10 @@ pub(super) fn start(target: SocketAddr, from: Option<u16>) -> io::Result<TcpStre
     }
 }
 
-/// Reads what has come into `into`; whether the other side has closed.
+/// Appends the available data to `into`, and returns whether the other side has closed the connection.
 ///
 /// # Errors
-/// The error of the connection.
+/// If the connection failed.
 pub(super) fn read(stream: &TcpStream, into: &mut Vec<u8>) -> io::Result<bool> {
     let mut buffer = [0; 4096];
     loop {
@@ -44,7 +44,7 @@ pub(super) fn read(stream: &TcpStream, into: &mut Vec<u8>) -> io::Result<bool> {
     }
 }
 
-/// Takes the first complete line, without its end, out of `bytes`.
+/// Removes the first complete line from `bytes` and returns it without its end.
 pub(super) fn take_line(bytes: &mut Vec<u8>) -> Option<Vec<u8>> {
     let end = bytes.iter().position(|&byte| byte == b'\n')?;
     let rest = bytes.split_off(end + 1);
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_taken_whole() {
+    fn only_complete_lines_are_taken() {
         let mut bytes = b"one\ntwo\nthr".to_vec();
         assert_eq!(take_line(&mut bytes), Some(b"one".to_vec()));
         assert_eq!(take_line(&mut bytes), Some(b"two".to_vec()));

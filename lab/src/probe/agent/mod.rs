@@ -1,8 +1,8 @@
-//! The process on the client: runs the probers until told to stop, then prints what they saw.
+//! The process on the client: it runs the probers until it is stopped, then prints the samples.
 //!
-//! It speaks lines of JSON on standard output ([`Line`]), and stops at SIGTERM, at the end of its standard input
-//! (so that it never outlives the laboratory that started it), or when its time is over. A line on its standard input
-//! asks it to say when every prober has been answered again.
+//! It prints lines of JSON on standard output ([`Line`]), and stops at SIGTERM, at the end of its standard input (so
+//! that it never outlives the laboratory that started it), or at the end of its time. A line on its standard input
+//! makes it report when every prober has received an answer again.
 
 mod advertisements;
 mod announcement;
@@ -34,19 +34,19 @@ use super::sample::{
 };
 use super::spec::ProbeSpec;
 
-/// A line the agent prints.
+/// A line of the agent's output.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) enum Line {
     /// Every socket is open and the first probes are on their way.
     Started,
-    /// Every prober has had an answer, since the start or since this was last asked for.
+    /// Every prober has received an answer, since the start or since the last request.
     Steady,
-    /// The end: everything seen.
+    /// The end, with all samples.
     Samples(Box<Samples>),
 }
 
-/// How often the agent looks whether every prober has had an answer.
+/// Interval at which the agent checks whether every prober has received an answer.
 const STEADY_CHECK: Duration = Duration::from_millis(5);
 
 /// Runs the agent in the network namespace of the calling process.
@@ -61,10 +61,10 @@ pub(super) async fn run(spec: &ProbeSpec, duration: Option<Duration>) -> anyhow:
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut requests = requests();
 
-    // Before any thread of the probers is there: they inherit it.
+    // This must happen before the probers' threads exist: they inherit the scheduling class.
     precedence::take();
     let clock = Arc::new(Clock::start()?);
-    // All sockets first, so that what is missing is told before anything is sent.
+    // All sockets are opened first, so that an error is reported before any frame is sent.
     let prepared = Prepared::open(spec)?;
     let threads = prepared.start(&clock)?;
     print(&Line::Started)?;
@@ -103,15 +103,15 @@ pub(super) async fn run(spec: &ProbeSpec, duration: Option<Duration>) -> anyhow:
     print(&Line::Samples(Box::new(Samples { origin_ns: clock.origin_ns(), ended, ..samples })))
 }
 
-/// Asks for [`Line::Steady`] once every prober has been answered again.
+/// Requests [`Line::Steady`] once every prober has received an answer again.
 struct Again;
 
-/// One for each line of standard input, until it ends.
+/// Returns a channel that receives a message for each line of standard input, and is closed at its end.
 fn requests() -> UnboundedReceiver<Again> {
     let (sender, receiver) = unbounded_channel();
-    // A thread of its own: the runtime's blocking tasks would hold up the exit until the input ends.
+    // This needs a thread of its own: the runtime's blocking tasks would delay the exit until the input ends.
     std::thread::spawn(move || {
-        // An input that cannot be read has ended; nobody listens any more if the agent is already at its end.
+        // An unreadable input counts as ended; the receiver is gone if the agent is already ending.
         for line in std::io::stdin().lock().lines() {
             if line.is_err() || sender.send(Again).is_err() {
                 return;
@@ -212,7 +212,7 @@ struct TargetThreads {
 }
 
 impl Threads {
-    /// Waits for the last answers and gathers what was seen; `origin_ns` and `ended` are the caller's to fill.
+    /// Waits for the last answers and collects the samples; the caller fills in `origin_ns` and `ended`.
     fn finish(self) -> anyhow::Result<Samples> {
         let mut samples = Samples::default();
         for TargetThreads { samples: target, neighbour, udp, stream, connections } in self.targets {
@@ -233,7 +233,7 @@ impl Threads {
     }
 }
 
-/// Starts a prober that has to be answered before the run counts as steady.
+/// Starts a prober that must receive an answer before the run counts as steady.
 fn start<P: Send + 'static, T: Send + 'static>(
     prober: Option<P>,
     name: &str,

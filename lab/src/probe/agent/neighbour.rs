@@ -1,4 +1,4 @@
-//! The ARP and neighbour-discovery prober: who answers for an address, with which MAC.
+//! The ARP and neighbour-discovery prober: the hosts that answer for an address, and the MACs in their answers.
 
 use std::io;
 use std::net::IpAddr;
@@ -15,10 +15,10 @@ use crate::probe::frame::{self, Advertisement, Arp};
 use crate::probe::sample::{Mac, NeighbourAnswer, NeighbourSamples};
 use crate::probe::spec::INTERVAL;
 
-/// Longer than any frame asked for; the rest of a larger one is not needed.
+/// Buffer length in bytes, longer than any expected frame; the rest of a larger one is not needed.
 pub(super) const FRAME: usize = 2048;
 
-/// Asks for one address and listens to the answers.
+/// A prober that solicits one address and collects the answers.
 pub(super) struct Prober {
     socket: PacketSocket,
     question: Question,
@@ -50,7 +50,7 @@ impl Prober {
             if clock.sending() && beat.due(clock.now()) {
                 let at = clock.now();
                 match self.socket.send(&self.request) {
-                    // A link that is down (ENETDOWN) or a full queue loses the frame, as a cut cable does.
+                    // A link that is down (ENETDOWN) or a full queue loses the frame, like a cut cable.
                     Ok(()) | Err(_) => seen.sent.push(at),
                 }
             }
@@ -66,7 +66,7 @@ impl Prober {
         Ok(seen)
     }
 
-    /// The MAC an answer gives for the address, and its Ethernet source; `None` for every other frame.
+    /// Returns the MAC that an answer gives for the address, and its Ethernet source; `None` for every other frame.
     fn answer(&self, frame: &[u8]) -> Option<(Mac, Mac)> {
         match self.question {
             Question::Arp { own, target } => Arp::parse(frame)
@@ -79,13 +79,13 @@ impl Prober {
     }
 }
 
-/// The length of the next frame, or `None` if none waits.
+/// Receives the next frame and returns its length, or `None` if no frame is queued.
 pub(super) fn receive(socket: &PacketSocket, buffer: &mut [u8]) -> io::Result<Option<usize>> {
     match socket.recv(buffer) {
         Ok(received) => Ok(Some(received.len.min(buffer.len()))),
         Err(error) => match error.kind() {
             io::ErrorKind::WouldBlock => Ok(None),
-            // Told once when the link goes down; the socket works again when it is back.
+            // The kernel reports this error once when the link goes down; the socket works again when the link is back.
             io::ErrorKind::NetworkDown => Ok(None),
             _ => Err(error),
         },

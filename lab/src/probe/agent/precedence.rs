@@ -1,21 +1,21 @@
-//! A processor when it needs one, as a client has that is a machine of its own.
+//! Scheduling priority for the client, as if it were a machine of its own.
 
 use std::process::{Command, Stdio};
 
-/// Before everything that does not ask for real time, which is all of the laboratory; the kernel's own threads of the
-/// real-time class come first (sched(7)).
+/// The lowest real-time priority: it precedes everything without real-time scheduling, which includes all of the
+/// laboratory; the kernel's own real-time threads precede it (sched(7)).
 const PRIORITY: &str = "1";
 
-/// Asks for precedence over the nodes and the control plane, which share this machine with the client, for all threads
-/// of this process and those they will start. A starting pod keeps a thread of the ordinary class from running for 30 to
-/// 140 ms on two processors; what the client did not send then, or read late, is not what a node did.
+/// Requests priority over the nodes and the control plane, which share this machine with the client, for all threads of
+/// this process and those they will start. A starting pod keeps an ordinary thread from running for 30 to 140 ms on two
+/// processors; without priority, probes that the client sends or reads late in this time would be attributed to a node.
 ///
-/// It takes CAP_SYS_NICE. Without it nothing changes, and the witness tells how often the client came late.
+/// The request needs CAP_SYS_NICE. If it fails nothing changes, and the witness shows how often the client was late.
 pub(super) fn take() {
     let pid = std::process::id().to_string();
     let mut chrt = Command::new("chrt");
     chrt.args(["--all-tasks", "--rr", "--pid", PRIORITY, &pid]);
     chrt.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    // Refused or not there: the witness is the judge of both.
+    // chrt may be missing or may be refused: the witness detects the effect of both.
     drop(chrt.status());
 }

@@ -1,4 +1,4 @@
-//! Which link leads to an address, and who we are on it.
+//! The link that leads to an address, and this host's addresses on it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::process::Command;
@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use crate::probe::sample::Mac;
 
-/// A link of this host, and the address it would use towards the target.
+/// A link of this host, and this host's address towards the target.
 #[derive(Debug, Clone)]
 pub(super) struct Link {
     pub(super) name: String,
@@ -18,7 +18,7 @@ pub(super) struct Link {
     pub(super) own: IpAddr,
 }
 
-/// The part of `ip -json route get` that matters here.
+/// The relevant part of `ip -json route get`.
 #[derive(Debug, Deserialize)]
 struct Route {
     dev: String,
@@ -29,7 +29,7 @@ struct Route {
     kind: Option<String>,
 }
 
-/// The link on which `address` is asked for: the one named, else the one of the route.
+/// Returns the link on which `address` is solicited: the given interface, or the one of the route.
 pub(super) fn link_to(address: IpAddr, interface: Option<&str>) -> anyhow::Result<Link> {
     let mut ask = Command::new("ip");
     ask.args(["-json", "route", "get", &address.to_string()]);
@@ -71,17 +71,17 @@ fn on(dev: &str, own: IpAddr) -> anyhow::Result<Link> {
     Ok(Link { name: dev.to_owned(), index, mac, own })
 }
 
-/// The two families of a question to the segment.
+/// A solicitation on the segment, by address family.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Question {
-    /// ARP, from our address about the other.
+    /// ARP, from this host's address for the target.
     Arp { own: Ipv4Addr, target: Ipv4Addr },
-    /// Neighbour discovery, from our address about the other.
+    /// Neighbour discovery, from this host's address for the target.
     Nd { own: Ipv6Addr, target: Ipv6Addr },
 }
 
 impl Link {
-    /// The question that asks for `address` on this link.
+    /// Returns the solicitation for `address` on this link.
     pub(super) fn question(&self, address: IpAddr) -> anyhow::Result<Question> {
         match (self.own, address) {
             (IpAddr::V4(own), IpAddr::V4(target)) => Ok(Question::Arp { own, target }),

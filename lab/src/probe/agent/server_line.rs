@@ -1,4 +1,4 @@
-//! What the echo server says about itself, in its first line or in a datagram.
+//! The description that the echo server sends of itself, in its first line or in a datagram.
 
 use serde::Deserialize;
 
@@ -15,13 +15,13 @@ struct Said {
     seq: Option<usize>,
 }
 
-/// Who answered, and the sequence number of a datagram.
+/// The answering pod, and the sequence number of a datagram.
 pub(super) struct Answer {
     pub(super) by: Answerer,
     pub(super) seq: Option<usize>,
 }
 
-/// Reads an answer of the echo server.
+/// Parses an answer of the echo server.
 pub(super) fn read(bytes: &[u8]) -> Result<Answer, Reason> {
     match serde_json::from_slice::<Said>(bytes) {
         Ok(Said { pod, node, pod_ip, client, seq }) => {
@@ -33,7 +33,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Answer, Reason> {
     }
 }
 
-/// Longest part of an unexpected answer that is kept, in bytes: enough to recognise another server.
+/// Length in bytes of the kept beginning of an unexpected answer: enough to recognise another server.
 const KEPT: usize = 80;
 
 pub(super) fn garbled(bytes: &[u8]) -> Reason {
@@ -45,14 +45,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_what_the_echo_server_says() {
+    fn answer_of_the_echo_server_is_parsed() {
         let answer = read(br#"{"pod":"web-1","namespace":"shop","node":"node2","podIP":"10.1.2.3","client":"192.0.2.7","clientPort":1,"proto":"udp","seq":42}"#).unwrap();
         let by = Answerer { pod: "web-1".into(), node: "node2".into(), client: "192.0.2.7".into() };
         assert_eq!((answer.by, answer.seq), (by, Some(42)));
     }
 
     #[test]
-    fn keeps_the_beginning_of_what_it_does_not_understand() {
+    fn beginning_of_an_unexpected_answer_is_kept() {
         let Err(Reason::Garbled(text)) = read(&[b'x'; 200]) else { unreachable!("not JSON") };
         assert_eq!(text.len(), KEPT);
     }

@@ -1,4 +1,4 @@
-//! The prober of one long connection: a numbered line per beat, each of which comes back.
+//! The prober of one long connection: it sends a numbered line per beat, and the server echoes each.
 
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -12,16 +12,16 @@ use super::{dial, server_line, wait};
 use crate::probe::sample::{At, Failure, LineEcho, Opened, Reason, StreamSamples};
 use crate::probe::spec::{CONNECT_LIMIT, INTERVAL};
 
-/// A connection on which nothing comes back for so long is given up, as a client's own time limit would. Without, TCP
-/// keeps one for minutes whose other end is gone.
+/// Time for which a connection may be silent before it is given up, like the time limit of a real client. Without a
+/// limit, TCP keeps a connection for minutes whose other end is gone.
 const GIVE_UP: Duration = Duration::from_secs(3);
 
-/// Keeps one connection to an address, and makes it again after it broke.
+/// A prober that keeps one connection to an address, and establishes it again after a failure.
 pub(super) struct Prober {
     target: SocketAddr,
 }
 
-/// The connection of the moment.
+/// The state of the connection.
 enum State {
     Broken,
     Connecting(TcpStream, At),
@@ -31,9 +31,9 @@ enum State {
 /// An established connection.
 struct Open {
     stream: TcpStream,
-    /// Whether the server has said who it is.
+    /// Whether the server has sent its first line.
     introduced: bool,
-    /// When something last came, or the connection was established.
+    /// Time of the last received data, or of the establishment.
     heard_at: At,
     heard: Vec<u8>,
     unsent: Vec<u8>,
@@ -120,7 +120,7 @@ impl State {
 }
 
 impl Open {
-    /// Hands the kernel what it takes; a full buffer keeps the rest for the next beat.
+    /// Writes as much as the kernel accepts; if its buffer is full, the rest waits for the next beat.
     fn flush(&mut self) -> Result<(), Reason> {
         while !self.unsent.is_empty() {
             match self.stream.write(&self.unsent) {
@@ -152,7 +152,7 @@ impl Open {
     }
 }
 
-/// The number of a line that came back, of `sent` that were sent.
+/// Returns the number of an echoed line, given that `sent` lines were sent.
 fn number(line: &[u8], sent: usize) -> Result<usize, Reason> {
     std::str::from_utf8(line)
         .ok()
@@ -169,8 +169,8 @@ mod tests {
     #[test_case(b"0", 1, Some(0); "first")]
     #[test_case(b"7", 7, None; "never sent")]
     #[test_case(b"", 7, None; "empty")]
-    #[test_case(b"x", 7, None; "no number")]
-    fn numbers(line: &[u8], sent: usize, expected: Option<usize>) {
+    #[test_case(b"x", 7, None; "not a number")]
+    fn line_number_is_validated(line: &[u8], sent: usize, expected: Option<usize>) {
         assert_eq!(number(line, sent).ok(), expected);
     }
 }

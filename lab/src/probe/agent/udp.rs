@@ -12,7 +12,7 @@ use super::{server_line, wait};
 use crate::probe::sample::{Failure, Reason, UdpAnswer, UdpSamples};
 use crate::probe::spec::INTERVAL;
 
-/// Sends datagrams to one address from one port.
+/// A prober that sends datagrams to one address from one port.
 pub(super) struct Prober {
     socket: UdpSocket,
 }
@@ -24,7 +24,7 @@ impl Prober {
             SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
         };
         let socket = UdpSocket::bind(any).context("cannot open a UDP socket")?;
-        // Connected, so that the kernel reports ICMP errors and drops answers from any other address.
+        // The socket is connected so that the kernel reports ICMP errors and drops answers from other addresses.
         socket.connect(target).with_context(|| format!("no route from this host to {}", target.ip()))?;
         socket.set_nonblocking(true)?;
         Ok(Self { socket })
@@ -41,7 +41,8 @@ impl Prober {
                 if let Err(error) = self.socket.send(seen.sent.len().to_string().as_bytes()) {
                     seen.errors.push(Failure { at, reason: Reason::of(&error, false) });
                 }
-                // Also where the kernel could not send: a client that cannot reach the address has lost a datagram.
+                // The datagram counts even if the kernel could not send it: a client that cannot reach the address has
+                // lost a datagram.
                 seen.sent.push(at);
             }
             let mut sockets = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
@@ -68,7 +69,7 @@ impl Prober {
                     Err(reason) => seen.errors.push(Failure { at, reason }),
                 },
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                // A pending ICMP error; reading it clears it.
+                // A pending ICMP error; reading the error clears it.
                 Err(error) => seen.errors.push(Failure { at, reason: Reason::of(&error, false) }),
             }
         }

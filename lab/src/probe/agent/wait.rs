@@ -1,4 +1,4 @@
-//! Waiting for sockets with a resolution finer than a millisecond.
+//! Waits for sockets with a resolution below a millisecond.
 
 use std::io;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, ppoll};
 use nix::sys::time::TimeSpec;
 
-/// The longest a prober sleeps, so that it sees the end of the run.
+/// The longest sleep of a prober, so that it notices the end of the run.
 const LONGEST: Duration = Duration::from_millis(20);
 
 /// Waits until one of `sockets` is ready or the time is over.

@@ -1,4 +1,4 @@
-//! The witness: how long this machine kept a client that only sleeps from running.
+//! The witness: it measures how long this machine kept a client that only sleeps from running.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::probe::sample::{Stall, WitnessSamples};
 
 const SLEEP: Duration = Duration::from_millis(5);
 
-/// Shorter stalls are the ordinary noise of a timer.
+/// Microseconds of the shortest listed stall; shorter ones are ordinary timer noise.
 const LISTED_US: u64 = 10_000;
 
 pub(super) fn watch(clock: &Clock) -> WitnessSamples {

@@ -6,18 +6,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::probe::sample::At;
 
-/// More than so many half intervals between two consecutive answers are a gap. One or two lost probes make two or three
-/// intervals and are counted as lost; the half on top keeps the jitter of the third from deciding.
+/// Number of half intervals between two consecutive answers above which the time is a gap. One or two lost probes make
+/// two or three intervals and are only counted as lost; the additional half keeps the jitter of the third interval from
+/// deciding.
 const HALF_INTERVALS: u32 = 7;
 
-/// How many of the gaps a report lists.
+/// Number of gaps that a report lists.
 const LISTED: usize = 10;
 
-/// The times without an answer. The time before the first answer is not among them.
+/// The times without an answer. The time before the first answer does not count.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Gaps {
-    /// How many.
+    /// Number of gaps.
     pub count: usize,
     /// Milliseconds of the shortest; 0 if there is none.
     pub min_ms: f64,
@@ -42,7 +43,7 @@ pub struct Gap {
 }
 
 impl Gaps {
-    /// Finds the gaps between answers that should have come every `interval` until `ended`.
+    /// Returns the gaps between answers that should have come every `interval` until `ended`.
     #[must_use]
     pub fn between(answers: &[At], ended: At, interval: Duration) -> Self {
         let limit = At(u64::try_from((interval * HALF_INTERVALS / 2).as_micros()).unwrap_or(u64::MAX)).ms();
@@ -61,7 +62,7 @@ impl Gaps {
         Self {
             count,
             min_ms: length(count.saturating_sub(1)),
-            // Of an even number the longer of the two in the middle.
+            // The longer one of the two in the middle of an even number.
             median_ms: length(count.saturating_sub(1) / 2),
             max_ms: length(0),
             largest: gaps.iter().take(LISTED).copied().collect(),
@@ -80,15 +81,15 @@ mod tests {
 
     // Answers every 10 ms: a gap is longer than 35 ms.
     #[test_case(&[0, 10, 20, 30], 40, &[]; "steady")]
-    #[test_case(&[0, 10, 30, 60], 70, &[]; "two lost probes are no gap")]
+    #[test_case(&[0, 10, 30, 60], 70, &[]; "two lost probes")]
     #[test_case(&[0, 10, 50, 60], 70, &[(10, 40, false)]; "one gap")]
     #[test_case(&[0, 10, 50, 60, 200, 210], 220, &[(60, 140, false), (10, 40, false)]; "longest first")]
     #[test_case(&[60, 0, 10, 50], 70, &[(10, 40, false)]; "answers out of order")]
     #[test_case(&[0, 10], 500, &[(10, 490, true)]; "never answered again")]
-    #[test_case(&[300, 310], 320, &[]; "before the first answer is no gap")]
+    #[test_case(&[300, 310], 320, &[]; "time before the first answer")]
     #[test_case(&[], 1000, &[]; "no answer at all")]
     #[test_case(&[0, 10, 20, 90], 25, &[(20, 70, false)]; "an answer after the last probe")]
-    fn gaps(answers: &[u64], ended: u64, expected: &[(u64, u64, bool)]) {
+    fn gaps_between_answers_are_found(answers: &[u64], ended: u64, expected: &[(u64, u64, bool)]) {
         let found = Gaps::between(&at(answers), At(ended * 1000), Duration::from_millis(10));
         let largest: Vec<Gap> = expected
             .iter()
@@ -101,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn median_of_three_and_of_four() {
+    fn median_is_an_existing_gap() {
         let interval = Duration::from_millis(10);
         let three = Gaps::between(&at(&[0, 40, 90, 150]), At(150_000), interval);
         assert_eq!((three.min_ms, three.median_ms, three.max_ms), (40.0, 50.0, 60.0));
@@ -110,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_stays_short() {
+    fn only_the_longest_gaps_are_listed() {
         let answers: Vec<At> = (0..100).map(|n| At(n * 50_000)).collect();
         let found = Gaps::between(&answers, At(99 * 50_000), Duration::from_millis(10));
         assert_eq!((found.count, found.largest.len()), (99, LISTED));

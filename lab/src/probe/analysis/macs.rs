@@ -1,4 +1,4 @@
-//! Which MACs answered for an address, and whether two did at once.
+//! The MACs that answered for an address, and the overlaps of their answers.
 
 use std::collections::BTreeMap;
 
@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::probe::sample::{At, Mac, NeighbourAnswer};
 
-/// A MAC silent for longer has stopped answering; what it says later is a new span. Generous on purpose: two nodes
-/// that answer in turn are two nodes that answer.
+/// Silence in microseconds after which a MAC has stopped answering; later answers form a new span. The value is
+/// deliberately large: two nodes that answer in turn count as two answering nodes.
 const SILENCE_US: u64 = 200_000;
 
-/// Two Hello intervals of 100 ms: so long two may own an address (P4).
+/// Microseconds of two Hello intervals of 100 ms, for which two nodes may own an address (P4).
 const CONTEST_US: u64 = 200_000;
 
 /// One MAC that answered.
@@ -23,13 +23,13 @@ pub struct MacSeen {
     pub first_ms: f64,
     /// Milliseconds to its last answer.
     pub last_ms: f64,
-    /// How many answers gave it.
+    /// Number of answers with this MAC.
     pub answers: usize,
-    /// How many of them came from another Ethernet source: one node answering for another.
+    /// Number of answers from another Ethernet source: one node answered for another.
     pub covered: usize,
 }
 
-/// The MACs that answered, in the order of their first answers.
+/// Returns the MACs that answered, in the order of their first answers.
 pub(super) fn seen(answers: &[NeighbourAnswer]) -> Vec<MacSeen> {
     let mut seen: Vec<MacSeen> = Vec::new();
     for &NeighbourAnswer { at, mac, source } in answers {
@@ -46,7 +46,7 @@ pub(super) fn seen(answers: &[NeighbourAnswer]) -> Vec<MacSeen> {
     seen
 }
 
-/// The times in which one MAC answered without a longer silence, by their beginnings.
+/// Returns the spans in which one MAC answered without a longer silence, ordered by their beginnings.
 fn spans(answers: &[NeighbourAnswer]) -> Vec<(Mac, At, At)> {
     let mut spans: Vec<(Mac, At, At)> = Vec::new();
     for &NeighbourAnswer { at, mac, .. } in answers {
@@ -59,8 +59,8 @@ fn spans(answers: &[NeighbourAnswer]) -> Vec<(Mac, At, At)> {
     spans
 }
 
-/// How often the address went from one MAC to another. Two that answer in turn count as one change. Who claims it at the
-/// same time as another and gives way at once, within [`CONTEST_US`], is not one it went to.
+/// Returns how often the address moved from one MAC to another. Two MACs that answer in turn count as one move. A MAC
+/// that answers while another one does and stops within [`CONTEST_US`] does not count as a new owner.
 pub(super) fn moves(answers: &[NeighbourAnswer]) -> usize {
     let mut all = spans(answers);
     let whole = all.clone();
@@ -72,7 +72,7 @@ pub(super) fn moves(answers: &[NeighbourAnswer]) -> usize {
     all.windows(2).filter(|pair| pair[0].0 != pair[1].0).count()
 }
 
-/// The longest time, in milliseconds, for which two MACs both answered.
+/// Returns the longest time, in milliseconds, in which two MACs both answered.
 pub(super) fn longest_overlap_ms(answers: &[NeighbourAnswer]) -> f64 {
     let spans = spans(answers);
     let mut longest: f64 = 0.0;
@@ -86,7 +86,8 @@ pub(super) fn longest_overlap_ms(answers: &[NeighbourAnswer]) -> f64 {
     longest
 }
 
-/// How many solicitations were answered with more than one MAC. An answer belongs to the last one sent before it.
+/// Returns the number of solicitations that were answered with more than one MAC. An answer belongs to the last
+/// solicitation sent before it.
 pub(super) fn contested(sent: &[At], answers: &[NeighbourAnswer]) -> usize {
     let mut first: BTreeMap<usize, Mac> = BTreeMap::new();
     let mut contested = std::collections::BTreeSet::new();
@@ -99,7 +100,7 @@ pub(super) fn contested(sent: &[At], answers: &[NeighbourAnswer]) -> usize {
     contested.len()
 }
 
-/// How many solicitations were answered at all.
+/// Returns the number of solicitations that were answered.
 pub(super) fn answered(sent: &[At], answers: &[NeighbourAnswer]) -> usize {
     let mut solicitations: Vec<usize> =
         answers.iter().map(|answer| sent.partition_point(|&sent| sent <= answer.at)).filter(|&n| n > 0).collect();
@@ -121,7 +122,7 @@ mod tests {
         NeighbourAnswer { at: At(ms * 1000), mac, source: mac }
     }
 
-    /// Answers of one MAC every 10 ms.
+    /// Returns answers of one MAC every 10 ms.
     fn span(mac: Mac, from: u64, to: u64) -> Vec<NeighbourAnswer> {
         (from..=to).step_by(10).map(|ms| answer(ms, mac)).collect()
     }
@@ -136,20 +137,20 @@ mod tests {
     #[test_case(vec![span(A, 0, 200), span(B, 210, 500)], 0.0; "a clean move")]
     #[test_case(vec![span(A, 0, 250), span(B, 210, 500)], 40.0; "make before break")]
     #[test_case(vec![span(A, 0, 500), span(B, 0, 500)], 500.0; "split brain")]
-    #[test_case(vec![span(A, 0, 100), span(B, 110, 200), span(A, 210, 300)], 90.0; "in turn counts as both")]
+    #[test_case(vec![span(A, 0, 100), span(B, 110, 200), span(A, 210, 300)], 90.0; "answers in turn")]
     #[test_case(vec![span(A, 0, 100), span(B, 150, 400), span(A, 450, 500)], 0.0; "back after a silence")]
     #[test_case(vec![span(A, 0, 100), span(A, 500, 600), span(B, 200, 400)], 0.0; "two spans do not bridge a silence")]
-    fn overlap(spans: Vec<Vec<NeighbourAnswer>>, expected: f64) {
+    fn overlap_of_two_macs_is_measured(spans: Vec<Vec<NeighbourAnswer>>, expected: f64) {
         assert_eq!(longest_overlap_ms(&merged(spans.concat())), expected);
     }
 
     #[test_case(vec![span(A, 0, 500)], 0; "one MAC")]
-    #[test_case(vec![span(A, 0, 100), span(A, 900, 1200)], 0; "a silence is no move")]
+    #[test_case(vec![span(A, 0, 100), span(A, 900, 1200)], 0; "silence without a move")]
     #[test_case(vec![span(A, 0, 250), span(B, 210, 500)], 1; "make before break")]
     #[test_case(vec![span(A, 0, 100), span(B, 400, 600), span(A, 900, 1200)], 2; "there and back")]
     #[test_case(vec![span(A, 0, 500), span(B, 0, 500)], 1; "split brain")]
     #[test_case(vec![span(A, 0, 340), span(B, 320, 900), span(C, 490, 500)], 1; "one of two successors gives way")]
-    #[test_case(vec![span(A, 0, 340), span(B, 320, 900), span(C, 490, 700)], 2; "and not at once")]
+    #[test_case(vec![span(A, 0, 340), span(B, 320, 900), span(C, 490, 700)], 2; "one of two successors gives way late")]
     #[test_case(vec![span(A, 0, 340), span(B, 350, 400), span(C, 410, 900)], 2; "one after the other")]
     fn moves_are_counted(spans: Vec<Vec<NeighbourAnswer>>, expected: usize) {
         assert_eq!(moves(&merged(spans.concat())), expected);
@@ -164,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn covering_is_told_from_owning() {
+    fn covered_answers_are_counted_apart() {
         let covered = NeighbourAnswer { source: B, ..answer(20, A) };
         let seen = seen(&[answer(0, A), answer(10, A), covered, answer(30, B)]);
         let expected = [

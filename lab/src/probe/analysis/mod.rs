@@ -1,4 +1,4 @@
-//! From samples to results: pure, so that what a figure means can be read and tested here.
+//! From samples to results, as pure functions, so that the definitions of the figures can be read and tested here.
 
 mod gaps;
 mod macs;
@@ -17,14 +17,14 @@ use super::sample::{
 };
 use super::spec::{CONNECT_INTERVAL, INTERVAL};
 
-/// A run whose witness stalled for longer says nothing: a gap could be the machine's.
+/// Milliseconds of a witness stall above which the run is void: a gap could be caused by the machine.
 pub const VOID_STALL_MS: f64 = 30.0;
 
 /// The results of one run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
-    /// The witness stalled for more than 30 ms: repeat the run.
+    /// Whether the witness stalled for more than 30 ms, so that the run must be repeated.
     pub void: bool,
     /// The longest stall of the witness, in milliseconds.
     pub witness_max_stall_ms: f64,
@@ -32,9 +32,9 @@ pub struct Report {
     pub duration_ms: f64,
     /// CLOCK_MONOTONIC of the machine, in nanoseconds, at the run's zero.
     pub origin_ns: u64,
-    /// One entry per address, in the order asked.
+    /// One entry per address, in the order of the request.
     pub targets: Vec<TargetReport>,
-    /// What was announced on the segment, grouped.
+    /// The announcements on the segment, grouped.
     pub announcements: Vec<AnnouncementReport>,
 }
 
@@ -44,16 +44,16 @@ pub struct Report {
 pub struct TargetReport {
     /// The address.
     pub address: IpAddr,
-    /// ARP or neighbour discovery.
+    /// The results of ARP or neighbour discovery.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub neighbour: Option<NeighbourReport>,
-    /// The UDP echo.
+    /// The results of the UDP echo.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub udp: Option<FlowReport>,
-    /// The long TCP connection.
+    /// The results of the long TCP connection.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stream: Option<StreamReport>,
-    /// The new TCP connections.
+    /// The results of the new TCP connections.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connections: Option<FlowReport>,
 }
@@ -66,7 +66,7 @@ pub struct Answers {
     pub sent: usize,
     /// Probes answered.
     pub answered: usize,
-    /// Probes never answered, those before the first answer included.
+    /// Probes never answered, including those before the first answer.
     pub lost: usize,
     /// Milliseconds from the start to the first answer.
     pub first_answer_ms: Option<f64>,
@@ -86,7 +86,7 @@ impl Answers {
     }
 }
 
-/// Who answered for an address on the segment.
+/// The answers for an address on the segment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NeighbourReport {
@@ -95,15 +95,15 @@ pub struct NeighbourReport {
     pub answers: Answers,
     /// The MACs given for the address, in the order of their first answers.
     pub macs: Vec<MacSeen>,
-    /// The longest time, in milliseconds, for which two MACs both answered.
+    /// The longest time, in milliseconds, in which two MACs both answered.
     pub two_macs_ms: f64,
     /// Solicitations answered with more than one MAC.
     pub contested: usize,
-    /// How often the address went from one MAC to another.
+    /// Number of times the address moved from one MAC to another.
     pub moves: usize,
 }
 
-/// Datagrams, or new connections.
+/// The results of datagrams or of new connections.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FlowReport {
@@ -112,57 +112,57 @@ pub struct FlowReport {
     pub answers: Answers,
     /// Datagrams answered more than once.
     pub duplicates: usize,
-    /// Failures by reason, in words; of connections they are what `lost` counts.
+    /// Failures by reason, in words; for connections these are the ones that `lost` counts.
     pub failures: BTreeMap<String, usize>,
     /// Established connections that were reset.
     pub resets: usize,
     /// Answers by pod.
     pub pods: BTreeMap<String, usize>,
-    /// The client addresses the pods saw.
+    /// The client addresses seen by the pods.
     pub clients_seen: BTreeSet<String>,
 }
 
-/// The long TCP connection.
+/// The results of the long TCP connection.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StreamReport {
     /// Lines sent and lines that came back.
     #[serde(flatten)]
     pub answers: Answers,
-    /// How often the established connection was reset.
+    /// Number of resets of the established connection.
     pub resets: usize,
-    /// How often it was established; 1 if all was well.
+    /// Number of times the connection was established; 1 without failures.
     pub connections: usize,
     /// Failures by reason, resets included, in words.
     pub failures: BTreeMap<String, usize>,
     /// Connections by pod.
     pub pods: BTreeMap<String, usize>,
-    /// The client addresses the pods saw.
+    /// The client addresses seen by the pods.
     pub clients_seen: BTreeSet<String>,
 }
 
-/// Equal announcements.
+/// A group of equal announcements.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AnnouncementReport {
-    /// The address announced.
+    /// The announced address.
     pub address: IpAddr,
-    /// How it was said.
+    /// The form of the announcement.
     pub kind: AnnouncementKind,
-    /// The MAC given for it.
+    /// The announced MAC.
     pub mac: Mac,
     /// The Ethernet source.
     pub source: Mac,
-    /// How often.
+    /// Number of announcements.
     pub count: usize,
-    /// Milliseconds to the first.
+    /// Milliseconds from the start of the run to the first one.
     pub first_ms: f64,
-    /// Milliseconds to the last.
+    /// Milliseconds from the start of the run to the last one.
     pub last_ms: f64,
 }
 
 impl Report {
-    /// Judges what an agent saw.
+    /// Computes the results of an agent's samples.
     #[must_use]
     pub fn of(samples: &Samples) -> Self {
         let Samples { origin_ns, ended, targets, announcements, witness } = samples;
@@ -177,7 +177,7 @@ impl Report {
         }
     }
 
-    /// The results for an address; `None` if it was not a target.
+    /// Returns the results for an address; `None` if it was not a target.
     #[must_use]
     pub fn target(&self, address: IpAddr) -> Option<&TargetReport> {
         self.targets.iter().find(|target| target.address == address)

@@ -25,7 +25,7 @@ fn target() -> TargetSamples {
 #[test_case(0, false; "quiet machine")]
 #[test_case(30_000, false; "as long as allowed")]
 #[test_case(30_001, true; "too long")]
-fn void(max_us: u64, void: bool) {
+fn long_witness_stall_voids_the_run(max_us: u64, void: bool) {
     let witness = WitnessSamples { max_us, stalls: vec![Stall { at: At(0), us: max_us }] };
     let report = Report::of(&Samples { witness, ..Samples::default() });
     assert_eq!((report.void, report.witness_max_stall_ms), (void, max_us as f64 / 1000.0));
@@ -36,7 +36,7 @@ fn udp_counts_each_datagram_once() {
     let answer = |seq, at| UdpAnswer { seq, at: ms(at), by: by("web-1") };
     let samples = UdpSamples {
         sent: (0..10).map(|n| ms(n * 10)).collect(),
-        // 2 twice, 4 to 7 never, 8 before 9.
+        // Datagram 2 is answered twice, 4 to 7 never, and 9 before 8.
         answers: vec![
             answer(0, 1),
             answer(1, 11),
@@ -58,7 +58,7 @@ fn udp_counts_each_datagram_once() {
 }
 
 #[test]
-fn connections_that_fail_are_told_by_reason() {
+fn failed_connections_are_counted_by_reason() {
     let connection = |start: u64, outcome| Connection { started: ms(start), ended: ms(start + 2), outcome };
     let samples = [
         connection(0, Outcome::Answered(by("web-1"))),
@@ -77,7 +77,7 @@ fn connections_that_fail_are_told_by_reason() {
 }
 
 #[test]
-fn a_stream_tells_resets_from_other_ends() {
+fn stream_resets_are_counted_apart() {
     let samples = StreamSamples {
         sent: (0..4).map(|n| ms(n * 10)).collect(),
         echoes: vec![LineEcho { line: 0, at: ms(1) }, LineEcho { line: 3, at: ms(31) }],
@@ -91,7 +91,7 @@ fn a_stream_tells_resets_from_other_ends() {
 }
 
 #[test]
-fn nobody_answered() {
+fn unanswered_solicitations_are_lost() {
     let neighbour = NeighbourSamples { sent: (0..5).map(|n| ms(n * 10)).collect(), answers: Vec::new() };
     let samples = Samples {
         ended: ms(50),
@@ -105,7 +105,7 @@ fn nobody_answered() {
 }
 
 #[test]
-fn equal_announcements_are_counted_and_others_listed() {
+fn equal_announcements_are_grouped() {
     let announcement =
         |at, kind| Announcement { at: ms(at), kind, address: "192.0.2.10".parse().unwrap(), mac: A, source: A };
     let request = AnnouncementKind::ArpRequest;
@@ -120,7 +120,7 @@ fn equal_announcements_are_counted_and_others_listed() {
 }
 
 #[test]
-fn a_report_survives_json() {
+fn report_survives_json() {
     let neighbour =
         NeighbourSamples { sent: vec![ms(0)], answers: vec![NeighbourAnswer { at: ms(1), mac: A, source: A }] };
     let samples = Samples {
