@@ -17,13 +17,13 @@ use crate::{
     status_queue::{Key, Outcome, Queue, Write},
 };
 
-/// Writes at a time: enough to publish 1,000 addresses a second at 10 ms each, few enough for an API server's
-/// fairness queues.
+/// Number of writes in flight at most: enough to publish 1,000 addresses a second at 10 ms each, few enough for an API
+/// server's fairness queues.
 const CONCURRENCY: usize = 10;
-/// A write that takes longer is given up and retried. The API server itself gives up after 60 s.
+/// Timeout of one write, which is then retried. The API server itself gives up after 60 s.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Writes what comes in until the channel closes.
+/// Performs the writes that come in until the channel closes.
 pub async fn run(client: Client, mut writes: mpsc::UnboundedReceiver<Write>) {
     let start = Instant::now();
     let mut queue = Queue::default();
@@ -71,16 +71,16 @@ async fn write_one(client: Client, write: Write) -> (Key, Outcome) {
     (key, outcome)
 }
 
-/// What an error means for the write.
+/// Returns what an error means for the write.
 fn outcome(key: &Key, error: &kube::Error) -> Outcome {
     let code = if let kube::Error::Api(status) = error { status.code } else { 0 };
     match code {
-        // Decided from an old version, or the object is gone: the watch brings what is new.
+        // The write was decided from an old version, or the object is gone: the watch brings the new state.
         404 | 409 => {
             tracing::debug!(object = ?key, code, "the object changed meanwhile; decided anew by the watch");
             Outcome::Settled
         }
-        // The same write would be refused again.
+        // The API server would refuse the same write again.
         400 | 405 | 413 | 415 | 422 => {
             tracing::error!(object = ?key, %error, "the API server refuses a status");
             Outcome::Settled
@@ -102,8 +102,9 @@ async fn write_vip(client: Client, write: &VipWrite) -> kube::Result<()> {
     api.patch_status(&write.name, &params(), &Patch::Merge(body)).await.map(|_| ())
 }
 
-/// The version makes the API server refuse a write that was decided from an older one. A merge patch removes only
-/// what it names: what the status lacks is named with null.
+/// Returns the merge patch of a VirtualIP's status. The version makes the API server refuse a write that was decided
+/// from an older one. A merge patch removes only the fields that it names, so it names with null the fields that the
+/// status lacks.
 fn vip_patch(write: &VipWrite) -> serde_json::Result<Value> {
     let mut status = json!({
         "node": null,
@@ -131,7 +132,7 @@ async fn write_speaker(client: Client, write: &SpeakerWrite) -> kube::Result<()>
     }
 }
 
-/// Only this speaker writes the object, so no version is sent.
+/// Returns the merge patch of a SpeakerStatus. Only this speaker writes the object, so the patch has no version.
 fn speaker_patch(write: &SpeakerWrite) -> serde_json::Result<Value> {
     let mut status = json!({
         "segments": [], "links": [], "linksLeftOut": 0, "heldAddresses": [], "covering": [], "warnings": [],
@@ -140,7 +141,7 @@ fn speaker_patch(write: &SpeakerWrite) -> serde_json::Result<Value> {
     Ok(json!({"status": status}))
 }
 
-/// The object goes with its Node.
+/// Returns a new SpeakerStatus. Its owner is the Node, so the object goes with the Node.
 fn new_speaker(write: &SpeakerWrite) -> SpeakerStatus {
     let mut object = SpeakerStatus::new(&write.node, SpeakerStatusSpec { node_name: write.node.clone() });
     object.metadata.owner_references = Some(vec![OwnerReference {
@@ -169,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cleared_status_names_what_goes() {
+    fn patch_of_a_cleared_status_names_the_removed_fields() {
         let write = VipWrite {
             name: "192.0.2.1".to_owned(),
             uid: "u".to_owned(),
@@ -192,17 +193,17 @@ mod tests {
         assert_eq!(vip_patch(&write).unwrap(), expected);
     }
 
-    /// The fields of the status of a kind, as its CustomResourceDefinition has them.
+    /// Returns the names of the status fields of a kind, as in its CustomResourceDefinition.
     fn status_fields<T: CustomResourceExt>() -> Vec<String> {
         let definition = serde_json::to_value(T::crd()).unwrap();
         let status = "/spec/versions/0/schema/openAPIV3Schema/properties/status/properties";
         definition.pointer(status).unwrap().as_object().unwrap().keys().cloned().collect()
     }
 
-    /// A merge patch leaves alone what it does not name: a field that is added to a status and not named here would stay for
-    /// ever.
+    /// A merge patch leaves fields alone that it does not name: a field that is added to a status and not named here
+    /// would stay for ever.
     #[test]
-    fn every_field_of_a_status_is_named_also_when_it_is_absent() {
+    fn patch_names_every_status_field_even_an_absent_one() {
         let named = |patch: Value| patch["status"].as_object().unwrap().keys().cloned().collect::<Vec<_>>();
         let vip = VipWrite {
             name: String::new(),
@@ -217,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_covers_nobody_and_whose_warnings_are_gone_says_so() {
+    fn patch_clears_covered_nodes_and_warnings() {
         let status = SpeakerStatusStatus { version: "1".to_owned(), ..SpeakerStatusStatus::default() };
         let write = SpeakerWrite { node: "a".to_owned(), node_uid: "u".to_owned(), status };
         let expected = json!({
@@ -238,7 +239,7 @@ mod tests {
     #[test_case(403, Outcome::Failed; "rights can be granted")]
     #[test_case(429, Outcome::Failed)]
     #[test_case(500, Outcome::Failed)]
-    fn ends(code: u16, expected: Outcome) {
+    fn status_code_decides_whether_a_write_is_retried(code: u16, expected: Outcome) {
         let error = kube::Error::Api(Box::new(Status { code, ..Status::default() }));
         assert_eq!(outcome(&Key::Speaker, &error), expected);
     }
