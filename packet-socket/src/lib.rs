@@ -148,8 +148,8 @@ impl PacketSocket {
         // A packet socket sends a frame whole or not at all.
         match self.socket.send(frame) {
             // The kernel keeps ENETDOWN as a pending error of the socket and reports it with the next call, even if the
-            // interface is up again (`packet_notifier`, net/packet/af_packet.c). It reports the error once, so a second
-            // call reports the present state.
+            // interface is up again (`packet_notifier`, net/packet/af_packet.c). The kernel reports the error once, so
+            // a second call reports the present state.
             Err(error) if error.raw_os_error() == Some(libc::ENETDOWN) => self.socket.send(frame),
             sent => sent,
         }

@@ -50,7 +50,7 @@ pub enum Change<T: Keyed> {
     Deleted(T::Key),
     /// The listing is complete.
     Listed,
-    /// All objects received before are current as of now: the watch has made progress.
+    /// All objects received before are known to be current: the watch has made progress.
     Current,
 }
 
@@ -58,7 +58,7 @@ pub enum Change<T: Keyed> {
 #[derive(Clone, Debug)]
 pub struct Collection<T: Keyed> {
     items: BTreeMap<T::Key, T>,
-    /// Keys seen since the listing began, while one is under way.
+    /// The keys seen since the listing began, while one is under way.
     seen: Option<BTreeSet<T::Key>>,
     listed: bool,
 }

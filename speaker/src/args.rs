@@ -12,7 +12,7 @@ use herald_telemetry::{http::Listen, log::LogArgs};
 
 use crate::{coordinator::Announcing, inspect::DEFAULT_STATE_DIR};
 
-/// Where metrics and health are served by default. MetalLB's speaker has port 7472, its FRR 7473.
+/// The default address of metrics and health. MetalLB's speaker has port 7472, its FRR 7473.
 const DEFAULT_LISTEN: &str = "[::]:7475";
 
 /// Answers on the wire for the addresses of its node.
@@ -48,8 +48,8 @@ pub struct RunArgs {
     pub include_excluded_nodes: bool,
 
     /// The interfaces to take, comma-separated: names, globs (eth*) and exclusions (!eth9); empty: each interface that
-    /// qualifies by its kind (docs/networks.md). An interface that is left out gets no socket. On a node, the
-    /// annotation heraldlb.io/interfaces of its Node object wins over this value.
+    /// qualifies by its kind (docs/networks.md). An interface that is left out gets no socket. The annotation
+    /// heraldlb.io/interfaces of a Node wins over this value on that node.
     #[arg(long, env = "HERALD_INTERFACES", default_value = "")]
     pub interfaces: InterfacePatterns,
 
@@ -82,7 +82,7 @@ pub struct RunArgs {
     pub metrics_listen: Listen,
 }
 
-/// What some networks need, and others do not (docs/networks.md).
+/// Settings that some networks need, and others do not (docs/networks.md).
 #[derive(Clone, Debug, clap::Args)]
 pub struct AnnounceArgs {
     /// Repeated announcements per second on each interface. Switches with dynamic ARP inspection allow 15.

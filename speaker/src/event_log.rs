@@ -1,4 +1,4 @@
-//! Log lines for what happens on a segment.
+//! Log lines for the events on a segment.
 
 use herald_protocol::{Event as SegmentEvent, Withdrawal, node::NodeId};
 

@@ -55,8 +55,9 @@ const ARRIVALS: usize = 256;
 const CLAIMS_SETTLE: Duration = Duration::from_millis(20);
 /// Time between a change of the view and its writing: the view is read after a restart only, and may be a second old.
 const VIEW_SETTLE: Duration = Duration::from_secs(1);
-/// Time after which a shutdown is given up. It takes 20 ms, or, where addresses are handed over, 2 s
-/// (`herald_protocol`, engine/shutdown.rs): after this it has failed, and the kubelet would kill the container at 5 s.
+/// Time after which a shutdown is given up. A shutdown takes 20 ms, or, where addresses are handed over, 2 s
+/// (`herald_protocol`, engine/shutdown.rs): after this time it has failed, and the kubelet would kill the container at
+/// 5 s.
 const STOP_WITHIN: Duration = Duration::from_secs(4);
 
 /// The reason why the speaker stopped.
@@ -81,7 +82,7 @@ impl RunArgs {
     /// first hands everything over.
     ///
     /// # Errors
-    /// If a requirement is missing, or a part of the speaker failed. Without the part, the speaker would answer for
+    /// If a requirement is missing, or a part of the speaker failed. A speaker without the part would answer for
     /// addresses that it no longer knows, so it stops as a whole.
     pub async fn run(self, log: Log) -> Result<(), RunError> {
         // The pattern names every field, so a flag that is not used does not compile.
@@ -187,7 +188,7 @@ impl RunArgs {
                 Deadlines { timers: timeout, claims: speaker.claims.due, view: speaker.view.due, stop: stop_by };
             match sources.next(speaker.start, deadlines).await {
                 Step::Frame(arrival) => speaker.receive(&arrival),
-                // After a pause, timers are due and frames lie in the sockets. Frames that came before a timer have to
+                // Timers are due and frames lie in the sockets after a pause. Frames that came before a timer have to
                 // come first, or this node claims an address that another has just claimed. The yield lets the runtime
                 // look at the sockets and their tasks read them; then the loop takes in the frames that they have read.
                 Step::Timers if heard_out != timeout => {
@@ -283,7 +284,7 @@ impl<T> Kept<T> {
 
     fn keep(&mut self, value: T) {
         self.due = None;
-        // Without a state directory the channel has no receiver.
+        // The channel has no receiver if there is no state directory.
         self.sender.send_replace(value);
     }
 }

@@ -1,5 +1,5 @@
-//! Posts Events to the API: a task beside the one that answers. A take-over often happens while the API server is away,
-//! so Events that the API server does not take are kept, up to a number, and posted when it is back.
+//! Posts Events to the API: a task separate from the one that answers. A take-over often happens while the API server
+//! is away, so Events that the API server does not take are kept, up to a number, and posted when it is back.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ const LONGEST_RETRY: Duration = Duration::from_secs(10);
 /// Timeout of one request. A request that takes longer is repeated: the Event's name makes that harmless.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Where Events are handed in.
+/// The end of the queue where Events are handed in.
 #[derive(Clone, Debug)]
 pub struct Post(mpsc::Sender<EventValue>);
 

@@ -73,8 +73,8 @@ pub struct LocalSegment {
     pub addresses: Vec<IpNet>,
     /// The node's IPv6 link-local address on the interface.
     pub link_local: Option<Ipv6Addr>,
-    /// The link that the interface is a macvlan on. Both are on one network, though the kernel passes no frame from the
-    /// one to the other (drivers/net/macvlan.c).
+    /// The link that the interface is a macvlan on. The two are on one network, though the kernel passes no frame from
+    /// the one to the other (drivers/net/macvlan.c).
     pub macvlan_on: Option<Parent>,
     /// The segment as other nodes see it.
     pub segment: Segment,

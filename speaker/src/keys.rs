@@ -93,7 +93,7 @@ impl From<Keys> for Vec<ByteString> {
 /// The reason why the UID is not known.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ClusterError {
-    /// The API server answers, but does not tell the UID.
+    /// The API server answers, but its answer does not have the UID.
     #[error(
         "the API server does not say the UID of the Namespace {CLUSTER_NAMESPACE}, to which the key is bound: {0}; apply \
          Herald's manifest, by which the speaker may read it"
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn the_names_of_the_values_order_the_keys() {
+    fn names_of_the_values_order_the_keys() {
         let keys = read(secret(&[("key-2", 2, 32), ("key-1", 1, 32)])).unwrap();
         assert_eq!(keys.keyring().ids(), [1, 2].map(id));
     }

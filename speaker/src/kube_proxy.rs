@@ -21,7 +21,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::api_objects::ServiceName;
 
-/// Time between two questions about an address. Where an endpoint on one node replaces an endpoint on another node,
+/// Time between two questions about an address. If an endpoint on one node replaces an endpoint on another node,
 /// kube-proxy on both nodes writes its rules at the same moment, `minSyncPeriod` (1 s) after the last sync; new
 /// connections are lost from then until the address moves.
 const PERIOD: Duration = Duration::from_millis(20);
@@ -93,8 +93,8 @@ struct Asked {
 
 impl Answer {
     /// Returns whether the answer is about this Service and counts a local endpoint. The answer of a port that has
-    /// passed to another Service says nothing. The status code does not count either: kube-proxy also answers 503 while
-    /// it is late with something else.
+    /// passed to another Service does not count. The status code does not count either: kube-proxy also answers 503
+    /// while it is late with something else.
     fn has_local(&self, service: &ServiceName) -> bool {
         (&self.service.namespace, &self.service.name) == (&service.namespace, &service.name) && self.local_endpoints > 0
     }

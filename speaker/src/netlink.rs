@@ -7,7 +7,7 @@
 //! that: net/core/link_watch.c.)
 //!
 //! The neighbour table is different: its entries change all the time, and it only serves to choose the hosts that are
-//! asked for a sign of life. It is read when the interfaces change, and every 30 s; so are the settings below
+//! asked for a sign of life. The table is read when the interfaces change, and every 30 s; so are the settings below
 //! /proc/sys, whose changes the kernel does not report.
 
 mod neighbours;
@@ -71,7 +71,7 @@ pub enum NetlinkError {
 }
 
 /// Reports the interfaces and the neighbours on them, now and whenever they or the selection change, until the receiver
-/// of `inputs` is gone. Before there is a selection the function reports nothing: an interface that people exclude
+/// of `inputs` is gone. The function reports nothing before there is a selection: an interface that people exclude
 /// would get sockets for a moment.
 ///
 /// # Errors

@@ -172,7 +172,7 @@ impl StateDir {
         let read = fs::read(&path).map_err(StateError::Io).and_then(|bytes| decode(&bytes, &self.boot));
         match read {
             Ok(saved) => Some(saved),
-            // This is the first start.
+            // The file is missing on the first start.
             Err(StateError::Io(error)) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => {
                 tracing::warn!(path = %path.display(), %error, "a state file is not used: the speaker starts without it");

@@ -1,4 +1,4 @@
-//! Writes statuses to the API: a task beside the one that answers, so that a slow API server delays no answer.
+//! Writes statuses to the API: a task separate from the one that answers, so that a slow API server delays no answer.
 
 use std::time::{Duration, Instant};
 
@@ -141,7 +141,7 @@ fn speaker_patch(write: &SpeakerWrite) -> serde_json::Result<Value> {
     Ok(json!({"status": status}))
 }
 
-/// Returns a new SpeakerStatus. Its owner is the Node, so the object goes with the Node.
+/// Returns a new SpeakerStatus. The object's owner is the Node, so it goes with the Node.
 fn new_speaker(write: &SpeakerWrite) -> SpeakerStatus {
     let mut object = SpeakerStatus::new(&write.node, SpeakerStatusSpec { node_name: write.node.clone() });
     object.metadata.owner_references = Some(vec![OwnerReference {

@@ -4,8 +4,8 @@
 //! them, and one item of each other source that is ready: a flood of one source does not keep the others from being
 //! served once in every turn.
 
-/// Number of frames in one turn at most. At some 5 us each, and 50 us for a full list of claims, they delay everything
-/// else by a third of a millisecond, and by 3 ms at the worst.
+/// Number of frames in one turn at most. A frame takes some 5 us, and a full list of claims 50 us, so a turn of frames
+/// delays everything else by a third of a millisecond, and by 3 ms at the worst.
 const MOST_FRAMES: u32 = 64;
 
 /// A source that the event loop serves.

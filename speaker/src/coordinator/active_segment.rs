@@ -18,7 +18,7 @@ use super::sockets::Sockets;
 use crate::{interfaces::LocalSegment, packet::Origin};
 
 /// Time for which address changes are collected: the filters let the new addresses through together, this long after
-/// the first change, because each update makes all filters anew.
+/// the first change, because each update makes all filters again.
 const LISTEN_SETTLE: Duration = Duration::from_millis(20);
 
 /// A segment in use.
@@ -37,8 +37,8 @@ pub(super) struct Local {
     pub answered: BTreeSet<IpAddr>,
     /// The state of the segment's sockets.
     pub sockets: Sockets,
-    /// Whether the interface takes part in the protocol. It does not while another of the node's interfaces on the same
-    /// segment does.
+    /// Whether the interface takes part in the protocol. The interface does not while another of the node's interfaces
+    /// on the same segment does.
     pub speaks: bool,
     /// The incarnations on the node's other interfaces, with the link-layer addresses of these, as the engine received
     /// them last.
@@ -53,7 +53,7 @@ pub(super) struct Local {
     pub dead: BTreeSet<NodeId>,
     /// The nodes with silent speakers that this node answers for here.
     pub covering: BTreeSet<NodeId>,
-    /// Whether this node answers for what it owns. It does not while it listens.
+    /// Whether this node answers for what it owns. The node does not while it listens.
     pub answering: bool,
     /// Whether the engine has finished its shutdown.
     pub finished: bool,

@@ -1,9 +1,9 @@
 //! The keys in use: those of the Secret, and for a minute those it had before.
 //!
 //! A Secret that was deleted and made again has another key, which reaches the speakers one by one. If the old key were
-//! dropped at once, the speakers with the new key and those without it would not hear each other meanwhile. So the
-//! change is treated as a rotation (docs/protocol.md, section 29): the old key is accepted, and this node signs with it
-//! for as long as a peer accepts no other.
+//! dropped at once, the speakers with the new key and those without it would not hear each other meanwhile. The change
+//! is therefore treated as a rotation (docs/protocol.md, section 29): the old key is accepted, and this node signs with
+//! it for as long as a peer accepts no other.
 
 use std::{sync::Arc, time::Duration};
 

@@ -225,7 +225,7 @@ impl ClusterView {
             return None;
         }
         let kinds = [Some(Kind::Vips), Some(Kind::Nodes), Some(Kind::Speakers)];
-        // Without a Local address no watch on slices runs.
+        // No watch on slices runs while no address is Local.
         let slices = self.slice_watch.is_wanted().then_some(Kind::Slices);
         let kinds = kinds.into_iter().chain([slices]).flatten();
         kinds.map(|kind| self.progress.get(&kind).copied()).min().flatten()

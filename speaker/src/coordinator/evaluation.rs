@@ -28,8 +28,8 @@ impl Evaluation {
         self.waiting.extend(addresses);
     }
 
-    /// Takes the addresses of one turn: at least one, and as many as there is time for among so many nodes. The next
-    /// turn is due at once, at another time than this turn, so that the caller who waits for it sees that it is
+    /// Takes the addresses of one turn: at least one, and as many as there is time for among that number of nodes. The
+    /// next turn is due at once, at another time than this turn, so that the caller who waits for it sees that it is
     /// another.
     pub(super) fn turn(&mut self, now: Duration, nodes: usize) -> Vec<IpAddr> {
         let count = (LOOKS_PER_TURN / nodes.max(1)).max(1);

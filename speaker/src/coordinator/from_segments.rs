@@ -63,7 +63,8 @@ impl Coordinator {
             SegmentOutput::Enquire(address) => (Some(packet::enquiry(address, &local.origin())), Purpose::Question),
             SegmentOutput::EchoAll => (packet::echo_all(&local.origin()), Purpose::Question),
         };
-        // Without an own address of the family to ask from, this question is not sent; questions to other hosts are.
+        // This question needs an own address of the family to ask from; questions to other hosts are sent even if it
+        // has none.
         if let Some(frame) = frame {
             self.outputs.push_back(Output::Transmit { segment, frame, purpose });
         }
@@ -215,8 +216,8 @@ impl Coordinator {
         self.unreported.insert(address);
     }
 
-    /// Records that another host or node answers for an address. This node leaves an address that it does not own to
-    /// the other.
+    /// Records that another host or node answers for an address. If this node does not own the address, it leaves the
+    /// address to the other.
     fn conflict(&mut self, now: Now, address: IpAddr, with: Contender) {
         let duty = self.duties.entry(address).or_default();
         if duty.owned.is_some() {
@@ -304,8 +305,8 @@ impl Coordinator {
         let Some(duty) = self.duties.get(&address) else { return };
         let ready = self.cluster.nodes.get(&self.config.node).is_some_and(|node| node.ready);
         if !ready && duty.owned.is_some() && vip_status::is_node_lost(&vip.status) {
-            // The controller has written what the API knows of this node. Both would overwrite each other for ever, so
-            // this node writes its status again when it is Ready.
+            // The controller has written what the API knows of this node. The controller and this node would overwrite
+            // each other for ever, so this node writes its status again when it is Ready.
             return;
         }
         let rival = self.rival(address);
@@ -315,7 +316,8 @@ impl Coordinator {
         };
         let emitted = (vip.resource_version.clone(), essence::essence(&status));
         // The status emitted for this version may still wait (the API server was away, or the object is written too
-        // often). It is outdated, so the present status replaces it, even if it equals the status in the object.
+        // often). That write is outdated, so the present status replaces it, even if the present status equals the one
+        // in the object.
         let outdated = duty.emitted.as_ref().is_some_and(|(version, said)| *version == emitted.0 && *said != emitted.1);
         if emitted.1 == essence::essence(&vip.status) && !outdated || duty.emitted.as_ref() == Some(&emitted) {
             return;

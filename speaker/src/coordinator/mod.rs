@@ -464,7 +464,7 @@ impl Coordinator {
             return;
         }
         let port = vip.local.and_then(|local| local.health_check_node_port);
-        // Without a port to ask, the endpoint counts after [`PROXY_SYNC`].
+        // An endpoint without a port to ask counts after [`PROXY_SYNC`].
         let target = self.own_node().and_then(|node| proxy_sync::target(&node.internal_ips, vip.address, port));
         if let (Some(target), Some(service)) = (target, vip.services.first().map(ServiceName::from)) {
             self.outputs.push_back(Output::AskProxy { address: vip.address, service, target });

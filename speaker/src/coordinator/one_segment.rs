@@ -26,7 +26,7 @@ impl Coordinator {
         };
         let subnets: Vec<Vec<(IpAddr, u8)>> = interfaces.segments.iter().map(subnets_of).collect();
         let heard_on = |interface: &LocalSegment| -> BTreeSet<Incarnation> {
-            // With one interface no decision depends on it.
+            // No decision depends on it where the node has one interface.
             let local = self.segments.get(&interface.index).filter(|_| self.segments.len() > 1);
             local.map(|local| local.machine.heard_runs(now.monotonic)).unwrap_or_default()
         };
@@ -61,8 +61,8 @@ impl Coordinator {
         self.twins.decide(now.monotonic, interval, &interfaces, others, named)
     }
 
-    /// Adds the prefixes and the default route of an interface that yields to the interface that it yields to, which then
-    /// also stands for it where settings name it.
+    /// Adds the prefixes and the default route of an interface that yields to the interface that it yields to, which
+    /// then also stands for it where settings name it.
     pub(super) fn unite(&self, present: &mut [LocalSegment]) {
         for (index, to) in self.twins.yielding() {
             let Some(yielding) = present.iter().find(|other| other.index == index).map(|other| other.segment.clone())
@@ -94,7 +94,7 @@ impl Coordinator {
         carrier_changed(now, local, had_carrier);
     }
 
-    /// Takes an interface out of the protocol. Its claims pass to its twin, which hears of them from the peers or finds
+    /// Takes an interface out of the protocol. The claims pass to its twin, which hears of them from the peers or finds
     /// the addresses vacant.
     fn give_up(&mut self, now: Now, index: u32) {
         let Some(local) = self.segments.get(&index) else { return };

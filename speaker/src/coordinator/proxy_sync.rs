@@ -1,9 +1,9 @@
 //! The wait for kube-proxy: an endpoint that has just become ready counts once kube-proxy on its node has rules for it.
 //!
-//! With `externalTrafficPolicy: Local`, kube-proxy drops traffic that arrives on a node without a local endpoint. It
-//! learns of a new endpoint when this speaker does, and writes its rules later (up to its `minSyncPeriod`, 1 s by
-//! default): a move at once would lose every connection in between. kube-proxy's health check for the Service shows the
-//! end of that time: the number of local endpoints in it is set after the rules are (`SyncEndpoints`,
+//! With `externalTrafficPolicy: Local`, kube-proxy drops traffic that arrives on a node without a local endpoint.
+//! kube-proxy learns of a new endpoint when this speaker does, and writes its rules later (up to its `minSyncPeriod`,
+//! 1 s by default): a move at once would lose every connection in between. kube-proxy's health check for the Service
+//! shows the end of that time: the number of local endpoints in it is set after the rules are (`SyncEndpoints`,
 //! pkg/proxy/nftables/proxier.go).
 
 use std::{

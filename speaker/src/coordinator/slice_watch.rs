@@ -1,8 +1,8 @@
 //! The selection of EndpointSlices to watch: those of the Services with `externalTrafficPolicy: Local`, by their names
 //! while these fit into a selector, and all of the cluster beyond that. Pure.
 //!
-//! A new selection needs a new watch, which lists first. So a change of the Services waits for others that come with
-//! it; and a watch on all is kept, whatever Services come and go.
+//! A new selection needs a new watch, which lists first. A change of the Services therefore waits for others that come
+//! with it; and a watch on all is kept, whatever Services come and go.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -94,7 +94,8 @@ impl SliceWatch {
             return None;
         }
         self.selection = desired;
-        // Slices of Services outside the new selection are no longer known; the state of the others is known as of now.
+        // Slices of Services outside the new selection are no longer known; the state of the others is known up to this
+        // moment.
         self.covered = SliceSelection::Of(self.known());
         Some(self.selection.clone())
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use herald_crds::speaker_status::{SpeakerWarning, WarningKind};
 
-/// Time before the second attempt. It doubles up to [`LONGEST_WAIT`].
+/// Time before the second attempt. Each further attempt doubles the time, up to [`LONGEST_WAIT`].
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// The longest time between two attempts: the speaker notices within it that the trouble has ended.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);

@@ -14,8 +14,8 @@ use herald_crds::speaker_status::{SpeakerStatusStatus, SpeakerSummary, SpeakerWa
 use super::io::{Interfaces, SpeakerWrite};
 use crate::api_objects::{Node, Speaker};
 
-/// Time for which a fact of the wire has to hold before it is reported: twice what a restarted speaker needs to be
-/// started, to hear its peers and to be heard (the join barrier lasts 1 s at most).
+/// Time for which a fact of the wire has to hold before it is reported: twice the time that a restarted speaker needs
+/// to be started, to hear its peers and to be heard (the join barrier lasts 1 s at most).
 pub const HELD: Duration = Duration::from_secs(5);
 
 /// The facts of the wire.

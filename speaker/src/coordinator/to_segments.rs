@@ -109,7 +109,8 @@ impl Coordinator {
         self.evaluate_all(now);
     }
 
-    /// Removes an interface that is gone, with all that was announced there. Its claims are resumed when it is back.
+    /// Removes an interface that is gone, with all that was announced there. The interface's claims are resumed when it
+    /// is back.
     pub(super) fn leave(&mut self, now: Now, index: u32) {
         let Some(local) = self.segments.remove(&index) else { return };
         let interface = local.interface.segment.interface;
@@ -157,8 +158,8 @@ impl Coordinator {
         }
     }
 
-    /// Returns the interface of this node on which an address lies. Of several on which it lies equally, one on which
-    /// another node is heard; of these the one where it lies now.
+    /// Returns the interface of this node on which an address lies. If it lies equally on several, the function prefers
+    /// an interface on which another node is heard, and among these the one where it lies now.
     fn interface_of(&self, vip: &Vip, view: rank::View<'_>) -> Option<&str> {
         let node = self.cluster.nodes.get(&self.config.node);
         let speaking = self.segments.iter().filter(|(index, local)| local.speaks && !self.twins.is_deaf(**index));
@@ -209,7 +210,7 @@ impl Coordinator {
             if !lies_here && !local.told.contains_key(&vip.address) && !local.machine.claims_or_resumes(vip.address) {
                 continue;
             }
-            // On an interface where the address no longer lies, no node may announce it.
+            // No node may announce the address on an interface where it no longer lies.
             let candidates = if lies_here { candidates.clone() } else { api_view::Candidates::default() };
             let told = api_view::Vip {
                 birth: vip.birth,
@@ -273,7 +274,7 @@ impl Coordinator {
         }
     }
 
-    /// Asks the kernel again for what it has refused.
+    /// Asks the kernel again for the sockets, filters and groups that it has refused.
     pub(super) fn retry_sockets(&mut self, now: Now) {
         let mut any = false;
         for local in self.segments.values_mut() {

@@ -5,10 +5,10 @@ use super::program::{
     RET_K,
 };
 
-/// The facts about a frame that the kernel knows beside its bytes.
+/// The facts about a frame that the kernel knows in addition to its bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ancillary {
-    /// `sll_pkttype`.
+    /// The addressee of the frame (`sll_pkttype`).
     pub packet_type: u8,
     pub tagged: bool,
     /// The index of the interface that receives the frame in the end.
@@ -77,7 +77,7 @@ pub(super) fn ebpf_len(program: &[Instruction]) -> usize {
     // The kernel first clears registers and loads the frame's bounds.
     let prologue = 8;
     let converted = program.iter().map(|i| match i.code {
-        // The kernel makes of this a check of the bounds, the load, a swap, and a call for what lies beyond the linear
+        // The kernel converts a load to a check of the bounds, the load, a swap, and a call for bytes beyond the linear
         // part.
         LD_W_ABS | LD_H_ABS | LD_B_ABS => 15,
         JA => 1,

@@ -1,9 +1,9 @@
 //! The classic BPF programs of the packet sockets: the kernel drops every frame that does not concern this speaker, so
-//! that foreign ARP and ND, of which a busy segment has thousands a second, do not wake it. Pure.
+//! that foreign ARP and ND, of which a busy segment has thousands a second, do not wake the speaker. Pure.
 //!
 //! All programs drop frames for another host, this host's own frames, tagged ones, and those of another interface. The
 //! programs look addresses up in the ranges that the addresses form: the ranges are sorted, and searched by halving, so
-//! that a frame costs about 3 log2(n) instructions. Where there are more runs of addresses than a program has room for,
+//! that a frame costs about 3 log2(n) instructions. If there are more runs of addresses than a program has room for,
 //! the runs with the smallest gaps are joined: the filter then passes a few frames too many, which the speaker reads
 //! and drops.
 
@@ -22,8 +22,8 @@ use ranges::Ranges;
 
 /// The largest number of eBPF instructions in a filter. The kernel charges a filter to the socket as eBPF, at 8 bytes
 /// an instruction, and while one filter replaces another it charges both; before 6.7 a socket had 20 KiB for that
-/// (net.core.optmem_max). That is 1,280 instructions; the rest is for the two headers (`struct bpf_prog`) and for
-/// options.
+/// (net.core.optmem_max). This memory holds 1,280 instructions; the difference is left for the two headers
+/// (`struct bpf_prog`) and for options.
 #[cfg(test)]
 const MAX_EBPF_INSTRUCTIONS: usize = 1250;
 
@@ -31,8 +31,8 @@ const MAX_EBPF_INSTRUCTIONS: usize = 1250;
 /// branch of 4, two comparisons of 2 (above 127.255.255.255, where the kernel loads the operand first), a return of 2.
 pub const MAX_RANGES: usize = 100;
 
-/// Offsets from the Ethernet destination on: EtherType at 12; ARP (RFC 826), IPv4 (RFC 791) and IPv6 (RFC 8200) begin at
-/// 14, ICMP without IP options at 34, ICMPv6 without extension headers at 54.
+/// Offsets from the Ethernet destination on: EtherType at 12; ARP (RFC 826), IPv4 (RFC 791) and IPv6 (RFC 8200) begin
+/// at 14, ICMP without IP options at 34, ICMPv6 without extension headers at 54.
 const ETHERTYPE: Load = Load::half(12);
 const ARP_TYPES: Load = Load::word(14);
 const ARP_LENGTHS_AND_OPERATION: Load = Load::word(18);
@@ -81,7 +81,7 @@ const PACKET_HOST: u32 = 0;
 const PACKET_OTHERHOST: u32 = 3;
 const PACKET_OUTGOING: u32 = 4;
 
-/// Returns the program of the ARP socket. It passes, for IPv4 on Ethernet,
+/// Returns the program of the ARP socket. The program passes, for IPv4 on Ethernet,
 ///
 /// - requests for one of the addresses;
 /// - requests and replies whose sender claims to have one of the addresses;
@@ -98,7 +98,8 @@ pub fn arp(interface: u32, addresses: impl IntoIterator<Item = Ipv4Addr>) -> Vec
         .drop_rest()
 }
 
-/// Returns the program of the IPv6 socket. It passes ICMPv6 that follows the IPv6 header directly, with code 0:
+/// Returns the program of the IPv6 socket. The program passes ICMPv6 that follows the IPv6 header directly, with code
+/// 0:
 ///
 /// - Neighbour Solicitations and Advertisements whose target ends in the last 32 bits of one of the addresses;
 /// - Neighbour Advertisements to this host from any sender: they answer liveness probes;
@@ -129,8 +130,8 @@ pub fn ipv6(interface: u32, addresses: impl IntoIterator<Item = Ipv6Addr>) -> Ve
         .drop_rest()
 }
 
-/// Returns the program of the IPv4 socket. It passes ICMP echo replies to this host with the identifier of its own
-/// pings.
+/// Returns the program of the IPv4 socket. The program passes ICMP echo replies to this host with the identifier of its
+/// own pings.
 ///
 /// Nearly all packets that a node receives are TCP and UDP: the program drops these first, by three instructions.
 pub fn ipv4(interface: u32) -> Vec<Instruction> {
@@ -156,8 +157,8 @@ pub fn ipv4(interface: u32) -> Vec<Instruction> {
         .pass_rest()
 }
 
-/// Returns the program of the Hello socket, which is bound to the protocol's EtherType. It passes all frames but those
-/// for another host, this host's own frames, tagged ones, and those of another interface.
+/// Returns the program of the Hello socket, which is bound to the protocol's EtherType. The program passes all frames
+/// but those for another host, this host's own frames, tagged ones, and those of another interface.
 pub fn hello(interface: u32) -> Vec<Instruction> {
     from_another(interface).pass_rest()
 }
@@ -181,8 +182,8 @@ fn arp_of(interface: u32, operations: &[u32]) -> Block {
 /// frame to the sockets of the device it arrived on (`orig_dev->ptype_specific`) after `vlan_do_receive` has taken the
 /// tag away and made the VLAN's device that of the frame, and after a macvlan's `rx_handler` has done the same
 /// (`__netif_receive_skb_core`, net/core/dev.c). The tag does not tell them apart then; the device does. recvfrom also
-/// gives that device in `sll_ifindex`, unless PACKET_ORIGDEV is set (`packet_rcv`, net/packet/af_packet.c). On a bond
-/// or a bridge the device is the bond or the bridge, whichever port the frame came by.
+/// gives that device in `sll_ifindex`, unless PACKET_ORIGDEV is set (`packet_rcv`, net/packet/af_packet.c). The device
+/// of a frame that came by a port of a bond or a bridge is the bond or the bridge.
 fn from_another(interface: u32) -> Block {
     Block::new()
         .load(Load::PACKET_TYPE)

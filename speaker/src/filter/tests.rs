@@ -65,9 +65,9 @@ fn passes_ipv6(owned: impl IntoIterator<Item = u32>, frame: &[u8], ancillary: An
     run(&program, frame, ancillary)
 }
 
-#[test_case(1, 1, 7, Ancillary::BROADCAST, true; "a request for ours")]
-#[test_case(1, 1, 7, Ancillary::HOST, true; "a unicast request for ours")]
-#[test_case(1, 7, 1, Ancillary::BROADCAST, true; "a stranger that asks from ours")]
+#[test_case(1, 1, 7, Ancillary::BROADCAST, true; "a request for an own address")]
+#[test_case(1, 1, 7, Ancillary::HOST, true; "a unicast request for an own address")]
+#[test_case(1, 7, 1, Ancillary::BROADCAST, true; "a stranger that asks from an own address")]
 #[test_case(1, 7, 7, Ancillary::BROADCAST, true; "a stranger's announcement")]
 #[test_case(2, 7, 1, Ancillary::BROADCAST, true; "a stranger's broadcast reply")]
 #[test_case(1, 1, 2, Ancillary::BROADCAST, false; "foreign request")]
@@ -77,7 +77,7 @@ fn passes_ipv6(owned: impl IntoIterator<Item = u32>, frame: &[u8], ancillary: An
 #[test_case(3, 7, 7, Ancillary::HOST, false; "neither request nor reply")]
 #[test_case(1, 7, 7, OTHER_HOST, false; "to another host")]
 #[test_case(2, 7, 7, OTHER_HOST, false; "a reply to another host")]
-#[test_case(1, 7, 7, OUTGOING, false; "our own")]
+#[test_case(1, 7, 7, OUTGOING, false; "a frame of this host")]
 #[test_case(1, 7, 7, TAGGED, false; "tagged")]
 #[test_case(2, 7, 1, OF_A_CHILD, false; "of a VLAN")]
 fn rule_decides_about_arp(operation: u16, sender: u32, target: u32, ancillary: Ancillary, expected: bool) {
@@ -95,8 +95,8 @@ fn arp_with_another_header_is_dropped(at: usize, byte: u8) {
     assert!(!passes_arp([7], &frame, Ancillary::HOST));
 }
 
-#[test_case(135, 7, Ancillary::MULTICAST, true; "a solicitation for ours")]
-#[test_case(135, 7, Ancillary::HOST, true; "a unicast solicitation for ours")]
+#[test_case(135, 7, Ancillary::MULTICAST, true; "a solicitation for an own address")]
+#[test_case(135, 7, Ancillary::HOST, true; "a unicast solicitation for an own address")]
 #[test_case(135, 8, Ancillary::MULTICAST, false; "foreign solicitation")]
 #[test_case(135, 8, Ancillary::HOST, false; "foreign unicast solicitation")]
 #[test_case(136, 7, Ancillary::MULTICAST, true; "a stranger's advertisement")]
@@ -107,7 +107,7 @@ fn arp_with_another_header_is_dropped(at: usize, byte: u8) {
 #[test_case(128, 7, Ancillary::HOST, false; "an echo request")]
 #[test_case(134, 7, Ancillary::HOST, false; "a router advertisement")]
 #[test_case(136, 7, OTHER_HOST, false; "to another host")]
-#[test_case(136, 7, OUTGOING, false; "our own")]
+#[test_case(136, 7, OUTGOING, false; "a frame of this host")]
 #[test_case(135, 7, TAGGED, false; "tagged")]
 #[test_case(136, 7, OF_A_CHILD, false; "of a VLAN")]
 fn rule_decides_about_ipv6(kind: u8, target: u32, ancillary: Ancillary, expected: bool) {
@@ -159,7 +159,7 @@ fn passes_ipv4(frame: &[u8], ancillary: Ancillary) -> bool {
 #[test_case(Ancillary::BROADCAST, false; "to all")]
 #[test_case(Ancillary::MULTICAST, false; "to a group")]
 #[test_case(OTHER_HOST, false; "to another host")]
-#[test_case(OUTGOING, false; "our own")]
+#[test_case(OUTGOING, false; "a frame of this host")]
 #[test_case(Ancillary { tagged: true, ..Ancillary::HOST }, false; "tagged")]
 #[test_case(OF_A_CHILD, false; "of a VLAN")]
 fn packet_type_decides_about_echo_replies(ancillary: Ancillary, expected: bool) {
@@ -202,7 +202,7 @@ fn tcp_costs_three_instructions() {
 #[test_case(Ancillary::MULTICAST, true; "to the group")]
 #[test_case(Ancillary::HOST, true; "to this host")]
 #[test_case(OTHER_HOST, false; "to another host")]
-#[test_case(OUTGOING, false; "our own")]
+#[test_case(OUTGOING, false; "a frame of this host")]
 #[test_case(TAGGED, false; "tagged")]
 #[test_case(OF_A_CHILD, false; "of a VLAN")]
 fn packet_type_decides_about_hellos(ancillary: Ancillary, expected: bool) {

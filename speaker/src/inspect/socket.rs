@@ -277,7 +277,7 @@ mod tests {
     async fn running_speaker_reports_in_either_format() {
         let dir = tempfile::tempdir().unwrap();
         for format in [Format::Table, Format::Json] {
-            // On the second round, the socket of the first is still there.
+            // The socket of the first round is still there on the second.
             let text = with_speaker(dir.path(), args(dir.path(), format).run()).await.unwrap();
             assert_eq!(text, report().render(format).unwrap());
         }

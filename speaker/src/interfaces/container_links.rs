@@ -1,8 +1,8 @@
 //! Links that container engines, pod networks and kube-proxy make on a node.
 //!
-//! The kind of such a link identifies it where that suffices. Where it does not (a bridge is a bridge), its name does,
-//! which is the last resort: a network card is never judged by its name, nor is an interface that the default route
-//! leaves by, or that a person has named ([`link_use`](super::link_use)).
+//! The kind of such a link identifies it where the kind suffices. A name is the last resort, for kinds that do not (a
+//! bridge is a bridge): a network card is never judged by its name, nor is an interface that the default route leaves
+//! by, or that a person has named ([`link_use`](super::link_use)).
 
 use herald_crds::advertisement::{InterfacePattern, chooses_interface};
 

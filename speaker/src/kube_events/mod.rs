@@ -102,7 +102,7 @@ struct TakeOver {
     silent_for: Option<Duration>,
 }
 
-/// Makes Events of what happens on all segments of a node.
+/// Makes Kubernetes Events of the events on all segments of a node.
 #[derive(Debug)]
 pub struct Coalescer {
     /// This node's name.
@@ -189,7 +189,7 @@ impl Coalescer {
         let take_over = match self.take_overs.entry((from, reason)) {
             std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
             std::collections::btree_map::Entry::Vacant(entry) => {
-                // Without the Node there is no object that an Event could be about.
+                // No object exists that an Event could be about if the Node is gone.
                 let Some(from) = api.node(from) else { return };
                 entry.insert(TakeOver { due: now + COALESCE, from, addresses: BTreeSet::new(), silent_for: None })
             }

@@ -118,7 +118,7 @@ fn repeated_take_over_is_another_event() {
 }
 
 #[test_case(owned(1, Reason::Vacant, None, None); "a first claim")]
-#[test_case(owned(1, Reason::Resumed, None, None); "its own")]
+#[test_case(owned(1, Reason::Resumed, None, None); "a resumed claim")]
 #[test_case(owned(1, Reason::Recreated, Some("node1"), None); "another object")]
 #[test_case(owned(1, Reason::Dead, Some("node9"), Some(300)); "of a node that the API does not have")]
 #[test_case(Event::Conflict { address: address(9), mac: MAC }; "an address of no Service")]
@@ -146,7 +146,7 @@ fn conflict_is_reported_once_on_each_service() {
     // The conflict is over for a while, and returns.
     tell(&mut coalescer, 3_590_000 + 360_000, &conflict);
     assert_eq!(notes(&mut coalescer, 3_950_000).len(), 2);
-    // Another host is another conflict.
+    // Another host makes another conflict.
     tell(&mut coalescer, 3_950_000, &Event::Conflict { address: address(1), mac: MacAddr([2; 6]) });
     assert_eq!(notes(&mut coalescer, 3_950_000).len(), 2);
 }

@@ -89,12 +89,12 @@ impl Addresses {
         let find = |want: fn(&AddressAttribute) -> Option<IpAddr>| message.attributes.iter().find_map(want);
         let address = find(|a| if let AddressAttribute::Address(a) = a { Some(*a) } else { None });
         let local = find(|a| if let AddressAttribute::Local(a) = a { Some(*a) } else { None });
-        // On a point-to-point link IFA_ADDRESS is the peer's, and the prefix is the peer's too. Without a peer, IPv6
-        // has IFA_ADDRESS alone.
+        // IFA_ADDRESS is the peer's on a point-to-point link, and so is the prefix. IPv6 has IFA_ADDRESS alone where
+        // there is no peer.
         let (Some(on_link), Some(own)) = (address.or(local), local.or(address)) else { return };
         match (message.header.scope, own) {
             (AddressScope::Universe, _) => {
-                // With a peer, no neighbour is in the subnet of the node's own address.
+                // No neighbour is in the subnet of the node's own address if the link has a peer.
                 let length = if own == on_link { message.header.prefix_len } else { IpNet::from(own).prefix_len() };
                 let fleeting = AddressHeaderFlags::Secondary | AddressHeaderFlags::Deprecated;
                 self.prefixes.extend(IpNet::new(on_link, message.header.prefix_len));
@@ -296,7 +296,7 @@ mod tests {
     #[test_case(LinkFlags::Up => (true, false); "no carrier")]
     #[test_case(LinkFlags::Up | LinkFlags::LowerUp => (true, false); "carrier, but dormant")]
     #[test_case(LinkFlags::empty() => (false, false); "down")]
-    #[test_case(LinkFlags::Up | LinkFlags::Running => (true, true); "both")]
+    #[test_case(LinkFlags::Up | LinkFlags::Running => (true, true); "up with carrier")]
     fn flags_decide_about_up_and_carrier(flags: LinkFlags) -> (bool, bool) {
         let link = link(&link_message(flags, LinkLayerType::Ether, vec![name()])).unwrap();
         (link.up, link.carrier)

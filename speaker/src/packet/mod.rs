@@ -70,7 +70,7 @@ enum Question {
 }
 
 impl Asker {
-    /// Returns the answer: the address asked for is at `at`. That is this node's link-layer address, or that of the
+    /// Returns the answer: the address asked for is at `at`. `at` is this node's link-layer address, or that of the
     /// silent node that it covers. `from`, the Ethernet source, is always this node's: with the address of another node
     /// as source, the switch would send frames for that node here.
     pub fn answer(&self, from: MacAddr, at: MacAddr) -> Vec<u8> {
@@ -117,8 +117,8 @@ pub fn reply_unasked(address: Ipv4Addr, at: MacAddr, from: MacAddr) -> Vec<u8> {
 }
 
 /// Returns the question to the host at `to`, and no other, whether it still has `address`. The sender is the own
-/// address that lies in the same subnet. Without one, the ARP sender address is 0.0.0.0, and a Neighbour Solicitation
-/// comes from the link-local address; `None` if there is none yet.
+/// address that lies in the same subnet. If there is none, the ARP sender address is 0.0.0.0, and a Neighbour
+/// Solicitation comes from the link-local address; the result is `None` if that is missing too.
 pub fn probe(address: IpAddr, to: MacAddr, origin: &Origin) -> Option<Vec<u8>> {
     match (address, origin.beside(address)) {
         (IpAddr::V4(v4), Some(IpAddr::V4(own))) => Some(arp::probe(v4, to, origin.mac, own)),
@@ -129,7 +129,7 @@ pub fn probe(address: IpAddr, to: MacAddr, origin: &Origin) -> Option<Vec<u8>> {
 }
 
 /// Returns a ping of the host at `to`: an ICMP or ICMPv6 echo request to its own address. `None` without an own address
-/// in the same subnet: the reply would have to be routed. For IPv6 the link-local address will do, if there is one.
+/// in the same subnet: the reply would have to be routed. The link-local address will do for IPv6, if there is one.
 pub fn ping(address: IpAddr, to: MacAddr, origin: &Origin) -> Option<Vec<u8>> {
     match (address, origin.beside(address)) {
         (IpAddr::V4(v4), Some(IpAddr::V4(own))) => Some(ping::request_v4(v4, to, origin.mac, own)),
@@ -140,8 +140,8 @@ pub fn ping(address: IpAddr, to: MacAddr, origin: &Origin) -> Option<Vec<u8>> {
 }
 
 /// Returns the question to all hosts whether one of them has `address`, which changes no host's neighbour entries: an
-/// ARP probe (RFC 5227 section 1.1), or the Neighbour Solicitation of Duplicate Address Detection (RFC 4862 section
-/// 5.4.2).
+/// ARP probe (RFC 5227 section 1.1), or the Neighbour Solicitation of Duplicate Address Detection (RFC 4862
+/// section 5.4.2).
 pub fn enquiry(address: IpAddr, origin: &Origin) -> Vec<u8> {
     match address {
         IpAddr::V4(v4) => arp::enquiry(v4, origin.mac),

@@ -46,7 +46,7 @@ pub(super) fn read(received: &Received<'_>, own: MacAddr) -> Option<Heard> {
     match (message.kind, message.code, message.hop_limit) {
         (NEIGHBOUR_SOLICITATION, 0, HOP_LIMIT) => read_solicitation(received, &message, own),
         (NEIGHBOUR_ADVERTISEMENT, 0, HOP_LIMIT) => read_advertisement(received, &message),
-        // Its hop limit is the default of its sender.
+        // The hop limit of an echo reply is the default of its sender.
         (ECHO_REPLY, 0, _) => ping::read_v6(received, &message),
         _ => None,
     }
@@ -92,7 +92,7 @@ fn read_advertisement(received: &Received<'_>, message: &Message<'_>) -> Option<
 }
 
 impl Solicitation {
-    /// Returns the answer (RFC 4861 section 7.2.4), which comes from the address itself. It overrides: an answer that
+    /// Returns the answer (RFC 4861 section 7.2.4), which comes from the address itself. The answer overrides: one that
     /// does not would leave hosts with the link-layer address of the node before. The answer to Duplicate Address
     /// Detection goes to all nodes.
     pub(super) fn answer(&self, from: MacAddr, at: MacAddr) -> Vec<u8> {
@@ -105,20 +105,20 @@ impl Solicitation {
     }
 }
 
-/// Returns an unsolicited advertisement to all nodes (RFC 4861 section 7.2.6). It overrides, as the address may have
-/// moved.
+/// Returns an unsolicited advertisement to all nodes (RFC 4861 section 7.2.6). The advertisement overrides, as the
+/// address may have moved.
 pub(super) fn announcement(address: Ipv6Addr, at: MacAddr, from: MacAddr) -> Vec<u8> {
     advertisement(address, at, from, ALL_NODES, group_mac(ALL_NODES), OVERRIDE)
 }
 
-/// Returns a solicitation to one host (RFC 4861 section 7.3.3). It carries this node's link-layer address, so that the
-/// host need not ask for that first.
+/// Returns a solicitation to one host (RFC 4861 section 7.3.3). The solicitation carries this node's link-layer
+/// address, so that the host need not ask for that first.
 pub(super) fn probe(address: Ipv6Addr, to: MacAddr, own: MacAddr, source: Ipv6Addr) -> Vec<u8> {
     solicitation(address, address, to, source, own, &link_layer(SOURCE_LINK_LAYER, own))
 }
 
-/// Returns the solicitation of Duplicate Address Detection (RFC 4862 section 5.4.2). It does without the nonce of RFC
-/// 7527: a copy that comes back over a loop has this node's Ethernet source and is not read.
+/// Returns the solicitation of Duplicate Address Detection (RFC 4862 section 5.4.2). The solicitation has no nonce of
+/// RFC 7527: a copy that comes back over a loop has this node's Ethernet source and is not read.
 pub(super) fn enquiry(address: Ipv6Addr, own: MacAddr) -> Vec<u8> {
     let (group, mac) = solicited_node(address);
     solicitation(address, group, mac, Ipv6Addr::UNSPECIFIED, own, &[])
@@ -206,8 +206,8 @@ struct Options {
 
 impl Options {
     /// Reads the options; returns `None` if an option has length 0 or does not fit (RFC 4861 section 4.6), or a
-    /// link-layer address is not one of Ethernet that a station can have. Unknown options are skipped. Of two of a kind
-    /// the first counts, as with Linux (`ndisc_parse_options`).
+    /// link-layer address is not one of Ethernet that a station can have. Unknown options are skipped. The first of two
+    /// options of a kind counts, as with Linux (`ndisc_parse_options`).
     fn read(mut bytes: &[u8]) -> Option<Self> {
         let mut found = Self::default();
         while !bytes.is_empty() {

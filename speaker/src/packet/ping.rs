@@ -38,8 +38,8 @@ const TIME_TO_LIVE: u8 = 64;
 /// The checksum is the second 16-bit word of an ICMP message.
 const CHECKSUM_WORD: usize = 1;
 
-/// Returns an ICMP echo request. The request must not be fragmented, so it needs no identification (RFC 6864 section
-/// 4.1).
+/// Returns an ICMP echo request. The request must not be fragmented, so it needs no identification (RFC 6864
+/// section 4.1).
 pub(super) fn request_v4(address: Ipv4Addr, to: MacAddr, own: MacAddr, source: Ipv4Addr) -> Vec<u8> {
     let mut icmp = [&[ICMP_ECHO_REQUEST, 0, 0, 0], &BODY[..]].concat();
     let sum = checksum(&icmp, CHECKSUM_WORD);

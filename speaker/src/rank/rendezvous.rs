@@ -1,7 +1,7 @@
-//! The order of nodes that nothing else tells apart: highest random weight (Thaler and Ravishankar 1998).
+//! The order of nodes that are equal in everything else: highest random weight (Thaler and Ravishankar 1998).
 //!
-//! A score is the hash of an address, its object and a node. It depends on nothing that changes every day, so it is
-//! computed once and kept: 8 bytes for each address and node, 8 MB for 10,000 addresses and 100 nodes.
+//! A score is the hash of an address, its object and a node. A score depends on nothing that changes every day, so it
+//! is computed once and kept: 8 bytes for each address and node, 8 MB for 10,000 addresses and 100 nodes.
 
 use std::{collections::BTreeMap, net::IpAddr, num::NonZeroU64};
 

@@ -410,7 +410,7 @@ fn hash_spreads_addresses() {
         world.vip.address = IpAddr::from([192, 0, 2, last]);
         *firsts.entry(world.order().0[0].clone()).or_insert(0) += 1;
     }
-    // 80 each on average; the hash is fixed, so this cannot fail by chance.
+    // Each node is first for 80 addresses on average; the hash is fixed, so the test cannot fail by chance.
     assert!(firsts.len() == 3 && firsts.values().all(|n| (50..110).contains(n)), "{firsts:?}");
 }
 

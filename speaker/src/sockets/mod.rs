@@ -38,7 +38,7 @@ const ETHERNET_HEADER: usize = 14;
 /// The receive buffer asked for, in bytes. A cluster sends at most about 1,000 Hellos a second to a segment (one per
 /// peer and interval, which grows by 1 ms per peer), of up to 1,414 bytes. The kernel charges about 2.3 KB for each,
 /// its own structures included, and doubles the size that a process asks for (socket(7)): there is room for almost two
-/// seconds. Without NET_ADMIN a process gets no more than net.core.rmem_max: by default twice 212,992 bytes, 180 of the
+/// seconds. A process without NET_ADMIN gets at most net.core.rmem_max: by default twice 212,992 bytes, 180 of the
 /// longest frames.
 const RECEIVE_BUFFER: usize = 2 << 20;
 
@@ -144,7 +144,7 @@ impl Segments {
         self.open.contains_key(&segment)
     }
 
-    /// Opens a segment, if it is not open. From then on frames of the protocol arrive, and answers to this host, which
+    /// Opens a segment, if it is not open. Frames of the protocol arrive from then on, and answers to this host, which
     /// are signs of life; solicitations do not arrive before [`Segments::listen`].
     ///
     /// # Errors

@@ -1,8 +1,8 @@
 //! The solicited-node groups (RFC 4291 section 2.7.1) of a segment's addresses.
 //!
-//! The groups are joined through ordinary UDP sockets, which never receive anything: they are bound to no port. So the
-//! kernel reports the groups by MLD, without which switches that snoop do not bring solicitations here, opens the
-//! network card's filter for them, and reports them again when the carrier returns (`addrconf_notify`,
+//! The groups are joined through ordinary UDP sockets, which never receive anything: they are bound to no port. The
+//! kernel therefore reports the groups by MLD, without which switches that snoop do not bring solicitations here, opens
+//! the network card's filter for them, and reports them again when the carrier returns (`addrconf_notify`,
 //! net/ipv6/addrconf.c). Joining needs no capability; closing a socket leaves its groups.
 
 use std::{collections::BTreeSet, io, net::Ipv6Addr};

@@ -149,7 +149,7 @@ fn newer_format_is_refused_in_a_sentence() {
 }
 
 #[test]
-fn files_are_private_and_leave_no_others_beside_them() {
+fn files_are_private_and_leave_no_others_behind() {
     let (temporary, dir) = dir();
     // A run that was killed while it wrote left this.
     fs::write(temporary.path().join("view.new"), "half").unwrap();

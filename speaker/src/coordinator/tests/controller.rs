@@ -1,4 +1,4 @@
-//! The controller's use of what speakers report, and its writes to the same statuses.
+//! The controller's use of the speakers' reports, and its writes to the same statuses.
 
 use herald_crds::{names::CONDITION_CONFLICT, virtual_ip::VirtualIPStatus};
 use jiff::Timestamp;
@@ -18,8 +18,8 @@ fn taken_back(lan: &Lan) -> Vip {
     Vip { status: VirtualIPStatus { node, interface, mac_address, since, conditions, ..vip.status.clone() }, ..vip }
 }
 
-/// The announcer answers, whatever its pod's probes report. It restores the status with one write, whose announcement
-/// the controller has corrected already and does not correct again.
+/// The announcer answers, whatever its pod's probes report. The announcer restores the status with one write, whose
+/// announcement the controller has corrected already and does not correct again.
 #[test]
 fn announcer_restores_a_status_that_the_controller_took_back() {
     let mut lan = announced();
@@ -44,7 +44,7 @@ fn pass_with_clients(lan: &mut Lan, seconds: u32) {
     }
 }
 
-/// With one node, no other speaker could restore the status.
+/// No other speaker could restore the status where there is one node.
 #[test]
 fn single_speaker_that_was_away_restores_its_status() {
     let mut lan = Lan::of(&["a"]);

@@ -48,7 +48,7 @@ struct Host {
     heard: BTreeMap<u32, BTreeSet<IpAddr>>,
     /// Whether its watches bring changes.
     connected: bool,
-    /// Its interfaces.
+    /// The node's interfaces.
     ports: Ports,
 }
 
@@ -71,7 +71,7 @@ pub(super) struct Lan {
     pub cut_off: BTreeSet<&'static str>,
     /// The last write of each address by nodes whose API server is away, as their queues keep it.
     queued: BTreeMap<(&'static str, String), VipWrite>,
-    /// Addresses that the kernels of nodes have, beside their own.
+    /// Addresses that the kernels of nodes have, in addition to their own.
     held: BTreeSet<(&'static str, IpAddr)>,
     /// Events that were posted: the time, the node, the reason.
     pub posted: Vec<(u64, &'static str, &'static str)>,

@@ -26,7 +26,7 @@ fn warns(lan: &Lan, name: &str) -> bool {
 /// A cable is plugged into the node that announces, or into another node: nothing moves, and one link-layer address
 /// answers all the time.
 #[test_case("a"; "the announcer")]
-#[test_case("b"; "another")]
+#[test_case("b"; "another node")]
 fn second_interface_that_is_plugged_in_disturbs_nothing(plugged: &'static str) {
     let mut lan = announced();
     // The rounds of announcements are over.

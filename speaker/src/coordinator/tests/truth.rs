@@ -145,7 +145,8 @@ fn drained_node_hands_over_where_hellos_do_not_pass() {
 }
 
 /// The cable is plugged in again, and the switch's port forwards nothing for 15 s (spanning tree: listening and
-/// learning). The node does not answer meanwhile, and another has taken the address over. Its API server is elsewhere.
+/// learning). The node does not answer meanwhile, and another has taken the address over. The node's API server is on
+/// another network.
 #[test]
 fn returned_link_does_not_count_as_an_announcement() {
     let mut lan = announced();

@@ -72,7 +72,7 @@ fn use_of(output: &str, default_route: &str, selection: &Selection, name: &str) 
 #[test_case(SEEN, "eth0", LinkUse::Segment, ""; "a veth with an on-link prefix is a network card, as in kind")]
 #[test_case(SEEN, "eth1", LinkUse::Skipped, "the bridge br-lan takes its frames")]
 #[test_case(SEEN, "br-lan", LinkUse::Segment, ""; "a bridge of a person")]
-#[test_case(SEEN, "br-0123456789AB", LinkUse::Segment, ""; "Docker writes small digits")]
+#[test_case(SEEN, "br-0123456789AB", LinkUse::Segment, ""; "Docker writes lower-case digits")]
 #[test_case(SEEN, "eth2", LinkUse::Skipped, "it is down: ip link set eth2 up")]
 #[test_case(SEEN, "eth4", LinkUse::Skipped, "ARP is off")]
 #[test_case(SEEN, "shim", LinkUse::Segment, ""; "a macvlan")]
@@ -132,7 +132,7 @@ fn nature_of_a_link_decides_its_use(output: &str, name: &str, expected: LinkUse,
 #[test_case("eth0", "", "br-lan", "" => LinkUse::Skipped; "a setting names others")]
 #[test_case("docker0", "", "br-lan", "" => LinkUse::Containers; "a link that no setting names keeps its use")]
 #[test_case("eth1", "", "eth1", "eth1" => LinkUse::Skipped; "no wish makes a bridge port a segment")]
-#[test_case("tun0", "tun0", "tun0", "tun0" => LinkUse::Skipped; "nor a tun")]
+#[test_case("tun0", "tun0", "tun0", "tun0" => LinkUse::Skipped; "no wish makes a tun a segment")]
 fn settings_decide_the_use_of_a_link(name: &str, default_route: &str, setting: &str, advertised: &str) -> LinkUse {
     use_of(SEEN, default_route, &selection(setting, advertised), name).0
 }

@@ -213,9 +213,9 @@ fn padding_is_ignored_and_a_cut_frame_is_not_read() {
 }
 
 #[test_case(|_| (), Some(OTHER); "solicited")]
-#[test_case(|p| p.flags = 0x40, Some(OTHER); "that does not override")]
+#[test_case(|p| p.flags = 0x40, Some(OTHER); "solicited, and does not override")]
 #[test_case(|p| p.options.clear(), Some(OTHER); "without option: the Ethernet source")]
-#[test_case(|p| p.options = link_layer(2, COVERED), Some(COVERED); "for another")]
+#[test_case(|p| p.options = link_layer(2, COVERED), Some(COVERED); "with the link-layer address of another node")]
 #[test_case(|p| *p = Parts::advertisement(), Some(OTHER); "to all nodes")]
 #[test_case(|p| *p = Parts { options: vec![], ..Parts::advertisement() }, None; "to all nodes, without option")]
 #[test_case(|p| p.options = link_layer(1, COVERED), Some(OTHER); "a source option does not count")]
@@ -281,7 +281,7 @@ fn echo_request_to_all_has_the_bytes_of_the_rfcs() {
 
 #[test_case("2001:db8::12:3456", SOLICITED_NODE, SOLICITED_NODE_MAC)]
 #[test_case("fe80::1", "ff02::1:ff00:1", MacAddr([0x33, 0x33, 0xff, 0, 0, 1]); "small")]
-#[test_case(SOLICITED_NODE, SOLICITED_NODE, SOLICITED_NODE_MAC; "its own")]
+#[test_case(SOLICITED_NODE, SOLICITED_NODE, SOLICITED_NODE_MAC; "the group itself")]
 fn solicited_node_group_follows_the_address(address: &str, group: &str, mac: MacAddr) {
     assert_eq!(solicited_node(ip(address)), (ip(group), mac));
 }

@@ -35,7 +35,7 @@ fn request_has_the_bytes_of_the_rfcs(address: &str, expected: &str) {
 #[test_case("198.51.100.1", None; "IPv4 elsewhere: the reply would be routed")]
 #[test_case("2001:db8:1::2", Some("fe80::1"); "IPv6 elsewhere")]
 #[test_case("fe80::2", Some("fe80::1"); "link-local")]
-fn request_comes_from_an_address_beside_the_target(address: &str, source: Option<&str>) {
+fn source_of_a_request_needs_no_router(address: &str, source: Option<&str>) {
     let address = address.parse().unwrap();
     let asker = asker(&["192.0.2.1/24", "2001:db8::1/64"], Some("fe80::1"));
     let sent_from =

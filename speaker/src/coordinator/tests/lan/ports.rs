@@ -24,9 +24,9 @@ pub(in crate::coordinator::tests) struct Port {
     /// Frames pass among the interfaces of one wire.
     pub wire: u8,
     pub carrier: bool,
-    /// Whether its frames get lost.
+    /// Whether the frames that the interface sends get lost.
     pub mute: bool,
-    /// Whether no frame reaches it.
+    /// Whether no frame reaches the interface.
     pub deaf: bool,
     /// The network of its address, a /24.
     pub net: [u8; 3],
@@ -61,7 +61,8 @@ pub(super) fn reaches(from: &Ports, sender: u32, to: &Ports, receiver: u32) -> b
     matches!((from.get(&sender), to.get(&receiver)), (Some(sender), Some(receiver)) if sender.reaches(*receiver))
 }
 
-/// Returns the interfaces of a node as its kernel lists them. `held` are addresses that the first has, beside its own.
+/// Returns the interfaces of a node as its kernel lists them. `held` are addresses that the first has, in addition to
+/// its own.
 pub(super) fn interfaces(name: &str, ports: &Ports, held: &[IpAddr]) -> Interfaces {
     let host = own_address(name).octets()[3];
     let segments = ports.iter().map(|(index, port)| {
