@@ -1,6 +1,6 @@
 //! Which advertisements apply to an address, and what is to be said of one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use herald_crds::{
     L2AdvertisementSpec,
@@ -50,7 +50,42 @@ pub struct Selection {
 /// No edit of pools silences an address. While no pool holds it, it keeps the advertisements it has. Where those that hold it
 /// are not selected, an advertisement that it has goes on selecting it by the pool by which it did; if that one is gone, and
 /// its labels with it, selectors select it still.
+///
+/// An advertisement that is not accepted changes nothing: an address that has a rule of it keeps that rule, as it was made
+/// when the advertisement was accepted last, and to every other address there is no such advertisement.
 pub fn select<'a>(
+    advertisements: impl Iterator<Item = (&'a String, &'a L2AdvertisementSpec)> + Clone,
+    of: Advertised<'_>,
+) -> Selection {
+    let accepted = advertisements.clone().filter(|(_, spec)| unreadable(spec).is_none());
+    let mut selection = select_accepted(accepted, of);
+    let unaccepted: BTreeSet<&String> =
+        advertisements.filter(|(_, spec)| unreadable(spec).is_some()).map(|(name, _)| name).collect();
+    if unaccepted.is_empty() {
+        return selection;
+    }
+    let Some((had, pool)) = of.had else { return selection };
+    let is_kept = |rule: &&AdvertisementRule| rule.name.as_ref().is_some_and(|name| unaccepted.contains(name));
+    let kept: Vec<AdvertisementRule> = had.iter().filter(is_kept).cloned().collect();
+    let is_default = selection.rules.iter().all(|rule| rule.name.is_none());
+    if kept.is_empty() {
+        // Nothing announced it before the advertisement became one that counts for nothing.
+        if is_default && had.is_empty() {
+            selection.rules.clear();
+        }
+        return selection;
+    }
+    if is_default {
+        return Selection { rules: kept, by_pool: (pool.name != of.pool.name).then(|| pool.name.to_owned()) };
+    }
+    selection.rules.extend(kept);
+    selection.rules.sort_by(|a, b| a.name.cmp(&b.name));
+    selection.rules.truncate(MOST_RULES);
+    selection
+}
+
+/// The rules for an address by advertisements all of which are accepted.
+fn select_accepted<'a>(
     advertisements: impl Iterator<Item = (&'a String, &'a L2AdvertisementSpec)> + Clone,
     of: Advertised<'_>,
 ) -> Selection {
@@ -114,8 +149,11 @@ pub enum Verdict {
     /// Nothing.
     #[error("every selector can be read, and every pool exists")]
     Valid,
-    /// A selector that cannot be read: it selects nothing.
-    #[error("spec.{field}[{index}]: {source}. It selects nothing")]
+    /// A selector that cannot be read: the advertisement changes nothing.
+    #[error(
+        "spec.{field}[{index}]: {source}. Until that is mended the advertisement changes nothing: addresses that it selected \
+         keep the rules they have by it, and to all others it does not exist"
+    )]
     InvalidSelector {
         /// The list.
         field: &'static str,
@@ -162,14 +200,8 @@ impl Verdict {
     }
 }
 
-/// What is to be said of an advertisement, among these pools and nodes, and behind so many others. `node_labels` is asked
-/// once.
-pub fn verdict<'a, N: Iterator<Item = &'a BTreeMap<String, String>>>(
-    spec: &L2AdvertisementSpec,
-    before: usize,
-    pool_exists: impl Fn(&str) -> bool,
-    node_labels: impl FnOnce() -> N,
-) -> Verdict {
+/// What is wrong with a selector of an advertisement, if one cannot be read.
+fn unreadable(spec: &L2AdvertisementSpec) -> Option<Verdict> {
     let preferences: Vec<_> = spec.preferred_node_selectors.iter().map(|p| p.preference.clone()).collect();
     let lists = [
         ("addressPoolSelectors", &spec.address_pool_selectors),
@@ -181,9 +213,23 @@ pub fn verdict<'a, N: Iterator<Item = &'a BTreeMap<String, String>>>(
     for (field, selectors) in lists {
         for (index, selector) in selectors.iter().enumerate() {
             if let Err(source) = selector::matches(selector, &empty) {
-                return Verdict::InvalidSelector { field, index, source };
+                return Some(Verdict::InvalidSelector { field, index, source });
             }
         }
+    }
+    None
+}
+
+/// What is to be said of an advertisement, among these pools and nodes, and behind so many others. `node_labels` is asked
+/// once.
+pub fn verdict<'a, N: Iterator<Item = &'a BTreeMap<String, String>>>(
+    spec: &L2AdvertisementSpec,
+    before: usize,
+    pool_exists: impl Fn(&str) -> bool,
+    node_labels: impl FnOnce() -> N,
+) -> Verdict {
+    if let Some(verdict) = unreadable(spec) {
+        return verdict;
     }
     if let Some(pool) = spec.address_pools.iter().find(|pool| !pool_exists(pool)) {
         return Verdict::UnknownPool(pool.clone());
@@ -242,6 +288,37 @@ mod tests {
         let of = Advertised { pool, held_by: &held_by, had: Some((&had, old)), service_labels: &[&none] };
         let selection = select(specs.iter().map(|(name, spec)| (name, spec)), of);
         selection.rules.into_iter().filter_map(|rule| rule.name).collect()
+    }
+
+    const UNREADABLE: &str = r#"{"nodeSelectors": [{"matchExpressions": [{"key": "a", "operator": "Is"}]}]}"#;
+
+    /// Advertisement `typo` is not accepted; the address has these rules, and `other` is accepted and selects a pool.
+    #[test_case(None, None => vec!["-"]; "a new address in a cluster without another advertisement")]
+    #[test_case(Some(&["-"]), None => vec!["-"]; "an address that is announced without one")]
+    #[test_case(Some(&["typo"]), None => vec!["typo"]; "an address that it selected when it was accepted")]
+    #[test_case(Some(&[]), None => Vec::<&str>::new(); "an address that nothing announced")]
+    #[test_case(Some(&["other"]), Some("lan") => vec!["other"]; "an address that another selects")]
+    #[test_case(Some(&["other", "typo"]), Some("lan") => vec!["other", "typo"]; "an address that both selected")]
+    #[test_case(Some(&["typo"]), Some("dmz") => vec!["typo"]; "an address that it alone selected")]
+    #[test_case(Some(&["-"]), Some("dmz") => Vec::<&str>::new(); "an address that the other one leaves out")]
+    fn advertisement_that_is_not_accepted_changes_nothing(had: Option<&[&str]>, other: Option<&str>) -> Vec<String> {
+        let mut specs = vec![("typo".to_owned(), serde_json::from_str::<L2AdvertisementSpec>(UNREADABLE).unwrap())];
+        let of_pool = |pool| serde_json::from_value(json!({"addressPools": [pool]})).unwrap();
+        specs.extend(other.map(|pool| ("other".to_owned(), of_pool(pool))));
+        specs.sort_by(|a, b| a.0.cmp(&b.0));
+        let earlier = |name: &&str| match *name {
+            "-" => AdvertisementRule::everywhere(),
+            name => AdvertisementRule { cover: false, ..rule(name, &of_pool("lan")) },
+        };
+        let had = had.map(|names| names.iter().map(earlier).collect::<Vec<_>>());
+        let none = BTreeMap::new();
+        let pool = AdvertisedPool { name: "lan", labels: Some(&none) };
+        let had = had.as_deref().map(|rules| (rules, pool));
+        let of = Advertised { pool, held_by: &[pool], had, service_labels: &[&none] };
+        let selection = select(specs.iter().map(|(name, spec)| (name, spec)), of);
+        let kept = |rule: &AdvertisementRule| rule.name.as_deref() != Some("typo") || !rule.cover;
+        assert!(selection.rules.iter().all(kept), "{:?}", selection.rules);
+        selection.rules.into_iter().map(|rule| rule.name.unwrap_or_else(|| "-".to_owned())).collect()
     }
 
     #[test]

@@ -13,6 +13,7 @@ use k8s_openapi::api::core::v1::Service;
 use crate::{
     allocator::{Reservation, SharingObstacle},
     default_finalizer::default_finalizer_by,
+    gateway_view::GatewayKey,
 };
 
 /// The most bytes of an annotation's value that a sentence shows: an IPv6 address and more.
@@ -26,6 +27,17 @@ pub enum Caveat {
     LoadBalancerIpOverruled {
         /// The field's.
         ip: String,
+    },
+    /// The Service asks for other addresses than its Gateway.
+    #[error(
+        "spec.addresses of Gateway {gateway} asks for {addresses} as well, and what the Service itself asks for wins: let \
+         both say the same, or take the Service's request away"
+    )]
+    GatewayAddressesOverruled {
+        /// The Gateway.
+        gateway: GatewayKey,
+        /// Those of its addresses that the Service does not ask for.
+        addresses: String,
     },
     /// Source ranges stand in the annotation only.
     #[error(
@@ -113,6 +125,7 @@ impl Caveat {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::LoadBalancerIpOverruled { .. } => "LoadBalancerIPOverruled",
+            Self::GatewayAddressesOverruled { .. } => "GatewayAddressesOverruled",
             Self::SourceRangesNotEnforced { .. } => "SourceRangesNotEnforced",
             Self::LocalWithoutSelector => "LocalWithoutSelector",
             Self::SkippedByKubeProxy { .. } => "SkippedByKubeProxy",

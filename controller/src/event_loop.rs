@@ -27,7 +27,7 @@ use crate::{
     lease::Candidate,
     metrics::{Metrics, Now},
     uninstall::{UninstallError, uninstall},
-    watch::{self, Input},
+    watch::{self, Input, Scope},
     watch_health::WatchHealth,
     writer::{Writer, Written, dispatch::Outbox},
 };
@@ -88,6 +88,7 @@ impl Args {
             default_provider,
             include_excluded_nodes,
             lb_class,
+            gateway_addresses,
             namespace,
             lease_name,
             identity,
@@ -106,10 +107,18 @@ impl Args {
         let identity = identity.ok_or(RunError::NoIdentity)?;
         let selection = Selection { default_provider, other_classes: lb_class };
         let version = env!("CARGO_PKG_VERSION");
-        tracing::info!(version, ?selection, include_excluded_nodes, identity, "herald-controller starts");
+        tracing::info!(
+            version,
+            ?selection,
+            include_excluded_nodes,
+            gateway_addresses,
+            identity,
+            "herald-controller starts"
+        );
 
         let (inputs, received) = mpsc::channel(WAITING_INPUTS);
-        let watches = watch::start(&client, &namespace, selection.clone(), include_excluded_nodes, &inputs);
+        let scope = Scope { selection: selection.clone(), include_excluded_nodes, gateway_addresses };
+        let watches = watch::start(&client, &namespace, scope, &inputs);
         let (elected, leading) = signal::channel(false);
         let (blind, told_blind) = signal::channel(false);
         let candidate = Candidate::new(client.clone(), &namespace, lease_name, identity.clone());
@@ -125,7 +134,9 @@ impl Args {
             side_tasks.spawn(http::serve(listener, ask, log));
         }
         let writer = Writer::new(client, identity, selection);
-        let index = Index::new(Timestamp::now()).forget_speakers_after(Duration::from_secs(forget_speakers_after));
+        let index = Index::new(Timestamp::now())
+            .forget_speakers_after(Duration::from_secs(forget_speakers_after))
+            .honour_gateways(gateway_addresses);
         let result =
             serve(index, &writer, Watched { tasks: watches, received }, Leadership { leading, blind }, asked).await;
         // With the last receiver of `elected` the election gives the lease back and ends: side tasks hold some.
@@ -256,7 +267,10 @@ fn readiness(index: &Index, health: &WatchHealth, now: Duration) -> Readiness {
 fn take(index: &mut Index, health: &mut WatchHealth, input: Input, now: Duration) {
     match input {
         Input::Current(kind) => health.progressed(kind, now),
-        Input::Broken(kind) => health.broke(kind, now),
+        Input::Broken(kind) => {
+            health.broke(kind, now);
+            index.note_broken(kind);
+        }
         Input::Apply(object) => index.apply(object),
         Input::Delete(object) => index.delete(&object),
         Input::Replace(kind, objects) => index.replace(kind, objects),

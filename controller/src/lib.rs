@@ -1,14 +1,14 @@
 //! Herald's controller: decides which Service gets which address.
 //!
 //! The deciding part is pure and synchronous: [`allocator`] (which address, or why none), [`placement`] (an address's
-//! home), [`advertisement_rules`] (who may announce it), [`quarantine`] (what is kept back), [`advisory`] (what is worth
+//! home), [`advertisement_rules`] (who may announce it), [`gateway`] (what a Gateway asks for), [`quarantine`] (what is kept back), [`advisory`] (what is worth
 //! knowing all the same) and [`index`], which turns observed objects ([`view`]) into writes ([`action`]).
 //!
 //! The edge is thin: [`watch`] feeds the index, [`writer`] carries its writes out ([`writer::dispatch`] and
 //! [`writer::breaker`] say how many may be under way and what became of them), [`lease`] says whether this replica may,
 //! [`watch_health`] whether it sees, [`api_version`] whether the API server is new enough, [`cluster_key`] fills the
 //! Secret that the speakers share, and [`event_loop`] ties them together. [`metrics`] and [`decision_log`] are what it
-//! tells of itself. [`mod@uninstall`] is the way out. [`reasons`] is the documentation of every reason a Service can show.
+//! tells of itself. [`mod@uninstall`] is the way out. The example `reasons` documents every reason a Service can show.
 
 pub mod action;
 pub mod advertisement_rules;
@@ -20,12 +20,13 @@ pub mod cluster_key;
 pub mod decision_log;
 pub mod default_finalizer;
 pub mod event_loop;
+pub mod gateway;
+pub mod gateway_view;
 pub mod index;
 pub mod lease;
 pub mod metrics;
 pub mod placement;
 pub mod quarantine;
-pub mod reasons;
 pub mod speaker_pod;
 pub mod uninstall;
 pub mod view;

@@ -3,7 +3,7 @@
 //! The list+watch loop is [`follow`], as in the speaker, at the pace that costs the fewest requests: before a decision takes an
 //! address away, the Service is looked up (`index/look_up.rs`), so the view need not be proved every 30 s.
 
-use std::fmt::Debug;
+use std::{fmt::Debug, time::Duration};
 
 use herald_crds::{
     AddressPool, L2Advertisement, SpeakerStatus, VirtualIP, names::SPEAKER_POD_SELECTOR, service::Selection,
@@ -21,10 +21,28 @@ use serde::de::DeserializeOwned;
 use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::{
+    gateway_view::{self, GatewayKey, GatewayObject, GatewayView},
     index::{Kind, Object},
     speaker_pod::{PodObject, SpeakerPodView},
     view::{NodeView, ServiceView, SpeakerView},
 };
+
+/// How long the API server is not asked again for ServiceCIDRs if it does not know them: it learns the kind when it is
+/// updated, which takes minutes, and no list succeeds until then.
+const SERVICE_NETWORKS_PAUSE: Duration = Duration::from_secs(600);
+/// The same for Gateways: their kind comes with CRDs, perhaps with the first Gateway beside them.
+const GATEWAYS_PAUSE: Duration = Duration::from_secs(60);
+
+/// What is watched, and what is kept of it, by the controller's flags.
+#[derive(Clone, Debug, Default)]
+pub struct Scope {
+    /// Which Services are Herald's.
+    pub selection: Selection,
+    /// Nodes with the exclude label may announce too.
+    pub include_excluded_nodes: bool,
+    /// Gateways are watched.
+    pub gateway_addresses: bool,
+}
 
 /// What a watch says.
 #[derive(Clone, Debug)]
@@ -44,13 +62,8 @@ pub enum Input {
 
 /// Starts every watch; that of the speakers' pods in Herald's own namespace. A task ends only when nobody listens any
 /// more.
-pub fn start(
-    client: &Client,
-    namespace: &str,
-    selection: Selection,
-    include_excluded_nodes: bool,
-    inputs: &mpsc::Sender<Input>,
-) -> JoinSet<Kind> {
+pub fn start(client: &Client, namespace: &str, scope: Scope, inputs: &mpsc::Sender<Input>) -> JoinSet<Kind> {
+    let Scope { selection, include_excluded_nodes, gateway_addresses } = scope;
     let mut watches = Watches { inputs: inputs.clone(), tasks: JoinSet::new() };
     watches.add(Kind::Service, Api::<Service>::all(client.clone()), all(), move |service| {
         ServiceView::of(&service, &selection).map(|view| Object::Service(Box::new(view)))
@@ -85,11 +98,18 @@ pub fn start(
         Some(Object::SpeakerPod(pod.name_any(), SpeakerPodView::of(&pod)?))
     });
     // API servers have ServiceCIDR since 1.33; without it there is none to wait for.
-    let where_known = WatchConfig { may_be_unknown: true, ..all() };
+    let where_known = WatchConfig { pause_if_unknown: Some(SERVICE_NETWORKS_PAUSE), ..all() };
     watches.add(Kind::ServiceNetwork, Api::<ServiceCIDR>::all(client.clone()), where_known, |network| {
         let cidrs = network.spec.iter().flat_map(|s| s.cidrs.iter().flatten());
         Some(Object::ServiceNetwork(network.name_any(), cidrs.filter_map(|cidr| cidr.parse().ok()).collect()))
     });
+    if gateway_addresses {
+        let gateways = Api::<GatewayObject>::all_with(client.clone(), &gateway_view::api_resource());
+        let where_installed = WatchConfig { pause_if_unknown: Some(GATEWAYS_PAUSE), ..all() };
+        watches.add(Kind::Gateway, gateways, where_installed, |gateway| {
+            Some(Object::Gateway(GatewayKey::of(&gateway.metadata)?, GatewayView::of(&gateway)))
+        });
+    }
     watches.tasks
 }
 
@@ -162,9 +182,8 @@ impl<F> Reducer<F> {
 #[cfg(test)]
 mod tests {
     use std::{
-        collections::BTreeMap,
+        collections::{BTreeMap, BTreeSet},
         sync::{Arc, Mutex},
-        time::Duration,
     };
 
     use http::{Request, Response};
@@ -233,7 +252,7 @@ mod tests {
 
     /// An API server before 1.33 does not learn ServiceCIDR while nobody updates it. This one knows no kind.
     #[tokio::test(start_paused = true)]
-    async fn kind_that_the_api_server_need_not_know_is_asked_for_every_ten_minutes() {
+    async fn kind_that_the_api_server_need_not_know_is_asked_for_after_its_pause() {
         let asked = Arc::new(Mutex::new(BTreeMap::<String, u32>::new()));
         let counts = Arc::clone(&asked);
         let service = tower::service_fn(move |request: Request<Body>| {
@@ -241,9 +260,9 @@ mod tests {
             async { Response::builder().status(404).body(Body::from(b"404 page not found".to_vec())) }
         });
         let (inputs, mut received) = mpsc::channel(16 * 1024);
-        let selection = Selection { default_provider: false, other_classes: Vec::new() };
+        let scope = Scope { gateway_addresses: true, ..Scope::default() };
         let client = Client::new(service, "default");
-        let mut watches = start(&client, "herald-system", selection, false, &inputs);
+        let mut watches = start(&client, "herald-system", scope, &inputs);
         let hour = Duration::from_secs(3600);
         assert!(timeout(hour, watches.join_next()).await.is_err(), "they go on");
         watches.shutdown().await;
@@ -251,19 +270,40 @@ mod tests {
         assert_eq!(asked.len(), Kind::ALL.len(), "{asked:?}");
         for (path, lists) in asked {
             // The others are missed, and asked for every 2.5 to 5 s.
-            let expected = if path.ends_with("/servicecidrs") { 2..=7 } else { 700..=1500 };
+            let expected = match path.rsplit('/').next() {
+                Some("servicecidrs") => 2..=7,
+                Some("gateways") => 58..=61,
+                _ => 700..=1500,
+            };
             assert!(expected.contains(&lists), "{path}: {lists} in an hour");
         }
         sleep(Duration::ZERO).await;
-        let mut listed = 0;
+        let mut listed = BTreeSet::new();
+        let optional = [Kind::ServiceNetwork, Kind::Gateway];
         while let Ok(input) = received.try_recv() {
             match input {
-                Input::Replace(Kind::ServiceNetwork, none) if none.is_empty() => listed += 1,
-                Input::Current(Kind::ServiceNetwork) => {}
-                Input::Broken(kind) if kind != Kind::ServiceNetwork => {}
+                Input::Replace(kind, none) if optional.contains(&kind) && none.is_empty() => drop(listed.insert(kind)),
+                Input::Current(kind) if optional.contains(&kind) => {}
+                Input::Broken(kind) if !optional.contains(&kind) => {}
                 _ => panic!("{input:?}"),
             }
         }
-        assert!(listed > 0, "it would be waited for");
+        assert_eq!(listed, optional.into(), "they would be waited for");
+    }
+
+    /// A controller that does not honour Gateways needs no permission for them.
+    #[tokio::test(start_paused = true)]
+    async fn gateways_are_not_asked_for_unless_they_are_honoured() {
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let paths = Arc::clone(&asked);
+        let service = tower::service_fn(move |request: Request<Body>| {
+            paths.lock().unwrap().push(request.uri().path().to_owned());
+            async { Response::builder().status(404).body(Body::from(b"404 page not found".to_vec())) }
+        });
+        let (inputs, _received) = mpsc::channel(1024);
+        let mut watches = start(&Client::new(service, "default"), "herald-system", Scope::default(), &inputs);
+        assert!(timeout(Duration::from_secs(60), watches.join_next()).await.is_err(), "they go on");
+        let asked = asked.lock().unwrap();
+        assert!(!asked.is_empty() && asked.iter().all(|path| !path.contains("gateway")), "{asked:?}");
     }
 }

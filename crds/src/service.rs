@@ -152,27 +152,7 @@ impl Request {
             (None, None) => (String::new(), ""),
         };
         let count = read_count(annotations)?;
-        let mut addresses: Vec<IpAddr> = Vec::new();
-        for part in list.split(',').map(str::trim).filter(|part| !part.is_empty()) {
-            let address: IpAddr = part
-                .parse()
-                .map_err(|_| RequestError::NotAnAddress { field: field.clone(), value: part.to_owned() })?;
-            if !addresses.contains(&address) {
-                addresses.push(address);
-            }
-        }
-        for family in IpFamily::ALL {
-            let named: Vec<_> = addresses.iter().copied().filter(|address| IpFamily::of(*address) == family).collect();
-            match named[..] {
-                [first, second, ..] if count == 1 => {
-                    return Err(RequestError::TwoOfOneFamily { field, family, first, second });
-                }
-                _ if named.len() > count => {
-                    return Err(RequestError::TooManyOfOneFamily { field, family, named: named.len(), count });
-                }
-                _ => {}
-            }
-        }
+        let addresses = read_addresses(&field, list.split(','), count)?;
         let pools = either(annotations, ANNOTATION_POOL, METALLB_POOL).map_or("", |(_, list)| list).split(',');
         Ok(Self {
             addresses,
@@ -181,6 +161,48 @@ impl Request {
             overruled_load_balancer_ip: overruled,
         })
     }
+
+    /// Returns the request with these addresses in the place of its own; `field` is where they are written.
+    ///
+    /// # Errors
+    /// If one of them is not an address, or more of a family are named than the request asks for.
+    pub fn with_addresses<'a>(
+        &self,
+        field: &str,
+        addresses: impl IntoIterator<Item = &'a str>,
+    ) -> Result<Self, RequestError> {
+        Ok(Self { addresses: read_addresses(field, addresses, self.count)?, ..self.clone() })
+    }
+}
+
+/// The addresses that a field lists, each once; `count` of each family at most.
+fn read_addresses<'a>(
+    field: &str,
+    list: impl IntoIterator<Item = &'a str>,
+    count: usize,
+) -> Result<Vec<IpAddr>, RequestError> {
+    let mut addresses: Vec<IpAddr> = Vec::new();
+    for part in list.into_iter().map(str::trim).filter(|part| !part.is_empty()) {
+        let not_an_address = |_| RequestError::NotAnAddress { field: field.to_owned(), value: part.to_owned() };
+        let address: IpAddr = part.parse().map_err(not_an_address)?;
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    for family in IpFamily::ALL {
+        let named: Vec<_> = addresses.iter().copied().filter(|address| IpFamily::of(*address) == family).collect();
+        let field = field.to_owned();
+        match named[..] {
+            [first, second, ..] if count == 1 => {
+                return Err(RequestError::TwoOfOneFamily { field, family, first, second });
+            }
+            _ if named.len() > count => {
+                return Err(RequestError::TooManyOfOneFamily { field, family, named: named.len(), count });
+            }
+            _ => {}
+        }
+    }
+    Ok(addresses)
 }
 
 /// How many addresses of each family are asked for. An empty annotation counts as absent.

@@ -165,6 +165,10 @@ pub struct VirtualIPStatus {
     /// The link-layer address it answers with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac_address: Option<String>,
+    /// The link-layer address of the host outside the cluster that answers for the address, while one does: nobody announces
+    /// an address for that reason (`Announced` is False with the reason `Conflict`), or both answer (`Conflict` is True).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conflicting_mac_address: Option<String>,
     /// The node that stopped to announce it so that another can, or because another did, which it does not hear on the wire.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handed_over_by: Option<String>,
@@ -183,6 +187,14 @@ pub struct VirtualIPStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "crate::condition::list")]
     pub conditions: Vec<Condition>,
+}
+
+impl VirtualIPStatus {
+    /// Returns whether a node has ever announced the address. From then on the address is never replaced by another
+    ///. The first field alone would do, but a status may have been written by hand, or restored in part.
+    pub fn was_ever_announced(&self) -> bool {
+        self.first_announced.is_some() || self.node.is_some() || self.since.is_some() || self.transitions > 0
+    }
 }
 
 /// Reasons of the condition `Announced`: each is written by exactly one place.

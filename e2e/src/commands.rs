@@ -245,6 +245,7 @@ fn progress() -> Result<Progress> {
 fn build() -> Result<()> {
     let progress = progress()?;
     binaries::provide(None, &progress)?;
+    binaries::gateway_definition(&progress)?;
     binaries::build_static(&progress)?;
     Ok(())
 }

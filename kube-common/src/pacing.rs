@@ -27,6 +27,8 @@ pub struct Pacing<K> {
     recent: BTreeMap<K, Recent>,
     /// Every write of the last minute, oldest first.
     order: VecDeque<(Duration, K)>,
+    /// Writes at once.
+    burst: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -37,7 +39,14 @@ struct Recent {
 
 impl<K> Default for Pacing<K> {
     fn default() -> Self {
-        Self { recent: BTreeMap::new(), order: VecDeque::new() }
+        Self::with_burst(BURST)
+    }
+}
+
+impl<K> Pacing<K> {
+    /// Lets an object be written so many times before it waits.
+    pub fn with_burst(burst: u32) -> Self {
+        Self { recent: BTreeMap::new(), order: VecDeque::new(), burst }
     }
 }
 
@@ -49,7 +58,7 @@ impl<K: Clone + Ord> Pacing<K> {
         recent.writes = recent.writes.saturating_add(1);
         recent.last = now;
         self.order.push_back((now, object.clone()));
-        pause_after(recent.writes)
+        pause_after(recent.writes, self.burst)
     }
 
     /// Forgets an object that is gone: another of its name starts with a burst.
@@ -66,9 +75,9 @@ impl<K: Clone + Ord> Pacing<K> {
     }
 }
 
-/// The pause after so many writes of an object.
-fn pause_after(writes: u32) -> Duration {
-    match writes.checked_sub(BURST) {
+/// The pause after so many writes of an object, of which `burst` may come at once.
+fn pause_after(writes: u32, burst: u32) -> Duration {
+    match writes.checked_sub(burst) {
         None => Duration::ZERO,
         Some(over) => doubled(FIRST_PAUSE, over, LONGEST_PAUSE),
     }

@@ -61,9 +61,6 @@ const BOOKMARK_PATIENCE: Duration = Duration::from_secs(130);
 const PAGE_PATIENCE: Duration = Duration::from_secs(30);
 /// Before the second attempt, at most: an API server that was restarted behind a load balancer is back at once.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
-/// How long the server is not asked again for a kind that it does not know: it learns one when it is updated, which takes
-/// minutes, and no list succeeds until then.
-const UNKNOWN_KIND_PAUSE: Duration = Duration::from_secs(600);
 /// After this many refusals of a watch in a row, list anew: etcd restored from a backup has never heard of the version.
 const REFUSALS: u32 = 3;
 
@@ -119,15 +116,15 @@ pub struct WatchConfig {
     pub unproven: bool,
     /// How often the watch is begun again.
     pub pace: Pace,
-    /// Whether the API server may be one that does not know the kind. If it says so (404) there is none, and it is asked
-    /// again every 10 min.
-    pub may_be_unknown: bool,
+    /// Set if the API server may be one that does not know the kind. If it says so (404) there is none, and it is asked
+    /// again after so long.
+    pub pause_if_unknown: Option<Duration>,
 }
 
 impl Default for WatchConfig {
     /// All objects, as of now within 30 s.
     fn default() -> Self {
-        Self { labels: None, fields: None, unproven: false, pace: Pace::FRESH, may_be_unknown: false }
+        Self { labels: None, fields: None, unproven: false, pace: Pace::FRESH, pause_if_unknown: None }
     }
 }
 
@@ -188,7 +185,17 @@ pub async fn follow<K, M>(
     K: Resource + Clone + Debug + DeserializeOwned,
 {
     let receiver = out.clone();
-    let follower = Follower { kind, api, config, translate, out, version: None, caught_up: false, progressed: false };
+    let follower = Follower {
+        kind,
+        api,
+        config,
+        translate,
+        out,
+        version: None,
+        caught_up: false,
+        progressed: false,
+        told_unknown: false,
+    };
     tokio::select! {
         () = follower.run() => {}
         () = receiver.closed() => {}
@@ -207,6 +214,8 @@ struct Follower<K, M, F> {
     caught_up: bool,
     /// Has the present watch been as of now once?
     progressed: bool,
+    /// The log says that the API server does not know the kind.
+    told_unknown: bool,
 }
 
 impl<K, M, F> Follower<K, M, F>
@@ -260,21 +269,23 @@ where
     async fn turn(&mut self) -> Result<(), Failure> {
         let version = match self.version.clone() {
             Some(version) => version,
-            None => match self.list().await {
-                Err(failure) if self.config.may_be_unknown && failure.is_not_found() => return self.do_without().await,
-                listed => listed?,
+            None => match (self.list().await, self.config.pause_if_unknown) {
+                (Err(failure), Some(pause)) if failure.is_not_found() => return self.do_without(pause).await,
+                (listed, _) => listed?,
             },
         };
         self.watch(&version).await
     }
 
     /// There is nothing of a kind that the API server does not know, for a while.
-    async fn do_without(&mut self) -> Result<(), Failure> {
-        tracing::debug!(kind = self.kind, "the API server does not know the kind");
+    async fn do_without(&mut self, pause: Duration) -> Result<(), Failure> {
+        if !std::mem::replace(&mut self.told_unknown, true) {
+            tracing::info!(kind = self.kind, asked_again_every = ?pause, "the API server does not know the kind");
+        }
         self.tell(Step::Listing).await?;
         self.tell(Step::Listed).await?;
         self.tell_current().await?;
-        sleep(UNKNOWN_KIND_PAUSE).await;
+        sleep(pause).await;
         Ok(())
     }
 
@@ -292,6 +303,9 @@ where
                 let version = page.metadata.resource_version.filter(|v| !v.is_empty()).ok_or(Failure::NoVersion)?;
                 self.version = Some(version.clone());
                 self.caught_up = true;
+                if std::mem::take(&mut self.told_unknown) {
+                    tracing::info!(kind = self.kind, "the API server knows the kind by now");
+                }
                 self.tell(Step::Listed).await?;
                 self.tell(Step::Current).await?;
                 return Ok(version);

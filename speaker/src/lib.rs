@@ -53,6 +53,7 @@ pub mod status_writer;
 mod turn;
 pub mod warnings;
 pub mod watch;
+mod write_outage;
 
 #[cfg(test)]
 mod network_namespace;

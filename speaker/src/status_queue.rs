@@ -1,8 +1,9 @@
 //! The statuses that wait to be written to the API, and when each is written. Pure.
 //!
-//! At most one write per object waits: a later one replaces it, so an API server that was away does not receive
-//! history. A write that fails for a passing reason is retried with growing delay for as long as no other write
-//! replaces it. An object that was written often of late waits longer and longer ([`Pacing`]).
+//! One write per object waits at most: a later one replaces it, so an API server that was away is not told history.
+//! A write that fails for a passing reason is retried with growing delay for as long as nothing replaces it. An object
+//! that was written often of late waits longer and longer ([`Pacing`]); a SpeakerStatus does so much later than a VirtualIP,
+//! since peers go by it.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -16,6 +17,9 @@ const FIRST_RETRY: Duration = Duration::from_millis(200);
 const LONGEST_RETRY: Duration = Duration::from_secs(10);
 /// Time between two writes of a SpeakerStatus: a flapping link deserves at most one a second.
 const SPEAKER_INTERVAL: Duration = Duration::from_secs(1);
+/// Writes of a SpeakerStatus, without a minute's rest between them, before it waits longer than that: more than a person
+/// who edits or deletes it causes, while a program that contradicts it for ever is not fought once a second for ever.
+const SPEAKER_BURST: u32 = 30;
 
 /// An object whose status is written.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,11 +68,12 @@ pub enum Outcome {
 }
 
 /// The queue.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Queue {
     slots: BTreeMap<Key, Slot>,
     /// The pacing by name and UID: an address that is assigned again and again belongs to another object each time.
     pacing: Pacing<(Key, String)>,
+    speaker_pacing: Pacing<()>,
 }
 
 #[derive(Debug)]
@@ -79,6 +84,14 @@ struct Slot {
     in_flight: Option<Write>,
     failures: u32,
     not_before: Duration,
+}
+
+impl Default for Queue {
+    /// An empty queue.
+    fn default() -> Self {
+        let speaker_pacing = Pacing::with_burst(SPEAKER_BURST);
+        Self { slots: BTreeMap::new(), pacing: Pacing::default(), speaker_pacing }
+    }
 }
 
 impl Queue {
@@ -94,6 +107,10 @@ impl Queue {
         });
         if slot.uid != uid {
             (slot.uid, slot.failures, slot.not_before) = (uid, 0, now);
+        }
+        if slot.failures > 0 && matches!(write, Write::Speaker(_)) {
+            // Something has changed: the watch may have found the kind again that the API server did not know.
+            slot.not_before = slot.not_before.min(now + SPEAKER_INTERVAL);
         }
         slot.waiting = Some(write);
     }
@@ -112,9 +129,11 @@ impl Queue {
         match outcome {
             Outcome::Settled => {
                 slot.failures = 0;
-                let least = if *key == Key::Speaker { SPEAKER_INTERVAL } else { Duration::ZERO };
                 let object = (key.clone(), ended.as_ref().map_or("", Write::uid).to_owned());
-                let pause = self.pacing.written(now, &object).max(least);
+                let pause = match key {
+                    Key::Speaker => self.speaker_pacing.written(now, &()).max(SPEAKER_INTERVAL),
+                    Key::Vip(_) => self.pacing.written(now, &object),
+                };
                 if slot.uid == object.1 {
                     slot.not_before = now + pause;
                 }
@@ -273,5 +292,47 @@ mod tests {
         assert_eq!(queue.next(ms(20)), None);
         assert_eq!(queue.poll_timeout(), Some(ms(1010)));
         assert_eq!(queue.next(ms(1010)), Some(speaker("2")));
+    }
+
+    /// Writes the SpeakerStatus whenever it may be written, for so many seconds, and returns when.
+    fn contested_speaker_status(seconds: u64) -> Vec<u64> {
+        let mut queue = Queue::default();
+        let mut writes = Vec::new();
+        for now in (0..seconds * 1000).step_by(10) {
+            queue.push(ms(now), speaker(&now.to_string()));
+            if queue.next(ms(now)).is_some() {
+                writes.push(now);
+                queue.ended(ms(now), &Key::Speaker, Outcome::Settled);
+            }
+        }
+        writes
+    }
+
+    #[test]
+    fn speaker_status_that_a_person_edits_again_and_again_is_written_again_within_a_second() {
+        let writes = contested_speaker_status(25);
+        assert!(writes.windows(2).all(|pair| pair[1] - pair[0] <= 1000), "{writes:?}");
+    }
+
+    #[test]
+    fn speaker_status_that_another_program_contradicts_for_ever_is_written_less_and_less_often() {
+        let writes = contested_speaker_status(600);
+        let late = writes.iter().filter(|at| **at >= 300_000).count();
+        assert!((10..=11).contains(&late), "{late} writes in the last five minutes");
+    }
+
+    #[test]
+    fn speaker_status_that_is_pushed_during_an_outage_is_tried_within_a_second() {
+        let mut queue = Queue::default();
+        queue.push(ms(0), speaker("1"));
+        let mut now = ms(0);
+        for _ in 0..9 {
+            queue.next(now);
+            queue.ended(now, &Key::Speaker, Outcome::Failed);
+            now = queue.poll_timeout().unwrap();
+        }
+        let begun = now - ms(9000);
+        queue.push(begun, speaker("2"));
+        assert_eq!(queue.poll_timeout(), Some(begun + ms(1000)));
     }
 }

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use crate::{
     coordinator::{SpeakerWrite, VipWrite},
     status_queue::{Key, Outcome, Queue, Write},
+    write_outage::WriteOutage,
 };
 
 /// Number of writes in flight at most: enough to publish 1,000 addresses a second at 10 ms each, few enough for an API
@@ -28,6 +29,7 @@ pub async fn run(client: Client, mut writes: mpsc::UnboundedReceiver<Write>) {
     let start = Instant::now();
     let mut queue = Queue::default();
     let mut in_flight = FuturesUnordered::new();
+    let mut outage = WriteOutage::default();
     loop {
         while in_flight.len() < CONCURRENCY
             && let Some(write) = queue.next(start.elapsed())
@@ -46,13 +48,53 @@ pub async fn run(client: Client, mut writes: mpsc::UnboundedReceiver<Write>) {
                 Some(write) => queue.push(start.elapsed(), write),
                 None => return,
             },
-            Some((key, outcome)) = in_flight.next() => queue.ended(start.elapsed(), &key, outcome),
+            Some((key, ended)) = in_flight.next() => {
+                tell(&mut outage, &key, &ended);
+                queue.ended(start.elapsed(), &key, ended.outcome());
+            }
             () = wake => {}
         }
     }
 }
 
-async fn write_one(client: Client, write: Write) -> (Key, Outcome) {
+/// How a write ended.
+#[derive(Debug, PartialEq, Eq)]
+enum Ended {
+    /// It is written.
+    Written,
+    /// The watch brings a newer version of the object, or that it is gone, and the write is decided again.
+    Outdated,
+    /// The API server would refuse the same write again.
+    Refused(String),
+    /// The same write may succeed later.
+    Failed(String),
+}
+
+impl Ended {
+    fn outcome(&self) -> Outcome {
+        match self {
+            Self::Written | Self::Outdated | Self::Refused(_) => Outcome::Settled,
+            Self::Failed(_) => Outcome::Failed,
+        }
+    }
+}
+
+fn tell(outage: &mut WriteOutage, key: &Key, ended: &Ended) {
+    if let Ended::Failed(error) = ended {
+        if outage.failed(key, error) {
+            tracing::warn!(object = ?key, error, "writing a status failed; it is retried, which is logged again once it succeeds");
+        }
+        return;
+    }
+    if outage.settled(key) {
+        tracing::info!("statuses can be written again");
+    }
+    if let Ended::Refused(error) = ended {
+        tracing::error!(object = ?key, error, "the API server refuses a status");
+    }
+}
+
+async fn write_one(client: Client, write: Write) -> (Key, Ended) {
     let key = write.key();
     let attempt = async {
         match &write {
@@ -60,35 +102,25 @@ async fn write_one(client: Client, write: Write) -> (Key, Outcome) {
             Write::Speaker(write) => write_speaker(client, write).await,
         }
     };
-    let outcome = match tokio::time::timeout(TIMEOUT, attempt).await {
-        Ok(Ok(())) => Outcome::Settled,
-        Ok(Err(error)) => outcome(&key, &error),
-        Err(_) => {
-            tracing::warn!(object = ?key, timeout = ?TIMEOUT, "writing a status took too long; will retry");
-            Outcome::Failed
-        }
+    let ended = match tokio::time::timeout(TIMEOUT, attempt).await {
+        Ok(Ok(())) => Ended::Written,
+        Ok(Err(error)) => ended(&key, &error),
+        Err(_) => Ended::Failed(format!("no answer within {TIMEOUT:?}")),
     };
-    (key, outcome)
+    (key, ended)
 }
 
-/// Returns what an error means for the write.
-fn outcome(key: &Key, error: &kube::Error) -> Outcome {
+/// What an error means for the write.
+fn ended(key: &Key, error: &kube::Error) -> Ended {
     let code = if let kube::Error::Api(status) = error { status.code } else { 0 };
-    match code {
-        // The write was decided from an old version, or the object is gone: the watch brings the new state.
-        404 | 409 => {
-            tracing::debug!(object = ?key, code, "the object changed meanwhile; decided anew by the watch");
-            Outcome::Settled
-        }
-        // The API server would refuse the same write again.
-        400 | 405 | 413 | 415 | 422 => {
-            tracing::error!(object = ?key, %error, "the API server refuses a status");
-            Outcome::Settled
-        }
-        _ => {
-            tracing::warn!(object = ?key, %error, "writing a status failed; will retry");
-            Outcome::Failed
-        }
+    match (key, code) {
+        // The object is there after all; or its kind is gone (404), or going (405), and the object with it. Nothing but a
+        // write brings it back once the kind is there again.
+        (Key::Speaker, 404 | 405 | 409) => Ended::Failed(error.to_string()),
+        // Decided from an old version, or the object is gone.
+        (Key::Vip(_), 404 | 409) => Ended::Outdated,
+        (_, 400 | 405 | 413 | 415 | 422) => Ended::Refused(error.to_string()),
+        _ => Ended::Failed(error.to_string()),
     }
 }
 
@@ -233,14 +265,23 @@ mod tests {
         assert_eq!((owner.kind.as_str(), owner.uid.as_str()), ("Node", "u"));
     }
 
-    #[test_case(404, Outcome::Settled)]
-    #[test_case(409, Outcome::Settled)]
-    #[test_case(422, Outcome::Settled)]
-    #[test_case(403, Outcome::Failed; "rights can be granted")]
-    #[test_case(429, Outcome::Failed)]
-    #[test_case(500, Outcome::Failed)]
-    fn status_code_decides_whether_a_write_is_retried(code: u16, expected: Outcome) {
+    #[test_case(&vip(), 404, Outcome::Settled)]
+    #[test_case(&vip(), 409, Outcome::Settled)]
+    #[test_case(&vip(), 405, Outcome::Settled)]
+    #[test_case(&vip(), 422, Outcome::Settled)]
+    #[test_case(&vip(), 403, Outcome::Failed; "rights can be granted")]
+    #[test_case(&vip(), 429, Outcome::Failed)]
+    #[test_case(&vip(), 500, Outcome::Failed)]
+    #[test_case(&Key::Speaker, 404, Outcome::Failed; "the kind is not there")]
+    #[test_case(&Key::Speaker, 405, Outcome::Failed; "the kind is being deleted")]
+    #[test_case(&Key::Speaker, 409, Outcome::Failed; "the object was made meanwhile")]
+    #[test_case(&Key::Speaker, 422, Outcome::Settled; "the speaker's status is not accepted")]
+    fn failed_write_is_retried_where_that_may_help(key: &Key, code: u16, expected: Outcome) {
         let error = kube::Error::Api(Box::new(Status { code, ..Status::default() }));
-        assert_eq!(outcome(&Key::Speaker, &error), expected);
+        assert_eq!(ended(key, &error).outcome(), expected);
+    }
+
+    fn vip() -> Key {
+        Key::Vip("192.0.2.1".to_owned())
     }
 }

@@ -110,16 +110,17 @@ impl Pool {
         if let Some(fault) = self.fault.as_ref().filter(|fault| fault.stops_assignment()) {
             return Some(Obstacle::Unusable(fault.to_string()));
         }
+        // Nothing else that could be mended would help the Service.
+        if !self.selects(asker) {
+            return Some(Obstacle::NotSelected);
+        }
         if self.spec.drain {
             return Some(Obstacle::Draining);
         }
         if !by_name && !self.spec.auto_assign {
             return Some(Obstacle::NotAutomatic);
         }
-        if self.usable.first(asker.family).is_none() {
-            return Some(Obstacle::NoSuchFamily(asker.family));
-        }
-        (!self.selects(asker)).then_some(Obstacle::NotSelected)
+        self.usable.first(asker.family).is_none().then_some(Obstacle::NoSuchFamily(asker.family))
     }
 
     fn selects(&self, asker: &Asker<'_>) -> bool {

@@ -4,13 +4,14 @@ use std::net::IpAddr;
 
 use herald_crds::{
     address::IpFamily,
-    names::{ANNOTATION_POOL, ANNOTATION_SHARED},
+    names::{ANNOTATION_ADDRESSES, ANNOTATION_POOL, ANNOTATION_SHARED, LABEL_GATEWAY_NAME},
     pool::PoolError,
     service::RequestError,
     virtual_ip::ServiceReference,
 };
 
 use super::{Reservation, SharingObstacle};
+use crate::gateway_view::GatewayKey;
 
 /// One reason a pool gives a Service nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -158,6 +159,24 @@ pub enum Refusal {
         /// The pool.
         pool: String,
     },
+    /// A Service without an address was created for a Gateway that is not there.
+    #[error(
+        "metadata.labels[{LABEL_GATEWAY_NAME}] names Gateway {gateway}, which does not exist: create it, or ask for \
+         addresses by annotation {ANNOTATION_ADDRESSES}, or take the label away"
+    )]
+    GatewayNotFound {
+        /// The Gateway.
+        gateway: GatewayKey,
+    },
+    /// A Service without an address was created for a Gateway, and Gateways cannot be listed.
+    #[error(
+        "spec.addresses of Gateway {gateway} cannot be read, since the controller cannot list Gateways (its log says \
+         why): give it the ClusterRole of deploy/herald-gateway-addresses.yaml, or start it without --gateway-addresses"
+    )]
+    GatewaysUnreadable {
+        /// The Gateway.
+        gateway: GatewayKey,
+    },
     /// The request cannot be read.
     #[error("{0}")]
     BadRequest(#[from] RequestError),
@@ -185,6 +204,38 @@ impl Refusal {
         }
     }
 
+    /// Returns the sentence of a refusal of a request whose addresses a Gateway asks for.
+    pub fn sentence(&self, asked_by: Option<&GatewayKey>) -> String {
+        match asked_by {
+            Some(gateway) if self.is_about_a_requested_address() => format!(
+                "{self} (spec.addresses of Gateway {gateway} asks for it: change it there, or overrule it by annotation \
+                 {ANNOTATION_ADDRESSES} of the Service)"
+            ),
+            _ => self.to_string(),
+        }
+    }
+
+    fn is_about_a_requested_address(&self) -> bool {
+        match self {
+            Self::AddressNotInPool { .. }
+            | Self::FamilyNotServed { .. }
+            | Self::AddressInUse { .. }
+            | Self::SharingRefused { .. }
+            | Self::AddressInExternalIps { .. }
+            | Self::AddressReserved { .. }
+            | Self::AddressAvoided { .. } => true,
+            Self::NoPool
+            | Self::PoolFull { .. }
+            | Self::NoPoolAllows { .. }
+            | Self::UnknownPool { .. }
+            | Self::AddressNotAdopted { .. }
+            | Self::GatewayNotFound { .. }
+            | Self::GatewaysUnreadable { .. }
+            | Self::BadRequest(_)
+            | Self::ForeignIngress { .. } => false,
+        }
+    }
+
     /// The reason as a condition spells it.
     pub fn reason(&self) -> &'static str {
         match self {
@@ -200,6 +251,8 @@ impl Refusal {
             Self::AddressReserved { .. } => "AddressReserved",
             Self::AddressNotAdopted { .. } => "AddressNotAdopted",
             Self::AddressAvoided { .. } => "AddressAvoided",
+            Self::GatewayNotFound { .. } => "GatewayNotFound",
+            Self::GatewaysUnreadable { .. } => "GatewaysUnreadable",
             Self::BadRequest(_) => "BadRequest",
             Self::ForeignIngress { .. } => "ForeignIngress",
         }

@@ -10,7 +10,7 @@ use std::{fmt, net::IpAddr, time::Duration};
 use herald_crds::{
     names::{ANNOTATION_RELEASE_QUARANTINE, LABEL_ADOPTED},
     pool::QuarantinedAddress,
-    virtual_ip::{AnnouncedReason, ServiceReference},
+    virtual_ip::{AnnouncedReason, ServiceReference, VirtualIPStatus},
 };
 use k8s_openapi::jiff::Timestamp;
 
@@ -81,33 +81,29 @@ impl fmt::Display for WhyKept {
 }
 
 impl VirtualIpEntry {
-    /// Has any node ever answered for the address?
+    /// Returns whether a node has ever announced the address.
     pub(super) fn was_announced(&self) -> bool {
-        self.vip
-            .status
-            .as_ref()
-            .is_some_and(|s| s.first_announced.is_some() || s.node.is_some() || s.since.is_some() || s.transitions > 0)
+        self.vip.status.as_ref().is_some_and(VirtualIPStatus::was_ever_announced)
     }
 
     fn holder(&self) -> Option<Holder<'_>> {
         let condition = self.vip.announced().filter(|_| !self.deleting() && self.announcer().is_none())?;
         if condition.reason == AnnouncedReason::Conflict.as_str() && !self.was_announced() {
-            return Some(Holder::Stranger { mac: link_layer_address(&condition.message).unwrap_or_default() });
+            return Some(Holder::Stranger { mac: self.conflicting_mac_address() });
         }
         (condition.reason == AnnouncedReason::AnsweredByClusterNode.as_str()).then_some(Holder::ClusterNode)
+    }
+
+    /// The link-layer address of the stranger that answers for the address; empty if a speaker of an earlier version
+    /// has written the status.
+    fn conflicting_mac_address(&self) -> &str {
+        self.vip.status.as_ref().and_then(|status| status.conflicting_mac_address.as_deref()).unwrap_or_default()
     }
 
     /// What the speaker said of who holds it.
     fn says(&self) -> &str {
         self.vip.announced().map_or("", |c| &c.message)
     }
-}
-
-/// The first link-layer address in a sentence: speakers name the stranger's there.
-fn link_layer_address(sentence: &str) -> Option<&str> {
-    let octet = |text: &str| text.len() == 2 && text.bytes().all(|b| b.is_ascii_hexdigit());
-    let words = sentence.split(|c: char| !(c.is_ascii_hexdigit() || c == ':'));
-    words.into_iter().find(|word| word.split(':').count() == 6 && word.split(':').all(octet))
 }
 
 impl Index {
@@ -187,7 +183,7 @@ impl Index {
 
     /// What forbids to replace the address, apart from a quarantine that is full.
     fn why_kept(&self, address: IpAddr, entry: &VirtualIpEntry, view: &ServiceView) -> Option<WhyKept> {
-        let asked_for = view.request.as_ref().is_ok_and(|request| request.addresses.contains(&address));
+        let asked_for = self.asks_for(view, address);
         let adopted = entry.vip.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(LABEL_ADOPTED));
         let pool = self.allocator.occupant(address).map(|o| o.pool.as_str()).unwrap_or_default();
         let released = || self.pools.get(pool).is_some_and(|p| p.release().unwrap_or_default().covers(address));

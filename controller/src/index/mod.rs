@@ -12,6 +12,7 @@ mod conflict;
 mod correction;
 mod counts;
 mod creation_dates;
+mod gateways;
 mod kstatus;
 mod look_up;
 mod misnamed_vip;
@@ -56,6 +57,7 @@ use crate::{
 };
 pub use counts::{PoolTally, Tally};
 use creation_dates::CreationDates;
+use gateways::Gateways;
 use look_up::LookUps;
 use object::missing;
 pub use object::{Kind, Object};
@@ -98,6 +100,7 @@ pub struct Index {
     on_link: OnLinkPrefixes,
     creation_dates: CreationDates,
     service_networks: BTreeMap<String, Vec<IpNet>>,
+    gateways: Gateways,
     allocator: Allocator,
     /// Services that lack an address: whatever may cure that wakes them.
     waiting: BTreeSet<ServiceKey>,
@@ -197,6 +200,7 @@ impl Index {
             Kind::ServiceNetwork => {
                 missing(&self.service_networks, &objects, |n| Object::ServiceNetwork(n, Vec::new()))
             }
+            Kind::Gateway => self.gateways.missing(&objects),
         };
         for object in &gone {
             self.delete(object);
@@ -208,7 +212,11 @@ impl Index {
             self.apply(object);
         }
         self.relisting = false;
-        if self.listed.insert(kind) && kind.is_awaited() && self.is_synced() {
+        let first = self.listed.insert(kind);
+        if kind == Kind::Gateway && first {
+            self.mark_waiting();
+        }
+        if first && kind.is_awaited() && self.is_synced() {
             self.rebuild();
         }
     }
@@ -243,6 +251,7 @@ impl Index {
                 self.reserve(Reservation::Services(name.clone()), cidrs.iter().copied().map(AddressBlock::from));
                 self.service_networks.insert(name, cidrs);
             }
+            Object::Gateway(key, gateway) => self.apply_gateway(key, gateway),
         }
     }
 
@@ -261,6 +270,7 @@ impl Index {
             Object::Node(name, _) => {
                 self.nodes.remove(name);
                 self.speaker_pods.forget(name);
+                self.forget_deleted_speaker(name);
                 self.reserve_for_node(name);
                 self.mark_vips();
                 self.mark_advertisements();
@@ -271,6 +281,7 @@ impl Index {
                 self.service_networks.remove(name);
                 self.reserve(Reservation::Services(name.clone()), []);
             }
+            Object::Gateway(key, _) => self.delete_gateway(key),
         }
     }
 

@@ -6,6 +6,7 @@ use herald_crds::{AddressPool, L2Advertisement, VirtualIP};
 use ipnet::IpNet;
 
 use crate::{
+    gateway_view::{GatewayKey, GatewayView},
     speaker_pod::SpeakerPodView,
     view::{NodeView, ServiceKey, ServiceView, SpeakerView},
 };
@@ -31,11 +32,13 @@ pub enum Kind {
     SpeakerPod,
     /// The networks of the cluster's Services (ServiceCIDR; an API server before 1.33 has none).
     ServiceNetwork,
+    /// Gateways of Gateway API, if their addresses are honoured.
+    Gateway,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Service,
         Self::Namespace,
         Self::Pool,
@@ -45,6 +48,7 @@ impl Kind {
         Self::Speaker,
         Self::SpeakerPod,
         Self::ServiceNetwork,
+        Self::Gateway,
     ];
 
     /// What the API calls an object of it.
@@ -59,14 +63,15 @@ impl Kind {
             Self::Speaker => "SpeakerStatus",
             Self::SpeakerPod => "Pod",
             Self::ServiceNetwork => "ServiceCIDR",
+            Self::Gateway => "Gateway",
         }
     }
 
     /// Returns whether nothing is decided before the kind has been listed. What follows from the speakers' pods follows
     /// after ten seconds, so they are not waited for: a controller that may not list them (one that was updated without
-    /// its Role) gives out addresses all the same.
+    /// its Role) gives out addresses all the same. For Gateways only those Services wait that were created for one.
     pub fn is_awaited(self) -> bool {
-        self != Self::SpeakerPod
+        !matches!(self, Self::SpeakerPod | Self::Gateway)
     }
 }
 
@@ -91,6 +96,8 @@ pub enum Object {
     SpeakerPod(String, SpeakerPodView),
     /// A network of the cluster's Services.
     ServiceNetwork(String, Vec<IpNet>),
+    /// A Gateway.
+    Gateway(GatewayKey, GatewayView),
 }
 
 impl From<ServiceView> for Object {
@@ -115,6 +122,7 @@ impl Object {
             | Self::Speaker(name, _)
             | Self::SpeakerPod(name, _)
             | Self::ServiceNetwork(name, _) => Some(name),
+            Self::Gateway(key, _) => Some(&key.name),
             Self::Advertisement(advertisement) => advertisement.metadata.name.as_deref(),
             Self::Pool(pool) => pool.metadata.name.as_deref(),
             Self::VirtualIp(vip) => vip.metadata.name.as_deref(),

@@ -5,28 +5,31 @@ use std::{collections::BTreeMap, time::Duration};
 use herald_crds::virtual_ip::ServiceReference;
 
 use super::Index;
-use crate::action::{Action, EventValue, Regarding, ServicePatch};
+use crate::action::{Action, Change, ConditionValue, EventValue, Regarding, ServicePatch};
 
 /// Reason of the Warning.
 const STATUS_OVERWRITTEN: &str = "StatusOverwritten";
 
-/// What was last written of each Service whose next write has to pause, since it was written often of late.
+/// What was last written into each field of each Service whose next write has to pause, since it was written often of late.
 pub(super) type LastWritten = BTreeMap<ServiceReference, ServicePatch>;
 
 impl Index {
     /// A Service's status was written; `pauses`: so often of late that the next write waits.
     pub(super) fn note_written(&mut self, service: &ServiceReference, patch: &ServicePatch, pauses: bool) {
-        if pauses {
-            self.last_written.insert(service.clone(), patch.clone());
+        // After a release the Service may get the same again, and no other program has emptied its status.
+        if pauses && patch.condition != Change::Remove {
+            let earlier = self.last_written.remove(service).unwrap_or_default();
+            self.last_written.insert(service.clone(), patch.clone().on_top_of(earlier));
         } else {
             self.last_written.remove(service);
         }
     }
 
-    /// A write waits. If it is the last one over again, somebody has undone that, and the owner of the Service hears of it.
+    /// A write waits. If a field is to get what was last written into it, somebody has undone that, and the owner of the
+    /// Service hears of it. (Several programs may each undo a part, in turn: then no write is the one before over again.)
     pub(super) fn tell_overwritten(&mut self, now: Duration, action: &Action) {
         let Action::PatchServiceStatus { service, patch, .. } = action else { return };
-        if self.last_written.get(service) != Some(patch) {
+        if !self.last_written.get(service).is_some_and(|last| patch.repeats_a_field_of(last)) {
             return;
         }
         let ServiceReference { namespace, name, .. } = service;
@@ -44,5 +47,42 @@ impl Index {
         if self.told.tell(now, &event) {
             self.events.push_back(event);
         }
+    }
+}
+
+impl ServicePatch {
+    /// The patch, with what an earlier one wrote into the fields that this one keeps.
+    fn on_top_of(self, earlier: Self) -> Self {
+        Self {
+            ingress: self.ingress.or(earlier.ingress),
+            condition: self.condition.or(earlier.condition),
+            allocated_from: self.allocated_from.or(earlier.allocated_from),
+            add_finalizer: self.add_finalizer.or(earlier.add_finalizer),
+            remove_finalizer: None,
+        }
+    }
+
+    /// Returns whether a field of the status is to get what it has been given before.
+    fn repeats_a_field_of(&self, earlier: &Self) -> bool {
+        let condition = match (&self.condition, &earlier.condition) {
+            (Change::Set(new), Change::Set(old)) => new.says_the_same_as(old),
+            _ => false,
+        };
+        condition || (self.ingress != Change::Keep && self.ingress == earlier.ingress)
+    }
+}
+
+impl ConditionValue {
+    /// Whether the time of the last transition is all that differs.
+    fn says_the_same_as(&self, other: &Self) -> bool {
+        (self.type_, self.status, &self.reason, &self.message)
+            == (other.type_, other.status, &other.reason, &other.message)
+    }
+}
+
+impl<T> Change<T> {
+    /// The change, or the earlier one if this one keeps the field.
+    fn or(self, earlier: Self) -> Self {
+        if matches!(self, Self::Keep) { earlier } else { self }
     }
 }

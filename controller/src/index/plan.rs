@@ -7,7 +7,10 @@ use herald_crds::{address::IpFamily, names::ANNOTATION_COUNT, service::Request};
 use super::{Index, conflict::Standing};
 use crate::{
     action::Subject,
+    advisory::Caveat,
     allocator::{Asker, Refusal},
+    gateway::Obstruction,
+    gateway_view::GatewayKey,
     view::{FamilyPolicy, Ingress, ServiceKey, ServiceView},
 };
 
@@ -22,8 +25,13 @@ pub(super) struct Plan {
     pub(super) short: Vec<Short>,
     /// Its status holds what is not ours: it is not overwritten.
     pub(super) foreign: bool,
-    /// Its namespace has not been seen, on whose labels it depends which pools give it an address.
-    pub(super) awaits_namespace: bool,
+    /// Its namespace has not been seen, on whose labels it depends which pools give it an address, or its Gateway has not,
+    /// which may ask for one.
+    pub(super) awaits_input: bool,
+    /// The Gateway that asks for the addresses it asks for.
+    pub(super) asked_by: Option<GatewayKey>,
+    /// What its owner should know about its Gateway's addresses.
+    pub(super) caveat: Option<Caveat>,
 }
 
 /// Fewer addresses of a family than are asked for.
@@ -98,10 +106,18 @@ impl Index {
             plan.targets = self.as_it_is(view);
             return plan;
         }
-        let request = match &view.request {
-            Ok(request) => request.clone(),
-            Err(error) => {
-                plan.refusals.push(error.clone().into());
+        let own = view.request.as_ref().map_err(|error| Obstruction::Refused(error.clone().into()));
+        let request = match own.and_then(|own| self.combine(view, own)) {
+            Ok(combined) => {
+                (plan.asked_by, plan.caveat) = (combined.asked_by, combined.caveat);
+                combined.request
+            }
+            Err(Obstruction::Awaited) => {
+                plan.awaits_input = true;
+                return plan;
+            }
+            Err(Obstruction::Refused(refusal)) => {
+                plan.refusals.push(refusal);
                 plan.targets = self.as_it_is(view);
                 return plan;
             }
@@ -116,7 +132,7 @@ impl Index {
         let mut fresh = Vec::new();
         for family in &view.families {
             if !self.plan_family(view, &request, *family, &mut plan, &mut fresh) {
-                plan.awaits_namespace = true;
+                plan.awaits_input = true;
                 return plan;
             }
         }
@@ -270,10 +286,7 @@ impl Index {
         if joined || self.allocator.was_last(address) {
             return self.mark_waiting();
         }
-        let asks = |key: &&ServiceKey| {
-            let request = self.services.get(*key).and_then(|view| view.request.as_ref().ok());
-            request.is_some_and(|request| request.addresses.contains(&address))
-        };
+        let asks = |key: &&ServiceKey| self.services.get(*key).is_some_and(|view| self.asks_for(view, address));
         for key in self.waiting.iter().filter(asks).cloned().collect::<Vec<_>>() {
             self.mark(Subject::Service(key));
         }

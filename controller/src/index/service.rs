@@ -44,7 +44,7 @@ impl Index {
         if !plan.refusals.is_empty() {
             self.waiting.insert(view.key());
         }
-        if plan.awaits_namespace {
+        if plan.awaits_input {
             self.waiting.insert(view.key());
             return None; // its arrival asks again
         }
@@ -77,7 +77,7 @@ impl Index {
             view.finalizer == Some(finalizer) || (finalizer == FINALIZER_SERVICE_DEFAULT && view.default_finalizer);
         let allocated_from = self.allocated_from(view, &desired);
         let verdict = self.condition(view, &plan, &desired);
-        let caveats = self.caveats(view, &desired);
+        let caveats = self.caveats(view, &plan, &desired);
         let condition = with_caveats(verdict.clone(), &caveats);
         let changed = !condition.is(view.condition.as_ref());
         let patch = ServicePatch {
@@ -159,7 +159,7 @@ impl Index {
             None => address.to_string(),
         };
         let has = desired.iter().map(from).collect::<Vec<_>>().join(", ");
-        let refusals = plan.refusals.iter().map(ToString::to_string);
+        let refusals = plan.refusals.iter().map(|refusal| refusal.sentence(plan.asked_by.as_ref()));
         let refused = plan.short.iter().map(ToString::to_string).chain(refusals).collect::<Vec<_>>().join("; ");
         let outside = |address: &&IpAddr| {
             let occupant = self.allocator.occupant(**address);
@@ -169,19 +169,14 @@ impl Index {
         let preferred =
             view.family_policy == FamilyPolicy::Prefer && !desired.is_empty() && !plan.foreign && plan.short.is_empty();
         let (status, reason, message) = match plan.refusals.first() {
-            None => match desired.iter().find(outside) {
-                None => ("True", ASSIGNED, has),
-                Some(address) => {
-                    let ServiceReference { namespace, name, .. } = &view.reference;
-                    let other = self.allocator.first_pool_with(IpFamily::of(*address)).unwrap_or("POOL");
-                    let kept = format!(
-                        "{has}; {address} is in no AddressPool any more: the Service keeps it, and the advertisements it \
-                         has. Put it back into spec.addresses of a pool, or let the Service have one of another: kubectl \
-                         -n {namespace} annotate service {name} {ANNOTATION_POOL}={other} --overwrite"
-                    );
-                    ("True", OUTSIDE_POOL, kept)
+            None => {
+                let outside: Vec<IpAddr> = desired.iter().filter(outside).copied().collect();
+                if outside.is_empty() {
+                    ("True", ASSIGNED, has)
+                } else {
+                    ("True", OUTSIDE_POOL, format!("{has}; {}", self.outside_pools(&view.reference, &outside)))
                 }
-            },
+            }
             Some(_) if preferred && plan.refusals.iter().all(|refusal| refusal.is_absence(pool_is_named)) => {
                 ("True", ASSIGNED, format!("{has}; {refused}"))
             }
@@ -208,8 +203,28 @@ impl Index {
         }
     }
 
+    /// What is to be said of addresses that have left their pools by an edit.
+    fn outside_pools(&self, service: &ServiceReference, outside: &[IpAddr]) -> String {
+        let ServiceReference { namespace, name, .. } = service;
+        let mut others: Vec<&str> = Vec::new();
+        for address in outside {
+            let other = self.allocator.first_pool_with(IpFamily::of(*address)).unwrap_or("POOL");
+            if !others.contains(&other) {
+                others.push(other);
+            }
+        }
+        let (are, them, ones) = if outside.len() == 1 { ("is", "it", "one") } else { ("are", "them", "some") };
+        let listed = outside.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        format!(
+            "{listed} {are} in no AddressPool any more: the Service keeps {them}, and the advertisements it has. Put {them} \
+             back into spec.addresses of a pool, or let the Service have {ones} of another: kubectl -n {namespace} annotate \
+             service {name} {ANNOTATION_POOL}={} --overwrite",
+            others.join(",")
+        )
+    }
+
     /// What its owner should know beside that.
-    fn caveats(&self, view: &ServiceView, desired: &[IpAddr]) -> Vec<Caveat> {
+    fn caveats(&self, view: &ServiceView, plan: &Plan, desired: &[IpAddr]) -> Vec<Caveat> {
         let clash = |address: &IpAddr| {
             let (other, why) = self.allocator.clash(&view.reference, *address)?;
             let other = format!("{}/{}", other.namespace, other.name);
@@ -225,7 +240,7 @@ impl Index {
         };
         let of_addresses = desired.iter().filter_map(clash).chain(desired.iter().filter_map(reserved));
         let of_addresses = of_addresses.chain(desired.iter().filter_map(shown_twice));
-        view.caveats.iter().cloned().chain(of_addresses).collect()
+        view.caveats.iter().chain(&plan.caveat).cloned().chain(of_addresses).collect()
     }
 
     /// Gives back what a Service has that is not, or no longer, to have an address. A Service that never had one of

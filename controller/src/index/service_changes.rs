@@ -39,6 +39,10 @@ impl Index {
         }
         self.note_shown(&view.reference, &view.shown(), view.claim.is_some());
         self.look_ups.forget(&view.reference);
+        if !view.wants_address() {
+            // With a change of type the API server itself empties the status.
+            self.last_written.remove(&view.reference);
+        }
         self.note_sharing(&view.reference, view.sharing.as_ref());
         let leaving = self.allocator.leaving(&view.reference);
         let held = self.allocator.held(&view.reference);

@@ -22,12 +22,27 @@ use crate::{
 /// they cover for it, and far above the second or two in which a roll-out replaces a pod.
 pub(super) const SILENT_AFTER: Duration = Duration::from_secs(10);
 
+/// How long a deleted SpeakerStatus counts where its node is there and has no speaker's pod that is Ready. (While it has one,
+/// the speaker writes the object again as soon as its watch tells it: within 10 s where that has to begin again.)
+const DELETED_COUNTS: Duration = Duration::from_secs(15);
+
 /// A SpeakerStatus.
 #[derive(Clone, Debug)]
 pub(super) struct SpeakerEntry {
     pub(super) view: SpeakerView,
     /// When it was first seen to be there without a pod.
     seen: Option<Duration>,
+    /// Whether the API lists it no longer, and since when as far as that has been noticed.
+    deleted: Option<Deleted>,
+}
+
+/// What is known of a SpeakerStatus that the API no longer lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Deleted {
+    /// Nobody has looked at it since.
+    Unnoticed,
+    /// It was looked at first at this time.
+    Since(Duration),
 }
 
 /// The pods of the speakers. Until they have been listed nothing follows from them.
@@ -109,6 +124,9 @@ fn prefixes_of(entry: Option<&SpeakerEntry>) -> BTreeSet<IpNet> {
 
 impl Index {
     pub(super) fn apply_speaker(&mut self, name: String, view: SpeakerView) {
+        if let Some(entry) = self.speakers.get_mut(&name) {
+            entry.deleted = None;
+        }
         let before = self.speakers.get(&name);
         if before.is_some_and(|entry| entry.view == view) {
             return;
@@ -118,7 +136,7 @@ impl Index {
         let only_links = same_segments && same_object && before.is_some_and(|e| e.view.covering == view.covering);
         let seen = before.filter(|_| same_object).and_then(|entry| entry.seen);
         let prefixes = view.on_link_prefixes();
-        let before = self.speakers.insert(name.clone(), SpeakerEntry { view, seen });
+        let before = self.speakers.insert(name.clone(), SpeakerEntry { view, seen, deleted: None });
         self.reserve_for_prefixes(&prefixes_of(before.as_ref()), &prefixes);
         self.reserve_for_node(&name);
         if only_links {
@@ -132,7 +150,42 @@ impl Index {
         self.mark(Subject::SpeakerStatus(name));
     }
 
+    /// A SpeakerStatus is gone. Where its node is there it counts for a while: a person may have deleted it, or the whole
+    /// CustomResourceDefinition, while the speaker runs and answers.
     pub(super) fn delete_speaker(&mut self, name: &str) {
+        if !self.nodes.contains_key(name) {
+            self.forget_speaker(name);
+        } else if let Some(entry) = self.speakers.get_mut(name) {
+            entry.deleted.get_or_insert(Deleted::Unnoticed);
+            self.mark(Subject::SpeakerStatus(name.to_owned()));
+        }
+    }
+
+    /// A node has left the cluster: its SpeakerStatus counts no longer, unless the API still lists it.
+    pub(super) fn forget_deleted_speaker(&mut self, name: &str) {
+        if self.speakers.get(name).is_some_and(|entry| entry.deleted.is_some()) {
+            self.forget_speaker(name);
+        }
+    }
+
+    /// Forgets a deleted SpeakerStatus once it has counted for long enough.
+    fn expire_deleted_speaker(&mut self, name: &str, since: Duration, now: Duration) {
+        let unready = if self.listed.contains(&Kind::SpeakerPod) {
+            // A pod that is no longer Ready asks for another look.
+            let Some(unready) = self.speaker_pods.unready_since(name) else { return };
+            unready
+        } else {
+            since
+        };
+        let due = since.max(unready) + DELETED_COUNTS;
+        if now < due {
+            self.queue.mark_at(due, Subject::SpeakerStatus(name.to_owned()));
+        } else {
+            self.forget_speaker(name);
+        }
+    }
+
+    fn forget_speaker(&mut self, name: &str) {
         let gone = self.speakers.remove(name);
         self.reserve_for_prefixes(&prefixes_of(gone.as_ref()), &BTreeSet::new());
         self.reserve_for_node(name);
@@ -189,9 +242,15 @@ impl Index {
         Some(since)
     }
 
-    /// Deletes what is left of a speaker whose node has had no pod of it for long: the node would stay a candidate for every
+    /// Forgets a SpeakerStatus that was deleted, and deletes what is left of a speaker whose node has had no pod of it for long: the node would stay a candidate for every
     /// address, and all its peers would report that it is not heard.
     pub(super) fn decide_speaker(&mut self, name: &str, now: Duration) -> Option<Action> {
+        if let Some(deleted) = self.speakers.get_mut(name)?.deleted.as_mut() {
+            let since = if let Deleted::Since(since) = *deleted { since } else { now };
+            *deleted = Deleted::Since(since);
+            self.expire_deleted_speaker(name, since, now);
+            return None;
+        }
         let absent = self.speaker_pods.absent_since(name)?;
         let entry = self.speakers.get_mut(name)?;
         // A speaker that writes although no pod is seen (one with other labels) is not written against: once in that time.

@@ -7,10 +7,10 @@ use anyhow::{Context, Result};
 use super::{Cluster, Concurrency, Scenario};
 use super::{
     address_count, address_rules, advertisements, announce_options, at_rest, class_matrix, cluster_key, contract,
-    dead_connections, drills, earlier_crds, excluded_nodes, faults, first_light, interface_lost, interfaces,
-    kernel_takes_address, leader, manifests, node_death, node_deleted, node_ports, notes, odd_addresses, one_segment,
-    own_bridge, pools, privileges, renamed_pools, restart, rollout_stops, sharing, shown_addresses, speaker_leaves,
-    status_contest, strangers, type_changes, uninstall,
+    dead_connections, drills, earlier_crds, excluded_nodes, faults, first_light, gateway_addresses, interface_lost,
+    interfaces, kernel_takes_address, leader, manifests, node_death, node_deleted, node_ports, notes, odd_addresses,
+    one_segment, own_bridge, pools, privileges, renamed_pools, restart, rollout_stops, sharing, shown_addresses,
+    speaker_leaves, status_contest, strangers, type_changes, uninstall,
 };
 use crate::drill::Topology;
 
@@ -87,6 +87,12 @@ pub fn all() -> Vec<Scenario> {
             announce_options::run,
         ),
         alone("excluded-nodes", "one setting lets excluded nodes announce, for both programs", 90, excluded_nodes::run),
+        alone(
+            "gateway-addresses",
+            "a Gateway's spec.addresses are its Service's, also where its kind comes later",
+            150,
+            gateway_addresses::run,
+        ),
         alone("odd-addresses", "what no host may have is not given out, nor adopted", 60, odd_addresses::run),
         alone("contract-lifecycle", "what changes and ends, and what stays", 60, contract::lifecycle),
         alone("contract-neighbours", "what works with a Service, or is left alone", 60, contract::neighbours),

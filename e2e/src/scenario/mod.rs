@@ -21,6 +21,7 @@ mod earlier_crds;
 mod excluded_nodes;
 mod faults;
 mod first_light;
+mod gateway_addresses;
 mod interface_lost;
 mod interfaces;
 mod kernel_takes_address;

@@ -24,8 +24,9 @@ pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
         return Ok(());
     }
     let mut granted = std::collections::BTreeSet::new();
-    for directory in [Manifest::CLASS.directory(), Manifest::UNINSTALL.directory()] {
-        granted.extend(granted_by(&ns.kubectl(&["kustomize", &directory.to_string_lossy()])?)?);
+    // deploy/default-provider grants what deploy/herald does.
+    for manifest in [Manifest::CLASS, Manifest::UNINSTALL, Manifest::GATEWAY_ADDRESSES] {
+        granted.extend(granted_by(&ns.kubectl(&["kustomize", &manifest.directory().to_string_lossy()])?)?);
     }
     let unused: Vec<_> = granted.difference(&requests.used).map(ToString::to_string).collect();
     ensure!(unused.is_empty(), "granted and never used: {unused:#?}");

@@ -32,8 +32,14 @@ impl Manifest {
         file: "herald-uninstall.yaml",
         about: "The first step of Herald's uninstallation: Services lose their addresses and Herald's finalizers.",
     };
+    /// Lets the controller read Gateways, and tells it to.
+    pub const GATEWAY_ADDRESSES: Self = Self {
+        directory: "gateway-addresses",
+        file: "herald-gateway-addresses.yaml",
+        about: "Herald honours spec.addresses of Gateways: apply it beside Herald, then restart the controller.",
+    };
     /// All that are shipped.
-    pub const ALL: [Self; 3] = [Self::CLASS, Self::DEFAULT_PROVIDER, Self::UNINSTALL];
+    pub const ALL: [Self; 4] = [Self::CLASS, Self::DEFAULT_PROVIDER, Self::UNINSTALL, Self::GATEWAY_ADDRESSES];
 
     /// The directory for kustomize.
     #[must_use]

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
+use serde::Deserialize;
 
 use super::cache::cache_dir;
 use super::pins::{Package, Pin};
@@ -76,6 +77,32 @@ pub(crate) fn build_file(source: &Path, program: &Path, task: &str, progress: &P
         .current_dir(source.parent().context("the source is in a directory")?)
         .env("CGO_ENABLED", "0");
     long_command::run(&mut command, task, progress)
+}
+
+/// What `go mod download -json` says of a module.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Downloaded {
+    /// Where its files are.
+    pub(super) dir: PathBuf,
+    /// The hash of its files, as in go.sum.
+    pub(super) sum: String,
+}
+
+/// Downloads the files of a module into a directory, beside nothing that the user has in a cache of modules.
+///
+/// # Errors
+/// When the download fails or is interrupted.
+pub(super) fn download(module: &str, version: &str, directory: &Path, progress: &Progress) -> Result<Downloaded> {
+    let report = directory.join("report.json");
+    let mut command = Command::new(toolchain(progress)?);
+    command.args(["mod", "download", "-json", &format!("{module}@{version}")]).current_dir(directory);
+    // Modules are read-only there otherwise, and the directory could not be removed.
+    command.env("GOFLAGS", "-modcacherw").env("GOWORK", "off").env("GOMODCACHE", directory.join("modules"));
+    let listing = fs::File::create(&report).with_context(|| report.display().to_string())?;
+    long_command::run_into(&mut command, listing.into(), &format!("downloading {module} {version}"), progress)?;
+    let report = fs::read_to_string(&report).with_context(|| report.display().to_string())?;
+    serde_json::from_str(&report).with_context(|| format!("go mod download -json: {report}"))
 }
 
 /// So many compilers at once as there are processors, and memory for.

@@ -2,6 +2,7 @@
 //! crate, once, and kept in a cache; and Herald's own as static binaries.
 
 mod cache;
+mod gateway_api;
 mod go;
 mod herald;
 mod pins;
@@ -17,6 +18,8 @@ use pins::{PINS, Package};
 pub use cache::cache_dir;
 pub(crate) use cache::hash_of;
 pub use cache::lock;
+
+pub use gateway_api::gateway_definition;
 pub(crate) use go::build_file;
 pub use herald::{StaticBinaries, build_static, workspace};
 

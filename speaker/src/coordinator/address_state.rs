@@ -95,21 +95,29 @@ pub(super) struct Outage {
 /// report that; a cable that is plugged in again meanwhile needs no report.
 pub(super) const OUTAGE_HELD: Duration = Duration::from_secs(2);
 
-/// The cause of an outage.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What has become of an interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum OutageCause {
     /// The interface is down, gone, or without an address whose subnet is on link.
     Unusable,
     /// The interface has no carrier.
     NoCarrier,
+    /// It yields to another interface of the node, named here, which is on the same segment.
+    Yields(String),
+    /// It listens whether another interface of the node is on the same segment.
+    Tried,
 }
 
 impl fmt::Display for OutageCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Unusable => "is down, gone, or has no address with an on-link prefix any more",
-            Self::NoCarrier => "has no carrier",
-        })
+        match self {
+            Self::Unusable => f.write_str("is down, gone, or has no address with an on-link prefix any more"),
+            Self::NoCarrier => f.write_str("has no carrier"),
+            Self::Yields(to) => {
+                write!(f, "is on the same segment as {to}, which speaks for it and has not announced the address yet")
+            }
+            Self::Tried => f.write_str("listens whether another interface of the node is on the same segment"),
+        }
     }
 }
 
@@ -129,4 +137,15 @@ pub(super) enum Contender {
     Stranger(MacAddr),
     /// The kernel of a node of the cluster.
     Node(NodeId),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn interface_that_yields_is_not_said_to_be_down() {
+        let text = OutageCause::Yields("eth0".to_owned()).to_string();
+        assert_eq!(text, "is on the same segment as eth0, which speaks for it and has not announced the address yet");
+    }
 }

@@ -9,10 +9,14 @@ use std::{
 use herald_crds::virtual_ip::{AdvertisementRule, ServiceReference};
 use herald_protocol::node::NodeId;
 
-use super::{interface_rules::InterfaceRules, io::ApiFact, slice_watch::SliceWatch};
+use super::{
+    interface_rules::InterfaceRules,
+    io::ApiFact,
+    slice_watch::SliceWatch,
+    speakers::{Changed, Own, Speakers},
+};
 use crate::{
     api_objects::{Change, Collection, Keyed, Node, Slice, SliceSelection, Speaker, Vip},
-    interfaces::Segment,
     keys::Keys,
     kube_events::{Directory, NodeReference},
     rank::{self, NodeChange, Side},
@@ -24,7 +28,7 @@ use crate::{
 pub(super) struct ClusterView {
     pub vips: Collection<Vip>,
     pub nodes: Collection<Node>,
-    pub speakers: Collection<Speaker>,
+    pub speakers: Speakers,
     pub slices: Collection<Slice>,
     slice_watch: SliceWatch,
     interface_rules: InterfaceRules,
@@ -58,16 +62,20 @@ pub(super) struct Effects {
     pub gone: Vec<String>,
 }
 
-/// This speaker's own node, with its segments by its own account.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Own<'a> {
-    pub node: &'a str,
-    pub segments: &'a [&'a Segment],
-}
-
 impl Effects {
     fn on(addresses: Vec<IpAddr>) -> Self {
         Self { view: !addresses.is_empty(), addresses, ..Self::default() }
+    }
+
+    /// Adds what follows from another fact.
+    fn add(&mut self, other: Self) {
+        let Self { addresses, view, statuses, stations, selection, gone } = other;
+        self.addresses.extend(addresses);
+        self.gone.extend(gone);
+        self.view |= view;
+        self.statuses |= statuses;
+        self.stations |= stations;
+        self.selection |= selection;
     }
 }
 
@@ -79,7 +87,7 @@ impl ClusterView {
             slice_watch: SliceWatch::restored(view.vips.iter(), view.covered),
             vips: Collection::restored(view.vips),
             nodes: Collection::restored(view.nodes),
-            speakers: Collection::restored(view.speakers),
+            speakers: Speakers::restored(view.speakers),
             slices: Collection::restored(view.slices),
             progress: BTreeMap::new(),
         }
@@ -91,7 +99,7 @@ impl ClusterView {
         View {
             vips: self.vips.iter().cloned().collect(),
             nodes: self.nodes.iter().cloned().collect(),
-            speakers: self.speakers.iter().cloned().collect(),
+            speakers: self.speakers.counted().iter().cloned().collect(),
             slices: self.slices.iter().filter(|slice| covered.contains(&slice.service)).cloned().collect(),
             covered,
             keys,
@@ -100,7 +108,7 @@ impl ClusterView {
 
     /// Returns whether every kind has been listed once; before that, absence means nothing.
     pub(super) fn is_listed(&self) -> bool {
-        self.vips.is_listed() && self.nodes.is_listed() && self.speakers.is_listed()
+        self.vips.is_listed() && self.nodes.is_listed() && self.speakers.counted().is_listed()
     }
 
     /// Returns whether the endpoints that decide about an address are known.
@@ -110,12 +118,13 @@ impl ClusterView {
 
     /// Returns the view by which nodes are ranked. `unsynced` is the node whose kube-proxy has no rules yet.
     pub(super) fn view<'a>(&'a self, unsynced: Option<&'a str>) -> rank::View<'a> {
-        rank::View { nodes: &self.nodes, speakers: &self.speakers, slices: &self.slices, unsynced }
+        rank::View { nodes: &self.nodes, speakers: self.speakers.counted(), slices: &self.slices, unsynced }
     }
 
     /// Returns a node whose kernel has the address itself, by that node's own account.
     pub(super) fn held_by(&self, address: IpAddr) -> Option<&str> {
-        self.speakers.iter().find(|speaker| speaker.held.contains(&address)).map(|speaker| speaker.node.as_str())
+        let holds = |speaker: &&Speaker| speaker.held.contains(&address);
+        self.speakers.counted().iter().find(holds).map(|speaker| speaker.node.as_str())
     }
 
     /// Returns the name of a node that the API knows.
@@ -142,10 +151,14 @@ impl ClusterView {
             }
             ApiFact::Node(change) => {
                 let changed = self.apply(now, Kind::Nodes, change, |view| &mut view.nodes);
-                self.nodes_changed(&changed, own)
+                let mut effects = self.nodes_changed(&changed, own);
+                let forgotten: Changed = effects.gone.iter().flat_map(|node| self.speakers.forget(node)).collect();
+                effects.add(self.speakers_changed(&forgotten, own));
+                effects
             }
             ApiFact::Speaker(change) => {
-                let changed = self.apply(now, Kind::Speakers, change, |view| &mut view.speakers);
+                self.note_progress(now, Kind::Speakers, &change);
+                let changed = self.speakers.apply(now, change, own, &self.nodes);
                 self.speakers_changed(&changed, own)
             }
             ApiFact::Slice(change) => {
@@ -162,7 +175,7 @@ impl ClusterView {
         let mut effects = Effects { view: !changed.is_empty(), ..Effects::default() };
         let mut changes = Vec::new();
         for (name, before) in changed {
-            let (after, speaker) = (self.nodes.get(name), self.speakers.get(name));
+            let (after, speaker) = (self.nodes.get(name), self.speakers.counted().get(name));
             let side = |node| Side { node, speaker };
             changes.push((name.as_str(), NodeChange::new(side(before.as_ref()), side(after))));
             let ready = |node: Option<&Node>| node.map(|node| node.ready);
@@ -175,11 +188,11 @@ impl ClusterView {
         effects
     }
 
-    fn speakers_changed(&self, changed: &[(String, Option<Speaker>)], own: Own<'_>) -> Effects {
+    fn speakers_changed(&self, changed: &Changed, own: Own<'_>) -> Effects {
         let mut changes = Vec::new();
         let mut concerned = BTreeSet::new();
         for (name, before) in changed {
-            let (node, after) = (self.nodes.get(name), self.speakers.get(name));
+            let (node, after) = (self.nodes.get(name), self.speakers.counted().get(name));
             let held_by = |speaker: Option<&Speaker>| speaker.map(|speaker| speaker.held.clone()).unwrap_or_default();
             concerned.extend(&held_by(before.as_ref()) ^ &held_by(after));
             if before.as_ref().map(|speaker| &speaker.segments) != after.map(|speaker| &speaker.segments) {
@@ -212,10 +225,20 @@ impl ClusterView {
         change: Change<T>,
         of: impl Fn(&mut Self) -> &mut Collection<T>,
     ) -> Vec<(T::Key, Option<T>)> {
-        if change == Change::Current {
+        self.note_progress(now, kind, &change);
+        of(self).apply(change)
+    }
+
+    fn note_progress<T: Keyed + PartialEq>(&mut self, now: Duration, kind: Kind, change: &Change<T>) {
+        if *change == Change::Current {
             self.progress.insert(kind, now);
         }
-        of(self).apply(change)
+    }
+
+    /// Forgets SpeakerStatuses that have been gone for long enough, and returns what follows from it.
+    pub(super) fn expire_speakers(&mut self, now: Duration, own: Own<'_>) -> Effects {
+        let changed = self.speakers.expire(now, own);
+        self.speakers_changed(&changed, own)
     }
 
     /// Returns the time as of which every watch is known to be current; `None` also while the endpoints that decide
@@ -246,9 +269,9 @@ impl ClusterView {
         Some(selection)
     }
 
-    /// Returns the time at which [`ClusterView::poll_slice_watch`] may have a selection.
+    /// When [`ClusterView::poll_slice_watch`] has something to say, or [`ClusterView::expire_speakers`] has something to do.
     pub(super) fn poll_timeout(&self) -> Option<Duration> {
-        self.slice_watch.poll_timeout()
+        self.slice_watch.poll_timeout().into_iter().chain(self.speakers.poll_timeout()).min()
     }
 
     /// Returns the EndpointSlices that are watched.

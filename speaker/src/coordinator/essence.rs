@@ -12,6 +12,7 @@ pub(super) struct Essence {
     pub(super) node: Option<String>,
     pub(super) interface: Option<String>,
     pub(super) mac: Option<String>,
+    pub(super) conflicting_mac: Option<String>,
     pub(super) reason: Option<String>,
     pub(super) conflict: Option<String>,
     pub(super) handed_over_by: Option<String>,
@@ -29,6 +30,7 @@ pub(super) fn essence(status: &VirtualIPStatus) -> Essence {
         node: status.node.clone(),
         interface: status.interface.clone(),
         mac: status.mac_address.clone(),
+        conflicting_mac: status.conflicting_mac_address.clone(),
         reason: condition(status, CONDITION_ANNOUNCED).map(|c| c.reason.clone()),
         // The message names the other host or node.
         conflict: conflict.map(|condition| condition.message.clone()),

@@ -345,15 +345,15 @@ impl Coordinator {
         // The warnings expire even if a later condition prevents the write: otherwise this timer would stay due for
         // ever.
         self.wire_warnings.expire(now.monotonic);
-        // The role of an interface is written once, after the decision about it.
-        if !self.cluster.speakers.is_listed() || self.twins.is_deciding(now.monotonic) {
+        // What an interface turns out to be is written once.
+        if !self.cluster.speakers.counted().is_listed() || self.twins.is_deciding(now.monotonic) {
             return;
         }
         if !(std::mem::take(&mut self.speaker_changed) || due) {
             return;
         }
         let facts = self.wire_facts();
-        let written = self.cluster.speakers.get(&self.config.node);
+        let written = self.cluster.speakers.written(&self.config.node);
         self.report.observe(now.monotonic, written.and_then(|speaker| speaker.own.as_ref()), &facts);
         let (Some(interfaces), Some(node)) = (&self.interfaces, self.cluster.nodes.get(&self.config.node)) else {
             // The Node owns the object, so the Node must be known.

@@ -31,6 +31,7 @@ mod proxy_sync;
 mod slice_watch;
 mod sockets;
 mod speaker_status;
+mod speakers;
 mod to_segments;
 mod vip_status;
 mod wire_warnings;
@@ -58,7 +59,7 @@ use crate::{
 use active_segment::Local;
 use address_state::{Conflict, Duty};
 use cluster_keys::ClusterKeys;
-use cluster_view::{ClusterView, Effects, Own};
+use cluster_view::{ClusterView, Effects};
 use evaluation::Evaluation;
 pub use io::{
     Announcing, ApiFact, Config, Event, Input, Interfaces, Now, Output, Purpose, Restored, SpeakerWrite, VipWrite,
@@ -189,12 +190,8 @@ impl Coordinator {
         self.settle(now);
     }
 
-    fn api_says(&mut self, now: Now, fact: ApiFact) {
-        let was_listed = self.cluster.is_listed();
-        let segments: Vec<_> = self.segments.values().map(|local| &local.interface.segment).collect();
-        let own = Own { node: &self.config.node, segments: &segments };
-        let effects = self.cluster.take_in(now.monotonic, fact, own);
-        self.watch_slices(now);
+    /// Does what follows from a fact of the API.
+    fn follow(&mut self, now: Now, effects: Effects, was_listed: bool) {
         let Effects { addresses, view, statuses, stations, selection, gone } = effects;
         gone.iter().for_each(|node| self.scores.forget_node(node));
         if !self.cluster.is_listed() {
@@ -280,6 +277,7 @@ impl Coordinator {
         }
         if self.cluster.poll_timeout().is_some_and(|at| at <= now.monotonic) {
             self.watch_slices(now);
+            self.expire_speakers(now);
         }
         if self.twins.poll_timeout().is_some_and(|at| at <= now.monotonic) && self.decide_roles(now) {
             self.update_segments(now);

@@ -14,7 +14,7 @@ use herald_protocol::{
     twins::{Interface, Others, Role},
 };
 
-use super::{Coordinator, Interfaces, Local, Now, to_segments::carrier_changed};
+use super::{Coordinator, Interfaces, Local, Now, address_state::OutageCause, to_segments::carrier_changed};
 use crate::{interfaces::LocalSegment, warnings::ambiguous};
 
 impl Coordinator {
@@ -99,7 +99,12 @@ impl Coordinator {
     fn give_up(&mut self, now: Now, index: u32) {
         let Some(local) = self.segments.get(&index) else { return };
         let (interface, neighbours) = (local.interface.clone(), self.neighbours.get(&index).cloned());
-        self.leave(now, index);
+        let name_of = |index: u32| self.segments.get(&index).map(|local| local.interface.segment.interface.clone());
+        let why = match self.twins.role(index) {
+            Role::Yields(to) => name_of(to).map_or(OutageCause::Unusable, OutageCause::Yields),
+            Role::Tried | Role::Speaks => OutageCause::Tried,
+        };
+        self.leave(now, index, why);
         self.remembered.remove(&interface.segment.interface);
         self.neighbours.extend(neighbours.map(|neighbours| (index, neighbours)));
         self.join(now, interface);

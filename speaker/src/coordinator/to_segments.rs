@@ -38,7 +38,7 @@ impl Coordinator {
             self.outputs.push_back(Output::Segments(indices.clone()));
         }
         for gone in before.difference(&indices) {
-            self.leave(now, *gone);
+            self.leave(now, *gone, OutageCause::Unusable);
         }
         for segment in present {
             let carrier = segment.carrier;
@@ -101,7 +101,7 @@ impl Coordinator {
     pub(super) fn join_anew(&mut self, now: Now, index: u32) {
         let Some(local) = self.segments.get(&index) else { return };
         let (interface, neighbours) = (local.interface.clone(), self.neighbours.get(&index).cloned());
-        self.leave(now, index);
+        self.leave(now, index, OutageCause::Unusable);
         self.neighbours.extend(neighbours.map(|neighbours| (index, neighbours)));
         self.join(now, interface);
         self.tell_siblings(now);
@@ -109,14 +109,13 @@ impl Coordinator {
         self.evaluate_all(now);
     }
 
-    /// Removes an interface that is gone, with all that was announced there. The interface's claims are resumed when it
-    /// is back.
-    pub(super) fn leave(&mut self, now: Now, index: u32) {
+    /// An interface is gone, and with it all that was announced there. What was claimed is resumed when it is back.
+    pub(super) fn leave(&mut self, now: Now, index: u32, why: OutageCause) {
         let Some(local) = self.segments.remove(&index) else { return };
         let interface = local.interface.segment.interface;
         self.neighbours.remove(&index);
         self.remembered.insert(interface.clone(), (local.machine.saved_state(), true));
-        let outage = Outage { interface, why: OutageCause::Unusable, since: now.monotonic };
+        let outage = Outage { interface, why, since: now.monotonic };
         for duty in self.duties.values_mut().filter(|duty| duty.is_owned_on(index)) {
             duty.owned = None;
             duty.begin_outage(outage.clone());
@@ -140,12 +139,12 @@ impl Coordinator {
 
     /// Hands each segment the nodes that the API lists there.
     pub(super) fn update_stations(&mut self, now: Now) {
-        if !self.cluster.speakers.is_listed() {
+        if !self.cluster.speakers.counted().is_listed() {
             return;
         }
         for local in self.segments.values_mut() {
             let here = &local.interface.segment;
-            let others = self.cluster.speakers.iter().filter(|speaker| speaker.node != self.config.node);
+            let others = self.cluster.speakers.counted().iter().filter(|speaker| speaker.node != self.config.node);
             let station = |speaker: &crate::api_objects::Speaker| {
                 let segment = speaker.segments.iter().find(|segment| segment.meets(here))?;
                 Some(Station { node: NodeName::new(&speaker.node), mac: segment.mac, address: segment.address? })
@@ -219,7 +218,7 @@ impl Coordinator {
                 announced_by,
                 given_up,
                 held_here,
-                ever_announced: vip_status::ever_announced(&vip.status),
+                ever_announced: vip.status.was_ever_announced(),
                 cover: vip.rules.iter().all(|rule| rule.cover),
             };
             if local.told.get(&vip.address).is_some_and(|before| **before == told) {

@@ -25,7 +25,7 @@ pub(super) enum Rival {
 
 /// Returns whether the status shows that this node announces the address, there and with that MAC.
 pub(super) fn announces(status: &VirtualIPStatus, node: &str, interface: &str, mac: MacAddr) -> bool {
-    let Essence { node: by, interface: on, mac: at, reason, conflict: _, handed_over_by: _ } = essence(status);
+    let Essence { node: by, interface: on, mac: at, reason, .. } = essence(status);
     by.as_deref() == Some(node)
         && on.as_deref() == Some(interface)
         && at == Some(mac.to_string())
@@ -56,13 +56,8 @@ pub(super) fn given_up(status: &VirtualIPStatus, id_of: impl Fn(&String) -> Node
     Some(if yielded { GivenUp::Yielded(node) } else { GivenUp::HandedOver(node) })
 }
 
-/// Returns whether the address has ever been announced, by the record of the API.
-pub(super) fn ever_announced(status: &VirtualIPStatus) -> bool {
-    status.first_announced.is_some() || status.node.is_some()
-}
-
-/// Returns the status that this node makes of the present one; `None` where this node has nothing to report. `name`
-/// returns the name of a node by its id.
+/// The status this node makes of the one that is there; `None` where it has nothing to say. `name` gives the name of a
+/// node by its id.
 pub(super) fn desired(
     vip: &Vip,
     me: &str,
@@ -90,8 +85,8 @@ pub(super) fn desired(
                 let message = format!("node {me} has fallen silent: {refusal}; no other node may announce the address");
                 (AnnouncedReason::Ineligible, message)
             }
-            // If the address was announced before, its last announcer reports more about it.
-            Obstacle::Stranger(mac) if !ever_announced(was) => {
+            // Of an address that was announced the last announcer has more to say.
+            Obstacle::Stranger(mac) if !was.was_ever_announced() => {
                 let message = format!(
                     "a host outside the cluster with the link-layer address {mac} answered node {me}'s probe for it, so \
                      nobody announces it: find that host, or exclude the address from its pool"
@@ -139,6 +134,11 @@ pub(super) fn desired(
         }
     };
     let announced = reason.condition(message, vip.generation, Time(now));
+    let conflicting = match (reason, &duty.obstacle, rival) {
+        (AnnouncedReason::Conflict, Some(Obstacle::Stranger(mac)), _) => Some(*mac),
+        (AnnouncedReason::Announcing, _, Some(Rival::Stranger(mac))) => Some(*mac),
+        _ => None,
+    };
     let conflict = describe_conflict(vip, rival.filter(|_| announces.is_some()), now);
     let conditions = [Some(announced), conflict].into_iter().flatten().map(|new| keep_time(new, was));
     let known = [CONDITION_ANNOUNCED, CONDITION_CONFLICT];
@@ -150,6 +150,7 @@ pub(super) fn desired(
         node: announces.map(|_| me.to_owned()),
         interface: announces.map(|o| o.interface.clone()),
         mac_address: announces.map(|o| o.mac.to_string()),
+        conflicting_mac_address: conflicting.map(|mac| mac.to_string()),
         handed_over_by: given_up.then(|| me.to_owned()),
         since: announces.map(|o| Time(o.since)),
         first_announced: was.first_announced.clone().or(announces.map(|o| Time(o.since))),

@@ -59,6 +59,45 @@ fn takes_the_condition(world: &mut World, action: &Action) -> bool {
     undoes
 }
 
+/// Two programs, of which one empties the addresses and the other takes the condition, each after the other: no write is
+/// the same as the one before.
+fn undo_different_parts_in_turn(world: &mut World, action: &Action) -> bool {
+    let turn = world.writes().iter().filter(|write| *write == "PatchServiceStatus").count() % 2;
+    let undo = [empties_the_addresses, takes_the_condition][turn];
+    undo(world, action)
+}
+
+fn empties_the_addresses(world: &mut World, action: &Action) -> bool {
+    let undoes = matches!(action, Action::PatchServiceStatus { .. });
+    if undoes {
+        world.change("web", json!({"status": {"loadBalancer": null}}));
+    }
+    undoes
+}
+
+/// A program that writes another sentence into the condition each time.
+fn rewords_the_condition(world: &mut World, action: &Action) -> bool {
+    let undoes = matches!(action, Action::PatchServiceStatus { .. });
+    if undoes {
+        let mut condition = world.service_condition("web").unwrap();
+        condition.message = format!("at {:?}", world.now);
+        world.change("web", json!({"status": {"conditions": [condition]}}));
+    }
+    undoes
+}
+
+/// `kubectl delete vip`, again and again, by a program that takes the finalizer as well.
+fn deletes_the_vip(world: &mut World, action: &Action) -> bool {
+    let undoes = matches!(action, Action::CreateVirtualIp { .. });
+    if undoes {
+        let mut vip = world.vips[&address(VIP)].clone();
+        vip.metadata.finalizers = None;
+        vip.metadata.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH));
+        world.store_vip(vip);
+    }
+    undoes
+}
+
 fn edits_the_spec(world: &mut World, action: &Action) -> bool {
     let undoes = matches!(action, Action::UpdateVirtualIpSpec { .. } | Action::CreateVirtualIp { .. });
     if undoes {
@@ -129,6 +168,9 @@ type Undo = fn(&mut World, &Action) -> bool;
 
 #[test_case(all_is_well, empties_the_service; "status of a Service")]
 #[test_case(all_is_well, takes_the_condition; "condition of a Service")]
+#[test_case(all_is_well, undo_different_parts_in_turn; "different parts of the status of a Service in turn")]
+#[test_case(all_is_well, rewords_the_condition; "condition of a Service with other words each time")]
+#[test_case(all_is_well, deletes_the_vip; "a VirtualIP")]
 #[test_case(all_is_well, edits_the_spec; "spec of a VirtualIP")]
 #[test_case(announcer_is_lost, insists_on_the_dead_node; "status of a VirtualIP whose node is lost")]
 #[test_case(no_node_is_ready, empties_the_vip_status; "status of a VirtualIP that nobody announces")]
@@ -154,6 +196,8 @@ fn contested_object_is_written_less_and_less_often_and_its_event_told_once(begin
 
 #[test_case(empties_the_service; "addresses")]
 #[test_case(takes_the_condition; "condition")]
+#[test_case(undo_different_parts_in_turn; "different parts in turn")]
+#[test_case(rewords_the_condition; "words of the condition")]
 fn owner_of_a_service_hears_once_that_another_program_writes_its_status(undo: Undo) {
     let mut world = World::new();
     world.create("web", json!({}));
@@ -175,6 +219,20 @@ fn edits_of_a_service_are_no_contest() {
     world.settle();
     for n in (2..=5).cycle().take(40) {
         world.change("web", json!({"spec": {"loadBalancerIP": format!("192.0.2.{n}")}}));
+        world.live();
+    }
+    assert!(world.events().iter().all(|event| event.reason != "StatusOverwritten"), "{:?}", world.events());
+}
+
+/// The API server empties the status of a Service that is of another type for a while.
+#[test]
+fn changes_of_type_are_no_contest() {
+    let mut world = World::new();
+    world.create("web", json!({}));
+    world.settle();
+    for type_ in ["ClusterIP", "LoadBalancer"].into_iter().cycle().take(20) {
+        let class = (type_ == "LoadBalancer").then_some("heraldlb.io/l2");
+        world.change("web", json!({"spec": {"type": type_, "loadBalancerClass": class}}));
         world.live();
     }
     assert!(world.events().iter().all(|event| event.reason != "StatusOverwritten"), "{:?}", world.events());

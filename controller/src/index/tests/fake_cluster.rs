@@ -26,7 +26,11 @@ use k8s_openapi::{
 use serde_json::{Value, json};
 
 use crate::index::*;
-use crate::{action::Outcome, view::SegmentView};
+use crate::{
+    action::Outcome,
+    gateway_view::{GatewayKey, GatewayView},
+    view::SegmentView,
+};
 pub(in crate::index) use api_server::Trouble;
 use speakers::pod_on;
 use watches::Watches;
@@ -45,6 +49,9 @@ pub(in crate::index) struct World {
     pub(in crate::index) pools: BTreeMap<String, AddressPool>,
     pub(in crate::index) advertisements: BTreeMap<String, L2Advertisement>,
     pub(in crate::index) service_networks: BTreeMap<String, Vec<IpNet>>,
+    pub(in crate::index) gateways: BTreeMap<GatewayKey, GatewayView>,
+    /// The controller honours their addresses.
+    pub(in crate::index) honours_gateways: bool,
     pub(in crate::index) nodes: BTreeMap<String, NodeView>,
     pub(in crate::index) speakers: BTreeMap<String, SpeakerView>,
     /// The speakers' pods, by name.
@@ -110,6 +117,8 @@ impl World {
             pools: BTreeMap::new(),
             advertisements: BTreeMap::new(),
             service_networks: BTreeMap::new(),
+            gateways: BTreeMap::new(),
+            honours_gateways: false,
             nodes: ["a", "b"].map(|n| (n.to_owned(), node.clone())).into(),
             speakers: ["a", "b"]
                 .map(|n| {
@@ -141,7 +150,7 @@ impl World {
 
     /// A new process: it knows what a list says, and no more.
     pub(in crate::index) fn restart(&mut self) {
-        self.index = Index::new(Timestamp::UNIX_EPOCH);
+        self.index = Index::new(Timestamp::UNIX_EPOCH).honour_gateways(self.honours_gateways);
         self.index.set_leading(true);
         for kind in Kind::ALL {
             self.relist(kind);
@@ -187,6 +196,25 @@ impl World {
     pub(in crate::index) fn delete_pool(&mut self, name: &str) {
         let pool = self.pools.remove(name).unwrap();
         self.shows(true, Object::Pool(Box::new(pool)));
+    }
+
+    /// A Gateway of namespace `ns` asks for these addresses.
+    pub(in crate::index) fn gateway(&mut self, name: &str, addresses: &[&str]) {
+        let key = GatewayKey { namespace: "ns".to_owned(), name: name.to_owned() };
+        let view = GatewayView { addresses: addresses.iter().map(|text| (*text).to_owned()).collect() };
+        self.gateways.insert(key.clone(), view.clone());
+        self.shows(false, Object::Gateway(key, view));
+    }
+
+    pub(in crate::index) fn has_gateway(&self, name: &str) -> bool {
+        self.gateways.contains_key(&GatewayKey { namespace: "ns".to_owned(), name: name.to_owned() })
+    }
+
+    /// `kubectl delete gateway`.
+    pub(in crate::index) fn delete_gateway(&mut self, name: &str) {
+        let key = GatewayKey { namespace: "ns".to_owned(), name: name.to_owned() };
+        let view = self.gateways.remove(&key).unwrap();
+        self.shows(true, Object::Gateway(key, view));
     }
 
     /// A namespace has these labels.

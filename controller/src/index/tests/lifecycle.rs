@@ -50,7 +50,7 @@ fn nothing_is_decided_before_every_kind_is_listed() {
     world.create("web", json!({}));
     world.index = Index::new(Timestamp::UNIX_EPOCH);
     world.index.set_leading(true);
-    for kind in Kind::ALL {
+    for kind in Kind::ALL.into_iter().filter(|kind| kind.is_awaited()) {
         world.settle();
         world.wrote_nothing();
         world.relist(kind);

@@ -9,6 +9,7 @@ mod counts;
 mod creation;
 pub(super) mod fake_cluster;
 mod families;
+mod gateways;
 mod histories;
 mod leadership;
 mod lifecycle;

@@ -223,7 +223,9 @@ fn prefix_counts_as_long_as_one_node_reports_it() {
     world.restart();
     world.create("web", json!({}));
     world.live();
+    world.delete_pod("a");
     world.delete_report("a");
+    world.pass(60);
     world.live();
     assert_eq!(world.condition("web"), "False PoolFull");
     world.links("b", &[]);

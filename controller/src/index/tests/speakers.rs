@@ -301,3 +301,71 @@ fn pod_that_outlives_its_node_object_is_not_missing() {
     world.wrote_nothing();
     assert!(world.speakers.contains_key("a"));
 }
+
+/// `kubectl delete speaker b`, of the speaker that covers for a; it takes a moment until it is written again.
+#[test]
+fn coverer_whose_status_was_deleted_still_covers() {
+    let mut world = announced();
+    world.delete_pod("a");
+    world.pass(6);
+    world.covers("b", &["a"]);
+    world.pass(60);
+    let view = world.speakers["b"].clone();
+    world.delete_report("b");
+    world.pass(2);
+    world.report("b", SpeakerView { uid: "again".to_owned(), ..view });
+    world.pass(600);
+    world.wrote_nothing();
+}
+
+/// The CustomResourceDefinition is deleted, and made again a while later.
+#[test]
+fn deleted_definition_of_the_speaker_statuses_is_no_news() {
+    let mut world = announced();
+    let views = world.speakers.clone();
+    world.delete_report("a");
+    world.delete_report("b");
+    world.pass(300);
+    world.relist(Kind::Speaker);
+    world.pass(300);
+    world.wrote_nothing();
+    world.create("other", json!({}));
+    world.settle();
+    assert!(world.vips[&address("192.0.2.2")].spec.home_node.is_some(), "a home is found as before");
+    world.live();
+    world.log.clear();
+    views.into_iter().for_each(|(node, view)| world.report(&node, view));
+    world.pass(600);
+    world.wrote_nothing();
+}
+
+#[test]
+fn deleted_status_of_a_node_without_a_ready_pod_is_forgotten_after_a_while() {
+    let mut world = announced();
+    world.delete_report("b");
+    world.pass(60);
+    world.pod("b", false);
+    world.pass(14);
+    assert!(world.index.speakers.contains_key("b"));
+    world.pass(1);
+    assert!(!world.index.speakers.contains_key("b"));
+    world.wrote_nothing();
+}
+
+#[test]
+fn deleted_status_of_a_node_that_is_gone_is_forgotten_at_once() {
+    let mut world = announced();
+    world.delete_report("b");
+    world.settle();
+    assert!(world.index.speakers.contains_key("b"));
+    world.nodes.remove("b");
+    world.relist(Kind::Node);
+    assert!(!world.index.speakers.contains_key("b"));
+    world.delete_report("a");
+    world.report("a", world.speakers.values().next().cloned().unwrap_or_default());
+    world.nodes.remove("a");
+    world.relist(Kind::Node);
+    assert!(world.index.speakers.contains_key("a"), "the API lists it");
+    world.delete_report("a");
+    assert!(!world.index.speakers.contains_key("a"));
+}

@@ -11,6 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use proptest::prelude::*;
 
 use super::*;
+use crate::interfaces::Segment;
 use crate::{
     api_objects::Endpoint,
     rank::{
@@ -51,6 +52,8 @@ enum Step {
     SpeakerGone(usize),
     Incumbent(usize, usize),
     Slices(usize),
+    /// So many seconds pass.
+    Later(u64),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -67,6 +70,7 @@ fn step() -> impl Strategy<Value = Step> {
         node().prop_map(Step::SpeakerGone),
         (0..5_usize, node()).prop_map(|(which, i)| Step::Incumbent(which, i)),
         (0..16_usize).prop_map(Step::Slices),
+        (1..20_u64).prop_map(Step::Later),
     ]
 }
 
@@ -83,11 +87,12 @@ fn segments(kind: usize) -> Vec<Segment> {
     }
 }
 
-/// Returns the fact of a step; a node or speaker that is gone returns with its next change.
-fn fact(view: &ClusterView, step: &Step) -> ApiFact {
+/// The fact that a step is, unless it is time that passes; a node or speaker that is gone returns with its next change.
+fn fact(view: &ClusterView, step: &Step) -> Option<ApiFact> {
     let present = |i: &usize| view.nodes.get(&NODES[*i].to_owned()).cloned().unwrap_or_else(|| node(NODES[*i]));
     let applied = |node| ApiFact::Node(Change::Applied(node));
-    match step {
+    Some(match step {
+        Step::Later(_) => return None,
         Step::WithoutNetwork(i, network_unavailable) => {
             applied(Node { network_unavailable: *network_unavailable, ..present(i) })
         }
@@ -114,7 +119,7 @@ fn fact(view: &ClusterView, step: &Step) -> ApiFact {
             let nodes: Vec<_> = with.map(|(_, name)| (name, Endpoint::Ready)).collect();
             ApiFact::Slice(Change::Applied(slice(&nodes)))
         }
-    }
+    })
 }
 
 /// The facts that the segments receive about an address.
@@ -143,14 +148,20 @@ proptest! {
             ..View::default()
         });
         let (eth0, eth1) = (segment("eth0", 1, "192.0.2.0/24"), segment("eth1", 2, "203.0.113.0/24"));
-        let own = Own { node: OWN, segments: &[&eth0, &eth1] };
+        let own = Own { node: OWN, segments: &[&eth0, &eth1], wires: &[] };
         let mut scores = Scores::default();
         let all = vips().into_iter().map(|vip| vip.address);
         let mut kept: BTreeMap<IpAddr, Told> =
             all.map(|at| (at, told(&view, view.vips.get(&at).unwrap(), &mut scores, own.segments))).collect();
+        let mut now = Duration::ZERO;
         for step in steps {
-            let fact = fact(&view, &step);
-            let effects = view.take_in(Duration::ZERO, fact, own);
+            if let Step::Later(seconds) = step {
+                now += Duration::from_secs(seconds);
+            }
+            let effects = match fact(&view, &step) {
+                Some(fact) => view.take_in(now, fact, own),
+                None => view.expire_speakers(now, own),
+            };
             effects.gone.iter().for_each(|node| scores.forget_node(node));
             for address in effects.addresses {
                 let vip = view.vips.get(&address).unwrap();

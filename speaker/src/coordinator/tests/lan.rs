@@ -2,6 +2,7 @@
 //! and clock.
 
 pub(super) mod ports;
+mod speaker_statuses;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -60,6 +61,8 @@ pub(super) struct Lan {
     nodes: Collection<Node>,
     speakers: Collection<Speaker>,
     slices: Collection<Slice>,
+    /// Whether the API server knows the kind SpeakerStatus.
+    has_speaker_kind: bool,
     version: u64,
     /// Addresses that a stranger answers for.
     pub strangers: BTreeSet<IpAddr>,
@@ -120,6 +123,7 @@ impl Lan {
             nodes: Collection::restored(names.iter().map(|name| node(name)).collect()),
             speakers: Collection::restored(names.iter().map(|name| speaker_at(name)).collect()),
             slices: Collection::restored(vec![]),
+            has_speaker_kind: true,
             version: 100,
             strangers: BTreeSet::new(),
             drops_protocol: false,
@@ -487,7 +491,10 @@ impl Lan {
     /// Stores a SpeakerStatus in the API.
     fn report(&mut self, name: &'static str, write: SpeakerWrite) {
         self.reports.push((name, write.status.clone()));
-        let Some(speaker) = self.speakers.get(&name.to_owned()).cloned() else { return };
+        if !self.has_speaker_kind || !self.hosts[name].connected {
+            return;
+        }
+        let speaker = self.speakers.get(&name.to_owned()).cloned().unwrap_or_else(|| speaker_at(name));
         let held = write.status.held_addresses.iter().map(|address| address.parse().unwrap()).collect();
         let segments = write.status.segments.iter().filter_map(Segment::from_status).collect();
         let speaker = Speaker { held, segments, ..speaker };

@@ -4,6 +4,7 @@ mod controller;
 mod lan;
 mod large;
 mod one_segment;
+mod speaker_statuses;
 mod truth;
 
 use std::collections::BTreeSet;

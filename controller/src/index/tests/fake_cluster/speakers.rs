@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use herald_crds::virtual_ip::AnnouncedReason;
+use herald_crds::virtual_ip::{AnnouncedReason, VirtualIPStatus};
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 
 use super::{STRANGER, World, address};
@@ -21,7 +21,7 @@ impl World {
 
     /// Has it ever been announced?
     pub(in crate::index) fn was_announced(&self, at: &IpAddr) -> bool {
-        self.vips.get(at).is_some_and(|v| v.status.as_ref().is_some_and(|s| s.first_announced.is_some()))
+        self.vips.get(at).is_some_and(|v| v.status.as_ref().is_some_and(VirtualIPStatus::was_ever_announced))
     }
 
     /// The speakers announce what they may and withdraw what is deleted.
@@ -44,6 +44,7 @@ impl World {
             if reason == AnnouncedReason::Announcing {
                 status.first_announced.get_or_insert(Time(Timestamp::UNIX_EPOCH));
             }
+            status.conflicting_mac_address = (reason == AnnouncedReason::Conflict).then(|| STRANGER.to_owned());
             status.conditions = vec![reason.condition(message, None, Time(Timestamp::UNIX_EPOCH))];
             vip.status = Some(status);
             self.store_vip(vip);

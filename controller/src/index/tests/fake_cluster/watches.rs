@@ -84,6 +84,10 @@ impl World {
                 let all = self.service_networks.iter();
                 all.map(|(n, cidrs)| Object::ServiceNetwork(n.clone(), cidrs.clone())).collect()
             }
+            Kind::Gateway => {
+                let all = self.gateways.iter();
+                all.map(|(key, gateway)| Object::Gateway(key.clone(), gateway.clone())).collect()
+            }
             Kind::VirtualIp => self
                 .vips
                 .values()
@@ -109,5 +113,6 @@ fn kind_of(object: &Object) -> Kind {
         Object::Speaker(..) => Kind::Speaker,
         Object::SpeakerPod(..) => Kind::SpeakerPod,
         Object::ServiceNetwork(..) => Kind::ServiceNetwork,
+        Object::Gateway(..) => Kind::Gateway,
     }
 }

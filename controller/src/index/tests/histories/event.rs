@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use herald_crds::names::ANNOTATION_COUNT;
+use herald_crds::names::{ANNOTATION_COUNT, LABEL_GATEWAY_NAME};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -69,6 +69,10 @@ pub(in crate::index) enum Event {
     Clock(i8),
     /// Another provider has wiped the status of a Service of ours.
     Wiped(u8),
+    /// A Gateway asks for an address, or for none, or is gone.
+    Gateway(bool, Option<Option<u8>>),
+    /// A Service is labelled as one of these Gateways', or of none.
+    OfGateway(u8, Option<bool>),
 }
 
 /// Lengths of the prefixes of links: with 29 and 30 bits network and broadcast addresses lie among those of the pool; the
@@ -115,7 +119,7 @@ pub(super) fn event_among_others() -> impl Strategy<Value = Event> {
 pub(super) fn event_in_trouble() -> impl Strategy<Value = Event> {
     let name = || 0u8..8;
     let choice = || prop::option::of(any::<bool>());
-    let kinds = [Kind::VirtualIp, Kind::Pool, Kind::Namespace, Kind::Service];
+    let kinds = [Kind::VirtualIp, Kind::Pool, Kind::Namespace, Kind::Service, Kind::Gateway];
     let trouble = prop::sample::select(vec![Trouble::Conflict, Trouble::Refused, Trouble::AnswerLost]);
     prop_oneof![
         30 => event_among_others(),
@@ -133,6 +137,9 @@ pub(super) fn event_in_trouble() -> impl Strategy<Value = Event> {
         3 => Just(Event::Arrives),
         1 => (-40i8..10).prop_map(Event::Clock),
         1 => name().prop_map(Event::Wiped),
+        3 => (any::<bool>(), prop::option::weighted(0.8, prop::option::weighted(0.8, 1u8..7)))
+            .prop_map(|(second, asks)| Event::Gateway(second, asks)),
+        3 => (0u8..6, choice()).prop_map(|(n, second)| Event::OfGateway(n, second)),
     ]
 }
 
@@ -233,6 +240,8 @@ pub(in crate::index) fn happen(world: &mut World, event: &Event) {
         | Event::Trouble(_)
         | Event::TakeOver(_)
         | Event::Arrives
+        | Event::Gateway(..)
+        | Event::OfGateway(..)
         | Event::Clock(_) => happen_in_trouble(world, event),
         Event::Stranger(n, true) => world.stranger(&format!("192.0.2.{n}")),
         Event::Stranger(n, false) => {
@@ -357,9 +366,28 @@ fn happen_in_trouble(world: &mut World, event: &Event) {
                 world.request(&action);
             }
         }
+        Event::Gateway(second, asks) => {
+            let name = gateway_name(*second);
+            match asks {
+                Some(asks) => {
+                    let addresses: Vec<_> = asks.iter().map(|n| format!("192.0.2.{n}")).collect();
+                    world.gateway(name, &addresses.iter().map(String::as_str).collect::<Vec<_>>());
+                }
+                None if world.has_gateway(name) => world.delete_gateway(name),
+                None => {}
+            }
+        }
+        Event::OfGateway(n, second) => {
+            let labels = second.map(|second| json!({LABEL_GATEWAY_NAME: gateway_name(second)}));
+            change(world, n, json!({"metadata": {"labels": labels}}));
+        }
         Event::Clock(ahead) => world.clock_offset = (*ahead).into(),
         _ => unreachable!("{event:?} has its own arm"),
     }
+}
+
+fn gateway_name(second: bool) -> &'static str {
+    if second { "g1" } else { "g0" }
 }
 
 fn node_name(b: bool) -> &'static str {

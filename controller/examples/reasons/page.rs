@@ -14,9 +14,10 @@ use herald_crds::{
     virtual_ip::ServiceReference,
 };
 
-use crate::{
+use herald_controller::{
     advisory::Caveat,
     allocator::{Obstacle, Port, Refusal, Reservation, SharingObstacle},
+    gateway_view::GatewayKey,
 };
 
 const HEAD: &str = "\
@@ -27,6 +28,7 @@ const HEAD: &str = "\
 The condition `heraldlb.io/AddressAssigned` of a Service is False while it lacks an address it asks for; its reason is
 one of these, its message a sentence for each address that is lacking. A Warning event says it once. Where annotation
 `heraldlb.io/address-count` asks for several addresses and some are there, the message begins with how many of how many.
+Where `spec.addresses` of a Gateway asks for the address, the sentence ends with the Gateway and what to change there.
 
 | reason | sentence, for example |
 |---|---|
@@ -90,7 +92,7 @@ Beside the Warnings above, each told once an hour at most:
 | AddressPool | `Accepted` False | `InvalidAddresses`: an entry cannot be read; `InvalidSelector`: a selector cannot be read, and it gives nothing; `NoAddresses`: nothing is left of its addresses; `Deleting`: it waits for a finalizer, and gives nothing |
 | AddressPool | `ContainsAssigned` | `Contained`; `Orphaned`: addresses assigned from it are in no pool any more |
 | L2Advertisement | `Accepted` True | `Valid`; `UnknownPool`; `NoNodeSelected`; `ManyBefore`: 64 others come before it by name |
-| L2Advertisement | `Accepted` False | `InvalidSelector`: it selects nothing |
+| L2Advertisement | `Accepted` False | `InvalidSelector`: it changes nothing until it is mended: what it selected keeps its rules by it, to all else it does not exist |
 | AddressPool, L2Advertisement | `Stalled` True | the reason of `Accepted` while that is False; otherwise the condition is absent |
 ";
 
@@ -134,6 +136,10 @@ fn web() -> ServiceReference {
     ServiceReference { namespace: "shop".to_owned(), name: "web".to_owned(), uid: String::new() }
 }
 
+fn front() -> GatewayKey {
+    GatewayKey { namespace: "shop".to_owned(), name: "front".to_owned() }
+}
+
 fn refusal_after(refusal: Option<&Refusal>) -> Option<Refusal> {
     let (family, address) = (IpFamily::V4, ADDRESS);
     Some(match refusal {
@@ -165,7 +171,9 @@ fn refusal_after(refusal: Option<&Refusal>) -> Option<Refusal> {
         Some(Refusal::AddressNotAdopted { .. }) => {
             Refusal::AddressAvoided { address: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 255)), pool: lan() }
         }
-        Some(Refusal::AddressAvoided { .. }) => Refusal::BadRequest(RequestError::NotAnAddress {
+        Some(Refusal::AddressAvoided { .. }) => Refusal::GatewayNotFound { gateway: front() },
+        Some(Refusal::GatewayNotFound { .. }) => Refusal::GatewaysUnreadable { gateway: front() },
+        Some(Refusal::GatewaysUnreadable { .. }) => Refusal::BadRequest(RequestError::NotAnAddress {
             field: format!("metadata.annotations[{ANNOTATION_ADDRESSES}]"),
             value: "192.0.2.300".to_owned(),
         }),
@@ -204,6 +212,9 @@ fn caveat_after(caveat: Option<&Caveat>) -> Option<Caveat> {
     Some(match caveat {
         None => Caveat::LoadBalancerIpOverruled { ip: "192.0.2.11".to_owned() },
         Some(Caveat::LoadBalancerIpOverruled { .. }) => {
+            Caveat::GatewayAddressesOverruled { gateway: front(), addresses: "192.0.2.11".to_owned() }
+        }
+        Some(Caveat::GatewayAddressesOverruled { .. }) => {
             Caveat::SourceRangesNotEnforced { ranges: "10.0.0.0/8".to_owned() }
         }
         Some(Caveat::SourceRangesNotEnforced { .. }) => Caveat::LocalWithoutSelector,

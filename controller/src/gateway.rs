@@ -1,0 +1,160 @@
+//! Gateways (Gateway API), and what a Service asks for on behalf of one. Pure.
+//!
+//! A Gateway implementation creates a Service for its Gateway, in the same namespace, and labels it with the Gateway's name
+//! (GEP-1762). Few implementations carry the Gateway's `spec.addresses` over to the Service. The controller reads them
+//! instead, if `--gateway-addresses` says so, as if annotation `heraldlb.io/addresses` of the Service named them. The status
+//! of a Gateway belongs to its implementation.
+
+use std::net::IpAddr;
+
+use herald_crds::service::Request;
+
+use crate::{
+    advisory::Caveat,
+    allocator::Refusal,
+    gateway_view::{GatewayKey, GatewayView},
+};
+
+/// What is known of the Gateway that a Service names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Knowledge<'a> {
+    /// The Gateways have not been listed yet.
+    Unlisted,
+    /// The Gateways cannot be listed.
+    Unreadable,
+    /// There is no such Gateway.
+    Absent,
+    /// This one.
+    Known(&'a GatewayView),
+}
+
+/// What a Service asks for, its Gateway's addresses included.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CombinedRequest {
+    /// What is asked for.
+    pub request: Request,
+    /// The Gateway that asks for the addresses in it.
+    pub asked_by: Option<GatewayKey>,
+    /// What the Service's owner should know about the Gateway's addresses.
+    pub caveat: Option<Caveat>,
+}
+
+/// Why a Service that names a Gateway gets no address yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Obstruction {
+    /// What its Gateway asks for is not known yet, and soon will be.
+    Awaited,
+    /// Its Gateway's addresses cannot be read.
+    Refused(Refusal),
+}
+
+impl From<Request> for CombinedRequest {
+    /// What a Service asks for by itself.
+    fn from(request: Request) -> Self {
+        Self { request, ..Self::default() }
+    }
+}
+
+impl CombinedRequest {
+    /// Combines what a Service asks for by itself with what its Gateway asks for. The Service's own addresses win, whole,
+    /// and a caveat says which of the Gateway's they leave out. A Service that has an address keeps it while nothing is
+    /// known of its Gateway; one that has none waits, since any other address would be replaced a moment later.
+    ///
+    /// # Errors
+    /// If the Service has to wait for its Gateway, or the Gateway asks for what cannot be read.
+    pub fn of(own: &Request, key: &GatewayKey, gateway: Knowledge<'_>, has_address: bool) -> Result<Self, Obstruction> {
+        let asks_itself = !own.addresses.is_empty();
+        let gateway = match gateway {
+            Knowledge::Known(gateway) => gateway,
+            _ if asks_itself || has_address => return Ok(own.clone().into()),
+            Knowledge::Unlisted => return Err(Obstruction::Awaited),
+            Knowledge::Unreadable => {
+                return Err(Obstruction::Refused(Refusal::GatewaysUnreadable { gateway: key.clone() }));
+            }
+            Knowledge::Absent => return Err(Obstruction::Refused(Refusal::GatewayNotFound { gateway: key.clone() })),
+        };
+        if asks_itself {
+            let is_left_out = |text: &&String| !text.parse::<IpAddr>().is_ok_and(|ip| own.addresses.contains(&ip));
+            let left_out: Vec<_> = gateway.addresses.iter().filter(is_left_out).cloned().collect();
+            let caveat = (!left_out.is_empty())
+                .then(|| Caveat::GatewayAddressesOverruled { gateway: key.clone(), addresses: left_out.join(", ") });
+            return Ok(Self { request: own.clone(), asked_by: None, caveat });
+        }
+        if gateway.addresses.is_empty() {
+            return Ok(own.clone().into());
+        }
+        let field = format!("spec.addresses of Gateway {key}");
+        let request = own.with_addresses(&field, gateway.addresses.iter().map(String::as_str));
+        match request {
+            Ok(request) => Ok(Self { request, asked_by: Some(key.clone()), caveat: None }),
+            Err(error) => Err(Obstruction::Refused(error.into())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use test_case::test_case;
+
+    use super::*;
+
+    fn key() -> GatewayKey {
+        GatewayKey { namespace: "shop".to_owned(), name: "web".to_owned() }
+    }
+
+    /// A list of addresses, and how many of each family.
+    fn own(addresses: &str, count: usize) -> Request {
+        Request { count, ..Request::default() }.with_addresses("test", addresses.split(' ')).unwrap()
+    }
+
+    fn gateway(addresses: &str) -> GatewayView {
+        GatewayView { addresses: addresses.split_whitespace().map(str::to_owned).collect() }
+    }
+
+    /// What the Service asks for by itself, how many of each family, what its Gateway asks for; then what is asked for, and
+    /// what is left out.
+    #[test_case("", 1, "" => ("".into(), false, None); "nothing is asked for")]
+    #[test_case("", 1, "192.0.2.1" => ("192.0.2.1".into(), true, None); "the Gateway asks")]
+    #[test_case("", 1, "2001:db8::1 192.0.2.1" => ("2001:db8::1 192.0.2.1".into(), true, None); "of each family one")]
+    #[test_case("", 2, "192.0.2.2 192.0.2.1" => ("192.0.2.2 192.0.2.1".into(), true, None); "as many as the count says")]
+    #[test_case("192.0.2.9", 1, "" => ("192.0.2.9".into(), false, None); "the Service asks")]
+    #[test_case("192.0.2.9", 1, "192.0.2.1" => ("192.0.2.9".into(), false, Some("192.0.2.1".into())); "the Service wins")]
+    #[test_case("192.0.2.9", 1, "192.0.2.9" => ("192.0.2.9".into(), false, None); "both ask for the same")]
+    #[test_case("2001:db8::1", 1, "2001:DB8:0::1" => ("2001:db8::1".into(), false, None); "in two spellings")]
+    #[test_case("192.0.2.9", 1, "192.0.2.9 2001:db8::1" => ("192.0.2.9".into(), false, Some("2001:db8::1".into())); "the Service's list wins whole")]
+    #[test_case("192.0.2.9", 1, "x" => ("192.0.2.9".into(), false, Some("x".into())); "what is not used need not be readable")]
+    fn combined(addresses: &str, count: usize, theirs: &str) -> (String, bool, Option<String>) {
+        let theirs = gateway(theirs);
+        let combined = CombinedRequest::of(&own(addresses, count), &key(), Knowledge::Known(&theirs), false).unwrap();
+        let addresses: Vec<_> = combined.request.addresses.iter().map(ToString::to_string).collect();
+        let left_out = combined.caveat.map(|caveat| match caveat {
+            Caveat::GatewayAddressesOverruled { addresses, .. } => addresses,
+            other => panic!("{other}"),
+        });
+        (addresses.join(" "), combined.asked_by.is_some(), left_out)
+    }
+
+    #[test_case("192.0.2.1 192.0.2.2", "spec.addresses of Gateway shop/web: 192.0.2.1 and 192.0.2.2 are both IPv4")]
+    #[test_case("192.0.2.300", "spec.addresses of Gateway shop/web: \"192.0.2.300\" is not an IP address")]
+    fn unreadable_addresses_are_refused_with_gateway_and_field(theirs: &str, message: &str) {
+        for has_address in [false, true] {
+            let theirs = gateway(theirs);
+            let refused = CombinedRequest::of(&own("", 1), &key(), Knowledge::Known(&theirs), has_address);
+            let Err(Obstruction::Refused(refusal)) = refused else { panic!("{refused:?}") };
+            assert!(refusal.to_string().contains(message), "{refusal}");
+        }
+    }
+
+    #[test_case(Knowledge::Unlisted => "waits")]
+    #[test_case(Knowledge::Unreadable => "GatewaysUnreadable")]
+    #[test_case(Knowledge::Absent => "GatewayNotFound")]
+    fn new_service_waits_for_its_gateway_and_no_other_does(knowledge: Knowledge<'_>) -> &'static str {
+        assert_eq!(CombinedRequest::of(&own("", 1), &key(), knowledge, true), Ok(own("", 1).into()));
+        assert_eq!(CombinedRequest::of(&own("192.0.2.9", 1), &key(), knowledge, false), Ok(own("192.0.2.9", 1).into()));
+        match CombinedRequest::of(&own("", 1), &key(), knowledge, false) {
+            Err(Obstruction::Awaited) => "waits",
+            Err(Obstruction::Refused(refusal)) => refusal.reason(),
+            Ok(combined) => panic!("{combined:?}"),
+        }
+    }
+}

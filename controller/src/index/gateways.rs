@@ -1,0 +1,103 @@
+//! The Gateways for which Services were created, and what those Services ask for because of them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use herald_crds::service::Request;
+
+use super::{Index, Kind, Object};
+use crate::{
+    action::Subject,
+    gateway::{CombinedRequest, Knowledge, Obstruction},
+    gateway_view::{GatewayKey, GatewayView},
+    view::{ServiceKey, ServiceView},
+};
+
+/// The Gateways, as far as their addresses are honoured.
+#[derive(Debug, Default)]
+pub(super) struct Gateways {
+    /// Their addresses are honoured.
+    honoured: bool,
+    /// They could not be listed so far.
+    unreadable: bool,
+    held: BTreeMap<GatewayKey, GatewayView>,
+}
+
+impl Gateways {
+    /// Those that are held and not listed, as objects to delete.
+    pub(super) fn missing(&self, listed: &[Object]) -> Vec<Object> {
+        let key = |object: &Object| match object {
+            Object::Gateway(key, _) => Some(key.clone()),
+            _ => None,
+        };
+        let listed: BTreeSet<_> = listed.iter().filter_map(key).collect();
+        let gone = self.held.keys().filter(|key| !listed.contains(key));
+        gone.map(|key| Object::Gateway(key.clone(), GatewayView::default())).collect()
+    }
+}
+
+impl Index {
+    /// Gives the Services that were created for Gateways the addresses for which these ask.
+    #[must_use]
+    pub fn honour_gateways(mut self, honoured: bool) -> Self {
+        self.gateways.honoured = honoured;
+        self
+    }
+
+    /// The watch of a kind is broken. That matters where Services wait for its first list.
+    pub fn note_broken(&mut self, kind: Kind) {
+        if kind == Kind::Gateway && !self.listed.contains(&kind) && !self.gateways.unreadable {
+            self.gateways.unreadable = true;
+            self.mark_waiting();
+        }
+    }
+
+    pub(super) fn apply_gateway(&mut self, key: GatewayKey, gateway: GatewayView) {
+        if self.gateways.held.get(&key) != Some(&gateway) {
+            self.gateways.held.insert(key.clone(), gateway);
+            self.mark_services_of(&key);
+        }
+    }
+
+    pub(super) fn delete_gateway(&mut self, key: &GatewayKey) {
+        if self.gateways.held.remove(key).is_some() {
+            self.mark_services_of(key);
+        }
+    }
+
+    fn mark_services_of(&mut self, gateway: &GatewayKey) {
+        let first = ServiceKey { namespace: gateway.namespace.clone(), name: String::new() };
+        let of_namespace = self.services.range(first..).take_while(|(key, _)| key.namespace == gateway.namespace);
+        let of_gateway = of_namespace.filter(|(_, view)| view.gateway().as_ref() == Some(gateway));
+        for key in of_gateway.map(|(key, _)| key.clone()).collect::<Vec<_>>() {
+            self.mark(Subject::Service(key));
+        }
+    }
+
+    /// Combines what a Service asks for by itself (`own`) with what its Gateway asks for, if that is honoured.
+    pub(super) fn combine(&self, view: &ServiceView, own: &Request) -> Result<CombinedRequest, Obstruction> {
+        let Some(key) = view.gateway().filter(|_| self.gateways.honoured) else { return Ok(own.clone().into()) };
+        let knowledge = match self.gateways.held.get(&key) {
+            Some(gateway) => Knowledge::Known(gateway),
+            None if self.listed.contains(&Kind::Gateway) => Knowledge::Absent,
+            None if self.gateways.unreadable => Knowledge::Unreadable,
+            None => Knowledge::Unlisted,
+        };
+        CombinedRequest::of(own, &key, knowledge, view.addresses().next().is_some())
+    }
+
+    /// Returns whether a Service, or its Gateway, asks for the address.
+    pub(super) fn asks_for(&self, view: &ServiceView, address: IpAddr) -> bool {
+        let combined = view.request.as_ref().ok().and_then(|own| self.combine(view, own).ok());
+        combined.is_some_and(|combined| combined.request.addresses.contains(&address))
+    }
+}
+
+impl ServiceView {
+    /// The Gateway for which the Service was created, if it is Herald's.
+    fn gateway(&self) -> Option<GatewayKey> {
+        GatewayKey::named_by(&self.reference.namespace, &self.labels)
+    }
+}

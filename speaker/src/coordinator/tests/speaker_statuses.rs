@@ -1,0 +1,132 @@
+//! SpeakerStatuses that somebody deletes or edits: nothing moves, and each speaker writes its own again.
+
+use super::*;
+
+/// Lets time pass, while one node and no other answers for the address at each moment.
+fn pass_answered_by(lan: &mut Lan, node: &str, ms: u64) {
+    for _ in 0..ms / 100 {
+        lan.pass(100);
+        assert_eq!(lan.who_has(VIP), only(mac(node)), "at {} ms", lan.now);
+    }
+}
+
+/// Three nodes of which the first announces the address, and whose views are fresh enough for a move.
+fn fresh() -> Lan {
+    let mut lan = announced();
+    lan.pass(10_000);
+    lan.refresh();
+    lan.written.clear();
+    lan
+}
+
+#[test]
+fn deleted_status_is_written_again_and_moves_nothing() {
+    let mut lan = fresh();
+    lan.delete_speaker_status("a");
+    pass_answered_by(&mut lan, "a", 1000);
+    assert_eq!(lan.speaker_statuses(), ["a", "b", "c"]);
+    pass_answered_by(&mut lan, "a", 30_000);
+    assert_eq!(lan.written, []);
+}
+
+#[test]
+fn deleted_status_of_a_speaker_whose_api_server_is_away_moves_nothing() {
+    let mut lan = fresh();
+    lan.disconnect("a");
+    lan.delete_speaker_status("a");
+    for _ in 0..6 {
+        lan.refresh();
+        pass_answered_by(&mut lan, "a", 10_000);
+    }
+    assert_eq!(lan.speaker_statuses(), ["b", "c"]);
+    assert_eq!(lan.written, []);
+}
+
+#[test]
+fn emptied_status_is_written_again_and_moves_nothing() {
+    let mut lan = fresh();
+    for _ in 0..3 {
+        lan.empty_speaker_status("a");
+        pass_answered_by(&mut lan, "a", 2000);
+    }
+    assert_eq!(lan.written, []);
+}
+
+/// The watches of the speakers notice one after the other that the kind is back: 10 s lie between two attempts.
+fn without_the_kind_for_a_minute(mut lan: Lan) -> Lan {
+    lan.delete_speaker_kind();
+    pass_answered_by(&mut lan, "a", 60_000);
+    lan.restore_speaker_kind();
+    for name in ["c", "b", "a"] {
+        lan.list_speaker_statuses(name);
+        pass_answered_by(&mut lan, "a", 5000);
+    }
+    lan.refresh();
+    pass_answered_by(&mut lan, "a", 30_000);
+    assert_eq!(lan.speaker_statuses(), ["a", "b", "c"]);
+    assert_eq!(lan.written, []);
+    lan
+}
+
+#[test]
+fn deleted_definition_silences_nobody_and_moves_nothing() {
+    let mut lan = without_the_kind_for_a_minute(fresh());
+    lan.power_off("a");
+    lan.pass(2000);
+    assert_ne!(lan.announcer(VIP).as_deref(), Some("a"), "failover works as before");
+    assert_eq!(lan.who_has(VIP).len(), 1);
+}
+
+/// Nobody hears anybody, and the API alone says who is on the segment. It is said again before the end of what was kept.
+#[test]
+fn deleted_status_moves_nothing_where_hellos_do_not_pass() {
+    let mut lan = Lan::of(&["a", "b"]);
+    lan.drops_protocol = true;
+    for name in ["a", "b"] {
+        lan.kill(name);
+        lan.delete_pod(name);
+        lan.start(name);
+    }
+    lan.pass(3000);
+    lan.apply(home("a"));
+    lan.pass(5000);
+    lan.refresh();
+    lan.written.clear();
+    lan.disconnect("a");
+    lan.delete_speaker_status("a");
+    pass_answered_by(&mut lan, "a", 10_000);
+    lan.reconnect("a");
+    lan.list_speaker_statuses("a");
+    pass_answered_by(&mut lan, "a", 60_000);
+    assert_eq!(lan.speaker_statuses(), ["a", "b"]);
+    assert_eq!(lan.written, []);
+}
+
+#[test]
+fn node_that_has_left_the_cluster_is_forgotten_with_its_status() {
+    let mut lan = fresh();
+    lan.power_off("b");
+    lan.pass(2000);
+    lan.delete_speaker_status("b");
+    assert_eq!(lan.counted_by("a"), ["a", "b", "c"]);
+    lan.remove_node("b");
+    assert_eq!(lan.counted_by("a"), ["a", "c"]);
+    lan.power_off("c");
+    lan.remove_node("c");
+    lan.delete_speaker_status("c");
+    assert_eq!(lan.counted_by("a"), ["a"]);
+    pass_answered_by(&mut lan, "a", 5000);
+}
+
+/// The controller deletes what a speaker left whose node has had no pod of it for an hour.
+#[test]
+fn node_whose_speaker_is_silent_is_forgotten_after_a_while() {
+    let mut lan = fresh();
+    lan.kill("b");
+    lan.pass(2000);
+    lan.delete_speaker_status("b");
+    lan.pass(14_000);
+    assert_eq!(lan.counted_by("a"), ["a", "b", "c"]);
+    lan.pass(1000);
+    assert_eq!(lan.counted_by("a"), ["a", "c"]);
+}
