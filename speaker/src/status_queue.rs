@@ -1,9 +1,9 @@
 //! The statuses that wait to be written to the API, and when each is written. Pure.
 //!
-//! One write per object waits at most: a later one replaces it, so an API server that was away is not told history.
-//! A write that fails for a passing reason is retried with growing delay for as long as nothing replaces it. An object
-//! that was written often of late waits longer and longer ([`Pacing`]); a SpeakerStatus does so much later than a VirtualIP,
-//! since peers go by it.
+//! At most one write per object waits: a later one replaces it, so an API server that was away does not receive
+//! history. A write that fails for a passing reason is retried with growing delay for as long as no other write
+//! replaces it. An object that was written often of late waits longer and longer ([`Pacing`]); a SpeakerStatus does so
+//! much later than a VirtualIP, since peers depend on it.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -17,8 +17,9 @@ const FIRST_RETRY: Duration = Duration::from_millis(200);
 const LONGEST_RETRY: Duration = Duration::from_secs(10);
 /// Time between two writes of a SpeakerStatus: a flapping link deserves at most one a second.
 const SPEAKER_INTERVAL: Duration = Duration::from_secs(1);
-/// Writes of a SpeakerStatus, without a minute's rest between them, before it waits longer than that: more than a person
-/// who edits or deletes it causes, while a program that contradicts it for ever is not fought once a second for ever.
+/// Number of writes of a SpeakerStatus, without a minute's rest between them, before the next waits for longer than
+/// [`SPEAKER_INTERVAL`]. A person who edits or deletes the object causes fewer writes; a program that contradicts it for
+/// ever causes more, and must not lead to one write a second for ever.
 const SPEAKER_BURST: u32 = 30;
 
 /// An object whose status is written.
@@ -87,7 +88,7 @@ struct Slot {
 }
 
 impl Default for Queue {
-    /// An empty queue.
+    /// Returns an empty queue.
     fn default() -> Self {
         let speaker_pacing = Pacing::with_burst(SPEAKER_BURST);
         Self { slots: BTreeMap::new(), pacing: Pacing::default(), speaker_pacing }
@@ -109,7 +110,7 @@ impl Queue {
             (slot.uid, slot.failures, slot.not_before) = (uid, 0, now);
         }
         if slot.failures > 0 && matches!(write, Write::Speaker(_)) {
-            // Something has changed: the watch may have found the kind again that the API server did not know.
+            // A change may mean that the watch has found the kind again that the API server did not know.
             slot.not_before = slot.not_before.min(now + SPEAKER_INTERVAL);
         }
         slot.waiting = Some(write);
@@ -294,7 +295,7 @@ mod tests {
         assert_eq!(queue.next(ms(1010)), Some(speaker("2")));
     }
 
-    /// Writes the SpeakerStatus whenever it may be written, for so many seconds, and returns when.
+    /// Writes the SpeakerStatus whenever it may be written, for this number of seconds, and returns the times.
     fn contested_speaker_status(seconds: u64) -> Vec<u64> {
         let mut queue = Queue::default();
         let mut writes = Vec::new();
@@ -315,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn speaker_status_that_another_program_contradicts_for_ever_is_written_less_and_less_often() {
+    fn speaker_status_that_another_program_contradicts_is_written_less_and_less_often() {
         let writes = contested_speaker_status(600);
         let late = writes.iter().filter(|at| **at >= 300_000).count();
         assert!((10..=11).contains(&late), "{late} writes in the last five minutes");

@@ -57,10 +57,10 @@ pub async fn run(client: Client, mut writes: mpsc::UnboundedReceiver<Write>) {
     }
 }
 
-/// How a write ended.
+/// The end of a write.
 #[derive(Debug, PartialEq, Eq)]
 enum Ended {
-    /// It is written.
+    /// The status is written.
     Written,
     /// The watch brings a newer version of the object, or that it is gone, and the write is decided again.
     Outdated,
@@ -110,14 +110,14 @@ async fn write_one(client: Client, write: Write) -> (Key, Ended) {
     (key, ended)
 }
 
-/// What an error means for the write.
+/// Returns the end of a write that failed with an error.
 fn ended(key: &Key, error: &kube::Error) -> Ended {
     let code = if let kube::Error::Api(status) = error { status.code } else { 0 };
     match (key, code) {
-        // The object is there after all; or its kind is gone (404), or going (405), and the object with it. Nothing but a
-        // write brings it back once the kind is there again.
+        // The object exists after all; or its kind is gone (404), or going (405), and the object with it. Only a write
+        // brings the object back once the kind is there again.
         (Key::Speaker, 404 | 405 | 409) => Ended::Failed(error.to_string()),
-        // Decided from an old version, or the object is gone.
+        // The write was decided from an old version, or the object is gone.
         (Key::Vip(_), 404 | 409) => Ended::Outdated,
         (_, 400 | 405 | 413 | 415 | 422) => Ended::Refused(error.to_string()),
         _ => Ended::Failed(error.to_string()),

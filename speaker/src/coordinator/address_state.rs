@@ -95,16 +95,16 @@ pub(super) struct Outage {
 /// report that; a cable that is plugged in again meanwhile needs no report.
 pub(super) const OUTAGE_HELD: Duration = Duration::from_secs(2);
 
-/// What has become of an interface.
+/// The cause of an outage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum OutageCause {
     /// The interface is down, gone, or without an address whose subnet is on link.
     Unusable,
     /// The interface has no carrier.
     NoCarrier,
-    /// It yields to another interface of the node, named here, which is on the same segment.
+    /// The interface yields to another interface of the node, named here, which is on the same segment.
     Yields(String),
-    /// It listens whether another interface of the node is on the same segment.
+    /// The interface listens for whether another interface of the node is on the same segment.
     Tried,
 }
 
@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn interface_that_yields_is_not_said_to_be_down() {
+    fn interface_that_yields_is_not_reported_as_down() {
         let text = OutageCause::Yields("eth0".to_owned()).to_string();
         assert_eq!(text, "is on the same segment as eth0, which speaks for it and has not announced the address yet");
     }

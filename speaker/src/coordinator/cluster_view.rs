@@ -67,7 +67,7 @@ impl Effects {
         Self { view: !addresses.is_empty(), addresses, ..Self::default() }
     }
 
-    /// Adds what follows from another fact.
+    /// Adds the consequences of another fact.
     fn add(&mut self, other: Self) {
         let Self { addresses, view, statuses, stations, selection, gone } = other;
         self.addresses.extend(addresses);
@@ -235,7 +235,7 @@ impl ClusterView {
         }
     }
 
-    /// Forgets SpeakerStatuses that have been gone for long enough, and returns what follows from it.
+    /// Forgets SpeakerStatuses that have been gone for long enough, and returns the consequences.
     pub(super) fn expire_speakers(&mut self, now: Duration, own: Own<'_>) -> Effects {
         let changed = self.speakers.expire(now, own);
         self.speakers_changed(&changed, own)
@@ -269,7 +269,8 @@ impl ClusterView {
         Some(selection)
     }
 
-    /// When [`ClusterView::poll_slice_watch`] has something to say, or [`ClusterView::expire_speakers`] has something to do.
+    /// Returns the time at which [`ClusterView::poll_slice_watch`] may have a selection, or
+    /// [`ClusterView::expire_speakers`] has SpeakerStatuses to forget.
     pub(super) fn poll_timeout(&self) -> Option<Duration> {
         self.slice_watch.poll_timeout().into_iter().chain(self.speakers.poll_timeout()).min()
     }

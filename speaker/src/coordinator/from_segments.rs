@@ -345,7 +345,7 @@ impl Coordinator {
         // The warnings expire even if a later condition prevents the write: otherwise this timer would stay due for
         // ever.
         self.wire_warnings.expire(now.monotonic);
-        // What an interface turns out to be is written once.
+        // The role of an interface is written once, after the decision about it.
         if !self.cluster.speakers.counted().is_listed() || self.twins.is_deciding(now.monotonic) {
             return;
         }

@@ -190,7 +190,7 @@ impl Coordinator {
         self.settle(now);
     }
 
-    /// Does what follows from a fact of the API.
+    /// Carries out the consequences of a fact of the API.
     fn follow(&mut self, now: Now, effects: Effects, was_listed: bool) {
         let Effects { addresses, view, statuses, stations, selection, gone } = effects;
         gone.iter().for_each(|node| self.scores.forget_node(node));

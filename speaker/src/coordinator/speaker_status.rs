@@ -161,12 +161,12 @@ impl SpeakerReport {
         [peers.poll_timeout(), covering.poll_timeout(), warnings.poll_timeout()].into_iter().flatten().min()
     }
 
-    /// The API does not list what was emitted last: it may have got lost, and is emitted again.
+    /// Lets the status be emitted again: the API does not list the one emitted last, which may have got lost.
     pub(super) fn write_again(&mut self) {
         self.emitted = None;
     }
 
-    /// The write that is due, if any.
+    /// Returns the write that is due, if any.
     pub(super) fn write(
         &mut self,
         version: &str,

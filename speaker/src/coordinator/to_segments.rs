@@ -109,7 +109,8 @@ impl Coordinator {
         self.evaluate_all(now);
     }
 
-    /// An interface is gone, and with it all that was announced there. What was claimed is resumed when it is back.
+    /// Removes an interface that is gone, with all that was announced there. The interface's claims are resumed when it
+    /// is back.
     pub(super) fn leave(&mut self, now: Now, index: u32, why: OutageCause) {
         let Some(local) = self.segments.remove(&index) else { return };
         let interface = local.interface.segment.interface;

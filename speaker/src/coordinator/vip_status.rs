@@ -56,8 +56,8 @@ pub(super) fn given_up(status: &VirtualIPStatus, id_of: impl Fn(&String) -> Node
     Some(if yielded { GivenUp::Yielded(node) } else { GivenUp::HandedOver(node) })
 }
 
-/// The status this node makes of the one that is there; `None` where it has nothing to say. `name` gives the name of a
-/// node by its id.
+/// Returns the status that this node makes of the present one; `None` where this node has nothing to report. `name`
+/// returns the name of a node by its id.
 pub(super) fn desired(
     vip: &Vip,
     me: &str,
@@ -85,7 +85,7 @@ pub(super) fn desired(
                 let message = format!("node {me} has fallen silent: {refusal}; no other node may announce the address");
                 (AnnouncedReason::Ineligible, message)
             }
-            // Of an address that was announced the last announcer has more to say.
+            // If the address was announced before, its last announcer reports more about it.
             Obstacle::Stranger(mac) if !was.was_ever_announced() => {
                 let message = format!(
                     "a host outside the cluster with the link-layer address {mac} answered node {me}'s probe for it, so \

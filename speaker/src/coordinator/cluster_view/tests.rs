@@ -52,7 +52,7 @@ enum Step {
     SpeakerGone(usize),
     Incumbent(usize, usize),
     Slices(usize),
-    /// So many seconds pass.
+    /// This number of seconds passes.
     Later(u64),
 }
 
@@ -87,7 +87,8 @@ fn segments(kind: usize) -> Vec<Segment> {
     }
 }
 
-/// The fact that a step is, unless it is time that passes; a node or speaker that is gone returns with its next change.
+/// Returns the fact of a step, or `None` for a step of time; a node or speaker that is gone returns with its next
+/// change.
 fn fact(view: &ClusterView, step: &Step) -> Option<ApiFact> {
     let present = |i: &usize| view.nodes.get(&NODES[*i].to_owned()).cloned().unwrap_or_else(|| node(NODES[*i]));
     let applied = |node| ApiFact::Node(Change::Applied(node));
