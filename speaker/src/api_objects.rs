@@ -396,8 +396,9 @@ pub struct Slice {
     pub service: ServiceName,
     /// The object's name.
     pub name: String,
-    /// The family of its endpoints. kube-proxy serves an address of one family by endpoints of that family alone, and
-    /// the slices are written family by family: the slice of the other family may be a tenth of a second older.
+    /// The family of the slice's endpoints. kube-proxy serves an address of one family by endpoints of that family
+    /// alone, and the slices are written family by family: the slice of the other family may be a tenth of a second
+    /// older.
     pub family: IpFamily,
     /// The nodes that have a usable endpoint.
     pub nodes: BTreeMap<String, Endpoint>,

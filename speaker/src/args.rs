@@ -89,8 +89,8 @@ pub struct AnnounceArgs {
     #[arg(long, env = "HERALD_ANNOUNCE_RATE", default_value_t = DEFAULT_RATE, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub announce_rate: u32,
 
-    /// Announce each address again at this interval, 1s to 1h; 0s: never. Routers need it that neither ask again nor
-    /// learn from the frames that other hosts exchange.
+    /// Announce each address again at this interval, 1s to 1h; 0s: never. This is for routers that neither ask again
+    /// nor learn from the frames that other hosts exchange.
     #[arg(long, env = "HERALD_ANNOUNCE_EVERY", default_value = "0s", value_parser = announce_every)]
     pub announce_every: Duration,
 

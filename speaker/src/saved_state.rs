@@ -1,5 +1,5 @@
-//! The state that outlives a restart of the speaker's container: its claims, and the cluster as it knew it. Pure;
-//! [`state_dir`](crate::state_dir) owns the files.
+//! The state that outlives a restart of the speaker's container: the speaker's claims, and the cluster as the speaker
+//! knew it. Pure; [`state_dir`](crate::state_dir) owns the files.
 
 use std::collections::{BTreeMap, BTreeSet};
 

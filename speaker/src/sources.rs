@@ -32,7 +32,7 @@ pub(crate) struct Sources {
     pub turn: Turn,
 }
 
-/// The times at which the event loop wakes, since the speaker started; `None`: it does not wake for that.
+/// The times at which the event loop wakes, since the speaker started; `None`: the loop does not wake for that.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Deadlines {
     /// The next timer of the coordinator.

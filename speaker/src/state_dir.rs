@@ -52,7 +52,8 @@ const VIEW_PERIOD: Duration = Duration::from_secs(1);
 pub struct Saved<T> {
     /// The content.
     pub content: T,
-    /// Whether the node has not been booted since the file was written. If so, its kernel has answered all the while.
+    /// Whether the node has not been booted since the file was written. If so, the node's kernel has answered all the
+    /// while.
     pub same_boot: bool,
 }
 

@@ -18,8 +18,8 @@ const LONGEST_RETRY: Duration = Duration::from_secs(10);
 /// Time between two writes of a SpeakerStatus: a flapping link deserves at most one a second.
 const SPEAKER_INTERVAL: Duration = Duration::from_secs(1);
 /// Number of writes of a SpeakerStatus, without a minute's rest between them, before the next waits for longer than
-/// [`SPEAKER_INTERVAL`]. A person who edits or deletes the object causes fewer writes; a program that contradicts it for
-/// ever causes more, and must not lead to one write a second for ever.
+/// [`SPEAKER_INTERVAL`]. A person who edits or deletes the object causes fewer writes; a program that contradicts it
+/// for ever causes more, and must not lead to one write a second for ever.
 const SPEAKER_BURST: u32 = 30;
 
 /// An object whose status is written.

@@ -159,7 +159,7 @@ impl Coordinator {
     }
 
     /// Returns whether an event on the segment becomes a Kubernetes Event. The controller reports a conflict about an
-    /// address that was never announced: it gives the Service another address.
+    /// address that was never announced: the controller gives the Service another address.
     fn is_for_an_event(&self, event: &SegmentEvent) -> bool {
         match event {
             SegmentEvent::Conflict { address, .. } | SegmentEvent::AnsweredByClusterNode { address, .. } => {
