@@ -1,9 +1,9 @@
 //! Packet sockets: the one crate with `unsafe`.
 //!
-//! A [`PacketSocket`] receives and sends whole Ethernet frames of one EtherType on one interface. It needs the
-//! capability NET_RAW and nothing else. Where it is given a classic BPF filter, the filter is in place before the
-//! first frame can queue: the socket is opened with protocol 0 (which receives nothing, packet(7)), gets the filter,
-//! and only then is bound to the interface and the real EtherType.
+//! A [`PacketSocket`] receives and sends whole Ethernet frames of one EtherType on one interface. A process needs the
+//! capability NET_RAW for it and nothing else. A classic BPF filter, where one is given, is in place before the first
+//! frame can queue: the socket is opened with protocol 0 (which receives nothing, packet(7)), gets the filter, and only
+//! then is bound to the interface and the real EtherType.
 //!
 //! [`AsyncPacketSocket`] is the same under tokio.
 
@@ -23,27 +23,27 @@ pub use socket2::SockFilter;
 use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, Socket, Type};
 use tokio::io::{Interest, unix::AsyncFd};
 
-/// `SO_PRIORITY` of everything Herald sends: control traffic goes ahead of bulk in a queueing discipline that looks.
-/// 6 is the highest a process without NET_ADMIN may set (socket(7)).
+/// `SO_PRIORITY` of every frame that Herald sends: a queueing discipline that looks at it sends control traffic ahead
+/// of bulk. 6 is the highest priority that a process without NET_ADMIN may set (socket(7)).
 const PRIORITY: u32 = 6;
 
 /// Room for the largest frame of a 9,000-byte MTU.
 pub const MAX_FRAME: usize = 9216;
 
-/// To whom a received frame was sent, as the kernel sees it (`sll_pkttype`, packet(7)).
+/// The addressee of a received frame, as the kernel sees it (`sll_pkttype`, packet(7)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PacketType {
-    /// To this host.
+    /// The frame was sent to this host.
     Host,
-    /// To all.
+    /// The frame was broadcast.
     Broadcast,
-    /// To a group.
+    /// The frame was sent to a multicast group.
     Multicast,
-    /// To another host: seen because the interface is promiscuous or a bridge port.
+    /// The frame was sent to another host; this host receives it because the interface is promiscuous or a bridge port.
     OtherHost,
-    /// Sent by this host, looped back.
+    /// This host sent the frame, and the kernel looped it back.
     Outgoing,
-    /// A kind this list does not know.
+    /// A `sll_pkttype` that this list does not know.
     Unknown(u8),
 }
 
@@ -60,12 +60,13 @@ impl From<u8> for PacketType {
     }
 }
 
-/// A received frame lies in the first `len` bytes of the buffer.
+/// The description of a received frame, which lies in the first `len` bytes of the buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Received {
-    /// Bytes of the frame, from its destination address on. A longer frame than the buffer is cut to it.
+    /// Length of the frame in bytes, from its destination address on. A frame longer than the buffer is cut to the
+    /// buffer.
     pub len: usize,
-    /// To whom it was sent.
+    /// The addressee of the frame.
     pub packet_type: PacketType,
 }
 
@@ -77,12 +78,12 @@ pub struct PacketSocket {
 }
 
 impl PacketSocket {
-    /// Opens a socket that receives frames of `ethertype` (host byte order, e.g. 0x0806) on the interface, as far as
-    /// the filter lets them through; without a filter, all of them.
+    /// Opens a socket that receives the frames of `ethertype` (host byte order, e.g. 0x0806) on the interface that the
+    /// filter lets through; without a filter, it receives all of them.
     ///
     /// # Errors
-    /// Of the system: EPERM without NET_RAW, ENODEV where the interface is gone, EINVAL for a filter the kernel
-    /// refuses.
+    /// If the system refuses: EPERM without NET_RAW, ENODEV where the interface is gone, EINVAL for a filter that the
+    /// kernel refuses.
     pub fn open(ifindex: u32, ethertype: u16, filter: Option<&[SockFilter]>) -> io::Result<Self> {
         // Protocol 0: nothing is received before `bind`. socket2 adds SOCK_CLOEXEC.
         let socket = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(0)))?;
@@ -95,19 +96,19 @@ impl PacketSocket {
         Ok(Self { socket, ifindex })
     }
 
-    /// Replaces the filter in place: at no moment is the socket without one.
+    /// Replaces the filter in place: the socket has a filter at every moment.
     ///
     /// # Errors
-    /// EINVAL for a filter the kernel refuses; the old one then stays.
+    /// If the kernel refuses the filter (EINVAL); the old filter then stays.
     pub fn set_filter(&self, filter: &[SockFilter]) -> io::Result<()> {
         attach(&self.socket, filter)
     }
 
-    /// Asks for room for `bytes` of received frames. The kernel doubles it for its own structures, and cuts it to
-    /// net.core.rmem_max before (socket(7)); that is no error.
+    /// Asks for room for `bytes` of received frames. The kernel first limits the value to net.core.rmem_max, which is
+    /// not an error, and then doubles it for its own structures (socket(7)).
     ///
     /// # Errors
-    /// Of the system.
+    /// If the system refuses the option.
     pub fn set_receive_buffer(&self, bytes: usize) -> io::Result<()> {
         self.socket.set_recv_buffer_size(bytes)
     }
@@ -115,7 +116,7 @@ impl PacketSocket {
     /// Receives one frame.
     ///
     /// # Errors
-    /// `WouldBlock` where none waits; ENETDOWN once after the interface went down (the socket lives on).
+    /// If no frame waits (`WouldBlock`), or once after the interface went down (ENETDOWN; the socket lives on).
     pub fn recv(&self, buffer: &mut [u8]) -> io::Result<Received> {
         let mut from = MaybeUninit::<sockaddr_ll>::zeroed();
         let mut from_len = size_of::<sockaddr_ll>() as socklen_t;
@@ -141,12 +142,14 @@ impl PacketSocket {
     /// Sends one whole frame, Ethernet header included.
     ///
     /// # Errors
-    /// `WouldBlock` or ENOBUFS where the queue is full, ENETDOWN while the interface is down, EMSGSIZE beyond its MTU.
+    /// If the queue is full (`WouldBlock` or ENOBUFS), the interface is down (ENETDOWN), or the frame exceeds the
+    /// interface's MTU (EMSGSIZE).
     pub fn send(&self, frame: &[u8]) -> io::Result<()> {
         // A packet socket sends a frame whole or not at all.
         match self.socket.send(frame) {
-            // That the interface went down is left with the socket, until the next call takes it along, be the interface
-            // up again or not (`packet_notifier`, net/packet/af_packet.c). Told once: the second answer is of now.
+            // The kernel keeps ENETDOWN as a pending error of the socket and reports it with the next call, even if the
+            // interface is up again (`packet_notifier`, net/packet/af_packet.c). The kernel reports the error once, so
+            // a second call reports the present state.
             Err(error) if error.raw_os_error() == Some(libc::ENETDOWN) => self.socket.send(frame),
             sent => sent,
         }
@@ -156,18 +159,18 @@ impl PacketSocket {
     /// Receives frames sent to a group too, until the socket is closed.
     ///
     /// # Errors
-    /// Of the system, e.g. ENODEV where the interface is gone.
+    /// If the system refuses, e.g. with ENODEV where the interface is gone.
     pub fn join_multicast(&self, group: [u8; 6]) -> io::Result<()> {
         let mut address = [0; 8];
         address[..6].copy_from_slice(&group);
         self.add_membership(libc::PACKET_MR_MULTICAST, 6, address)
     }
 
-    /// Lets the interface receive all frames, those to other hosts among them, until the socket is closed. The kernel
-    /// counts: another program's wish stays its own (packet(7)).
+    /// Lets the interface receive all frames, including those to other hosts, until the socket is closed. The kernel
+    /// counts the requests for promiscuous mode, so another program's request stays in force (packet(7)).
     ///
     /// # Errors
-    /// Of the system, e.g. ENODEV where the interface is gone.
+    /// If the system refuses, e.g. with ENODEV where the interface is gone.
     pub fn receive_all(&self) -> io::Result<()> {
         self.add_membership(libc::PACKET_MR_PROMISC, 0, [0; 8])
     }
@@ -214,10 +217,10 @@ impl AsyncPacketSocket {
     /// Registers the socket for reading.
     ///
     /// # Errors
-    /// Of epoll.
+    /// If epoll refuses the descriptor.
     ///
     /// # Panics
-    /// Outside a tokio runtime with its IO driver enabled.
+    /// If no tokio runtime with an enabled IO driver is current.
     pub fn new(socket: PacketSocket) -> io::Result<Self> {
         // SAFETY: `PacketSocket` owns its descriptor, always returns the same one, has no method that closes or
         // replaces it, and nothing here calls `AsyncFd::get_mut`.
@@ -225,15 +228,15 @@ impl AsyncPacketSocket {
         registered.map(Self).map_err(Into::into)
     }
 
-    /// Waits for one frame. Cancel safe: a frame is received in the last step or not at all.
+    /// Waits for one frame. The call is cancel safe: it receives a frame in its last step or not at all.
     ///
     /// # Errors
-    /// As [`PacketSocket::recv`], without `WouldBlock`.
+    /// If [`PacketSocket::recv`] fails with an error other than `WouldBlock`.
     pub async fn recv(&self, buffer: &mut [u8]) -> io::Result<Received> {
         self.0.async_io(Interest::READABLE, |socket| socket.recv(buffer)).await
     }
 
-    /// The socket, to send and to set the filter: both return at once.
+    /// Returns the socket, to send and to set the filter: both return at once.
     pub fn get_ref(&self) -> &PacketSocket {
         self.0.get_ref()
     }
@@ -272,19 +275,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_names_interface_and_ethertype() {
+    fn address_names_interface_and_ethertype() {
         let address = link_layer_address(7, 0x0806).unwrap();
         assert_eq!(i32::from(address.family()), libc::AF_PACKET);
         assert_eq!(address.len() as usize, size_of::<sockaddr_ll>());
-        // sockaddr_ll: family (2), protocol in network byte order (2), index (4).
-        // SAFETY: the address holds at least the 8 bytes read.
+        // The layout of sockaddr_ll: family (2 bytes), protocol in network byte order (2), index (4). SAFETY: the
+        // address holds at least the 8 bytes read.
         let bytes = unsafe { std::slice::from_raw_parts(address.as_ptr().cast::<u8>(), 8) };
         assert_eq!(bytes[2..4], [0x08, 0x06]);
         assert_eq!(bytes[4..8], 7_i32.to_ne_bytes());
     }
 
     #[test]
-    fn an_impossible_index_is_refused() {
+    fn index_beyond_the_kernels_range_is_refused() {
         assert_eq!(link_layer_address(u32::MAX, 0x0806).unwrap_err().kind(), io::ErrorKind::InvalidInput);
     }
 }

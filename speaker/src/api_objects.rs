@@ -1,5 +1,5 @@
-//! What a speaker keeps of the cluster: API objects reduced to what decisions need, and collections that survive the
-//! re-listing of a watch. Pure.
+//! The part of the cluster that a speaker keeps: API objects reduced to what decisions need, and collections that
+//! survive the re-listing of a watch. Pure.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -33,32 +33,32 @@ use crate::interfaces::{NodeInterfaces, Segment};
 
 /// An object that has a key in its [`Collection`].
 pub trait Keyed {
-    /// The key.
+    /// The type of the key.
     type Key: Ord + Clone;
-    /// Key of this object.
+    /// Returns the key of this object.
     fn key(&self) -> Self::Key;
 }
 
 /// One step of a watch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change<T: Keyed> {
-    /// A listing begins. What it does not contain is gone, but only once it is complete.
+    /// A listing begins. Objects that it does not contain are gone, but only once it is complete.
     Listing,
-    /// An object is there, in this version.
+    /// An object exists, in this version.
     Applied(T),
     /// An object is gone.
     Deleted(T::Key),
     /// The listing is complete.
     Listed,
-    /// All that was told before is as of now: the watch has made progress.
+    /// All objects received before are known to be current: the watch has made progress.
     Current,
 }
 
-/// The objects of one kind, as far as they are known.
+/// The known objects of one kind.
 #[derive(Clone, Debug)]
 pub struct Collection<T: Keyed> {
     items: BTreeMap<T::Key, T>,
-    /// Keys seen since the listing began, while one is under way.
+    /// The keys seen since the listing began, while one is under way.
     seen: Option<BTreeSet<T::Key>>,
     listed: bool,
 }
@@ -70,12 +70,12 @@ impl<T: Keyed> Default for Collection<T> {
 }
 
 impl<T: Keyed + PartialEq> Collection<T> {
-    /// As an earlier run knew it: complete then.
+    /// Returns the collection that an earlier run knew; it counts as complete.
     pub fn restored(items: Vec<T>) -> Self {
         Self { items: items.into_iter().map(|item| (item.key(), item)).collect(), seen: None, listed: true }
     }
 
-    /// Takes one step. Returns the objects as they were and are, for each that changed.
+    /// Takes one step of a watch. Returns the key and the previous state of each object that changed.
     pub fn apply(&mut self, change: Change<T>) -> Vec<(T::Key, Option<T>)> {
         match change {
             Change::Listing => self.seen = Some(BTreeSet::new()),
@@ -104,22 +104,22 @@ impl<T: Keyed + PartialEq> Collection<T> {
         Vec::new()
     }
 
-    /// Has a listing been complete once? Before, absence means nothing.
+    /// Returns whether a listing has been complete once; before that, absence means nothing.
     pub fn is_listed(&self) -> bool {
         self.listed
     }
 
-    /// The object with this key.
+    /// Returns the object with this key.
     pub fn get(&self, key: &T::Key) -> Option<&T> {
         self.items.get(key)
     }
 
-    /// All, by key.
+    /// Returns all objects, by key.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &T> {
         self.items.values()
     }
 
-    /// Those from a key on.
+    /// Returns the objects from a key on.
     pub fn from(&self, first: T::Key) -> impl Iterator<Item = &T> + use<'_, T> {
         self.items.range(first..).map(|(_, item)| item)
     }
@@ -128,9 +128,9 @@ impl<T: Keyed + PartialEq> Collection<T> {
 /// A Service, by namespace and name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ServiceName {
-    /// Namespace.
+    /// The namespace.
     pub namespace: String,
-    /// Name.
+    /// The name.
     pub name: String,
 }
 
@@ -139,27 +139,27 @@ pub struct ServiceName {
 pub struct Vip {
     /// The address; the object is named after it.
     pub address: IpAddr,
-    /// Object name.
+    /// The object's name.
     pub name: String,
-    /// Object UID.
+    /// The object's UID.
     pub uid: String,
-    /// When the object was created.
+    /// The time at which the object was created.
     pub birth: Birth,
-    /// Object version.
+    /// The object's version.
     pub resource_version: String,
-    /// Version of the spec.
+    /// The version of the spec.
     pub generation: Option<i64>,
-    /// Is it being deleted?
+    /// Whether the object is being deleted.
     pub deleting: bool,
     /// The Services that use it.
     pub services: Vec<ServiceReference>,
-    /// Where only nodes with a local endpoint may announce it.
+    /// The policy `Local`, if only nodes with a local endpoint may announce the address.
     pub local: Option<Local>,
-    /// Which nodes and interfaces may announce it.
+    /// The rules for the nodes and interfaces that may announce the address.
     pub rules: Vec<AdvertisementRule>,
-    /// Its home.
+    /// The home node of the address.
     pub home_node: Option<String>,
-    /// Who answers for it, as far as it has been written.
+    /// The status: the node that answers for the address, as far as it has been written.
     pub status: VirtualIPStatus,
 }
 
@@ -191,14 +191,14 @@ impl Vip {
     /// Reduces an API object.
     ///
     /// # Errors
-    /// `spec.address` is no address (CEL refuses such an object), or not that of its name: two objects could speak of
-    /// one address, and the name is what the API server keeps unique.
+    /// If `spec.address` is not an address (CEL refuses such an object), or not the address of the object's name: two
+    /// objects could have one address, and the name is what the API server keeps unique.
     pub fn reduce(object: VirtualIP) -> Result<Self, VipError> {
         let ObjectMeta { name, uid, resource_version, generation, deletion_timestamp, creation_timestamp, .. } =
             object.metadata;
         let name = name.unwrap_or_default();
         let spec = object.spec;
-        // Before 1970 nothing was created.
+        // A creation time before 1970 counts as 0.
         let created = creation_timestamp.and_then(|at| u64::try_from(at.0.as_second()).ok()).unwrap_or_default();
         let port = spec.health_check_node_port.and_then(|port| u16::try_from(port).ok());
         let Some(address) = spec.address.parse().ok().filter(|address| name_of_address(*address) == name) else {
@@ -223,7 +223,7 @@ impl Vip {
 }
 
 impl Vip {
-    /// The Services whose endpoints decide where it may be announced: none unless the policy is Local.
+    /// Returns the Services whose endpoints decide where the address may be announced: none unless the policy is Local.
     pub fn local_services(&self) -> &[ServiceReference] {
         if self.local.is_some() { &self.services } else { &[] }
     }
@@ -236,13 +236,13 @@ impl Keyed for Vip {
     }
 }
 
-/// The part of a Node's spec that is read. A Node lists every image it holds: none of that is ever decoded.
+/// The part of a Node's spec that is read. The list of images that a Node holds is never decoded.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct NodeSpecPart {
-    /// Taints.
+    /// The taints.
     #[serde(default)]
     pub taints: Vec<Taint>,
-    /// Cordoned.
+    /// Whether the node is cordoned.
     #[serde(default)]
     pub unschedulable: bool,
 }
@@ -250,10 +250,10 @@ pub struct NodeSpecPart {
 /// The part of a Node's status that is read.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct NodeStatusPart {
-    /// Conditions.
+    /// The conditions.
     #[serde(default)]
     pub conditions: Vec<NodeCondition>,
-    /// Addresses.
+    /// The addresses.
     #[serde(default)]
     pub addresses: Vec<NodeAddress>,
 }
@@ -264,33 +264,33 @@ pub type NodeObject = Object<NodeSpecPart, NodeStatusPart>;
 /// A Node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Node {
-    /// Name.
+    /// The name.
     pub name: String,
-    /// What the protocol calls it.
+    /// The id of the node in the protocol.
     pub id: NodeId,
-    /// UID.
+    /// The UID.
     pub uid: String,
-    /// Its addresses of type InternalIP: where kube-proxy's health checks are answered, for each family by the proxier of
-    /// that family.
+    /// The addresses of type InternalIP: kube-proxy's health checks are answered there, for each family by the proxier
+    /// of that family.
     pub internal_ips: Vec<IpAddr>,
-    /// Labels.
+    /// The labels.
     pub labels: BTreeMap<String, String>,
-    /// Is it Ready? `Unknown` is not.
+    /// Whether the node is Ready. `Unknown` does not count as Ready.
     pub ready: bool,
-    /// Is its pod network not set up yet?
+    /// Whether the node's pod network is not set up yet.
     #[serde(default)]
     pub network_unavailable: bool,
-    /// Must it not announce? (Cordon alone is no reason.)
+    /// The reason why the node must not announce, if there is one. (Cordon alone is not a reason.)
     pub excluded: Option<Exclusion>,
-    /// Its annotation `heraldlb.io/interfaces`, as it is written: the interfaces that its speaker takes.
+    /// The annotation `heraldlb.io/interfaces`, as it is written: the interfaces that the node's speaker takes.
     #[serde(default)]
     pub interfaces: Option<String>,
-    /// Is it cordoned? Then what stops its speaker is a departure, and no restart.
+    /// Whether the node is cordoned. The stop of a speaker on a cordoned node is a departure, and not a restart.
     pub cordoned: bool,
 }
 
 impl Node {
-    /// What it says of its interfaces.
+    /// Returns the settings of the Node for its interfaces.
     pub fn interface_settings(&self) -> NodeInterfaces<'_> {
         NodeInterfaces { name: &self.name, labels: &self.labels, annotation: self.interfaces.as_deref() }
     }
@@ -317,13 +317,13 @@ impl Node {
         }
     }
 
-    /// Returns whether the node can serve what it announces.
+    /// Returns whether the node can serve the addresses that it announces.
     pub fn is_fit(&self) -> bool {
         let Self { ready, network_unavailable, .. } = *self;
         NodeConditions { ready, network_unavailable }.is_fit()
     }
 
-    /// Will this node be gone for a while once its speaker stops?
+    /// Returns whether this node will be gone for a while once its speaker stops.
     pub fn is_leaving(&self) -> bool {
         let going =
             matches!(self.excluded, Some(Exclusion::Deleted | Exclusion::AutoscalerTaint | Exclusion::DrainTaint));
@@ -341,13 +341,13 @@ impl Keyed for Node {
 /// A SpeakerStatus.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Speaker {
-    /// The node.
+    /// The node's name.
     pub node: String,
-    /// Object version.
+    /// The object's version.
     pub resource_version: String,
-    /// Where the node can announce.
+    /// The segments on which the node can announce.
     pub segments: Vec<Segment>,
-    /// Addresses of VirtualIPs that its kernel has itself.
+    /// Addresses of VirtualIPs that the node's kernel has itself.
     #[serde(default)]
     pub held: BTreeSet<IpAddr>,
     /// The status as it is written, kept of this node's own object only.
@@ -377,33 +377,34 @@ impl Keyed for Speaker {
     }
 }
 
-/// Can a node serve a Service with `externalTrafficPolicy: Local`? The last is the best. As kube-proxy has it
-/// (KEP-1669): ready endpoints, else serving ones that terminate.
+/// The ability of a node to serve a Service with `externalTrafficPolicy: Local`, best last. kube-proxy has the same
+/// rule (KEP-1669): ready endpoints, else serving ones that terminate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Endpoint {
-    /// No: kube-proxy there drops the traffic.
+    /// The node has no usable endpoint: kube-proxy there drops the traffic.
     None,
-    /// Only by endpoints that are shutting down.
+    /// All usable endpoints of the node are shutting down.
     ServingTerminating,
-    /// Yes.
+    /// The node has a ready endpoint.
     Ready,
 }
 
 /// An EndpointSlice: the best endpoint of each node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Slice {
-    /// The Service.
+    /// The Service's name.
     pub service: ServiceName,
-    /// Object name.
+    /// The object's name.
     pub name: String,
-    /// The family of its endpoints. kube-proxy serves an address of one family by endpoints of that family alone, and
-    /// what they are is written family by family: the slice of the other may be a tenth of a second older.
+    /// The family of the slice's endpoints. kube-proxy serves an address of one family by endpoints of that family
+    /// alone, and the slices are written family by family: the slice of the other family may be a tenth of a second
+    /// older.
     pub family: IpFamily,
     /// The nodes that have a usable endpoint.
     pub nodes: BTreeMap<String, Endpoint>,
 }
 
-/// The key of a [`Slice`]: those of one Service are neighbours.
+/// The key of a [`Slice`]: the slices of one Service are neighbours.
 pub type SliceKey = (ServiceName, String);
 
 impl Slice {
@@ -417,7 +418,7 @@ impl Slice {
         };
         let mut nodes = BTreeMap::new();
         for endpoint in object.endpoints {
-            // An endpoint without a node is local nowhere.
+            // An endpoint without a node is local to no node.
             let Some(node) = endpoint.node_name else { continue };
             let conditions = endpoint.conditions.unwrap_or_default();
             // Absent means ready, serving as ready, and not terminating (discovery/v1 EndpointConditions).
@@ -440,24 +441,24 @@ impl Slice {
     }
 }
 
-/// Which EndpointSlices are watched.
+/// The EndpointSlices that are watched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SliceSelection {
-    /// Those of these Services.
+    /// The slices of these Services.
     Of(BTreeSet<ServiceName>),
-    /// All of the cluster.
+    /// All slices of the cluster.
     All,
 }
 
 impl Default for SliceSelection {
-    /// None.
+    /// Returns the selection of no slices.
     fn default() -> Self {
         Self::Of(BTreeSet::new())
     }
 }
 
 impl SliceSelection {
-    /// Returns whether those of a Service are among them.
+    /// Returns whether the slices of a Service are selected.
     pub fn contains(&self, service: &ServiceName) -> bool {
         match self {
             Self::Of(services) => services.contains(service),
@@ -465,7 +466,7 @@ impl SliceSelection {
         }
     }
 
-    /// Returns whether there is nothing to watch.
+    /// Returns whether the selection is empty.
     pub fn is_empty(&self) -> bool {
         matches!(self, Self::Of(services) if services.is_empty())
     }
@@ -482,8 +483,9 @@ impl Keyed for Slice {
 pub const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 
 impl Collection<Slice> {
-    /// The best endpoint a node has for an address of any of the Services. Services that share an address and differ in
-    /// their endpoints cannot all be served by one node: better one than none.
+    /// Returns the best endpoint that a node has for an address of any of the Services. If Services that share an
+    /// address differ in their endpoints, one node may be unable to serve them all: it is better to serve one than
+    /// none.
     pub fn best(&self, services: &[ServiceReference], address: IpAddr, node: &str) -> Endpoint {
         let family = IpFamily::of(address);
         services

@@ -12,7 +12,7 @@ use herald_telemetry::{http::Listen, log::LogArgs};
 
 use crate::{coordinator::Announcing, inspect::DEFAULT_STATE_DIR};
 
-/// Where metrics and health are served unless configured. MetalLB's speaker has 7472, its FRR 7473.
+/// The default address of metrics and health. MetalLB's speaker has port 7472, its FRR 7473.
 const DEFAULT_LISTEN: &str = "[::]:7475";
 
 /// Answers on the wire for the addresses of its node.
@@ -21,7 +21,7 @@ const DEFAULT_LISTEN: &str = "[::]:7475";
 #[derive(Clone, Debug, Parser)]
 #[command(name = "herald-speaker", version, about)]
 pub struct Args {
-    /// How to run.
+    /// How the speaker runs.
     #[command(flatten)]
     pub run: RunArgs,
 
@@ -30,66 +30,67 @@ pub struct Args {
     pub log: LogArgs,
 }
 
-/// How to run.
+/// How the speaker runs.
 #[derive(Clone, Debug, clap::Args)]
 pub struct RunArgs {
-    /// The node it runs on, as the API knows it.
+    /// The name of the speaker's own node, as the API knows it.
     #[arg(long, env = "NODE_NAME")]
     pub node_name: String,
 
-    /// The namespace it runs in: where the Secret with the cluster's keys is.
+    /// The speaker's own namespace, which holds the Secret with the cluster's keys.
     #[arg(long, env = "POD_NAMESPACE", default_value = "herald-system")]
     pub namespace: String,
 
-    /// Let nodes with the label node.kubernetes.io/exclude-from-external-load-balancers announce too. The controller has the same
-    /// setting: the manifests give both the key includeExcludedNodes of the ConfigMap herald.
+    /// Let nodes with the label node.kubernetes.io/exclude-from-external-load-balancers announce too. The controller
+    /// has the same setting: the manifests give both the key includeExcludedNodes of the ConfigMap herald.
     #[arg(long, env = "HERALD_INCLUDE_EXCLUDED_NODES", default_value_t = false, action = clap::ArgAction::Set,
           num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub include_excluded_nodes: bool,
 
-    /// The interfaces to take, comma-separated: names, globs (eth*) and exclusions (!eth9); empty: each that is one by its
-    /// kind (docs/networks.md). One that it leaves out gets no socket. The annotation heraldlb.io/interfaces of a Node
-    /// wins over it on that node.
+    /// The interfaces to take, comma-separated: names, globs (eth*) and exclusions (!eth9); empty: each interface that
+    /// qualifies by its kind (docs/networks.md). An interface that is left out gets no socket. The annotation
+    /// heraldlb.io/interfaces of a Node wins over this value on that node.
     #[arg(long, env = "HERALD_INTERFACES", default_value = "")]
     pub interfaces: InterfacePatterns,
 
-    /// For networks that need it.
+    /// Settings that some networks need.
     #[command(flatten)]
     pub announce: AnnounceArgs,
 
-    /// Let the interfaces receive all frames: for access points and cards that filter multicast, or what is not to their
-    /// own MAC.
+    /// Let the interfaces receive all frames: for access points and cards that filter multicast, or frames that are not
+    /// to their own MAC.
     #[arg(long, env = "HERALD_PROMISCUOUS", default_value_t = false, action = clap::ArgAction::Set,
           num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub promiscuous: bool,
 
-    /// The time between two Hellos on a segment, 50ms to 10s. A silent speaker is covered after one and a half of
-    /// them, a dead node succeeded after about four. Speakers tell each other theirs, so they may differ.
+    /// The time between two Hellos on a segment, 50ms to 10s. A speaker that is silent for one and a half intervals is
+    /// covered; a dead node is succeeded after about four. Hellos carry the interval, so speakers may differ in it.
     #[arg(long = "hello-interval", env = "HERALD_HELLO_INTERVAL", default_value = "100ms", value_parser = hello_interval)]
     pub hello: Duration,
 
-    /// The interval is at least this much for each peer, 0s to 100ms: 1ms bounds a segment to 1,000 Hellos a second.
+    /// The Hello interval is at least this much times the number of peers, 0s to 100ms. 1ms bounds a segment to 1,000
+    /// Hellos a second.
     #[arg(long, env = "HERALD_HELLO_PER_PEER", default_value = "1ms", value_parser = hello_per_peer)]
     pub hello_per_peer: Duration,
 
-    /// Where the state that outlives a restart of the container is kept: a directory in memory.
+    /// The directory (in memory) of the state that outlives a restart of the container.
     #[arg(long, env = "HERALD_STATE_DIR", default_value = DEFAULT_STATE_DIR)]
     pub state_dir: PathBuf,
 
-    /// Where metrics, health and the log's filter are served, as address:port; empty: nowhere.
+    /// The address:port that serves metrics, health and the log's filter; empty: none.
     #[arg(long, env = "HERALD_METRICS_LISTEN", default_value = DEFAULT_LISTEN)]
     pub metrics_listen: Listen,
 }
 
-/// What some networks need, and others do not (docs/networks.md).
+/// Settings that some networks need, and others do not (docs/networks.md).
 #[derive(Clone, Debug, clap::Args)]
 pub struct AnnounceArgs {
     /// Repeated announcements per second on each interface. Switches with dynamic ARP inspection allow 15.
     #[arg(long, env = "HERALD_ANNOUNCE_RATE", default_value_t = DEFAULT_RATE, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub announce_rate: u32,
 
-    /// Announce each address again at this interval, 1s to 1h; 0s: never. For routers that neither ask again nor take
-    /// part in what others hear.
+    /// Announce each address again at this interval, 1s to 1h; 0s: never. This is for routers that neither ask again
+    /// nor learn from the frames that other hosts exchange.
     #[arg(long, env = "HERALD_ANNOUNCE_EVERY", default_value = "0s", value_parser = announce_every)]
     pub announce_every: Duration,
 
@@ -98,8 +99,9 @@ pub struct AnnounceArgs {
           num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub announce_with_reply: bool,
 
-    /// Ask whether somebody has an address before it is announced for the first time ever. Not where a switch or gateway
-    /// answers for every address (local proxy ARP, private VLANs): each would be taken for one in use.
+    /// Probe whether another host has an address before it is announced for the first time ever. Turn this off where a
+    /// switch or gateway answers for every address (local proxy ARP, private VLANs): each address would be taken for
+    /// one in use.
     #[arg(long, env = "HERALD_FIRST_CLAIM_PROBE", default_value_t = true, action = clap::ArgAction::Set,
           num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub first_claim_probe: bool,
@@ -107,15 +109,15 @@ pub struct AnnounceArgs {
 
 impl From<AnnounceArgs> for Announcing {
     fn from(args: AnnounceArgs) -> Self {
-        // Destructured, so that a flag that is not used does not compile.
+        // The pattern names every field, so a flag that is not used does not compile.
         let AnnounceArgs { announce_rate: rate, announce_every, announce_with_reply, first_claim_probe } = args;
         let refresh = Some(announce_every).filter(|every| !every.is_zero());
         Self { pace: Pace { rate, refresh }, with_reply: announce_with_reply, first_claim_probe }
     }
 }
 
-/// Between two announcements of one address: more often is a flood, more rarely helps nobody (routers keep ARP entries for
-/// up to four hours, but switches their MACs for five minutes).
+/// Bounds of the time between two announcements of one address. Shorter intervals flood the segment; longer ones help
+/// no router (routers keep ARP entries for up to four hours, but switches keep MACs for five minutes).
 const ANNOUNCE_EVERY: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(1);
 
 fn announce_every(text: &str) -> Result<Duration, String> {
@@ -148,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn are_consistent() {
+    fn flags_are_consistent() {
         Args::command().debug_assert();
     }
 
@@ -160,7 +162,7 @@ mod tests {
     #[test_case(&["--include-excluded-nodes"], Some((true, 500)))]
     #[test_case(&["--include-excluded-nodes=false", "--announce-rate=15"], Some((false, 15)))]
     #[test_case(&["--announce-rate=0"], None)]
-    fn are_read(flags: &[&str], expected: Option<(bool, u32)>) {
+    fn flags_are_read(flags: &[&str], expected: Option<(bool, u32)>) {
         assert_eq!(parse(flags).map(|a| (a.include_excluded_nodes, a.announce.announce_rate)), expected);
     }
 
@@ -180,9 +182,9 @@ mod tests {
     #[test_case(&["--announce-every=30s", "--announce-with-reply"], Some((Some(30), true, true, false)))]
     #[test_case(&["--first-claim-probe=false", "--promiscuous"], Some((None, false, false, true)))]
     #[test_case(&["--announce-every=100ms"], None; "more often than each second")]
-    #[test_case(&["--announce-every=2h"], None; "so rarely that it helps nobody")]
+    #[test_case(&["--announce-every=2h"], None; "more rarely than each hour")]
     #[test_case(&["--announce-every=30"], None; "no unit")]
-    fn networks_that_need_it_are_served(flags: &[&str], expected: Option<(Option<u64>, bool, bool, bool)>) {
+    fn settings_for_special_networks_are_read(flags: &[&str], expected: Option<(Option<u64>, bool, bool, bool)>) {
         let read = parse(flags).map(|args| {
             let Announcing { pace, with_reply, first_claim_probe } = args.announce.into();
             (pace.refresh.map(|refresh| refresh.as_secs()), with_reply, first_claim_probe, args.promiscuous)

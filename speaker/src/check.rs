@@ -1,7 +1,8 @@
-//! `herald-speaker check live|ready`: the kubelet's probes, which it runs in the container (`exec`).
+//! `herald-speaker check live|ready`: the kubelet's probes, which the kubelet runs in the container (`exec`).
 //!
-//! They ask the running speaker over the socket of [`inspect`](crate::inspect), so that no port has to be free. *Live*:
-//! its loop answers. *Ready*: it speaks on the wire, so that a roll-out may go on to the next node.
+//! The probes ask the running speaker over the socket of [`inspect`](crate::inspect), so that no port has to be free.
+//! *Live*: the speaker's loop answers. *Ready*: the speaker speaks on the wire, so that a roll-out may go on to the
+//! next node.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -16,13 +17,13 @@ use crate::{
     readiness::Health,
 };
 
-/// The loop answers within a millisecond, on a starved node within some hundred.
+/// Timeout of one probe. The loop answers within a millisecond, on a starved node within some hundred.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Asks the running speaker of this node whether it is live or ready; ends with 1 if it is not.
 #[derive(Clone, Debug, Args)]
 pub struct CheckArgs {
-    /// What to ask for.
+    /// The question.
     #[arg(value_enum)]
     pub what: What,
 
@@ -31,28 +32,28 @@ pub struct CheckArgs {
     pub state_dir: PathBuf,
 }
 
-/// What can be asked for.
+/// The question of a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum What {
-    /// Does its loop answer?
+    /// Whether the speaker's loop answers.
     Live,
-    /// Does it speak on the wire?
+    /// Whether the speaker speaks on the wire.
     Ready,
 }
 
-/// Why a check fails.
+/// The reason why a check fails.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckError {
-    /// It could not be asked.
+    /// The speaker could not be asked.
     #[error(transparent)]
     Unasked(#[from] InspectError),
-    /// It answers too slowly.
+    /// The speaker answers too slowly.
     #[error("the speaker has not answered within {PATIENCE:?}: its loop is stuck")]
     Stuck,
-    /// It answers something else.
+    /// The speaker answers something else.
     #[error("the speaker's answer makes no sense: {0}")]
     Unreadable(#[from] serde_json::Error),
-    /// It does not speak.
+    /// The speaker does not speak on the wire.
     #[error("not ready: {0}")]
     NotReady(String),
 }
@@ -61,7 +62,7 @@ impl CheckArgs {
     /// Asks, and returns what to print.
     ///
     /// # Errors
-    /// If it is not live, or not ready.
+    /// If the speaker is not live, or not ready.
     pub async fn run(&self) -> Result<String, CheckError> {
         let asked = timeout(PATIENCE, socket::ask(&self.state_dir, Question::Health)).await;
         let health: Health = serde_json::from_str(&asked.map_err(|_| CheckError::Stuck)??)?;

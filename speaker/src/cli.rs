@@ -7,19 +7,19 @@ use clap::{Args as _, Command, CommandFactory, FromArgMatches};
 
 use crate::{args::Args, check::CheckArgs, inspect::InspectArgs};
 
-/// What is to be done.
+/// The command that the command line asks for.
 #[derive(Clone, Debug)]
 pub enum Cli {
     /// Run the speaker.
     Run(Args),
-    /// Show what the running one knows.
+    /// Show what the running speaker knows.
     Inspect(InspectArgs),
-    /// Ask the running one whether it is live or ready.
+    /// Ask the running speaker whether it is live or ready.
     Check(CheckArgs),
 }
 
 impl Cli {
-    /// Reads the command line of this process; ends it with a message where it makes no sense.
+    /// Reads the command line of this process; ends the process with a message where the line makes no sense.
     pub fn parse() -> Self {
         Self::read(std::env::args_os()).unwrap_or_else(|error| error.exit())
     }
@@ -27,7 +27,7 @@ impl Cli {
     /// Reads a command line, the program's name first.
     ///
     /// # Errors
-    /// It makes no sense, or asks for help.
+    /// If the command line makes no sense, or asks for help.
     pub fn read<T: Into<OsString> + Clone>(words: impl IntoIterator<Item = T>) -> Result<Self, clap::Error> {
         let matches = command().try_get_matches_from(words)?;
         match matches.subcommand() {
@@ -38,7 +38,7 @@ impl Cli {
     }
 }
 
-/// The flags that running needs are no flags of a subcommand.
+/// Returns the description of the command line. A subcommand does not take the flags that running needs.
 fn command() -> Command {
     let inspect = InspectArgs::augment_args(Command::new("inspect"));
     let check = CheckArgs::augment_args(Command::new("check"));
@@ -56,12 +56,12 @@ mod tests {
     use crate::{check::What, inspect::Format};
 
     #[test]
-    fn is_consistent() {
+    fn command_line_is_consistent() {
         command().debug_assert();
     }
 
     #[test]
-    fn without_a_subcommand_it_runs() {
+    fn speaker_runs_without_a_subcommand() {
         let Ok(Cli::Run(args)) = Cli::read(["herald-speaker", "--node-name", "a"]) else { panic!("it does not run") };
         assert_eq!(args.run.node_name, "a");
     }
@@ -70,7 +70,7 @@ mod tests {
     #[test_case(&["inspect", "-o", "json", "--state-dir=/tmp/x"], Some(("/tmp/x", Format::Json)))]
     #[test_case(&["inspect", "-o", "yaml"], None)]
     #[test_case(&["--node-name=a", "inspect"], None; "flags of the other command")]
-    fn inspects(words: &[&str], expected: Option<(&str, Format)>) {
+    fn inspect_is_read(words: &[&str], expected: Option<(&str, Format)>) {
         let read = Cli::read(["herald-speaker"].iter().chain(words));
         let inspected = match read {
             Ok(Cli::Inspect(args)) => Some((args.state_dir, args.output)),
@@ -82,7 +82,7 @@ mod tests {
     #[test_case(&["check", "live"], Some(What::Live))]
     #[test_case(&["check", "ready"], Some(What::Ready))]
     #[test_case(&["check"], None; "nothing to ask for")]
-    fn checks(words: &[&str], expected: Option<What>) {
+    fn check_is_read(words: &[&str], expected: Option<What>) {
         let checked = match Cli::read(["herald-speaker"].iter().chain(words)) {
             Ok(Cli::Check(args)) => Some(args.what),
             _ => None,

@@ -1,10 +1,10 @@
-//! What happened on a segment, as a line in the log.
+//! Log lines for the events on a segment.
 
 use herald_protocol::{Event as SegmentEvent, Withdrawal, node::NodeId};
 
 use crate::coordinator::Event;
 
-/// Writes one line. `name` gives the name of a node by its id.
+/// Writes one line. `name` returns the name of a node by its id.
 pub fn tell(event: &Event, name: impl Fn(NodeId) -> String) {
     let interface = event.interface.as_str();
     match &event.what {
@@ -75,7 +75,7 @@ pub fn tell(event: &Event, name: impl Fn(NodeId) -> String) {
         }
         SegmentEvent::SegmentLoop => tracing::error!(interface, "this node's own frames come back"),
         SegmentEvent::Stalled(time) => tracing::warn!(interface, ?time, "this process was not run for a while"),
-        // The machine turns these into outputs of its own.
+        // The coordinator turns these into outputs of its own.
         SegmentEvent::StateChanged | SegmentEvent::Finished => {}
     }
 }

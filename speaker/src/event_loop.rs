@@ -1,5 +1,5 @@
-//! The speaker put together: facts from the API, the kernel and the wire go into the [`Coordinator`], and what it wants
-//! done is done. One thread; the machine belongs to the one loop here.
+//! The speaker put together: facts from the API, the kernel and the wire go into the [`Coordinator`], and the loop
+//! carries out its outputs. All of it runs on one thread; the coordinator belongs to the one loop here.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -47,45 +47,45 @@ use crate::{
     watch,
 };
 
-/// Facts that wait: a burst beyond this waits in the watches.
+/// Number of facts that wait at most: a burst beyond this waits in the watches.
 const INPUTS: usize = 256;
-/// Frames that wait: beyond this they wait in the sockets' buffers.
+/// Number of frames that wait at most: beyond this they wait in the sockets' buffers.
 const ARRIVALS: usize = 256;
-/// After a change of the claims, or of the view, this long passes before it is written: a take-over of 1,000 addresses
-/// changes them 1,000 times.
+/// Time between a change of the claims and their writing: a take-over of 1,000 addresses changes them 1,000 times.
 const CLAIMS_SETTLE: Duration = Duration::from_millis(20);
-/// The view is read after a restart only, and may be of a second ago.
+/// Time between a change of the view and its writing: the view is read after a restart only, and may be a second old.
 const VIEW_SETTLE: Duration = Duration::from_secs(1);
-/// A shutdown takes 20 ms, or, where addresses are handed over, 2 s (`herald_protocol`, stopping): after this something
-/// is wrong, and the kubelet would kill the container at 5 s.
+/// Time after which a shutdown is given up. A shutdown takes 20 ms, or, where addresses are handed over, 2 s
+/// (`herald_protocol`, engine/shutdown.rs): after this time it has failed, and the kubelet would kill the container at
+/// 5 s.
 const STOP_WITHIN: Duration = Duration::from_secs(4);
 
-/// Why the speaker stopped.
+/// The reason why the speaker stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// No capability.
+    /// The process may not open packet sockets.
     #[error("cannot open a packet socket: {0}; the container needs the capability NET_RAW and uid 0")]
     PacketSocket(#[source] io::Error),
-    /// No API server.
+    /// The configuration to reach the API server is missing.
     #[error("cannot tell how to reach the API server: {0}; run in a pod with a service account, or set KUBECONFIG")]
     Client(#[source] Box<kube::Error>),
-    /// No signals.
+    /// The process cannot wait for signals.
     #[error("cannot wait for SIGTERM: {0}")]
     Signal(#[source] io::Error),
-    /// A part that never ends did.
+    /// A part ended that should never end.
     #[error("{0} ended")]
     Ended(String),
 }
 
 impl RunArgs {
-    /// Runs the speaker until SIGTERM or SIGINT. A restart moves nothing; on a node that is cordoned, deleted or
-    /// drained, everything is handed over first.
+    /// Runs the speaker until SIGTERM or SIGINT. A restart moves nothing; a node that is cordoned, deleted or drained
+    /// first hands everything over.
     ///
     /// # Errors
-    /// What it needs is missing, or a part of it failed. Without a part it would answer for what it no longer knows,
-    /// so it stops as a whole.
+    /// If a requirement is missing, or a part of the speaker failed. A speaker without the part would answer for
+    /// addresses that it no longer knows, so it stops as a whole.
     pub async fn run(self, log: Log) -> Result<(), RunError> {
-        // Destructured, so that a flag that is not used does not compile.
+        // The pattern names every field, so a flag that is not used does not compile.
         let Self {
             node_name,
             namespace,
@@ -188,9 +188,9 @@ impl RunArgs {
                 Deadlines { timers: timeout, claims: speaker.claims.due, view: speaker.view.due, stop: stop_by };
             match sources.next(speaker.start, deadlines).await {
                 Step::Frame(arrival) => speaker.receive(&arrival),
-                // After a pause, timers are due and frames lie in the sockets: what came before a timer comes first, or
-                // this node claims what another has just claimed. To yield lets the runtime look at the sockets and
-                // their tasks read them; then the loop takes in what they have read.
+                // Timers are due and frames lie in the sockets after a pause. Frames that came before a timer have to
+                // come first, or this node claims an address that another has just claimed. The yield lets the runtime
+                // look at the sockets and their tasks read them; then the loop takes in the frames that they have read.
                 Step::Timers if heard_out != timeout => {
                     heard_out = timeout;
                     tokio::task::yield_now().await;
@@ -217,7 +217,7 @@ impl RunArgs {
     }
 }
 
-/// Serves metrics and health. Without them the speaker still does what it is for.
+/// Serves metrics and health. If they cannot be served, the speaker still does its work.
 async fn serve_metrics(tasks: &mut JoinSet<&'static str>, listen: Listen, log: Log) -> Queries<Telling> {
     let (ask, asked) = query::channel();
     if let Listen::On(address) = listen {
@@ -234,8 +234,8 @@ async fn serve_metrics(tasks: &mut JoinSet<&'static str>, listen: Listen, log: L
     asked
 }
 
-/// Answers `herald-speaker inspect` and `herald-speaker check`. Without it the speaker still does what it is for, until
-/// the kubelet's probes have failed often enough.
+/// Answers `herald-speaker inspect` and `herald-speaker check`. If the socket cannot be opened, the speaker still does
+/// its work, until the kubelet's probes have failed often enough.
 fn serve_inspection(tasks: &mut JoinSet<&'static str>, state_dir: &Path) -> (Queries<Report>, Queries<Health>) {
     let (report, asked_for_report) = query::channel();
     let (health, asked_for_health) = query::channel();
@@ -256,7 +256,7 @@ async fn client() -> kube::Result<Client> {
     herald_kube_common::client::of(&config)
 }
 
-/// What an earlier run left.
+/// Returns the state that an earlier run left.
 fn restore(state: &StateDir) -> Restored {
     let claims = state.claims();
     Restored {
@@ -266,7 +266,7 @@ fn restore(state: &StateDir) -> Restored {
     }
 }
 
-/// Something that is kept in a file, and when the next version of it is due.
+/// A value that is kept in a file, and the time at which its next version is due.
 struct Kept<T> {
     sender: latest::Sender<T>,
     settle: Duration,
@@ -284,17 +284,17 @@ impl<T> Kept<T> {
 
     fn keep(&mut self, value: T) {
         self.due = None;
-        // Where nothing is kept nobody receives.
+        // The channel has no receiver if there is no state directory.
         self.sender.send_replace(value);
     }
 }
 
-/// The machine and its hands.
+/// The coordinator, with the parts that carry out its outputs.
 struct Running {
     start: Instant,
     machine: Coordinator,
     segments: Segments,
-    /// Which interfaces are wanted; `None`: that is not known yet.
+    /// The selection of interfaces; `None`: the selection is not known yet.
     selections: latest::Sender<Option<Selection>>,
     writes: mpsc::UnboundedSender<Write>,
     inputs: mpsc::Sender<Input>,
@@ -304,13 +304,13 @@ struct Running {
     slices: Option<AbortOnDropHandle<()>>,
     claims: Kept<Arc<Claims>>,
     view: Kept<Arc<View>>,
-    /// Where both are kept.
+    /// The directory of both.
     state: Option<StateDir>,
     metrics: Metrics,
     post: Post,
-    /// What was said of frames that could not be sent: segment and error.
+    /// The refusals to send that were logged: segment and error.
     refused: BTreeSet<(u32, String)>,
-    /// What the kernel refuses to the sockets of segments, as it was said last.
+    /// The refusal for the sockets of each segment that was logged last.
     sockets: BTreeMap<u32, SocketFailure>,
     finished: bool,
 }
@@ -348,7 +348,8 @@ impl Running {
             self.metrics.state(name.file(), saved);
         }
         match self.metrics.encode() {
-            // It has nothing to wait for: until it has listed, it guards what it kept. Who asked may have gone.
+            // The speaker has nothing to wait for: until it has listed, it guards what it kept. The asker may have
+            // gone.
             Ok(metrics) => drop(reply.send(Telling { metrics, readiness: Readiness::Ready })),
             Err(error) => tracing::error!(%error, "the metrics cannot be written"),
         }
@@ -368,7 +369,7 @@ impl Running {
             links: self.machine.links(),
             links_left_out: self.machine.links_left_out(),
         };
-        // Who asked may have gone.
+        // The asker may have gone.
         drop(reply.send(report));
     }
 
@@ -390,7 +391,7 @@ impl Running {
         }
     }
 
-    /// Does what the machine wants done.
+    /// Carries out the outputs of the coordinator.
     fn work(&mut self) {
         while let Some(output) = self.machine.poll_output() {
             match output {
@@ -427,14 +428,14 @@ impl Running {
         }
     }
 
-    /// Counts what the kernel refuses to send, and says each kind of refusal once for each segment: were it said again after
-    /// a frame that passed, a link that takes Hellos and no lists would fill the log.
+    /// Counts a frame that the kernel refuses to send, and logs each kind of refusal once for each segment: if a frame
+    /// that passes made the refusal news again, a link that takes Hellos but no claim lists would fill the log.
     fn note_refused(&mut self, segment: u32, error: &SegmentError) {
         if self.refused.insert((segment, error.to_string())) {
             tracing::warn!(%error, "the kernel refuses to send frames");
         }
         self.machine.count_unsent(segment);
-        // Netlink says the same in a moment, unless another interface has its index by then.
+        // Netlink reports the same in a moment, unless another interface has its index by then.
         if error.is_interface_gone() && self.segments.is_open(segment) {
             self.segments.close(segment);
             self.sockets_fail(segment, SocketFailure::Open(error.to_string()));
@@ -452,7 +453,7 @@ impl Running {
         }
     }
 
-    /// A segment that is not open is listened to once it is.
+    /// Sets the addresses to listen for; a segment that is not open gets them once it is.
     fn listen(&mut self, segment: u32, addresses: &BTreeSet<IpAddr>) {
         if !self.segments.is_open(segment) {
             return;
@@ -468,7 +469,7 @@ impl Running {
         }
     }
 
-    /// Says it once; the machine has it tried again.
+    /// Logs a failure once; the coordinator schedules the next attempt.
     fn sockets_fail(&mut self, segment: u32, failure: SocketFailure) {
         if self.sockets.get(&segment) != Some(&failure) {
             match &failure {
@@ -481,13 +482,13 @@ impl Running {
     }
 
     fn write(&self, write: Write) {
-        // The writer ends only with the loop, which tells of it.
+        // The writer ends only with the loop, which reports that.
         if let Err(error) = self.writes.send(write) {
             tracing::error!(object = ?error.0.key(), "the writer is gone");
         }
     }
 
-    /// Ends by itself, within the time the machine waits.
+    /// Asks kube-proxy in a task that ends by itself, within the time the coordinator waits.
     fn ask_proxy(&self, address: IpAddr, service: ServiceName, target: SocketAddr) {
         let (inputs, asker) = (self.inputs.clone(), self.asker.clone());
         tokio::spawn(async move {

@@ -1,5 +1,5 @@
-//! Posts Events to the API: a task beside the one that answers. A take-over often happens while the API server is away,
-//! so what it does not take is kept, up to a number, and posted when it is back.
+//! Posts Events to the API: a task separate from the one that answers. A take-over often happens while the API server
+//! is away, so Events that the API server does not take are kept, up to a number, and posted when it is back.
 
 use std::time::Duration;
 
@@ -16,19 +16,19 @@ use tokio::sync::mpsc;
 
 use crate::kube_events::{EventValue, Regarding};
 
-/// Events that wait. What does not fit in is logged and lost, as with every recorder.
+/// Number of Events that wait at most. An Event that does not fit in is logged and lost, as with every recorder.
 const WAITING: usize = 64;
 
-/// First delay after a failure. Doubles with each.
+/// First delay after a failure. Each further failure doubles the delay.
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 
 /// Longest delay.
 const LONGEST_RETRY: Duration = Duration::from_secs(10);
 
-/// A request that takes longer is given up and repeated: the name makes that harmless.
+/// Timeout of one request. A request that takes longer is repeated: the Event's name makes that harmless.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Where Events are handed in.
+/// The end of the queue where Events are handed in.
 #[derive(Clone, Debug)]
 pub struct Post(mpsc::Sender<EventValue>);
 
@@ -44,24 +44,24 @@ impl Post {
     }
 }
 
-/// The queue: where Events are handed in, and what [`run`] takes.
+/// Returns the two ends of the queue: where Events are handed in, and where [`run`] takes them.
 pub fn queue() -> (Post, mpsc::Receiver<EventValue>) {
     let (post, waiting) = mpsc::channel(WAITING);
     (Post(post), waiting)
 }
 
-/// What became of an Event.
+/// The result of posting an Event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
-    /// It is there; another speaker may have told it first.
+    /// The Event exists; another speaker may have posted it first.
     Told,
-    /// It may be taken later.
+    /// The API server may take the Event later.
     Failed,
-    /// It never will be.
+    /// The API server will never take the Event.
     Lost,
 }
 
-/// Posts what comes in, one after the other, until the queue is closed. `node`: this one's name.
+/// Posts the Events that come in, one after the other, until the queue is closed. `node` is the name of this node.
 pub async fn run(client: Client, node: String, mut waiting: mpsc::Receiver<EventValue>) {
     let params = PostParams { field_manager: Some(MANAGER_SPEAKER.to_owned()), ..PostParams::default() };
     while let Some(value) = waiting.recv().await {
@@ -94,7 +94,8 @@ fn outcome(error: &kube::Error) -> Outcome {
     match error {
         kube::Error::Api(status) => match status.code {
             409 => Outcome::Told,
-            // No right to, or the Service's namespace is being deleted: the next one must not wait for it.
+            // The speaker has no right to post it, or the Service's namespace is being deleted: the next Event must not
+            // wait for this one.
             400..=407 | 410..=428 => Outcome::Lost,
             _ => Outcome::Failed,
         },
@@ -103,7 +104,7 @@ fn outcome(error: &kube::Error) -> Outcome {
     }
 }
 
-/// The API object.
+/// Returns the API object.
 fn object(value: &EventValue, node: &str) -> Event {
     let regarding = match &value.regarding {
         Regarding::Node(node) => ObjectReference {
@@ -154,10 +155,10 @@ mod tests {
         })
     }
 
-    /// What the API server would refuse, and where `kubectl describe` would not find it.
+    /// The API server would refuse other values, and `kubectl describe` would not find the Event elsewhere.
     #[test_case(node(), "default", "Node")]
     #[test_case(service(), "shop", "Service")]
-    fn is_an_event_the_api_server_takes(regarding: Regarding, namespace: &str, kind: &str) {
+    fn event_is_one_that_the_api_server_takes(regarding: Regarding, namespace: &str, kind: &str) {
         let event = object(&value(regarding), &"n".repeat(253));
         assert_eq!(event.metadata.namespace.as_deref(), Some(namespace));
         let about = event.regarding.unwrap();
@@ -168,19 +169,19 @@ mod tests {
         assert!(event.event_time.is_some() && event.action.is_some() && event.reporting_controller.is_some());
     }
 
-    #[test_case(409, Outcome::Told; "another speaker told it")]
+    #[test_case(409, Outcome::Told; "another speaker posted it")]
     #[test_case(403, Outcome::Lost)]
     #[test_case(404, Outcome::Lost; "its namespace is gone")]
     #[test_case(422, Outcome::Lost)]
     #[test_case(429, Outcome::Failed)]
     #[test_case(408, Outcome::Failed)]
     #[test_case(503, Outcome::Failed)]
-    fn ends(code: u16, expected: Outcome) {
+    fn status_code_decides_whether_an_event_is_posted_again(code: u16, expected: Outcome) {
         assert_eq!(outcome(&kube::Error::Api(Box::new(Status { code, ..Status::default() }))), expected);
     }
 
     #[test]
-    fn what_does_not_fit_in_is_not_waited_for() {
+    fn posting_to_a_full_queue_does_not_wait() {
         let (post, mut waiting) = queue();
         for _ in 0..WAITING + 10 {
             post.post(value(node()));

@@ -1,11 +1,11 @@
-//! On which interface is an address announced?
+//! The choice of the interface on which an address is announced.
 //!
-//! [`survey`] reduces the links of a node to the [`Segment`]s on which something can be announced, and says why each other
-//! one is left alone. [`herald_crds::placement`] picks the one segment for an address. Speakers publish their segments in
-//! SpeakerStatus, so each can say of every node whether the node can announce an address.
+//! [`survey`] reduces the links of a node to the [`Segment`]s on which addresses can be announced, and gives the reason
+//! why each other link is left alone. [`herald_crds::placement`] picks the one segment for an address. Speakers publish
+//! their segments in SpeakerStatus, so each speaker can tell of every node whether the node can announce an address.
 //!
-//! A segment that has lost its carrier is still one: the node keeps what it owns there until it hears a better claim
-//! (docs/protocol.md).
+//! A segment that has lost its carrier is still a segment: the node keeps what it owns there until it hears a better
+//! claim (docs/protocol.md).
 
 mod container_links;
 mod link;
@@ -26,17 +26,18 @@ use serde::{Deserialize, Serialize};
 /// One interface on which addresses can be announced.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Segment {
-    /// Interface name.
+    /// The interface's name.
     pub interface: String,
-    /// Its link-layer address.
+    /// The interface's link-layer address.
     pub mac: MacAddr,
-    /// An address of the node's own on it, IPv4 where there is one: its kernel answers for it, whatever its speaker does.
+    /// An address of the node's own on the interface, IPv4 where there is one: the node's kernel answers for it,
+    /// whatever its speaker does.
     pub address: Option<IpAddr>,
-    /// Its on-link prefixes, sorted.
+    /// The interface's on-link prefixes, sorted.
     pub prefixes: Vec<IpNet>,
-    /// Whether a default route leaves here.
+    /// Whether a default route leaves by the interface.
     pub default_route: bool,
-    /// The node's other interfaces on the same network, for which it speaks.
+    /// The node's other interfaces on the same network, for which this one speaks.
     #[serde(default)]
     pub speaks_for: Vec<String>,
 }
@@ -59,28 +60,28 @@ impl Interface for Segment {
     }
 }
 
-/// A [`Segment`] of this node, with the handle the kernel knows it by.
+/// A [`Segment`] of this node, with the index by which the kernel knows its interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalSegment {
-    /// Interface index.
+    /// The interface's index.
     pub index: u32,
-    /// Has it carrier?
+    /// Whether the interface has carrier.
     pub carrier: bool,
-    /// What it carries in a frame, in bytes after the Ethernet header.
+    /// The interface's MTU: bytes in a frame after the Ethernet header.
     pub mtu: u32,
-    /// The node's addresses on it of global scope, with their prefix lengths; lasting ones first.
+    /// The node's addresses of global scope on the interface, with their prefix lengths; lasting ones first.
     pub addresses: Vec<IpNet>,
-    /// The node's IPv6 link-local address on it.
+    /// The node's IPv6 link-local address on the interface.
     pub link_local: Option<Ipv6Addr>,
-    /// The link that it is a macvlan on. Both are on one network, though the kernel passes no frame from the one to the other
-    /// (drivers/net/macvlan.c).
+    /// The link that the interface is a macvlan on. The two are on one network, though the kernel passes no frame from
+    /// the one to the other (drivers/net/macvlan.c).
     pub macvlan_on: Option<Parent>,
-    /// The segment as others see it.
+    /// The segment as other nodes see it.
     pub segment: Segment,
 }
 
 impl Segment {
-    /// The segment as SpeakerStatus shows it, with the count of the nodes whose speakers are heard on it.
+    /// Returns the segment as SpeakerStatus shows it, with the count of the nodes whose speakers are heard on it.
     pub fn to_status(&self, peers: usize) -> SegmentStatus {
         SegmentStatus {
             interface: self.interface.clone(),
@@ -93,8 +94,8 @@ impl Segment {
         }
     }
 
-    /// Reads what another speaker published. Without its MAC a segment is useless to others: `None`. A prefix or an
-    /// address that cannot be read is left out.
+    /// Reads a segment that another speaker published. Returns `None` without its MAC, because such a segment is
+    /// useless to other nodes. A prefix or an address that cannot be read is left out.
     pub fn from_status(status: &SegmentStatus) -> Option<Self> {
         Some(Self {
             interface: status.interface.clone(),
@@ -106,14 +107,14 @@ impl Segment {
         })
     }
 
-    /// Do the two share a prefix? Then they are on one segment, as far as configuration can tell.
+    /// Returns whether the two share a prefix: then they are on one segment, as far as configuration can tell.
     pub fn meets(&self, other: &Self) -> bool {
         let shared = |p: &IpNet| other.prefixes.iter().any(|q| p.contains(q) || q.contains(p));
         self.prefixes.iter().any(shared)
     }
 }
 
-/// Returns the segment that a link makes; `None` where it is no Ethernet link or no prefix is on link.
+/// Returns the segment that a link makes; `None` where it is not an Ethernet link or no prefix is on link.
 fn segment_of(link: &Link) -> Option<LocalSegment> {
     let (mac, prefixes) = (link.mac?, link.on_link_prefixes());
     let addresses: Vec<_> = link.global_addresses().collect();
@@ -136,14 +137,14 @@ fn segment_of(link: &Link) -> Option<LocalSegment> {
     })
 }
 
-/// The address by which others ask whether the node's kernel lives: one with neighbours on link before a single one
-/// (which may be a virtual address of somebody's), IPv4 before IPv6, then the first.
+/// Returns the address by which other nodes ask whether the node's kernel lives: an address with neighbours on link
+/// before a single one (which may be another host's virtual address), IPv4 before IPv6, then the first.
 fn representative(addresses: &[IpNet]) -> Option<IpAddr> {
     let single = |address: &IpNet| address.prefix_len() == address.max_prefix_len();
     addresses.iter().min_by_key(|address| (single(address), address.addr().is_ipv6())).map(IpNet::addr)
 }
 
-/// The pairs of segments an address can fit both of, with the prefix they share: the narrower of the two.
+/// Returns the pairs of segments that an address can both fit, with the prefix they share: the narrower of the two.
 pub fn ambiguities(segments: &[LocalSegment]) -> Vec<(&str, &str, IpNet)> {
     let mut found = Vec::new();
     for (i, LocalSegment { segment: a, .. }) in segments.iter().enumerate() {
@@ -168,7 +169,7 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// With carrier, and no addresses to send from.
+    /// Returns the segment with carrier, and no addresses to send from.
     pub(crate) fn local(index: u32, segment: Segment) -> LocalSegment {
         LocalSegment { index, carrier: true, mtu: 1500, addresses: vec![], link_local: None, macvlan_on: None, segment }
     }
@@ -214,7 +215,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_segment_without_carrier_is_still_one() {
+    fn segment_without_carrier_is_still_a_segment() {
         let link = Link { carrier: false, ..link(2, "eth0", &["192.0.2.1/24"]) };
         let segments = usable(&[link]);
         assert_eq!(names(&segments), ["eth0"]);
@@ -225,8 +226,8 @@ pub(crate) mod tests {
     #[test_case(&["2001:db8::1/64", "192.0.2.1/24"] => Some("192.0.2.1"); "IPv4 first")]
     #[test_case(&["192.0.2.9/24", "192.0.2.1/24"] => Some("192.0.2.9"); "the kernel's order")]
     #[test_case(&["192.0.2.9/32", "2001:db8::1/64"] => Some("2001:db8::1"); "single addresses last")]
-    #[test_case(&["169.254.1.1/16", "2001:db8::1/64"] => Some("2001:db8::1"); "link-local is no own address")]
-    fn represented_by(addresses: &[&str]) -> Option<&'static str> {
+    #[test_case(&["169.254.1.1/16", "2001:db8::1/64"] => Some("2001:db8::1"); "link-local addresses do not count")]
+    fn own_address_is_chosen_by_prefix_family_and_order(addresses: &[&str]) -> Option<&'static str> {
         let address = usable(&[link(2, "eth0", addresses)]).remove(0).segment.address?;
         ["192.0.2.1", "192.0.2.9", "2001:db8::1"].into_iter().find(|a| a.parse() == Ok(address))
     }
@@ -248,7 +249,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_segment_survives_the_way_through_the_api() {
+    fn segment_survives_the_way_through_the_api() {
         let segment = usable(&[link(2, "eth0", &["192.0.2.1/24", "2001:db8::1/64"])]).remove(0).segment;
         assert_eq!(Segment::from_status(&segment.to_status(3)), Some(segment.clone()));
         assert_eq!(segment.to_status(3).peers, 3);
@@ -257,7 +258,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn overlaps_are_ambiguous() {
+    fn overlapping_prefixes_are_ambiguous() {
         let segments = usable(&[
             link(2, "eth0", &["10.0.0.1/8"]),
             link(3, "eth1", &["10.1.0.1/16", "192.0.2.1/24"]),

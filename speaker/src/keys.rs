@@ -7,11 +7,12 @@ use herald_protocol::wire::{Key, KeyError, Keyring, key_of_cluster};
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use serde::{Deserialize, Serialize};
 
-/// The Namespace that every cluster has from its first start to its end: the API server makes it and refuses to delete it
-/// (apiserver `admission/plugin/namespace/lifecycle`). Only the metadata are read.
+/// The Namespace that every cluster has from its first start to its end: the API server makes it and refuses to delete
+/// it (apiserver `admission/plugin/namespace/lifecycle`). The speaker reads only its metadata.
 pub(crate) const CLUSTER_NAMESPACE: &str = "kube-system";
 
-/// The keys of the cluster, and their bytes: those outlive a restart, after which they need neither Secret nor UID.
+/// The keys of the cluster, with their bytes: the bytes outlive a restart, after which a speaker needs neither the
+/// Secret nor the UID.
 #[derive(Clone, Deserialize, Serialize)]
 #[serde(try_from = "Vec<ByteString>", into = "Vec<ByteString>")]
 pub struct Keys {
@@ -20,7 +21,7 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// The keys with these bytes, oldest first.
+    /// Returns the keys with these bytes, oldest first.
     ///
     /// # Errors
     /// If there is none, if one of them is too short, or if there are too many.
@@ -29,22 +30,23 @@ impl Keys {
         Ok(Self { keyring: Arc::new(Keyring::new(keys)?), bytes })
     }
 
-    /// The keys as the protocol takes them.
+    /// Returns the keys as the protocol takes them.
     pub fn keyring(&self) -> &Arc<Keyring> {
         &self.keyring
     }
 
-    /// These keys, and before them those of an earlier set that it lacks: the newest of them, as far as there is room.
+    /// Returns these keys, preceded by those of an earlier set that this set lacks: the newest of them, as far as there
+    /// is room.
     pub fn preceded_by(&self, earlier: &Self) -> Self {
         let room = Keyring::MAX_KEYS.saturating_sub(self.bytes.len());
         let lacking: Vec<_> = earlier.bytes.iter().filter(|key| !self.bytes.contains(key)).cloned().collect();
         let newest = lacking.into_iter().rev().take(room).rev();
-        // Each of them was valid, none is there twice, and there is room.
+        // Each key was valid, none is in the list twice, and there is room for all.
         Self::new(newest.chain(self.bytes.iter().cloned()).collect()).unwrap_or_else(|_| self.clone())
     }
 
-    /// Makes the keys of the cluster with this UID from the Secret. Each of its values makes one; the names of the values
-    /// order them, byte by byte, oldest first.
+    /// Makes the keys of the cluster with this UID from the Secret. Each value of the Secret makes one key; the names
+    /// of the values order the keys, byte by byte, oldest first.
     ///
     /// # Errors
     /// If the values make no set of keys.
@@ -68,7 +70,7 @@ impl PartialEq for Keys {
 impl Eq for Keys {}
 
 impl fmt::Debug for Keys {
-    /// The ids, never the secrets.
+    /// Writes the ids, never the secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Keys").field(&self.keyring.ids()).finish()
     }
@@ -88,10 +90,10 @@ impl From<Keys> for Vec<ByteString> {
     }
 }
 
-/// Why the UID is not known.
+/// The reason why the UID is not known.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ClusterError {
-    /// The API server answers, and does not say it.
+    /// The API server answers, but its answer does not have the UID.
     #[error(
         "the API server does not say the UID of the Namespace {CLUSTER_NAMESPACE}, to which the key is bound: {0}; apply \
          Herald's manifest, by which the speaker may read it"
@@ -102,19 +104,19 @@ pub enum ClusterError {
     Unreached(String),
 }
 
-/// Why the cluster has no keys. A speaker that has keys goes on with them.
+/// The reason why the cluster has no keys. A speaker that has keys goes on with them.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeysError {
-    /// No UID of the cluster.
+    /// The cluster's UID is not known.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
-    /// No Secret.
+    /// The Secret does not exist.
     #[error("Secret {SECRET_CLUSTER_KEY} is missing: apply Herald's manifest, the controller fills it")]
     Missing,
-    /// A Secret without values.
+    /// The Secret has no values.
     #[error("Secret {SECRET_CLUSTER_KEY} is empty: the controller fills it, is one running?")]
     Empty,
-    /// No usable values.
+    /// The values of the Secret make no set of keys.
     #[error("Secret {SECRET_CLUSTER_KEY}: {0}")]
     Invalid(#[source] KeyError),
 }
@@ -134,7 +136,7 @@ mod tests {
         Keys::read(secret, CLUSTER)
     }
 
-    /// The id of the key that a Secret's value of 32 such bytes makes.
+    /// Returns the id of the key that a Secret's value of 32 such bytes makes.
     fn id(byte: u8) -> KeyId {
         Key::new(&key_of_cluster(&[byte; 32], CLUSTER).unwrap()).unwrap().id()
     }
@@ -146,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn the_names_of_the_values_order_the_keys() {
+    fn names_of_the_values_order_the_keys() {
         let keys = read(secret(&[("key-2", 2, 32), ("key-1", 1, 32)])).unwrap();
         assert_eq!(keys.keyring().ids(), [1, 2].map(id));
     }
@@ -163,23 +165,23 @@ mod tests {
     #[test_case(&[], KeysError::Empty; "no value")]
     #[test_case(&[("key-1", 1, 31)], KeysError::Invalid(KeyError::TooShort(31)); "too short")]
     #[test_case(&[("a", 1, 32), ("b", 2, 32), ("c", 3, 32), ("d", 4, 32), ("e", 5, 32)], KeysError::Invalid(KeyError::Count(5)); "too many")]
-    fn refused(values: &[(&str, u8, usize)], expected: KeysError) {
+    fn unusable_secret_is_refused(values: &[(&str, u8, usize)], expected: KeysError) {
         assert_eq!(read(secret(values)), Err(expected));
     }
 
     #[test]
-    fn a_secret_without_data_is_empty() {
+    fn secret_without_data_is_empty() {
         assert_eq!(read(Secret::default()), Err(KeysError::Empty));
     }
 
     #[test]
-    fn shows_no_secret() {
+    fn debug_output_shows_no_secret() {
         let keys = read(secret(&[("key-1", 0xab, 32)])).unwrap();
         assert_eq!(format!("{keys:?}"), format!("Keys([{}])", id(0xab)));
     }
 
     #[test]
-    fn survives_being_written() {
+    fn keys_survive_being_written() {
         let keys = read(secret(&[("key-1", 1, 32), ("key-2", 2, 40)])).unwrap();
         let read: Keys = serde_json::from_str(&serde_json::to_string(&keys).unwrap()).unwrap();
         assert_eq!(read.bytes, keys.bytes);

@@ -1,9 +1,9 @@
-//! Has kube-proxy on this node learned of a local endpoint?
+//! The question to kube-proxy on this node whether it knows a local endpoint of a Service.
 //!
 //! A node whose endpoint of a Service with `externalTrafficPolicy: Local` has just become ready has no rule for it
 //! until its kube-proxy has synced; traffic that comes before is dropped. kube-proxy serves a health check for each
-//! such Service on `healthCheckNodePort`, and updates it after the rules (kubernetes `pkg/proxy/healthcheck/
-//! service_health.go`; the proxiers call `SyncEndpoints` behind the sync).
+//! such Service on `healthCheckNodePort`, and updates it after the rules (kubernetes
+//! `pkg/proxy/healthcheck/service_health.go`; the proxiers call `SyncEndpoints` behind the sync).
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -21,15 +21,16 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::api_objects::ServiceName;
 
-/// Between two questions about an address. Where an endpoint is replaced by one on another node, kube-proxy on both
-/// nodes writes its rules in the same moment, `minSyncPeriod` (1 s) after the last: until the address moves, new
-/// connections are lost.
+/// Time between two questions about an address. If an endpoint on one node replaces an endpoint on another node,
+/// kube-proxy on both nodes writes its rules at the same moment, `minSyncPeriod` (1 s) after the last sync; new
+/// connections are lost from then until the address moves.
 const PERIOD: Duration = Duration::from_millis(20);
-/// So long an answer is waited for: kube-proxy answers from memory, on this node.
+/// Timeout of one question: kube-proxy answers from memory, on this node.
 const PATIENCE: Duration = Duration::from_millis(100);
-/// Questions at a time, of all addresses: a hundred that wait at once are asked about more slowly.
+/// Number of questions in flight at most, over all addresses. If a hundred addresses wait at once, each is asked about
+/// less often.
 const AT_A_TIME: usize = 2;
-/// After this the endpoint counts in any case: not every kube-proxy or replacement of it answers.
+/// Time after which the endpoint counts in any case: some kube-proxies, or replacements of them, do not answer.
 const LIMIT: Duration = Duration::from_secs(3);
 /// The longest answer read, in bytes. The body is three fields; two of them are names of at most 253 bytes.
 const LONGEST: usize = 4096;
@@ -52,7 +53,8 @@ impl Asker {
         poll(|| self.in_turn(async { ask(target).await.ok() }), service).await
     }
 
-    /// Asks when it is the question's turn. One that hangs (a port that swallows SYNs) gives way to the next.
+    /// Waits for a free place among the [`AT_A_TIME`] questions, then asks. A question that hangs (at a port that
+    /// swallows SYNs) gives way to the next.
     async fn in_turn(&self, ask: impl Future<Output = Option<Answer>>) -> Option<Answer> {
         let _turn = self.turns.acquire().await.ok()?;
         timeout(PATIENCE, ask).await.ok()?
@@ -75,7 +77,7 @@ async fn poll<F: Future<Output = Option<Answer>>>(mut ask: impl FnMut() -> F, se
     timeout_at(deadline, asking).await.is_ok()
 }
 
-/// What kube-proxy says of a Service.
+/// The answer of kube-proxy about a Service.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Answer {
@@ -90,14 +92,16 @@ struct Asked {
 }
 
 impl Answer {
-    /// A port that has passed to another Service says nothing. The status code counts for nothing either: it is 503
-    /// also while kube-proxy is late with something else.
+    /// Returns whether the answer is about this Service and counts a local endpoint. The answer of a port that has
+    /// passed to another Service does not count. The status code does not count either: kube-proxy also answers 503
+    /// while it is late with something else.
     fn has_local(&self, service: &ServiceName) -> bool {
         (&self.service.namespace, &self.service.name) == (&service.namespace, &service.name) && self.local_endpoints > 0
     }
 }
 
-/// Why there is no answer. Nobody is told: the next question comes at once, and the gate opens in any case.
+/// The reason why there is no answer. No log line reports it: the next question comes at once, and the address stops
+/// waiting after [`LIMIT`] in any case.
 #[derive(Debug, thiserror::Error)]
 enum AskError {
     #[error(transparent)]
@@ -164,7 +168,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn another_service_on_the_port_says_nothing() {
+    async fn answer_about_another_service_does_not_count() {
         let other = ServiceName { name: "other".to_owned(), ..web() };
         assert!(!poll(|| std::future::ready(Some(answer(1))), &other).await);
     }
@@ -185,7 +189,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn two_are_asked_at_a_time_and_who_does_not_answer_gives_way() {
+    async fn two_are_asked_at_a_time_and_one_that_hangs_gives_way() {
         let (asker, begun) = (Asker::default(), Instant::now());
         let asked = std::sync::Mutex::new(Vec::new());
         let turn = || {
@@ -200,7 +204,7 @@ mod tests {
         assert!(asked.iter().zip(expected).all(|(at, due)| *at >= due && *at < due + PERIOD), "{asked:?}");
     }
 
-    // As kube-proxy 1.33 answers.
+    // The answer of kube-proxy 1.33.
     const BODY: &str = r#"{
     "service": {"namespace": "default", "name": "web"},
     "localEndpoints": 2,
@@ -208,16 +212,16 @@ mod tests {
 }"#;
 
     #[test_case("200 OK", BODY, Some(2))]
-    #[test_case("503 Service Unavailable", BODY, Some(2); "whatever the status")]
-    #[test_case("200 OK", "ok", None; "no kube-proxy")]
+    #[test_case("503 Service Unavailable", BODY, Some(2); "status code does not count")]
+    #[test_case("200 OK", "ok", None; "answer of another program")]
     #[tokio::test]
-    async fn reads(status: &str, body: &str, expected: Option<u32>) {
+    async fn answer_is_read(status: &str, body: &str, expected: Option<u32>) {
         let response = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
         assert_eq!(ask(serve(response).await).await.ok(), expected.map(answer));
     }
 
     #[tokio::test]
-    async fn reads_no_more_than_4_kib() {
+    async fn answer_longer_than_4_kib_is_not_read() {
         let body = format!("{BODY}{}", " ".repeat(LONGEST));
         let response = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
         assert!(matches!(ask(serve(response).await).await, Err(AskError::Body(_))));

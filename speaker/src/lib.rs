@@ -1,9 +1,9 @@
 //! Herald's speaker: answers on the wire for the addresses of its node.
 //!
-//! One runs on every node. On each segment the speakers agree among themselves who answers for which address, by the
-//! protocol of [`herald_protocol`]; the API says which addresses there are, who may announce them, and who comes first.
-//! What the speaker does it writes into VirtualIP.status; what its node can do, and what is wrong there, into
-//! SpeakerStatus.
+//! One speaker runs on every node. On each segment the speakers agree among themselves which of them answers for which
+//! address, by the protocol of [`herald_protocol`]; the API says which addresses there are, which nodes may announce
+//! them, and which node comes first. The speaker writes what it does into VirtualIP.status; it writes what its node can
+//! do, and what is wrong there, into SpeakerStatus.
 //!
 //! ```text
 //! API ──watch──▶ api_objects ─┐                         ┌─▶ sockets (Hellos, answers, announcements, filters, groups)
@@ -14,12 +14,12 @@
 //!                                 ::Engine per interface)
 //! ```
 //!
-//! **Pure**, synchronous, values in and values out: [`api_objects`] (what is kept of the API), [`keys`], [`interfaces`],
-//! [`warnings`], [`rank`] (who comes first), [`packet`] (ARP and Neighbour Discovery), [`filter`] (the kernel's part),
-//! [`saved_state`] (what outlives a restart), [`status_queue`] (what is written when), [`kube_events`], and
-//! [`coordinator`], which decides by them all.
+//! **Pure**, synchronous, values in and values out: [`api_objects`] (the part of the API's objects that is kept),
+//! [`keys`], [`interfaces`], [`warnings`], [`rank`] (which node comes first), [`packet`] (ARP and Neighbour Discovery),
+//! [`filter`] (the kernel's part), [`saved_state`] (what outlives a restart), [`status_queue`] (which status is written
+//! when), [`kube_events`], and [`coordinator`], which decides by them all.
 //!
-//! Beside them, what the speaker tells of itself: [`metrics`], [`inspect`] and [`check`], which ask the loop by
+//! **Reports** of the speaker about itself: [`metrics`], [`inspect`] and [`check`]. They query the event loop through
 //! [`herald_telemetry`].
 //!
 //! **Edge**: [`watch`], [`kube_proxy`], [`netlink`], [`sockets`] over [`herald_packet_socket`] (the only unsafe code),

@@ -1,6 +1,6 @@
-//! What the speaker counts, in the text format of OpenMetrics 1.0. docs/observe.md lists the metrics.
+//! The metrics of the speaker, in the text format of OpenMetrics 1.0. docs/observe.md lists them.
 //!
-//! Events are counted as they happen; what a segment counts itself is read when somebody asks.
+//! Events are counted as they happen; the counters of a segment are read when a client asks for the metrics.
 
 use std::{
     collections::BTreeSet,
@@ -65,20 +65,20 @@ struct OfKey {
     key: String,
 }
 
-/// One segment, as it is now.
+/// The present counts of one segment.
 #[derive(Clone, Debug)]
 pub struct Reading {
-    /// Interface name.
+    /// The interface's name.
     pub interface: String,
-    /// Peers and addresses.
+    /// The numbers of peers and addresses.
     pub totals: Totals,
-    /// Frames.
+    /// The counters of frames.
     pub counters: Counters,
     /// The keys that are accepted.
     pub keys: Vec<KeyUse>,
 }
 
-/// All that is counted.
+/// All metrics.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
@@ -102,7 +102,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Nothing counted yet. `version`: Herald's.
+    /// Returns metrics that have counted nothing yet. `version` is Herald's.
     pub fn new(version: &str) -> Self {
         let mut metrics = Self {
             registry: Registry::with_prefix("herald_speaker"),
@@ -170,7 +170,7 @@ impl Metrics {
             "Gratuitous ARP requests and unsolicited Neighbour Advertisements sent",
             metrics.announcements.clone(),
         );
-        // A counter that appears with its first event has no rate for it.
+        // A counter that appeared with its first event would have no rate for that event.
         for reason in TAKEOVERS {
             metrics.takeovers.get_or_create(&For { reason: reason_name(reason) }).inc_by(0);
         }
@@ -181,7 +181,7 @@ impl Metrics {
         metrics
     }
 
-    /// Counts what happened on a segment.
+    /// Counts an event on a segment.
     pub fn event(&self, interface: &str, event: &Event) {
         match event {
             Event::Owned { claim, silent_for, .. } if TAKEOVERS.contains(&claim.reason) => {
@@ -196,7 +196,7 @@ impl Metrics {
         }
     }
 
-    /// Whether a file of the state is as new as it should be.
+    /// Records whether a file of the state is as new as it should be.
     pub fn state(&self, file: &'static str, saved: bool) {
         self.state_saved.get_or_create(&OfFile { file }).set(i64::from(saved));
     }
@@ -205,17 +205,17 @@ impl Metrics {
         self.conflicts.get_or_create(&Held { interface: interface.to_owned(), by }).inc();
     }
 
-    /// An answer for this address was sent.
+    /// Counts an answer for this address.
     pub fn answered(&self, address: IpAddr) {
         self.answers.get_or_create(&Of { family: family(address) }).inc();
     }
 
-    /// An announcement of this address was sent.
+    /// Counts an announcement of this address.
     pub fn announced(&self, address: IpAddr) {
         self.announcements.get_or_create(&Of { family: family(address) }).inc();
     }
 
-    /// The segments are these now; nothing is told any more of those that are not among them.
+    /// Takes in the present segments; the metrics of segments that are not among them are dropped.
     pub fn read(&mut self, readings: &[Reading]) {
         let now: BTreeSet<String> = readings.iter().map(|reading| reading.interface.clone()).collect();
         for gone in self.interfaces.difference(&now) {
@@ -267,10 +267,10 @@ impl Metrics {
         }
     }
 
-    /// Everything, as text.
+    /// Returns all metrics as text.
     ///
     /// # Errors
-    /// Writing into memory never fails; the encoder's type says that it may.
+    /// If the encoder fails, which it never does when it writes into memory; its type allows it.
     pub fn encode(&self) -> Result<String, fmt::Error> {
         let mut text = String::new();
         text::encode(&mut text, &self.registry)?;
@@ -278,7 +278,8 @@ impl Metrics {
     }
 }
 
-/// A segment counts by itself, and from nothing when its interface returns: as Prometheus expects of a counter.
+/// Sets a counter to a segment's own count. The count starts at zero when its interface returns, as Prometheus expects
+/// of a counter.
 fn set(counter: &Counter<u64, AtomicU64>, value: u64) {
     counter.inner().store(value, Ordering::Relaxed);
 }
@@ -347,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn takeovers_are_counted_by_reason_and_timed_where_there_was_silence() {
+    fn takeovers_are_counted_by_reason_and_timed_after_a_silence() {
         let metrics = Metrics::new("1.2.3");
         let events =
             [(Reason::Dead, Some(310)), (Reason::Dead, Some(480)), (Reason::Leaving, None), (Reason::Vacant, None)];
@@ -365,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interface_that_is_gone_is_told_of_no_more() {
+    fn metrics_of_a_gone_interface_are_dropped() {
         let mut metrics = Metrics::new("1");
         metrics.read(&[reading("eth0", 2, 5), reading("eth1", 1, 0)]);
         metrics.event("eth1", &Event::Conflict { address: IpAddr::from([192, 0, 2, 1]), mac: MacAddr::ZERO });
@@ -383,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_told_for_as_long_as_they_are_accepted() {
+    fn keys_are_reported_for_as_long_as_they_are_accepted() {
         let mut metrics = Metrics::new("1");
         let key =
             |id: &str, signs, peers_signing| KeyUse { id: id.to_owned(), signs, peers_signing, peers_accepting: 2 };
@@ -400,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn families_are_counted_apart() {
+    fn families_are_counted_separately() {
         let metrics = Metrics::new("1");
         metrics.answered("2001:db8::1".parse().unwrap());
         metrics.announced("192.0.2.1".parse().unwrap());

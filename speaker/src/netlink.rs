@@ -1,14 +1,14 @@
-//! The interfaces of this node, from the kernel: everything once at the start, then again whenever the kernel tells of
+//! The interfaces of this node, from the kernel: all of them once at the start, then again whenever the kernel reports
 //! a change (rtnetlink(7) multicast groups).
 //!
-//! Changes are answered by a new dump rather than by applying them: a dump is consistent, and it also heals what an
-//! overrun of the notification socket lost. Routes are dumped again only if a default route changed, since a node may
-//! hold a whole routing table. (A lost carrier the kernel itself tells of once a second at most, if carriers change more
-//! often than that: net/core/link_watch.c.)
+//! A change leads to a new dump rather than being applied: a dump is consistent, and it also heals what an overrun of
+//! the notification socket lost. Routes are dumped again only if a default route changed, since a node may hold a whole
+//! routing table. (The kernel itself reports a lost carrier once a second at most, if carriers change more often than
+//! that: net/core/link_watch.c.)
 //!
-//! The neighbour table is different: its entries change all the time, and it only says whom to ask for a sign of life.
-//! It is read when the interfaces change, and every 30 s; and with it the settings below /proc/sys, of which the kernel tells
-//! nobody.
+//! The neighbour table is different: its entries change all the time, and it only serves to choose the hosts that are
+//! asked for a sign of life. The table is read when the interfaces change, and every 30 s; so are the settings below
+//! /proc/sys, whose changes the kernel does not report.
 
 mod neighbours;
 mod read;
@@ -36,27 +36,27 @@ use crate::{
 };
 use read::{Addresses, Defaults};
 
-/// Changes come in bunches: one `ip link add` makes several messages, a pod a dozen. The first of a bunch waits this
-/// long for the others.
+/// Time for which the first change of a bunch waits for the others: one `ip link add` makes several messages, a pod a
+/// dozen.
 const SETTLE: Duration = Duration::from_millis(20);
 
-/// How often the neighbour table is read while nothing else changes: a host that nobody talks to leaves it after 60 s
-/// (net.ipv4.neigh.default.gc_stale_time).
+/// Time between two readings of the neighbour table while nothing else changes: a host without traffic leaves the table
+/// after 60 s (net.ipv4.neigh.default.gc_stale_time).
 const NEIGHBOURS_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The kernel's settings of each interface.
 const CONF: &str = "/proc/sys/net/ipv4/conf";
 
-/// Why the interfaces are unknown.
+/// The reason why the interfaces are unknown.
 #[derive(Debug, thiserror::Error)]
 pub enum NetlinkError {
-    /// The notification socket.
+    /// The notification socket failed.
     #[error("opening a netlink socket: {0}")]
     Open(#[source] std::io::Error),
-    /// A dump.
+    /// A dump failed.
     #[error("listing {what} by netlink: {source}")]
     Dump {
-        /// Of what.
+        /// The kind of objects.
         what: &'static str,
         /// The cause.
         #[source]
@@ -65,13 +65,14 @@ pub enum NetlinkError {
     /// The connection task ended.
     #[error("the netlink connection ended")]
     Ended,
-    /// Nobody says any more which interfaces are wanted.
+    /// The sender of the selection is gone.
     #[error("the speaker's loop ended")]
     Unselected,
 }
 
-/// Tells of the interfaces and of the neighbours on them, now and whenever they or the selection change, until nobody
-/// listens. Before there is a selection it tells nothing: an interface that people exclude would get sockets for a moment.
+/// Reports the interfaces and the neighbours on them, now and whenever they or the selection change, until the receiver
+/// of `inputs` is gone. The function reports nothing before there is a selection: an interface that people exclude
+/// would get sockets for a moment.
 ///
 /// # Errors
 /// If the kernel refuses a socket or a dump, or the selection ends.
@@ -81,7 +82,7 @@ pub async fn run(
 ) -> Result<(), NetlinkError> {
     let wanted = selections.wait_for(Option::is_some).await.map(|selection| selection.clone());
     let mut selection = wanted.map_err(|_| NetlinkError::Unselected)?.unwrap_or_default();
-    // Subscribed before the first dump: what changes in between is told.
+    // The subscription precedes the first dump, so changes in between are reported.
     let (connection, handle, mut messages) = new_multicast_connection(&[
         MulticastGroup::Link,
         MulticastGroup::Ipv4Ifaddr,
@@ -116,7 +117,7 @@ pub async fn run(
             told_neighbours.retain(|index, _| segments.iter().any(|segment| segment.index == *index));
             for segment in segments {
                 let neighbours = neighbours(&handle, segment, &defaults).await?;
-                // Nothing told and nothing there is the same.
+                // A segment without a report counts as one without neighbours.
                 if told_neighbours.get(&segment.index).map_or(&[][..], |told: &Arc<[_]>| told) == &*neighbours {
                     continue;
                 }
@@ -131,12 +132,12 @@ pub async fn run(
             changed = selections.changed() => {
                 changed.map_err(|_| NetlinkError::Unselected)?;
                 selection = selections.borrow_and_update().clone().unwrap_or_default();
-                // Of what the other future had taken in, any may have been.
+                // The other future may have taken in messages of any kind.
                 Concerns::Routes
             }
             change = next_change(&mut messages, next_neighbours) => change?,
         };
-        // Of settings the kernel tells nobody.
+        // The kernel does not report changes of settings.
         let segments = told.as_ref().map_or(&[][..], |interfaces| &interfaces.segments);
         if read_settings(Path::new(CONF), segments) != settings {
             concerns = concerns.max(Concerns::Links);
@@ -147,10 +148,10 @@ pub async fn run(
     }
 }
 
-/// What has to be listed anew.
+/// The lists that have to be read again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Concerns {
-    /// Neighbours: it is time.
+    /// Neighbours, by the clock.
     Neighbours,
     /// Links, addresses and settings.
     Links,
@@ -162,8 +163,8 @@ type Message = rtnetlink::packet_core::NetlinkMessage<RouteNetlinkMessage>;
 
 fn concerns(message: &Message) -> Option<Concerns> {
     match &message.payload {
-        // With a link that goes down its routes go, and the kernel does not say so of each (`fib_disable_ip`,
-        // net/ipv4/fib_frontend.c).
+        // The routes of a link that goes down go with it, and the kernel does not report each of them
+        // (`fib_disable_ip`, net/ipv4/fib_frontend.c).
         NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) if !read::is_up(link) => {
             Some(Concerns::Routes)
         }
@@ -177,13 +178,13 @@ fn concerns(message: &Message) -> Option<Concerns> {
             let is_default = route.header.destination_prefix_length == 0;
             (is_default || read::on_link_route(route).is_some()).then_some(Concerns::Routes)
         }
-        // Messages were lost: any may have.
+        // Messages of any kind may have been lost.
         NetlinkPayload::Overrun(_) => Some(Concerns::Routes),
         _ => None,
     }
 }
 
-/// Waits for a change, and for the rest of its bunch; or for it to be time for the neighbours.
+/// Waits for a change, and for the rest of its bunch; or until it is time for the neighbours.
 async fn next_change<A>(
     messages: &mut UnboundedReceiver<(Message, A)>,
     neighbours: Instant,
@@ -241,7 +242,8 @@ async fn links(handle: &Handle, defaults: &Defaults) -> Result<Vec<Link>, Netlin
     Ok(links.iter().filter_map(link).collect())
 }
 
-/// The default routes: of each family, those of the lowest metric. With them the other networks that routes say are on link.
+/// Returns the default routes: of each family, those of the lowest metric. The result also has the other networks that
+/// routes put on link.
 async fn defaults(handle: &Handle) -> Result<Defaults, NetlinkError> {
     let mut found = Defaults::default();
     for query in [
@@ -262,14 +264,14 @@ async fn defaults(handle: &Handle) -> Result<Defaults, NetlinkError> {
     Ok(found)
 }
 
-/// The neighbours on a segment.
+/// Returns the neighbours on a segment.
 async fn neighbours(
     handle: &Handle,
     segment: &LocalSegment,
     defaults: &Defaults,
 ) -> Result<Arc<[Neighbour]>, NetlinkError> {
     let mut query = handle.neighbours().get();
-    // The kernel sends those of one interface only: there may be thousands on those of pods.
+    // The kernel sends the entries of this interface only: there may be thousands on those of pods.
     query.message_mut().attributes.push(NeighbourAttribute::IfIndex(segment.index));
     let entries: Vec<_> =
         query.execute().try_collect().await.map_err(|source| NetlinkError::Dump { what: "neighbours", source })?;
@@ -278,8 +280,9 @@ async fn neighbours(
     Ok(neighbours::choose(entries.filter_map(neighbours::read), segment.segment.mac, is_gateway).into())
 }
 
-/// Reads what bears on announcing, of the segments and of "all": each pod has a link as well, and links change with the
-/// pods. A file that cannot be read counts as 0, the kernel's default: warnings are not worth failing for.
+/// Reads the settings that bear on announcing, of the segments and of "all": each pod has a link as well, and links
+/// change with the pods. A file that cannot be read counts as 0, the kernel's default: a missing warning is better than
+/// a failure.
 fn read_settings(conf: &Path, segments: &[LocalSegment]) -> BTreeMap<String, InterfaceSettings> {
     let read = |name: &str, setting: &str| {
         let path: PathBuf = [conf, Path::new(name), Path::new(setting)].iter().collect();
@@ -308,7 +311,7 @@ mod tests {
         rank::tests::segment,
     };
 
-    /// Runs a future in a network namespace of its own; `None` where none can be made.
+    /// Runs a future in a network namespace of its own; returns `None` where none can be made.
     fn in_namespace<T: Send>(test: impl Future<Output = T> + Send) -> Option<T> {
         let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         in_a_network_namespace(|| runtime().block_on(test))
@@ -321,7 +324,7 @@ mod tests {
             assert!(ip("link add br-lan type bridge") && ip("link set eth1 master br-lan"));
             assert!(ip("link add link eth0 name shim type macvlan mode bridge") && ip("link set br-lan up"));
             assert!(ip("addr add 192.0.2.1/24 dev br-lan"));
-            // What a kernel may lack is looked at where it is there.
+            // The test looks at links that a kernel may lack only where they exist.
             let vlan = ip("link add link eth0 name eth0.7 type vlan id 7");
             let bond = ip("link add bond0 type bond mode balance-alb");
             let (connection, handle, _) = rtnetlink::new_connection().unwrap();
@@ -341,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_route_says_is_on_link_is() {
+    fn network_of_a_route_is_on_link() {
         in_namespace(async {
             assert!(ip("link add eth0 type veth peer name wire") && ip("link set eth0 up") && ip("link set wire up"));
             assert!(ip("addr add 192.0.2.1/32 dev eth0") && ip("route add 192.0.2.0/24 dev eth0"));
@@ -356,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_goes_with_its_address_route_or_link() {
+    fn network_goes_with_its_address_route_or_link() {
         in_namespace(async {
             assert!(ip("link add eth0 type veth peer name wire") && ip("link set eth0 up") && ip("link set wire up"));
             let (inputs, mut told) = mpsc::channel(16);
@@ -381,15 +384,15 @@ mod tests {
                 assert!(ip(end));
                 until(&[]).await;
             }
-            // The kernel forgot the route.
+            // The kernel removed the route when the link went down.
             assert!(ip("link set eth0 up") && ip("addr add 203.0.113.1/24 dev eth0"));
             until(&["203.0.113.0/24"]).await;
         });
     }
 
-    /// Somebody writes into /proc/sys, of which netlink does not tell.
+    /// A write into /proc/sys is not reported by netlink.
     #[test]
-    fn setting_that_changes_is_warned_of_and_no_longer_once_it_is_mended() {
+    fn changed_setting_is_warned_of_until_it_is_mended() {
         in_namespace(async {
             assert!(ip("link add eth0 type veth peer name wire") && ip("link set eth0 up") && ip("link set wire up"));
             assert!(ip("addr add 192.0.2.1/24 dev eth0"));
@@ -423,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn interfaces_are_told_once_they_are_selected_and_again_with_each_selection() {
+    fn interfaces_are_reported_after_each_selection() {
         in_namespace(async {
             assert!(ip("link add eth0 type veth peer name wire") && ip("link set eth0 up") && ip("link set wire up"));
             assert!(ip("addr add 192.0.2.1/24 dev eth0"));
@@ -453,7 +456,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_are_read_of_segments_and_of_no_pod() {
+    fn settings_of_pod_links_are_not_read() {
         let conf = tempfile::tempdir().unwrap();
         for (name, value) in [("all", "0\n"), ("eth0", "1\n"), ("veth7", "2\n")] {
             fs::create_dir(conf.path().join(name)).unwrap();

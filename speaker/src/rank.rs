@@ -1,25 +1,24 @@
-//! Which node announces an address: an order of the nodes that may. Pure; the same inputs give the same order on every
-//! node.
+//! The order of the nodes that may announce an address. Pure; the same inputs give the same order on every node.
 //!
 //! A node **may announce** an address if its Node exists and is not excluded (label, deletion, taints), an
 //! advertisement rule of the address selects it, its SpeakerStatus lists an interface that fits, and, for a Service
-//! with `externalTrafficPolicy: Local`, it has a usable endpoint
-//! of the address's family.
+//! with `externalTrafficPolicy: Local`, it has a usable endpoint of the address's family.
 //!
-//! Those are ordered by, in this sequence:
-//! 1. their **class**, better first: endpoint (ready before serving-while-terminating, Local only), then fit before unfit
-//!    (NotReady, or without a pod network), then, where a rule says `failback: Always`, the weight of the preferred-node selectors;
+//! These nodes are ordered by, in this sequence:
+//! 1. their **class**, better first: endpoint (ready before serving-while-terminating, Local only), then fit before
+//!    unfit (NotReady, or without a pod network), then, where a rule has `failback: Always`, the weight of the
+//!    preferred-node selectors;
 //! 2. the incumbent (`VirtualIP.status.node`);
 //! 3. the weight of the preferred-node selectors;
 //! 4. the home node;
-//! 5. a rendezvous hash of address, object and node: it spreads what nothing else decides, and when a node goes, only
-//!    that node's addresses move.
+//! 5. a rendezvous hash of address, object and node: it spreads the addresses that nothing else decides, and when a
+//!    node goes, only that node's addresses move.
 //!
-//! The segment protocol moves an address from a live node for a better *class* alone. The rest of the order says who
-//! claims first what nobody holds.
+//! The segment protocol moves an address from a live node for a better *class* alone. The rest of the order decides
+//! which node first claims an address that no node holds.
 //!
-//! Where no node that otherwise could is fit, nothing moves: all are of one class, with or without an endpoint (the
-//! pods of a NotReady node are marked unready with it).
+//! If no node that otherwise could announce is fit, nothing moves: all are of one class, with or without an endpoint
+//! (the pods of a NotReady node are marked unready with it).
 //!
 //! All candidates are on one segment: nodes on others, which could announce the address to other hosts by way of their
 //! default route, may not while the first in the order can.
@@ -52,38 +51,38 @@ pub(crate) use rendezvous::tests::hashes;
 pub struct Candidate<'a> {
     /// The node.
     pub node: &'a Node,
-    /// The segment it would announce on, by its own account.
+    /// The segment that the node would announce on, by its own account.
     pub segment: &'a Segment,
-    /// How fit it is.
+    /// The class of the node.
     pub class: Class,
 }
 
-/// Why a node may not announce an address.
+/// The reason why a node may not announce an address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// No advertisement lets it, or no interface fits.
+    /// No advertisement selects the node, or no interface fits.
     #[error(transparent)]
     Unplaced(#[from] Unplaced),
-    /// The Node object is not there.
+    /// The Node object does not exist.
     #[error("the Node object is gone")]
     NoNode,
     /// The node is excluded.
     #[error("{0}")]
     Excluded(Exclusion),
-    /// The candidates are elsewhere.
+    /// The candidates are on another segment.
     #[error("the node is on another segment than the nodes that announce the address")]
     OtherSegment,
-    /// Local, and no endpoint.
+    /// The Service is Local, and the node has no endpoint.
     #[error("the node has no usable endpoint of the Service (externalTrafficPolicy: Local)")]
     NoEndpoint,
 }
 
-/// What the order is made from.
+/// The facts that the order is made from.
 #[derive(Clone, Copy, Debug)]
 pub struct View<'a> {
-    /// Every Node.
+    /// All Nodes.
     pub nodes: &'a Collection<Node>,
-    /// Every SpeakerStatus.
+    /// All SpeakerStatuses.
     pub speakers: &'a Collection<Speaker>,
     /// EndpointSlices of the Services with `externalTrafficPolicy: Local`.
     pub slices: &'a Collection<Slice>,
@@ -94,20 +93,21 @@ pub struct View<'a> {
 /// The nodes that may announce, best first, and why the others may not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ranking<'a> {
-    /// Best first.
+    /// The candidates, best first.
     pub order: Vec<Candidate<'a>>,
-    /// The others, by node.
+    /// The other nodes, with the reasons.
     pub refused: BTreeMap<&'a str, Refusal>,
 }
 
 impl Ranking<'_> {
-    /// Why a node may not announce.
+    /// Returns why a node may not announce.
     pub fn refusal(&self, node: &str) -> Refusal {
         self.refused.get(node).cloned().unwrap_or(Refusal::NoNode)
     }
 }
 
-/// Orders the nodes for an address. `scores` holds what was computed before, and changes nothing about the order.
+/// Orders the nodes for an address. `scores` holds hashes that were computed before, and changes nothing about the
+/// order.
 pub fn rank<'a>(vip: &'a Vip, view: View<'a>, scores: &mut Scores) -> Ranking<'a> {
     let mut ranking = Ranking::default();
     let mut able = Vec::new();
@@ -151,18 +151,19 @@ pub fn rank<'a>(vip: &'a Vip, view: View<'a>, scores: &mut Scores) -> Ranking<'a
     ranking
 }
 
-/// Weights that make a class of their own, at most; lighter ones share the last.
+/// Number of weights that make a class of their own, at most; lighter ones share the last.
 const WEIGHT_CLASSES: u8 = 50;
 
-/// Lower is better: four kinds of nodes, and in each the heavier before the lighter. `heavier`: how many weights are.
+/// Returns the class, of which a lower one is better: there are four kinds of nodes, and in each the heavier come
+/// before the lighter. `heavier` is the number of heavier weights.
 fn class(endpoint: Endpoint, fit: bool, heavier: usize) -> Class {
     const { assert!(2 * WEIGHT_CLASSES == Class::ENDING.0, "the kinds of nodes whose endpoint is ready come before") };
     let kind = 2 * u8::from(endpoint != Endpoint::Ready) + u8::from(!fit);
     Class(kind * WEIGHT_CLASSES + u8::try_from(heavier).unwrap_or(u8::MAX).min(WEIGHT_CLASSES - 1))
 }
 
-/// Does the address lie in the subnet of some node? Then a node outside it, which could only announce to the wrong
-/// segment by way of its default route, may not, unless a rule names its interface.
+/// Returns whether the address lies in the subnet of some node. If it does, a node outside the subnet, which could only
+/// announce to the wrong segment by way of its default route, may not announce, unless a rule names its interface.
 fn is_in_a_subnet(vip: &Vip, view: View<'_>) -> bool {
     view.speakers.iter().any(|speaker| has_on_link(speaker, vip))
 }
@@ -171,8 +172,8 @@ fn has_on_link(speaker: &Speaker, vip: &Vip) -> bool {
     speaker.segments.iter().any(|segment| segment.longest_match(vip.address).is_some())
 }
 
-/// The segment of a node, given its own, on which an address lies, whether or not the node may announce it: where it
-/// hears of the address and covers for others.
+/// Returns the one of the given segments of a node on which an address lies, whether or not the node may announce it:
+/// the node hears of the address there and covers for others.
 pub fn segment_of<'a>(
     vip: &Vip,
     view: View<'_>,
@@ -190,8 +191,8 @@ pub fn segment_of<'a>(
         .or_else(|| segments.clone().find(|segment| segment.longest_match(vip.address).is_some()))
 }
 
-/// How well an address lies on a segment of a node: by the place of the first rule that chooses it (the number of rules, if
-/// none does), and by the length of the prefix that holds the address.
+/// Returns how well an address lies on a segment of a node: the place of the first rule that chooses the segment (the
+/// number of rules, if none does), and the length of the prefix that holds the address.
 pub fn fit(vip: &Vip, view: View<'_>, node: Option<&Node>, segment: &Segment) -> (usize, Option<u8>) {
     let has_subnet = is_in_a_subnet(vip, view);
     let chooses = |rule: &AdvertisementRule| {
@@ -202,14 +203,14 @@ pub fn fit(vip: &Vip, view: View<'_>, node: Option<&Node>, segment: &Segment) ->
     (rule, segment.longest_match(vip.address))
 }
 
-/// What a node that may announce has to offer.
+/// The facts about a node that may announce.
 struct Ability<'a> {
     segment: &'a Segment,
     weight: i64,
     endpoint: Endpoint,
 }
 
-/// All conditions but the endpoint, which is judged in the light of the other nodes.
+/// Checks all conditions but the endpoint, which depends on the other nodes.
 fn ability<'a>(
     vip: &Vip,
     node: &Node,

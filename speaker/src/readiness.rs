@@ -1,26 +1,27 @@
-//! Whether a speaker is ready: whether it speaks on the wire, so that a roll-out may go on to the next node. Pure.
+//! The readiness of a speaker: a speaker is ready when it speaks on the wire, so that a roll-out may go on to the next
+//! node. Pure.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// A segment on which nothing is heard for this long holds a roll-out up no longer: its node may be cut off, and the
-/// others are to get their new version. The barrier itself lasts 1 s, or ten Hello intervals of at most 10 s.
+/// Time after which a segment on which nothing is heard stops holding up a roll-out: its node may be cut off, and the
+/// other nodes should get their new version. The join barrier itself lasts 1 s, or ten Hello intervals of at most 10 s.
 const LONGEST_JOIN: Duration = Duration::from_secs(120);
 
-/// What bears on it.
+/// The facts that decide readiness.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Health {
-    /// Whether it has a key to sign with.
+    /// Whether the speaker has a key to sign with.
     pub has_key: bool,
-    /// What is wrong with the Secret of the key.
+    /// The error of the Secret of the key, if there is one.
     pub key_error: Option<String>,
     /// Whether the kernel has listed the interfaces.
     pub interfaces_listed: bool,
-    /// The segments in use.
+    /// Number of segments in use.
     pub segments: usize,
-    /// Those of them that still listen before they take part.
+    /// The segments in use that still listen before they take part.
     pub joining: Vec<Joining>,
 }
 
@@ -28,17 +29,17 @@ pub struct Health {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Joining {
-    /// Its interface.
+    /// The name of the segment's interface.
     pub interface: String,
-    /// For how long, in milliseconds.
+    /// Time for which the segment has listened, in milliseconds.
     pub waited_ms: u64,
 }
 
 impl Health {
-    /// Returns why it is ready.
+    /// Returns a sentence about why the speaker is ready.
     ///
     /// # Errors
-    /// If it is not: why, in a sentence.
+    /// If the speaker is not ready; the error is the reason, in a sentence.
     pub fn readiness(&self) -> Result<String, String> {
         if !self.has_key {
             let error = self.key_error.as_deref().unwrap_or("the Secret has not been read yet");
@@ -85,7 +86,7 @@ mod tests {
     #[test_case(|health| health.joining = vec![joining(900)], Err("eth0 still listens"); "in its barrier")]
     #[test_case(|health| health.joining = vec![joining(120_000)], Ok("nothing is heard on eth0"); "cut off")]
     #[test_case(|health| health.segments = 0, Ok("no interface"); "a node without a segment")]
-    fn readiness(change: fn(&mut Health), expected: Result<&str, &str>) {
+    fn facts_decide_readiness(change: fn(&mut Health), expected: Result<&str, &str>) {
         let mut health = takes_part();
         change(&mut health);
         match (health.readiness(), expected) {

@@ -1,5 +1,5 @@
-//! What outlives a restart of the speaker's container: its claims, and the cluster as it knew it. Pure; the files are
-//! [`state_dir`](crate::state_dir)'s.
+//! The state that outlives a restart of the speaker's container: the speaker's claims, and the cluster as the speaker
+//! knew it. Pure; [`state_dir`](crate::state_dir) owns the files.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,16 +17,16 @@ pub type Claims = BTreeMap<String, SavedState>;
 /// The cluster as a speaker knew it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct View {
-    /// VirtualIPs.
+    /// The VirtualIPs.
     pub vips: Vec<Vip>,
-    /// Nodes.
+    /// The Nodes.
     pub nodes: Vec<Node>,
-    /// SpeakerStatuses.
+    /// The SpeakerStatuses.
     pub speakers: Vec<Speaker>,
-    /// EndpointSlices, of the Services in `covered`.
+    /// The EndpointSlices of the Services in `covered`.
     pub slices: Vec<Slice>,
     /// The Services whose EndpointSlices are completely known.
     pub covered: BTreeSet<ServiceName>,
-    /// The cluster's keys, as they sign.
+    /// The cluster's keys, with which the speaker signs.
     pub keys: Option<Keys>,
 }

@@ -1,4 +1,4 @@
-//! What the loop waits for, and which of it comes next.
+//! The sources that the event loop waits for, and the choice of the next step.
 
 use std::{
     io,
@@ -20,7 +20,7 @@ use crate::{
     turn::{Source, Turn},
 };
 
-/// Where things come from.
+/// The sources of the steps.
 pub(crate) struct Sources {
     pub frames: mpsc::Receiver<Arrival>,
     pub facts: mpsc::Receiver<Input>,
@@ -32,20 +32,20 @@ pub(crate) struct Sources {
     pub turn: Turn,
 }
 
-/// What is waited for by the clock, since the speaker started; `None`: not at all.
+/// The times at which the event loop wakes, since the speaker started; `None`: the loop does not wake for that.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Deadlines {
-    /// The machine's next timer.
+    /// The next timer of the coordinator.
     pub timers: Option<Duration>,
-    /// The claims are to be kept.
+    /// The next time at which the claims are saved.
     pub claims: Option<Duration>,
-    /// The view is to be kept.
+    /// The next time at which the view is saved.
     pub view: Option<Duration>,
-    /// The speaker is to have stopped.
+    /// The time by which the speaker has to have stopped.
     pub stop: Option<Duration>,
 }
 
-/// What comes next.
+/// The next step of the event loop.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "one exists at a time, and is looked at at once")]
 pub(crate) enum Step {
@@ -58,14 +58,14 @@ pub(crate) enum Step {
     Inspection(oneshot::Sender<Report>),
     KeepClaims,
     KeepView,
-    /// Time is up.
+    /// The time for stopping is over.
     StopNow,
-    /// A task ended that never should.
+    /// A task ended that should never end.
     Ended(String),
 }
 
 impl Sources {
-    /// Waits for what comes next. Every source that is ready is served once in each turn.
+    /// Waits for the next step. Every source that is ready is served once in each turn.
     pub(crate) async fn next(&mut self, start: Instant, deadlines: Deadlines) -> Step {
         loop {
             let turn = &self.turn;
@@ -101,7 +101,7 @@ impl Sources {
                 () = sleep_until(start, deadlines.view), if turn.allows(Source::View) => {
                     (Source::View, Step::KeepView)
                 }
-                // Nothing else is ready, of what this turn allows.
+                // No other source that this turn allows is ready.
                 () = std::future::ready(()), if !turn.is_fresh() => {
                     self.turn.next();
                     continue;
@@ -113,7 +113,7 @@ impl Sources {
     }
 }
 
-/// Tells of SIGTERM and SIGINT.
+/// Returns a channel that receives a message for each SIGTERM and SIGINT.
 ///
 /// # Errors
 /// If the process cannot wait for signals.
@@ -135,13 +135,14 @@ pub(crate) fn signals(tasks: &mut JoinSet<&'static str>) -> io::Result<mpsc::Rec
     Ok(signals)
 }
 
-/// What is due is ready at once. A `sleep` of no time is not: tokio rounds it up to the next millisecond, and where frames
-/// pour in it would be dropped before that, and made anew, for as long as they do.
+/// Waits until `at`; a time that has passed is ready at once. A `sleep` of no time is not ready at once: tokio rounds
+/// it up to the next millisecond, and while frames pour in the loop would drop that sleep and make a new one before it
+/// ends, again and again.
 async fn sleep_until(start: Instant, at: Option<Duration>) {
     let Some(at) = at else { return std::future::pending().await };
     let wait = at.saturating_sub(start.elapsed());
     if wait.is_zero() {
-        // The other tasks have their turn, even if something stays due.
+        // The other tasks have their turn, even if a deadline stays due.
         tokio::task::coop::consume_budget().await;
     } else {
         tokio::time::sleep(wait).await;
@@ -178,8 +179,9 @@ mod tests {
         }
     }
 
-    /// What a step takes at the worst, in microseconds: a full list of claims; a turn of the evaluation, twice for the
-    /// timers, which have others to serve; the rest as measured with 1,000 addresses, doubled.
+    /// Returns the time that a step takes at the worst, in microseconds: a full list of claims; a turn of the
+    /// evaluation, twice for the timers, which have others to serve; the rest as measured with 1,000 addresses,
+    /// doubled.
     fn cost(kind: &str) -> u64 {
         match kind {
             "frame" => 50,
@@ -190,10 +192,10 @@ mod tests {
         }
     }
 
-    /// Everything pours in without end, on three segments. What is ready at any moment is served within half of the
-    /// shortest Hello interval.
+    /// All sources are ready without end, on three segments. A source that is ready at any moment is served within half
+    /// of the shortest Hello interval.
     #[tokio::test]
-    async fn flood_of_everything_keeps_nobody_waiting() {
+    async fn flood_of_all_sources_starves_none() {
         let (frames_in, frames) = mpsc::channel(256);
         let (facts_in, facts) = mpsc::channel(256);
         let (signals_in, signals) = mpsc::channel(8);
@@ -229,7 +231,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nothing_is_taken_while_nothing_is_ready() {
+    async fn no_step_is_taken_while_no_source_is_ready() {
         let (_frames, frames) = mpsc::channel(1);
         let (_facts, facts) = mpsc::channel(1);
         let (_signals, signals) = mpsc::channel(1);

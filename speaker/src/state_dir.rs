@@ -1,20 +1,20 @@
-//! What outlives a restart of the container: files in a directory that lives as long as the pod, in memory.
+//! The state that outlives a restart of the container: files in a directory that lives as long as the pod, in memory.
 //!
-//! * `claims.json`: per interface what [`Engine::saved_state`](herald_protocol::Engine::saved_state) says. A speaker
-//!   that comes back goes on with it, so nobody has to take its addresses.
-//! * `view.json`: the cluster as it was last seen, and its keys, as they sign: neither their Secret nor the UID of the
-//!   cluster is needed to go on with them. A speaker that starts while the API server is away goes on with the view until
-//!   the first listing. It says nothing about what is gone.
+//! * `claims.json`: the [`Engine::saved_state`](herald_protocol::Engine::saved_state) of each interface. A speaker that
+//!   comes back goes on with it, so no other node has to take its addresses.
+//! * `view.json`: the cluster as the speaker last saw it, and the keys with which it signs: the speaker needs neither
+//!   their Secret nor the UID of the cluster to go on with them. A speaker that starts while the API server is away
+//!   goes on with the view until the first listing. The view does not tell which objects are gone.
 //!
-//! **Builds.** A file is read by the build that wrote it, or by another that was put into the same pod. It begins with its
-//! format (`FORMAT`), and these rules hold: fields that a build does not know it ignores; a field that was added has a
-//! default; the format rises when a file would be read and mean something else. What cannot be read, and what is of
-//! another format, newer or older, is as good as absent: a warning says which and why, and the speaker starts as in a new
-//! pod.
+//! **Builds.** A file is read by the build that wrote it, or by another that was put into the same pod. The file begins
+//! with its format (`FORMAT`), and these rules hold: a build ignores fields that it does not know; a field that was
+//! added has a default; the format rises when an older build would read a file and understand it differently. A file
+//! that cannot be read, or is of another format, newer or older, counts as absent: a warning names the file and the
+//! reason, and the speaker starts as in a new pod.
 //!
-//! Written to another name first and renamed, so a reader finds the old or the
-//! new one, never a half; no `fsync`, the file system is memory. They are for the speaker alone (mode 0600): the keys
-//! are in them.
+//! A file is written under another name first and then renamed, so a reader finds the old or the new one, never a half;
+//! there is no `fsync`, because the file system is memory. Only the speaker may read the files (mode 0600), because
+//! they hold the keys.
 
 use std::{
     fs::{self, OpenOptions},
@@ -39,23 +39,25 @@ use crate::saved_state::{Claims, View};
 
 /// The version of the files' format.
 const FORMAT: u32 = 1;
-/// The machine's current boot: random (Linux `Documentation/admin-guide/sysctl/kernel.rst`, `random`).
+/// The node's current boot: random (Linux `Documentation/admin-guide/sysctl/kernel.rst`, `random`).
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
-/// Between two writes of the claims at least: a take-over of 1,000 addresses changes them once per event, 1,000 times.
+/// Least time between two writes of the claims: a take-over of 1,000 addresses changes them once per event, 1,000
+/// times.
 const CLAIMS_PERIOD: Duration = Duration::from_millis(20);
-/// Between two writes of the view at least: it is read after a restart only, and may be of some seconds ago.
+/// Least time between two writes of the view: it is read after a restart only, and may be some seconds old.
 const VIEW_PERIOD: Duration = Duration::from_secs(1);
 
-/// What a file held.
+/// The content of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Saved<T> {
     /// The content.
     pub content: T,
-    /// Has the machine not been booted since it was written? Then its kernel has answered all the while.
+    /// Whether the node has not been booted since the file was written. If so, the node's kernel has answered all the
+    /// while.
     pub same_boot: bool,
 }
 
-/// What every file of every format has.
+/// The part that every file of every format has.
 #[derive(Deserialize)]
 struct Header {
     format: u32,
@@ -69,7 +71,7 @@ struct File<T> {
     content: T,
 }
 
-/// Why a file is as good as absent.
+/// The reason why a file counts as absent.
 #[derive(Debug, thiserror::Error)]
 enum StateError {
     #[error(transparent)]
@@ -90,10 +92,10 @@ pub enum Name {
 }
 
 impl Name {
-    /// Both of them.
+    /// Both files.
     pub const ALL: [Self; 2] = [Self::Claims, Self::View];
 
-    /// Its name in the directory.
+    /// Returns the file's name in the directory.
     pub fn file(self) -> &'static str {
         match self {
             Self::Claims => "claims.json",
@@ -106,14 +108,15 @@ impl Name {
 #[derive(Clone, Debug)]
 pub struct StateDir {
     path: PathBuf,
-    /// Empty where it is unknown, which is never the same boot.
+    /// The present boot; empty where it is unknown, which never counts as the same boot.
     boot: String,
-    /// Which files are not as new as they should be, in the order of [`Name`].
+    /// Whether each file is older than it should be, in the order of [`Name`].
     failing: Arc<[AtomicBool; 2]>,
 }
 
 impl StateDir {
-    /// The directory; `None`, with a line in the log, where there is none, as in a speaker that is run by hand.
+    /// Opens the directory. Returns `None`, and logs a warning, where it does not exist, as for a speaker that is run
+    /// by hand.
     pub fn open(path: &Path) -> Option<Self> {
         if !path.is_dir() {
             tracing::warn!(path = %path.display(), "no such directory: a restart of the speaker will not resume its claims");
@@ -126,7 +129,7 @@ impl StateDir {
         Some(Self { path: path.to_owned(), boot: boot.trim().to_owned(), failing: Arc::default() })
     }
 
-    /// Returns whether the last write of a file has failed, so that a restart would not know what has changed since.
+    /// Returns whether the last write of a file has failed, so that a restart would not know the changes since.
     pub fn is_failing(&self, name: Name) -> bool {
         let [claims, view] = self.failing.as_ref();
         match name {
@@ -145,12 +148,12 @@ impl StateDir {
         .store(failing, Ordering::Relaxed);
     }
 
-    /// The claims of the run before this one.
+    /// Returns the claims of the run before this one.
     pub fn claims(&self) -> Option<Saved<Claims>> {
         self.read(Name::Claims)
     }
 
-    /// The view of the run before this one.
+    /// Returns the view of the run before this one.
     pub fn view(&self) -> Option<Saved<View>> {
         self.read(Name::View)
     }
@@ -170,7 +173,7 @@ impl StateDir {
         let read = fs::read(&path).map_err(StateError::Io).and_then(|bytes| decode(&bytes, &self.boot));
         match read {
             Ok(saved) => Some(saved),
-            // The first start.
+            // The file is missing on the first start.
             Err(StateError::Io(error)) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => {
                 tracing::warn!(path = %path.display(), %error, "a state file is not used: the speaker starts without it");
@@ -182,14 +185,14 @@ impl StateDir {
     fn write<T: Serialize>(&self, name: Name, content: &T) -> Result<(), StateError> {
         let path = self.path.join(name.file());
         let new = path.with_extension("new");
-        // Of a run that was killed here, perhaps with another mode.
+        // A run that was killed at this point left it, perhaps with another mode.
         match fs::remove_file(&new) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
             _ => {}
         }
         let written = self.write_new(&new, content).and_then(|()| Ok(fs::rename(&new, &path)?));
         if written.is_err() {
-            // What is there of it would keep the room that the other file needs.
+            // The part that was written would keep the room that the other file needs.
             match fs::remove_file(&new) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
                 _ => {}
@@ -199,7 +202,7 @@ impl StateDir {
     }
 
     fn write_new<T: Serialize>(&self, new: &Path, content: &T) -> Result<(), StateError> {
-        // Piece by piece: the text of 10,000 addresses is 13 MB.
+        // The text is written piece by piece: for 10,000 addresses it is 13 MB.
         let mut file = BufWriter::new(OpenOptions::new().write(true).create_new(true).mode(0o600).open(new)?);
         serde_json::to_writer(&mut file, &File { format: FORMAT, boot: self.boot.clone(), content })?;
         Ok(file.flush()?)
@@ -237,7 +240,7 @@ impl StateDir {
 }
 
 fn decode<T: DeserializeOwned>(bytes: &[u8], boot: &str) -> Result<Saved<T>, StateError> {
-    // First of all: of another format nothing else is known.
+    // The format is read first: a file of another format may differ in everything else.
     let Header { format } = serde_json::from_slice(bytes)?;
     if format != FORMAT {
         return Err(StateError::Format(format));

@@ -1,9 +1,9 @@
-//! What waits to be written to the API, and when. Pure.
+//! The statuses that wait to be written to the API, and when each is written. Pure.
 //!
-//! One write per object waits at most: a later one replaces it, so an API server that was away is not told history.
-//! A write that fails for a passing reason is retried with growing delay for as long as nothing replaces it. An object
-//! that was written often of late waits longer and longer ([`Pacing`]); a SpeakerStatus does so much later than a VirtualIP,
-//! since peers go by it.
+//! At most one write per object waits: a later one replaces it, so an API server that was away does not receive
+//! history. A write that fails for a passing reason is retried with growing delay for as long as no other write
+//! replaces it. An object that was written often of late waits longer and longer ([`Pacing`]); a SpeakerStatus does so
+//! much later than a VirtualIP, since peers depend on it.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -11,17 +11,18 @@ use herald_kube_common::{pacing::Pacing, pause::doubled};
 
 use crate::coordinator::{SpeakerWrite, VipWrite};
 
-/// First delay after a failure. Doubles with each.
+/// First delay after a failure. Each further failure doubles the delay.
 const FIRST_RETRY: Duration = Duration::from_millis(200);
-/// Longest delay. An API server that returns is told within this.
+/// Longest delay. An API server that returns receives the statuses within this.
 const LONGEST_RETRY: Duration = Duration::from_secs(10);
-/// Between two writes of a SpeakerStatus: a flapping link is not worth more than one a second.
+/// Time between two writes of a SpeakerStatus: a flapping link deserves at most one a second.
 const SPEAKER_INTERVAL: Duration = Duration::from_secs(1);
-/// Writes of a SpeakerStatus, without a minute's rest between them, before it waits longer than that: more than a person
-/// who edits or deletes it causes, while a program that contradicts it for ever is not fought once a second for ever.
+/// Number of writes of a SpeakerStatus, without a minute's rest between them, before the next waits for longer than
+/// [`SPEAKER_INTERVAL`]. A person who edits or deletes the object causes fewer writes; a program that contradicts it
+/// for ever causes more, and must not lead to one write a second for ever.
 const SPEAKER_BURST: u32 = 30;
 
-/// An object.
+/// An object whose status is written.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Key {
     /// This node's SpeakerStatus.
@@ -33,14 +34,14 @@ pub enum Key {
 /// A write.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Write {
-    /// Of a SpeakerStatus.
+    /// A write of a SpeakerStatus.
     Speaker(SpeakerWrite),
-    /// Of a VirtualIP's status.
+    /// A write of a VirtualIP's status.
     Vip(VipWrite),
 }
 
 impl Write {
-    /// The object written.
+    /// Returns the object written.
     pub fn key(&self) -> Key {
         match self {
             Self::Speaker(_) => Key::Speaker,
@@ -48,7 +49,8 @@ impl Write {
         }
     }
 
-    /// Tells an object from the next one of its name. (A SpeakerStatus has no other writer, whichever it is.)
+    /// Returns the UID, which distinguishes an object from the next one of its name. (No other program writes a
+    /// SpeakerStatus, so its UID does not matter.)
     fn uid(&self) -> &str {
         match self {
             Self::Speaker(_) => "",
@@ -57,12 +59,12 @@ impl Write {
     }
 }
 
-/// How a write ended.
+/// The end of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Written, or pointless: the object changed or is gone, and the watch says so.
+    /// The status is written, or the write is pointless: the object changed or is gone, and the watch reports that.
     Settled,
-    /// It may succeed later.
+    /// The write may succeed later.
     Failed,
 }
 
@@ -70,14 +72,14 @@ pub enum Outcome {
 #[derive(Debug)]
 pub struct Queue {
     slots: BTreeMap<Key, Slot>,
-    /// By name and UID: an address that is given out again and again is another object each time.
+    /// The pacing by name and UID: an address that is assigned again and again belongs to another object each time.
     pacing: Pacing<(Key, String)>,
     speaker_pacing: Pacing<()>,
 }
 
 #[derive(Debug)]
 struct Slot {
-    /// Of the object that was written last, or is to be.
+    /// The UID of the object of the last or the waiting write.
     uid: String,
     waiting: Option<Write>,
     in_flight: Option<Write>,
@@ -86,7 +88,7 @@ struct Slot {
 }
 
 impl Default for Queue {
-    /// An empty queue.
+    /// Returns an empty queue.
     fn default() -> Self {
         let speaker_pacing = Pacing::with_burst(SPEAKER_BURST);
         Self { slots: BTreeMap::new(), pacing: Pacing::default(), speaker_pacing }
@@ -94,7 +96,7 @@ impl Default for Queue {
 }
 
 impl Queue {
-    /// Lets a write wait for its turn, in the place of what waits for the same object.
+    /// Lets a write wait for its turn, in the place of an earlier write that waits for the same object.
     pub fn push(&mut self, now: Duration, write: Write) {
         let uid = write.uid().to_owned();
         let slot = self.slots.entry(write.key()).or_insert_with(|| Slot {
@@ -108,20 +110,20 @@ impl Queue {
             (slot.uid, slot.failures, slot.not_before) = (uid, 0, now);
         }
         if slot.failures > 0 && matches!(write, Write::Speaker(_)) {
-            // Something has changed: the watch may have found the kind again that the API server did not know.
+            // A change may mean that the watch has found the kind again that the API server did not know.
             slot.not_before = slot.not_before.min(now + SPEAKER_INTERVAL);
         }
         slot.waiting = Some(write);
     }
 
-    /// The next write whose time has come. It is in flight until [`Queue::ended`].
+    /// Returns the next write whose time has come. The write is in flight until [`Queue::ended`].
     pub fn next(&mut self, now: Duration) -> Option<Write> {
         let slot = self.slots.values_mut().find(|s| s.is_startable() && s.not_before <= now)?;
         slot.in_flight = slot.waiting.take();
         slot.in_flight.clone()
     }
 
-    /// A write has ended.
+    /// Records the end of a write.
     pub fn ended(&mut self, now: Duration, key: &Key, outcome: Outcome) {
         let Some(slot) = self.slots.get_mut(key) else { return };
         let ended = slot.in_flight.take();
@@ -143,18 +145,19 @@ impl Queue {
                 slot.failures = slot.failures.saturating_add(1);
             }
         }
-        // A slot that only remembers a time in the past is forgotten.
+        // A slot that only remembers a time in the past is dropped.
         self.slots.retain(|_, s| s.waiting.is_some() || s.in_flight.is_some() || s.not_before > now);
     }
 
-    /// When [`Queue::next`] has something; `None`: not before something is pushed or ends.
+    /// Returns the time at which [`Queue::next`] has a write; `None`: not before a write is pushed or ends.
     pub fn poll_timeout(&self) -> Option<Duration> {
         self.slots.values().filter(|s| s.is_startable()).map(|s| s.not_before).min()
     }
 }
 
 impl Slot {
-    /// Never two at a time for one object: the later could arrive first.
+    /// Returns whether the slot's write may start. Two writes of one object are never in flight together: the later
+    /// could arrive first.
     fn is_startable(&self) -> bool {
         self.waiting.is_some() && self.in_flight.is_none()
     }
@@ -185,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn the_latest_wins() {
+    fn latest_write_replaces_a_waiting_one() {
         let mut queue = Queue::default();
         queue.push(ms(0), vip("x", "1"));
         queue.push(ms(0), vip("x", "2"));
@@ -194,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn one_at_a_time_per_object_and_others_meanwhile() {
+    fn writes_of_one_object_are_serial_and_those_of_others_parallel() {
         let mut queue = Queue::default();
         queue.push(ms(0), vip("x", "1"));
         queue.next(ms(0));
@@ -207,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_is_retried_later_and_later() {
+    fn failed_write_is_retried_with_growing_delay() {
         let mut queue = Queue::default();
         queue.push(ms(0), vip("x", "1"));
         let mut now = ms(0);
@@ -224,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_write_that_was_replaced_is_forgotten() {
+    fn failed_write_that_was_replaced_is_not_retried() {
         let mut queue = Queue::default();
         queue.push(ms(0), vip("x", "1"));
         queue.next(ms(0));
@@ -281,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn the_speaker_status_is_paced() {
+    fn speaker_status_is_paced() {
         let mut queue = Queue::default();
         queue.push(ms(0), speaker("1"));
         assert_eq!(queue.next(ms(0)), Some(speaker("1")));
@@ -292,7 +295,7 @@ mod tests {
         assert_eq!(queue.next(ms(1010)), Some(speaker("2")));
     }
 
-    /// Writes the SpeakerStatus whenever it may be written, for so many seconds, and returns when.
+    /// Writes the SpeakerStatus whenever it may be written, for this number of seconds, and returns the times.
     fn contested_speaker_status(seconds: u64) -> Vec<u64> {
         let mut queue = Queue::default();
         let mut writes = Vec::new();
@@ -313,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn speaker_status_that_another_program_contradicts_for_ever_is_written_less_and_less_often() {
+    fn speaker_status_that_another_program_contradicts_is_written_less_and_less_often() {
         let writes = contested_speaker_status(600);
         let late = writes.iter().filter(|at| **at >= 300_000).count();
         assert!((10..=11).contains(&late), "{late} writes in the last five minutes");

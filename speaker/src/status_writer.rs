@@ -1,4 +1,4 @@
-//! Writes statuses to the API: a task beside the one that answers, so that a slow API server delays no answer.
+//! Writes statuses to the API: a task separate from the one that answers, so that a slow API server delays no answer.
 
 use std::time::{Duration, Instant};
 
@@ -18,13 +18,13 @@ use crate::{
     write_outage::WriteOutage,
 };
 
-/// Writes at a time: enough to publish 1,000 addresses a second at 10 ms each, few enough for an API server's
-/// fairness queues.
+/// Number of writes in flight at most: enough to publish 1,000 addresses a second at 10 ms each, few enough for an API
+/// server's fairness queues.
 const CONCURRENCY: usize = 10;
-/// A write that takes longer is given up and retried. The API server itself gives up after 60 s.
+/// Timeout of one write, which is then retried. The API server itself gives up after 60 s.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Writes what comes in until the channel closes.
+/// Performs the writes that come in until the channel closes.
 pub async fn run(client: Client, mut writes: mpsc::UnboundedReceiver<Write>) {
     let start = Instant::now();
     let mut queue = Queue::default();
@@ -57,10 +57,10 @@ pub async fn run(client: Client, mut writes: mpsc::UnboundedReceiver<Write>) {
     }
 }
 
-/// How a write ended.
+/// The end of a write.
 #[derive(Debug, PartialEq, Eq)]
 enum Ended {
-    /// It is written.
+    /// The status is written.
     Written,
     /// The watch brings a newer version of the object, or that it is gone, and the write is decided again.
     Outdated,
@@ -110,14 +110,14 @@ async fn write_one(client: Client, write: Write) -> (Key, Ended) {
     (key, ended)
 }
 
-/// What an error means for the write.
+/// Returns the end of a write that failed with an error.
 fn ended(key: &Key, error: &kube::Error) -> Ended {
     let code = if let kube::Error::Api(status) = error { status.code } else { 0 };
     match (key, code) {
-        // The object is there after all; or its kind is gone (404), or going (405), and the object with it. Nothing but a
-        // write brings it back once the kind is there again.
+        // The object exists after all; or its kind is gone (404), or going (405), and the object with it. Only a write
+        // brings the object back once the kind is there again.
         (Key::Speaker, 404 | 405 | 409) => Ended::Failed(error.to_string()),
-        // Decided from an old version, or the object is gone.
+        // The write was decided from an old version, or the object is gone.
         (Key::Vip(_), 404 | 409) => Ended::Outdated,
         (_, 400 | 405 | 413 | 415 | 422) => Ended::Refused(error.to_string()),
         _ => Ended::Failed(error.to_string()),
@@ -134,8 +134,9 @@ async fn write_vip(client: Client, write: &VipWrite) -> kube::Result<()> {
     api.patch_status(&write.name, &params(), &Patch::Merge(body)).await.map(|_| ())
 }
 
-/// The version makes the API server refuse a write that was decided from an older one. A merge patch removes only
-/// what it names: what the status lacks is named with null.
+/// Returns the merge patch of a VirtualIP's status. The version makes the API server refuse a write that was decided
+/// from an older one. A merge patch removes only the fields that it names, so it names with null the fields that the
+/// status lacks.
 fn vip_patch(write: &VipWrite) -> serde_json::Result<Value> {
     let mut status = json!({
         "node": null,
@@ -163,7 +164,7 @@ async fn write_speaker(client: Client, write: &SpeakerWrite) -> kube::Result<()>
     }
 }
 
-/// Only this speaker writes the object, so no version is sent.
+/// Returns the merge patch of a SpeakerStatus. Only this speaker writes the object, so the patch has no version.
 fn speaker_patch(write: &SpeakerWrite) -> serde_json::Result<Value> {
     let mut status = json!({
         "segments": [], "links": [], "linksLeftOut": 0, "heldAddresses": [], "covering": [], "warnings": [],
@@ -172,7 +173,7 @@ fn speaker_patch(write: &SpeakerWrite) -> serde_json::Result<Value> {
     Ok(json!({"status": status}))
 }
 
-/// The object goes with its Node.
+/// Returns a new SpeakerStatus. The object's owner is the Node, so it goes with the Node.
 fn new_speaker(write: &SpeakerWrite) -> SpeakerStatus {
     let mut object = SpeakerStatus::new(&write.node, SpeakerStatusSpec { node_name: write.node.clone() });
     object.metadata.owner_references = Some(vec![OwnerReference {
@@ -201,7 +202,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cleared_status_names_what_goes() {
+    fn patch_of_a_cleared_status_names_the_removed_fields() {
         let write = VipWrite {
             name: "192.0.2.1".to_owned(),
             uid: "u".to_owned(),
@@ -224,17 +225,17 @@ mod tests {
         assert_eq!(vip_patch(&write).unwrap(), expected);
     }
 
-    /// The fields of the status of a kind, as its CustomResourceDefinition has them.
+    /// Returns the names of the status fields of a kind, as in its CustomResourceDefinition.
     fn status_fields<T: CustomResourceExt>() -> Vec<String> {
         let definition = serde_json::to_value(T::crd()).unwrap();
         let status = "/spec/versions/0/schema/openAPIV3Schema/properties/status/properties";
         definition.pointer(status).unwrap().as_object().unwrap().keys().cloned().collect()
     }
 
-    /// A merge patch leaves alone what it does not name: a field that is added to a status and not named here would stay for
-    /// ever.
+    /// A merge patch leaves fields alone that it does not name: a field that is added to a status and not named here
+    /// would stay for ever.
     #[test]
-    fn every_field_of_a_status_is_named_also_when_it_is_absent() {
+    fn patch_names_every_status_field_even_an_absent_one() {
         let named = |patch: Value| patch["status"].as_object().unwrap().keys().cloned().collect::<Vec<_>>();
         let vip = VipWrite {
             name: String::new(),
@@ -249,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_covers_nobody_and_whose_warnings_are_gone_says_so() {
+    fn patch_clears_covered_nodes_and_warnings() {
         let status = SpeakerStatusStatus { version: "1".to_owned(), ..SpeakerStatusStatus::default() };
         let write = SpeakerWrite { node: "a".to_owned(), node_uid: "u".to_owned(), status };
         let expected = json!({

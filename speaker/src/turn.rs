@@ -1,18 +1,19 @@
-//! Whose turn it is in the loop. Pure.
+//! The order in which the event loop serves its sources. Pure.
 //!
-//! Frames come first, for an answer is not to be late because facts pour in. But in one turn only so many of them are
-//! taken, and of everything else that is ready one each: whatever pours in, all others are served once in every turn.
+//! Frames come first, so that answers are not late when facts pour in. But one turn takes at most [`MOST_FRAMES`] of
+//! them, and one item of each other source that is ready: a flood of one source does not keep the others from being
+//! served once in every turn.
 
-/// Frames in one turn. At some 5 us each, and 50 us for a full list of claims, they keep everything else waiting for a
-/// third of a millisecond, and for 3 ms at the worst.
+/// Number of frames in one turn at most. A frame takes some 5 us, and a full list of claims 50 us, so a turn of frames
+/// delays everything else by a third of a millisecond, and by 3 ms at the worst.
 const MOST_FRAMES: u32 = 64;
 
-/// What the loop serves.
+/// A source that the event loop serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
     /// Frames of the wire.
     Frames,
-    /// Timers of the machine.
+    /// Timers of the coordinator.
     Timers,
     /// Facts of the API and the kernel.
     Facts,
@@ -26,13 +27,13 @@ pub(crate) enum Source {
     Scrapes,
     /// `herald-speaker inspect`.
     Inspections,
-    /// Claims that are to be kept.
+    /// The claims that wait to be saved.
     Claims,
-    /// A view that is to be kept.
+    /// The view that waits to be saved.
     View,
 }
 
-/// What has been served in the present turn.
+/// The sources that were served in the present turn.
 #[derive(Debug, Default)]
 pub(crate) struct Turn {
     frames: u32,
@@ -57,7 +58,7 @@ impl Turn {
         }
     }
 
-    /// Returns whether nothing has been served in this turn: then every source may be waited for.
+    /// Returns whether nothing has been served in this turn: then the loop may wait for every source.
     pub(crate) fn is_fresh(&self) -> bool {
         self.frames == 0 && self.served == 0
     }
@@ -77,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn turn_allows_so_many_frames_and_one_of_everything_else() {
+    fn turn_allows_64_frames_and_one_of_each_other_source() {
         let mut turn = Turn::default();
         for _ in 0..MOST_FRAMES {
             assert!(turn.allows(Source::Frames));

@@ -1,4 +1,4 @@
-//! What is wrong on a node, in sentences a person can act on. Pure.
+//! Warnings about a node, in sentences a person can act on. Pure.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use crate::interfaces::{LocalSegment, Survey, ambiguities};
 /// Settings of the kernel that bear on announcing, as read from /proc/sys/net/ipv4/conf.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KernelSettings {
-    /// Does kube-ipvs0 exist? kube-proxy's IPVS mode binds every Service address to it.
+    /// Whether kube-ipvs0 exists. kube-proxy's IPVS mode binds every Service address to it.
     pub kube_ipvs0: bool,
     /// `arp_ignore` and `rp_filter` by interface, and of "all".
     pub interfaces: BTreeMap<String, InterfaceSettings>,
@@ -25,7 +25,7 @@ pub struct InterfaceSettings {
 }
 
 impl KernelSettings {
-    /// What is in force on an interface: the higher of its own and of "all", for both settings
+    /// Returns the settings in force on an interface: the higher of its own and of "all", for both settings
     /// (Documentation/networking/ip-sysctl.rst).
     fn in_force(&self, interface: &str) -> InterfaceSettings {
         let of = |name: &str| self.interfaces.get(name).copied().unwrap_or_default();
@@ -37,10 +37,10 @@ impl KernelSettings {
     }
 }
 
-/// Links that a warning names, with why each is left alone.
+/// Number of links that a warning names at most, with why each is left alone.
 const MAX_NAMED_LINKS: usize = 4;
 
-/// Why a node has no segment, with what is done with the links that people may have meant.
+/// Returns why a node has no segment, with the reasons why the links that people may have meant are left alone.
 fn no_usable_interface(survey: &Survey) -> String {
     let skipped = survey.links.iter().filter(|link| link.link_use == LinkUse::Skipped);
     let reason = |link: &LinkStatus| format!("{}: {}", link.interface, link.message.as_deref().unwrap_or_default());
@@ -53,7 +53,7 @@ fn no_usable_interface(survey: &Survey) -> String {
     format!("no interface can announce addresses: {}", reasons.join("; "))
 }
 
-/// The warnings of a node, most important first.
+/// Returns the warnings of a node, most important first.
 pub fn warnings(survey: &Survey, kernel: &KernelSettings) -> Vec<SpeakerWarning> {
     let segments = &survey.segments;
     let mut warnings = Vec::new();
@@ -108,7 +108,7 @@ pub fn warnings(survey: &Survey, kernel: &KernelSettings) -> Vec<SpeakerWarning>
     warnings
 }
 
-/// What can be announced on two of the interfaces that take part.
+/// Returns a warning for each prefix that two of the interfaces that take part have on link.
 pub fn ambiguous(segments: &[LocalSegment]) -> Vec<SpeakerWarning> {
     let warning = |(first, second, prefix)| SpeakerWarning {
         kind: WarningKind::AmbiguousInterface,
@@ -147,18 +147,18 @@ mod tests {
 
     #[test_case(false, (0, 0), (0, 0), false => Vec::<WarningKind>::new())]
     #[test_case(true, (0, 0), (0, 0), false => vec![WarningKind::ArpIgnore])]
-    #[test_case(true, (1, 0), (0, 0), false => Vec::<WarningKind>::new(); "all is strict")]
-    #[test_case(true, (0, 0), (1, 0), false => Vec::<WarningKind>::new(); "the interface is strict")]
+    #[test_case(true, (1, 0), (0, 0), false => Vec::<WarningKind>::new(); "arp_ignore of all is 1")]
+    #[test_case(true, (0, 0), (1, 0), false => Vec::<WarningKind>::new(); "arp_ignore of the interface is 1")]
     #[test_case(false, (0, 1), (0, 0), false => vec![WarningKind::RpFilter])]
     #[test_case(false, (0, 0), (0, 1), false => vec![WarningKind::RpFilter])]
-    #[test_case(false, (0, 1), (0, 2), false => Vec::<WarningKind>::new(); "loose wins")]
+    #[test_case(false, (0, 1), (0, 2), false => Vec::<WarningKind>::new(); "loose filtering wins")]
     #[test_case(false, (0, 1), (0, 1), true => Vec::<WarningKind>::new(); "replies leave here")]
-    fn of_the_kernel(ipvs: bool, all: (u8, u8), own: (u8, u8), default_route: bool) -> Vec<WarningKind> {
+    fn settings_give_warnings(ipvs: bool, all: (u8, u8), own: (u8, u8), default_route: bool) -> Vec<WarningKind> {
         warnings(&on(&[eth0(default_route)]), &kernel(ipvs, all, own)).into_iter().map(|w| w.kind).collect()
     }
 
     #[test]
-    fn of_the_interfaces() {
+    fn missing_interfaces_give_warnings() {
         assert_eq!(warnings(&on(&[]), &KernelSettings::default())[0].kind, WarningKind::NoUsableInterface);
         let eth1 = local(3, segment("eth1", 2, "192.0.2.0/25"));
         assert_eq!(warnings(&on(&[eth0(true), eth1.clone()]), &KernelSettings::default()), []);
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn of_the_carrier() {
+    fn missing_carrier_gives_a_warning() {
         let found = warnings(&on(&[LocalSegment { carrier: false, ..eth0(true) }]), &KernelSettings::default());
         assert_eq!(found.iter().map(|w| w.kind).collect::<Vec<_>>(), [WarningKind::NoCarrier]);
         assert!(found[0].message.starts_with("eth0: no carrier"), "{}", found[0].message);

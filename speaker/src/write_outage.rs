@@ -1,4 +1,4 @@
-//! What is logged of status writes that fail: one line when an outage begins, one when it is over. Pure.
+//! The log of status writes that fail: one line when an outage begins, one when it is over. Pure.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use herald_telemetry::log_once::LogOnce;
 
 use crate::status_queue::Key;
 
-/// The objects whose last write failed, and what was logged of them.
+/// The objects whose last write failed, and the trouble that was logged of them.
 #[derive(Debug, Default)]
 pub struct WriteOutage {
     failing: BTreeSet<Key>,
@@ -14,13 +14,14 @@ pub struct WriteOutage {
 }
 
 impl WriteOutage {
-    /// A write failed. Returns whether that is to be logged: the first of an outage is, and each other trouble.
+    /// Records that a write failed. Returns whether that has to be logged: the first trouble of an outage, and each
+    /// different one.
     pub fn failed(&mut self, object: &Key, trouble: &str) -> bool {
         self.failing.insert(object.clone());
         self.complaint.is_new(trouble)
     }
 
-    /// A write ended otherwise. Returns whether the outage is over with it, which is to be logged.
+    /// Records that a write did not fail. Returns whether the outage is over with it, which has to be logged.
     pub fn settled(&mut self, object: &Key) -> bool {
         self.failing.remove(object);
         self.failing.is_empty() && self.complaint.is_over()

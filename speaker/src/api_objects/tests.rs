@@ -1,16 +1,16 @@
-//! Objects reduced, and collections that survive a re-listing.
+//! Tests of the reduction of objects, and of collections that survive a re-listing.
 
 use serde_json::json;
 use test_case::test_case;
 
 use super::*;
 
-/// The name is what the API server keeps unique, so it decides.
+/// The API server keeps the name unique, so the name decides.
 #[test_case("192.0.2.1", "192.0.2.1", true)]
 #[test_case("2001-db8--7", "2001:db8::7", true)]
 #[test_case("192.0.2.1", "192.0.2.2", false; "another address")]
 #[test_case("web", "192.0.2.1", false; "no address")]
-fn a_virtual_ip_is_named_after_its_address(name: &str, address: &str, read: bool) {
+fn virtual_ip_is_named_after_its_address(name: &str, address: &str, read: bool) {
     let vip = json!({"apiVersion": "heraldlb.io/v1alpha1", "kind": "VirtualIP", "metadata": {"name": name, "uid": "u"},
         "spec": {"address": address, "pool": "lan", "services": [], "advertisements": []}});
     assert_eq!(Vip::reduce(serde_json::from_value(vip).unwrap()).is_ok(), read);
@@ -27,7 +27,7 @@ impl Keyed for Item {
 }
 
 #[test]
-fn a_second_listing_removes_what_it_lacks_and_only_at_its_end() {
+fn second_listing_removes_absent_objects_only_at_its_end() {
     let mut items = Collection::default();
     for change in [Change::Listing, Change::Applied(Item("a", 1)), Change::Applied(Item("b", 1))] {
         items.apply(change);
@@ -62,7 +62,7 @@ fn node(extra: serde_json::Value) -> NodeObject {
 #[test_case(json!({"metadata": {"name": "n1", "deletionTimestamp": "2026-01-01T00:00:00Z"}}), Some(Exclusion::Deleted))]
 #[test_case(json!({"metadata": {"name": "n1", "labels": {"node.kubernetes.io/exclude-from-external-load-balancers": ""}}}), Some(Exclusion::Label))]
 #[test_case(json!({"metadata": {"name": "n1", "labels": {"node.kubernetes.io/exclude-from-external-load-balancers": "false"}}}), None)]
-fn excluded(extra: serde_json::Value, expected: Option<Exclusion>) {
+fn labels_taints_and_deletion_exclude_a_node(extra: serde_json::Value, expected: Option<Exclusion>) {
     let overridden = expected.filter(|e| *e != Exclusion::Label);
     assert_eq!(Node::reduce(node(extra.clone()), false).excluded, expected);
     assert_eq!(Node::reduce(node(extra), true).excluded, overridden);
@@ -72,22 +72,22 @@ fn excluded(extra: serde_json::Value, expected: Option<Exclusion>) {
 #[test_case(json!([{"type": "Ready", "status": "Unknown"}]), false)]
 #[test_case(json!([{"type": "DiskPressure", "status": "True"}]), false)]
 #[test_case(json!([]), false)]
-fn ready(conditions: serde_json::Value, expected: bool) {
+fn only_the_status_true_counts_as_ready(conditions: serde_json::Value, expected: bool) {
     let object = node(json!({"status": {"conditions": conditions}}));
     assert_eq!(Node::reduce(object, false).ready, expected);
 }
 
-/// As the controller has it: `herald_crds::node`.
+/// The controller has the same rule: `herald_crds::node`.
 #[test_case("True", false)]
 #[test_case("False", true)]
-fn fit_with_a_pod_network(unavailable: &str, expected: bool) {
+fn node_without_a_pod_network_is_unfit(unavailable: &str, expected: bool) {
     let condition = |kind: &str, status: &str| json!({"type": kind, "status": status});
     let conditions = json!([condition("Ready", "True"), condition("NetworkUnavailable", unavailable)]);
     let node = Node::reduce(node(json!({"status": {"conditions": conditions}})), false);
     assert_eq!((node.ready, node.is_fit()), (true, expected));
 }
 
-/// What an earlier build saved of a node lacks the condition.
+/// A node that an earlier build saved lacks the condition.
 #[test]
 fn node_that_an_earlier_build_saved_has_a_network() {
     let mut saved = serde_json::to_value(Node::reduce(node(json!({})), false)).unwrap();
@@ -97,8 +97,8 @@ fn node_that_an_earlier_build_saved_has_a_network() {
 
 #[test_case(json!({"name": "n1"}) => None)]
 #[test_case(json!({"name": "n1", "annotations": {"heraldlb.io/interfaces": "eth*,!eth9"}}) => Some("eth*,!eth9".to_owned()))]
-#[test_case(json!({"name": "n1", "annotations": {"heraldlb.io/interfaces": ""}}) => Some(String::new()); "said, though empty")]
-fn interfaces_of_the_annotation(metadata: serde_json::Value) -> Option<String> {
+#[test_case(json!({"name": "n1", "annotations": {"heraldlb.io/interfaces": ""}}) => Some(String::new()); "set to an empty text")]
+fn annotation_sets_the_interfaces(metadata: serde_json::Value) -> Option<String> {
     Node::reduce(node(json!({"metadata": metadata})), false).interfaces
 }
 
@@ -127,17 +127,17 @@ const V6: IpAddr = IpAddr::V6(std::net::Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0,
 #[test_case(json!({"ready": false, "serving": false, "terminating": true}), Endpoint::None)]
 #[test_case(json!({"ready": false, "serving": true, "terminating": false}), Endpoint::None)]
 #[test_case(json!({"ready": false}), Endpoint::None)]
-fn endpoint(conditions: serde_json::Value, expected: Endpoint) {
+fn conditions_decide_the_endpoint(conditions: serde_json::Value, expected: Endpoint) {
     let slice = slice(json!([{"addresses": ["10.0.0.1"], "nodeName": "n1", "conditions": conditions}]));
     let mut slices = Collection::default();
     slices.apply(Change::Applied(slice));
     assert_eq!(slices.best(&[service()], V4, "n1"), expected);
 }
 
-/// A dual-stack Service has slices of each family, written one after the other: what is unready in one is still ready in
-/// the other for a while, and a Service without endpoints of a family is not served there.
+/// A dual-stack Service has slices of each family, written one after the other: an endpoint that is unready in one is
+/// still ready in the other for a while, and a Service without endpoints of a family is not served there.
 #[test]
-fn an_address_is_served_by_endpoints_of_its_family() {
+fn address_is_served_by_endpoints_of_its_family() {
     let mut slices = Collection::default();
     let ready = |node: &str, ready: bool| json!([{"addresses": [], "nodeName": node, "conditions": {"ready": ready}}]);
     slices.apply(Change::Applied(slice_of("IPv4", ready("n1", false)).unwrap()));
@@ -148,7 +148,7 @@ fn an_address_is_served_by_endpoints_of_its_family() {
 }
 
 #[test]
-fn the_best_endpoint_counts_and_one_without_a_node_does_not() {
+fn best_endpoint_counts_and_one_without_a_node_does_not() {
     let slice = slice(json!([
         {"addresses": ["10.0.0.1"], "nodeName": "n1", "conditions": {"ready": false, "serving": true, "terminating": true}},
         {"addresses": ["10.0.0.2"], "nodeName": "n1"},

@@ -1,4 +1,4 @@
-//! One segment of this node: its protocol machine, and what the machine has been told.
+//! One segment of this node: its engine, and the facts that the engine has received.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,7 +17,8 @@ use herald_protocol::{
 use super::sockets::Sockets;
 use crate::{interfaces::LocalSegment, packet::Origin};
 
-/// Addresses that come and go are let through together, this long after the first: each time, all filters are made anew.
+/// Time for which address changes are collected: the filters let the new addresses through together, this long after
+/// the first change, because each update makes all filters again.
 const LISTEN_SETTLE: Duration = Duration::from_millis(20);
 
 /// A segment in use.
@@ -25,33 +26,36 @@ const LISTEN_SETTLE: Duration = Duration::from_millis(20);
 pub(super) struct Local {
     /// The interface.
     pub interface: LocalSegment,
-    /// The protocol.
+    /// The engine of the protocol.
     pub machine: Engine,
-    /// The addresses that lie here, as the protocol was told of them.
+    /// The addresses that lie here, with the facts that the engine received last.
     pub told: BTreeMap<IpAddr, Arc<api_view::Vip>>,
-    /// The nodes which the API lists here, as the protocol was told of them; `None`: not yet.
+    /// The nodes which the API lists here, as the engine received them last; `None`: the engine has not received any
+    /// yet.
     pub stations: Option<Arc<[Station]>>,
-    /// What is answered here.
+    /// The addresses that this node answers for here.
     pub answered: BTreeSet<IpAddr>,
-    /// What the kernel grants.
+    /// The state of the segment's sockets.
     pub sockets: Sockets,
-    /// Does it take part in the protocol? Not while another of the node's interfaces on the same segment does.
+    /// Whether the interface takes part in the protocol. The interface does not while another of the node's interfaces
+    /// on the same segment does.
     pub speaks: bool,
-    /// The runs on the node's other interfaces, and the link-layer addresses of these, as the protocol was told of them.
+    /// The incarnations on the node's other interfaces, with the link-layer addresses of these, as the engine received
+    /// them last.
     pub siblings: BTreeMap<Incarnation, MacAddr>,
-    /// When what is of interest here is to be let through, if that has changed.
+    /// The time at which the filters are due to be set, if the addresses of interest have changed.
     relisten_at: Option<Duration>,
-    /// What is of interest here since, and not let through yet.
+    /// The addresses of interest that came since the filters were set last.
     unheard: BTreeSet<IpAddr>,
     /// The nodes that are heard, both ways.
     pub peers: BTreeMap<NodeId, NodeName>,
-    /// Those that are known to be dead.
+    /// The nodes that are known to be dead.
     pub dead: BTreeSet<NodeId>,
-    /// Those this node answers for here, since their speakers are silent.
+    /// The nodes with silent speakers that this node answers for here.
     pub covering: BTreeSet<NodeId>,
-    /// Does it answer for what it owns? Not while it listens.
+    /// Whether this node answers for what it owns. The node does not while it listens.
     pub answering: bool,
-    /// Has it said its last word?
+    /// Whether the engine has finished its shutdown.
     pub finished: bool,
 }
 
@@ -76,7 +80,7 @@ impl Local {
         }
     }
 
-    /// The node's own addresses here, to ask from.
+    /// Returns the node's own addresses here, to ask from.
     pub(super) fn origin(&self) -> Origin {
         Origin {
             mac: self.interface.segment.mac,
@@ -85,7 +89,7 @@ impl Local {
         }
     }
 
-    /// Returns whether an address lies here, as the protocol was told.
+    /// Returns whether an address lies here, by the facts that the engine received.
     pub(super) fn has(&self, address: IpAddr) -> bool {
         self.told.get(&address).is_some_and(|told| !told.candidates.is_empty())
     }
@@ -95,28 +99,29 @@ impl Local {
         self.told.values().any(|told| !told.candidates.is_empty())
     }
 
-    /// Returns whether the protocol can take part here.
+    /// Returns whether the engine can take part here.
     pub(super) fn has_carrier(&self) -> bool {
         self.is_able() && self.speaks
     }
 
-    /// Returns whether anything can be heard here.
+    /// Returns whether frames can be heard here.
     pub(super) fn is_able(&self) -> bool {
         self.interface.carrier && !self.sockets.are_closed()
     }
 
-    /// The API has brought an address, which may be asked for before long.
+    /// Records that the API has brought an address, for which solicitations may come before long.
     pub(super) fn address_came(&mut self, now: Duration, address: IpAddr) {
         self.unheard.insert(address);
         self.relisten_at.get_or_insert(now + LISTEN_SETTLE);
     }
 
-    /// An address is no longer of interest to the API's view.
+    /// Records that the API's view has no interest in an address any longer.
     pub(super) fn address_went(&mut self, now: Duration) {
         self.relisten_at.get_or_insert(now + LISTEN_SETTLE);
     }
 
-    /// An address is answered for, or no longer: whom an announcement reaches may ask at once.
+    /// Records that this node answers for an address, or stops. The filters are set at once: a host that receives an
+    /// announcement may ask at once.
     pub(super) fn answers(&mut self, now: Duration, address: IpAddr, answered: bool) {
         if answered {
             self.answered.insert(address);
@@ -130,24 +135,25 @@ impl Local {
         }
     }
 
-    /// All is to be let through again.
+    /// Schedules that the filters are set again in full.
     pub(super) fn relisten(&mut self, now: Duration) {
         self.relisten_at = Some(now);
     }
 
-    /// When [`Local::listen`] has something to say.
+    /// Returns the time at which [`Local::listen`] has addresses to return.
     pub(super) fn relisten_at(&self) -> Option<Duration> {
         self.relisten_at
     }
 
-    /// Returns what is to be let through, if it is time for that.
+    /// Returns the addresses to let through, if the time has come to set the filters.
     pub(super) fn listen(&mut self, now: Duration) -> Option<BTreeSet<IpAddr>> {
         self.relisten_at.take_if(|at| *at <= now)?;
         self.unheard.clear();
         Some(self.of_interest())
     }
 
-    /// All that is of interest here: what others announce is defended by knowing of it, and covered without delay.
+    /// Returns all addresses of interest here. An address that another node announces is among them, so that this node
+    /// sees conflicts about it and covers it without delay.
     fn of_interest(&self) -> BTreeSet<IpAddr> {
         self.told.keys().chain(&self.answered).copied().collect()
     }

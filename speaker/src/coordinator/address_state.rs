@@ -1,4 +1,4 @@
-//! What this node has to say about an address, and has said.
+//! The report of this node about an address: its state, and the status written last.
 
 use std::{fmt, time::Duration};
 
@@ -8,40 +8,40 @@ use jiff::Timestamp;
 use super::essence::Essence;
 use crate::rank::Refusal;
 
-/// A conflict is over when nobody else has claimed the address for this long. The segment protocol reports one that
-/// goes on every 10 s (DEFEND_INTERVAL of RFC 5227).
+/// Time after which a conflict is over if no other host has claimed the address meanwhile. The engine reports a
+/// conflict that goes on every 10 s (DEFEND_INTERVAL of RFC 5227).
 pub(super) const CONFLICT_OVER: Duration = Duration::from_secs(60);
 
 /// This node's part in an address.
 #[derive(Debug, Default)]
 pub(super) struct Duty {
-    /// Does this node own it?
+    /// The ownership, if this node owns the address.
     pub owned: Option<Owned>,
-    /// Why it does not, where that is its to say.
+    /// The reason why this node does not announce the address, where this node reports that reason.
     pub obstacle: Option<Obstacle>,
-    /// Why this node may not announce it, while no node may.
+    /// The reason why this node may not announce the address, while no node may.
     pub refusal: Option<Refusal>,
-    /// Has it owned the address since the VirtualIP appeared?
+    /// Whether this node has owned the address since the VirtualIP appeared.
     pub has_owned: bool,
-    /// When an outage of its interface is to be told.
+    /// The time at which an outage of the address's interface is reported.
     pub outage_due: Option<Duration>,
-    /// The last status emitted, and the version of the object it was decided from: emitted once.
+    /// The last status emitted, and the version of the object it was decided from: each is emitted once.
     pub emitted: Option<(String, Essence)>,
 }
 
 impl Duty {
-    /// Does this node own the address, on the segment of this interface?
+    /// Returns whether this node owns the address, on the segment of this interface.
     pub(super) fn is_owned_on(&self, index: u32) -> bool {
         self.owned.as_ref().is_some_and(|owned| owned.segment == index)
     }
 
-    /// The interface can announce nothing any more.
+    /// Records that the interface can no longer announce.
     pub(super) fn begin_outage(&mut self, outage: Outage) {
         self.outage_due = Some(outage.since + OUTAGE_HELD);
         self.obstacle = Some(Obstacle::InterfaceLost(outage));
     }
 
-    /// The interface can announce again.
+    /// Records that the interface can announce again.
     pub(super) fn end_outage(&mut self) {
         self.outage_due = None;
         if matches!(self.obstacle, Some(Obstacle::InterfaceLost(_))) {
@@ -50,61 +50,61 @@ impl Duty {
     }
 }
 
-/// An address this node owns.
+/// The ownership of an address by this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Owned {
     /// Interface index.
     pub segment: u32,
     /// Interface name.
     pub interface: String,
-    /// With what it answers.
+    /// The link-layer address in the answers.
     pub mac: MacAddr,
-    /// Since when.
+    /// The start of the ownership.
     pub since: Timestamp,
 }
 
-/// Why an address is not announced.
+/// The reason why an address is not announced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Obstacle {
-    /// A stranger held it before it was ever announced.
+    /// A stranger held the address before it was ever announced.
     Stranger(MacAddr),
-    /// A node of the cluster answers for it without having claimed it.
+    /// A node of the cluster answers for the address without having claimed it.
     ClusterNode(NodeId),
-    /// This node may no longer, and no other may.
+    /// This node may no longer announce the address, and no other node may.
     Ineligible(Refusal),
-    /// This node stopped, so that a node which it does not hear can.
+    /// This node stopped so that a node which it does not hear can announce the address.
     HandedOver(NodeId),
-    /// This node stopped, because a node which it does not hear announced it.
+    /// This node stopped because a node which it does not hear announced the address.
     Yielded(NodeId),
     /// The interface on which this node announced it is gone.
     InterfaceLost(Outage),
 }
 
-/// An interface that nothing can be announced on any more.
+/// An outage of an interface, on which nothing can be announced meanwhile.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Outage {
-    /// Its name.
+    /// The interface's name.
     pub interface: String,
-    /// What has become of it.
+    /// The cause.
     pub why: OutageCause,
-    /// Since when, by the monotonic clock.
+    /// The start of the outage, by the monotonic clock.
     pub since: Duration,
 }
 
-/// An outage is told when it has lasted for this long. Others take over within half a second (docs/architecture.md, P2) and
-/// say so; a cable that is plugged in again is no news.
+/// Time after which an outage is reported. Other nodes take over within half a second (docs/architecture.md, P2) and
+/// report that; a cable that is plugged in again meanwhile needs no report.
 pub(super) const OUTAGE_HELD: Duration = Duration::from_secs(2);
 
-/// What has become of an interface.
+/// The cause of an outage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum OutageCause {
-    /// It is down, gone, or without an address whose subnet is on link.
+    /// The interface is down, gone, or without an address whose subnet is on link.
     Unusable,
-    /// It has no carrier.
+    /// The interface has no carrier.
     NoCarrier,
-    /// It yields to another interface of the node, named here, which is on the same segment.
+    /// The interface yields to another interface of the node, named here, which is on the same segment.
     Yields(String),
-    /// It listens whether another interface of the node is on the same segment.
+    /// The interface listens for whether another interface of the node is on the same segment.
     Tried,
 }
 
@@ -121,16 +121,16 @@ impl fmt::Display for OutageCause {
     }
 }
 
-/// Somebody else says that it has what this node owns.
+/// Another host or node claims an address that this node owns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Conflict {
-    /// Who.
+    /// The other host or node.
     pub with: Contender,
-    /// When it was last seen.
+    /// The time at which the conflict was last seen.
     pub seen: Duration,
 }
 
-/// Who answers for an address that this node announces.
+/// A host or node that answers for an address that this node announces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Contender {
     /// A host outside the cluster.
@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn interface_that_yields_is_not_said_to_be_down() {
+    fn interface_that_yields_is_not_reported_as_down() {
         let text = OutageCause::Yields("eth0".to_owned()).to_string();
         assert_eq!(text, "is on the same segment as eth0, which speaks for it and has not announced the address yet");
     }

@@ -1,9 +1,9 @@
 //! The keys in use: those of the Secret, and for a minute those it had before.
 //!
-//! A Secret that was deleted and made again has another key, which reaches the speakers one by one. Were the old key
-//! dropped at once, those that have the new one and those that do not would not hear each other meanwhile; so it is
-//! treated as a rotation (docs/protocol.md, section 29): the old key is accepted, and signed with for as long as a peer
-//! accepts no other.
+//! A Secret that was deleted and made again has another key, which reaches the speakers one by one. If the old key were
+//! dropped at once, the speakers with the new key and those without it would not hear each other meanwhile. The change
+//! is therefore treated as a rotation (docs/protocol.md, section 29): the old key is accepted, and this node signs with
+//! it for as long as a peer accepts no other.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,26 +11,27 @@ use herald_protocol::wire::Keyring;
 
 use crate::keys::Keys;
 
-/// How long keys are accepted that the Secret no longer has. A watch brings a change within a second; one that has to be
-/// opened again takes up to 22 s (`herald_kube_common::reflector`).
+/// Time for which keys are accepted that the Secret has lost. A watch brings a change within a second; a watch that has
+/// to be opened again takes up to 22 s (`herald_kube_common::reflector`).
 const RETIRING: Duration = Duration::from_secs(60);
 
 /// The keys in use.
 #[derive(Debug)]
 pub(super) struct ClusterKeys {
-    /// Those of the Secret.
+    /// The keys of the Secret.
     current: Keys,
-    /// With those before them that still count, and until when; `None`: all are the Secret's.
+    /// The keys of the Secret, preceded by those that are still accepted, and the end of that time; `None`: all keys in
+    /// use are the Secret's.
     retiring: Option<(Keys, Duration)>,
 }
 
 impl ClusterKeys {
-    /// The first keys.
+    /// Returns the keys in use at the start.
     pub(super) fn new(current: Keys) -> Self {
         Self { current, retiring: None }
     }
 
-    /// Takes over what the Secret has now.
+    /// Takes over the present keys of the Secret.
     pub(super) fn replace(&mut self, now: Duration, next: Keys) {
         let both = next.preceded_by(self.in_use());
         self.retiring = (both != next).then_some((both, now + RETIRING));
@@ -42,17 +43,17 @@ impl ClusterKeys {
         self.retiring.take_if(|(_, until)| *until <= now).is_some()
     }
 
-    /// When [`ClusterKeys::retire`] has something to do.
+    /// Returns the time at which [`ClusterKeys::retire`] has keys to drop.
     pub(super) fn poll_timeout(&self) -> Option<Duration> {
         self.retiring.as_ref().map(|(_, until)| *until)
     }
 
-    /// The keys of the Secret.
+    /// Returns the keys of the Secret.
     pub(super) fn current(&self) -> &Keys {
         &self.current
     }
 
-    /// The keys to accept and to sign with.
+    /// Returns the keys to accept and to sign with.
     pub(super) fn keyring(&self) -> Arc<Keyring> {
         Arc::clone(self.in_use().keyring())
     }

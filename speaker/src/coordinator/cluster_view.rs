@@ -1,4 +1,4 @@
-//! What the machine knows of the API, and which addresses a change of it concerns.
+//! The coordinator's view of the API, and the addresses that a change of it concerns.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,7 +23,7 @@ use crate::{
     saved_state::View,
 };
 
-/// What the API says.
+/// The view of the API.
 #[derive(Debug, Default)]
 pub(super) struct ClusterView {
     pub vips: Collection<Vip>,
@@ -32,7 +32,7 @@ pub(super) struct ClusterView {
     pub slices: Collection<Slice>,
     slice_watch: SliceWatch,
     interface_rules: InterfaceRules,
-    /// When each watch last made progress.
+    /// The time at which each watch last made progress.
     progress: BTreeMap<Kind, Duration>,
 }
 
@@ -45,20 +45,20 @@ enum Kind {
     Slices,
 }
 
-/// What follows from a fact.
+/// The consequences of a fact.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Effects {
-    /// The addresses it bears on.
+    /// The addresses that the fact bears on.
     pub addresses: Vec<IpAddr>,
-    /// Whether the view has changed in anything that outlives a restart.
+    /// Whether the view has changed in a part that outlives a restart.
     pub view: bool,
-    /// Whether nodes came or went, or this one is Ready no more or again: what statuses say may be different.
+    /// Whether statuses may have to change: nodes came or went, or this node became Ready or NotReady.
     pub statuses: bool,
     /// Whether the interfaces of other nodes have changed.
     pub stations: bool,
-    /// Whether what people say of interfaces may have changed.
+    /// Whether the settings that select interfaces may have changed.
     pub selection: bool,
-    /// Nodes that are gone.
+    /// The nodes that are gone.
     pub gone: Vec<String>,
 }
 
@@ -67,7 +67,7 @@ impl Effects {
         Self { view: !addresses.is_empty(), addresses, ..Self::default() }
     }
 
-    /// Adds what follows from another fact.
+    /// Adds the consequences of another fact.
     fn add(&mut self, other: Self) {
         let Self { addresses, view, statuses, stations, selection, gone } = other;
         self.addresses.extend(addresses);
@@ -80,7 +80,7 @@ impl Effects {
 }
 
 impl ClusterView {
-    /// As an earlier run left it.
+    /// Returns the view that an earlier run left.
     pub(super) fn restored(view: View) -> Self {
         Self {
             interface_rules: InterfaceRules::of(&view.vips),
@@ -93,7 +93,7 @@ impl ClusterView {
         }
     }
 
-    /// For a later run.
+    /// Returns the view to save for a later run.
     pub(super) fn saved(&self, keys: Option<Keys>) -> View {
         let covered = self.slice_watch.known();
         View {
@@ -106,38 +106,38 @@ impl ClusterView {
         }
     }
 
-    /// Before every kind has been listed once, absence means nothing.
+    /// Returns whether every kind has been listed once; before that, absence means nothing.
     pub(super) fn is_listed(&self) -> bool {
         self.vips.is_listed() && self.nodes.is_listed() && self.speakers.counted().is_listed()
     }
 
-    /// Are the endpoints that decide about an address known?
+    /// Returns whether the endpoints that decide about an address are known.
     pub(super) fn knows_endpoints_of(&self, vip: &Vip) -> bool {
         vip.local_services().iter().all(|service| self.slice_watch.covers(&service.into()))
     }
 
-    /// For the order of an address.
+    /// Returns the view by which nodes are ranked. `unsynced` is the node whose kube-proxy has no rules yet.
     pub(super) fn view<'a>(&'a self, unsynced: Option<&'a str>) -> rank::View<'a> {
         rank::View { nodes: &self.nodes, speakers: self.speakers.counted(), slices: &self.slices, unsynced }
     }
 
-    /// A node whose kernel has the address itself, by its own account.
+    /// Returns a node whose kernel has the address itself, by that node's own account.
     pub(super) fn held_by(&self, address: IpAddr) -> Option<&str> {
         let holds = |speaker: &&Speaker| speaker.held.contains(&address);
         self.speakers.counted().iter().find(holds).map(|speaker| speaker.node.as_str())
     }
 
-    /// The name of a node that the API knows.
+    /// Returns the name of a node that the API knows.
     pub(super) fn name_of(&self, id: NodeId) -> Option<&str> {
         self.nodes.iter().find(|node| node.id == id).map(|node| node.name.as_str())
     }
 
-    /// The rules by which L2Advertisements name interfaces.
+    /// Returns the rules by which L2Advertisements name interfaces.
     pub(super) fn interface_rules(&self) -> impl Iterator<Item = &AdvertisementRule> {
         self.interface_rules.iter()
     }
 
-    /// Stores a fact of the API, and returns what follows from it.
+    /// Stores a fact of the API, and returns its consequences.
     pub(super) fn take_in(&mut self, now: Duration, input: ApiFact, own: Own<'_>) -> Effects {
         match input {
             ApiFact::Vip(change) => {
@@ -205,7 +205,7 @@ impl ClusterView {
         Effects { addresses: concerned.into_iter().collect(), view: moved, stations: moved, ..Effects::default() }
     }
 
-    /// The addresses whose order may depend on one of these changes of nodes.
+    /// Returns the addresses whose order may depend on one of these changes of nodes.
     fn concerned_by(&self, changes: &[(&str, NodeChange<'_>)], own: Own<'_>) -> Vec<IpAddr> {
         let changes: Vec<_> = changes.iter().filter(|(_, change)| !change.is_idle()).collect();
         if changes.is_empty() || !self.is_listed() {
@@ -235,26 +235,26 @@ impl ClusterView {
         }
     }
 
-    /// Forgets SpeakerStatuses that have been gone for long enough, and returns what follows from it.
+    /// Forgets SpeakerStatuses that have been gone for long enough, and returns the consequences.
     pub(super) fn expire_speakers(&mut self, now: Duration, own: Own<'_>) -> Effects {
         let changed = self.speakers.expire(now, own);
         self.speakers_changed(&changed, own)
     }
 
-    /// As of when every watch is known to be current; `None` also while endpoints are asked for that decide about an
-    /// address.
+    /// Returns the time as of which every watch is known to be current; `None` also while the endpoints that decide
+    /// about an address are not completely known.
     pub(super) fn current_as_of(&self) -> Option<Duration> {
         if !self.slice_watch.covers_all() {
             return None;
         }
         let kinds = [Some(Kind::Vips), Some(Kind::Nodes), Some(Kind::Speakers)];
-        // Without a Local address nobody watches slices.
+        // No watch on slices runs while no address is Local.
         let slices = self.slice_watch.is_wanted().then_some(Kind::Slices);
         let kinds = kinds.into_iter().chain([slices]).flatten();
         kinds.map(|kind| self.progress.get(&kind).copied()).min().flatten()
     }
 
-    /// Returns which EndpointSlices are to be watched from now on, where that has changed.
+    /// Returns the EndpointSlices to watch from now on, where the selection has changed.
     pub(super) fn poll_slice_watch(&mut self, now: Duration) -> Option<SliceSelection> {
         if !self.vips.is_listed() {
             return None;
@@ -263,18 +263,19 @@ impl ClusterView {
         let was_empty = self.slice_watch.selection().is_empty();
         let selection = self.slice_watch.poll(now)?;
         if was_empty {
-            // Of a watch that was ended since.
+            // The recorded progress belongs to a watch that has ended since.
             self.progress.remove(&Kind::Slices);
         }
         Some(selection)
     }
 
-    /// When [`ClusterView::poll_slice_watch`] has something to say, or [`ClusterView::expire_speakers`] has something to do.
+    /// Returns the time at which [`ClusterView::poll_slice_watch`] may have a selection, or
+    /// [`ClusterView::expire_speakers`] has SpeakerStatuses to forget.
     pub(super) fn poll_timeout(&self) -> Option<Duration> {
         self.slice_watch.poll_timeout().into_iter().chain(self.speakers.poll_timeout()).min()
     }
 
-    /// The EndpointSlices that are watched.
+    /// Returns the EndpointSlices that are watched.
     pub(super) fn watched_slices(&self) -> &SliceSelection {
         self.slice_watch.selection()
     }

@@ -1,4 +1,4 @@
-//! What of a VirtualIP's status is compared.
+//! The fields of a VirtualIP's status that are compared.
 
 use herald_crds::{
     names::{CONDITION_ANNOUNCED, CONDITION_CONFLICT},
@@ -6,7 +6,7 @@ use herald_crds::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-/// What two statuses must agree in to be the same: times and wording do not count.
+/// The fields in which two statuses must agree to count as the same: times and wording do not count.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Essence {
     pub(super) node: Option<String>,
@@ -18,12 +18,12 @@ pub(super) struct Essence {
     pub(super) handed_over_by: Option<String>,
 }
 
-/// The condition of this type.
+/// Returns the condition of this type.
 pub(super) fn condition<'a>(status: &'a VirtualIPStatus, kind: &str) -> Option<&'a Condition> {
     status.conditions.iter().find(|condition| condition.type_ == kind)
 }
 
-/// What of a status is compared.
+/// Returns the fields of a status that are compared.
 pub(super) fn essence(status: &VirtualIPStatus) -> Essence {
     let conflict = condition(status, CONDITION_CONFLICT).filter(|condition| condition.status == "True");
     Essence {
@@ -32,7 +32,7 @@ pub(super) fn essence(status: &VirtualIPStatus) -> Essence {
         mac: status.mac_address.clone(),
         conflicting_mac: status.conflicting_mac_address.clone(),
         reason: condition(status, CONDITION_ANNOUNCED).map(|c| c.reason.clone()),
-        // The message names the other.
+        // The message names the other host or node.
         conflict: conflict.map(|condition| condition.message.clone()),
         handed_over_by: status.handed_over_by.clone(),
     }

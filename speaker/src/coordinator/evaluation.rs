@@ -1,33 +1,36 @@
-//! The addresses that are to be looked at again, a few at a time: in a large cluster one fact can concern all of them,
-//! and frames and timers are not to wait for that. Pure.
+//! The addresses that wait for another evaluation, which takes a few at a time: in a large cluster one fact can concern
+//! all of them, and frames and timers must not wait for all. Pure.
 
 use std::{collections::BTreeSet, net::IpAddr, ops::Bound, time::Duration};
 
-/// Nodes looked at in one turn, summed up over its addresses. To look at one takes about a microsecond, half of it for
-/// the hash where that is not known yet: some 2 ms, a twenty-fifth of the shortest Hello interval.
+/// Number of nodes looked at in one turn, summed up over its addresses. The look at one node takes about a microsecond,
+/// half of it for its hash where the hash is not known yet: a turn takes some 2 ms, a twenty-fifth of the shortest
+/// Hello interval.
 const LOOKS_PER_TURN: usize = 2000;
 
 /// The addresses that wait.
 #[derive(Debug, Default)]
 pub(super) struct Evaluation {
     waiting: BTreeSet<IpAddr>,
-    /// The one looked at last: those behind it come next, so that each has its turn, however often others are added.
+    /// The address looked at last. The addresses behind it come next, so each address has its turn, however often
+    /// others are added.
     last: Option<IpAddr>,
     due: Duration,
 }
 
 impl Evaluation {
-    /// Adds addresses, to be looked at from now on.
+    /// Adds addresses, whose evaluation is due from now on.
     pub(super) fn add(&mut self, now: Duration, addresses: impl IntoIterator<Item = IpAddr>) {
-        // What comes while others wait puts their turn off no further.
+        // An address that comes while others wait does not delay their turn.
         if self.is_done() {
             self.due = now;
         }
         self.waiting.extend(addresses);
     }
 
-    /// Takes those of one turn: one at least, and as many as there is time for among so many nodes. The next turn is due
-    /// at once, by another time than this one: whoever waits for it sees that it is another.
+    /// Takes the addresses of one turn: at least one, and as many as there is time for among that number of nodes. The
+    /// next turn is due at once, at another time than this turn, so that the caller who waits for it sees that it is
+    /// another.
     pub(super) fn turn(&mut self, now: Duration, nodes: usize) -> Vec<IpAddr> {
         let count = (LOOKS_PER_TURN / nodes.max(1)).max(1);
         self.due = now;
@@ -42,12 +45,12 @@ impl Evaluation {
         Some(next)
     }
 
-    /// Returns whether all have been looked at.
+    /// Returns whether all addresses have been looked at.
     pub(super) fn is_done(&self) -> bool {
         self.waiting.is_empty()
     }
 
-    /// When the next turn is due.
+    /// Returns the time at which the next turn is due.
     pub(super) fn poll_timeout(&self) -> Option<Duration> {
         (!self.is_done()).then_some(self.due)
     }
@@ -75,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_that_pour_in_put_no_turn_off() {
+    fn addresses_that_pour_in_do_not_delay_a_turn() {
         let mut evaluation = Evaluation::default();
         evaluation.add(Duration::from_secs(1), addresses(1));
         evaluation.add(Duration::from_secs(2), addresses(2));
@@ -83,9 +86,9 @@ mod tests {
         assert_eq!(evaluation.turn(Duration::from_secs(3), 1).len(), 2);
     }
 
-    /// Nodes of a large cluster become Ready and NotReady one after another, and each time all addresses are concerned.
+    /// Nodes of a large cluster become Ready and NotReady one after another, and each change concerns all addresses.
     #[test]
-    fn addresses_that_pour_in_keep_no_other_waiting_for_ever() {
+    fn addresses_that_pour_in_starve_no_other() {
         let mut evaluation = Evaluation::default();
         let mut seen = BTreeSet::new();
         for _ in 0..50 {

@@ -1,4 +1,4 @@
-//! What comes of it: the segments' outputs as frames, and what happened as statuses.
+//! The way from the segments: their outputs become frames, and their events become statuses.
 
 use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
@@ -16,7 +16,7 @@ use super::{
 use crate::packet;
 
 impl Coordinator {
-    /// Takes what the segments want done, until they want nothing more.
+    /// Carries out the outputs of the segments until there are no more.
     pub(super) fn drain_segments(&mut self, now: Now) {
         let indices: Vec<u32> = self.segments.keys().copied().collect();
         for index in indices {
@@ -27,7 +27,7 @@ impl Coordinator {
         }
     }
 
-    /// A segment that answers again has something to say of what it owns.
+    /// Marks the addresses that this node owns on a segment for a report, if the segment has started to answer again.
     fn note_answering(&mut self, index: u32) {
         let Some(local) = self.segments.get_mut(&index) else { return };
         let answering = local.machine.is_answering();
@@ -38,8 +38,8 @@ impl Coordinator {
     }
 
     fn carry_out(&mut self, now: Now, segment: u32, output: SegmentOutput) {
-        // What peers tell of this node's claims while it joins may be of an object that is gone: the segment is told so in
-        // this moment, and the address may be somebody else's.
+        // While this node joins, peers may report claims of this node to an object that is gone. The segment gets to
+        // know that in this call, and the address may belong to another Service.
         if let SegmentOutput::Announce { address, .. } = &output
             && self.is_gone(*address)
         {
@@ -63,7 +63,8 @@ impl Coordinator {
             SegmentOutput::Enquire(address) => (Some(packet::enquiry(address, &local.origin())), Purpose::Question),
             SegmentOutput::EchoAll => (packet::echo_all(&local.origin()), Purpose::Question),
         };
-        // Without an address to ask from there is no question; who else could be asked is.
+        // This question needs an own address of the family to ask from; questions to other hosts are sent even if it
+        // has none.
         if let Some(frame) = frame {
             self.outputs.push_back(Output::Transmit { segment, frame, purpose });
         }
@@ -157,7 +158,8 @@ impl Coordinator {
         self.outputs.push_back(Output::Event(Event { interface, what: event }));
     }
 
-    /// A conflict about an address that was never announced is the controller's to tell: it gives the Service another.
+    /// Returns whether an event on the segment becomes a Kubernetes Event. The controller reports a conflict about an
+    /// address that was never announced: the controller gives the Service another address.
     fn is_for_an_event(&self, event: &SegmentEvent) -> bool {
         match event {
             SegmentEvent::Conflict { address, .. } | SegmentEvent::AnsweredByClusterNode { address, .. } => {
@@ -167,7 +169,7 @@ impl Coordinator {
         }
     }
 
-    /// Does the API say that there is no VirtualIP of the address any more?
+    /// Returns whether the API has no VirtualIP of the address, or one that is being deleted.
     pub(super) fn is_gone(&self, address: IpAddr) -> bool {
         self.cluster.vips.is_listed() && self.cluster.vips.get(&address).is_none_or(|vip| vip.deleting)
     }
@@ -175,13 +177,13 @@ impl Coordinator {
     fn owns(&mut self, now: Now, address: IpAddr, mut owned: Owned) {
         let vip = self.cluster.vips.get(&address);
         let status = vip.map(|vip| &vip.status);
-        // It announced it before it restarted, and nobody else has since.
+        // This speaker announced the address before it restarted, and no other node has announced it since.
         let written = status.filter(|s| vip_status::announces(s, &self.config.node, &owned.interface, owned.mac));
         if let Some(Time(since)) = written.and_then(|status| status.since.clone()) {
             owned.since = since;
         }
         let deleted = self.is_gone(address);
-        // What it learns of its own claims from peers may lie on another interface of it.
+        // The address may lie on another interface of this node than the claim that the node learns of from its peers.
         let here = self.segments.get(&owned.segment).and_then(|local| local.told.get(&address));
         let lies_elsewhere = vip.is_some() && here.is_none_or(|told| told.candidates.is_empty());
         let duty = self.duties.entry(address).or_default();
@@ -193,7 +195,8 @@ impl Coordinator {
         }
         self.unreported.insert(address);
         if deleted {
-            // It was deleted while this speaker was away: the claim was remembered, the object was not.
+            // The VirtualIP was deleted while this speaker was away: the saved state holds the claim but not the
+            // object.
             self.tell_gone(now, address);
         } else if lies_elsewhere {
             self.evaluate(now, address);
@@ -202,7 +205,7 @@ impl Coordinator {
 
     fn lost(&mut self, segment: u32, address: IpAddr, obstacle: Option<Obstacle>) {
         let Some(duty) = self.duties.get_mut(&address) else { return };
-        // By now it may be owned on another segment.
+        // The address may be owned on another segment by now.
         if duty.owned.as_ref().is_some_and(|owned| owned.segment == segment) {
             duty.owned = None;
             self.conflicts.remove(&address);
@@ -213,7 +216,8 @@ impl Coordinator {
         self.unreported.insert(address);
     }
 
-    /// Somebody else answers for an address: one that was never announced is left to them.
+    /// Records that another host or node answers for an address. If this node does not own the address, it leaves the
+    /// address to the other.
     fn conflict(&mut self, now: Now, address: IpAddr, with: Contender) {
         let duty = self.duties.entry(address).or_default();
         if duty.owned.is_some() {
@@ -227,7 +231,7 @@ impl Coordinator {
         self.unreported.insert(address);
     }
 
-    /// Lets outages be told that have lasted.
+    /// Marks the addresses for a report whose outage has lasted long enough.
     pub(super) fn tell_outages(&mut self, now: Now) {
         for (address, duty) in &mut self.duties {
             if duty.outage_due.is_some_and(|due| due <= now.monotonic) {
@@ -237,7 +241,8 @@ impl Coordinator {
         }
     }
 
-    /// Who else answers for an address of this node's: a kernel that says so itself, or whoever was seen on the wire.
+    /// Returns the other host or node that answers for an address of this node: a kernel, by the account of its own
+    /// speaker, or else the one that was seen on the wire.
     fn rival(&self, address: IpAddr) -> Option<Rival> {
         let held = self.cluster.held_by(address).map(|node| Rival::Kernel(node.to_owned()));
         held.or_else(|| match self.conflicts.get(&address)?.with {
@@ -246,7 +251,7 @@ impl Coordinator {
         })
     }
 
-    /// When the next conflict is over, unless it is seen again.
+    /// Returns the time at which the next conflict is over, unless it is seen again.
     pub(super) fn conflicts_end(&self) -> Option<Duration> {
         self.conflicts.values().map(|conflict| conflict.seen + CONFLICT_OVER).min()
     }
@@ -275,16 +280,16 @@ impl Coordinator {
         };
         let taken = vip.status.node.as_ref().is_some_and(|node| *node != self.config.node);
         match duty.obstacle {
-            // What kept this node from a first claim has ended: somebody has made it.
+            // The obstacle to this node's first claim has gone: another node has made a claim.
             Some(Obstacle::ClusterNode(_) | Obstacle::Stranger(_)) if is_claimed => duty.obstacle = None,
-            // Another node announces it.
+            // Another node announces the address.
             Some(Obstacle::HandedOver(_) | Obstacle::Yielded(_)) if taken => duty.obstacle = None,
             Some(Obstacle::InterfaceLost(_)) if taken && duty.owned.is_none() => duty.end_outage(),
-            // It is not told before it has lasted.
+            // An outage is not reported before it has lasted long enough.
             Some(Obstacle::InterfaceLost(_)) if duty.outage_due.is_some() => return,
             _ => {}
         }
-        // With another link-layer address or name of its interface it is still the same node that announces it.
+        // The same node announces the address even if its interface has another link-layer address or name.
         if let Some(owned) = &mut duty.owned
             && let Some(local) = self.segments.get(&owned.segment)
         {
@@ -292,15 +297,16 @@ impl Coordinator {
             owned.mac = segment.mac;
             owned.interface.clone_from(&segment.interface);
             if !local.answering && !matches!(duty.obstacle, Some(Obstacle::InterfaceLost(_))) {
-                // Its link has just come up, or it has stood still: another may have taken the address over.
+                // The link of this node has just come up, or the node has stood still: another may have taken the
+                // address over.
                 return;
             }
         }
         let Some(duty) = self.duties.get(&address) else { return };
         let ready = self.cluster.nodes.get(&self.config.node).is_some_and(|node| node.ready);
         if !ready && duty.owned.is_some() && vip_status::is_node_lost(&vip.status) {
-            // The controller has said what the API knows of this node. Two truths must not overwrite each other for
-            // ever: this node says so again when it is Ready.
+            // The controller has written what the API knows of this node. The controller and this node would overwrite
+            // each other for ever, so this node writes its status again when it is Ready.
             return;
         }
         let rival = self.rival(address);
@@ -309,8 +315,9 @@ impl Coordinator {
             return;
         };
         let emitted = (vip.resource_version.clone(), essence::essence(&status));
-        // What was emitted of this version may still wait (the API server was away, or the object is written too often):
-        // it is not so any more, so what is so takes its place, also if that is what the object says.
+        // The status emitted for this version may still wait (the API server was away, or the object is written too
+        // often). That write is outdated, so the present status replaces it, even if the present status equals the one
+        // in the object.
         let outdated = duty.emitted.as_ref().is_some_and(|(version, said)| *version == emitted.0 && *said != emitted.1);
         if emitted.1 == essence::essence(&vip.status) && !outdated || duty.emitted.as_ref() == Some(&emitted) {
             return;
@@ -335,9 +342,10 @@ impl Coordinator {
     pub(super) fn report_speaker(&mut self, now: Now) {
         let due = self.report.poll_timeout().into_iter().chain(self.wire_warnings.expire_at());
         let due = due.min().is_some_and(|at| at <= now.monotonic);
-        // Whatever else is missing: a timer that stays due would be due at every look.
+        // The warnings expire even if a later condition prevents the write: otherwise this timer would stay due for
+        // ever.
         self.wire_warnings.expire(now.monotonic);
-        // What an interface turns out to be is written once.
+        // The role of an interface is written once, after the decision about it.
         if !self.cluster.speakers.counted().is_listed() || self.twins.is_deciding(now.monotonic) {
             return;
         }
@@ -348,7 +356,7 @@ impl Coordinator {
         let written = self.cluster.speakers.written(&self.config.node);
         self.report.observe(now.monotonic, written.and_then(|speaker| speaker.own.as_ref()), &facts);
         let (Some(interfaces), Some(node)) = (&self.interfaces, self.cluster.nodes.get(&self.config.node)) else {
-            // The Node owns the object, so it must be known.
+            // The Node owns the object, so the Node must be known.
             return;
         };
         let published = self.published(interfaces);
@@ -357,7 +365,7 @@ impl Coordinator {
         }
     }
 
-    /// The addresses of VirtualIPs that this node's kernel has itself.
+    /// Returns the addresses of VirtualIPs that this node's kernel has itself.
     fn held_addresses(&self) -> Vec<String> {
         let held: BTreeSet<IpAddr> =
             self.own_addresses().filter(|address| self.cluster.vips.get(address).is_some()).collect();

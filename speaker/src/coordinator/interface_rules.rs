@@ -1,7 +1,7 @@
 //! The rules by which L2Advertisements name interfaces, counted over the VirtualIPs that carry them. Pure.
 //!
-//! A cluster has a handful of rules and thousands of VirtualIPs, whose statuses change all the time: the count says whether
-//! a change has brought a rule or taken the last of it away, without a look at the others.
+//! A cluster has a handful of rules and thousands of VirtualIPs, whose statuses change all the time: the count shows
+//! whether a change has brought a rule or removed its last use, without a look at the other VirtualIPs.
 
 use herald_crds::virtual_ip::AdvertisementRule;
 
@@ -12,7 +12,7 @@ use crate::{api_objects::Vip, interfaces::names_explicitly};
 pub(super) struct InterfaceRules(Vec<(AdvertisementRule, usize)>);
 
 impl InterfaceRules {
-    /// Counts those of VirtualIPs that an earlier run knew.
+    /// Counts the rules of the VirtualIPs that an earlier run knew.
     pub(super) fn of<'a>(vips: impl IntoIterator<Item = &'a Vip>) -> Self {
         let mut rules = Self::default();
         for vip in vips {
@@ -21,7 +21,7 @@ impl InterfaceRules {
         rules
     }
 
-    /// Takes in a VirtualIP that has come, changed or gone. Returns whether there are other rules than before.
+    /// Takes in a VirtualIP that has come, changed or gone. Returns whether the set of rules has changed.
     pub(super) fn vip_changed(&mut self, before: Option<&Vip>, after: Option<&Vip>) -> bool {
         let rules = |vip: Option<&'_ Vip>| vip.map(|vip| vip.rules.clone()).unwrap_or_default();
         if before.map(|vip| &vip.rules) == after.map(|vip| &vip.rules) {
@@ -47,7 +47,7 @@ impl InterfaceRules {
         changed || self.0.len() != known
     }
 
-    /// The rules.
+    /// Returns the rules.
     pub(super) fn iter(&self) -> impl Iterator<Item = &AdvertisementRule> {
         self.0.iter().map(|(rule, _)| rule)
     }

@@ -1,17 +1,17 @@
-//! Which interfaces of this node are wanted: by the flag, by the annotation of its Node, and by L2Advertisements. And what
-//! is done with each.
+//! The selection of this node's interfaces: by the flag, by the annotation of its Node, and by L2Advertisements; and
+//! the use of each link.
 
 use super::{Coordinator, Output};
 use crate::{api_objects::Node, interfaces::Selection};
 
 impl Coordinator {
-    /// How many more there are.
+    /// Returns the number of links beyond those that the report lists.
     pub fn links_left_out(&self) -> usize {
         self.interfaces.as_ref().map_or(0, |interfaces| interfaces.links_left_out)
     }
 
-    /// Emits which interfaces are wanted, where that has changed. While this node's Node is away, what it said last counts:
-    /// an interface that it excludes gets no sockets for a moment.
+    /// Emits the selection of interfaces, where it has changed. While this node's Node is away, the Node's last
+    /// settings count: otherwise an interface that they exclude would get sockets for a moment.
     pub(super) fn select_interfaces(&mut self) {
         let node = self.own_node();
         if node.is_none() && self.selection.is_some() {
@@ -62,7 +62,7 @@ mod tests {
         Node { interfaces: Some(interfaces.to_owned()), ..node("a") }
     }
 
-    /// Tells a fact, and returns what is selected after it, if that is something else.
+    /// Hands in a fact, and returns the selection after it, if the fact has changed it.
     fn tell(machine: &mut Coordinator, fact: ApiFact) -> Option<Selection> {
         machine.handle(Now { monotonic: Duration::ZERO, wall: Timestamp::UNIX_EPOCH }, Input::Api(fact));
         selected(machine)

@@ -1,4 +1,4 @@
-//! What goes into the machine and what comes out.
+//! The inputs and outputs of the coordinator.
 
 use std::{
     collections::BTreeSet,
@@ -24,10 +24,10 @@ use crate::{
     saved_state::{Claims, View},
 };
 
-/// What a machine is made for.
+/// The settings of a coordinator.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The node it runs on.
+    /// The name of the speaker's own node.
     pub node: String,
     /// The interfaces that the flag chooses.
     pub interfaces: Vec<InterfacePattern>,
@@ -37,18 +37,18 @@ pub struct Config {
     pub announcing: Announcing,
     /// The timers of the segment protocol.
     pub timers: Timers,
-    /// Where incarnations and jitter come from: random, new at each start.
+    /// Seed of incarnations and jitter: random, new at each start.
     pub seed: u64,
 }
 
 /// How addresses are announced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Announcing {
-    /// How often.
+    /// The frequency of announcements.
     pub pace: Pace,
     /// Whether an ARP reply follows each ARP request that announces an IPv4 address.
     pub with_reply: bool,
-    /// Whether everybody is asked for an address before it is announced for the first time ever.
+    /// Whether a probe asks all hosts for an address before it is announced for the first time ever.
     pub first_claim_probe: bool,
 }
 
@@ -61,46 +61,46 @@ impl Default for Announcing {
 /// A moment, on both clocks.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
-    /// Since the speaker started, never backwards: all waiting is by this.
+    /// Time since the speaker started, which never goes backwards: all waiting is by this clock.
     pub monotonic: Duration,
-    /// What is written into objects.
+    /// The time that is written into objects.
     pub wall: Timestamp,
 }
 
 /// The interfaces of this node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Interfaces {
-    /// Where something can be announced.
+    /// The interfaces that can announce addresses.
     pub segments: Vec<LocalSegment>,
-    /// The links that have addresses, each with what is done with it.
+    /// The links that have addresses, each with the use made of it.
     pub links: Vec<LinkStatus>,
-    /// How many more there are.
+    /// Number of links beyond those in `links`.
     pub links_left_out: usize,
-    /// What is wrong.
+    /// Warnings about the interfaces.
     pub warnings: Vec<SpeakerWarning>,
 }
 
-/// What an earlier run of this speaker left.
+/// The state that an earlier run of this speaker left.
 #[derive(Clone, Debug, Default)]
 pub struct Restored {
-    /// What it claimed.
+    /// The claims of the earlier run.
     pub claims: Claims,
-    /// Has the machine not been rebooted since?
+    /// Whether the node has not been rebooted since.
     pub same_boot: bool,
-    /// What it knew of the cluster: good until the API says otherwise.
+    /// The earlier run's view of the cluster: it counts until the API gives another.
     pub view: Option<View>,
 }
 
-/// What the API says.
+/// A fact of the API.
 #[derive(Clone, Debug)]
 pub enum ApiFact {
-    /// Of the watch on VirtualIPs.
+    /// A fact of the watch on VirtualIPs.
     Vip(Change<Vip>),
-    /// Of the watch on Nodes.
+    /// A fact of the watch on Nodes.
     Node(Change<Node>),
-    /// Of the watch on SpeakerStatuses.
+    /// A fact of the watch on SpeakerStatuses.
     Speaker(Change<Speaker>),
-    /// Of the watch on EndpointSlices.
+    /// A fact of the watch on EndpointSlices.
     Slice(Change<Slice>),
     /// These EndpointSlices are completely known from now on (after a [`Change::Listed`]).
     SlicesCover(SliceSelection),
@@ -110,7 +110,7 @@ pub enum ApiFact {
 #[derive(Clone, Debug)]
 #[expect(clippy::large_enum_variant, reason = "nearly all facts are the API's, and each is moved twice in its life")]
 pub enum Input {
-    /// Of the API's.
+    /// A fact of the API.
     Api(ApiFact),
     /// The interfaces of this node, whenever they change.
     Interfaces(Interfaces),
@@ -120,44 +120,44 @@ pub enum Input {
     Keys(Result<Keys, KeysError>),
     /// kube-proxy on this node has rules for the local endpoints of an address.
     ProxySynced(IpAddr),
-    /// What the kernel says to the sockets of a segment (by interface index): whenever it refuses something, and when it
-    /// refuses nothing any more.
+    /// The result of the kernel for the sockets of a segment (by interface index): each refusal, and the success that
+    /// follows refusals.
     Sockets(u32, Result<(), SocketFailure>),
-    /// Stop: [`Output::Finished`] says when.
+    /// Stop: the shutdown is complete with [`Output::Finished`].
     Terminate,
 }
 
-/// Something to be done.
+/// An action for the event loop.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Output {
-    /// These interfaces are wanted from now on: before the first, none is.
+    /// The event loop uses these interfaces from now on; before the first selection it uses none.
     Select(Selection),
-    /// These segments (by interface index) are in use from now on, and no others; those that are not open are to be
-    /// opened.
+    /// These segments (by interface index) are in use from now on, and no others; the event loop opens those that are
+    /// not open.
     Segments(BTreeSet<u32>),
-    /// Let through what concerns these addresses on this segment, and nothing else.
+    /// Let frames about these addresses through on this segment, and about no others.
     Listen {
         /// Interface index.
         segment: u32,
-        /// All that is announced there, by whomever.
+        /// All addresses that are announced there, by any node.
         addresses: BTreeSet<IpAddr>,
     },
     /// Send a frame of the segment protocol.
     Hello {
         /// Interface index.
         segment: u32,
-        /// Its link-layer address.
+        /// The interface's link-layer address.
         from: MacAddr,
-        /// What follows the Ethernet header.
+        /// The bytes after the Ethernet header.
         bytes: Vec<u8>,
     },
-    /// Send a frame of ARP or IPv6.
+    /// Send a frame of ARP, IPv4 or IPv6.
     Transmit {
         /// Interface index.
         segment: u32,
         /// The whole frame.
         frame: Vec<u8>,
-        /// What for.
+        /// The purpose of the frame.
         purpose: Purpose,
     },
     /// Write the status of a VirtualIP.
@@ -173,14 +173,14 @@ pub enum Output {
         address: IpAddr,
         /// The Service asked about.
         service: ServiceName,
-        /// Where it answers.
+        /// The address and port of kube-proxy's health check.
         target: SocketAddr,
     },
-    /// What [`Coordinator::saved_claims`](super::Coordinator::saved_claims) gives has changed.
+    /// The result of [`Coordinator::saved_claims`](super::Coordinator::saved_claims) has changed.
     ClaimsChanged,
-    /// What [`Coordinator::saved_view`](super::Coordinator::saved_view) gives has changed.
+    /// The result of [`Coordinator::saved_view`](super::Coordinator::saved_view) has changed.
     ViewChanged,
-    /// Tell what happened.
+    /// Log an event on a segment.
     Event(Event),
     /// Post a Kubernetes Event.
     Post(EventValue),
@@ -188,25 +188,25 @@ pub enum Output {
     Finished,
 }
 
-/// What a frame is sent for.
+/// The purpose of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// Somebody asked.
+    /// The frame answers a solicitation for the address.
     Answer(IpAddr),
-    /// To tell everybody.
+    /// The frame announces the address to all hosts.
     Announcement(IpAddr),
-    /// To ask: for a sign of life, or who has an address.
+    /// The frame asks for a sign of life, or which host has an address.
     Question,
 }
 
 /// A status for a VirtualIP.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VipWrite {
-    /// Object name.
+    /// The object's name.
     pub name: String,
-    /// Object UID.
+    /// The object's UID.
     pub uid: String,
-    /// The version it was decided from.
+    /// The version of the object that the status was decided from.
     pub resource_version: String,
     /// The whole status.
     pub status: VirtualIPStatus,
@@ -215,19 +215,19 @@ pub struct VipWrite {
 /// A status for this node's SpeakerStatus.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SpeakerWrite {
-    /// The node; the object has its name.
+    /// The name of the node, which is also that of the object.
     pub node: String,
-    /// UID of the Node, which owns the object.
+    /// The UID of the Node, which owns the object.
     pub node_uid: String,
     /// The whole status.
     pub status: SpeakerStatusStatus,
 }
 
-/// Something that happened on a segment.
+/// An event on a segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
     /// The interface.
     pub interface: String,
-    /// What the segment protocol says.
+    /// The event, as the engine reports it.
     pub what: herald_protocol::Event,
 }

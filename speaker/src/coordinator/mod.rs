@@ -1,19 +1,20 @@
-//! The speaker's core: everything it decides, as one synchronous machine.
+//! The speaker's core: every decision of the speaker, in one synchronous coordinator.
 //!
-//! No sockets, clock, tasks or API client here. Facts go in through [`Coordinator::handle`] and [`Coordinator::handle_frame`],
-//! time passes by [`Coordinator::handle_timeout`] (when [`Coordinator::poll_timeout`] says so), and what is to be done comes
-//! out of [`Coordinator::poll_output`] as values. The convention is that of quinn-proto: the same code runs on a wire and
-//! under a test that makes time.
+//! No sockets, clock, tasks or API client are here. Facts go in through [`Coordinator::handle`] and
+//! [`Coordinator::handle_frame`], time passes by [`Coordinator::handle_timeout`] (at the time of
+//! [`Coordinator::poll_timeout`]), and actions come out of [`Coordinator::poll_output`] as values. The convention is
+//! that of quinn-proto: the same code runs on a wire and under a test that makes time.
 //!
-//! **Ownership** is decided on each segment by its [`herald_protocol::Engine`]. This machine tells it what the API says
-//! (who may announce which address, by the order of [`rank`](crate::rank); which nodes are there), carries its frames,
-//! and turns what comes of it into statuses. It tells nothing before every kind has been listed once and the interfaces
-//! are known, or an earlier run has left both: until then, absence means nothing.
+//! **Ownership** is decided on each segment by its [`herald_protocol::Engine`]. The coordinator hands it the facts of
+//! the API (which nodes may announce which address, by the order of [`rank`](crate::rank); which nodes are there),
+//! carries its frames, and turns its events into statuses. The coordinator hands over nothing before every kind has
+//! been listed once and the interfaces are known, or an earlier run has left both: until then, absence means nothing.
 //!
-//! **Status.** Whoever announces writes VirtualIP.status. A node that loses an address to another falls silent and
-//! writes nothing: the new owner overwrites it. A node that may no longer announce, with no other to follow, clears the
-//! status. Each write carries the version of the object it was decided from, so a node that lost cannot overwrite a
-//! newer owner; the version that refused it comes in by the watch and is decided anew.
+//! **Status.** The node that announces an address writes VirtualIP.status. A node that loses an address to another
+//! falls silent and writes nothing: the new owner overwrites the status. A node that may no longer announce, with no
+//! other to follow, clears the status. Each write carries the version of the object it was decided from, so a node that
+//! lost cannot overwrite a newer owner; when the API server refuses a write, the newer version comes in by the watch,
+//! and the coordinator decides again.
 
 mod active_segment;
 mod address_state;
@@ -69,49 +70,49 @@ pub use sockets::SocketFailure;
 use speaker_status::SpeakerReport;
 use wire_warnings::WireWarnings;
 
-/// The machine.
+/// The coordinator of one speaker.
 #[derive(Debug)]
 pub struct Coordinator {
     config: Config,
     rng: fastrand::Rng,
     cluster: ClusterView,
-    /// What the order of nodes was computed from before.
+    /// The scores from which the order of nodes was computed before.
     scores: Scores,
     evaluation: Evaluation,
-    /// As of when the segments were told that the view is current.
+    /// The time as of which the view is current, as the segments received it last.
     current_as_of: Option<Duration>,
     gate: Gate,
-    /// Which interfaces are wanted, as it was emitted last.
+    /// The selection of interfaces emitted last.
     selection: Option<Selection>,
     interfaces: Option<Interfaces>,
     keys: Option<ClusterKeys>,
-    /// Why the Secret's present content is not in use.
+    /// The reason why the Secret's present content is not in use.
     keys_error: Option<KeysError>,
-    /// What was claimed on each interface that is not joined (by an earlier run, or before the interface was lost), and
-    /// whether that was since the machine was booted.
+    /// The claims on each interface that is not joined (of an earlier run, or from before the interface was lost), with
+    /// whether they were made since the node was booted.
     remembered: BTreeMap<String, (SavedState, bool)>,
     /// Hosts that can be asked for a sign of life, by interface index: they may be known before the segment is joined.
     neighbours: BTreeMap<u32, Arc<[Neighbour]>>,
-    /// By interface index.
+    /// The segments, by interface index.
     segments: BTreeMap<u32, Local>,
     duties: BTreeMap<IpAddr, Duty>,
-    /// Others that answer for what this node owns, by what was seen on the wire.
+    /// Other hosts and nodes that were seen on the wire to answer for addresses that this node owns.
     conflicts: BTreeMap<IpAddr, Conflict>,
     /// Addresses whose status may have to be written.
     unreported: BTreeSet<IpAddr>,
     wire_warnings: WireWarnings,
-    /// Which of the interfaces are on one segment.
+    /// The decision which of the interfaces are on one segment.
     twins: Twins,
     report: SpeakerReport,
     coalescer: Coalescer,
-    /// Has anything changed that SpeakerStatus tells?
+    /// Whether a fact has changed that SpeakerStatus reports.
     speaker_changed: bool,
     stopping: Option<Shutdown>,
     outputs: VecDeque<Output>,
 }
 
 impl Coordinator {
-    /// A machine that knows what an earlier run left.
+    /// Returns a coordinator that knows the state that an earlier run left.
     pub fn new(config: Config, restored: Restored) -> Self {
         let Restored { same_boot, claims, view } = restored;
         let keys = view.as_ref().and_then(|view| view.keys.clone());
@@ -152,7 +153,7 @@ impl Coordinator {
 
     /// Takes in a fact and decides what follows from it.
     pub fn handle(&mut self, now: Now, input: Input) {
-        // None of these comes often.
+        // Inputs of this kind are rare.
         self.speaker_changed = true;
         match input {
             Input::Api(fact) => self.api_says(now, fact),
@@ -189,7 +190,7 @@ impl Coordinator {
         self.settle(now);
     }
 
-    /// Does what follows from a fact of the API.
+    /// Carries out the consequences of a fact of the API.
     fn follow(&mut self, now: Now, effects: Effects, was_listed: bool) {
         let Effects { addresses, view, statuses, stations, selection, gone } = effects;
         gone.iter().for_each(|node| self.scores.forget_node(node));
@@ -213,7 +214,7 @@ impl Coordinator {
         } else {
             self.evaluate_all(now);
         }
-        // An advertisement may name the other one.
+        // An advertisement may name the interface that yields.
         if self.twins.yielding().next().is_some() && self.decide_roles(now) {
             self.update_segments(now);
         }
@@ -253,7 +254,7 @@ impl Coordinator {
         self.settle(now);
     }
 
-    /// An answer goes out before all else.
+    /// Emits an answer, ahead of all other outputs.
     fn answer(&mut self, segment: u32, asker: &Asker, address: IpAddr, at: herald_protocol::mac::MacAddr) {
         if let Some(local) = self.segments.get(&segment) {
             let frame = asker.answer(local.interface.segment.mac, at);
@@ -261,7 +262,7 @@ impl Coordinator {
         }
     }
 
-    /// Does what is due.
+    /// Runs the timers that are due.
     pub fn handle_timeout(&mut self, now: Now) {
         for local in self.segments.values_mut() {
             if local.machine.poll_timeout().is_some_and(|at| at <= now.monotonic) {
@@ -297,7 +298,7 @@ impl Coordinator {
         }
     }
 
-    /// When [`Coordinator::handle_timeout`] has something to do; `None`: not before something else happens.
+    /// Returns the time at which [`Coordinator::handle_timeout`] has work; `None`: not before another input.
     pub fn poll_timeout(&self) -> Option<Duration> {
         let segments = self.segments.values().flat_map(|local| {
             [local.machine.poll_timeout(), local.sockets.poll_timeout(), local.relisten_at()].into_iter().flatten()
@@ -306,7 +307,7 @@ impl Coordinator {
             self.evaluation.poll_timeout(),
             self.cluster.poll_timeout(),
             self.gate.poll_timeout(),
-            // It waits for what is being decided.
+            // The report waits for the decision about interfaces on one segment.
             self.report.poll_timeout().max(self.report.poll_timeout().and(self.twins.suspense_ends())),
             self.conflicts_end(),
             self.duties.values().filter_map(|duty| duty.outage_due).min(),
@@ -317,20 +318,20 @@ impl Coordinator {
         segments.chain(others.into_iter().flatten()).min()
     }
 
-    /// The next thing to do.
+    /// Returns the next action.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
     }
 
-    /// What outlives a restart of the process: the claims of each segment, by interface name.
+    /// Returns the claims of each segment, by interface name, which outlive a restart of the process.
     pub fn saved_claims(&self) -> Claims {
         let joined = self.segments.values().map(|l| (l.interface.segment.interface.clone(), l.machine.saved_state()));
-        // Not joined yet: what an earlier run left is still all there is.
+        // These segments are not joined yet: their claims are still those that an earlier run left.
         let remembered = self.remembered.iter().map(|(interface, (claims, _))| (interface.clone(), claims.clone()));
         remembered.chain(joined).collect()
     }
 
-    /// What outlives a restart of the process: the view of the API, once there is one.
+    /// Returns the view of the API, once there is one; it outlives a restart of the process.
     pub fn saved_view(&self) -> Option<View> {
         self.cluster.is_listed().then(|| self.cluster.saved(self.keys.as_ref().map(|keys| keys.current().clone())))
     }
@@ -342,7 +343,7 @@ impl Coordinator {
         }
     }
 
-    /// What the kubelet's probes ask for.
+    /// Returns the facts that the kubelet's probes ask for.
     pub fn health(&self, now: Duration) -> Health {
         let joining = self.segments.values().filter(|local| local.speaks).filter_map(|local| {
             let waited = now.saturating_sub(local.machine.joining_since()?);
@@ -358,24 +359,24 @@ impl Coordinator {
         }
     }
 
-    /// The segments on which this node takes part: name of the interface, and the protocol's machine.
+    /// Returns the segments on which this node takes part: the name of the interface, and the engine.
     pub fn segments(&self) -> impl Iterator<Item = (&str, &herald_protocol::Engine)> {
         let speaking = self.segments.values().filter(|local| local.speaks);
         speaking.map(|local| (local.interface.segment.interface.as_str(), &local.machine))
     }
 
-    /// The name of a node, as the API or the wire gives it; its id where neither does.
+    /// Returns the name of a node, as the API or the wire gives it; its id where neither does.
     pub fn name_of(&self, id: NodeId) -> String {
         let heard = || self.segments.values().find_map(|local| local.peers.get(&id)).map(|name| name.as_str());
         self.cluster.name_of(id).or_else(heard).map_or_else(|| format!("{id:?}"), str::to_owned)
     }
 
-    /// This node's name.
+    /// Returns this node's name.
     pub fn node(&self) -> &str {
         &self.config.node
     }
 
-    /// The addresses of this node's own on its segments.
+    /// Returns the addresses of this node's own on its segments.
     fn own_addresses(&self) -> impl Iterator<Item = IpAddr> {
         let interfaces = self.interfaces.iter().flat_map(|interfaces| &interfaces.segments);
         interfaces.flat_map(|segment| segment.addresses.iter().map(|network| network.addr()))
@@ -391,20 +392,20 @@ impl Coordinator {
         }
     }
 
-    /// Looks at every address again, over some turns if there are many.
+    /// Evaluates every address again, over several turns if there are many.
     fn evaluate_all(&mut self, now: Now) {
         let known = self.cluster.vips.iter().map(|vip| vip.address);
-        // Also what is claimed and no longer known.
+        // Addresses that are claimed and no longer known to the API are among them.
         let told = self.segments.values().flat_map(|local| local.told.keys().copied());
         let all: BTreeSet<IpAddr> = known.chain(told).chain(self.duties.keys().copied()).collect();
         self.evaluate_each(now, all);
     }
 
-    /// Looks at these addresses again: a few of them now, the others in the turns that follow.
+    /// Evaluates these addresses again: a few of them now, the others in the turns that follow.
     fn evaluate_each(&mut self, now: Now, addresses: impl IntoIterator<Item = IpAddr>) {
         let was_done = self.evaluation.is_done();
         self.evaluation.add(now.monotonic, addresses);
-        // While others wait, these do not add a turn to each fact.
+        // While others wait, new addresses do not add a turn to each fact.
         if was_done {
             self.evaluate_turn(now);
         }
@@ -418,7 +419,7 @@ impl Coordinator {
         self.tell_fresh(now);
     }
 
-    /// Tells the segments as of when the view is current: once all that is in it has been told.
+    /// Hands the segments the time as of which the view is current, once they have received all that is in the view.
     fn tell_fresh(&mut self, now: Now) {
         let current = self.cluster.current_as_of();
         if !self.evaluation.is_done() || !self.cluster.is_listed() || current == self.current_as_of {
@@ -432,7 +433,7 @@ impl Coordinator {
         }
     }
 
-    /// Tells the segments what the API says of an address.
+    /// Hands the segments the facts of the API about an address.
     fn evaluate(&mut self, now: Now, address: IpAddr) {
         if !self.cluster.is_listed() {
             return;
@@ -461,14 +462,14 @@ impl Coordinator {
             return;
         }
         let port = vip.local.and_then(|local| local.health_check_node_port);
-        // Without a port to ask, the endpoint counts when it has waited long enough.
+        // An endpoint without a port to ask counts after [`PROXY_SYNC`].
         let target = self.own_node().and_then(|node| proxy_sync::target(&node.internal_ips, vip.address, port));
         if let (Some(target), Some(service)) = (target, vip.services.first().map(ServiceName::from)) {
             self.outputs.push_back(Output::AskProxy { address: vip.address, service, target });
         }
     }
 
-    /// Stops: a restart moves nothing, a departure hands everything over first.
+    /// Stops: a restart moves nothing, a departure first hands all addresses over.
     fn terminate(&mut self, now: Now) {
         let leaving = self.own_node().is_some_and(Node::is_leaving);
         let kind = if leaving { Shutdown::Leaving } else { Shutdown::Restarting };
@@ -478,7 +479,7 @@ impl Coordinator {
         }
     }
 
-    /// Each call ends here: what the segments want done, and what is to be written of it.
+    /// Ends each call: carries out the outputs of the segments, and emits the statuses that follow from them.
     fn settle(&mut self, now: Now) {
         self.drain_segments(now);
         self.listen(now);
@@ -493,7 +494,7 @@ impl Coordinator {
     }
 }
 
-/// What a frame that is not the protocol's is made of.
+/// The protocols of a frame that is not the segment protocol's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
     /// ARP, or IPv4 itself.

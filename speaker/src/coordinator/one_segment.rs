@@ -1,4 +1,5 @@
-//! What follows where several interfaces of this node are on one segment: which of them takes part, and what others are told.
+//! The case of several interfaces of this node on one segment: which of them takes part, and what SpeakerStatus
+//! reports.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,7 +18,7 @@ use super::{Coordinator, Interfaces, Local, Now, address_state::OutageCause, to_
 use crate::{interfaces::LocalSegment, warnings::ambiguous};
 
 impl Coordinator {
-    /// Decides what each interface does, and returns whether that has changed.
+    /// Decides the role of each interface, and returns whether a role has changed.
     pub(super) fn decide_roles(&mut self, now: Now) -> bool {
         let Some(interfaces) = &self.interfaces else { return false };
         let subnets_of = |interface: &LocalSegment| -> Vec<(IpAddr, u8)> {
@@ -25,7 +26,7 @@ impl Coordinator {
         };
         let subnets: Vec<Vec<(IpAddr, u8)>> = interfaces.segments.iter().map(subnets_of).collect();
         let heard_on = |interface: &LocalSegment| -> BTreeSet<Incarnation> {
-            // With one interface nothing depends on it.
+            // No decision depends on it where the node has one interface.
             let local = self.segments.get(&interface.index).filter(|_| self.segments.len() > 1);
             local.map(|local| local.machine.heard_runs(now.monotonic)).unwrap_or_default()
         };
@@ -60,7 +61,8 @@ impl Coordinator {
         self.twins.decide(now.monotonic, interval, &interfaces, others, named)
     }
 
-    /// What lies on an interface that yields lies on the one that it yields to, and what is said of it by name concerns that.
+    /// Adds the prefixes and the default route of an interface that yields to the interface that it yields to, which
+    /// then also stands for it where settings name it.
     pub(super) fn unite(&self, present: &mut [LocalSegment]) {
         for (index, to) in self.twins.yielding() {
             let Some(yielding) = present.iter().find(|other| other.index == index).map(|other| other.segment.clone())
@@ -77,7 +79,7 @@ impl Coordinator {
         }
     }
 
-    /// An interface does what was decided.
+    /// Gives an interface the role that was decided.
     pub(super) fn take_role(&mut self, now: Now, index: u32) {
         let speaks = self.twins.role(index) == Role::Speaks;
         let Some(local) = self.segments.get_mut(&index) else { return };
@@ -92,8 +94,8 @@ impl Coordinator {
         carrier_changed(now, local, had_carrier);
     }
 
-    /// An interface that took part does so no more: what it claims is its twin's to claim, which hears of it from the peers
-    /// or finds it vacant.
+    /// Takes an interface out of the protocol. The claims pass to its twin, which hears of them from the peers or finds
+    /// the addresses vacant.
     fn give_up(&mut self, now: Now, index: u32) {
         let Some(local) = self.segments.get(&index) else { return };
         let (interface, neighbours) = (local.interface.clone(), self.neighbours.get(&index).cloned());
@@ -108,7 +110,7 @@ impl Coordinator {
         self.join(now, interface);
     }
 
-    /// Each run is told of the others of this process.
+    /// Hands each engine the incarnations of the others in this process.
     pub(super) fn tell_siblings(&mut self, now: Now) {
         let run = |local: &Local| (local.machine.incarnation(), local.interface.segment.mac);
         let runs: BTreeMap<u32, (Incarnation, MacAddr)> =
@@ -123,8 +125,8 @@ impl Coordinator {
         }
     }
 
-    /// Takes notice of what was heard on an interface that matters to the others: a run of another of them, and what peers
-    /// say that this node claimed.
+    /// Takes notice of frames on an interface that matter to the others: frames of another incarnation of this process,
+    /// and the claims of this node that peers report.
     pub(super) fn note_sibling(&mut self, now: Now, index: u32) {
         let reminded = self.segments.get_mut(&index).map(|local| local.machine.take_reminded()).unwrap_or_default();
         for address in reminded {
@@ -140,7 +142,8 @@ impl Coordinator {
         }
     }
 
-    /// The interfaces as others see them: those that take part, or will unless they turn out to be on the segment of another.
+    /// Returns the interfaces as other nodes see them: those that take part, or will take part unless they turn out to
+    /// be on the segment of another.
     pub(super) fn published(&self, interfaces: &Interfaces) -> Interfaces {
         let speaking = || self.segments.values().filter(|local| local.speaks);
         let segments = interfaces.segments.iter().filter_map(|interface| {
@@ -157,7 +160,7 @@ impl Coordinator {
         Interfaces { segments, links: self.links(), warnings, ..*interfaces }
     }
 
-    /// The links of this node that have addresses, each with what is done with it.
+    /// Returns the links of this node that have addresses, each with the use made of it.
     pub fn links(&self) -> Vec<LinkStatus> {
         let mut links = self.interfaces.as_ref().map(|interfaces| interfaces.links.clone()).unwrap_or_default();
         for (yielding, speaking) in self.yielding_names() {
@@ -176,7 +179,7 @@ impl Coordinator {
         links
     }
 
-    /// What is to be said of the interfaces that yield.
+    /// Returns the warnings about the interfaces that yield.
     pub(super) fn twin_warnings(&self) -> impl Iterator<Item = SpeakerWarning> {
         self.yielding_names().map(|(yielding, speaking)| SpeakerWarning {
             kind: WarningKind::InterfacesOnOneSegment,
@@ -188,12 +191,12 @@ impl Coordinator {
         })
     }
 
-    /// The names of the interfaces that yield, and of those that they yield to.
+    /// Returns the names of the interfaces that yield, and of those that they yield to.
     fn yielding_names(&self) -> impl Iterator<Item = (&str, &str)> {
         self.names_of(self.twins.yielding())
     }
 
-    /// The names of pairs of interfaces.
+    /// Returns the names of pairs of interfaces.
     fn names_of<'a>(
         &'a self,
         pairs: impl Iterator<Item = (u32, u32)> + 'a,

@@ -1,9 +1,10 @@
-//! Moves follow kube-proxy: an endpoint that has just become ready counts once kube-proxy on its node has rules for it.
+//! The wait for kube-proxy: an endpoint that has just become ready counts once kube-proxy on its node has rules for it.
 //!
-//! With `externalTrafficPolicy: Local`, kube-proxy drops what arrives on a node without a local endpoint. It learns of a
-//! new endpoint when this speaker does, and writes its rules later (up to its `minSyncPeriod`, 1 s by default): a move
-//! at once would lose every connection in between. Its health check for the Service tells: the number of local
-//! endpoints in it is set after the rules are (`SyncEndpoints`, pkg/proxy/nftables/proxier.go).
+//! With `externalTrafficPolicy: Local`, kube-proxy drops traffic that arrives on a node without a local endpoint.
+//! kube-proxy learns of a new endpoint when this speaker does, and writes its rules later (up to its `minSyncPeriod`,
+//! 1 s by default): a move at once would lose every connection in between. kube-proxy's health check for the Service
+//! shows the end of that time: the number of local endpoints in it is set after the rules are (`SyncEndpoints`,
+//! pkg/proxy/nftables/proxier.go).
 
 use std::{
     collections::BTreeMap,
@@ -13,10 +14,10 @@ use std::{
 
 use crate::api_objects::Endpoint;
 
-/// An endpoint counts this long after it was seen, whatever kube-proxy says: three times its default `minSyncPeriod`.
+/// Time after which an endpoint counts, whatever kube-proxy answers: three times its default `minSyncPeriod`.
 pub const PROXY_SYNC: Duration = Duration::from_secs(3);
 
-/// Which local endpoints of this node count.
+/// The local endpoints of this node that count.
 #[derive(Debug, Default)]
 pub(super) struct Gate {
     states: BTreeMap<IpAddr, State>,
@@ -24,22 +25,22 @@ pub(super) struct Gate {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// There is none.
+    /// There is no endpoint.
     Shut,
-    /// It counts from this moment on, if kube-proxy does not say so earlier.
+    /// The endpoint counts from this moment on, or earlier if kube-proxy reports it.
     Waiting(Duration),
-    /// It counts.
+    /// The endpoint counts.
     Open,
 }
 
 impl Gate {
-    /// Sees what this node has to offer for an address. Returns whether kube-proxy is to be asked. What is there when
-    /// the address is first seen counts: its rules came with it.
+    /// Takes in this node's endpoint for an address. Returns whether kube-proxy has to be asked. An endpoint that
+    /// exists when the address is first seen counts: its rules came with it.
     pub(super) fn observe(&mut self, now: Duration, address: IpAddr, endpoint: Endpoint) -> bool {
         let next = match (self.states.get(&address), endpoint) {
             (_, Endpoint::None) => State::Shut,
             (None, _) => State::Open,
-            // What shuts down has had its rules for long.
+            // An endpoint that shuts down has had its rules for long.
             (Some(State::Shut), Endpoint::ServingTerminating) => State::Open,
             (Some(State::Shut), Endpoint::Ready) => State::Waiting(now + PROXY_SYNC),
             (Some(state), _) => *state,
@@ -48,7 +49,7 @@ impl Gate {
         matches!(next, State::Waiting(_)) && before != Some(next)
     }
 
-    /// Kube-proxy has rules. Was that waited for?
+    /// Records that kube-proxy has rules. Returns whether the endpoint waited for them.
     pub(super) fn open(&mut self, address: IpAddr) -> bool {
         match self.states.get_mut(&address) {
             Some(state @ State::Waiting(_)) => {
@@ -59,17 +60,17 @@ impl Gate {
         }
     }
 
-    /// Does the endpoint of an address not count yet?
+    /// Returns whether the endpoint of an address does not count yet.
     pub(super) fn is_waiting(&self, address: IpAddr) -> bool {
         matches!(self.states.get(&address), Some(State::Waiting(_)))
     }
 
-    /// The address is no longer Local, or gone.
+    /// Forgets an address that is no longer Local, or gone.
     pub(super) fn forget(&mut self, address: IpAddr) {
         self.states.remove(&address);
     }
 
-    /// The next moment at which an endpoint counts without kube-proxy.
+    /// Returns the next moment at which an endpoint counts without kube-proxy.
     pub(super) fn poll_timeout(&self) -> Option<Duration> {
         self.states
             .values()
@@ -77,7 +78,7 @@ impl Gate {
             .min()
     }
 
-    /// Opens what has waited long enough, and names it.
+    /// Lets the endpoints count that have waited long enough, and returns their addresses.
     pub(super) fn expire(&mut self, now: Duration) -> Vec<IpAddr> {
         let due = |(address, state): (&IpAddr, &State)| {
             matches!(state, State::Waiting(until) if *until <= now).then_some(*address)
@@ -90,8 +91,8 @@ impl Gate {
     }
 }
 
-/// Where kube-proxy answers for a Service, and an address of it. The proxiers of the two families write their rules each
-/// for itself, and each listens on the node's addresses of its family (`newServiceHealthServer`,
+/// Returns where kube-proxy answers about an address of a Service. The proxiers of the two families write their rules
+/// independently, and each listens on the node's addresses of its family (`newServiceHealthServer`,
 /// pkg/proxy/healthcheck/service_health.go).
 pub(super) fn target(node: &[IpAddr], address: IpAddr, port: Option<u16>) -> Option<SocketAddr> {
     let same_family = node.iter().find(|ip| ip.is_ipv4() == address.is_ipv4());
@@ -122,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_at_first_counts_and_what_comes_later_waits() {
+    fn first_endpoint_counts_at_once_and_a_later_one_waits() {
         let mut gate = Gate::default();
         assert!(!gate.observe(s(1), VIP, Endpoint::Ready));
         assert!(!gate.is_waiting(VIP));
@@ -136,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_waits_for_ever() {
+    fn endpoint_counts_after_3_s_without_an_answer() {
         let mut gate = Gate::default();
         gate.observe(s(1), VIP, Endpoint::None);
         gate.observe(s(2), VIP, Endpoint::Ready);
@@ -147,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_that_goes_while_it_waits_waits_again_when_it_returns() {
+    fn endpoint_that_goes_while_it_waits_waits_again_when_it_returns() {
         let mut gate = Gate::default();
         gate.observe(s(1), VIP, Endpoint::None);
         gate.observe(s(2), VIP, Endpoint::Ready);
@@ -158,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_that_turns_from_terminating_to_ready_does_not_wait() {
+    fn endpoint_that_turns_from_terminating_to_ready_does_not_wait() {
         let mut gate = Gate::default();
         gate.observe(s(1), VIP, Endpoint::None);
         assert!(!gate.observe(s(2), VIP, Endpoint::ServingTerminating));

@@ -1,8 +1,8 @@
-//! Which EndpointSlices are watched: those of the Services with `externalTrafficPolicy: Local`, by their names while
-//! these fit into a selector, and all of the cluster beyond that. Pure.
+//! The selection of EndpointSlices to watch: those of the Services with `externalTrafficPolicy: Local`, by their names
+//! while these fit into a selector, and all of the cluster beyond that. Pure.
 //!
-//! Another selection is another watch, which lists first. So a change of the Services waits for those that come with it;
-//! and a watch on all is kept, whatever Services come and go.
+//! A new selection needs a new watch, which lists first. A change of the Services therefore waits for others that come
+//! with it; and a watch on all is kept, whatever Services come and go.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,11 +12,13 @@ use std::{
 
 use crate::api_objects::{ServiceName, SliceSelection, Vip};
 
-/// Names in a label selector, at most: 63 bytes each keep the request's URL below the 8 KiB that proxies allow.
+/// Number of names in a label selector at most: 63 bytes each keep the request's URL below the 8 KiB that proxies
+/// allow.
 const MOST_NAMES: usize = 100;
-/// From so few on, names are selected again: half of the most, so that a number about the limit changes nothing.
+/// Number of names up to which a watch on all returns to names: half of the maximum, so that a number about the limit
+/// changes nothing.
 const FEW_NAMES: usize = MOST_NAMES / 2;
-/// The first of several changes waits this long for the others.
+/// Time for which the first of several changes waits for the others.
 const SETTLE: Duration = Duration::from_millis(200);
 
 /// The watch on EndpointSlices.
@@ -24,18 +26,18 @@ const SETTLE: Duration = Duration::from_millis(200);
 pub(super) struct SliceWatch {
     /// The Services whose endpoints decide about an address, and the addresses.
     wanted: BTreeMap<ServiceName, BTreeSet<IpAddr>>,
-    /// What is watched.
+    /// The slices that are watched.
     selection: SliceSelection,
-    /// What is completely known.
+    /// The slices that are completely known.
     covered: SliceSelection,
-    /// Whether the Services have changed since the watch was last thought about.
+    /// Whether the Services have changed since the selection was last scheduled.
     changed: bool,
-    /// When to think about it.
+    /// The time at which the selection is due.
     due: Option<Duration>,
 }
 
 impl SliceWatch {
-    /// A watch that an earlier run left, to be begun again.
+    /// Returns the watch that an earlier run left, which has to be begun again.
     pub(super) fn restored<'a>(vips: impl Iterator<Item = &'a Vip>, covered: BTreeSet<ServiceName>) -> Self {
         let mut watch = Self { covered: SliceSelection::Of(covered), ..Self::default() };
         vips.for_each(|vip| watch.vip_changed(None, Some(vip)));
@@ -44,7 +46,7 @@ impl SliceWatch {
         watch
     }
 
-    /// Takes in what an address was and is.
+    /// Takes in the previous and the present state of an address.
     pub(super) fn vip_changed(&mut self, before: Option<&Vip>, after: Option<&Vip>) {
         let [before, after] = [before, after].map(|vip| {
             vip.filter(|vip| !vip.deleting)
@@ -71,7 +73,7 @@ impl SliceWatch {
         }
     }
 
-    /// Sets when to think about the watch, if the Services have changed: at once where nothing is watched yet.
+    /// Schedules the selection, if the Services have changed: at once where nothing is watched yet.
     pub(super) fn schedule(&mut self, now: Duration) {
         if std::mem::take(&mut self.changed) {
             let settle = if self.selection.is_empty() { Duration::ZERO } else { SETTLE };
@@ -79,12 +81,12 @@ impl SliceWatch {
         }
     }
 
-    /// When [`SliceWatch::poll`] may have something to say.
+    /// Returns the time at which [`SliceWatch::poll`] may have a selection.
     pub(super) fn poll_timeout(&self) -> Option<Duration> {
         self.due
     }
 
-    /// Returns what is to be watched from now on, if it is another selection than before.
+    /// Returns the slices to watch from now on, if they are another selection than before.
     pub(super) fn poll(&mut self, now: Duration) -> Option<SliceSelection> {
         self.due.take_if(|due| *due <= now)?;
         let desired = self.desired();
@@ -92,20 +94,21 @@ impl SliceWatch {
             return None;
         }
         self.selection = desired;
-        // What is no longer watched is no longer known; what was known is known as of then.
+        // Slices of Services outside the new selection are no longer known; the state of the others is known up to this
+        // moment.
         self.covered = SliceSelection::Of(self.known());
         Some(self.selection.clone())
     }
 
-    /// What is watched.
+    /// Returns the slices that are watched.
     pub(super) fn selection(&self) -> &SliceSelection {
         &self.selection
     }
 
-    /// Takes in what is completely known from now on. Returns the addresses that waited for it.
+    /// Takes in the slices that are completely known from now on. Returns the addresses that waited for them.
     pub(super) fn cover(&mut self, covered: SliceSelection) -> BTreeSet<IpAddr> {
         if covered != self.selection {
-            // The last word of a watch that was replaced: what has become of its objects since is not known.
+            // A watch that was replaced sent this: what has become of its objects since is not known.
             return BTreeSet::new();
         }
         let before = std::mem::replace(&mut self.covered, covered);
@@ -128,12 +131,12 @@ impl SliceWatch {
         !self.wanted.is_empty()
     }
 
-    /// The addresses whose owner depends on endpoints of a Service.
+    /// Returns the addresses whose owner depends on endpoints of a Service.
     pub(super) fn served_by(&self, service: &ServiceName) -> impl Iterator<Item = IpAddr> {
         self.wanted.get(service).into_iter().flatten().copied()
     }
 
-    /// The Services whose endpoints decide about an address and are completely known.
+    /// Returns the Services whose endpoints decide about an address and are completely known.
     pub(super) fn known(&self) -> BTreeSet<ServiceName> {
         self.wanted.keys().filter(|service| self.covers(service)).cloned().collect()
     }
@@ -160,7 +163,7 @@ mod tests {
         ServiceName { namespace: "default".to_owned(), name: format!("web{number}") }
     }
 
-    /// The address of a Service of its own.
+    /// Returns an address with a Service of its own.
     fn of(number: u8) -> Vip {
         let ServiceName { namespace, name } = service(number);
         let services = vec![ServiceReference { namespace, name, uid: String::new() }];
@@ -171,7 +174,7 @@ mod tests {
         Duration::from_millis(ms)
     }
 
-    /// Lets time pass until nothing is due; what is watched is listed at once.
+    /// Lets time pass until nothing is due; slices are listed as soon as they are watched.
     fn pass(watch: &mut SliceWatch, until: Duration, lists: &mut Vec<SliceSelection>) {
         while let Some(due) = watch.poll_timeout().filter(|due| *due <= until) {
             if let Some(selection) = watch.poll(due) {
@@ -181,7 +184,7 @@ mod tests {
         }
     }
 
-    /// Services created one after another: how often EndpointSlices are listed, and how often by names.
+    /// Creates Services one after another. Returns how often EndpointSlices are listed, and how often by names.
     fn created(count: u8, apart_ms: u64) -> (usize, usize, SliceWatch) {
         let (mut watch, mut lists) = (SliceWatch::default(), Vec::new());
         for number in 0..count {
@@ -200,7 +203,7 @@ mod tests {
     #[test_case(200, 0 => (2, 1); "all at once")]
     #[test_case(200, 20 => (11, 10); "fifty a second")]
     #[test_case(200, 1000 => (101, 100); "slower than changes wait for each other, up to the limit")]
-    fn lists_of_services_created_in_a_row(count: u8, apart_ms: u64) -> (usize, usize) {
+    fn number_of_listings_is_bounded(count: u8, apart_ms: u64) -> (usize, usize) {
         let (lists, by_names, _) = created(count, apart_ms);
         (lists, by_names)
     }
@@ -228,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn change_that_is_taken_back_in_time_lists_nothing() {
+    fn change_that_is_undone_in_time_starts_no_listing() {
         let (_, _, mut watch) = created(3, 1000);
         watch.vip_changed(None, Some(&of(9)));
         watch.schedule(ms(2_000_000));
@@ -240,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn watch_that_was_replaced_covers_nothing() {
+    fn replaced_watch_adds_no_knowledge() {
         let (_, _, mut watch) = created(3, 1000);
         let replaced = watch.selection().clone();
         watch.vip_changed(Some(&of(1)), Some(&of(9)));
@@ -251,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_that_wait_for_their_endpoints_are_named_once() {
+    fn waiting_addresses_are_returned_once() {
         let mut watch = SliceWatch::default();
         watch.vip_changed(None, Some(&of(1)));
         watch.schedule(ms(0));

@@ -1,21 +1,21 @@
-//! Sockets that the kernel refuses are asked for again: the interface may just have come up, memory or group memberships
-//! may have run out. Pure.
+//! Retries of sockets that the kernel refuses: the interface may just have come up, or memory or group memberships may
+//! have run out. Pure.
 
 use std::time::Duration;
 
 use herald_crds::speaker_status::{SpeakerWarning, WarningKind};
 
-/// Before the second attempt. Doubles up to [`LONGEST_WAIT`].
+/// Time before the second attempt. Each further attempt doubles the time, up to [`LONGEST_WAIT`].
 const FIRST_WAIT: Duration = Duration::from_secs(1);
-/// The longest time between two attempts: a trouble that ends is noticed within it.
+/// The longest time between two attempts: the speaker notices within it that the trouble has ended.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
-/// What the kernel has refused, and its reason.
+/// The refusal of the kernel, with its reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SocketFailure {
-    /// A socket: the segment is neither heard nor spoken to.
+    /// The kernel refuses a socket: the node neither hears the segment nor speaks on it.
     Open(String),
-    /// A filter or a group: not all that is asked on the segment is heard.
+    /// The kernel refuses a filter or a group: the node does not hear all solicitations on the segment.
     Listen(String),
 }
 
@@ -27,27 +27,27 @@ pub(super) struct Sockets(Option<Trouble>);
 struct Trouble {
     failure: SocketFailure,
     wait: Duration,
-    /// `None`: an attempt is under way.
+    /// The time of the next attempt; `None`: an attempt is under way.
     retry_at: Option<Duration>,
 }
 
 impl Sockets {
-    /// An attempt has failed.
+    /// Records that an attempt has failed.
     pub(super) fn failed(&mut self, now: Duration, failure: SocketFailure) {
         let wait = self.0.as_ref().map_or(FIRST_WAIT, |trouble| match trouble.retry_at {
-            // It failed for another reason than the one for which it is to be tried again.
+            // The attempt failed for another reason than the one that waits for its next attempt.
             Some(_) => trouble.wait,
             None => (trouble.wait * 2).min(LONGEST_WAIT),
         });
         self.0 = Some(Trouble { failure, wait, retry_at: Some(now + wait) });
     }
 
-    /// The kernel has granted everything.
+    /// Records that the kernel has granted everything.
     pub(super) fn work(&mut self) {
         self.0 = None;
     }
 
-    /// When the next attempt is due.
+    /// Returns the time at which the next attempt is due.
     pub(super) fn poll_timeout(&self) -> Option<Duration> {
         self.0.as_ref()?.retry_at
     }
@@ -58,12 +58,12 @@ impl Sockets {
         due.is_some()
     }
 
-    /// Returns whether the segment is neither heard nor spoken to.
+    /// Returns whether the node neither hears the segment nor speaks on it.
     pub(super) fn are_closed(&self) -> bool {
         matches!(&self.0, Some(Trouble { failure: SocketFailure::Open(_), .. }))
     }
 
-    /// The warning that stands while they do not work.
+    /// Returns the warning that stands while the sockets do not work.
     pub(super) fn warning(&self, interface: &str) -> Option<SpeakerWarning> {
         let message = match &self.0.as_ref()?.failure {
             SocketFailure::Open(error) => format!(
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn refused_socket_is_asked_for_again_ever_less_often() {
+    fn refused_socket_is_retried_with_growing_delay() {
         let mut sockets = Sockets::default();
         let (mut now, mut waits) = (Duration::ZERO, Vec::new());
         for _ in 0..8 {

@@ -1,8 +1,8 @@
-//! What this node writes into its SpeakerStatus.
+//! The content of this node's SpeakerStatus.
 //!
-//! What the kernel says goes in at once. What the wire says (who is heard, who is covered, what is wrong there) goes in once it has
-//! held for a while: a restarted speaker hears nobody at first, and its peers lose and find it within a second. Neither
-//! is worth a write.
+//! Facts of the kernel are reported at once. Facts of the wire (the peers heard, the nodes covered, the warnings) are
+//! reported once they have held for a while: a restarted speaker hears no peer at first, and its peers lose and find it
+//! within a second. Neither deserves a write.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,22 +14,22 @@ use herald_crds::speaker_status::{SpeakerStatusStatus, SpeakerSummary, SpeakerWa
 use super::io::{Interfaces, SpeakerWrite};
 use crate::api_objects::{Node, Speaker};
 
-/// What the wire says is reported once it has held for this long: twice what a restarted speaker needs to be started,
-/// to hear its peers and to be heard (the join barrier lasts 1 s at most).
+/// Time for which a fact of the wire has to hold before it is reported: twice the time that a restarted speaker needs
+/// to be started, to hear its peers and to be heard (the join barrier lasts 1 s at most).
 pub const HELD: Duration = Duration::from_secs(5);
 
-/// What the wire says.
+/// The facts of the wire.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct WireFacts {
-    /// How many nodes are heard, by interface name.
+    /// Number of nodes heard, by interface name.
     pub peers: BTreeMap<String, usize>,
-    /// The nodes this one answers for, since their speakers are silent.
+    /// The nodes with silent speakers that this node answers for.
     pub covering: BTreeSet<String>,
-    /// What is wrong.
+    /// The warnings.
     pub warnings: Vec<SpeakerWarning>,
 }
 
-/// Kinds of warnings that come from the wire, in the order in which they are told.
+/// Kinds of warnings that come from the wire, in the order in which they are reported.
 const WIRE_WARNINGS: [WarningKind; 7] = [
     WarningKind::ClusterKey,
     WarningKind::SocketRefused,
@@ -54,13 +54,13 @@ impl WireFacts {
     }
 }
 
-/// Facts of one kind, each by its key. Each is reported once it has held, whatever the others do: one that changes all the
-/// time keeps no other from being reported.
+/// Facts of one kind, each by its key. Each is reported once it has held, whatever the others do: a fact that changes
+/// all the time does not keep another from being reported.
 #[derive(Debug)]
 struct Held<K, V> {
-    /// What is reported.
+    /// The facts that are reported.
     reported: BTreeMap<K, V>,
-    /// What differs from it (`None`: it is so no longer), and since when.
+    /// The facts that differ from `reported` (`None`: the fact has ended), and since when.
     pending: BTreeMap<K, (Option<V>, Duration)>,
 }
 
@@ -96,12 +96,12 @@ impl<K: Ord + Clone, V: PartialEq + Clone> Held<K, V> {
     }
 }
 
-/// What the wire says, and has held.
+/// The facts of the wire that have held.
 #[derive(Debug)]
 struct HeldFacts {
     peers: Held<String, usize>,
     covering: Held<String, ()>,
-    /// By the place of the kind in [`WIRE_WARNINGS`], and by message.
+    /// The warnings, by the place of the kind in [`WIRE_WARNINGS`], and by message.
     warnings: Held<(usize, String), ()>,
 }
 
@@ -139,14 +139,14 @@ fn by_place(warnings: &[SpeakerWarning]) -> BTreeMap<(usize, String), ()> {
 /// The report.
 #[derive(Debug, Default)]
 pub(super) struct SpeakerReport {
-    /// What is reported of the wire; before the first, what an earlier run reported is.
+    /// The facts of the wire that are reported; before the first observation, those that an earlier run reported.
     held: Option<HeldFacts>,
-    /// The last status emitted, and what was written then: emitted once.
+    /// The last status emitted, and the object that was there then: each is emitted once.
     emitted: Option<(Option<Speaker>, SpeakerStatusStatus)>,
 }
 
 impl SpeakerReport {
-    /// What the wire says now.
+    /// Takes in the present facts of the wire.
     pub(super) fn observe(&mut self, now: Duration, written: Option<&SpeakerStatusStatus>, facts: &WireFacts) {
         let left = || HeldFacts::new(&written.map(WireFacts::written).unwrap_or_default());
         let HeldFacts { peers, covering, warnings } = self.held.get_or_insert_with(left);
@@ -155,18 +155,18 @@ impl SpeakerReport {
         warnings.observe(now, &by_place(&facts.warnings));
     }
 
-    /// When there may be something to report.
+    /// Returns the time at which there may be a fact to report.
     pub(super) fn poll_timeout(&self) -> Option<Duration> {
         let HeldFacts { peers, covering, warnings } = self.held.as_ref()?;
         [peers.poll_timeout(), covering.poll_timeout(), warnings.poll_timeout()].into_iter().flatten().min()
     }
 
-    /// The API does not list what was emitted last: it may have got lost, and is emitted again.
+    /// Lets the status be emitted again: the API does not list the one emitted last, which may have got lost.
     pub(super) fn write_again(&mut self) {
         self.emitted = None;
     }
 
-    /// The write that is due, if any.
+    /// Returns the write that is due, if any.
     pub(super) fn write(
         &mut self,
         version: &str,
@@ -191,7 +191,7 @@ impl SpeakerReport {
             warnings,
         };
         if written.and_then(|speaker| speaker.own.as_ref()) == Some(&status) {
-            // Arrived: should it get lost, it is emitted again.
+            // The write has arrived: if the status gets lost later, it is emitted again.
             self.emitted = None;
             return None;
         }
@@ -223,7 +223,7 @@ mod tests {
 
     /// A peer is gone, while an interface with a loose plug turns out to be on the segment of another once a second.
     #[test]
-    fn fact_that_changes_all_the_time_keeps_no_other_from_being_reported() {
+    fn fact_that_changes_all_the_time_does_not_delay_others() {
         let twins = SpeakerWarning { kind: WarningKind::InterfacesOnOneSegment, message: "eth1 and eth0".to_owned() };
         let mut report = SpeakerReport::default();
         report.observe(s(0), None, &peers(0));
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_restart_and_a_flap_report_nothing() {
+    fn restart_and_flap_are_not_reported() {
         let written = SpeakerStatusStatus {
             segments: vec![herald_crds::speaker_status::SegmentStatus {
                 interface: "eth0".to_owned(),
@@ -254,8 +254,8 @@ mod tests {
         assert_eq!(facts(&report), Some(peers(2)));
     }
 
-    /// A speaker that restarts is covered for a second, and its peers write nothing. One that stays away is named, and not
-    /// taken back by a coverer that restarts itself.
+    /// A speaker that restarts is covered for a second, and its peers write nothing. A speaker that stays away is
+    /// reported, and a coverer that restarts itself does not withdraw that report.
     #[test]
     fn cover_is_reported_once_it_has_held() {
         let covering = |nodes: &[&str]| WireFacts {
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn what_holds_is_reported() {
+    fn fact_that_holds_is_reported() {
         let mut report = SpeakerReport::default();
         report.observe(s(0), None, &peers(2));
         report.observe(s(4), None, &peers(2));
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_warning_of_the_kernels_is_none_of_the_wire() {
+    fn warnings_of_the_kernel_are_not_facts_of_the_wire() {
         let warning = |kind| SpeakerWarning { kind, message: String::new() };
         let status = SpeakerStatusStatus {
             warnings: vec![warning(WarningKind::RpFilter), warning(WarningKind::SegmentLoop)],

@@ -1,9 +1,9 @@
 //! The SpeakerStatuses that count, which are not always those that the API lists.
 //!
-//! A SpeakerStatus that is deleted or emptied does not prove that a speaker is gone: a person may have deleted it, or the
-//! whole CustomResourceDefinition, while every speaker runs. So what such a change takes away counts a little longer: a
-//! speaker that lives writes its status again within a second of noticing, and nothing has moved. A node whose Node is gone
-//! as well is forgotten at once.
+//! A SpeakerStatus that is deleted or emptied does not prove that a speaker is gone: a person may have deleted it, or
+//! the whole CustomResourceDefinition, while every speaker runs. The object or the segments that such a change takes
+//! away therefore count a little longer: a speaker that lives writes its status again within a second of noticing, and
+//! nothing has moved. A node whose Node is gone as well is forgotten at once.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -15,13 +15,13 @@ use crate::{
     interfaces::Segment,
 };
 
-/// How long a deleted SpeakerStatus counts where its speaker is not heard. A watch that broke begins again after 10 s at
-/// most; its speaker then finds that the object is missing, and needs a second or two to write it.
+/// Time for which a deleted SpeakerStatus counts where its speaker is not heard. A watch that broke begins again after
+/// 10 s at most; its speaker then finds that the object is missing, and needs a second or two to write it.
 const DELETED_COUNTS: Duration = Duration::from_secs(15);
-/// How long a segment that a status no longer lists counts while its speaker is heard there: several times the second
-/// within which a speaker corrects its status.
+/// Time for which a segment that a status no longer lists counts while its speaker is heard there: several times the
+/// second within which a speaker corrects its status.
 const EMPTIED_COUNTS: Duration = Duration::from_secs(5);
-/// How often a node with something kept is looked at.
+/// Time between two looks at a node of which an object or segments are kept.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// A segment that this node takes part in, with the peers that it hears there.
@@ -31,30 +31,30 @@ pub(super) struct Wire<'a> {
     pub peers: &'a BTreeMap<NodeId, NodeName>,
 }
 
-/// The node that asks, with its segments by its own account.
+/// This speaker's own node, with its segments by its own account.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Own<'a> {
     pub node: &'a str,
     pub segments: &'a [&'a Segment],
-    /// Those of them on which it takes part.
+    /// The segments on which the node takes part.
     pub wires: &'a [Wire<'a>],
 }
 
-/// The SpeakerStatuses.
+/// The SpeakerStatuses of all nodes.
 #[derive(Debug, Default)]
 pub(super) struct Speakers {
-    /// What the API lists, and what is kept.
+    /// The objects that count: those that the API lists, and those that are kept.
     counted: Collection<Speaker>,
-    /// What is kept, by node.
+    /// The objects and segments that are kept, by node.
     kept: BTreeMap<String, Kept>,
 }
 
-/// What the API no longer lists of a node and still counts.
+/// The object or the segments of a node that the API no longer lists and that still count.
 #[derive(Debug)]
 struct Kept {
     what: What,
     since: Duration,
-    /// When it is looked at next.
+    /// The time of the next look.
     look_at: Duration,
 }
 
@@ -77,7 +77,7 @@ impl Wire<'_> {
 }
 
 impl Own<'_> {
-    /// The segments of this node on which a node is heard. A node hears itself on all of them.
+    /// Returns the segments of this node on which a node is heard. A node hears itself on all of them.
     fn hears(&self, node: &str) -> impl Iterator<Item = &Segment> {
         let id = NodeName::new(node).id();
         let is_own = node == self.node;
@@ -86,23 +86,23 @@ impl Own<'_> {
 }
 
 impl Speakers {
-    /// The objects as an earlier run knew them.
+    /// Returns the objects that an earlier run knew.
     pub(super) fn restored(speakers: Vec<Speaker>) -> Self {
         Self { counted: Collection::restored(speakers), kept: BTreeMap::new() }
     }
 
-    /// Every SpeakerStatus that counts.
+    /// Returns every SpeakerStatus that counts.
     pub(super) fn counted(&self) -> &Collection<Speaker> {
         &self.counted
     }
 
-    /// The SpeakerStatus of a node as the API lists it.
+    /// Returns the SpeakerStatus of a node as the API lists it.
     pub(super) fn written(&self, node: &str) -> Option<&Speaker> {
         let is_missing = self.kept.get(node).is_some_and(|kept| kept.what == What::Object);
         self.counted.get(&node.to_owned()).filter(|_| !is_missing)
     }
 
-    /// Takes one step of the watch. Returns what counts otherwise than before.
+    /// Takes one step of the watch. Returns the objects that count differently than before.
     pub(super) fn apply(
         &mut self,
         now: Duration,
@@ -133,13 +133,13 @@ impl Speakers {
 
     fn keep_object(&mut self, now: Duration, before: Speaker) {
         let kept = Kept { what: What::Object, since: now, look_at: now + DELETED_COUNTS };
-        // A listing that lacks it again says nothing new.
+        // A second listing without the object does not restart its time.
         let kept = self.kept.remove(&before.node).filter(|kept| kept.what == What::Object).unwrap_or(kept);
         self.kept.insert(before.node.clone(), kept);
         self.counted.apply(Change::Applied(before));
     }
 
-    /// A status as it counts: with each segment that it lacks from now on although its speaker is heard there.
+    /// Returns a status as it counts: with each segment that it lacks from now on although its speaker is heard there.
     fn with_kept_segments(&mut self, now: Duration, mut speaker: Speaker, own: Own<'_>) -> Speaker {
         let before = self.counted.get(&speaker.node).map(|before| before.segments.as_slice()).unwrap_or_default();
         let lacking: Vec<Segment> = lacking(before, &speaker, own).cloned().collect();
@@ -147,7 +147,7 @@ impl Speakers {
             self.kept.remove(&speaker.node);
             return speaker;
         }
-        // A status that is written again and lacks them again says nothing new.
+        // A second write that lacks the segments does not restart their time.
         let since = match self.kept.get(&speaker.node) {
             Some(Kept { what: What::Segments(_), since, .. }) => *since,
             _ => now,
@@ -158,7 +158,7 @@ impl Speakers {
         speaker
     }
 
-    /// Forgets what is kept of a node that is gone.
+    /// Forgets the object or the segments that are kept of a node that is gone.
     pub(super) fn forget(&mut self, node: &str) -> Changed {
         match self.kept.remove(node) {
             Some(Kept { what: What::Object, .. }) => self.counted.apply(Change::Deleted(node.to_owned())),
@@ -166,7 +166,8 @@ impl Speakers {
         }
     }
 
-    /// Forgets what has been kept for long enough. Returns what counts otherwise than before.
+    /// Forgets the objects and segments that have been kept for long enough. Returns the objects that count differently
+    /// than before.
     pub(super) fn expire(&mut self, now: Duration, own: Own<'_>) -> Changed {
         let mut changed = Vec::new();
         for (node, mut kept) in self.kept.extract_if(.., |_, kept| kept.look_at <= now).collect::<Vec<_>>() {
@@ -196,13 +197,14 @@ impl Speakers {
         changed
     }
 
-    /// When [`Speakers::expire`] has something to do.
+    /// Returns the time at which [`Speakers::expire`] has a node to look at.
     pub(super) fn poll_timeout(&self) -> Option<Duration> {
         self.kept.values().map(|kept| kept.look_at).min()
     }
 }
 
-/// The segments that a status has lost although its speaker is heard there, and on no other segment that it lists.
+/// Returns the segments that a status has lost although its speaker is heard there, and on no other segment that it
+/// lists.
 fn lacking<'a>(before: &'a [Segment], speaker: &Speaker, own: Own<'_>) -> impl Iterator<Item = &'a Segment> {
     let lists = |wire: &Segment| speaker.segments.iter().any(|segment| segment.meets(wire));
     let unlisted: Vec<Segment> = own.hears(&speaker.node).filter(|wire| !lists(wire)).cloned().collect();
@@ -210,7 +212,7 @@ fn lacking<'a>(before: &'a [Segment], speaker: &Speaker, own: Own<'_>) -> impl I
 }
 
 impl Coordinator {
-    /// Takes in what the API says.
+    /// Takes in a fact of the API.
     pub(super) fn api_says(&mut self, now: Now, fact: ApiFact) {
         let was_listed = self.cluster.is_listed();
         let may_miss_own = matches!(&fact, ApiFact::Speaker(Change::Listed | Change::Deleted(_)));

@@ -1,4 +1,4 @@
-//! The segments of this node: which there are, and what each is told.
+//! The way to the segments of this node: which segments there are, and the facts that each receives.
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
@@ -24,11 +24,11 @@ use crate::{
 };
 
 impl Coordinator {
-    /// The interfaces or the keys have changed.
+    /// Updates the segments after the interfaces or the keys have changed.
     pub(super) fn update_segments(&mut self, now: Now) {
         let (Some(interfaces), Some(_)) = (&self.interfaces, &self.keys) else { return };
         let mut present = interfaces.segments.clone();
-        // SpeakerStatus tells what each interface does.
+        // SpeakerStatus reports the role of each interface.
         self.speaker_changed = true;
         self.decide_roles(now);
         self.unite(&mut present);
@@ -73,10 +73,10 @@ impl Coordinator {
             ..SegmentConfig::new(node, incarnation, interface.segment.mac)
         };
         let left = self.remembered.remove(&interface.segment.interface);
-        // Where it yields, what was claimed is the other interface's to claim.
+        // The claims of an interface that yields belong to the other interface.
         let left = left.filter(|_| !matches!(self.twins.role(interface.index), Role::Yields(_)));
         let restored = left.map(|(mut saved, same_boot)| {
-            // It may have been away for long.
+            // The interface may have been away for long.
             saved.claims.retain(|claim| !self.is_gone(claim.address));
             (saved, same_boot)
         });
@@ -93,11 +93,11 @@ impl Coordinator {
             machine.handle(now.monotonic, SegmentInput::Shutdown(kind));
         }
         self.segments.insert(interface.index, Local::new(interface, machine, speaks));
-        // It has not been told yet as of when the view is current.
+        // The new segment has not received the time as of which the view is current.
         self.current_as_of = None;
     }
 
-    /// The segment is joined by a new run, which knows what the one before it claimed.
+    /// Joins the segment with a new incarnation, which knows the claims of the one before it.
     pub(super) fn join_anew(&mut self, now: Now, index: u32) {
         let Some(local) = self.segments.get(&index) else { return };
         let (interface, neighbours) = (local.interface.clone(), self.neighbours.get(&index).cloned());
@@ -109,7 +109,8 @@ impl Coordinator {
         self.evaluate_all(now);
     }
 
-    /// An interface is gone, and with it all that was announced there. What was claimed is resumed when it is back.
+    /// Removes an interface that is gone, with all that was announced there. The interface's claims are resumed when it
+    /// is back.
     pub(super) fn leave(&mut self, now: Now, index: u32, why: OutageCause) {
         let Some(local) = self.segments.remove(&index) else { return };
         let interface = local.interface.segment.interface;
@@ -122,7 +123,7 @@ impl Coordinator {
         }
     }
 
-    /// The carrier of an interface has come or gone.
+    /// Begins or ends the outages of an interface whose carrier has gone or come.
     fn carrier_changed(&mut self, now: Now, index: u32, carrier: bool) {
         let Some(local) = self.segments.get(&index) else { return };
         let interface = local.interface.segment.interface.clone();
@@ -137,7 +138,7 @@ impl Coordinator {
         }
     }
 
-    /// Tells each segment which nodes the API lists there.
+    /// Hands each segment the nodes that the API lists there.
     pub(super) fn update_stations(&mut self, now: Now) {
         if !self.cluster.speakers.counted().is_listed() {
             return;
@@ -157,8 +158,8 @@ impl Coordinator {
         }
     }
 
-    /// The interface of this node on which an address lies. Of several on which it lies equally, one on which somebody is
-    /// heard; of these the one where it lies now.
+    /// Returns the interface of this node on which an address lies. If it lies equally on several, the function prefers
+    /// an interface on which another node is heard, and among these the one where it lies now.
     fn interface_of(&self, vip: &Vip, view: rank::View<'_>) -> Option<&str> {
         let node = self.cluster.nodes.get(&self.config.node);
         let speaking = self.segments.iter().filter(|(index, local)| local.speaks && !self.twins.is_deaf(**index));
@@ -181,7 +182,7 @@ impl Coordinator {
         Some(chosen.map_or(name, |(_, local)| &local.interface.segment.interface))
     }
 
-    /// Tells the segments who may announce an address.
+    /// Hands the segments the nodes that may announce an address.
     pub(super) fn tell_candidates(&mut self, now: Now, vip: &Vip) {
         let unsynced = self.gate.is_waiting(vip.address).then_some(self.config.node.as_str());
         let view = self.cluster.view(unsynced);
@@ -205,11 +206,11 @@ impl Coordinator {
             if lies_elsewhere && local.machine.resumes(vip.address) {
                 local.machine.handle(now.monotonic, SegmentInput::LiesElsewhere(vip.address));
             }
-            // What an earlier run claimed here may lie elsewhere now.
+            // The claims that an earlier run made here may lie elsewhere now.
             if !lies_here && !local.told.contains_key(&vip.address) && !local.machine.claims_or_resumes(vip.address) {
                 continue;
             }
-            // Where it lies no more, nobody may announce it.
+            // No node may announce the address on an interface where it no longer lies.
             let candidates = if lies_here { candidates.clone() } else { api_view::Candidates::default() };
             let told = api_view::Vip {
                 birth: vip.birth,
@@ -233,7 +234,7 @@ impl Coordinator {
         self.duties.entry(vip.address).or_default().refusal = refusal;
     }
 
-    /// Tells the segments that an address is gone.
+    /// Informs the segments that an address is gone.
     pub(super) fn tell_gone(&mut self, now: Now, address: IpAddr) {
         for local in self.segments.values_mut() {
             let told = local.told.remove(&address).is_some();
@@ -247,19 +248,19 @@ impl Coordinator {
         }
     }
 
-    /// Emits what the segments let through, where that is due, before all else: whom an announcement reaches may ask at
-    /// once.
+    /// Emits the addresses that the segments let through, where that is due, ahead of all other outputs: a host that
+    /// receives an announcement may ask at once.
     pub(super) fn listen(&mut self, now: Now) {
         for (index, local) in &mut self.segments {
             if let Some(addresses) = local.listen(now.monotonic) {
-                // Behind the opening of the segment, if that is still to come.
+                // The output goes behind the opening of the segment, if that is still to come.
                 let opening = self.outputs.iter().rposition(|output| matches!(output, Output::Segments(_)));
                 self.outputs.insert(opening.map_or(0, |at| at + 1), Output::Listen { segment: *index, addresses });
             }
         }
     }
 
-    /// Takes in what the kernel says to the sockets of a segment.
+    /// Takes in the result of the kernel for the sockets of a segment.
     pub(super) fn sockets_are(&mut self, now: Now, segment: u32, result: Result<(), SocketFailure>) {
         let Some(local) = self.segments.get_mut(&segment) else { return };
         let had_carrier = local.has_carrier();
@@ -273,7 +274,7 @@ impl Coordinator {
         }
     }
 
-    /// Asks the kernel again for what it has refused.
+    /// Asks the kernel again for the sockets, filters and groups that it has refused.
     pub(super) fn retry_sockets(&mut self, now: Now) {
         let mut any = false;
         for local in self.segments.values_mut() {
@@ -293,7 +294,7 @@ fn candidates(ranking: &Ranking<'_>) -> api_view::Candidates {
     order.map(|candidate| api_view::Candidate { node: candidate.node.id, class: candidate.class }).collect()
 }
 
-/// An interface has changed.
+/// Takes in the changes of an interface.
 fn update(now: Now, local: &mut Local, interface: LocalSegment) {
     let of = |interface: &LocalSegment| -> (MacAddr, Option<IpAddr>) {
         let interfaces::Segment { mac, address, .. } = &interface.segment;
@@ -311,7 +312,8 @@ fn update(now: Now, local: &mut Local, interface: LocalSegment) {
     carrier_changed(now, local, had_carrier);
 }
 
-/// Without sockets a segment is to the protocol as one without carrier: it claims nothing that it could not answer for.
+/// Reports a change of the carrier to the engine. A segment without sockets counts as one without carrier: the engine
+/// claims no address there that the node could not answer for.
 pub(super) fn carrier_changed(now: Now, local: &mut Local, before: bool) {
     let carrier = local.has_carrier();
     if carrier != before {

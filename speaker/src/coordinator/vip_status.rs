@@ -1,4 +1,4 @@
-//! What this node writes into the status of a VirtualIP.
+//! The content of a VirtualIP's status, as this node writes it.
 
 use herald_crds::{
     names::{CONDITION_ANNOUNCED, CONDITION_CONFLICT},
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::api_objects::Vip;
 
-/// Who else answers for an address that this node announces.
+/// A host or node that also answers for an address that this node announces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Rival {
     /// A host outside the cluster.
@@ -23,7 +23,7 @@ pub(super) enum Rival {
     Kernel(String),
 }
 
-/// Does the status say that this node announces the address, there and with that MAC?
+/// Returns whether the status shows that this node announces the address, there and with that MAC.
 pub(super) fn announces(status: &VirtualIPStatus, node: &str, interface: &str, mac: MacAddr) -> bool {
     let Essence { node: by, interface: on, mac: at, reason, .. } = essence(status);
     by.as_deref() == Some(node)
@@ -32,31 +32,32 @@ pub(super) fn announces(status: &VirtualIPStatus, node: &str, interface: &str, m
         && reason.as_deref() == Some(AnnouncedReason::Announcing.as_str())
 }
 
-/// Returns whether the status says that a node announces the address.
+/// Returns whether the status shows that a node announces the address.
 fn is_announced(status: &VirtualIPStatus) -> bool {
     condition(status, CONDITION_ANNOUNCED).is_some_and(|announced| announced.status == "True")
 }
 
-/// Has the controller said that the announcing node is gone or NotReady?
+/// Returns whether the controller has reported that the announcing node is gone or NotReady.
 pub(super) fn is_node_lost(status: &VirtualIPStatus) -> bool {
     essence(status).reason.as_deref() == Some(AnnouncedReason::NodeLost.as_str())
 }
 
-/// The sentence that says that the interface was lost, if the status says so.
+/// Returns the message about a lost interface, if the status has one.
 pub(super) fn outage(status: &VirtualIPStatus) -> Option<&str> {
     let announced = condition(status, CONDITION_ANNOUNCED)?;
     (announced.reason == AnnouncedReason::InterfaceLost.as_str()).then_some(&announced.message)
 }
 
-/// Who has given the address up and why, if the status says so. `id_of` gives the id of a node by its name.
+/// Returns the node that has given the address up, and why, if the status shows it. `id_of` returns the id of a node by
+/// its name.
 pub(super) fn given_up(status: &VirtualIPStatus, id_of: impl Fn(&String) -> NodeId) -> Option<GivenUp> {
     let node = id_of(status.handed_over_by.as_ref()?);
     let yielded = essence(status).reason.as_deref() == Some(AnnouncedReason::TakenByUnheard.as_str());
     Some(if yielded { GivenUp::Yielded(node) } else { GivenUp::HandedOver(node) })
 }
 
-/// The status this node makes of the one that is there; `None` where it has nothing to say. `name` gives the name of a
-/// node by its id.
+/// Returns the status that this node makes of the present one; `None` where this node has nothing to report. `name`
+/// returns the name of a node by its id.
 pub(super) fn desired(
     vip: &Vip,
     me: &str,
@@ -72,19 +73,19 @@ pub(super) fn desired(
         let message = format!("node {me} answers for it on {} with {}", owned.interface, owned.mac);
         (AnnouncedReason::Announcing, message)
     } else if vip.deleting {
-        // An announcement whose status was never written is withdrawn by the one who made it.
+        // If the status of an announcement was never written, the node that made the announcement withdraws it.
         let unwritten = was.node.is_none() && duty.has_owned;
         (mine || unwritten).then_some(())?;
         (AnnouncedReason::Withdrawn, format!("node {me} has fallen silent: the address is being released"))
     } else {
         match duty.obstacle.as_ref()? {
-            // Also where the status names an earlier owner, while no node may: its write came last, and it does not know
-            // that this node has given the address up since.
+            // The reason also replaces the status of an earlier owner, while no node may announce: that owner's write
+            // came last, and it does not know that this node has given the address up since.
             Obstacle::Ineligible(refusal) if mine || (was.node.is_some() && duty.refusal.is_some()) => {
                 let message = format!("node {me} has fallen silent: {refusal}; no other node may announce the address");
                 (AnnouncedReason::Ineligible, message)
             }
-            // Of an address that was announced the last announcer has more to say.
+            // If the address was announced before, its last announcer reports more about it.
             Obstacle::Stranger(mac) if !was.was_ever_announced() => {
                 let message = format!(
                     "a host outside the cluster with the link-layer address {mac} answered node {me}'s probe for it, so \
@@ -92,7 +93,7 @@ pub(super) fn desired(
                 );
                 (AnnouncedReason::Conflict, message)
             }
-            // The owner's word counts more: this node may have missed its claim.
+            // The owner's report counts more: this node may have missed its claim.
             Obstacle::ClusterNode(node) if !mine && !is_announced(was) => {
                 let node = name(*node);
                 let message = format!(
@@ -158,7 +159,7 @@ pub(super) fn desired(
     })
 }
 
-/// The condition `Conflict`, where there is or was one.
+/// Returns the condition `Conflict`, where there is or was a conflict.
 fn describe_conflict(vip: &Vip, rival: Option<&Rival>, now: Timestamp) -> Option<Condition> {
     let new = |status: &str, reason: &str, message: String| Condition {
         type_: CONDITION_CONFLICT.to_owned(),
@@ -188,7 +189,8 @@ fn describe_conflict(vip: &Vip, rival: Option<&Rival>, now: Timestamp) -> Option
     }
 }
 
-/// As metav1 has it: the time of the last change of `status`, not of the wording.
+/// Keeps the transition time of a condition whose `status` is unchanged: by metav1, it is the time of the last change
+/// of `status`, not of the wording.
 fn keep_time(mut new: Condition, was: &VirtualIPStatus) -> Condition {
     if let Some(before) = condition(was, &new.type_).filter(|before| before.status == new.status) {
         new.last_transition_time = before.last_transition_time.clone();
@@ -203,11 +205,11 @@ mod tests {
     use super::*;
     use crate::rank::tests::vip;
 
-    /// Two speakers that contradict each other would write for ever: the owner, and one that has overheard the owner's
-    /// announcement and missed its claim.
+    /// Two speakers that contradict each other would write for ever: the owner, and a speaker that has overheard the
+    /// owner's announcement and missed its claim.
     #[test_case(AnnouncedReason::Announcing, false; "the owner has written that it announces")]
     #[test_case(AnnouncedReason::NodeLost, true; "the owner is gone")]
-    fn overheard_answer_does_not_contradict_the_owner(reason: AnnouncedReason, writes: bool) {
+    fn overheard_answer_does_not_overwrite_the_owners_status(reason: AnnouncedReason, writes: bool) {
         let mut vip = vip("192.0.2.10");
         vip.status.node = Some("a".to_owned());
         vip.status.conditions = vec![reason.condition(String::new(), None, Time(Timestamp::UNIX_EPOCH))];

@@ -1,4 +1,4 @@
-//! What is wrong on the wire, in sentences a person can act on.
+//! Warnings about the wire, in sentences a person can act on.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,8 +14,7 @@ use herald_protocol::node::NodeId;
 use super::active_segment::Local;
 use crate::{keys::ClusterError, keys::KeysError};
 
-/// The protocol tells of a loop or a duplicate once a minute while it lasts; one that it has not told of for twice as
-/// long is over.
+/// Time after which a loop or a duplicate is over: twice the minute at which the engine reports one that lasts.
 const OVER: Duration = Duration::from_secs(120);
 
 /// Troubles that come and go, by interface.
@@ -24,7 +23,7 @@ pub(super) struct WireWarnings {
     seen: BTreeMap<(String, Trouble), Duration>,
 }
 
-/// A trouble.
+/// A trouble on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Trouble {
     /// Two machines speak as one node.
@@ -36,22 +35,22 @@ pub(super) enum Trouble {
 }
 
 impl WireWarnings {
-    /// The protocol tells of one.
+    /// Records a trouble that the engine reports.
     pub(super) fn saw(&mut self, now: Duration, interface: &str, trouble: Trouble) {
         self.seen.insert((interface.to_owned(), trouble), now);
     }
 
-    /// When the next is over.
+    /// Returns the time at which the next trouble is over.
     pub(super) fn expire_at(&self) -> Option<Duration> {
         self.seen.values().min().map(|seen| *seen + OVER)
     }
 
-    /// Forgets what is over.
+    /// Forgets the troubles that are over.
     pub(super) fn expire(&mut self, now: Duration) {
         self.seen.retain(|_, seen| *seen + OVER > now);
     }
 
-    /// The warnings that stand.
+    /// Returns the warnings that stand.
     pub(super) fn list(&self, name: impl Fn(NodeId) -> String) -> Vec<SpeakerWarning> {
         let warning = |(interface, trouble): &(String, Trouble)| match trouble {
             Trouble::DuplicateNode(node) => SpeakerWarning {
@@ -80,8 +79,9 @@ impl WireWarnings {
     }
 }
 
-/// The nodes that should be heard on a segment and are not. `is_ready`: a node that Kubernetes calls NotReady may be
-/// off, and who is known to be dead is no trouble of the network's.
+/// Returns the warning about the nodes that should be heard on a segment and are not. A node that is not Ready by
+/// `is_ready` may be off, and a node that is known to be dead does not point to a fault of the network: the warning
+/// names neither.
 pub(super) fn unheard(local: &Local, is_ready: impl Fn(&str) -> bool) -> Option<SpeakerWarning> {
     let missing: BTreeSet<&str> = local
         .stations
@@ -104,8 +104,9 @@ pub(super) fn unheard(local: &Local, is_ready: impl Fn(&str) -> bool) -> Option<
     })
 }
 
-/// The cluster's keys cannot be used. An API server that is away is no trouble of keys that are there: no other outage is
-/// told of either, and one that ends would be told of in a write that comes too late.
+/// Returns the warning that the cluster's keys cannot be used. An API server that is away does not make a warning while
+/// there are keys: the speaker does not report other outages of the API server either, and the write would arrive after
+/// the outage.
 pub(super) fn keys(error: Option<&KeysError>, in_use: bool) -> Option<SpeakerWarning> {
     let warning = |message| SpeakerWarning { kind: WarningKind::ClusterKey, message };
     match (error, in_use) {
@@ -125,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_trouble_ends_when_it_is_told_no_more() {
+    fn trouble_ends_when_it_is_not_reported_again() {
         let mut warnings = WireWarnings::default();
         warnings.saw(Duration::from_secs(10), "eth0", Trouble::Loop);
         warnings.saw(Duration::from_secs(70), "eth0", Trouble::Loop);
@@ -137,13 +138,13 @@ mod tests {
     }
 
     #[test]
-    fn without_a_key_somebody_says_so() {
+    fn missing_key_is_reported() {
         assert!(keys(None, false).is_some());
         assert!(keys(None, true).is_none());
     }
 
     #[test]
-    fn unknown_cluster_is_told_unless_the_api_is_away_and_there_is_a_key() {
+    fn unknown_cluster_is_reported_unless_the_api_is_away_and_there_is_a_key() {
         let away = KeysError::Cluster(ClusterError::Unreached("connection refused".to_owned()));
         let refused = KeysError::Cluster(ClusterError::Refused("forbidden".to_owned()));
         assert_eq!(keys(Some(&away), true), None);

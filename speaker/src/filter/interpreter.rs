@@ -1,17 +1,17 @@
-//! What the kernel does with a program: it checks it, charges for it, and runs it.
+//! A model of the kernel's work on a program: it checks the program, charges for it, and runs it.
 
 use super::program::{
     AD_IFINDEX, AD_PKTTYPE, AD_VLAN_TAG_PRESENT, Instruction, JA, JEQ_K, JGE_K, JGT_K, LD_B_ABS, LD_H_ABS, LD_W_ABS,
     RET_K,
 };
 
-/// What the kernel knows of a frame beside its bytes.
+/// The facts about a frame that the kernel knows in addition to its bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ancillary {
-    /// `sll_pkttype`.
+    /// The addressee of the frame (`sll_pkttype`).
     pub packet_type: u8,
     pub tagged: bool,
-    /// The index of the interface that receives it in the end.
+    /// The index of the interface that receives the frame in the end.
     pub interface: u32,
 }
 
@@ -23,7 +23,7 @@ impl Ancillary {
     pub(super) const MULTICAST: Self = Self { packet_type: 2, tagged: false, interface: Self::INTERFACE };
 }
 
-/// The kernel's interpreter, for the instructions used here. Says whether the frame passes.
+/// Runs a program as the kernel does, for the instructions used here. Returns whether the frame passes.
 pub(super) fn run(program: &[Instruction], frame: &[u8], ancillary: Ancillary) -> bool {
     let (mut a, mut pc) = (0_u32, 0_usize);
     loop {
@@ -58,7 +58,7 @@ pub(super) fn run(program: &[Instruction], frame: &[u8], ancillary: Ancillary) -
     }
 }
 
-/// The kernel's checks on a program: every jump lands inside, the last instruction returns (`bpf_check_classic`).
+/// Makes the kernel's checks on a program: every jump lands inside, the last instruction returns (`bpf_check_classic`).
 pub(super) fn check(program: &[Instruction]) {
     assert!((1..=4096).contains(&program.len()), "{} instructions", program.len());
     for (pc, i) in program.iter().enumerate() {
@@ -71,16 +71,18 @@ pub(super) fn check(program: &[Instruction]) {
     }
 }
 
-/// At most so many eBPF instructions the kernel makes of it (`bpf_convert_filter`, net/core/filter.c).
+/// Returns the maximum number of eBPF instructions that the kernel makes of a program (`bpf_convert_filter`,
+/// net/core/filter.c).
 pub(super) fn ebpf_len(program: &[Instruction]) -> usize {
-    // Registers are cleared and the frame's bounds are loaded first.
+    // The kernel first clears registers and loads the frame's bounds.
     let prologue = 8;
     let converted = program.iter().map(|i| match i.code {
-        // A check of the bounds, the load, a swap, and a call for what lies beyond the linear part.
+        // The kernel converts a load to a check of the bounds, the load, a swap, and a call for bytes beyond the linear
+        // part.
         LD_W_ABS | LD_H_ABS | LD_B_ABS => 15,
         JA => 1,
         RET_K => 2,
-        // An operand above the largest signed one is loaded first; a jump both ways is two.
+        // An operand above the largest signed one is loaded first; a jump both ways makes two instructions.
         _ => 1 + usize::from(i.k > i32::MAX as u32) + usize::from(i.jt > 0 && i.jf > 0),
     });
     prologue + converted.sum::<usize>()

@@ -1,4 +1,4 @@
-//! The filters in the kernel: frames on real interfaces in a network namespace.
+//! Tests of the filters in the kernel: frames on real interfaces in a network namespace.
 
 use std::{
     io, thread,
@@ -47,8 +47,8 @@ fn has_heard(socket: &PacketSocket) -> bool {
 const PARENT: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const CHILD: [u8; 6] = [2, 0, 0, 0, 0, 2];
 
-/// A NIC, a wire, and a link on the NIC that `ip` makes with these words. `None`: this kernel has no such links, or no
-/// namespaces can be made.
+/// Makes a NIC, a wire, and a link on the NIC that `ip` makes with these words. Returns `None` if this kernel has no
+/// such links, or no namespaces can be made.
 fn with_child<T: Send>(child: &str, test: impl FnOnce() -> T + Send) -> Option<T> {
     in_a_network_namespace(|| {
         assert!(ip("link add nic address 02:00:00:00:00:01 type veth peer name wire"));
@@ -63,7 +63,8 @@ fn with_child<T: Send>(child: &str, test: impl FnOnce() -> T + Send) -> Option<T
     .flatten()
 }
 
-/// What a frame to a link on a NIC looks like to the sockets of both: the kernel hands it to the NIC's as well.
+/// Sends a frame to a link on a NIC and checks which sockets receive it: the kernel hands the frame to the NIC's
+/// sockets as well.
 fn child_frames_stay_with_the_child(frame: &[u8]) {
     let (wire, unfiltered) = (socket("wire", true), socket("nic", false));
     let (nic, child) = (socket("nic", true), socket("child", true));

@@ -1,10 +1,11 @@
-//! The classic BPF programs of the packet sockets: the kernel drops every frame that is none of ours, so that foreign
-//! ARP and ND, of which a busy segment has thousands a second, wake nobody. Pure.
+//! The classic BPF programs of the packet sockets: the kernel drops every frame that does not concern this speaker, so
+//! that foreign ARP and ND, of which a busy segment has thousands a second, do not wake the speaker. Pure.
 //!
-//! All drop frames for another host, our own, tagged ones, and those of another interface. Addresses are looked up in the ranges they form:
-//! sorted, and searched by halving, so that a frame costs about 3 log2(n) instructions. Where there are more runs of
-//! addresses than a program has room for, those with the smallest gaps are joined: the filter then passes a few frames
-//! too many, which the speaker reads and drops.
+//! All programs drop frames for another host, this host's own frames, tagged ones, and those of another interface. The
+//! programs look addresses up in the ranges that the addresses form: the ranges are sorted, and searched by halving, so
+//! that a frame costs about 3 log2(n) instructions. If there are more runs of addresses than a program has room for,
+//! the runs with the smallest gaps are joined: the filter then passes a few frames too many, which the speaker reads
+//! and drops.
 
 #[cfg(test)]
 mod interpreter;
@@ -19,25 +20,26 @@ pub use program::Instruction;
 use program::{Block, Load};
 use ranges::Ranges;
 
-/// The kernel charges a filter to the socket as eBPF, at 8 bytes an instruction, and while one replaces another it
-/// charges both; before 6.7 a socket had 20 KiB for that (net.core.optmem_max). That is 1,280 instructions; the rest is
-/// for the two headers (`struct bpf_prog`) and for options.
+/// The largest number of eBPF instructions in a filter. The kernel charges a filter to the socket as eBPF, at 8 bytes
+/// an instruction, and while one filter replaces another it charges both; before 6.7 a socket had 20 KiB for that
+/// (net.core.optmem_max). This memory holds 1,280 instructions; the difference is left for the two headers
+/// (`struct bpf_prog`) and for options.
 #[cfg(test)]
 const MAX_EBPF_INSTRUCTIONS: usize = 1250;
 
-/// Ranges in a program, in all its searches together. A range becomes 10 eBPF instructions at most: a branch of 4, two
-/// comparisons of 2 (above 127.255.255.255, where the kernel loads the operand first), a return of 2.
+/// Number of ranges in a program at most, in all its searches together. A range becomes 10 eBPF instructions at most: a
+/// branch of 4, two comparisons of 2 (above 127.255.255.255, where the kernel loads the operand first), a return of 2.
 pub const MAX_RANGES: usize = 100;
 
-/// Offsets from the Ethernet destination on: EtherType at 12; ARP (RFC 826), IPv4 (RFC 791) and IPv6 (RFC 8200) begin at
-/// 14, ICMP without IP options at 34, ICMPv6 without extension headers at 54.
+/// Offsets from the Ethernet destination on: EtherType at 12; ARP (RFC 826), IPv4 (RFC 791) and IPv6 (RFC 8200) begin
+/// at 14, ICMP without IP options at 34, ICMPv6 without extension headers at 54.
 const ETHERTYPE: Load = Load::half(12);
 const ARP_TYPES: Load = Load::word(14);
 const ARP_LENGTHS_AND_OPERATION: Load = Load::word(18);
 const ARP_SENDER: Load = Load::word(28);
 const ARP_TARGET: Load = Load::word(38);
 const IPV4_VERSION_AND_LENGTH: Load = Load::byte(14);
-/// Flags and offset.
+/// The flags and the fragment offset.
 const IPV4_FRAGMENT: Load = Load::half(20);
 const IPV4_PROTOCOL: Load = Load::byte(23);
 const ICMP_TYPE_AND_CODE: Load = Load::half(34);
@@ -59,33 +61,33 @@ const ARP_REQUEST: u32 = 0x0604_0001;
 const ARP_REPLY: u32 = 0x0604_0002;
 const ICMP: u32 = 1;
 const ICMPV6: u32 = 58;
-/// Version 4, and five words: no options.
+/// Version 4, and a header of five words, without options.
 const IPV4_WITHOUT_OPTIONS: u32 = 0x45;
-/// Not a fragment, whether or not it might become one.
+/// The packet is not a fragment, whether or not it might become one.
 const MAY_FRAGMENT: u32 = 0;
 const DO_NOT_FRAGMENT: u32 = 0x4000;
-/// Of the pings that are sent (`packet::ping`, `packet::echo_all`).
+/// The identifier of the pings that are sent (`packet::ping`, `packet::echo_all`).
 const PING_IDENTIFIER: u32 = 0;
 const ICMP_ECHO_REPLY: u32 = 0;
-/// Types, each with code 0.
+/// The ICMPv6 types, each with code 0.
 const ECHO_REPLY: u32 = 129 << 8;
 const SOLICITATION: u32 = 135 << 8;
 const ADVERTISEMENT: u32 = 136 << 8;
-/// RFC 4861 section 7.1.
+/// The hop limit of Neighbour Discovery (RFC 4861 section 7.1).
 const ND_HOP_LIMIT: u32 = 255;
 
-/// `sll_pkttype` (linux/if_packet.h).
+/// Values of `sll_pkttype` (linux/if_packet.h).
 const PACKET_HOST: u32 = 0;
 const PACKET_OTHERHOST: u32 = 3;
 const PACKET_OUTGOING: u32 = 4;
 
-/// The program of the ARP socket. It passes, for IPv4 on Ethernet,
+/// Returns the program of the ARP socket. The program passes, for IPv4 on Ethernet,
 ///
 /// - requests for one of the addresses;
-/// - requests and replies whose sender says to have one of the addresses;
-/// - replies to this host, whoever sends them: they answer liveness probes.
+/// - requests and replies whose sender claims to have one of the addresses;
+/// - replies to this host from any sender: they answer liveness probes.
 pub fn arp(interface: u32, addresses: impl IntoIterator<Item = Ipv4Addr>) -> Vec<Instruction> {
-    // They are searched twice.
+    // The ranges are searched twice.
     let ranges = Ranges::of(addresses.into_iter().map(Ipv4Addr::to_bits), MAX_RANGES / 2);
     arp_of(interface, &[ARP_REQUEST, ARP_REPLY])
         .when(ARP_REPLY, pass_if_to_this_host())
@@ -96,13 +98,14 @@ pub fn arp(interface: u32, addresses: impl IntoIterator<Item = Ipv4Addr>) -> Vec
         .drop_rest()
 }
 
-/// The program of the IPv6 socket. It passes ICMPv6 that follows the IPv6 header directly, with code 0:
+/// Returns the program of the IPv6 socket. The program passes ICMPv6 that follows the IPv6 header directly, with code
+/// 0:
 ///
 /// - Neighbour Solicitations and Advertisements whose target ends in the last 32 bits of one of the addresses;
-/// - Neighbour Advertisements to this host, whoever sends them: they answer liveness probes;
+/// - Neighbour Advertisements to this host from any sender: they answer liveness probes;
 /// - echo replies to this host with the identifier of its own pings.
 ///
-/// Both kinds of Neighbour Discovery only with hop limit 255.
+/// Both kinds of Neighbour Discovery pass only with hop limit 255.
 pub fn ipv6(interface: u32, addresses: impl IntoIterator<Item = Ipv6Addr>) -> Vec<Instruction> {
     let ends = addresses.into_iter().map(|address| {
         let [.., a, b, c, d] = address.octets();
@@ -127,9 +130,10 @@ pub fn ipv6(interface: u32, addresses: impl IntoIterator<Item = Ipv6Addr>) -> Ve
         .drop_rest()
 }
 
-/// The program of the IPv4 socket. It passes ICMP echo replies to this host with the identifier of its own pings.
+/// Returns the program of the IPv4 socket. The program passes ICMP echo replies to this host with the identifier of its
+/// own pings.
 ///
-/// What a node receives is nearly all TCP and UDP: that is dropped first, by three instructions.
+/// Nearly all packets that a node receives are TCP and UDP: the program drops these first, by three instructions.
 pub fn ipv4(interface: u32) -> Vec<Instruction> {
     Block::new()
         .load(IPV4_PROTOCOL)
@@ -153,13 +157,14 @@ pub fn ipv4(interface: u32) -> Vec<Instruction> {
         .pass_rest()
 }
 
-/// The program of the Hello socket, which is bound to the protocol's EtherType: all but frames for another host, our
-/// own, tagged ones, and those of another interface.
+/// Returns the program of the Hello socket, which is bound to the protocol's EtherType. The program passes all frames
+/// but those for another host, this host's own frames, tagged ones, and those of another interface.
 pub fn hello(interface: u32) -> Vec<Instruction> {
     from_another(interface).pass_rest()
 }
 
-/// Goes on with ARP for IPv4 on Ethernet, of one of the operations, which is left in the accumulator.
+/// Returns a block that goes on with ARP for IPv4 on Ethernet, of one of the operations, which is left in the
+/// accumulator.
 fn arp_of(interface: u32, operations: &[u32]) -> Block {
     from_another(interface)
         .load(ETHERTYPE)
@@ -170,14 +175,15 @@ fn arp_of(interface: u32, operations: &[u32]) -> Block {
         .require(operations)
 }
 
-/// Goes on with untagged frames of this interface that are not for another host and not our own.
+/// Returns a block that goes on with untagged frames of this interface that are not for another host and not this
+/// host's own.
 ///
-/// A socket bound to a NIC also receives what belongs to the VLANs and macvlans on it. The kernel delivers a frame to the
-/// sockets of the device it arrived on (`orig_dev->ptype_specific`) after `vlan_do_receive` has taken the tag away and made
-/// the VLAN's device that of the frame, and after a macvlan's `rx_handler` has done the same (`__netif_receive_skb_core`,
-/// net/core/dev.c). The tag does not tell them apart then; the device does. It is the device that recvfrom gives in
-/// `sll_ifindex`, too, unless PACKET_ORIGDEV is set (`packet_rcv`, net/packet/af_packet.c). On a bond or a bridge it is the
-/// bond or the bridge, whichever port the frame came by.
+/// A socket bound to a NIC also receives frames that belong to the VLANs and macvlans on it. The kernel delivers a
+/// frame to the sockets of the device it arrived on (`orig_dev->ptype_specific`) after `vlan_do_receive` has taken the
+/// tag away and made the VLAN's device that of the frame, and after a macvlan's `rx_handler` has done the same
+/// (`__netif_receive_skb_core`, net/core/dev.c). The tag does not tell them apart then; the device does. recvfrom also
+/// gives that device in `sll_ifindex`, unless PACKET_ORIGDEV is set (`packet_rcv`, net/packet/af_packet.c). The device
+/// of a frame that came by a port of a bond or a bridge is the bond or the bridge.
 fn from_another(interface: u32) -> Block {
     Block::new()
         .load(Load::PACKET_TYPE)
@@ -185,7 +191,7 @@ fn from_another(interface: u32) -> Block {
         .refuse(PACKET_OUTGOING)
         .load(Load::INTERFACE)
         .require(&[interface])
-        // The tag itself is out of the frame by now: the kernel keeps it beside.
+        // The tag itself is out of the frame by now: the kernel keeps it separately.
         .load(Load::VLAN_TAG_PRESENT)
         .require(&[0])
 }

@@ -5,7 +5,7 @@ use herald_packet_socket::SockFilter;
 
 use super::ranges::Ranges;
 
-// Instruction codes (linux/bpf_common.h).
+// The instruction codes (linux/bpf_common.h).
 pub(super) const LD_W_ABS: u16 = 0x20;
 pub(super) const LD_H_ABS: u16 = 0x28;
 pub(super) const LD_B_ABS: u16 = 0x30;
@@ -15,7 +15,7 @@ pub(super) const JGT_K: u16 = 0x25;
 pub(super) const JGE_K: u16 = 0x35;
 pub(super) const RET_K: u16 = 0x06;
 
-/// Ancillary data, "loaded" from negative offsets (linux/filter.h): SKF_AD_OFF is -0x1000.
+/// The offset of ancillary data, "loaded" from negative offsets (linux/filter.h): SKF_AD_OFF is -0x1000.
 const AD_OFF: u32 = (-0x1000_i32) as u32;
 pub(super) const AD_PKTTYPE: u32 = AD_OFF + 4;
 pub(super) const AD_IFINDEX: u32 = AD_OFF + 8;
@@ -28,13 +28,13 @@ const PASS: Instruction = Instruction::new(RET_K, 0, 0, u32::MAX);
 /// One instruction of classic BPF (`struct sock_filter`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Instruction {
-    /// Operation.
+    /// The operation.
     pub code: u16,
     /// Instructions to skip if the comparison holds.
     pub jt: u8,
-    /// Instructions to skip if it does not.
+    /// Instructions to skip if the comparison does not hold.
     pub jf: u8,
-    /// Operand.
+    /// The operand.
     pub k: u32,
 }
 
@@ -43,9 +43,9 @@ impl Instruction {
         Self { code, jt, jf, k }
     }
 
-    /// Skips a number of instructions. A conditional jump reaches 255 only; this one reaches all.
+    /// Returns a jump over a number of instructions. A conditional jump reaches 255 only; this one reaches all.
     fn skip(instructions: usize) -> Self {
-        // A program has 4,096 at most.
+        // A program has 4,096 instructions at most.
         Self::new(JA, 0, 0, u32::try_from(instructions).unwrap_or(u32::MAX))
     }
 }
@@ -56,29 +56,29 @@ impl From<Instruction> for SockFilter {
     }
 }
 
-/// What is loaded into the accumulator. A load beyond the end of the frame drops it.
+/// A load into the accumulator. A load beyond the end of the frame drops the frame.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Load(Instruction);
 
 impl Load {
-    /// To whom the frame was sent (`sll_pkttype`).
+    /// The addressee of the frame (`sll_pkttype`).
     pub(super) const PACKET_TYPE: Self = Self::word(AD_PKTTYPE);
     /// The index of the interface that receives the frame in the end: the VLAN's or the macvlan's, not its parent's.
     pub(super) const INTERFACE: Self = Self::word(AD_IFINDEX);
     /// 1 if the frame had a VLAN tag.
     pub(super) const VLAN_TAG_PRESENT: Self = Self::word(AD_VLAN_TAG_PRESENT);
 
-    /// Four bytes of the frame, as a big-endian number.
+    /// Loads four bytes of the frame, as a big-endian number.
     pub(super) const fn word(offset: u32) -> Self {
         Self(Instruction::new(LD_W_ABS, 0, 0, offset))
     }
 
-    /// Two bytes.
+    /// Loads two bytes.
     pub(super) const fn half(offset: u32) -> Self {
         Self(Instruction::new(LD_H_ABS, 0, 0, offset))
     }
 
-    /// One byte.
+    /// Loads one byte.
     pub(super) const fn byte(offset: u32) -> Self {
         Self(Instruction::new(LD_B_ABS, 0, 0, offset))
     }
@@ -89,12 +89,12 @@ impl Load {
 pub(super) struct Block(Vec<Instruction>);
 
 impl Block {
-    /// Goes on with every frame.
+    /// Returns an empty block, which goes on with every frame.
     pub(super) fn new() -> Self {
         Self(Vec::new())
     }
 
-    /// Passes every frame.
+    /// Returns the block that passes every frame.
     pub(super) fn pass() -> Self {
         Self(vec![PASS])
     }
@@ -107,7 +107,7 @@ impl Block {
     /// Drops the frame unless the accumulator has one of the values (a few).
     pub(super) fn require(mut self, values: &[u32]) -> Self {
         for (checks_left, value) in (1..=values.len()).rev().zip(values) {
-            // Over the other checks and the return behind them.
+            // The jump goes over the other checks and the return behind them.
             let skip = u8::try_from(checks_left).unwrap_or(u8::MAX);
             self = self.then([Instruction::new(JEQ_K, skip, 0, *value)]);
         }
@@ -119,7 +119,7 @@ impl Block {
         self.then([Instruction::new(JEQ_K, 0, 1, value), DROP])
     }
 
-    /// Runs the block if the accumulator has the value. What the block leaves in the accumulator stays there.
+    /// Runs the block if the accumulator has the value. The block's last load stays in the accumulator.
     pub(super) fn when(self, value: u32, Self(block): Self) -> Self {
         self.then([Instruction::new(JEQ_K, 1, 0, value), Instruction::skip(block.len())]).then(block)
     }
@@ -129,12 +129,12 @@ impl Block {
         self.then(search(ranges.as_slice()))
     }
 
-    /// The program that drops what is left.
+    /// Returns the program that drops all remaining frames.
     pub(super) fn drop_rest(self) -> Vec<Instruction> {
         self.then([DROP]).0
     }
 
-    /// The program that passes what is left.
+    /// Returns the program that passes all remaining frames.
     pub(super) fn pass_rest(self) -> Vec<Instruction> {
         self.then([PASS]).0
     }
@@ -145,7 +145,8 @@ impl Block {
     }
 }
 
-/// Passes if the accumulator is in one of the sorted ranges; else goes on behind the block.
+/// Returns instructions that pass the frame if the accumulator is in one of the sorted ranges; otherwise the program
+/// goes on behind them.
 fn search(ranges: &[(u32, u32)]) -> Vec<Instruction> {
     match ranges {
         [] => Vec::new(),

@@ -5,8 +5,8 @@
 pub(super) struct Ranges(Vec<(u32, u32)>);
 
 impl Ranges {
-    /// The ranges the numbers form, in any order. If they are more than `max` (at least 1), the smallest gaps are
-    /// closed: all the numbers are in it then, and a few others.
+    /// Returns the ranges that the numbers form, in any order. If there are more than `max` (at least 1), the smallest
+    /// gaps are closed: the ranges then hold all the numbers, and a few others.
     pub(super) fn of(numbers: impl IntoIterator<Item = u32>, max: usize) -> Self {
         let mut numbers: Vec<u32> = numbers.into_iter().collect();
         numbers.sort_unstable();
@@ -25,7 +25,7 @@ impl Ranges {
         Self(ranges)
     }
 
-    /// First and last number of each, sorted.
+    /// Returns the first and the last number of each range, sorted.
     pub(super) fn as_slice(&self) -> &[(u32, u32)] {
         &self.0
     }
@@ -44,13 +44,13 @@ mod tests {
     #[test_case(&[1, 4, 9], 2, &[(1, 4), (9, 9)]; "the smallest gap is closed")]
     #[test_case(&[1, 4, 7], 2, &[(1, 7)]; "equal gaps are closed alike")]
     #[test_case(&[0, u32::MAX], 2, &[(0, 0), (u32::MAX, u32::MAX)]; "the ends")]
-    fn of(numbers: &[u32], max: usize, expected: &[(u32, u32)]) {
+    fn numbers_form_as_few_ranges_as_allowed(numbers: &[u32], max: usize, expected: &[(u32, u32)]) {
         assert_eq!(Ranges::of(numbers.iter().copied(), max).as_slice(), expected);
     }
 
     proptest! {
         #[test]
-        fn nothing_is_lost_and_there_is_room(numbers in btree_set(any::<u32>(), 0..300), max in 1usize..100) {
+        fn all_numbers_are_in_at_most_max_ranges(numbers in btree_set(any::<u32>(), 0..300), max in 1usize..100) {
             let ranges = Ranges::of(numbers.iter().copied(), max);
             prop_assert!(ranges.as_slice().len() <= max);
             prop_assert!(ranges.as_slice().windows(2).all(|pair| pair[0].1 < pair[1].0));
@@ -60,7 +60,7 @@ mod tests {
         }
 
         #[test]
-        fn where_there_is_room_nothing_is_added(numbers in btree_set(0u32..500, 0..100), probe in 0u32..500) {
+        fn enough_ranges_hold_no_other_number(numbers in btree_set(0u32..500, 0..100), probe in 0u32..500) {
             let ranges = Ranges::of(numbers.iter().copied(), 100);
             let within = ranges.as_slice().iter().any(|(first, last)| (*first..=*last).contains(&probe));
             prop_assert_eq!(within, numbers.contains(&probe));

@@ -18,14 +18,14 @@ const INTERFACE: u32 = Ancillary::INTERFACE;
 const OTHER_HOST: Ancillary = Ancillary { packet_type: 3, tagged: false, interface: INTERFACE };
 const OUTGOING: Ancillary = Ancillary { packet_type: 4, tagged: false, interface: INTERFACE };
 const TAGGED: Ancillary = Ancillary { packet_type: 1, tagged: true, interface: INTERFACE };
-/// Of a VLAN or a macvlan on the segment's interface.
+/// A frame of a VLAN or a macvlan on the segment's interface.
 const OF_A_CHILD: Ancillary = Ancillary { packet_type: 0, tagged: false, interface: INTERFACE + 1 };
 
 fn v4(bits: u32) -> Ipv4Addr {
     Ipv4Addr::from_bits(0x0a00_0000 + bits)
 }
 
-/// The upper half must not matter.
+/// Returns an address of which the filter looks at the lower half alone.
 fn v6(prefix: u16, bits: u32) -> Ipv6Addr {
     Ipv6Addr::from_bits(u128::from(prefix) << 112 | u128::from(bits))
 }
@@ -41,13 +41,13 @@ fn nd_frame(kind: u8, target: u32) -> Vec<u8> {
     let mut frame = packet::announcement(v6(0x2001, target).into(), OTHER, OTHER);
     frame[54] = kind;
     if kind == 129 {
-        // The identifier of an echo reply stands where an advertisement has its flags.
+        // The identifier of an echo reply is at the offset of an advertisement's flags.
         frame[58] = 0;
     }
     frame
 }
 
-/// The reply to a ping.
+/// Returns the reply to a ping.
 fn pong_frame() -> Vec<u8> {
     let origin = Origin { mac: OTHER, addresses: vec![IpNet::new(v4(9).into(), 24).unwrap()], link_local: None };
     pong_to(&packet::ping(v4(1).into(), OWN, &origin).unwrap()).unwrap()
@@ -65,9 +65,9 @@ fn passes_ipv6(owned: impl IntoIterator<Item = u32>, frame: &[u8], ancillary: An
     run(&program, frame, ancillary)
 }
 
-#[test_case(1, 1, 7, Ancillary::BROADCAST, true; "a request for ours")]
-#[test_case(1, 1, 7, Ancillary::HOST, true; "a unicast request for ours")]
-#[test_case(1, 7, 1, Ancillary::BROADCAST, true; "a stranger that asks from ours")]
+#[test_case(1, 1, 7, Ancillary::BROADCAST, true; "a request for an own address")]
+#[test_case(1, 1, 7, Ancillary::HOST, true; "a unicast request for an own address")]
+#[test_case(1, 7, 1, Ancillary::BROADCAST, true; "a stranger that asks from an own address")]
 #[test_case(1, 7, 7, Ancillary::BROADCAST, true; "a stranger's announcement")]
 #[test_case(2, 7, 1, Ancillary::BROADCAST, true; "a stranger's broadcast reply")]
 #[test_case(1, 1, 2, Ancillary::BROADCAST, false; "foreign request")]
@@ -77,10 +77,10 @@ fn passes_ipv6(owned: impl IntoIterator<Item = u32>, frame: &[u8], ancillary: An
 #[test_case(3, 7, 7, Ancillary::HOST, false; "neither request nor reply")]
 #[test_case(1, 7, 7, OTHER_HOST, false; "to another host")]
 #[test_case(2, 7, 7, OTHER_HOST, false; "a reply to another host")]
-#[test_case(1, 7, 7, OUTGOING, false; "our own")]
+#[test_case(1, 7, 7, OUTGOING, false; "a frame of this host")]
 #[test_case(1, 7, 7, TAGGED, false; "tagged")]
 #[test_case(2, 7, 1, OF_A_CHILD, false; "of a VLAN")]
-fn arp_by_rule(operation: u16, sender: u32, target: u32, ancillary: Ancillary, expected: bool) {
+fn rule_decides_about_arp(operation: u16, sender: u32, target: u32, ancillary: Ancillary, expected: bool) {
     assert_eq!(passes_arp([7], &arp_frame(operation, sender, target), ancillary), expected);
 }
 
@@ -89,14 +89,14 @@ fn arp_by_rule(operation: u16, sender: u32, target: u32, ancillary: Ancillary, e
 #[test_case(16, 0x86; "protocol type")]
 #[test_case(18, 8; "hardware length")]
 #[test_case(19, 16; "protocol length")]
-fn arp_by_header(at: usize, byte: u8) {
+fn arp_with_another_header_is_dropped(at: usize, byte: u8) {
     let mut frame = arp_frame(2, 7, 7);
     frame[at] = byte;
     assert!(!passes_arp([7], &frame, Ancillary::HOST));
 }
 
-#[test_case(135, 7, Ancillary::MULTICAST, true; "a solicitation for ours")]
-#[test_case(135, 7, Ancillary::HOST, true; "a unicast solicitation for ours")]
+#[test_case(135, 7, Ancillary::MULTICAST, true; "a solicitation for an own address")]
+#[test_case(135, 7, Ancillary::HOST, true; "a unicast solicitation for an own address")]
 #[test_case(135, 8, Ancillary::MULTICAST, false; "foreign solicitation")]
 #[test_case(135, 8, Ancillary::HOST, false; "foreign unicast solicitation")]
 #[test_case(136, 7, Ancillary::MULTICAST, true; "a stranger's advertisement")]
@@ -107,10 +107,10 @@ fn arp_by_header(at: usize, byte: u8) {
 #[test_case(128, 7, Ancillary::HOST, false; "an echo request")]
 #[test_case(134, 7, Ancillary::HOST, false; "a router advertisement")]
 #[test_case(136, 7, OTHER_HOST, false; "to another host")]
-#[test_case(136, 7, OUTGOING, false; "our own")]
+#[test_case(136, 7, OUTGOING, false; "a frame of this host")]
 #[test_case(135, 7, TAGGED, false; "tagged")]
 #[test_case(136, 7, OF_A_CHILD, false; "of a VLAN")]
-fn ipv6_by_rule(kind: u8, target: u32, ancillary: Ancillary, expected: bool) {
+fn rule_decides_about_ipv6(kind: u8, target: u32, ancillary: Ancillary, expected: bool) {
     assert_eq!(passes_ipv6([7], &nd_frame(kind, target), ancillary), expected);
 }
 
@@ -119,21 +119,21 @@ fn ipv6_by_rule(kind: u8, target: u32, ancillary: Ancillary, expected: bool) {
 #[test_case(20, 0; "hop-by-hop options")]
 #[test_case(21, 254; "hop limit")]
 #[test_case(55, 1; "code")]
-fn ipv6_by_header(at: usize, byte: u8) {
+fn ipv6_with_another_header_is_dropped(at: usize, byte: u8) {
     let mut frame = nd_frame(136, 7);
     frame[at] = byte;
     assert!(!passes_ipv6([7], &frame, Ancillary::HOST));
 }
 
 #[test]
-fn the_hop_limit_of_an_echo_reply_is_its_senders() {
+fn echo_reply_passes_with_any_hop_limit() {
     let mut frame = nd_frame(129, 7);
     frame[21] = 64;
     assert!(passes_ipv6([], &frame, Ancillary::HOST));
 }
 
 #[test]
-fn with_no_address_only_answers_to_probes_pass() {
+fn without_addresses_only_answers_to_probes_pass() {
     assert!(passes_arp([], &arp_frame(2, 1, 2), Ancillary::HOST));
     assert!(!passes_arp([], &arp_frame(1, 1, 2), Ancillary::HOST));
     assert!(passes_ipv6([], &nd_frame(136, 1), Ancillary::HOST));
@@ -141,7 +141,7 @@ fn with_no_address_only_answers_to_probes_pass() {
 }
 
 #[test]
-fn the_identifier_of_an_echo_reply_is_ours() {
+fn echo_reply_with_another_identifier_is_dropped() {
     for at in [58, 59] {
         let mut frame = nd_frame(129, 7);
         frame[at] = 1;
@@ -159,10 +159,10 @@ fn passes_ipv4(frame: &[u8], ancillary: Ancillary) -> bool {
 #[test_case(Ancillary::BROADCAST, false; "to all")]
 #[test_case(Ancillary::MULTICAST, false; "to a group")]
 #[test_case(OTHER_HOST, false; "to another host")]
-#[test_case(OUTGOING, false; "our own")]
+#[test_case(OUTGOING, false; "a frame of this host")]
 #[test_case(Ancillary { tagged: true, ..Ancillary::HOST }, false; "tagged")]
 #[test_case(OF_A_CHILD, false; "of a VLAN")]
-fn pongs(ancillary: Ancillary, expected: bool) {
+fn packet_type_decides_about_echo_replies(ancillary: Ancillary, expected: bool) {
     assert_eq!(passes_ipv4(&pong_frame(), ancillary), expected);
 }
 
@@ -175,16 +175,16 @@ fn pongs(ancillary: Ancillary, expected: bool) {
 #[test_case(35, 1; "code")]
 #[test_case(38, 1; "identifier")]
 #[test_case(39, 1; "identifier, second byte")]
-fn pongs_by_header(at: usize, byte: u8) {
+fn echo_reply_with_another_header_is_dropped(at: usize, byte: u8) {
     let mut frame = pong_frame();
     frame[at] = byte;
     assert!(!passes_ipv4(&frame, Ancillary::HOST));
     assert!((0..40).all(|cut| !passes_ipv4(&pong_frame()[..cut], Ancillary::HOST)));
 }
 
-/// It may be marked as not to be fragmented, or not.
+/// Kernels differ in whether they mark the reply as not to be fragmented.
 #[test]
-fn pongs_of_all_kernels() {
+fn echo_replies_of_all_kernels_pass() {
     let mut frame = pong_frame();
     for flags in [0, 0x40] {
         frame[20] = flags;
@@ -202,22 +202,23 @@ fn tcp_costs_three_instructions() {
 #[test_case(Ancillary::MULTICAST, true; "to the group")]
 #[test_case(Ancillary::HOST, true; "to this host")]
 #[test_case(OTHER_HOST, false; "to another host")]
-#[test_case(OUTGOING, false; "our own")]
+#[test_case(OUTGOING, false; "a frame of this host")]
 #[test_case(TAGGED, false; "tagged")]
 #[test_case(OF_A_CHILD, false; "of a VLAN")]
-fn hellos(ancillary: Ancillary, expected: bool) {
+fn packet_type_decides_about_hellos(ancillary: Ancillary, expected: bool) {
     let program = hello(INTERFACE);
     check(&program);
     assert_eq!(run(&program, &[0; 64], ancillary), expected);
 }
 
-/// No two gaps are equal and all operands are large: the longest programs there are.
+/// Returns addresses of which no two gaps are equal and all operands are large: they make the longest programs there
+/// are.
 fn worst() -> impl Iterator<Item = u32> {
     (0..1000).map(|i| 0xc000_0000 + i * i * 8)
 }
 
 #[test]
-fn the_longest_programs_fit_and_the_kernel_takes_them() {
+fn longest_programs_fit_and_the_kernel_takes_them() {
     let programs = [
         arp(INTERFACE, worst().map(Ipv4Addr::from_bits)),
         ipv6(INTERFACE, worst().map(|bits| v6(0xfd00, bits))),
@@ -228,14 +229,14 @@ fn the_longest_programs_fit_and_the_kernel_takes_them() {
         check(&program);
         assert!(ebpf_len(&program) <= MAX_EBPF_INSTRUCTIONS, "{} eBPF instructions", ebpf_len(&program));
         let filter: Vec<SockFilter> = program.into_iter().map(SockFilter::from).collect();
-        // Any socket takes a filter, and the kernel checks it alike.
+        // Any socket takes a filter, and the kernel makes the same checks.
         let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
         socket.attach_filter(&filter).unwrap();
     }
 }
 
 #[test]
-fn a_thousand_scattered_addresses_pass() {
+fn thousand_scattered_addresses_pass() {
     let (program4, program6) =
         (arp(INTERFACE, worst().map(Ipv4Addr::from_bits)), ipv6(INTERFACE, worst().map(|bits| v6(0xfd00, bits))));
     for bits in worst() {
@@ -247,14 +248,14 @@ fn a_thousand_scattered_addresses_pass() {
     assert!(!run(&program4, &below, Ancillary::BROADCAST));
 }
 
-/// What is heard of one of these addresses, or answers a probe.
+/// Returns whether a frame is about one of these addresses, or answers a probe.
 fn matters(heard: Heard, owned: &BTreeSet<IpAddr>, ancillary: Ancillary) -> bool {
     let Heard::Packet { packet, .. } = heard else { return true };
     let about = |address: IpAddr| owned.contains(&address);
     let answer = packet.asks.is_none() && ancillary.packet_type == Ancillary::HOST.packet_type;
     answer
         || packet.asks.is_some_and(about)
-        // A solicitation's source is of no interest: who uses another's address answers for it, too.
+        // The source of a solicitation does not matter: a host that uses the address of another answers for it, too.
         || packet.binding.is_some_and(|(address, _)| about(address) && (address.is_ipv4() || packet.asks.is_none()))
 }
 
@@ -268,7 +269,7 @@ fn ancillary() -> impl Strategy<Value = Ancillary> {
 
 proptest! {
     #[test]
-    fn arp_passes_what_the_rule_says_and_nothing_else(
+    fn arp_filter_agrees_with_the_rule(
         owned in btree_set(0u32..60, 0..MAX_RANGES / 2), operation in 0u16..4, sender in 0u32..60, target in 0u32..60,
         ancillary in ancillary(),
     ) {
@@ -282,7 +283,7 @@ proptest! {
     }
 
     #[test]
-    fn ipv6_passes_what_the_rule_says_and_nothing_else(
+    fn ipv6_filter_agrees_with_the_rule(
         owned in btree_set(0u32..60, 0..60), kind in 126u8..140, target in 0u32..60, hop_limit in 253u8.., code in 0u8..2,
         ancillary in ancillary(),
     ) {
@@ -301,7 +302,7 @@ proptest! {
     }
 
     #[test]
-    fn never_drops_what_is_owned(owned in btree_set(any::<u32>(), 1..2000), pick in any::<Index>()) {
+    fn frame_about_an_owned_address_is_never_dropped(owned in btree_set(any::<u32>(), 1..2000), pick in any::<Index>()) {
         let bits = *owned.iter().nth(pick.index(owned.len())).unwrap();
         let address = Ipv4Addr::from_bits(bits);
         let program = arp(INTERFACE, owned.iter().copied().map(Ipv4Addr::from_bits));
@@ -314,9 +315,9 @@ proptest! {
         prop_assert!(run(&program, &nd_frame(135, bits), Ancillary::MULTICAST));
     }
 
-    /// The reader and the filter agree, also on damaged and cut frames.
+    /// The reader and the filter agree, even on damaged and cut frames.
     #[test]
-    fn what_the_reader_can_use_passes(
+    fn frame_that_the_reader_can_use_passes(
         owned in btree_set(0u32..6, 0..4), sender in 0u32..6, target in 0u32..6, operation in 1u16..3,
         at in 12usize..90, byte in any::<u8>(), damaged in any::<bool>(), cut in 0usize..90, ancillary in ancillary(),
     ) {

@@ -1,8 +1,8 @@
-//! `herald-speaker inspect`: what the running speaker of this node knows, for a person to read.
+//! `herald-speaker inspect`: the knowledge of the running speaker of this node, for a person to read.
 //!
-//! The running speaker listens on a Unix socket in its state directory. A client writes a line, `table` or `json`, and is
-//! sent the report, or `health`, and is sent what the kubelet's probes ask for ([`check`](crate::check)); [`table`] makes
-//! the report readable, [`socket`] has both ends.
+//! The running speaker listens on a Unix socket in its state directory. A client writes a line: `table` or `json`,
+//! which the speaker answers with the report, or `health`, which it answers with the facts that the kubelet's probes
+//! ask for ([`check`](crate::check)). [`table`] makes the report readable, [`socket`] has both ends.
 
 pub mod socket;
 pub mod table;
@@ -14,32 +14,32 @@ use herald_crds::speaker_status::LinkStatus;
 use herald_protocol::inspect::Snapshot;
 use serde::Serialize;
 
-/// Where the running speaker keeps its state and its socket.
+/// The directory in which the running speaker keeps its state and its socket.
 pub const DEFAULT_STATE_DIR: &str = "/run/herald";
 
-/// Shows what the running speaker of this node knows: peers, addresses, who owns them, who is next.
+/// Shows what the running speaker of this node knows: peers, addresses, their owners, and the next in line.
 #[derive(Clone, Debug, Args)]
 pub struct InspectArgs {
     /// The state directory of the running speaker.
     #[arg(long, env = "HERALD_STATE_DIR", default_value = DEFAULT_STATE_DIR)]
     pub state_dir: PathBuf,
 
-    /// How to write it.
+    /// The format of the report.
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
     pub output: Format,
 }
 
-/// How a report is written.
+/// The format of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// Tables for a person.
+    /// Tables, for a person.
     Table,
     /// JSON, for a program.
     Json,
 }
 
 impl Format {
-    /// How it is asked for.
+    /// Returns the word that asks for the format.
     pub fn word(self) -> &'static str {
         match self {
             Self::Table => "table",
@@ -51,14 +51,14 @@ impl Format {
 /// A question to the running speaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Question {
-    /// All that it knows.
+    /// The question for the whole report.
     Report(Format),
-    /// What the kubelet's probes ask for, as JSON.
+    /// The question for the facts that the kubelet's probes ask for, as JSON.
     Health,
 }
 
 impl Question {
-    /// How it is asked.
+    /// Returns the word of the question.
     pub fn word(self) -> &'static str {
         match self {
             Self::Report(format) => format.word(),
@@ -67,7 +67,7 @@ impl Question {
     }
 }
 
-/// A word that is no question.
+/// The error for a word that is not a question.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is no question: write table, json or health")]
 pub struct ParseQuestionError(String);
@@ -82,40 +82,40 @@ impl FromStr for Question {
     }
 }
 
-/// All that a speaker knows.
+/// The knowledge of a speaker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
     /// Herald's version.
     pub version: String,
-    /// This node.
+    /// The name of this node.
     pub node: String,
-    /// Since the speaker started, in milliseconds.
+    /// Time since the speaker started, in milliseconds.
     pub uptime_ms: u64,
-    /// Its segments.
+    /// The speaker's segments.
     pub segments: Vec<SegmentReport>,
-    /// The links of the node that have addresses, each with what is done with it.
+    /// The links of the node that have addresses, each with the use made of it.
     pub links: Vec<LinkStatus>,
-    /// How many more there are.
+    /// Number of links beyond those in `links`.
     pub links_left_out: usize,
 }
 
-/// One segment.
+/// One segment in a report.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SegmentReport {
-    /// Interface name.
+    /// The interface's name.
     pub interface: String,
-    /// What is known there.
+    /// The engine's knowledge of the segment.
     #[serde(flatten)]
     pub snapshot: Snapshot,
 }
 
 impl Report {
-    /// The report as text.
+    /// Returns the report as text.
     ///
     /// # Errors
-    /// Writing plain values into memory never fails; the serializer's type says that it may.
+    /// If the serializer fails, which it never does for plain values in memory; its type allows it.
     pub fn render(&self, format: Format) -> serde_json::Result<String> {
         match format {
             Format::Table => Ok(table::render(self)),

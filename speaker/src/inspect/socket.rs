@@ -25,36 +25,37 @@ const SOCKET: &str = "inspect.sock";
 /// The longest question, in bytes.
 const LONGEST_QUESTION: u64 = 16;
 
-/// Requests at a time. A client that connects and asks nothing keeps no other waiting; more than this can only be meant to.
+/// Number of requests in progress at most. A client that connects and asks nothing does not delay others; a client that
+/// makes more than this can only do so on purpose.
 const AT_ONCE: usize = 8;
 
-/// A client asks within this, and takes the answer as fast.
+/// Time within which a client has to ask and to take the answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Why a running speaker cannot be inspected.
+/// The reason why a running speaker cannot be inspected.
 #[derive(Debug, thiserror::Error)]
 pub enum InspectError {
-    /// Nobody listens.
+    /// No speaker listens.
     #[error("no speaker can be asked at {path}: {error}; does it run here, with this --state-dir?")]
     Connect {
         /// The socket.
         path: PathBuf,
-        /// What failed.
+        /// The error of the system.
         #[source]
         error: io::Error,
     },
-    /// It broke off.
+    /// The connection broke off.
     #[error("the speaker broke off: {0}")]
     Broken(#[source] io::Error),
-    /// It takes too long.
+    /// The speaker takes too long.
     #[error("the speaker has not answered within {PATIENCE:?}: it is stuck or stopped")]
     Slow,
-    /// Nothing came.
+    /// The answer is empty.
     #[error("the speaker answered nothing; its log says why")]
     Empty,
 }
 
-/// Why a request got no report.
+/// The reason why a request got no report.
 #[derive(Debug, thiserror::Error)]
 enum Refused {
     #[error("{0}")]
@@ -69,10 +70,11 @@ enum Refused {
     Slow,
 }
 
-/// Opens the socket in a state directory, in the place of the one an earlier run left there. Only its owner may connect.
+/// Opens the socket in a state directory, in the place of the one that an earlier run left there. Only its owner may
+/// connect.
 ///
 /// # Errors
-/// The directory is missing or cannot be written to.
+/// If the directory is missing or cannot be written to.
 pub fn listen(state_dir: &Path) -> io::Result<UnixListener> {
     let path = state_dir.join(SOCKET);
     match std::fs::remove_file(&path) {
@@ -84,16 +86,16 @@ pub fn listen(state_dir: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Where the answers come from.
+/// The sources of the answers.
 #[derive(Clone, Debug)]
 pub struct Sources {
-    /// The report.
+    /// The source of the report.
     pub report: Querier<Report>,
-    /// What the kubelet's probes ask for.
+    /// The source of the facts that the kubelet's probes ask for.
     pub health: Querier<Health>,
 }
 
-/// Answers until it is dropped.
+/// Answers requests until the future is dropped.
 pub async fn serve(listener: UnixListener, sources: Sources) {
     let mut under_way = JoinSet::new();
     loop {
@@ -112,7 +114,8 @@ pub async fn serve(listener: UnixListener, sources: Sources) {
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot take in a request to inspect this speaker");
-                // Out of file descriptors: accept fails again at once, and there is nothing to wait for.
+                // The process may be out of file descriptors: accept then fails again at once, and there is nothing to
+                // wait for.
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
         }
@@ -136,7 +139,7 @@ impl InspectArgs {
     /// Asks the running speaker.
     ///
     /// # Errors
-    /// There is none, or it does not answer.
+    /// If no speaker runs, or it does not answer.
     pub async fn run(&self) -> Result<String, InspectError> {
         ask(&self.state_dir, Question::Report(self.output)).await
     }
@@ -145,7 +148,7 @@ impl InspectArgs {
 /// Asks the speaker that keeps its state in a directory.
 ///
 /// # Errors
-/// There is none, or it does not answer.
+/// If no speaker runs, or it does not answer.
 pub async fn ask(state_dir: &Path, question: Question) -> Result<String, InspectError> {
     let path = state_dir.join(SOCKET);
     let connected = UnixStream::connect(&path).await;
@@ -157,7 +160,7 @@ pub async fn ask(state_dir: &Path, question: Question) -> Result<String, Inspect
 
 async fn exchange(stream: &mut UnixStream, question: Question) -> io::Result<String> {
     stream.write_all(question.word().as_bytes()).await?;
-    // The end of the question.
+    // The end of the stream ends the question.
     stream.shutdown().await?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await?;
@@ -184,12 +187,12 @@ mod tests {
         }
     }
 
-    /// What `client` makes of a speaker that listens in a directory.
+    /// Returns the result of `client` with a speaker that listens in a directory.
     async fn with_speaker<T>(dir: &Path, client: impl Future<Output = T>) -> T {
         with_health(dir, Some(health()), client).await
     }
 
-    /// The same with what it says of its health; `None`: its loop is stuck.
+    /// Returns the result of `client` with a speaker that gives this health; `None`: its loop is stuck.
     async fn with_health<T>(dir: &Path, health: Option<Health>, client: impl Future<Output = T>) -> T {
         let listener = listen(dir).unwrap();
         let (report_source, mut asked) = query::channel();
@@ -254,7 +257,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn client_that_asks_nothing_keeps_no_other_waiting() {
+    async fn client_that_asks_nothing_does_not_delay_others() {
         let dir = tempfile::tempdir().unwrap();
         let client = async {
             let silent = UnixStream::connect(dir.path().join(SOCKET)).await.unwrap();
@@ -271,17 +274,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_running_speaker_reports_in_either_format() {
+    async fn running_speaker_reports_in_either_format() {
         let dir = tempfile::tempdir().unwrap();
         for format in [Format::Table, Format::Json] {
-            // The second time, the socket of the first is still there.
+            // The socket of the first round is still there on the second.
             let text = with_speaker(dir.path(), args(dir.path(), format).run()).await.unwrap();
             assert_eq!(text, report().render(format).unwrap());
         }
     }
 
     #[tokio::test]
-    async fn a_question_that_is_none_is_answered_with_nothing_and_the_next_one_is_answered() {
+    async fn unknown_question_gets_no_answer_and_the_next_one_is_answered() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(SOCKET);
         let client = async {
@@ -289,7 +292,7 @@ mod tests {
                 let mut stream = UnixStream::connect(&path).await.unwrap();
                 stream.write_all(question.as_bytes()).await.unwrap();
                 stream.shutdown().await.unwrap();
-                // A question that was not read to its end makes the kernel reset the connection.
+                // If a question was not read to its end, the kernel resets the connection.
                 let answered = stream.read_u8().await.map_err(|error| error.kind());
                 assert!(matches!(answered, Err(io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset)));
             }
@@ -299,7 +302,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_its_owner_may_connect() {
+    async fn only_the_owner_of_the_socket_may_connect() {
         let dir = tempfile::tempdir().unwrap();
         let _listener = listen(dir.path()).unwrap();
         let mode = std::fs::metadata(dir.path().join(SOCKET)).unwrap().permissions().mode();
@@ -307,7 +310,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_a_speaker_it_says_where_it_looked() {
+    async fn error_without_a_speaker_names_the_socket() {
         let dir = tempfile::tempdir().unwrap();
         let error = args(dir.path(), Format::Table).run().await.unwrap_err();
         assert!(error.to_string().contains(SOCKET), "{error}");

@@ -5,7 +5,7 @@ use herald_protocol::inspect::{Address, KernelState, KeyUse, Peer, SpeakerState,
 
 use super::{Report, SegmentReport};
 
-/// Where there is nothing to say.
+/// The cell of an absent value.
 const NOTHING: &str = "-";
 
 /// Renders a report.
@@ -161,7 +161,7 @@ fn count(number: usize, what: &str) -> String {
     format!("{number} {what}{ending}")
 }
 
-/// A time in milliseconds, in its two largest units.
+/// Returns a time in milliseconds as text, in its two largest units.
 fn age(ms: u64) -> String {
     let (seconds, minutes, hours) = (ms / 1000, ms / 60_000, ms / 3_600_000);
     match ms {
@@ -174,7 +174,7 @@ fn age(ms: u64) -> String {
     }
 }
 
-/// Rows under a header, each column as wide as its widest cell, three spaces apart, as kubectl prints.
+/// Returns rows under a header, each column as wide as its widest cell, three spaces apart, as kubectl prints.
 fn columns(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
     let mut lines: Vec<Vec<String>> = vec![header.iter().map(|title| (*title).to_owned()).collect()];
     lines.extend(rows);
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn a_segment_as_a_person_reads_it() {
+    fn segment_is_rendered_as_tables() {
         let expected = "\
 node1: herald-speaker 0.1.0, up 1d1h
 
@@ -308,7 +308,7 @@ and 2 more links with addresses
     }
 
     #[test]
-    fn trouble_is_said_in_the_first_line() {
+    fn trouble_is_in_the_first_line() {
         let mut report = report();
         let snapshot = &mut report.segments[0].snapshot;
         (snapshot.state, snapshot.carrier, snapshot.hearing, snapshot.answering) =
@@ -320,7 +320,7 @@ and 2 more links with addresses
     }
 
     #[test]
-    fn json_has_the_same_in_fields() {
+    fn json_has_the_same_facts_in_fields() {
         let json: serde_json::Value = serde_json::from_str(&report().render(Format::Json).unwrap()).unwrap();
         let segment = &json["segments"][0];
         assert_eq!(segment["interface"], "eth0");
@@ -336,7 +336,7 @@ and 2 more links with addresses
     #[test_case(60_000, "1m0s")]
     #[test_case(3_600_000, "1h0m")]
     #[test_case(90_061_000, "1d1h")]
-    fn ages(ms: u64, expected: &str) {
+    fn age_has_the_two_largest_units(ms: u64, expected: &str) {
         assert_eq!(age(ms), expected);
     }
 }

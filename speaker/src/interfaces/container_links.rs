@@ -1,8 +1,8 @@
 //! Links that container engines, pod networks and kube-proxy make on a node.
 //!
-//! What they are is said by their kind where that suffices. Where it does not (a bridge is a bridge), they are known by
-//! their names, which is the last resort: a network card is never judged by its name, nor is an interface that the
-//! default route leaves by, or that a person has named ([`link_use`](super::link_use)).
+//! The kind of such a link identifies it where the kind suffices. A name is the last resort, for kinds that do not (a
+//! bridge is a bridge): a network card is never judged by its name, nor is an interface that the default route leaves
+//! by, or that a person has named ([`link_use`](super::link_use)).
 
 use herald_crds::advertisement::{InterfacePattern, chooses_interface};
 
@@ -11,7 +11,8 @@ use super::Link;
 /// Kinds of links that carry pod networks from node to node: Flannel, Calico, Cilium, Antrea and OVN make them.
 const OVERLAYS: [&str; 2] = ["vxlan", "geneve"];
 
-/// Names, with what makes such links. Docker's bridges for networks of its users are [`is_docker_bridge`].
+/// Names, with the program that makes such links. [`is_docker_bridge`] recognizes Docker's bridges for networks of its
+/// users.
 const NAMES: [(&str, &str); 27] = [
     ("docker0", "Docker"),
     ("docker_gwbridge", "Docker"),
@@ -42,7 +43,7 @@ const NAMES: [(&str, &str); 27] = [
     ("vboxnet*", "VirtualBox"),
 ];
 
-/// Returns why the link is taken for one of these, by its kind or by its name.
+/// Returns why the link, by its kind or by its name, counts as one of these.
 pub(super) fn reason(link: &Link) -> Option<String> {
     let kind = link.kind.as_deref()?;
     if OVERLAYS.contains(&kind) {
@@ -60,7 +61,7 @@ fn by_name(maker: &str) -> String {
 }
 
 /// Returns whether a name is that of the bridge Docker makes for a network: `br-` and the first twelve digits of its id
-/// (`getBridgeName`, daemon/libnetwork/drivers/bridge). `br-lan` and `br-ex` are people's.
+/// (`getBridgeName`, daemon/libnetwork/drivers/bridge). People give names such as `br-lan` and `br-ex`.
 fn is_docker_bridge(name: &str) -> bool {
     let is_digit = |digit: u8| digit.is_ascii_digit() || (b'a'..=b'f').contains(&digit);
     name.strip_prefix("br-").is_some_and(|id| id.len() == 12 && id.bytes().all(is_digit))

@@ -1,8 +1,8 @@
-//! What is done with a link: is it a segment, or left alone, and why? Pure.
+//! The use of a link: it is a segment, or it is left alone for a reason. Pure.
 //!
-//! What a link *is* decides: its kind, what it belongs to, whether it is up and speaks Ethernet and ARP, and whether
-//! neighbours are on link. A person who names an interface overrules its name ([`Selection`]), but not what it is: a port
-//! of a bridge hands its frames to the bridge, whatever a setting says.
+//! The nature of a link decides: its kind, the link it belongs to, whether it is up and speaks Ethernet and ARP, and
+//! whether neighbours are on link. A person who names an interface overrules its name ([`Selection`]), but not its
+//! nature: a port of a bridge hands its frames to the bridge, whatever a setting says.
 
 use std::collections::BTreeMap;
 
@@ -14,23 +14,24 @@ use super::{
     selection::{Selection, Wish},
 };
 
-/// Links that SpeakerStatus lists, and addresses of each: a node has a handful, and an object has room for 1.5 MB.
+/// Number of links that SpeakerStatus lists at most, and of addresses of each: a node has a handful, and an object has
+/// room for 1.5 MB.
 pub const MAX_LISTED: usize = 64;
 
-/// The links of a node, each with what is done with it.
+/// The links of a node, each with the use made of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Survey {
-    /// Where something can be announced, by interface name.
+    /// The links on which addresses can be announced, by interface name.
     pub segments: Vec<LocalSegment>,
     /// The links that have addresses, segments first, then by name; at most [`MAX_LISTED`].
     pub links: Vec<LinkStatus>,
-    /// How many links have addresses and are not listed.
+    /// Number of links that have addresses and are not listed.
     pub links_left_out: usize,
     /// Segments whose ARP a bond rewrites, each with the bond.
     pub rewritten_arp: Vec<(String, String)>,
 }
 
-/// What is done with a link, and the sentence that says why.
+/// The use of a link, and the sentence about why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Decision {
     Segment,
@@ -64,7 +65,7 @@ pub fn survey(links: &[Link], selection: &Selection) -> Survey {
 
 fn decide(link: &Link, by_index: &BTreeMap<u32, &Link>, selection: &Selection) -> Decision {
     let wish = selection.wish(&link.name);
-    // Neither the default route nor a person is ever overruled by a name.
+    // A name never overrules the default route or a person.
     if let Some(why) = container_links::reason(link)
         && wish != Wish::Named
         && !link.default_route
@@ -89,13 +90,13 @@ fn is_pod_link(link: &Link) -> bool {
     link.kind.as_deref() == Some("veth") && link.on_link_prefixes().is_empty() && !link.default_route
 }
 
-/// Why nothing can be announced on a link, whatever anybody wishes.
+/// Returns why nothing can be announced on a link, whatever the settings.
 fn unfit(link: &Link, by_index: &BTreeMap<u32, &Link>) -> Option<String> {
     if let Some(why) = link.master.and_then(|master| belongs(by_index.get(&master).copied())) {
         return Some(why);
     }
     if link.kind.as_deref() == Some("ipvlan") {
-        // `ipvlan_addr_lookup` (drivers/net/ipvlan/ipvlan_core.c) hands it nothing else.
+        // `ipvlan_addr_lookup` (drivers/net/ipvlan/ipvlan_core.c) hands no other packets to it.
         let why = "an ipvlan takes in packets to its own addresses alone, and never those to a Service's: use the link \
                    it stands on, or a macvlan";
         return Some(why.to_owned());
@@ -118,8 +119,8 @@ fn unfit(link: &Link, by_index: &BTreeMap<u32, &Link>) -> Option<String> {
     None
 }
 
-/// Why nothing can be announced on a link that belongs to another. A member of a VRF keeps its addresses and its frames
-/// (Documentation/networking/vrf.rst); every other master takes the frames for itself.
+/// Returns why nothing can be announced on a link that belongs to another. A member of a VRF keeps its addresses and
+/// its frames (Documentation/networking/vrf.rst); every other master takes the frames for itself.
 fn belongs(master: Option<&Link>) -> Option<String> {
     let Some(master) = master else {
         return Some("another link takes its frames, which is not among those of this network namespace".to_owned());
@@ -133,8 +134,9 @@ fn belongs(master: Option<&Link>) -> Option<String> {
     })
 }
 
-/// Returns the bond in mode 6 that sends what is sent on a link: itself, or the one that a VLAN stands on. It replaces the
-/// sender's link-layer address in ARP of these two alone (`rlb_arp_xmit`, drivers/net/bonding/bond_alb.c).
+/// Returns the bond in mode 6 that sends the frames of a link: the link itself, or the bond that a VLAN stands on. The
+/// bond replaces the sender's link-layer address in ARP of these two alone (`rlb_arp_xmit`,
+/// drivers/net/bonding/bond_alb.c).
 fn rewriting_bond<'a>(link: &'a Link, by_index: &BTreeMap<u32, &'a Link>) -> Option<&'a Link> {
     let is_vlan = link.kind.as_deref() == Some("vlan");
     let parent = || link.parent.filter(|parent| is_vlan && parent.namespace.is_none()).map(|parent| parent.index);
@@ -161,8 +163,8 @@ fn status(link: &Link, decision: Decision) -> LinkStatus {
     }
 }
 
-/// Temporary addresses (RFC 8981) are not listed: they change every day, and no pool can foresee them. Neither are single
-/// addresses of container links: kube-ipvs0 has one for each Service.
+/// Returns whether an address is listed. Temporary addresses (RFC 8981) are not: they change every day, and no pool can
+/// foresee them. Single addresses of container links are not either: kube-ipvs0 has one for each Service.
 fn is_listed(link: &Link, address: IpNet, link_use: LinkUse) -> bool {
     let is_single = address.prefix_len() == address.max_prefix_len();
     let is_service = link_use == LinkUse::Containers && is_single;

@@ -1,4 +1,4 @@
-//! What people have said about the interfaces of a node.
+//! People's settings for the interfaces of a node.
 
 use std::collections::BTreeMap;
 
@@ -10,51 +10,51 @@ use herald_crds::{
     virtual_ip::AdvertisementRule,
 };
 
-/// Which interfaces of this node people want, and do not want.
+/// The interfaces of this node that people want, and those that they do not want.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selection {
     /// The setting that is in force.
     pub setting: Setting,
     /// `spec.interfaces` of the L2Advertisements that bear on this node, where they name interfaces.
     pub advertised: Vec<Vec<InterfacePattern>>,
-    /// What of the Node's annotation cannot be read.
+    /// The patterns of the Node's annotation that cannot be read.
     pub unreadable: Vec<UnreadablePattern>,
 }
 
-/// What a Node says of its interfaces.
+/// The settings of a Node for its interfaces.
 #[derive(Clone, Copy, Debug)]
 pub struct NodeInterfaces<'a> {
     /// The Node's name.
     pub name: &'a str,
-    /// Its labels.
+    /// The Node's labels.
     pub labels: &'a BTreeMap<String, String>,
-    /// The text of its annotation `heraldlb.io/interfaces`.
+    /// The text of the Node's annotation `heraldlb.io/interfaces`.
     pub annotation: Option<&'a str>,
 }
 
-/// Interfaces that a setting chooses; without patterns, what a link is decides alone.
+/// The interfaces that a setting chooses; without patterns, the nature of a link alone decides.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Setting {
     /// The patterns.
     pub patterns: Vec<InterfacePattern>,
-    /// The Node whose annotation says so; `None`: the flag does.
+    /// The Node with the annotation that makes the setting; `None`: the flag makes it.
     pub node: Option<String>,
 }
 
-/// What a setting says of an interface.
+/// The part of a setting about one interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wish {
-    /// Take it, whatever its name is.
+    /// Take the interface, whatever its name is.
     Named,
-    /// Leave it alone.
+    /// Leave the interface alone.
     Excluded,
-    /// Decide by what it is.
+    /// Decide by the nature of the link.
     Unsaid,
 }
 
 impl Selection {
     /// Puts together the flag, the annotation of this node's Node, which wins over the flag, and the rules by which
-    /// L2Advertisements reach it.
+    /// L2Advertisements reach the node.
     pub fn new<'a>(
         flag: &[InterfacePattern],
         node: Option<NodeInterfaces<'_>>,
@@ -66,7 +66,7 @@ impl Selection {
             selector::any_matches(&rule.node_selectors, node.labels).unwrap_or(false)
         };
         let mut advertised: Vec<_> = rules.into_iter().filter(bears).filter_map(explicit).collect();
-        // In an order of their own: the same rules make the same selection.
+        // The rules are sorted, so that the same rules make the same selection.
         advertised.sort_by(|a, b| a.iter().map(|p| &p.0).cmp(b.iter().map(|p| &p.0)));
         advertised.dedup();
         let annotation = node.and_then(|node| Some((node.name, node.annotation?)));
@@ -80,7 +80,7 @@ impl Selection {
         Self { setting, advertised, unreadable }
     }
 
-    /// Returns what is wanted of an interface. The setting stands above the L2Advertisements: an interface that it excludes
+    /// Returns the wish for an interface. The setting stands above the L2Advertisements: an interface that it excludes
     /// gets no socket.
     pub(super) fn wish(&self, name: &str) -> Wish {
         let patterns = &self.setting.patterns;
@@ -93,7 +93,7 @@ impl Selection {
         }
     }
 
-    /// Returns whether somebody names the interface, in a setting or an L2Advertisement.
+    /// Returns whether a setting or an L2Advertisement names the interface.
     pub(crate) fn names(&self, name: &str) -> bool {
         self.wish(name) == Wish::Named
     }
@@ -117,7 +117,7 @@ impl Selection {
 }
 
 impl Setting {
-    /// Where the setting is, for a person who wants to change it.
+    /// Returns where the setting is, for a person who wants to change it.
     pub(super) fn place(&self) -> String {
         match &self.node {
             Some(node) => format!("the annotation {ANNOTATION_INTERFACES} of Node {node}"),
@@ -142,7 +142,8 @@ fn is_named(patterns: &[InterfacePattern], name: &str) -> bool {
     names_explicitly(&explicit) && chooses_interface(&explicit, name)
 }
 
-/// `*` alone names nothing: who writes it means every interface that is one, and not the bridges of containers.
+/// Returns whether a pattern names interfaces. `*` alone does not: it means every interface that qualifies by its kind,
+/// and not the bridges of containers.
 fn is_explicit(InterfacePattern(pattern): &InterfacePattern) -> bool {
     !pattern.starts_with('!') && pattern.bytes().any(|byte| !matches!(byte, b'*' | b'?'))
 }
@@ -173,7 +174,7 @@ mod tests {
     #[test_case("", "br-*,!br-lan", "br-lan" => Wish::Unsaid; "an advertisement excludes for its own addresses only")]
     #[test_case("", "!eth9", "eth9" => Wish::Unsaid)]
     #[test_case("eth0", "br-lan", "br-lan" => Wish::Excluded; "the setting stands above an advertisement")]
-    fn wishes(setting: &str, advertised: &str, name: &str) -> Wish {
+    fn setting_and_advertisements_make_the_wish(setting: &str, advertised: &str, name: &str) -> Wish {
         Selection::new(&patterns(setting), Some(node("a").interface_settings()), [&rule(advertised)]).wish(name)
     }
 
@@ -201,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn rule_for_other_nodes_names_nothing_here() {
+    fn rule_for_other_nodes_does_not_count_here() {
         let elsewhere = AdvertisementRule {
             node_selectors: vec![serde_json::from_value(serde_json::json!({"matchLabels": {"rack": "b"}})).unwrap()],
             ..rule("br-lan")

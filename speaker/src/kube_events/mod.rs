@@ -1,8 +1,10 @@
-//! Kubernetes Events: what somebody who describes a Node or a Service should read there. Pure; [`event_writer`](crate::event_writer) posts them.
+//! Kubernetes Events, for people who describe a Node or a Service. Pure; [`event_writer`](crate::event_writer) posts
+//! them.
 //!
-//! One Event per take-over on the Node that lost its addresses, with their number; one per conflict on each Service of
-//! the address; one on a Node whose speaker has been silent for a minute. A fact is told once: here what was told is
-//! remembered, and what several speakers see has the same object name, so that the API server refuses the second.
+//! One Event is posted per take-over on the Node that lost its addresses, with their number; one per conflict on each
+//! Service of the address; one on a Node whose speaker has been silent for a minute. A fact is reported once: this
+//! module remembers the facts that it reported, and a fact that several speakers see has the same object name, so that
+//! the API server refuses the second.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -15,26 +17,27 @@ use herald_protocol::{Event, claim::Reason, mac::MacAddr, node::NodeId};
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
-/// Addresses of one node that are taken over within this are one Event.
+/// Time within which the take-overs of addresses of one node become one Event.
 const COALESCE: Duration = Duration::from_secs(1);
 
-/// A fact that is seen again is not told again, unless it was not seen for this long: as long as an Event of the API
-/// server is counted up rather than repeated by upstream's recorder (client-go, tools/events, finishTime).
+/// Time for which a reported fact is not reported again while it is seen: as long as upstream's recorder counts an
+/// Event up rather than repeats it (client-go, tools/events, finishTime).
 const TOLD_FOR: Duration = Duration::from_secs(360);
 
-/// Facts remembered at most. Conflicts can be made up by any host on the segment, each with a new link-layer address.
+/// Number of facts remembered at most. Any host on the segment can invent conflicts, each with a new link-layer
+/// address.
 const FACTS: usize = 256;
 
 /// A Node object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeReference {
-    /// Name.
+    /// The name.
     pub name: String,
-    /// UID.
+    /// The UID.
     pub uid: String,
 }
 
-/// What an Event is about.
+/// The object that an Event is about.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Regarding {
     /// A Node.
@@ -55,31 +58,31 @@ impl Regarding {
 /// An Event to post.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventValue {
-    /// Object name: the same for the same fact, whoever tells it.
+    /// The object's name: the same for the same fact, whichever speaker reports it.
     pub name: String,
-    /// What it is about.
+    /// The object that the Event is about.
     pub regarding: Regarding,
-    /// Warning instead of Normal.
+    /// Whether the type is Warning instead of Normal.
     pub warning: bool,
-    /// CamelCase word.
+    /// The reason, a word in CamelCase.
     pub reason: &'static str,
-    /// What was done, or found.
+    /// The action that was taken or attempted.
     pub action: &'static str,
-    /// The sentence.
+    /// The note, a sentence.
     pub note: String,
-    /// When.
+    /// The time of the fact.
     pub at: Timestamp,
 }
 
 /// The API's view, as far as Events need it.
 pub trait Directory {
-    /// The Node with this id; `None` if the API has none.
+    /// Returns the Node with this id; `None` if the API has none.
     fn node(&self, id: NodeId) -> Option<NodeReference>;
-    /// The Services of an address.
+    /// Returns the Services of an address.
     fn services(&self, address: IpAddr) -> Vec<ServiceReference>;
 }
 
-/// What is told once.
+/// A fact that is reported once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Fact {
     Conflict(IpAddr, MacAddr),
@@ -91,7 +94,7 @@ enum Fact {
 /// Addresses taken over from one node for one reason.
 #[derive(Debug)]
 struct TakeOver {
-    /// When it is told.
+    /// The time at which the take-over is reported.
     due: Duration,
     from: NodeReference,
     addresses: BTreeSet<IpAddr>,
@@ -99,24 +102,24 @@ struct TakeOver {
     silent_for: Option<Duration>,
 }
 
-/// Makes Events of what happens on all segments of a node.
+/// Makes Kubernetes Events of the events on all segments of a node.
 #[derive(Debug)]
 pub struct Coalescer {
     /// This node's name.
     node: String,
     take_overs: BTreeMap<(NodeId, Reason), TakeOver>,
-    /// What was told, and when it was last seen.
+    /// The facts that were reported, and when each was last seen.
     told: BTreeMap<Fact, Duration>,
     ready: VecDeque<EventValue>,
 }
 
 impl Coalescer {
-    /// `node`: the name of this one.
+    /// Returns a coalescer without facts. `node` is the name of this node.
     pub fn new(node: &str) -> Self {
         Self { node: node.to_owned(), take_overs: BTreeMap::new(), told: BTreeMap::new(), ready: VecDeque::new() }
     }
 
-    /// Takes in what happened on a segment. `at`: the same moment as `now`, by the wall clock.
+    /// Takes in an event on a segment. `at` is the same moment as `now`, by the wall clock.
     pub fn event(&mut self, now: Duration, at: Timestamp, interface: &str, event: &Event, api: &impl Directory) {
         match *event {
             Event::Owned { claim, from: Some(from), silent_for } if cause(claim.reason).is_some() => {
@@ -142,7 +145,8 @@ impl Coalescer {
         }
     }
 
-    /// This node announces an address no more, and nobody else does. `why`: the sentence of its status.
+    /// Reports that this node no longer announces an address, and no other node does. `why` is the sentence of its
+    /// status.
     pub fn unannounced(&mut self, now: Duration, at: Timestamp, address: IpAddr, why: &str, api: &impl Directory) {
         if !self.is_news(now, Fact::Unannounced(address)) {
             return;
@@ -157,13 +161,13 @@ impl Coalescer {
         }
     }
 
-    /// When [`Coalescer::poll`] has something; `None`: not before something happens.
+    /// Returns the time at which [`Coalescer::poll`] has an Event; `None`: not before the next input.
     pub fn poll_timeout(&self) -> Option<Duration> {
         let due = self.take_overs.values().map(|take_over| take_over.due).min();
         if self.ready.is_empty() { due } else { Some(Duration::ZERO) }
     }
 
-    /// The next Event to post. `at`: the same moment as `now`, by the wall clock.
+    /// Returns the next Event to post. `at` is the same moment as `now`, by the wall clock.
     pub fn poll(&mut self, now: Duration, at: Timestamp) -> Option<EventValue> {
         if let Some(value) = self.ready.pop_front() {
             return Some(value);
@@ -185,7 +189,7 @@ impl Coalescer {
         let take_over = match self.take_overs.entry((from, reason)) {
             std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
             std::collections::btree_map::Entry::Vacant(entry) => {
-                // Without the Node there is nothing an Event could be about.
+                // No object exists that an Event could be about if the Node is gone.
                 let Some(from) = api.node(from) else { return };
                 entry.insert(TakeOver { due: now + COALESCE, from, addresses: BTreeSet::new(), silent_for: None })
             }
@@ -208,10 +212,11 @@ impl Coalescer {
     }
 }
 
-/// Why addresses went to another node, and whether that is something to worry about; `None`: it is no take-over.
+/// Returns why addresses went to another node, and whether that deserves a Warning; `None` for a reason that is not a
+/// take-over.
 fn cause(reason: Reason) -> Option<(&'static str, bool)> {
     match reason {
-        // Of a later build's reasons this one claims for none, and tells only of its own claims.
+        // This build never claims for a reason of a later build, and it reports only its own claims.
         Reason::Vacant | Reason::Resumed | Reason::Recreated | Reason::Later(_) => None,
         Reason::Dead => Some(("its node is dead", true)),
         Reason::Deaf => Some(("it hears nothing on the segment", true)),
@@ -275,8 +280,8 @@ fn covering_long(node: &str, at: Timestamp, silent: NodeReference) -> EventValue
     EventValue { name, regarding, warning: true, reason: "SpeakerSilent", action: "Cover", note, at }
 }
 
-/// The name of the Event about a fact: that of the object it is about, and a digest of the fact. At most 253 bytes, and
-/// a DNS subdomain (RFC 1123), as the API server demands.
+/// Returns the name of the Event about a fact: the name of the object that it is about, and a digest of the fact. The
+/// name has at most 253 bytes and is a DNS subdomain (RFC 1123), as the API server demands.
 fn name(regarding: &Regarding, fact: &[&str]) -> String {
     let (object, uid) = regarding.name_and_uid();
     let mut hash = Sha256::new();
@@ -289,7 +294,7 @@ fn name(regarding: &Regarding, fact: &[&str]) -> String {
     while !object.is_char_boundary(end) {
         end -= 1;
     }
-    // No part of the name may end with another sign than a letter or a digit.
+    // Each part of the name has to end with a letter or a digit.
     format!("{}.{digest}", object[..end].trim_end_matches(['-', '.']))
 }
 

@@ -42,7 +42,7 @@ fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-/// The wall clock at a moment.
+/// Returns the wall clock at a moment.
 fn wall(now: Duration) -> Timestamp {
     Timestamp::from_millisecond(1_800_000_000_000 + i64::try_from(now.as_millis()).unwrap()).unwrap()
 }
@@ -57,7 +57,7 @@ fn tell(coalescer: &mut Coalescer, now: u64, event: &Event) {
     coalescer.event(ms(now), wall(ms(now)), "eth0", event, &Cluster);
 }
 
-/// All that is posted until nothing waits, each with its time.
+/// Returns all Events that are posted until none waits, each with its time.
 fn drain(coalescer: &mut Coalescer, mut now: u64) -> Vec<(u64, EventValue)> {
     let mut posted = Vec::new();
     while let Some(at) = coalescer.poll_timeout() {
@@ -73,7 +73,7 @@ fn notes(coalescer: &mut Coalescer, now: u64) -> Vec<(u64, String)> {
 }
 
 #[test]
-fn a_failover_is_one_event_on_the_node_that_failed() {
+fn failover_is_one_event_on_the_node_that_failed() {
     let mut coalescer = Coalescer::new("node2");
     for last in 1..=12 {
         tell(
@@ -92,7 +92,7 @@ fn a_failover_is_one_event_on_the_node_that_failed() {
 }
 
 #[test]
-fn nodes_and_reasons_are_told_apart() {
+fn take_overs_are_separate_by_node_and_reason() {
     let mut coalescer = Coalescer::new("node2");
     tell(&mut coalescer, 0, &owned(1, Reason::Leaving, Some("node1"), None));
     tell(&mut coalescer, 100, &owned(2, Reason::Dead, Some("node3"), Some(300)));
@@ -106,7 +106,7 @@ fn nodes_and_reasons_are_told_apart() {
 }
 
 #[test]
-fn the_same_again_later_is_another_event() {
+fn repeated_take_over_is_another_event() {
     let mut coalescer = Coalescer::new("node2");
     let event = owned(1, Reason::Dead, Some("node1"), Some(300));
     tell(&mut coalescer, 0, &event);
@@ -118,19 +118,19 @@ fn the_same_again_later_is_another_event() {
 }
 
 #[test_case(owned(1, Reason::Vacant, None, None); "a first claim")]
-#[test_case(owned(1, Reason::Resumed, None, None); "its own")]
+#[test_case(owned(1, Reason::Resumed, None, None); "a resumed claim")]
 #[test_case(owned(1, Reason::Recreated, Some("node1"), None); "another object")]
 #[test_case(owned(1, Reason::Dead, Some("node9"), Some(300)); "of a node that the API does not have")]
 #[test_case(Event::Conflict { address: address(9), mac: MAC }; "an address of no Service")]
 #[test_case(Event::PeerDead(id("node1")); "a death that moves nothing")]
-fn nothing_is_told_of(event: Event) {
+fn event_without_a_take_over_or_an_object_is_not_reported(event: Event) {
     let mut coalescer = Coalescer::new("node2");
     tell(&mut coalescer, 0, &event);
     assert_eq!(notes(&mut coalescer, 0), []);
 }
 
 #[test]
-fn a_conflict_is_told_once_to_each_service() {
+fn conflict_is_reported_once_on_each_service() {
     let mut coalescer = Coalescer::new("node2");
     let conflict = Event::Conflict { address: address(1), mac: MAC };
     tell(&mut coalescer, 0, &conflict);
@@ -138,21 +138,21 @@ fn a_conflict_is_told_once_to_each_service() {
     let about: Vec<_> = posted.iter().map(|(_, value)| value.regarding.name_and_uid().0).collect();
     assert_eq!(about, ["web", "dns"]);
     assert!(posted.iter().all(|(at, value)| *at == 0 && value.warning && value.reason == "AddressConflict"));
-    // It goes on for an hour, and is defended every ten seconds.
+    // The conflict goes on for an hour, and is defended every ten seconds.
     for now in (10_000..3_600_000).step_by(10_000) {
         tell(&mut coalescer, now, &conflict);
     }
     assert_eq!(notes(&mut coalescer, 3_600_000), []);
-    // It is over for a while, and returns.
+    // The conflict is over for a while, and returns.
     tell(&mut coalescer, 3_590_000 + 360_000, &conflict);
     assert_eq!(notes(&mut coalescer, 3_950_000).len(), 2);
-    // Another host is another conflict.
+    // Another host makes another conflict.
     tell(&mut coalescer, 3_950_000, &Event::Conflict { address: address(1), mac: MacAddr([2; 6]) });
     assert_eq!(notes(&mut coalescer, 3_950_000).len(), 2);
 }
 
 #[test]
-fn what_several_speakers_see_has_one_name() {
+fn fact_that_several_speakers_see_has_one_name() {
     for event in [Event::Conflict { address: address(1), mac: MAC }, Event::CoveringLong(id("node1"))] {
         let [one, two] = ["node2", "node3"].map(|node| {
             let mut coalescer = Coalescer::new(node);
@@ -171,7 +171,7 @@ fn what_several_speakers_see_has_one_name() {
 }
 
 #[test]
-fn a_speaker_that_is_silent_for_long_is_told_of_on_its_node() {
+fn long_silence_of_a_speaker_is_reported_on_its_node() {
     let mut coalescer = Coalescer::new("node2");
     tell(&mut coalescer, 0, &Event::CoveringLong(id("node1")));
     tell(&mut coalescer, 1, &Event::CoveringLong(id("node1")));
@@ -181,7 +181,7 @@ fn a_speaker_that_is_silent_for_long_is_told_of_on_its_node() {
 }
 
 #[test]
-fn a_host_that_makes_conflicts_up_fills_nothing() {
+fn invented_conflicts_are_bounded() {
     let mut coalescer = Coalescer::new("node2");
     for number in 0..10_000u16 {
         let [high, low] = number.to_be_bytes();
@@ -192,9 +192,9 @@ fn a_host_that_makes_conflicts_up_fills_nothing() {
 }
 
 proptest! {
-    /// Names are DNS subdomains of at most 253 bytes (RFC 1123), whatever the object's is.
+    /// Names are DNS subdomains of at most 253 bytes (RFC 1123), whatever the object's name is.
     #[test]
-    fn names_are_valid(object in "[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", fact in ".{0,20}") {
+    fn names_are_valid_dns_subdomains(object in "[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", fact in ".{0,20}") {
         let regarding = Regarding::Node(NodeReference { name: object.replace("..", "xx").replace(".-", "xx").replace("-.", "xx"), uid: "u".to_owned() });
         let name = name(&regarding, &[&fact]);
         prop_assert!(name.len() <= 253);

@@ -1,4 +1,4 @@
-//! Which of the hosts in the kernel's neighbour table are asked for a sign of life. Pure.
+//! The choice of hosts in the kernel's neighbour table that are asked for a sign of life. Pure.
 
 use std::{cmp::Reverse, collections::BTreeSet, net::IpAddr};
 
@@ -7,25 +7,26 @@ use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
 
-/// Hosts on one segment. The protocol asks eight (docs/protocol.md); the rest is for those that have gone.
+/// Number of hosts chosen on one segment at most. The protocol asks eight (docs/protocol.md); the rest replaces hosts
+/// that have gone.
 const MAX_HOSTS: usize = 16;
 
 /// An entry that names a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
     host: Neighbour,
-    /// Has it lately answered, or is known to anyway? Otherwise it may be gone.
+    /// Whether the host has answered lately or its entry is permanent. Otherwise the host may be gone.
     confirmed: bool,
 }
 
-/// Reads an entry; `None` for one that has no link-layer address, or an outdated one.
+/// Reads an entry; returns `None` for one that has no link-layer address, or an outdated one.
 pub(super) fn read(message: &NeighbourMessage) -> Option<Entry> {
     let confirmed = match message.header.state {
         NeighbourState::Reachable | NeighbourState::Permanent => true,
         NeighbourState::Stale | NeighbourState::Delay | NeighbourState::Probe => false,
         _ => return None,
     };
-    // For these this host answers itself.
+    // This host itself answers for a proxy entry.
     if message.header.flags.contains(NeighbourFlags::Proxy) {
         return None;
     }
@@ -42,8 +43,8 @@ pub(super) fn read(message: &NeighbourMessage) -> Option<Entry> {
     (host.mac.is_unicast() && !host.address.is_multicast()).then_some(Entry { host, confirmed })
 }
 
-/// At most [`MAX_HOSTS`], one entry of each: gateways first, then those that were confirmed, IPv4 first, and then by
-/// address, so that the order does not change by itself.
+/// Returns at most [`MAX_HOSTS`] hosts, each once: gateways first, then those that were confirmed, IPv4 first, and then
+/// by address, so that the order does not change by itself.
 pub(super) fn choose(
     entries: impl Iterator<Item = Entry>,
     own: MacAddr,
@@ -92,7 +93,7 @@ mod tests {
     #[test_case(NeighbourState::Failed => None)]
     #[test_case(NeighbourState::Noarp => None)]
     #[test_case(NeighbourState::None => None)]
-    fn by_state(state: NeighbourState) -> Option<bool> {
+    fn state_decides_whether_a_host_is_confirmed(state: NeighbourState) -> Option<bool> {
         let entry = read(&message(state, vec![destination("2001:db8::1"), at(mac(1).0)]))?;
         assert_eq!(entry.host, Neighbour { address: "2001:db8::1".parse().unwrap(), mac: mac(1) });
         Some(entry.confirmed)
@@ -102,13 +103,13 @@ mod tests {
     #[test_case(vec![at([2, 0, 0, 0, 0, 1])]; "no address")]
     #[test_case(vec![destination("192.0.2.1"), at([0; 6])]; "all zeroes")]
     #[test_case(vec![destination("224.0.0.1"), at([1, 0, 0x5e, 0, 0, 1])]; "a group")]
-    #[test_case(vec![destination("192.0.2.1"), NeighbourAttribute::LinkLayerAddress(vec![1; 4])]; "no Ethernet address")]
-    fn no_host(attributes: Vec<NeighbourAttribute>) {
+    #[test_case(vec![destination("192.0.2.1"), NeighbourAttribute::LinkLayerAddress(vec![1; 4])]; "not an Ethernet address")]
+    fn entry_without_a_host_is_not_read(attributes: Vec<NeighbourAttribute>) {
         assert_eq!(read(&message(NeighbourState::Permanent, attributes)), None);
     }
 
     #[test]
-    fn what_this_host_answers_for_is_no_neighbour() {
+    fn proxy_entry_is_not_a_neighbour() {
         let mut message = message(NeighbourState::Permanent, vec![destination("192.0.2.1"), at(mac(1).0)]);
         message.header.flags = NeighbourFlags::Proxy;
         assert_eq!(read(&message), None);
@@ -119,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn gateways_then_the_confirmed_and_each_host_once() {
+    fn gateways_and_confirmed_hosts_come_first_and_each_once() {
         let entries = [
             entry("192.0.2.9", 9, false),
             entry("2001:db8::3", 3, true),
@@ -135,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_than_can_be_asked() {
+    fn number_of_hosts_is_bounded() {
         let entries = (1..=200).map(|last| entry(&format!("192.0.2.{last}"), last, false));
         let chosen = choose(entries, mac(1), |_| false);
         assert_eq!(chosen.len(), MAX_HOSTS);

@@ -1,4 +1,4 @@
-//! What the kernel says of links, addresses and routes, as values. Pure.
+//! Links, addresses and routes of the kernel, as values. Pure.
 
 use std::{
     collections::BTreeSet,
@@ -15,7 +15,7 @@ use netlink_packet_route::{
 
 use crate::interfaces::Link;
 
-/// The MTU of Ethernet, where the kernel says nothing (it always does).
+/// The MTU of Ethernet, for a link without an MTU (the kernel always reports one).
 const ETHERNET_MTU: u32 = 1500;
 
 /// Returns whether a link is administratively up.
@@ -23,14 +23,15 @@ pub(super) fn is_up(message: &LinkMessage) -> bool {
     message.header.flags.contains(LinkFlags::Up)
 }
 
-/// Reads a link, without addresses and routes. One without a name cannot be.
+/// Reads a link, without addresses and routes; returns `None` for one without a name.
 pub(super) fn link(message: &LinkMessage) -> Option<Link> {
     let flags = message.header.flags;
     let (mut name, mut address, mut parent, mut namespace) = (None, None, None, None);
     let mut link = Link {
         index: message.header.index,
         up: is_up(message),
-        // IFF_RUNNING: with carrier, and not dormant as before 802.1X has let it in (RFC 2863 operational state).
+        // IFF_RUNNING: the link has carrier, and is not dormant as it is before 802.1X has let it in (RFC 2863
+        // operational state).
         carrier: flags.contains(LinkFlags::Running),
         noarp: flags.contains(LinkFlags::Noarp),
         mtu: ETHERNET_MTU,
@@ -69,17 +70,17 @@ fn add_info(link: &mut Link, info: &LinkInfo) {
 pub(super) struct Addresses {
     /// The on-link prefixes of global scope.
     prefixes: Vec<IpNet>,
-    /// The addresses of global scope. They come with how fleeting they are: secondary (in IPv6: temporary, RFC 8981) or
-    /// deprecated.
+    /// The addresses of global scope. The flag marks those that may not last: secondary (in IPv6: temporary, RFC 8981)
+    /// or deprecated.
     own: Vec<(bool, IpNet)>,
-    /// The temporary ones among them.
+    /// The temporary addresses among them.
     temporary: BTreeSet<IpAddr>,
     link_local: Option<Ipv6Addr>,
 }
 
 impl Addresses {
-    /// Takes in an address, if it is of global or link-local scope and the node may use it: not before Duplicate Address
-    /// Detection has passed (RFC 4862 section 5.4), nor after it has failed.
+    /// Takes in an address, if it is of global or link-local scope and the node may use it: not before Duplicate
+    /// Address Detection has passed (RFC 4862 section 5.4), nor after it has failed.
     pub(super) fn add(&mut self, message: &AddressMessage) {
         let flags = message.header.flags;
         if flags.intersects(AddressHeaderFlags::Tentative | AddressHeaderFlags::Dadfailed) {
@@ -88,12 +89,12 @@ impl Addresses {
         let find = |want: fn(&AddressAttribute) -> Option<IpAddr>| message.attributes.iter().find_map(want);
         let address = find(|a| if let AddressAttribute::Address(a) = a { Some(*a) } else { None });
         let local = find(|a| if let AddressAttribute::Local(a) = a { Some(*a) } else { None });
-        // On a point-to-point link IFA_ADDRESS is the peer's, and the prefix is the peer's too. IPv6 has IFA_ADDRESS
-        // alone where there is no peer.
+        // IFA_ADDRESS is the peer's on a point-to-point link, and so is the prefix. IPv6 has IFA_ADDRESS alone where
+        // there is no peer.
         let (Some(on_link), Some(own)) = (address.or(local), local.or(address)) else { return };
         match (message.header.scope, own) {
             (AddressScope::Universe, _) => {
-                // With a peer, no neighbour is in the subnet of the node's own address.
+                // No neighbour is in the subnet of the node's own address if the link has a peer.
                 let length = if own == on_link { message.header.prefix_len } else { IpNet::from(own).prefix_len() };
                 let fleeting = AddressHeaderFlags::Secondary | AddressHeaderFlags::Deprecated;
                 self.prefixes.extend(IpNet::new(on_link, message.header.prefix_len));
@@ -112,7 +113,7 @@ impl Addresses {
 
     /// Gives a link its addresses.
     pub(super) fn give(mut self, link: &mut Link) {
-        // Stable: the kernel's order otherwise.
+        // The sort is stable: it keeps the kernel's order otherwise.
         self.own.sort_by_key(|(fleeting, _)| *fleeting);
         link.prefixes = self.prefixes;
         link.addresses = self.own.into_iter().map(|(_, own)| own).collect();
@@ -121,19 +122,19 @@ impl Addresses {
     }
 }
 
-/// Where default routes leave, and what else is on link.
+/// The interfaces and next hops of default routes, and the other networks that are on link.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Defaults {
-    /// By which interfaces.
+    /// The interfaces by which default routes leave.
     pub(super) interfaces: BTreeSet<u32>,
-    /// To whom, by interface.
+    /// The next hops, by interface.
     pub(super) gateways: BTreeSet<(u32, IpAddr)>,
-    /// Networks that a route says are on link, by interface.
+    /// The networks that a route puts on link, by interface.
     pub(super) on_link: BTreeSet<(u32, IpNet)>,
 }
 
 impl Defaults {
-    /// Adds those of the lowest metric among the default routes of one family.
+    /// Adds the routes of the lowest metric among the default routes of one family.
     pub(super) fn add_lowest(&mut self, routes: Vec<DefaultRoute>) {
         let lowest = routes.iter().map(|route| route.metric).min();
         for hop in routes.into_iter().filter(|route| Some(route.metric) == lowest).flat_map(|route| route.hops) {
@@ -179,11 +180,11 @@ pub(super) fn default_route(message: &RouteMessage) -> Option<DefaultRoute> {
     Some(DefaultRoute { metric, hops })
 }
 
-/// Reads a route that says that a network is on link: of the main table, by one interface, without a next hop. So it is
-/// where a host has a single address, and its network by a route (`ip route add 192.0.2.0/24 dev eth0`), or where a router
-/// advertises a prefix of which the host takes no address (RFC 4861, section 6.3.4). Those that the kernel makes of addresses
-/// are among them. A single address (of a pod, say) is no network, and a multicast route (`224.0.0.0/4 dev eth0`) speaks of
-/// no neighbours.
+/// Reads a route that puts a network on link: one of the main table, by one interface, without a next hop. Such a route
+/// exists where a host has a single address, and its network by a route (`ip route add 192.0.2.0/24 dev eth0`), or
+/// where a router advertises a prefix of which the host takes no address (RFC 4861, section 6.3.4). The routes that the
+/// kernel makes of addresses are among them. A single address (of a pod, say) is not a network, and a multicast route
+/// (`224.0.0.0/4 dev eth0`) does not lead to neighbours.
 pub(super) fn on_link_route(message: &RouteMessage) -> Option<(u32, IpNet)> {
     let header = &message.header;
     let is_wanted = header.table == RouteHeader::RT_TABLE_MAIN && header.kind == RouteType::Unicast;
@@ -204,7 +205,7 @@ pub(super) fn on_link_route(message: &RouteMessage) -> Option<(u32, IpNet)> {
     is_network.then_some((interface, network))
 }
 
-/// The next hop; RTA_VIA has it where it is of another family than the route (RFC 5549).
+/// Returns the next hop; RTA_VIA has it where it is of another family than the route (RFC 5549).
 fn gateway(attributes: &[RouteAttribute]) -> Option<IpAddr> {
     attributes.iter().find_map(|attribute| match attribute {
         RouteAttribute::Gateway(RouteAddress::Inet(address)) | RouteAttribute::Via(RouteVia::Inet(address)) => {
@@ -238,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_is_read() {
+    fn link_is_read() {
         let attributes = vec![
             name(),
             LinkAttribute::Address(vec![2, 0, 0, 0, 0, 1]),
@@ -295,8 +296,8 @@ mod tests {
     #[test_case(LinkFlags::Up => (true, false); "no carrier")]
     #[test_case(LinkFlags::Up | LinkFlags::LowerUp => (true, false); "carrier, but dormant")]
     #[test_case(LinkFlags::empty() => (false, false); "down")]
-    #[test_case(LinkFlags::Up | LinkFlags::Running => (true, true); "both")]
-    fn up_and_carrier(flags: LinkFlags) -> (bool, bool) {
+    #[test_case(LinkFlags::Up | LinkFlags::Running => (true, true); "up with carrier")]
+    fn flags_decide_about_up_and_carrier(flags: LinkFlags) -> (bool, bool) {
         let link = link(&link_message(flags, LinkLayerType::Ether, vec![name()])).unwrap();
         (link.up, link.carrier)
     }
@@ -304,7 +305,7 @@ mod tests {
     #[test_case(LinkLayerType::Loopback, vec![0; 6])]
     #[test_case(LinkLayerType::Tunnel, vec![10, 0, 0, 1])]
     #[test_case(LinkLayerType::Ether, vec![])]
-    fn no_ethernet_address(kind: LinkLayerType, address: Vec<u8>) {
+    fn link_without_an_ethernet_address_has_no_mac(kind: LinkLayerType, address: Vec<u8>) {
         let attributes = vec![name(), LinkAttribute::Address(address)];
         assert_eq!(link(&link_message(LinkFlags::Up, kind, attributes)).unwrap().mac, None);
     }
@@ -348,7 +349,7 @@ mod tests {
     #[test_case(AddressHeaderFlags::Tentative)]
     #[test_case(AddressHeaderFlags::Tentative | AddressHeaderFlags::Dadfailed)]
     #[test_case(AddressHeaderFlags::Permanent | AddressHeaderFlags::Dadfailed)]
-    fn what_is_not_known_to_be_unique_does_not_count(flags: AddressHeaderFlags) {
+    fn address_that_may_be_a_duplicate_does_not_count(flags: AddressHeaderFlags) {
         let ipv6 = |a: &str| vec![AddressAttribute::Address(a.parse().unwrap())];
         let link = of(&[
             address(AddressScope::Universe, flags, ipv6("2001:db8::1")),
@@ -369,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn link_local() {
+    fn link_local_address_is_kept_apart() {
         let ipv6 = vec![AddressAttribute::Address("fe80::1".parse().unwrap())];
         let link = of(&[
             address(AddressScope::Link, AddressHeaderFlags::Permanent, ipv6),
@@ -380,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn on_a_point_to_point_link_the_prefix_is_the_peers() {
+    fn prefix_of_a_point_to_point_link_is_the_peers() {
         let mut attributes = local("192.0.2.1");
         attributes.push(AddressAttribute::Address("198.51.100.1".parse().unwrap()));
         let link = of(&[address(AddressScope::Universe, AddressHeaderFlags::Permanent, attributes)]);
@@ -461,7 +462,7 @@ mod tests {
     }
 
     #[test]
-    fn the_lowest_metric_counts() {
+    fn lowest_metric_counts() {
         let route = |metric, interface, gateway| DefaultRoute { metric, hops: vec![hop(interface, Some(gateway))] };
         let mut defaults = Defaults::default();
         defaults.add_lowest(vec![route(100, 2, "192.0.2.1"), route(200, 3, "198.51.100.1"), route(100, 4, "10.0.0.1")]);

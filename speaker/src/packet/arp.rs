@@ -17,9 +17,10 @@ use super::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Request {
     target: Ipv4Addr,
-    /// The asker's link-layer address, as the ARP packet gives it: RFC 826 replies to that, not to the Ethernet source.
+    /// The asker's link-layer address, as the ARP packet gives it: by RFC 826 the reply goes there, not to the Ethernet
+    /// source.
     sender_mac: MacAddr,
-    /// 0.0.0.0 in a probe (RFC 5227 section 1.1).
+    /// The asker's address; 0.0.0.0 in a probe (RFC 5227 section 1.1).
     sender: Ipv4Addr,
 }
 
@@ -41,8 +42,9 @@ pub(super) fn read(received: &Received<'_>, own: MacAddr) -> Option<Heard> {
         ArpOperations::Reply => false,
         _ => return None,
     };
-    // A gratuitous request (sender and target are one) tells, and asks nothing. One to a group other than all is not as
-    // RFC 826 has it. One that names this host as its sender would be answered to ourselves.
+    // A gratuitous request (sender and target are one) states a binding and asks nothing. A request to a group other
+    // than all hosts does not follow RFC 826. The answer to a request that names this host as its sender would go to
+    // this host.
     let answerable = is_request && sender != target && received.to != To::Multicast && sender_mac != own;
     Some(Heard::Packet {
         packet: api_view::Packet {
@@ -55,8 +57,8 @@ pub(super) fn read(received: &Received<'_>, own: MacAddr) -> Option<Heard> {
 }
 
 impl Request {
-    /// A probe is answered like any request: that is how its sender learns that the address is taken (RFC 5227 section
-    /// 2.1.1).
+    /// Returns the answer. A probe is answered like any request: its sender learns by the answer that the address is
+    /// taken (RFC 5227 section 2.1.1).
     pub(super) fn answer(&self, from: MacAddr, at: MacAddr) -> Vec<u8> {
         let packet = Packet {
             operation: ArpOperations::Reply,
@@ -69,37 +71,38 @@ impl Request {
     }
 }
 
-/// An announcement is a *request* in which sender and target address are the same (RFC 5227 section 3). Linux takes it
-/// as gratuitous; it would take a reply so only if its target link-layer address were the sender's (`arp_is_garp`,
-/// net/ipv4/arp.c).
+/// Returns an announcement, a *request* in which sender and target address are the same (RFC 5227 section 3). Linux
+/// takes it as gratuitous; it would take a reply as gratuitous only if its target link-layer address were the sender's
+/// (`arp_is_garp`, net/ipv4/arp.c).
 pub(super) fn announcement(address: Ipv4Addr, at: MacAddr, from: MacAddr) -> Vec<u8> {
     request(at, address, address).send(MacAddr::BROADCAST, from)
 }
 
-/// An announcement for those that take none but replies: sender and target are the same, in both addresses, without which
-/// Linux would not take it as gratuitous (`arp_is_garp`). RFC 5227 section 3 tells why the request is the better form.
+/// Returns an announcement for hosts that take only replies: sender and target are the same, in both addresses, without
+/// which Linux would not take it as gratuitous (`arp_is_garp`). RFC 5227 section 3 explains why the request is the
+/// better form.
 pub(super) fn reply_unasked(address: Ipv4Addr, at: MacAddr, from: MacAddr) -> Vec<u8> {
     let operation = ArpOperations::Reply;
     let packet = Packet { operation, sender_mac: at, sender: address, target_mac: at, target: address };
     packet.send(MacAddr::BROADCAST, from)
 }
 
-/// Asks one host. `sender` may be 0.0.0.0: Linux answers that too (`arp_process`, net/ipv4/arp.c).
+/// Returns a request to one host. `sender` may be 0.0.0.0: Linux answers that too (`arp_process`, net/ipv4/arp.c).
 pub(super) fn probe(address: Ipv4Addr, to: MacAddr, own: MacAddr, sender: Ipv4Addr) -> Vec<u8> {
     request(own, sender, address).send(to, own)
 }
 
-/// The probe of RFC 5227 section 2.1.1.
+/// Returns the probe of RFC 5227 section 2.1.1.
 pub(super) fn enquiry(address: Ipv4Addr, own: MacAddr) -> Vec<u8> {
     request(own, Ipv4Addr::UNSPECIFIED, address).send(MacAddr::BROADCAST, own)
 }
 
-/// A request leaves the target's link-layer address zero (RFC 5227 section 2.1.1).
+/// Returns a request, which leaves the target's link-layer address zero (RFC 5227 section 2.1.1).
 fn request(sender_mac: MacAddr, sender: Ipv4Addr, target: Ipv4Addr) -> Packet {
     Packet { operation: ArpOperations::Request, sender_mac, sender, target_mac: MacAddr::ZERO, target }
 }
 
-/// Everything that differs between the packets that are sent.
+/// The fields that differ between the packets that are sent.
 struct Packet {
     operation: ArpOperation,
     sender_mac: MacAddr,

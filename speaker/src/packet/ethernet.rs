@@ -9,26 +9,27 @@ pub(super) const IPV4: u16 = 0x0800;
 pub(super) const ARP: u16 = 0x0806;
 pub(super) const IPV6: u16 = 0x86dd;
 
-/// A frame from another host that this one is meant to read.
+/// A frame from another host that is meant for this host.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Received<'a> {
-    /// Who sent it.
+    /// The link-layer address of the sender.
     pub source: MacAddr,
     pub to: To,
     pub payload: &'a [u8],
 }
 
-/// To whom a frame was sent.
+/// The addressee of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum To {
-    /// To this host.
+    /// The frame was sent to this host.
     Host,
     Broadcast,
     Multicast,
 }
 
 /// Reads a frame, if its EtherType is `ethertype` and it is neither for another host nor from this one. (A frame for
-/// another is seen where the interface is promiscuous; who answers it answers for two. Our own come back over loops.)
+/// another host arrives where the interface is promiscuous; a host that answered it would answer for two. This host's
+/// own frames come back over loops.)
 ///
 /// A tagged frame has EtherType 0x8100 here, or its tag was taken off and the kernel filter dropped it.
 pub(super) fn receive(frame: &[u8], ethertype: u16, kind: PacketType, own: MacAddr) -> Option<Received<'_>> {

@@ -7,7 +7,7 @@ use pnet::packet::{ip::IpNextHeaderProtocols, ipv6::Ipv6Packet, util::ipv6_check
 
 use super::ethernet;
 
-/// All nodes of the link.
+/// The group of all nodes of the link.
 pub(super) const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 
 /// Message types (RFC 4443, RFC 4861).
@@ -16,11 +16,11 @@ pub(super) const ECHO_REPLY: u8 = 129;
 pub(super) const NEIGHBOUR_SOLICITATION: u8 = 135;
 pub(super) const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
 
-/// The hop limit of all that is sent, and of all Neighbour Discovery that is read: no router forwards a packet and
-/// leaves it at 255, so it comes from this link (RFC 4861 section 7.1).
+/// The hop limit of all packets that are sent, and of all Neighbour Discovery that is read: no router forwards a packet
+/// and leaves its hop limit at 255, so the packet comes from this link (RFC 4861 section 7.1).
 pub(super) const HOP_LIMIT: u8 = 255;
 
-/// Bytes of an IPv6 header without extensions.
+/// Length of an IPv6 header without extensions, in bytes.
 const IPV6_HEADER: usize = 40;
 /// The checksum is the second 16-bit word of an ICMPv6 message.
 const CHECKSUM_WORD: usize = 1;
@@ -28,17 +28,17 @@ const CHECKSUM_WORD: usize = 1;
 /// A message whose lengths and checksum are right.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Message<'a> {
-    /// Never a group.
+    /// The source, which is never a group.
     pub source: Ipv6Addr,
     pub destination: Ipv6Addr,
     pub hop_limit: u8,
     pub kind: u8,
     pub code: u8,
-    /// What follows the checksum.
+    /// The bytes after the checksum.
     pub body: &'a [u8],
 }
 
-/// Reads what follows the Ethernet header. What lies beyond the length the IPv6 header gives is padding.
+/// Reads the payload of the Ethernet frame. Bytes beyond the length that the IPv6 header gives are padding.
 pub(super) fn read(payload: &[u8]) -> Option<Message<'_>> {
     let ip = Ipv6Packet::new(payload)?;
     let source = Ipv6Addr::from(ip.get_source().octets());
@@ -60,18 +60,18 @@ pub(super) struct Outgoing {
     pub destination: Ipv6Addr,
     pub source: Ipv6Addr,
     pub kind: u8,
-    /// What follows the checksum.
+    /// The bytes after the checksum.
     pub body: Vec<u8>,
 }
 
 impl Outgoing {
-    /// The whole frame.
+    /// Returns the whole frame.
     pub(super) fn send(&self) -> Vec<u8> {
         let mut icmp = [&[self.kind, 0, 0, 0], &self.body[..]].concat();
         let checksum = checksum(&icmp, self.source, self.destination);
         icmp[2..4].copy_from_slice(&checksum.to_be_bytes());
         let header = [0x60, 0, 0, 0];
-        // A few tens of bytes.
+        // The message has a few tens of bytes.
         let length = u16::try_from(icmp.len()).unwrap_or(u16::MAX).to_be_bytes();
         let packet = [
             &header[..],
@@ -85,13 +85,13 @@ impl Outgoing {
     }
 }
 
-/// The checksum of a message, whatever stands in its place (RFC 4443 section 2.3).
+/// Returns the checksum of a message, whatever stands in its place (RFC 4443 section 2.3).
 fn checksum(icmp: &[u8], source: Ipv6Addr, destination: Ipv6Addr) -> u16 {
     let (source, destination) = (source.octets().into(), destination.octets().into());
     ipv6_checksum(icmp, CHECKSUM_WORD, &[], &source, &destination, IpNextHeaderProtocols::Icmpv6)
 }
 
-/// The link-layer group of an IPv6 group (RFC 2464 section 7).
+/// Returns the link-layer group of an IPv6 group (RFC 2464 section 7).
 pub(super) fn group_mac(group: Ipv6Addr) -> MacAddr {
     let [.., a, b, c, d] = group.octets();
     MacAddr([0x33, 0x33, a, b, c, d])

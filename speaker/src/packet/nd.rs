@@ -14,7 +14,7 @@ use super::{
     ping,
 };
 
-/// Flags of an advertisement (RFC 4861 section 4.4). The router flag is never set: nobody has a LoadBalancer's address
+/// Flags of an advertisement (RFC 4861 section 4.4). The router flag is never set: no host has a LoadBalancer's address
 /// for a default router.
 const SOLICITED: u8 = 0x40;
 const OVERRIDE: u8 = 0x20;
@@ -33,8 +33,8 @@ pub(super) struct Solicitation {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Solicitor {
-    /// A host that wants to send. Its link-layer address is the option's, or where there is none (in unicast
-    /// solicitations it may be left out) the Ethernet source.
+    /// A host that wants to send. Its link-layer address is the option's, or where there is none (unicast solicitations
+    /// may omit it) the Ethernet source.
     Host { address: Ipv6Addr, mac: MacAddr },
     /// A host that wants the address for itself, and has none yet: Duplicate Address Detection.
     Candidate,
@@ -46,13 +46,13 @@ pub(super) fn read(received: &Received<'_>, own: MacAddr) -> Option<Heard> {
     match (message.kind, message.code, message.hop_limit) {
         (NEIGHBOUR_SOLICITATION, 0, HOP_LIMIT) => read_solicitation(received, &message, own),
         (NEIGHBOUR_ADVERTISEMENT, 0, HOP_LIMIT) => read_advertisement(received, &message),
-        // Its hop limit is what its sender has as default.
+        // The hop limit of an echo reply is the default of its sender.
         (ECHO_REPLY, 0, _) => ping::read_v6(received, &message),
         _ => None,
     }
 }
 
-/// The checks of RFC 4861 section 7.1.1.
+/// Reads a solicitation, with the checks of RFC 4861 section 7.1.1.
 fn read_solicitation(received: &Received<'_>, message: &Message<'_>, own: MacAddr) -> Option<Heard> {
     let body = Body::read(message.body)?;
     let (solicitor, binding) = if message.source.is_unspecified() {
@@ -63,7 +63,7 @@ fn read_solicitation(received: &Received<'_>, message: &Message<'_>, own: MacAdd
         let binding = body.options.source.map(|mac| (IpAddr::V6(message.source), mac));
         (Solicitor::Host { address: message.source, mac }, binding)
     };
-    // An answer to one that names this host as its sender would go to ourselves.
+    // The answer to a solicitation that names this host as its sender would go to this host.
     let answerable = body.options.source != Some(own);
     Some(Heard::Packet {
         packet: api_view::Packet { source: received.source, binding, asks: Some(IpAddr::V6(body.target)) },
@@ -71,7 +71,7 @@ fn read_solicitation(received: &Received<'_>, message: &Message<'_>, own: MacAdd
     })
 }
 
-/// The checks of RFC 4861 section 7.1.2.
+/// Reads an advertisement, with the checks of RFC 4861 section 7.1.2.
 fn read_advertisement(received: &Received<'_>, message: &Message<'_>) -> Option<Heard> {
     let body = Body::read(message.body)?;
     let to_group = message.destination.is_multicast();
@@ -92,8 +92,9 @@ fn read_advertisement(received: &Received<'_>, message: &Message<'_>) -> Option<
 }
 
 impl Solicitation {
-    /// The answer (RFC 4861 section 7.2.4) comes from the address itself. It overrides: an answer that does not would
-    /// leave hosts with the link-layer address of the node before. To Duplicate Address Detection it is told to all.
+    /// Returns the answer (RFC 4861 section 7.2.4), which comes from the address itself. The answer overrides: one that
+    /// does not would leave hosts with the link-layer address of the node before. The answer to Duplicate Address
+    /// Detection goes to all nodes.
     pub(super) fn answer(&self, from: MacAddr, at: MacAddr) -> Vec<u8> {
         match self.asker {
             Solicitor::Host { address, mac } => {
@@ -104,25 +105,27 @@ impl Solicitation {
     }
 }
 
-/// An unsolicited advertisement to all nodes (RFC 4861 section 7.2.6). It overrides, as the address may have moved.
+/// Returns an unsolicited advertisement to all nodes (RFC 4861 section 7.2.6). The advertisement overrides, as the
+/// address may have moved.
 pub(super) fn announcement(address: Ipv6Addr, at: MacAddr, from: MacAddr) -> Vec<u8> {
     advertisement(address, at, from, ALL_NODES, group_mac(ALL_NODES), OVERRIDE)
 }
 
-/// Asks one host (RFC 4861 section 7.3.3). It is told our link-layer address, so that it need not ask for it first.
+/// Returns a solicitation to one host (RFC 4861 section 7.3.3). The solicitation carries this node's link-layer
+/// address, so that the host need not ask for that first.
 pub(super) fn probe(address: Ipv6Addr, to: MacAddr, own: MacAddr, source: Ipv6Addr) -> Vec<u8> {
     solicitation(address, address, to, source, own, &link_layer(SOURCE_LINK_LAYER, own))
 }
 
-/// The solicitation of Duplicate Address Detection (RFC 4862 section 5.4.2). Without the nonce of RFC 7527: a copy that
-/// comes back over a loop has our Ethernet source and is not read.
+/// Returns the solicitation of Duplicate Address Detection (RFC 4862 section 5.4.2). The solicitation has no nonce of
+/// RFC 7527: a copy that comes back over a loop has this node's Ethernet source and is not read.
 pub(super) fn enquiry(address: Ipv6Addr, own: MacAddr) -> Vec<u8> {
     let (group, mac) = solicited_node(address);
     solicitation(address, group, mac, Ipv6Addr::UNSPECIFIED, own, &[])
 }
 
-/// Identifier and sequence are 0: Linux gives no ping socket the identifier 0 (`ping_get_port`, net/ipv4/ping.c), so no
-/// ping on this node takes the replies for its own.
+/// Returns an echo request to all nodes. Identifier and sequence are 0: Linux gives no ping socket the identifier 0
+/// (`ping_get_port`, net/ipv4/ping.c), so no ping on this node takes the replies for its own.
 pub(super) fn echo_all(source: Ipv6Addr, own: MacAddr) -> Vec<u8> {
     let message = Outgoing {
         destination_mac: group_mac(ALL_NODES),
@@ -135,7 +138,7 @@ pub(super) fn echo_all(source: Ipv6Addr, own: MacAddr) -> Vec<u8> {
     message.send()
 }
 
-/// The group on which an address is asked for (RFC 4291 section 2.7.1), and its link-layer address.
+/// Returns the group on which an address is asked for (RFC 4291 section 2.7.1), and its link-layer address.
 pub fn solicited_node(address: Ipv6Addr) -> (Ipv6Addr, MacAddr) {
     let [.., high, low] = address.segments();
     let group = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | high & 0xff, low);
@@ -175,11 +178,11 @@ fn link_layer(kind: u8, MacAddr([a, b, c, d, e, f]): MacAddr) -> [u8; 8] {
     [kind, LINK_LAYER_UNITS, a, b, c, d, e, f]
 }
 
-/// What solicitations and advertisements have in common.
+/// The common part of solicitations and advertisements.
 struct Body {
-    /// Reserved in a solicitation.
+    /// The flags, which are reserved in a solicitation.
     flags: u8,
-    /// Never a group.
+    /// The target, which is never a group.
     target: Ipv6Addr,
     options: Options,
 }
@@ -202,9 +205,9 @@ struct Options {
 }
 
 impl Options {
-    /// `None` if an option has length 0 or does not fit (RFC 4861 section 4.6), or a link-layer address is not one of
-    /// Ethernet that a station can have. Unknown options are skipped. Of two of a kind the first counts, as with Linux
-    /// (`ndisc_parse_options`).
+    /// Reads the options; returns `None` if an option has length 0 or does not fit (RFC 4861 section 4.6), or a
+    /// link-layer address is not one of Ethernet that a station can have. Unknown options are skipped. The first of two
+    /// options of a kind counts, as with Linux (`ndisc_parse_options`).
     fn read(mut bytes: &[u8]) -> Option<Self> {
         let mut found = Self::default();
         while !bytes.is_empty() {

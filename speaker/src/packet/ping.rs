@@ -1,5 +1,5 @@
 //! Pings: ICMP (RFC 792) and ICMPv6 (RFC 4443) echo requests to one host, and the replies to them. No socket of the
-//! kernel's ICMP takes part: what counts is also which link-layer address a reply comes from.
+//! kernel's ICMP takes part, because the link-layer address that a reply comes from counts too.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -16,33 +16,35 @@ use super::{
     icmpv6::{ECHO_REQUEST, Message, Outgoing},
 };
 
-/// What follows the checksum of a request, and so of its reply (RFC 792; RFC 4443 section 4.2): identifier and sequence,
-/// two bytes each, and a mark. The identifier is 0: Linux gives it to no ping socket (`ping_get_port`, net/ipv4/ping.c),
-/// so no ping on this node takes the replies for its own.
+/// The bytes after the checksum of a request, and so of its reply (RFC 792; RFC 4443 section 4.2): identifier and
+/// sequence, two bytes each, and a mark. The identifier is 0: Linux gives it to no ping socket (`ping_get_port`,
+/// net/ipv4/ping.c), so no ping on this node takes the replies for its own.
 const BODY: [u8; 12] = *b"\0\0\0\0Herald 1";
 
-/// The identifier of all that is asked.
+/// The identifier of all requests.
 const IDENTIFIER: [u8; 2] = [0; 2];
 
 /// ICMP message types.
 const ICMP_ECHO_REPLY: u8 = 0;
 const ICMP_ECHO_REQUEST: u8 = 8;
 
-/// Bytes of an IPv4 header without options. Linux returns the options of a request in its reply; these have none.
+/// Length of an IPv4 header without options, in bytes. Linux returns the options of a request in its reply; these
+/// requests have none.
 const IPV4_HEADER: usize = 20;
 /// Version 4, and [`IPV4_HEADER`] in words of four bytes.
 const VERSION_AND_LENGTH: u8 = 0x45;
-/// The time to live of what Linux sends itself (`IPDEFTTL`).
+/// The time to live of packets that Linux sends itself (`IPDEFTTL`).
 const TIME_TO_LIVE: u8 = 64;
 /// The checksum is the second 16-bit word of an ICMP message.
 const CHECKSUM_WORD: usize = 1;
 
-/// An ICMP echo request. It is not to be fragmented, so it needs no identification (RFC 6864 section 4.1).
+/// Returns an ICMP echo request. The request must not be fragmented, so it needs no identification (RFC 6864
+/// section 4.1).
 pub(super) fn request_v4(address: Ipv4Addr, to: MacAddr, own: MacAddr, source: Ipv4Addr) -> Vec<u8> {
     let mut icmp = [&[ICMP_ECHO_REQUEST, 0, 0, 0], &BODY[..]].concat();
     let sum = checksum(&icmp, CHECKSUM_WORD);
     icmp[2..4].copy_from_slice(&sum.to_be_bytes());
-    // A few tens of bytes.
+    // The packet has a few tens of bytes.
     let length = u16::try_from(IPV4_HEADER + icmp.len()).unwrap_or(u16::MAX).to_be_bytes();
     let mut packet = [
         &[VERSION_AND_LENGTH, 0],
@@ -60,7 +62,7 @@ pub(super) fn request_v4(address: Ipv4Addr, to: MacAddr, own: MacAddr, source: I
     ethernet::send(to, own, ethernet::IPV4, &packet)
 }
 
-/// An ICMPv6 echo request.
+/// Returns an ICMPv6 echo request.
 pub(super) fn request_v6(address: Ipv6Addr, to: MacAddr, own: MacAddr, source: Ipv6Addr) -> Vec<u8> {
     Outgoing {
         destination_mac: to,
@@ -73,7 +75,7 @@ pub(super) fn request_v6(address: Ipv6Addr, to: MacAddr, own: MacAddr, source: I
     .send()
 }
 
-/// Reads the reply to [`request_v4`]. What lies beyond the length the IPv4 header gives is padding.
+/// Reads the reply to [`request_v4`]. Bytes beyond the length that the IPv4 header gives are padding.
 pub(super) fn read_v4(received: &Received<'_>) -> Option<Heard> {
     let ip = Ipv4Packet::new(received.payload)?;
     let whole = received.payload.get(..usize::from(ip.get_total_length()))?;

@@ -1,7 +1,8 @@
-//! Which addresses a change of a node concerns. Pure.
+//! The addresses that a change of a node concerns. Pure.
 //!
-//! To order the nodes for an address takes a look at every node; to see that a change of one node bears on none of it
-//! takes a look at that one. Nodes change all the time (labels, cordons, conditions), and their order seldom does.
+//! The order of the nodes for an address takes a look at every node; to see that a change of one node does not bear on
+//! the address takes a look at that one. Nodes change all the time (labels, cordons, conditions), and their order
+//! seldom does.
 
 use std::collections::BTreeSet;
 
@@ -17,22 +18,22 @@ use crate::{
 /// A node at one moment, with its speaker.
 #[derive(Clone, Copy, Debug)]
 pub struct Side<'a> {
-    /// The Node; `None`: it is not there.
+    /// The Node; `None`: the Node does not exist.
     pub node: Option<&'a Node>,
-    /// Its SpeakerStatus.
+    /// The node's SpeakerStatus.
     pub speaker: Option<&'a Speaker>,
 }
 
-/// What a node was and is.
+/// The change of a node.
 #[derive(Clone, Debug)]
 pub struct NodeChange<'a> {
     sides: [Side<'a>; 2],
-    /// The keys of the labels that differ, if nothing else does that any order depends on.
+    /// The keys of the labels that differ, if nothing else differs that any order depends on.
     only_labels: Option<BTreeSet<&'a str>>,
 }
 
 impl<'a> NodeChange<'a> {
-    /// A change from one moment to another.
+    /// Returns the change from one moment to another.
     pub fn new(before: Side<'a>, after: Side<'a>) -> Self {
         let segments = |side: Side<'a>| side.speaker.map(|speaker| speaker.segments.as_slice());
         let only_labels = match (before.node, after.node) {
@@ -48,13 +49,13 @@ impl<'a> NodeChange<'a> {
         Self { sides: [before, after], only_labels }
     }
 
-    /// Returns whether the order of no address can depend on it.
+    /// Returns whether the change is irrelevant to the order of every address.
     pub fn is_idle(&self) -> bool {
         self.only_labels.as_ref().is_some_and(BTreeSet::is_empty)
     }
 
-    /// Returns whether the order of an address may depend on it. `view` is that after the change; `own`: the segments of
-    /// the node by its own account, if it is the node that asks.
+    /// Returns whether the order of an address may depend on the change. `view` is the view after the change; `own`
+    /// holds the segments of the node by its own account, if the node itself asks.
     pub fn bears_on(&self, vip: &Vip, view: View<'_>, own: Option<&[&Segment]>) -> bool {
         if let Some(keys) = &self.only_labels
             && !vip.rules.iter().any(|rule| looks_at(rule, keys))
@@ -71,7 +72,7 @@ impl<'a> NodeChange<'a> {
                 let ability = ability(vip, node, side.speaker, view, has_subnet)?;
                 Ok((node.is_fit(), ability.segment, ability.weight))
             });
-            // A node that may not announce counts for nothing; only the node itself tells why it may not.
+            // A node that may not announce does not count; only the node itself reports why it may not.
             let refusal = ability.as_ref().err().filter(|_| own.is_some()).cloned();
             let lies_on = own.and_then(|segments| segment_of(vip, view, side.node, segments.iter().copied()));
             (ability.ok(), refusal, lies_on)

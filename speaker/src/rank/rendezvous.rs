@@ -1,7 +1,7 @@
-//! What decides between nodes that nothing else tells apart: highest random weight (Thaler and Ravishankar 1998).
+//! The order of nodes that are equal in everything else: highest random weight (Thaler and Ravishankar 1998).
 //!
-//! A score is the hash of an address, its object and a node. It changes with none of what changes every day, so it is
-//! computed once and kept: 8 bytes for each address and node, 8 MB for 10,000 addresses and 100 nodes.
+//! A score is the hash of an address, its object and a node. A score depends on nothing that changes every day, so it
+//! is computed once and kept: 8 bytes for each address and node, 8 MB for 10,000 addresses and 100 nodes.
 
 use std::{collections::BTreeMap, net::IpAddr, num::NonZeroU64};
 
@@ -12,7 +12,7 @@ use crate::api_objects::Vip;
 /// The scores computed so far.
 #[derive(Debug, Default)]
 pub struct Scores {
-    /// Where the score of a node is found in each row.
+    /// The place of a node's score in each row.
     columns: BTreeMap<String, usize>,
     /// Columns of nodes that are gone: empty in every row.
     free: Vec<usize>,
@@ -22,7 +22,7 @@ pub struct Scores {
 /// The scores of one address.
 #[derive(Debug, Default)]
 struct Row {
-    /// The object they were computed for.
+    /// The UID of the object that the scores were computed for.
     uid: String,
     scores: Vec<Option<NonZeroU64>>,
 }
@@ -70,7 +70,7 @@ impl Scores {
     }
 }
 
-/// The first eight bytes of the hash, which order as the whole does but for one pair in 2^64.
+/// Returns the first eight bytes of the hash, which order as the whole does but for one pair in 2^64.
 fn rendezvous(vip: &Vip, node: &str) -> NonZeroU64 {
     #[cfg(test)]
     tests::count_hash();
@@ -99,7 +99,7 @@ pub(crate) mod tests {
         HASHES.set(HASHES.get() + 1);
     }
 
-    /// Returns how many hashes this thread has computed.
+    /// Returns the number of hashes that this thread has computed.
     pub(crate) fn hashes() -> u64 {
         HASHES.get()
     }
@@ -115,7 +115,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn address_with_another_object_is_scored_anew() {
+    fn address_with_another_object_is_scored_again() {
         let mut scores = Scores::default();
         let first = vip("192.0.2.10");
         let second = Vip { uid: "another".to_owned(), ..first.clone() };
@@ -124,7 +124,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn column_of_a_node_that_is_gone_goes_to_the_next() {
+    fn column_of_a_gone_node_is_reused() {
         let mut scores = Scores::default();
         let vip = vip("192.0.2.10");
         let b = ["a", "b"].map(|node| scores.score(&vip, node))[1];

@@ -1,4 +1,4 @@
-//! Tables and properties of the order; the builders serve the tests of the machine too.
+//! Tables and properties of the order; the tests of the coordinator use the builders too.
 
 use std::net::IpAddr;
 
@@ -153,7 +153,7 @@ fn selects(node: &str) -> LabelSelector {
 }
 
 #[test]
-fn who_is_first() {
+fn first_node_follows_the_order_of_criteria() {
     type Case = (&'static str, fn(&mut World), Option<&'static str>);
     let cases: &[Case] = &[
         ("the home node", |_| (), Some("c")),
@@ -332,7 +332,7 @@ fn who_is_first() {
     }
 }
 
-/// Classes of a, b and c.
+/// Returns the classes of a, b and c.
 fn classes(world: &World) -> [Option<Class>; 3] {
     let (nodes, speakers, slices) =
         (collection(world.nodes.clone()), collection(world.speakers.clone()), collection(world.slices.clone()));
@@ -343,7 +343,7 @@ fn classes(world: &World) -> [Option<Class>; 3] {
 }
 
 #[test]
-fn an_address_moves_for_a_class_alone() {
+fn address_moves_for_a_class_alone() {
     let mut world = World::new();
     let [a, b, c] = classes(&world);
     assert!(a == b && b == c, "home and hash make no class");
@@ -363,7 +363,7 @@ fn an_address_moves_for_a_class_alone() {
 }
 
 #[test]
-fn classes_of_many_weights_do_not_run_into_each_other() {
+fn classes_of_many_weights_do_not_overlap() {
     let worst_ready = class(Endpoint::Ready, true, usize::MAX);
     assert!(class(Endpoint::Ready, true, 48) < worst_ready);
     assert!(worst_ready < class(Endpoint::Ready, false, 0));
@@ -372,7 +372,7 @@ fn classes_of_many_weights_do_not_run_into_each_other() {
 }
 
 #[test]
-fn every_refusal_is_told() {
+fn every_refused_node_has_its_reason() {
     let mut world = World::new();
     world.nodes[0].excluded = Some(Exclusion::Label);
     world.speakers.remove(1);
@@ -385,7 +385,7 @@ fn every_refusal_is_told() {
 }
 
 #[test]
-fn a_rule_that_cannot_be_read_is_told_and_harms_no_other() {
+fn unreadable_rule_is_reported_and_harms_no_other() {
     let mut world = World::new();
     let broken: LabelSelector =
         serde_json::from_value(serde_json::json!({"matchExpressions": [{"key": "zone", "operator": "Near"}]})).unwrap();
@@ -402,7 +402,7 @@ fn a_rule_that_cannot_be_read_is_told_and_harms_no_other() {
 }
 
 #[test]
-fn the_hash_spreads() {
+fn hash_spreads_addresses() {
     let mut world = World::new();
     world.vip.home_node = None;
     let mut firsts = BTreeMap::new();
@@ -410,14 +410,14 @@ fn the_hash_spreads() {
         world.vip.address = IpAddr::from([192, 0, 2, last]);
         *firsts.entry(world.order().0[0].clone()).or_insert(0) += 1;
     }
-    // 80 each on average; the hash is fixed, so this cannot fail by chance.
+    // Each node is first for 80 addresses on average; the hash is fixed, so the test cannot fail by chance.
     assert!(firsts.len() == 3 && firsts.values().all(|n| (50..110).contains(n)), "{firsts:?}");
 }
 
 proptest! {
-    /// When a node goes, only what it announced moves.
+    /// When a node goes, only the addresses that it announced move.
     #[test]
-    fn a_node_that_goes_moves_only_its_own(last in 1u8..250, gone in 0usize..3) {
+    fn node_that_goes_moves_only_its_own_addresses(last in 1u8..250, gone in 0usize..3) {
         let mut world = World::new();
         world.vip.home_node = None;
         world.vip.address = IpAddr::from([192, 0, 2, last]);
@@ -429,7 +429,7 @@ proptest! {
 
     /// Every node is either in the order or refused, never both.
     #[test]
-    fn nobody_is_forgotten(ready: [bool; 3], excluded: [bool; 3], heard: [bool; 3], endpoints: [bool; 3], local: bool, incumbent in 0usize..4) {
+    fn every_node_is_either_ordered_or_refused(ready: [bool; 3], excluded: [bool; 3], heard: [bool; 3], endpoints: [bool; 3], local: bool, incumbent in 0usize..4) {
         let mut world = World::new();
         for i in 0..3 {
             world.nodes[i].ready = ready[i];
@@ -452,7 +452,7 @@ proptest! {
 }
 
 #[test]
-fn a_node_outside_the_subnet_announces_only_where_no_node_is_in_it() {
+fn node_outside_the_subnet_announces_only_where_no_node_is_in_it() {
     let mut world = World::new();
     let mut outside = segment("eth0", 3, "198.51.100.0/24");
     outside.default_route = true;
@@ -461,7 +461,7 @@ fn a_node_outside_the_subnet_announces_only_where_no_node_is_in_it() {
     assert!(!order.contains(&"c".to_owned()), "home or not, c is on another segment: {order:?}");
     assert_eq!(refused["c"], Refusal::Unplaced(Unplaced::NoInterface));
 
-    // A rule that names the interface overrides; and in nobody's subnet, the default route serves.
+    // A rule that names the interface overrides; for an address in no node's subnet, the default route serves.
     world.vip.rules[0].interfaces = vec![InterfacePattern("eth0".to_owned())];
     let (order, refused) = world.order();
     assert_eq!(order, ["c"], "all candidates are on one segment");

@@ -1,9 +1,9 @@
-//! The sockets of the segments. Each has four packet sockets, with a kernel filter and a task that carries what the
-//! filter lets through: one for the protocol's frames, one for ARP, one for Neighbour Discovery and pings of IPv6, one
-//! for those of IPv4. The solicited-node groups of its addresses are joined beside (`groups`).
+//! The sockets of the segments. Each segment has four packet sockets, each with a kernel filter and a task that carries
+//! what the filter lets through: one for the protocol's frames, one for ARP, one for Neighbour Discovery and IPv6
+//! pings, one for IPv4 pings. UDP sockets join the solicited-node groups of its addresses (`multicast_groups`).
 //!
-//! The protocol has a socket of its own, so that no flood of ARP takes the room of Hellos; and where the speaker is
-//! slow, the tasks take turns in giving it what they have (tokio's channels are fair).
+//! The protocol has a socket of its own, so that no flood of ARP takes the room of Hellos; where the speaker is slow,
+//! the tasks take turns in giving it their frames (tokio's channels are fair).
 
 mod multicast_groups;
 
@@ -32,27 +32,28 @@ pub const ETHERTYPE_ARP: u16 = 0x0806;
 /// ETH_P_IPV6 (linux/if_ether.h).
 pub const ETHERTYPE_IPV6: u16 = 0x86dd;
 
-/// Destination, source and EtherType.
+/// Length of destination, source and EtherType, in bytes.
 const ETHERNET_HEADER: usize = 14;
 
 /// The receive buffer asked for, in bytes. A cluster sends at most about 1,000 Hellos a second to a segment (one per
-/// peer and interval, which grows by 1 ms per peer), of up to 1,414 bytes, for which the kernel charges about 2.3 KB
-/// with its own structures and doubles what it is asked for (socket(7)): room for almost two seconds. Without NET_ADMIN one
-/// gets no more than net.core.rmem_max: by default twice 212,992 bytes, 180 of the longest frames.
+/// peer and interval, which grows by 1 ms per peer), of up to 1,414 bytes. The kernel charges about 2.3 KB for each,
+/// its own structures included, and doubles the size that a process asks for (socket(7)): there is room for almost two
+/// seconds. A process without NET_ADMIN gets at most net.core.rmem_max: by default twice 212,992 bytes, 180 of the
+/// longest frames.
 const RECEIVE_BUFFER: usize = 2 << 20;
 
-/// A frame the kernel let through.
+/// A frame that the kernel let through.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Arrival {
-    /// Interface index.
+    /// The interface's index.
     pub segment: u32,
-    /// To whom it was sent.
+    /// The addressee of the frame, as the kernel sees it.
     pub kind: PacketType,
-    /// What it is.
+    /// The frame.
     pub body: Body,
 }
 
-/// What a frame is, by the socket it came from.
+/// A frame, by the socket that received it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Body {
     /// A frame of the protocol, without its Ethernet header.
@@ -65,7 +66,7 @@ pub enum Body {
     Ipv6(Vec<u8>),
 }
 
-/// What a segment's socket could not do.
+/// An action that failed on a segment's socket.
 #[derive(Debug, thiserror::Error)]
 #[error("{action} on interface {segment}: {source}")]
 pub struct SegmentError {
@@ -76,8 +77,9 @@ pub struct SegmentError {
 }
 
 impl SegmentError {
-    /// Returns whether the interface that the sockets were opened on is gone. They are then bound to none for good, also if
-    /// another has come in its place under its index (`packet_notifier`, net/packet/af_packet.c).
+    /// Returns whether the interface that the sockets were opened on is gone. The sockets are then bound to no
+    /// interface for good, even if another interface has come in its place under its index (`packet_notifier`,
+    /// net/packet/af_packet.c).
     pub fn is_interface_gone(&self) -> bool {
         matches!(self.source.raw_os_error(), Some(libc::ENXIO | libc::ENODEV))
     }
@@ -88,7 +90,7 @@ impl SegmentError {
 pub struct Segments {
     open: BTreeMap<u32, Open>,
     arrivals: mpsc::Sender<Arrival>,
-    /// Whether interfaces receive what is not to them as well.
+    /// Whether interfaces also receive frames that are not to them.
     promiscuous: bool,
 }
 
@@ -101,7 +103,7 @@ struct Open {
     groups: Groups,
 }
 
-/// What an ear listens for.
+/// The kind of frames that a socket receives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Traffic {
     Hello,
@@ -111,27 +113,28 @@ enum Traffic {
 }
 
 impl Segments {
-    /// No segment; what arrives goes into the channel. `promiscuous`: the interfaces receive all frames.
+    /// Returns an empty set of segments, whose received frames go into the channel. If `promiscuous` is set, the
+    /// interfaces receive all frames.
     pub fn new(arrivals: mpsc::Sender<Arrival>, promiscuous: bool) -> Self {
         Self { open: BTreeMap::new(), arrivals, promiscuous }
     }
 
-    /// May this process open packet sockets?
+    /// Checks that this process may open packet sockets.
     ///
     /// # Errors
-    /// EPERM without NET_RAW.
+    /// If the process lacks NET_RAW (EPERM).
     pub fn check_permission() -> io::Result<()> {
-        // Bound to no interface in particular; its filter lets through only what is for this host, and it is closed
-        // before anyone reads.
+        // The socket is bound to no interface in particular; its filter lets through only frames for this host, and the
+        // socket is closed before anyone reads.
         PacketSocket::open(0, ETHERTYPE_ARP, Some(&program(filter::arp(0, [])))).map(|_| ())
     }
 
-    /// Closes all but these.
+    /// Closes all segments but those for which `segments` returns `true`.
     pub fn retain(&mut self, segments: impl Fn(u32) -> bool) {
         self.open.retain(|segment, _| segments(*segment));
     }
 
-    /// Closes one.
+    /// Closes a segment.
     pub fn close(&mut self, segment: u32) {
         self.open.remove(&segment);
     }
@@ -141,11 +144,11 @@ impl Segments {
         self.open.contains_key(&segment)
     }
 
-    /// Opens a segment, if it is not open: from now on frames of the protocol arrive, and answers to this host, which
-    /// are signs of life; no solicitations before [`Segments::listen`].
+    /// Opens a segment, if it is not open. Frames of the protocol arrive from then on, and answers to this host, which
+    /// are signs of life; solicitations do not arrive before [`Segments::listen`].
     ///
     /// # Errors
-    /// The interface is gone, or there is no NET_RAW.
+    /// If the interface is gone, or the process lacks NET_RAW.
     pub fn open(&mut self, segment: u32) -> Result<(), SegmentError> {
         if self.open.contains_key(&segment) {
             return Ok(());
@@ -165,7 +168,7 @@ impl Segments {
             groups: Groups::new(segment),
         };
         if self.promiscuous {
-            // Of all the sockets one is enough: the kernel counts for the interface.
+            // One of the four sockets is enough: the kernel counts memberships per interface.
             let listening = open.hello.socket.get_ref().receive_all();
             listening.map_err(|source| SegmentError { action: "receiving all frames", segment, source })?;
         }
@@ -173,21 +176,21 @@ impl Segments {
         Ok(())
     }
 
-    /// Lets solicitations for these addresses through on an open segment, and for no others; with them what strangers
-    /// say of these addresses.
+    /// Lets solicitations for these addresses through on an open segment, and for no others, together with the claims
+    /// that other hosts make to these addresses.
     ///
-    /// A new group takes the kernel up to 0.07 ms (measured: 1,000 in 35 to 72 ms), so what is urgent is sent before.
+    /// A new group takes the kernel up to 0.07 ms (measured: 1,000 in 35 to 72 ms), so urgent frames are sent before
+    /// this call.
     ///
     /// # Errors
-    /// The segment is not open, the interface gone, or the kernel refuses a filter or a group. One family does not
-    /// suffer by the trouble of the other, and one group not by that of another: the first trouble is told, and what
-    /// failed is tried again with the next call.
+    /// If the segment is not open, the interface is gone, or the kernel refuses a filter or a group. Each family and
+    /// each group is attempted; the first error is returned, and the next call retries the parts that failed.
     pub fn listen(&mut self, segment: u32, addresses: &BTreeSet<IpAddr>) -> Result<(), SegmentError> {
         let failed = |action| move |source| SegmentError { action, segment, source };
         let not_open = || failed("listening")(io::ErrorKind::NotConnected.into());
         let open = self.open.get_mut(&segment).ok_or_else(not_open)?;
         let (v4, v6) = by_family(addresses);
-        // The filters first: who asks by the group is then let in.
+        // The filters are set first, so that they let solicitations in as soon as a group is joined.
         let arp = open.arp.set_filter(filter::arp(segment, v4)).map_err(failed("setting the filter for ARP"));
         let ipv6 = open.ipv6.set_filter(filter::ipv6(segment, v6.iter().copied()));
         let ipv6 = ipv6.map_err(failed("setting the filter for IPv6"));
@@ -198,8 +201,8 @@ impl Segments {
     /// Sends an ARP, IPv4 or IPv6 frame, by the socket of its EtherType.
     ///
     /// # Errors
-    /// ENETDOWN while the interface is down; `WouldBlock` or ENOBUFS where a queue is full or there is no carrier;
-    /// `NotConnected` for a segment that is not open, `InvalidInput` for another EtherType.
+    /// If the interface is down (ENETDOWN), a queue is full or there is no carrier (`WouldBlock` or ENOBUFS), the
+    /// segment is not open (`NotConnected`), or the EtherType is another one (`InvalidInput`).
     pub fn transmit(&self, segment: u32, frame: &[u8]) -> Result<(), SegmentError> {
         let failed = |source| SegmentError { action: "sending", segment, source };
         let traffic = traffic_of(frame).ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
@@ -209,7 +212,7 @@ impl Segments {
     /// Sends a frame of the protocol to the speakers of the segment. `from` is the interface's link-layer address.
     ///
     /// # Errors
-    /// As [`Segments::transmit`].
+    /// If [`Segments::transmit`] would fail for the same reason.
     pub fn hello(&self, segment: u32, from: MacAddr, bytes: &[u8]) -> Result<(), SegmentError> {
         self.send(segment, Traffic::Hello, &hello_frame(from, bytes)).map_err(|source| SegmentError {
             action: "sending a Hello",
@@ -230,7 +233,7 @@ impl Segments {
     }
 }
 
-/// A socket, and the task that carries what it receives.
+/// A socket, and the task that carries the frames it receives.
 #[derive(Debug)]
 struct Ear {
     socket: Arc<AsyncPacketSocket>,
@@ -260,7 +263,7 @@ impl Ear {
     }
 }
 
-/// Carries frames until nobody listens.
+/// Carries frames until the receiver of the channel is gone.
 async fn read(segment: u32, traffic: Traffic, socket: Arc<AsyncPacketSocket>, arrivals: mpsc::Sender<Arrival>) {
     let mut buffer = vec![0; MAX_FRAME];
     loop {
@@ -271,13 +274,14 @@ async fn read(segment: u32, traffic: Traffic, socket: Arc<AsyncPacketSocket>, ar
                     return;
                 }
             }
-            // Told once when the interface goes down; it goes on when it is up again. Netlink tells the rest.
+            // The kernel reports the error once when the interface goes down; the socket goes on receiving when the
+            // interface is up again. Netlink reports the rest.
             Err(error) => tracing::debug!(segment, %error, "receiving"),
         }
     }
 }
 
-/// `None` where there is not even an Ethernet header.
+/// Returns the frame as a [`Body`], or `None` where it is too short for an Ethernet header.
 fn body(traffic: Traffic, frame: &[u8]) -> Option<Body> {
     let (_, payload) = frame.split_at_checked(ETHERNET_HEADER)?;
     Some(match traffic {
@@ -288,7 +292,7 @@ fn body(traffic: Traffic, frame: &[u8]) -> Option<Body> {
     })
 }
 
-/// The socket for a frame that is sent, by its EtherType.
+/// Returns the socket for a frame that is sent, by its EtherType.
 fn traffic_of(frame: &[u8]) -> Option<Traffic> {
     let ethertype = frame.get(ETHERNET_HEADER - 2..ETHERNET_HEADER)?;
     match u16::from_be_bytes(ethertype.try_into().ok()?) {
@@ -328,7 +332,7 @@ mod tests {
     const MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
 
     #[test]
-    fn a_hello_goes_to_the_group_and_arrives_without_its_header() {
+    fn hello_goes_to_the_group_and_arrives_without_its_header() {
         let frame = hello_frame(MAC, b"hello");
         assert_eq!(frame[..6], GROUP.0);
         assert_eq!(frame[6..12], MAC.0);
@@ -339,12 +343,12 @@ mod tests {
     #[test_case(Traffic::Arp => Some(Body::Arp(vec![7; 60])))]
     #[test_case(Traffic::Ipv4 => Some(Body::Ipv4(vec![7; 60])))]
     #[test_case(Traffic::Ipv6 => Some(Body::Ipv6(vec![7; 60])))]
-    fn others_arrive_whole(traffic: Traffic) -> Option<Body> {
+    fn frames_of_other_protocols_arrive_whole(traffic: Traffic) -> Option<Body> {
         body(traffic, &[7; 60])
     }
 
     #[test]
-    fn what_has_no_header_does_not_arrive() {
+    fn frame_without_a_header_does_not_arrive() {
         for traffic in [Traffic::Hello, Traffic::Arp, Traffic::Ipv4, Traffic::Ipv6] {
             assert_eq!(body(traffic, &[0; 13]), None);
         }
@@ -356,14 +360,14 @@ mod tests {
     #[test_case(&[0x08, 0x00] => Some(Traffic::Ipv4))]
     #[test_case(&[0x81, 0x00] => None; "tagged")]
     #[test_case(&[0x08] => None; "cut")]
-    fn sent_by_the_socket_of_its_ethertype(ethertype: &[u8]) -> Option<Traffic> {
+    fn frame_is_sent_by_the_socket_of_its_ethertype(ethertype: &[u8]) -> Option<Traffic> {
         traffic_of(&[&[0; 12], ethertype].concat())
     }
 
-    /// It is deleted and made again under its index, faster than netlink's messages are read: to the speaker nothing has
-    /// changed.
+    /// The interface is deleted and made again under its index, faster than netlink's messages are read: to the speaker
+    /// nothing has changed.
     #[test]
-    fn interface_that_was_replaced_under_its_index_is_known_by_what_is_sent() {
+    fn sending_shows_that_an_interface_was_replaced_under_its_index() {
         let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let replace = async {
             let make = || ip("link add eth0 index 77 type veth peer name wire") && ip("link set eth0 up");
@@ -383,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn a_segment_that_is_not_open_is_an_error() {
+    fn sending_on_a_closed_segment_is_an_error() {
         let (arrivals, _) = mpsc::channel(1);
         let mut segments = Segments::new(arrivals, false);
         let arp = [&[0; 12], &[8, 6][..], &[0; 28]].concat();

@@ -1,9 +1,9 @@
 //! The solicited-node groups (RFC 4291 section 2.7.1) of a segment's addresses.
 //!
-//! They are joined through ordinary UDP sockets, which never receive anything: they are bound to no port. So the
-//! kernel reports the groups by MLD, without which switches that snoop do not bring solicitations here, opens the
-//! network card's filter for them, and reports them again when the carrier returns (`addrconf_notify`,
-//! net/ipv6/addrconf.c). Needs no capability; closing a socket leaves its groups.
+//! The groups are joined through ordinary UDP sockets, which never receive anything: they are bound to no port. The
+//! kernel therefore reports the groups by MLD, without which switches that snoop do not bring solicitations here, opens
+//! the network card's filter for them, and reports them again when the carrier returns (`addrconf_notify`,
+//! net/ipv6/addrconf.c). Joining needs no capability; closing a socket leaves its groups.
 
 use std::{collections::BTreeSet, io, net::Ipv6Addr};
 
@@ -11,11 +11,11 @@ use socket2::{Domain, Socket, Type};
 
 use crate::packet::solicited_node;
 
-/// Groups per socket. Each is charged to the socket's option memory with 56 bytes (`struct ipv6_mc_socklist`), of which
-/// there are 20 KiB before Linux 6.7 (net.core.optmem_max): 365 groups.
+/// Number of groups per socket. Each group charges 56 bytes (`struct ipv6_mc_socklist`) to the socket's option memory,
+/// which is 20 KiB before Linux 6.7 (net.core.optmem_max): 365 groups.
 const PER_SOCKET: usize = 200;
 
-/// The groups on which addresses are asked for. Several may share one.
+/// Returns the groups on which addresses are asked for. Several addresses may share one group.
 pub(super) fn of(addresses: impl IntoIterator<Item = Ipv6Addr>) -> BTreeSet<Ipv6Addr> {
     addresses.into_iter().map(|address| solicited_node(address).0).collect()
 }
@@ -34,17 +34,17 @@ struct Member {
 }
 
 impl Groups {
-    /// None yet.
+    /// Returns a set without groups.
     pub(super) fn new(segment: u32) -> Self {
         Self { segment, members: Vec::new() }
     }
 
-    /// Joins what is wanted, and leaves the rest.
+    /// Joins the groups that are wanted, and leaves the rest.
     ///
     /// # Errors
-    /// Of the first group that could not be joined or left; the others are.
+    /// If a group could not be joined or left; the error is that of the first one, and the others are joined or left.
     pub(super) fn set(&mut self, wanted: &BTreeSet<Ipv6Addr>) -> io::Result<()> {
-        // Joining goes first: it is what somebody waits for.
+        // Joins go before leaves: clients wait for joins.
         let joined: BTreeSet<_> = self.members.iter().flat_map(|member| &member.joined).copied().collect();
         let mut outcome = Ok(());
         for group in wanted.difference(&joined) {
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_that_end_alike_share_a_group() {
+    fn addresses_with_the_same_last_24_bits_share_a_group() {
         let addresses = ["2001:db8::1:2", "2001:db8:1::1:2", "2001:db8::3"].map(|a| a.parse().unwrap());
         let groups = ["ff02::1:ff01:2", "ff02::1:ff00:3"].map(|a| a.parse().unwrap());
         assert_eq!(of(addresses), BTreeSet::from(groups));

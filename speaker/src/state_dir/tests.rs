@@ -66,7 +66,7 @@ fn dir() -> (TempDir, StateDir) {
 }
 
 #[test]
-fn what_is_written_is_read() {
+fn written_state_is_read() {
     let (_temporary, dir) = dir();
     assert_eq!((dir.claims(), dir.view()), (None, None));
     dir.write(Name::Claims, &claims(3)).unwrap();
@@ -76,14 +76,14 @@ fn what_is_written_is_read() {
 }
 
 #[test]
-fn another_boot_is_told() {
+fn state_of_another_boot_is_marked() {
     let (_temporary, dir) = dir();
     StateDir { boot: "another".to_owned(), ..dir.clone() }.write(Name::Claims, &claims(3)).unwrap();
     assert_eq!(dir.claims(), Some(Saved { content: claims(3), same_boot: false }));
 }
 
 #[test]
-fn an_unknown_boot_is_another() {
+fn unknown_boot_counts_as_another() {
     let (_temporary, dir) = dir();
     let unknown = StateDir { boot: String::new(), ..dir };
     unknown.write(Name::Claims, &claims(3)).unwrap();
@@ -95,8 +95,8 @@ fn an_unknown_boot_is_another() {
 #[test_case(b"{\"format\":2,\"boot\":\"b\",\"content\":{}}"; "a newer format")]
 #[test_case(b"{\"format\":2}"; "a newer format with nothing that this build knows")]
 #[test_case(b"{\"format\":1,\"boot\":\"b\",\"content\":[]}"; "another content")]
-#[test_case(b"\xff\xfe"; "no text")]
-fn what_cannot_be_read_is_absent(bytes: &[u8]) {
+#[test_case(b"\xff\xfe"; "not a text")]
+fn unreadable_file_counts_as_absent(bytes: &[u8]) {
     let (temporary, dir) = dir();
     fs::write(temporary.path().join("claims.json"), bytes).unwrap();
     assert_eq!(dir.claims(), None);
@@ -130,7 +130,7 @@ fn unknown_fields_of_a_later_build_are_ignored() {
 }
 
 #[test]
-fn reason_of_a_later_build_spoils_no_claim() {
+fn claim_with_a_reason_of_a_later_build_is_read() {
     let (temporary, dir) = dir();
     dir.write(Name::Claims, &claims(3)).unwrap();
     let path = temporary.path().join("claims.json");
@@ -149,9 +149,9 @@ fn newer_format_is_refused_in_a_sentence() {
 }
 
 #[test]
-fn files_are_for_the_speaker_alone_and_leave_nothing_beside_them() {
+fn files_are_private_and_leave_no_others_behind() {
     let (temporary, dir) = dir();
-    // Of a run that was killed while it wrote.
+    // A run that was killed while it wrote left this.
     fs::write(temporary.path().join("view.new"), "half").unwrap();
     dir.write(Name::View, &view()).unwrap();
     let mode = fs::metadata(temporary.path().join("view.json")).unwrap().permissions().mode();
@@ -161,13 +161,13 @@ fn files_are_for_the_speaker_alone_and_leave_nothing_beside_them() {
 }
 
 #[test]
-fn no_directory_no_state() {
+fn missing_directory_is_not_opened() {
     let (temporary, _) = dir();
     assert!(StateDir::open(&temporary.path().join("missing")).is_none());
 }
 
-/// What fits, by the manifest: 10,000 addresses with `externalTrafficPolicy: Local` among 100 nodes, all of them claimed
-/// here. Two copies of a file exist while one replaces the other.
+/// The directory's size in the manifest has to hold the files of 10,000 addresses with `externalTrafficPolicy: Local`
+/// among 100 nodes, all of them claimed here. Two copies of a file exist while one replaces the other.
 #[test]
 fn ten_thousand_addresses_fit_into_the_directory() {
     let addresses: Vec<_> = (0..10_000_u16).map(|n| [[10, 1], n.to_be_bytes()].concat()).collect();
@@ -234,7 +234,7 @@ fn ten_thousand_addresses_fit_into_the_directory() {
 }
 
 #[tokio::test]
-async fn file_that_is_not_written_is_told_and_leaves_nothing_in_the_way() {
+async fn failed_write_is_marked_and_leaves_no_file_behind() {
     let (temporary, dir) = dir();
     // The new file cannot take the place of a directory that is not empty.
     fs::create_dir_all(temporary.path().join("view.json/in-the-way")).unwrap();
@@ -255,7 +255,7 @@ async fn file_that_is_not_written_is_told_and_leaves_nothing_in_the_way() {
 }
 
 #[tokio::test]
-async fn the_last_value_is_always_written() {
+async fn last_value_is_always_written() {
     let (_temporary, dir) = dir();
     let (sender, receiver) = watch::channel(Arc::new(Claims::new()));
     let keeping = tokio::spawn(dir.clone().keep_claims(receiver));
@@ -269,7 +269,7 @@ async fn the_last_value_is_always_written() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn writes_at_once_and_then_once_in_20_ms() {
+async fn claims_are_written_at_once_and_then_once_in_20_ms() {
     let (temporary, dir) = dir();
     let (sender, receiver) = watch::channel(Arc::new(Claims::new()));
     let begun = Instant::now();
@@ -291,7 +291,7 @@ async fn writes_at_once_and_then_once_in_20_ms() {
 }
 
 #[tokio::test]
-async fn a_directory_that_vanishes_ends_nothing() {
+async fn vanished_directory_does_not_end_the_task() {
     let (temporary, dir) = dir();
     let (sender, receiver) = watch::channel(Arc::new(Claims::new()));
     let keeping = tokio::spawn(dir.keep_claims(receiver));

@@ -12,14 +12,15 @@ use crate::{
     keys::{Keys, KeysError},
 };
 
-/// Reads which cluster this is, then watches the Secret in the speaker's own namespace, until nobody listens.
+/// Reads which cluster this is, then watches the Secret in the speaker's own namespace, until the receiver of the
+/// channel is gone.
 pub async fn watch(client: Client, namespace: String, inputs: mpsc::Sender<Input>) {
     let tell = |error| {
         let inputs = inputs.clone();
         async move { inputs.send(Input::Keys(Err(KeysError::Cluster(error)))).await.is_ok() }
     };
     let Some(cluster_uid) = cluster_uid::read(client.clone(), tell).await else { return };
-    // By name: the speaker may read this Secret and no other.
+    // The watch selects by name: the speaker may read this Secret and no other.
     let config = WatchConfig {
         fields: Some(format!("metadata.name={SECRET_CLUSTER_KEY}")),
         unproven: true,
@@ -30,13 +31,13 @@ pub async fn watch(client: Client, namespace: String, inputs: mpsc::Sender<Input
     follow("Secret", Api::namespaced(client, &namespace), config, translate, inputs).await;
 }
 
-/// Reduces the watch to what changes.
+/// Reduces the watch to changes of the keys.
 #[derive(Debug)]
 struct Reader {
     cluster_uid: String,
     /// Whether the listing under way has shown the Secret.
     seen: bool,
-    /// What was said last.
+    /// The keys, or the error, reported last.
     said: Option<Result<Keys, KeysError>>,
 }
 
@@ -88,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn says_each_change_once() {
+    fn each_change_is_reported_once() {
         let one = || secret(&[("key-1", 1, 32)]);
         let keys = read(one()).unwrap();
         let mut reader = Reader::new(CLUSTER.to_owned());

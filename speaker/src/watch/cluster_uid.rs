@@ -1,4 +1,5 @@
-//! Which cluster this is: the UID of its Namespace kube-system, to which the keys are bound (docs/protocol.md, section 7).
+//! The identity of this cluster: the UID of its Namespace kube-system, to which the keys are bound (docs/protocol.md,
+//! section 7).
 
 use std::time::Duration;
 
@@ -13,13 +14,13 @@ use tokio::time::sleep;
 
 use crate::keys::{CLUSTER_NAMESPACE, ClusterError};
 
-/// Before the second attempt, at most; each further pause is twice as long, up to [`LONGEST_PAUSE`].
+/// Longest pause before the second attempt; each further pause is twice as long, up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
-/// Between two attempts, at most: an outage that ends is noticed within this.
+/// Longest pause between two attempts: the speaker notices within this that an outage has ended.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// Reads the UID, as often as it takes. `tell` is called with each new reason why it is not known; once it returns
-/// `false`, nobody waits for the UID any more, and there is none.
+/// Reads the UID, with as many attempts as needed. Calls `tell` with each new reason why the UID is not known; when
+/// `tell` returns `false`, no task waits for the UID any longer, and the function returns `None`.
 pub async fn read<T: Future<Output = bool>>(client: Client, mut tell: impl FnMut(ClusterError) -> T) -> Option<String> {
     let api: Api<Namespace> = Api::all(client);
     let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
@@ -58,7 +59,8 @@ mod tests {
 
     use super::*;
 
-    /// The API server: it gives these answers in their order, and breaks the connection where there is none.
+    /// Returns a client of an API server that gives these answers in their order, and breaks the connection where there
+    /// is none, together with the paths that were asked.
     fn server(answers: impl IntoIterator<Item = Option<(u16, Value)>>) -> (Client, Arc<Mutex<Vec<String>>>) {
         let answers = Arc::new(Mutex::new(answers.into_iter().collect::<VecDeque<_>>()));
         let asked = Arc::new(Mutex::new(Vec::new()));
@@ -86,7 +88,7 @@ mod tests {
         (403, status)
     }
 
-    /// Reads until the UID is there, or `patience` things were told.
+    /// Reads until the UID is there, or `patience` errors were reported.
     async fn reads(answers: Vec<Option<(u16, Value)>>, patience: usize) -> (Option<String>, Vec<ClusterError>) {
         let (client, asked) = server(answers);
         let told = Mutex::new(Vec::new());
@@ -107,7 +109,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn failure_is_told_once_and_retried() {
+    async fn failure_is_reported_once_and_retried() {
         let answers = vec![
             None,
             None,
@@ -127,7 +129,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nobody_waits_any_more() {
+    async fn reading_ends_when_no_task_waits() {
         assert_eq!(reads(vec![], 1).await.0, None);
     }
 }

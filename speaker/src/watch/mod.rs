@@ -1,4 +1,4 @@
-//! Watches of the API, reduced as they arrive: nothing but what decisions need is kept.
+//! Watches of the API, reduced as they arrive: only what decisions need is kept.
 
 pub(crate) mod cluster_key;
 mod cluster_uid;
@@ -17,7 +17,7 @@ use crate::{
     coordinator::{ApiFact, Input},
 };
 
-/// Starts the watches that always run. None of the tasks ends while somebody listens.
+/// Starts the watches that always run. No task ends before the receiver of the channel is gone.
 pub fn start(
     tasks: &mut JoinSet<&'static str>,
     client: &Client,
@@ -65,8 +65,8 @@ pub fn start(
     });
 }
 
-/// Watches these EndpointSlices until nobody listens. A selector has names alone: those of other namespaces are dropped on
-/// arrival.
+/// Watches these EndpointSlices until the receiver of the channel is gone. A label selector holds names alone, so
+/// slices of Services of the same name in other namespaces are dropped on arrival.
 pub async fn slices(client: Client, slices: SliceSelection, inputs: mpsc::Sender<Input>) {
     let config = WatchConfig { labels: Some(slice_selector(&slices)), ..WatchConfig::default() };
     let reduce = |object| Slice::reduce(object).filter(|slice| slices.contains(&slice.service));
@@ -89,7 +89,7 @@ async fn feed<K: Resource + Clone + Debug + DeserializeOwned, T: Keyed>(
     follow(kind, api, WatchConfig::default(), translate, inputs).await;
 }
 
-/// A step as a change of what is kept; `None` where nothing of the object is kept.
+/// Returns the change of what is kept, or `None` where nothing of the object is kept.
 fn change<K, T: Keyed>(step: Step<K>, reduce: impl Fn(K) -> Option<T>) -> Option<Change<T>> {
     match step {
         Step::Listing => Some(Change::Listing),
@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slices_are_chosen_by_the_names_of_their_services() {
+    fn slices_are_selected_by_the_names_of_their_services() {
         let service = |namespace: &str, name: &str| crate::api_objects::ServiceName {
             namespace: namespace.to_owned(),
             name: name.to_owned(),
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_no_change() {
+    fn unreadable_object_is_not_a_change() {
         let reduce = |text: &str| (text != "unreadable").then(|| Item(text.to_owned()));
         assert_eq!(change(Step::Applied("a"), reduce), Some(Change::Applied(Item("a".to_owned()))));
         assert_eq!(change(Step::Deleted("a"), reduce), Some(Change::Deleted("a".to_owned())));

@@ -1,4 +1,4 @@
-//! What a change concerns, against what it changes.
+//! The addresses that a change concerns, compared with the addresses that it changes.
 
 use std::collections::BTreeMap;
 
@@ -28,8 +28,8 @@ fn zone(value: &str) -> LabelSelector {
     LabelSelector { match_labels: Some(labels), match_expressions: None }
 }
 
-/// Addresses that any node may announce, that a zone may, that a zone is preferred for, that lie in nobody's subnet, and
-/// that go with endpoints.
+/// Returns addresses that any node may announce, that a zone may announce, that a zone is preferred for, that lie in no
+/// node's subnet, and that depend on endpoints.
 fn vips() -> Vec<Vip> {
     let mut zoned = vip("192.0.2.11");
     zoned.rules[0].node_selectors = vec![zone("x")];
@@ -52,7 +52,7 @@ enum Step {
     SpeakerGone(usize),
     Incumbent(usize, usize),
     Slices(usize),
-    /// So many seconds pass.
+    /// This number of seconds passes.
     Later(u64),
 }
 
@@ -87,7 +87,8 @@ fn segments(kind: usize) -> Vec<Segment> {
     }
 }
 
-/// The fact that a step is, unless it is time that passes; a node or speaker that is gone returns with its next change.
+/// Returns the fact of a step, or `None` for a step of time; a node or speaker that is gone returns with its next
+/// change.
 fn fact(view: &ClusterView, step: &Step) -> Option<ApiFact> {
     let present = |i: &usize| view.nodes.get(&NODES[*i].to_owned()).cloned().unwrap_or_else(|| node(NODES[*i]));
     let applied = |node| ApiFact::Node(Change::Applied(node));
@@ -122,7 +123,7 @@ fn fact(view: &ClusterView, step: &Step) -> Option<ApiFact> {
     })
 }
 
-/// What the segments are told of an address.
+/// The facts that the segments receive about an address.
 type Told = (Vec<(String, Class)>, Option<Refusal>, Option<Segment>, Option<Segment>);
 
 fn told(view: &ClusterView, vip: &Vip, scores: &mut Scores, own: &[&Segment]) -> Told {
@@ -136,7 +137,8 @@ fn told(view: &ClusterView, vip: &Vip, scores: &mut Scores, own: &[&Segment]) ->
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
-    /// What is kept, and brought up to date only where a change is said to bear on it, is what is computed from scratch.
+    /// An order that is kept, and updated only where a change is reported to bear on it, equals the order computed from
+    /// scratch.
     #[test]
     fn kept_order_is_the_order_from_scratch(steps in prop::collection::vec(step(), 1..40)) {
         let mut view = ClusterView::restored(View {

@@ -9,7 +9,7 @@ fn peers(names: &[&str]) -> BTreeMap<NodeId, NodeName> {
     names.iter().map(|name| (NodeName::new(name).id(), NodeName::new(name))).collect()
 }
 
-/// Node `own` with one segment in 192.0.2.0/24, which hears some peers there.
+/// Calls `ask` with the node `own`, which has one segment in 192.0.2.0/24 and hears some peers there.
 fn with_own<T>(heard: &[&str], ask: impl FnOnce(Own<'_>) -> T) -> T {
     let (eth0, peers) = (segment("eth0", 1, "192.0.2.0/24"), peers(heard));
     ask(Own { node: "own", segments: &[&eth0], wires: &[Wire { segment: &eth0, peers: &peers }] })
@@ -60,7 +60,7 @@ fn node_hears_itself() {
 }
 
 #[test]
-fn status_that_is_written_again_is_like_any_other() {
+fn status_that_is_written_again_counts_without_an_end() {
     let (mut speakers, nodes) = known();
     delete(&mut speakers, &nodes, "a");
     with_own(&[], |own| speakers.apply(s(1), Change::Applied(speaker("a")), own, &nodes));
@@ -70,7 +70,7 @@ fn status_that_is_written_again_is_like_any_other() {
 
 /// The CustomResourceDefinition was deleted and made again, and the watch begins again twice.
 #[test]
-fn empty_listing_takes_nothing_away_and_a_second_one_does_not_put_the_end_off() {
+fn empty_listing_takes_nothing_away_and_a_second_one_does_not_delay_the_end() {
     let (mut speakers, nodes) = known();
     for at in [0, 10] {
         for step in [Change::Listing, Change::Listed] {
@@ -119,14 +119,14 @@ fn emptied_status_of_a_speaker_that_is_heard_counts_as_it_was_for_five_seconds()
 }
 
 #[test]
-fn emptied_status_that_its_speaker_corrects_is_like_any_other() {
+fn emptied_status_that_its_speaker_corrects_counts_without_an_end() {
     let (mut speakers, _) = known();
     set(&mut speakers, 0, emptied("b"), &["b"]);
     set(&mut speakers, 1, Change::Applied(speaker("b")), &["b"]);
     assert_eq!((counted(&speakers), speakers.poll_timeout()), (ALL.to_vec(), None));
 }
 
-/// Its interface is gone, so it is not heard.
+/// The speaker's interface is gone, so the speaker is not heard.
 #[test]
 fn speaker_that_is_not_heard_and_lists_no_segment_has_none() {
     let (mut speakers, _) = known();

@@ -1,4 +1,4 @@
-//! What the controller reads of the speakers, and what it writes beside them.
+//! The controller's use of the speakers' reports, and its writes to the same statuses.
 
 use herald_crds::{names::CONDITION_CONFLICT, virtual_ip::VirtualIPStatus};
 use jiff::Timestamp;
@@ -6,7 +6,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::*;
 
-/// The status as the controller writes it where the announcer's pod is not Ready (controller/src/writer/patch.rs).
+/// Returns the status as the controller writes it where the announcer's pod is not Ready
+/// (controller/src/writer/patch.rs).
 fn taken_back(lan: &Lan) -> Vip {
     let vip = lan.vip(VIP);
     let not_ready =
@@ -17,8 +18,8 @@ fn taken_back(lan: &Lan) -> Vip {
     Vip { status: VirtualIPStatus { node, interface, mac_address, since, conditions, ..vip.status.clone() }, ..vip }
 }
 
-/// The announcer answers, whatever its pod's probes say: it restores the status with one write, of the announcement that
-/// the controller has corrected already and does not correct again.
+/// The announcer answers, whatever its pod's probes report. The announcer restores the status with one write, whose
+/// announcement the controller has corrected already and does not correct again.
 #[test]
 fn announcer_restores_a_status_that_the_controller_took_back() {
     let mut lan = announced();
@@ -34,7 +35,8 @@ fn announcer_restores_a_status_that_the_controller_took_back() {
     }
 }
 
-/// Clients ask for the address again and again: by that a node alone knows that it hears.
+/// Lets time pass while clients ask for the address again and again: a node that is alone knows by these frames that it
+/// hears.
 fn pass_with_clients(lan: &mut Lan, seconds: u32) {
     for _ in 0..2 * seconds {
         lan.who_has(VIP);
@@ -42,7 +44,7 @@ fn pass_with_clients(lan: &mut Lan, seconds: u32) {
     }
 }
 
-/// With one node there is nobody but the speaker itself, once it is back.
+/// No other speaker could restore the status where there is one node.
 #[test]
 fn single_speaker_that_was_away_restores_its_status() {
     let mut lan = Lan::of(&["a"]);
@@ -60,8 +62,8 @@ fn single_speaker_that_was_away_restores_its_status() {
     assert_eq!(lan.announcer(VIP).as_deref(), Some("a"));
 }
 
-/// The controller must not say that nobody answers for the addresses of a speaker that is covered; and a speaker that is
-/// away for a second is none of its business.
+/// The controller must not report that no node answers for the addresses of a speaker that is covered; a speaker that
+/// is away for a second does not concern it.
 #[test]
 fn coverers_name_a_speaker_that_stays_away() {
     let mut lan = announced();

@@ -1,4 +1,5 @@
-//! Speakers on a segment or several, with an API server that stores what they write: real machines, no sockets and no clock.
+//! Speakers on one or more segments, with an API server that stores what they write: real coordinators, without sockets
+//! and clock.
 
 pub(super) mod ports;
 mod speaker_statuses;
@@ -38,21 +39,21 @@ pub(super) const HOST: MacAddr = MacAddr([2, 0, 0, 0, 1, 9]);
 pub(super) const HOST_ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 9);
 const STARTED: i64 = 1_800_000_000;
 
-/// A node: its machine while its speaker runs.
+/// A node, with its coordinator while its speaker runs.
 struct Host {
     machine: Option<Coordinator>,
-    /// What its speaker keeps in memory.
+    /// The state that its speaker keeps in memory.
     kept: Restored,
     powered: bool,
-    /// What its sockets let through, by interface.
+    /// The addresses that its sockets let through, by interface.
     heard: BTreeMap<u32, BTreeSet<IpAddr>>,
-    /// Does its watch bring what changes?
+    /// Whether its watches bring changes.
     connected: bool,
-    /// Its interfaces.
+    /// The node's interfaces.
     ports: Ports,
 }
 
-/// The segment.
+/// The nodes, their segments, the API server and the records of a test.
 pub(super) struct Lan {
     pub now: u64,
     hosts: BTreeMap<&'static str, Host>,
@@ -63,27 +64,27 @@ pub(super) struct Lan {
     /// Whether the API server knows the kind SpeakerStatus.
     has_speaker_kind: bool,
     version: u64,
-    /// Addresses a stranger answers for.
+    /// Addresses that a stranger answers for.
     pub strangers: BTreeSet<IpAddr>,
-    /// The switch drops the protocol, and passes everything else.
+    /// Whether the switch drops the protocol, and passes everything else.
     pub drops_protocol: bool,
     /// Nodes in whose name the switch answers ARP, with their link-layer address, whether they have power or not.
     pub suppressed: BTreeSet<&'static str>,
-    /// Nodes that nothing comes from and nothing reaches.
+    /// Nodes that send and receive no frames.
     pub cut_off: BTreeSet<&'static str>,
-    /// The last write of each address, of nodes whose API server is away: what their queues keep.
+    /// The last write of each address by nodes whose API server is away, as their queues keep it.
     queued: BTreeMap<(&'static str, String), VipWrite>,
-    /// Addresses that the kernels of nodes have, beside their own.
+    /// Addresses that the kernels of nodes have, in addition to their own.
     held: BTreeSet<(&'static str, IpAddr)>,
-    /// Events that were posted: when, by whom, with which reason.
+    /// Events that were posted: the time, the node, the reason.
     pub posted: Vec<(u64, &'static str, &'static str)>,
-    /// All that was announced: when, by whom, what.
+    /// Announcements: the time, the node, the address.
     pub announced: Vec<(u64, &'static str, IpAddr)>,
-    /// All that was written: when, by whom, of which address.
+    /// Writes of statuses: the time, the node, the address.
     pub written: Vec<(u64, &'static str, IpAddr)>,
-    /// What was reported of nodes.
+    /// SpeakerStatuses that nodes reported.
     reports: Vec<(&'static str, SpeakerStatusStatus)>,
-    /// When a node opened what was not open.
+    /// Openings of segments that were not open: the time, the node.
     pub opened: Vec<(u64, &'static str)>,
     /// Other outputs that tests look at.
     pub asked_proxy: Vec<(&'static str, IpAddr)>,
@@ -95,7 +96,7 @@ pub(super) fn mac(name: &str) -> MacAddr {
     speaker(name).segments[0].mac
 }
 
-/// The link-layer address of a node's second interface.
+/// Returns the link-layer address of a node's second interface.
 pub(super) fn second_mac(name: &str) -> MacAddr {
     mac_of(name, ETH1)
 }
@@ -107,13 +108,13 @@ fn own_address(name: &str) -> Ipv4Addr {
     }
 }
 
-/// A set of one key, whose bytes are all this one.
+/// Returns a set of one key, whose bytes all have this value.
 pub(super) fn key(byte: u8) -> Keys {
     Keys::new(vec![ByteString(vec![byte; 32])]).unwrap()
 }
 
 impl Lan {
-    /// Nodes with their speakers, all of them known to the API, for long enough to have joined.
+    /// Returns nodes with their speakers, all of them known to the API, after enough time to have joined.
     pub(super) fn of(names: &[&'static str]) -> Self {
         let mut lan = Self {
             now: 0,
@@ -160,24 +161,24 @@ impl Lan {
         Now { monotonic: Duration::from_millis(self.now), wall }
     }
 
-    /// Starts the speaker of a node, with what the one before it left.
+    /// Starts the speaker of a node, with the state that the one before it left.
     pub(super) fn start(&mut self, name: &'static str) {
         self.start_without_key(name);
         self.tell(name, Input::Keys(Ok(key(7))));
     }
 
-    /// The pod of a speaker that does not run is deleted, and with it what the speaker kept.
+    /// Deletes the pod of a speaker that does not run, with the state that the speaker kept.
     pub(super) fn delete_pod(&mut self, name: &str) {
         self.hosts.get_mut(name).unwrap().kept = Restored::default();
     }
 
-    /// What the kubelet is told of a speaker.
+    /// Returns the answer of a speaker to the kubelet's readiness probe.
     pub(super) fn readiness(&self, name: &str) -> Result<String, String> {
         let machine = self.hosts[name].machine.as_ref().unwrap();
         machine.health(Duration::from_millis(self.now)).readiness()
     }
 
-    /// Starts the speaker of a node; it has no key but what the one before it left.
+    /// Starts the speaker of a node; its only keys are those that the one before it left.
     pub(super) fn start_without_key(&mut self, name: &'static str) {
         self.starts += 1;
         let config = Config {
@@ -198,7 +199,7 @@ impl Lan {
         }
     }
 
-    /// The kernel's neighbours are told once, until they change or the interface is new.
+    /// Hands the kernel's neighbours to a node's speaker once, until they change or the interface is new.
     fn tell_neighbours(&mut self, name: &'static str) {
         let neighbour = herald_protocol::Neighbour { address: HOST_ADDRESS.into(), mac: HOST };
         for index in self.hosts[name].ports.keys().copied().collect::<Vec<_>>() {
@@ -206,14 +207,14 @@ impl Lan {
         }
     }
 
-    /// The machine of a node finds that it was set back to a snapshot.
+    /// Lets a node join its segment with a new incarnation, as after a return to a snapshot of its memory.
     pub(super) fn revert(&mut self, name: &str) {
         let now = self.moment();
         self.hosts.get_mut(name).unwrap().machine.as_mut().unwrap().join_anew(now, ETH0);
         self.work();
     }
 
-    /// The watches of a node list everything.
+    /// Lets the watches of a node list everything.
     fn list(&mut self, name: &'static str) {
         fn steps<T: Keyed + Clone + PartialEq>(all: &Collection<T>, fact: fn(Change<T>) -> ApiFact) -> Vec<Input> {
             let items = all.iter().cloned().map(Change::Applied);
@@ -226,12 +227,12 @@ impl Lan {
         facts.into_iter().for_each(|fact| self.tell(name, fact));
     }
 
-    /// The speaker of a node is killed.
+    /// Kills the speaker of a node.
     pub(super) fn kill(&mut self, name: &str) {
         self.hosts.get_mut(name).unwrap().machine = None;
     }
 
-    /// A node loses power.
+    /// Takes a node's power away.
     pub(super) fn power_off(&mut self, name: &str) {
         self.kill(name);
         self.hosts.get_mut(name).unwrap().powered = false;
@@ -242,7 +243,7 @@ impl Lan {
         self.hosts.get_mut(name).unwrap().connected = false;
     }
 
-    /// The API server is there again for a node's speaker: what its queue has kept is written.
+    /// Connects a node's speaker to the API server again: the writes that its queue has kept are done.
     pub(super) fn reconnect(&mut self, name: &'static str) {
         self.hosts.get_mut(name).unwrap().connected = true;
         for write in self.queued.extract_if(.., |(by, _), _| *by == name).map(|(_, write)| write).collect::<Vec<_>>() {
@@ -264,7 +265,7 @@ impl Lan {
         names.into_iter().for_each(|name| self.tell(name, Input::Api(fact.clone())));
     }
 
-    /// The API stores an object, in a new version.
+    /// Stores an object in the API, in a new version.
     pub(super) fn apply(&mut self, mut vip: Vip) {
         self.version += 1;
         vip.resource_version = self.version.to_string();
@@ -282,7 +283,7 @@ impl Lan {
         self.broadcast(&ApiFact::Node(Change::Applied(node)));
     }
 
-    /// `kubectl delete node`.
+    /// Deletes a node, as `kubectl delete node` does.
     pub(super) fn remove_node(&mut self, name: &str) {
         self.nodes.apply(Change::Deleted(name.to_owned()));
         self.broadcast(&ApiFact::Node(Change::Deleted(name.to_owned())));
@@ -293,7 +294,7 @@ impl Lan {
         self.broadcast(&ApiFact::Slice(Change::Applied(slice)));
     }
 
-    /// Every watch makes progress.
+    /// Lets every watch make progress.
     pub(super) fn refresh(&mut self) {
         for fact in [
             ApiFact::Vip(Change::Current),
@@ -329,7 +330,7 @@ impl Lan {
         self.now = until;
     }
 
-    /// Carries out what the machines want done, until they want nothing.
+    /// Carries out the outputs of the coordinators until there are no more.
     fn work(&mut self) {
         let names: Vec<&'static str> = self.hosts.keys().copied().collect();
         loop {
@@ -393,18 +394,18 @@ impl Lan {
         }
     }
 
-    /// A node sends a frame, whatever its speaker does.
+    /// Sends a frame from a node, whatever its speaker does.
     pub(super) fn frame(&mut self, name: &'static str, frame: &[u8]) {
         self.deliver(name, ETH0, frame);
         self.work();
     }
 
-    /// The kernel of a node answers for an address that none of its interfaces which the speaker looks at has.
+    /// Lets the kernel of a node answer for an address that none of the interfaces known to its speaker has.
     pub(super) fn answer_for(&mut self, name: &'static str, address: &str) {
         self.held.insert((name, address.parse().unwrap()));
     }
 
-    /// The interfaces that a frame reaches which a node sends by one of its own, among them others of the node.
+    /// Returns the interfaces that a frame reaches which a node sends by one of its own, among them others of the node.
     fn reached(&self, from: &str, sender: u32) -> Vec<(&'static str, u32)> {
         let is_cut_off = |name: &str| self.cut_off.contains(name);
         let mut found = Vec::new();
@@ -418,7 +419,8 @@ impl Lan {
         found
     }
 
-    /// A frame of ARP or a ping goes to everybody or to one; kernels answer for their nodes, and strangers for what they hold.
+    /// Delivers a frame of ARP or a ping to all hosts or to one; kernels answer for their nodes, and strangers for what
+    /// they hold.
     fn deliver(&mut self, from: &'static str, segment: u32, frame: &[u8]) {
         if self.cut_off.contains(from) {
             return;
@@ -480,13 +482,13 @@ impl Lan {
         }
         let Some(vip) = self.vips.iter().find(|vip| vip.name == write.name).cloned() else { return };
         self.written.push((self.now, name, vip.address));
-        // The API server refuses what was decided from an old version; the watch brings the new one.
+        // The API server refuses a status that was decided from an old version; the watch brings the new one.
         if vip.resource_version == write.resource_version {
             self.apply(Vip { status: write.status.clone(), ..vip });
         }
     }
 
-    /// The API stores a SpeakerStatus.
+    /// Stores a SpeakerStatus in the API.
     fn report(&mut self, name: &'static str, write: SpeakerWrite) {
         self.reports.push((name, write.status.clone()));
         if !self.has_speaker_kind || !self.hosts[name].connected {
@@ -508,7 +510,7 @@ impl Lan {
         }
     }
 
-    /// The kernel of a node is given an address, or has it taken away.
+    /// Gives the kernel of a node an address, or takes it away.
     pub(super) fn hold(&mut self, name: &'static str, address: &str, holds: bool) {
         let address: IpAddr = address.parse().unwrap();
         if holds {
@@ -525,12 +527,12 @@ impl Lan {
         ports::interfaces(name, &self.hosts[name].ports, &held)
     }
 
-    /// The second interface of a node is plugged into the same wire, or pulled out.
+    /// Plugs the second interface of a node into the same wire, or pulls it out.
     pub(super) fn set_second(&mut self, name: &'static str, plugged: bool) {
         self.set_port(name, ETH1, plugged.then_some(Port::on(WIRE)));
     }
 
-    /// An interface of a node comes, changes or is gone.
+    /// Adds, changes or removes an interface of a node.
     pub(super) fn set_port(&mut self, name: &'static str, index: u32, port: Option<Port>) {
         let ports = &mut self.hosts.get_mut(name).unwrap().ports;
         let before: Vec<u32> = ports.keys().copied().collect();
@@ -543,14 +545,14 @@ impl Lan {
         }
     }
 
-    /// An interface of a node changes.
+    /// Changes an interface of a node.
     pub(super) fn change_port(&mut self, name: &'static str, index: u32, change: impl Fn(&mut Port)) {
         let mut port = self.hosts[name].ports[&index];
         change(&mut port);
         self.set_port(name, index, Some(port));
     }
 
-    /// The interface of a node goes down, or comes up.
+    /// Sets the interface of a node up or down.
     pub(super) fn set_link(&mut self, name: &'static str, up: bool) {
         let interfaces = if up { self.interfaces(name) } else { Interfaces::default() };
         self.tell(name, Input::Interfaces(interfaces));
@@ -559,49 +561,49 @@ impl Lan {
         }
     }
 
-    /// The interface of a node has another name from now on.
+    /// Gives the interface of a node another name.
     pub(super) fn rename(&mut self, name: &'static str, to: &str) {
         let mut interfaces = self.interfaces(name);
         interfaces.segments[0].segment.interface = to.to_owned();
         self.tell(name, Input::Interfaces(interfaces));
     }
 
-    /// The cable of a node is pulled, or plugged in.
+    /// Plugs in or pulls the cable of a node.
     pub(super) fn set_carrier(&mut self, name: &'static str, carrier: bool) {
         self.change_port(name, ETH0, |port| port.carrier = carrier);
     }
 
-    /// What a condition of an address says: status, reason, sentence.
+    /// Returns the status, reason and message of a condition of an address.
     pub(super) fn condition(&self, address: &str, kind: &str) -> Option<(String, String, String)> {
         let conditions = self.status(address).conditions;
         let found = conditions.into_iter().find(|condition| condition.type_ == kind)?;
         Some((found.status, found.reason, found.message))
     }
 
-    /// What a node last reported: how many peers, and which warnings.
+    /// Returns the number of peers and the warnings that a node reported last.
     pub(super) fn reported(&self, name: &str) -> (i64, Vec<WarningKind>) {
         let (_, status) = self.reports.iter().rev().find(|(by, _)| *by == name).unwrap();
         (status.segments[0].peers, status.warnings.iter().map(|warning| warning.kind).collect())
     }
 
-    /// The interfaces that `herald-speaker inspect` shows as segments.
+    /// Returns the interfaces that `herald-speaker inspect` shows as segments.
     pub(super) fn inspected(&self, name: &str) -> Vec<&str> {
         self.hosts[name].machine.as_ref().unwrap().segments().map(|(interface, _)| interface).collect()
     }
 
-    /// The interfaces for which the first one speaks, as a node has reported it last.
+    /// Returns the interfaces for which the first one speaks, as a node has reported it last.
     pub(super) fn speaks_for(&self, name: &str) -> &[String] {
         let (_, status) = self.reports.iter().rev().find(|(by, _)| *by == name).unwrap();
         &status.segments[0].speaks_for
     }
 
-    /// The interfaces that a node has reported, each time.
+    /// Returns the interfaces in each report of a node.
     pub(super) fn ever_reported(&self, name: &str) -> Vec<Vec<&str>> {
         let reports = self.reports.iter().filter(|(by, _)| *by == name);
         reports.map(|(_, status)| status.segments.iter().map(|segment| segment.interface.as_str()).collect()).collect()
     }
 
-    /// Each report of whom a node covers, without repetitions.
+    /// Returns the covered nodes in each report of a node, without repetitions.
     pub(super) fn covering(&self, name: &str) -> Vec<Vec<String>> {
         let mut told: Vec<_> =
             self.reports.iter().filter(|(by, _)| *by == name).map(|(_, status)| status.covering.clone()).collect();
@@ -609,17 +611,17 @@ impl Lan {
         told
     }
 
-    /// How often a node has reported that somebody is heard.
+    /// Returns the number of a node's reports in which a peer is heard.
     pub(super) fn reports(&self, name: &str) -> usize {
         self.reports.iter().filter(|(by, status)| *by == name && status.segments[0].peers > 0).count()
     }
 
-    /// A client asks for an address by broadcast: the link-layer addresses it is told.
+    /// Asks for an address by broadcast, and returns the link-layer addresses in the answers.
     pub(super) fn who_has(&mut self, address: &str) -> BTreeSet<MacAddr> {
         self.who_has_on(WIRE, address)
     }
 
-    /// A client on a wire asks for an address by broadcast: the link-layer addresses it is told.
+    /// Asks for an address by broadcast on a wire, and returns the link-layer addresses in the answers.
     pub(super) fn who_has_on(&mut self, wire: u8, address: &str) -> BTreeSet<MacAddr> {
         let address: IpAddr = address.parse().unwrap();
         let origin = crate::packet::Origin {
@@ -639,7 +641,7 @@ impl Lan {
             let outputs: Vec<Output> = std::iter::from_fn(|| machine.poll_output()).collect();
             for output in outputs {
                 match output {
-                    // What is lost on its way tells nobody.
+                    // An answer that is lost on its way does not arrive.
                     Output::Transmit { segment, purpose: Purpose::Answer(_), .. } if host.ports[&segment].mute => {}
                     Output::Transmit { frame, purpose: Purpose::Answer(_), .. } => {
                         let heard = crate::packet::read_arp(&frame, PacketType::Host, HOST);
@@ -662,7 +664,7 @@ impl Lan {
         self.vips.get(&address.parse().unwrap()).cloned().unwrap()
     }
 
-    /// `Announced`, as the status says it.
+    /// Returns the reason of the condition `Announced`.
     pub(super) fn reason(&self, address: &str) -> Option<String> {
         self.status(address).conditions.iter().find(|c| c.type_ == "Announced").map(|c| c.reason.clone())
     }
@@ -679,7 +681,7 @@ fn speaker_at(name: &str) -> Speaker {
     speaker
 }
 
-/// What a host at `own` that holds `address` answers to a frame: that it is at `at`.
+/// Returns the answer of a host at `own` that holds `address` to a frame: the address is at `at`.
 fn ask(frame: &[u8], own: MacAddr, address: IpAddr, at: MacAddr) -> Option<Vec<u8>> {
     let kind = if frame[..6] == own.0 { PacketType::Host } else { PacketType::Broadcast };
     let Some(Heard::Packet { packet, asker: Some(asker) }) = crate::packet::read_arp(frame, kind, own) else {

@@ -1,4 +1,4 @@
-//! A large cluster: what a fact costs, in counts rather than in time.
+//! The cost of a fact in a large cluster, in counts rather than in time.
 
 use herald_protocol::timers::Timers;
 use jiff::Timestamp;
@@ -36,7 +36,7 @@ struct Large {
 }
 
 impl Large {
-    /// Has looked at the addresses of one turn.
+    /// Returns a speaker that has looked at the addresses of one turn.
     fn new() -> Self {
         let here = || segment("eth0", 1, "192.0.0.0/16");
         let speakers = (0..NODES).map(|n| crate::api_objects::Speaker { segments: vec![here()], ..speaker(&name(n)) });
@@ -69,7 +69,7 @@ impl Large {
         self.machine.segments[&2].told.len()
     }
 
-    /// Goes on until all addresses have been looked at; returns how many turns that took.
+    /// Goes on until all addresses have been looked at; returns the number of turns.
     fn finish(&mut self) -> u64 {
         let mut turns = 0;
         while !self.machine.evaluation.is_done() {
@@ -81,7 +81,7 @@ impl Large {
         turns
     }
 
-    /// What a fact costs: hashes, and turns beyond the one in which it came.
+    /// Returns the cost of a fact: hashes, and turns beyond the one in which it came.
     fn cost(&mut self, fact: ApiFact) -> (u64, u64) {
         let before = hashes();
         self.tell(Input::Api(fact));
@@ -95,7 +95,7 @@ impl Large {
         }
     }
 
-    /// What is let through, as often as that is said.
+    /// Returns the number of addresses let through, for each output that sets them.
     fn listened(&mut self) -> Vec<usize> {
         let outputs = std::iter::from_fn(|| self.machine.poll_output());
         let listened = outputs.filter_map(|output| match output {
@@ -130,7 +130,7 @@ fn cost_of_a_change_follows_what_changed() {
 }
 
 #[test]
-fn view_is_current_once_all_that_is_in_it_was_told() {
+fn view_is_current_once_the_segments_have_received_all_of_it() {
     let mut large = Large::new();
     large.finish();
     large.every_watch_makes_progress();

@@ -1,4 +1,4 @@
-//! The machine, in histories of a few nodes.
+//! The coordinators of a few nodes, in histories.
 
 mod controller;
 mod lan;
@@ -35,12 +35,12 @@ fn only(mac: MacAddr) -> BTreeSet<MacAddr> {
     BTreeSet::from([mac])
 }
 
-/// The API does not answer: it says neither the Secret nor which cluster this is.
+/// Returns the input of an API that does not answer: neither the Secret nor the identity of the cluster is known.
 fn api_is_away() -> Input {
     Input::Keys(Err(KeysError::Cluster(ClusterError::Unreached("connection refused".to_owned()))))
 }
 
-/// Three nodes of which the first announces the address, with its status written.
+/// Returns three nodes of which the first announces the address, with its status written.
 fn announced() -> Lan {
     let mut lan = Lan::of(&["a", "b", "c"]);
     lan.apply(home("a"));
@@ -50,7 +50,7 @@ fn announced() -> Lan {
 }
 
 #[test]
-fn a_new_address_is_asked_for_then_announced_and_written_once() {
+fn new_address_is_probed_then_announced_and_written_once() {
     let mut lan = Lan::of(&["a", "b", "c"]);
     let begun = lan.now;
     lan.apply(home("b"));
@@ -72,7 +72,7 @@ fn a_new_address_is_asked_for_then_announced_and_written_once() {
 }
 
 #[test]
-fn a_killed_speaker_is_answered_for_with_its_own_address_and_comes_back_to_it() {
+fn killed_speaker_is_covered_with_its_own_mac_and_keeps_its_address() {
     let mut lan = announced();
     let (written, since) = (lan.written.len(), lan.status(VIP).since);
     lan.kill("a");
@@ -88,7 +88,7 @@ fn a_killed_speaker_is_answered_for_with_its_own_address_and_comes_back_to_it() 
 }
 
 #[test]
-fn a_node_that_joins_its_segment_anew_is_answered_for_and_keeps_its_addresses() {
+fn node_that_rejoins_its_segment_is_covered_and_keeps_its_addresses() {
     let mut lan = announced();
     let written = lan.written.len();
     lan.revert("a");
@@ -104,14 +104,14 @@ fn a_node_that_joins_its_segment_anew_is_answered_for_and_keeps_its_addresses() 
 }
 
 #[test]
-fn a_speaker_restarts_while_the_api_is_away() {
+fn speaker_restarts_while_the_api_is_away() {
     let mut lan = announced();
     for name in ["a", "b", "c"] {
         lan.disconnect(name);
     }
     lan.kill("a");
     lan.pass(500);
-    // It speaks with the keys that it kept: nobody says the Secret, nor which cluster this is.
+    // The speaker uses the keys that it kept: neither the Secret nor the identity of the cluster is known.
     lan.start_without_key("a");
     lan.tell("a", api_is_away());
     lan.pass(3000);
@@ -129,7 +129,7 @@ fn a_speaker_restarts_while_the_api_is_away() {
 }
 
 #[test]
-fn a_dead_node_is_succeeded_and_the_move_is_counted() {
+fn dead_node_is_succeeded_and_the_move_is_counted() {
     let mut lan = announced();
     let died = lan.now;
     lan.announced.clear();
@@ -143,7 +143,7 @@ fn a_dead_node_is_succeeded_and_the_move_is_counted() {
     assert_eq!((status.node.as_deref(), status.transitions), (Some(by), 1));
 }
 
-/// An EVPN leaf answers even unicast ARP requests for who is gone, with the right link-layer address.
+/// An EVPN leaf answers even unicast ARP requests for a host that is gone, with the right link-layer address.
 #[test]
 fn dead_node_in_whose_name_the_switch_answers_arp_is_succeeded_within_two_seconds() {
     let mut lan = announced();
@@ -159,7 +159,7 @@ fn dead_node_in_whose_name_the_switch_answers_arp_is_succeeded_within_two_second
 }
 
 #[test]
-fn a_deleted_address_is_answered_for_no_more_and_its_status_says_so() {
+fn deleted_address_is_no_longer_answered_for_and_its_status_is_withdrawn() {
     let mut lan = announced();
     let deleting = Vip { deleting: true, ..lan.vip(VIP) };
     lan.apply(deleting);
@@ -172,7 +172,7 @@ fn a_deleted_address_is_answered_for_no_more_and_its_status_says_so() {
 }
 
 #[test]
-fn an_address_deleted_while_its_speaker_was_away_is_not_resumed() {
+fn address_deleted_while_its_speaker_was_away_is_not_resumed() {
     let mut lan = announced();
     lan.kill("a");
     lan.pass(100);
@@ -199,12 +199,12 @@ fn unfit_node_is_left_with_a_fresh_view_only(unfit: &Node) {
 }
 
 #[test]
-fn if_no_node_is_ready_nothing_moves() {
+fn addresses_stay_where_no_node_is_ready() {
     let mut lan = announced();
     for name in ["a", "b", "c"] {
         lan.apply_node(Node { ready: false, ..node(name) });
     }
-    // In this order: for a moment only a is NotReady, but no view is fresh then.
+    // The order matters: for a moment only a is NotReady, but no view is fresh then.
     lan.refresh();
     lan.pass(3000);
     assert_eq!(lan.who_has(VIP).len(), 1);
@@ -216,7 +216,7 @@ fn if_no_node_is_ready_nothing_moves() {
 }
 
 #[test]
-fn what_no_node_may_announce_is_withdrawn_with_a_reason() {
+fn address_that_no_node_may_announce_is_withdrawn_with_a_reason() {
     let mut lan = announced();
     let vip = lan.vip(VIP);
     lan.apply(Vip { rules: vec![], ..vip });
@@ -231,10 +231,10 @@ fn what_no_node_may_announce_is_withdrawn_with_a_reason() {
     assert_eq!(lan.who_has(VIP), only(mac("a")));
 }
 
-/// Every node is excluded, one shortly after the other. The status names an earlier owner, whose write came last: who
-/// withdrew the address takes that back.
+/// Every node is excluded, one shortly after the other. The status names an earlier owner, whose write came last: the
+/// node that withdrew the address replaces that status.
 #[test]
-fn the_last_owner_takes_back_what_an_earlier_one_wrote() {
+fn last_owner_replaces_the_status_of_an_earlier_one() {
     let mut lan = announced();
     let earlier = lan.status(VIP);
     lan.refresh();
@@ -251,7 +251,7 @@ fn the_last_owner_takes_back_what_an_earlier_one_wrote() {
 }
 
 #[test]
-fn a_drained_node_hands_over_without_a_moment_of_silence() {
+fn drained_node_hands_over_without_a_moment_of_silence() {
     let mut lan = announced();
     lan.refresh();
     lan.apply_node(Node { excluded: Some(Exclusion::DrainTaint), ..node("a") });
@@ -284,7 +284,7 @@ fn shutdown_of_a_cordoned_node_hands_over_and_of_another_does_not() {
 }
 
 #[test]
-fn a_stranger_before_the_first_announcement_keeps_the_address_and_is_named() {
+fn stranger_before_the_first_announcement_keeps_the_address_and_is_named() {
     let mut lan = Lan::of(&["a", "b", "c"]);
     lan.strangers.insert(address());
     lan.apply(home("a"));
@@ -301,7 +301,7 @@ fn a_stranger_before_the_first_announcement_keeps_the_address_and_is_named() {
 }
 
 #[test]
-fn a_local_address_waits_for_kube_proxy_when_its_endpoint_is_new() {
+fn local_address_waits_for_kube_proxy_when_its_endpoint_is_new() {
     let mut lan = Lan::of(&["a", "b"]);
     lan.apply(Vip { local: LOCAL, ..home("a") });
     lan.apply_slice(slice(&[("b", Endpoint::Ready)]));
@@ -319,7 +319,7 @@ fn a_local_address_waits_for_kube_proxy_when_its_endpoint_is_new() {
 }
 
 #[test]
-fn without_an_endpoint_nobody_answers_for_a_local_address() {
+fn local_address_without_an_endpoint_is_not_answered_for() {
     let mut lan = Lan::of(&["a", "b"]);
     lan.apply(Vip { local: LOCAL, ..home("a") });
     lan.apply_slice(slice(&[("a", Endpoint::Ready)]));
@@ -333,7 +333,7 @@ fn without_an_endpoint_nobody_answers_for_a_local_address() {
 }
 
 #[test]
-fn an_empty_watch_withdraws_nothing_before_it_is_complete() {
+fn empty_watch_withdraws_no_address_before_it_is_complete() {
     let mut lan = announced();
     lan.tell("a", Input::Api(ApiFact::Vip(Change::Listing)));
     lan.pass(2000);
@@ -341,7 +341,7 @@ fn an_empty_watch_withdraws_nothing_before_it_is_complete() {
 }
 
 #[test]
-fn who_is_heard_is_reported_once_it_holds_also_after_a_silence() {
+fn change_of_peers_is_reported_once_it_holds() {
     let mut lan = Lan::of(&["a", "b", "c"]);
     lan.pass(10_000);
     assert_eq!(lan.reported("a"), (2, vec![]));
@@ -360,7 +360,7 @@ fn who_is_heard_is_reported_once_it_holds_also_after_a_silence() {
 }
 
 #[test]
-fn report_that_is_due_while_the_own_node_is_deleted_spins_nothing() {
+fn report_that_is_due_while_the_own_node_is_deleted_does_not_spin_the_loop() {
     let mut lan = Lan::of(&["a", "b", "c"]);
     lan.pass(10_000);
     lan.kill("b");
@@ -375,7 +375,7 @@ fn report_that_is_due_while_the_own_node_is_deleted_spins_nothing() {
 }
 
 #[test]
-fn key_that_was_deleted_and_made_again_is_a_rotation() {
+fn key_that_was_deleted_and_made_again_is_rotated() {
     let mut lan = announced();
     let claims = lan.written.len();
     // The new Secret reaches the speakers one by one.
@@ -387,7 +387,7 @@ fn key_that_was_deleted_and_made_again_is_a_rotation() {
         lan.pass(15_000);
         assert_eq!(lan.who_has(VIP), only(mac("a")), "after {name} has it");
     }
-    // The old key has been dropped: they still hear each other.
+    // The old key has been dropped: the nodes still hear each other.
     lan.pass(90_000);
     lan.kill("a");
     lan.pass(1000);
@@ -410,7 +410,7 @@ fn speaker_is_ready_when_it_takes_part() {
 }
 
 #[test]
-fn new_pod_while_the_api_is_away_has_no_key_and_says_why() {
+fn new_pod_while_the_api_is_away_has_no_key_and_reports_why() {
     let mut lan = Lan::of(&["a", "b"]);
     lan.disconnect("a");
     lan.kill("a");
@@ -426,7 +426,7 @@ fn new_pod_while_the_api_is_away_has_no_key_and_says_why() {
 }
 
 #[test]
-fn fifth_key_silences_nobody_who_has_four() {
+fn fifth_key_does_not_silence_a_speaker_that_has_four() {
     let mut lan = announced();
     let claims = lan.written.len();
     for name in ["a", "b", "c"] {
@@ -449,7 +449,7 @@ fn fifth_key_silences_nobody_who_has_four() {
 }
 
 #[test]
-fn refused_socket_is_asked_for_again_and_told_while_it_lasts() {
+fn refused_socket_is_retried_and_reported_while_it_lasts() {
     let mut lan = announced();
     let refused = || Input::Sockets(ETH0, Err(SocketFailure::Open("ENOBUFS".to_owned())));
     let warned = |lan: &Lan| lan.reported("a").1.contains(&WarningKind::SocketRefused);

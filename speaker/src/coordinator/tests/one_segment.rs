@@ -14,19 +14,19 @@ use super::{
 
 /// Another wire.
 const OTHER: u8 = 1;
-/// The network of those who are on it.
+/// The network of the interfaces on the other wire.
 const OTHER_NET: [u8; 3] = [198, 51, 100];
-/// An address there.
+/// An address in the other network.
 const OTHER_VIP: &str = "198.51.100.10";
 
 fn warns(lan: &Lan, name: &str) -> bool {
     lan.reported(name).1.contains(&WarningKind::InterfacesOnOneSegment)
 }
 
-/// A cable is plugged into the node that announces, or into another: nothing moves, and one link-layer address answers all the
-/// time.
+/// A cable is plugged into the node that announces, or into another node: nothing moves, and one link-layer address
+/// answers all the time.
 #[test_case("a"; "the announcer")]
-#[test_case("b"; "another")]
+#[test_case("b"; "another node")]
 fn second_interface_that_is_plugged_in_disturbs_nothing(plugged: &'static str) {
     let mut lan = announced();
     // The rounds of announcements are over.
@@ -51,9 +51,9 @@ fn second_interface_that_is_plugged_in_disturbs_nothing(plugged: &'static str) {
     assert!(!warns(&lan, plugged));
 }
 
-/// Every node has two from the start, and speakers are restarted one after another.
+/// Every node has two interfaces from the start, and speakers are restarted one after another.
 #[test]
-fn two_interfaces_everywhere_and_a_rollout() {
+fn rollout_with_two_interfaces_on_each_node_moves_nothing() {
     let mut lan = Lan::of(&["a", "b", "c"]);
     for name in ["a", "b", "c"] {
         lan.set_second(name, true);
@@ -77,7 +77,8 @@ fn two_interfaces_everywhere_and_a_rollout() {
     assert_eq!(lan.announcer(VIP).as_deref(), Some("a"));
 }
 
-/// The one in use loses its cable: a peer answers within half a second, and the address stays where it is afterwards.
+/// The interface in use loses its cable: a peer answers within half a second, and the address stays with that peer
+/// afterwards.
 #[test]
 fn interface_in_use_that_fails_is_followed() {
     let mut lan = announced();
@@ -94,7 +95,7 @@ fn interface_in_use_that_fails_is_followed() {
     assert_eq!(lan.who_has(VIP), now, "nothing moves back");
 }
 
-/// A node that is alone: its second interface answers, soon.
+/// The second interface of a node that is alone answers, soon.
 #[test]
 fn second_interface_of_a_node_that_is_alone_follows_the_first() {
     let mut lan = Lan::of(&["a"]);
@@ -111,7 +112,7 @@ fn second_interface_of_a_node_that_is_alone_follows_the_first() {
     assert_eq!(lan.status(VIP).interface.as_deref(), Some("eth1"));
 }
 
-/// A node that is alone, on its second interface.
+/// Returns a node that is alone, on its second interface.
 fn on_the_second() -> Lan {
     let mut lan = Lan::of(&["a"]);
     lan.apply(home("a"));
@@ -125,7 +126,7 @@ fn on_the_second() -> Lan {
     lan
 }
 
-/// Passes time, in which an address is never answered with two link-layer addresses, nor with another than these.
+/// Lets time pass in which an address is never answered with two link-layer addresses, nor with another than these.
 fn pass(lan: &mut Lan, ms: u64, allowed: &[MacAddr]) {
     for _ in 0..ms / 10 {
         lan.pass(10);
@@ -145,8 +146,8 @@ fn speaker_that_is_restarted_goes_on_with_the_interface_in_use() {
     assert_eq!(lan.who_has(VIP), only(second_mac("a")));
 }
 
-/// A switch that forwards nothing for a while after a cable is plugged in: the interface hears nobody, not even the other one
-/// of the node that is in use.
+/// A switch forwards nothing for a while after a cable is plugged in: the interface hears no host, not even the node's
+/// other interface, which is in use.
 #[test_case(&["a"]; "a lone node")]
 #[test_case(&["a", "b", "c"]; "with peers")]
 fn interface_that_is_plugged_into_a_silent_port_moves_nothing(names: &[&'static str]) {
@@ -167,7 +168,7 @@ fn interface_that_is_plugged_into_a_silent_port_moves_nothing(names: &[&'static 
     assert_eq!(lan.who_has(VIP), only(second_mac("a")), "nothing moves back");
 }
 
-/// With peers, that cover for the node while its speaker is away.
+/// The peers cover for the node while its speaker is away.
 #[test]
 fn node_with_peers_goes_on_with_the_interface_in_use_after_a_restart() {
     let mut lan = Lan::of(&["a", "b", "c"]);
@@ -213,7 +214,7 @@ fn interface_in_use_that_flaps_goes_on(is_second: bool) {
     assert_eq!(lan.written, []);
 }
 
-/// A switch restarts: all its ports lose their carrier, and what is in use is in use afterwards.
+/// A switch restarts: all its ports lose their carrier, and the interface in use stays in use afterwards.
 #[test]
 fn node_that_is_alone_keeps_what_it_has_while_its_switch_restarts() {
     let mut lan = Lan::of(&["a"]);
@@ -231,7 +232,7 @@ fn node_that_is_alone_keeps_what_it_has_while_its_switch_restarts() {
 }
 
 #[test]
-fn one_of_two_others_follows() {
+fn second_and_third_interface_follow_in_turn() {
     let mut lan = Lan::of(&["a"]);
     lan.apply(home("a"));
     lan.set_second("a", true);
@@ -245,11 +246,11 @@ fn one_of_two_others_follows() {
     assert_eq!(lan.who_has(VIP), only(mac_of("a", ETH2)));
 }
 
-/// Its switch port passes nothing any more, and the link stays up. No other node may announce the address.
+/// The switch port passes nothing any longer, and the link stays up. No other node may announce the address.
 #[test_case(|port| { port.mute = true; port.deaf = true; }; "in either direction")]
-#[test_case(|port| port.deaf = true; "it hears nothing")]
-#[test_case(|port| port.mute = true; "nothing hears it")]
-fn interface_that_fails_with_its_carrier_is_followed(fails: fn(&mut Port)) {
+#[test_case(|port| port.deaf = true; "the port passes no frames to it")]
+#[test_case(|port| port.mute = true; "the port passes no frames of it")]
+fn interface_that_fails_with_its_carrier_up_is_followed(fails: fn(&mut Port)) {
     let mut lan = Lan::of(&["a", "b"]);
     lan.apply_node(Node { excluded: Some(Exclusion::Label), ..node("b") });
     lan.apply(home("a"));
@@ -288,9 +289,9 @@ fn address_of_an_advertisement_that_names_the_interface_that_yields_is_announced
     assert_eq!(lan.announcer("192.0.2.11").as_deref(), Some("a"));
 }
 
-/// An advertisement that names the other moves the node there, and one that names none or both moves nothing.
+/// An advertisement that names the other interface moves the node there, and one that names none or both moves nothing.
 #[test]
-fn advertisement_that_names_the_other_and_then_none_and_then_both() {
+fn advertisement_that_names_the_other_interface_alone_moves_the_node() {
     let mut lan = announced();
     lan.set_second("a", true);
     lan.pass(5000);
@@ -300,7 +301,7 @@ fn advertisement_that_names_the_other_and_then_none_and_then_both() {
         vip.rules[0].interfaces = names.iter().map(pattern).collect();
         lan.apply(vip);
     };
-    // The others have an eth0 alone, and it is in the subnet.
+    // The other nodes have an eth0 alone, and it is in the subnet.
     rules(&mut lan, &["eth1"]);
     pass(&mut lan, 5000, &[mac("a"), second_mac("a")]);
     assert_eq!(lan.who_has(VIP), only(second_mac("a")));
@@ -313,7 +314,7 @@ fn advertisement_that_names_the_other_and_then_none_and_then_both() {
 
 /// Two networks, each with its addresses, are joined by a cable, and parted again.
 #[test]
-fn wires_that_are_joined_and_parted() {
+fn addresses_survive_wires_that_are_joined_and_parted() {
     let mut lan = Lan::of(&["a", "b", "c"]);
     let second = |wire: u8| Port { net: OTHER_NET, ..Port::on(wire) };
     for name in ["a", "b", "c"] {
@@ -350,7 +351,7 @@ fn wires_that_are_joined_and_parted() {
 
 /// The second interface is taken out and put in again, under its old index, in another network.
 #[test]
-fn interface_that_comes_back_with_its_index_on_another_wire() {
+fn interface_that_returns_with_its_index_on_another_wire_takes_part() {
     let mut lan = announced();
     lan.set_second("a", true);
     lan.pass(10_000);
@@ -366,7 +367,7 @@ fn interface_that_comes_back_with_its_index_on_another_wire() {
     assert_eq!(lan.ever_reported("a").last().unwrap(), &["eth0"]);
 }
 
-/// What `herald-speaker inspect` and SpeakerStatus say of the links is one thing.
+/// `herald-speaker inspect` and SpeakerStatus agree about the links.
 #[test]
 fn interface_that_yields_is_reported_as_such() {
     let mut lan = announced();
@@ -389,7 +390,7 @@ fn report_is_written_while_interfaces_flap() {
         for other in [ETH1, ETH2] {
             lan.change_port("a", other, |port| port.carrier = other == index);
         }
-        // Shorter than a trial.
+        // The time is shorter than a trial.
         lan.pass(250);
         if round == 100 {
             lan.kill("c");
@@ -400,7 +401,7 @@ fn report_is_written_while_interfaces_flap() {
     assert_eq!(lan.who_has(VIP), only(mac("a")));
 }
 
-/// What was to be reported becomes due in the middle of a trial: the timer waits as the report does, or the loop would spin.
+/// A report becomes due in the middle of a trial: its timer waits as the report does, or the loop would spin.
 #[test]
 fn report_that_is_due_while_an_interface_is_tried_waits() {
     let mut lan = announced();

@@ -1,4 +1,4 @@
-//! SpeakerStatuses that somebody deletes or edits: nothing moves, and each speaker writes its own again.
+//! SpeakerStatuses that a person deletes or edits: nothing moves, and each speaker writes its own again.
 
 use super::*;
 
@@ -10,7 +10,7 @@ fn pass_answered_by(lan: &mut Lan, node: &str, ms: u64) {
     }
 }
 
-/// Three nodes of which the first announces the address, and whose views are fresh enough for a move.
+/// Returns three nodes of which the first announces the address, and whose views are fresh enough for a move.
 fn fresh() -> Lan {
     let mut lan = announced();
     lan.pass(10_000);
@@ -52,7 +52,8 @@ fn emptied_status_is_written_again_and_moves_nothing() {
     assert_eq!(lan.written, []);
 }
 
-/// The watches of the speakers notice one after the other that the kind is back: 10 s lie between two attempts.
+/// Deletes the kind for a minute. The watches of the speakers then notice one after the other that the kind is back:
+/// 10 s lie between two attempts.
 fn without_the_kind_for_a_minute(mut lan: Lan) -> Lan {
     lan.delete_speaker_kind();
     pass_answered_by(&mut lan, "a", 60_000);
@@ -69,7 +70,7 @@ fn without_the_kind_for_a_minute(mut lan: Lan) -> Lan {
 }
 
 #[test]
-fn deleted_definition_silences_nobody_and_moves_nothing() {
+fn deleted_definition_silences_no_speaker_and_moves_nothing() {
     let mut lan = without_the_kind_for_a_minute(fresh());
     lan.power_off("a");
     lan.pass(2000);
@@ -77,7 +78,8 @@ fn deleted_definition_silences_nobody_and_moves_nothing() {
     assert_eq!(lan.who_has(VIP).len(), 1);
 }
 
-/// Nobody hears anybody, and the API alone says who is on the segment. It is said again before the end of what was kept.
+/// No node hears another, and the API alone shows which nodes are on the segment. Each status is written again before
+/// the time of the kept one ends.
 #[test]
 fn deleted_status_moves_nothing_where_hellos_do_not_pass() {
     let mut lan = Lan::of(&["a", "b"]);
@@ -118,7 +120,7 @@ fn node_that_has_left_the_cluster_is_forgotten_with_its_status() {
     pass_answered_by(&mut lan, "a", 5000);
 }
 
-/// The controller deletes what a speaker left whose node has had no pod of it for an hour.
+/// The controller deletes the SpeakerStatus of a node that has had no speaker pod for an hour.
 #[test]
 fn node_whose_speaker_is_silent_is_forgotten_after_a_while() {
     let mut lan = fresh();

@@ -1,11 +1,11 @@
-//! What the status says where an address is silent, contradicted or handed over.
+//! The status of an address that is silent, contradicted or handed over.
 
 use super::*;
 
 const ANNOUNCED: &str = "Announced";
 const CONFLICT: &str = "Conflict";
 
-/// One node, which announces the address: nobody else can write anything.
+/// Returns one node, which announces the address: no other node can write anything.
 fn alone() -> Lan {
     let mut lan = Lan::of(&["a"]);
     lan.apply(home("a"));
@@ -15,7 +15,7 @@ fn alone() -> Lan {
 }
 
 #[test]
-fn interface_that_is_lost_is_told_within_seconds_and_so_is_its_return() {
+fn lost_interface_is_reported_within_seconds_and_so_is_its_return() {
     let mut lan = alone();
     let since = lan.status(VIP).first_announced;
     lan.set_link("a", false);
@@ -36,7 +36,7 @@ fn interface_that_is_lost_is_told_within_seconds_and_so_is_its_return() {
 }
 
 #[test]
-fn cable_that_is_pulled_is_told_within_seconds() {
+fn pulled_cable_is_reported_within_seconds() {
     let mut lan = alone();
     lan.set_carrier("a", false);
     lan.pass(3000);
@@ -49,7 +49,7 @@ fn cable_that_is_pulled_is_told_within_seconds() {
 }
 
 #[test]
-fn cable_that_is_plugged_in_at_once_and_an_address_that_is_taken_over_are_no_outage() {
+fn short_cable_pull_and_take_over_are_not_reported_as_outages() {
     let mut lan = alone();
     let written = lan.written.len();
     lan.set_carrier("a", false);
@@ -66,7 +66,7 @@ fn cable_that_is_plugged_in_at_once_and_an_address_that_is_taken_over_are_no_out
 }
 
 #[test]
-fn kernel_of_another_node_that_takes_an_address_is_told_once_with_its_name() {
+fn kernel_of_another_node_that_takes_an_address_is_reported_once_with_its_name() {
     let mut lan = announced();
     lan.written.clear();
     lan.hold("b", VIP, true);
@@ -85,9 +85,9 @@ fn kernel_of_another_node_that_takes_an_address_is_told_once_with_its_name() {
     assert_eq!(lan.announcer(VIP).as_deref(), Some("a"));
 }
 
-/// It says so itself on the wire; its speaker knows nothing of the interface.
+/// The kernel announces the address itself on the wire; its speaker does not know the interface.
 #[test]
-fn kernel_that_announces_an_address_is_asked_and_told() {
+fn kernel_that_announces_an_address_is_probed_and_reported() {
     let mut lan = announced();
     let gratuitous = crate::packet::announcement(address(), mac("b"), mac("b"));
     lan.frame("b", &gratuitous);
@@ -117,7 +117,7 @@ fn address_that_a_node_has_itself_is_not_announced_for_the_first_time() {
     assert!(lan.announcer(VIP).is_some(), "{:?}", lan.condition(VIP, ANNOUNCED));
 }
 
-/// The network drops the protocol, and the node that announces is to be drained.
+/// The network drops the protocol, and the node that announces has to be drained.
 #[test]
 fn drained_node_hands_over_where_hellos_do_not_pass() {
     let mut lan = Lan::of(&["a", "b"]);
@@ -144,10 +144,11 @@ fn drained_node_hands_over_where_hellos_do_not_pass() {
     assert_eq!(lan.who_has(VIP), only(mac("b")));
 }
 
-/// The cable is plugged in again, and the switch's port forwards nothing for 15 s (spanning tree: listening and learning).
-/// The node does not answer meanwhile, and another has taken the address over. Its API server is elsewhere.
+/// The cable is plugged in again, and the switch's port forwards nothing for 15 s (spanning tree: listening and
+/// learning). The node does not answer meanwhile, and another has taken the address over. The node's API server is on
+/// another network.
 #[test]
-fn link_that_is_back_is_no_announcement() {
+fn returned_link_does_not_count_as_an_announcement() {
     let mut lan = announced();
     lan.cut_off.insert("a");
     lan.set_carrier("a", false);
@@ -164,9 +165,9 @@ fn link_that_is_back_is_no_announcement() {
     assert_eq!(lan.written, []);
 }
 
-/// The node's only link was its link to the API server as well: nobody else could take the address.
+/// The node's only link was its link to the API server as well, and no other node could take the address.
 #[test]
-fn outage_that_is_over_is_not_written_any_more() {
+fn outage_that_is_over_is_not_written() {
     let mut lan = Lan::of(&["a"]);
     lan.apply(home("a"));
     lan.pass(5000);
@@ -187,7 +188,7 @@ fn outage_that_is_over_is_not_written_any_more() {
 
 /// `ip link set eth0 name lan0`, which kernels allow while a link is up (IFF_LIVE_RENAME_OK, net/core/dev.c).
 #[test]
-fn interface_with_another_name_is_told_by_that() {
+fn renamed_interface_is_reported_by_its_new_name() {
     let mut lan = announced();
     lan.rename("a", "lan0");
     lan.pass(5000);
@@ -195,8 +196,8 @@ fn interface_with_another_name_is_told_by_that() {
     assert_eq!(lan.status(VIP).interface.as_deref(), Some("lan0"));
 }
 
-/// A speaker learns which cluster this is after it has listed everything, or its link comes up later: its segment goes by a
-/// fresh view like any other. (While nothing happens a watch says a minute later that it is current.)
+/// A speaker learns which cluster this is after it has listed everything, or its link comes up later: its segment uses
+/// a fresh view like any other. (While nothing happens, a watch reports a minute later that it is current.)
 #[test]
 fn segment_that_is_joined_after_the_lists_has_a_fresh_view() {
     let mut lan = announced();
@@ -211,9 +212,10 @@ fn segment_that_is_joined_after_the_lists_has_a_fresh_view() {
     assert_eq!(lan.announcer(VIP).as_deref(), Some("b"));
 }
 
-/// An interface is gone for a while, and meanwhile the Service is deleted. The address may be another's by now.
+/// An interface is gone for a while, and meanwhile the Service is deleted. The address may belong to another Service by
+/// now.
 #[test]
-fn interface_that_is_back_announces_nothing_that_was_deleted() {
+fn returned_interface_does_not_announce_a_deleted_address() {
     let mut lan = announced();
     lan.set_link("a", false);
     lan.pass(5000);

@@ -1,8 +1,8 @@
-//! What is done with links as `ip -details -json addr` shows them.
+//! Tests of the use of links as `ip -details -json addr` shows them.
 //!
-//! `seen.json` is its output on Linux 6.18 (iproute2), from a network namespace with the links that engines and people make,
-//! without the far ends of the veths. `handmade.json` is written by hand, in the same form, for kinds of links that kernel
-//! has not: VLANs, bonds, teams, VRFs, ipvlans, dummies, Open vSwitch ports, network cards.
+//! `seen.json` is its output on Linux 6.18 (iproute2), from a network namespace with the links that engines and people
+//! make, without the far ends of the veths. `handmade.json` is written by hand, in the same form, for kinds of links
+//! that this kernel lacks: VLANs, bonds, teams, VRFs, ipvlans, dummies, Open vSwitch ports, network cards.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ use crate::interfaces::Setting;
 const SEEN: &str = include_str!("seen.json");
 const HANDMADE: &str = include_str!("handmade.json");
 
-/// The links of such an output. `default_route`: by which the default route leaves.
+/// Returns the links of such an output. `default_route` is the link by which the default route leaves.
 fn links(output: &str, default_route: &str) -> Vec<Link> {
     let output: Vec<Value> = serde_json::from_str(output).unwrap();
     let index = |value: &Value| u32::try_from(value["ifindex"].as_u64().unwrap()).unwrap();
@@ -59,7 +59,7 @@ fn selection(setting: &str, advertised: &str) -> Selection {
     Selection { setting: Setting { patterns: patterns(setting), node: None }, advertised, unreadable: vec![] }
 }
 
-/// What is done with a link, and a part of the reason.
+/// Returns the use of a link, and the reason.
 fn use_of(output: &str, default_route: &str, selection: &Selection, name: &str) -> (LinkUse, String) {
     let survey = survey(&links(output, default_route), selection);
     let link = survey.links.iter().find(|link| link.interface == name).unwrap();
@@ -72,7 +72,7 @@ fn use_of(output: &str, default_route: &str, selection: &Selection, name: &str) 
 #[test_case(SEEN, "eth0", LinkUse::Segment, ""; "a veth with an on-link prefix is a network card, as in kind")]
 #[test_case(SEEN, "eth1", LinkUse::Skipped, "the bridge br-lan takes its frames")]
 #[test_case(SEEN, "br-lan", LinkUse::Segment, ""; "a bridge of a person")]
-#[test_case(SEEN, "br-0123456789AB", LinkUse::Segment, ""; "Docker writes small digits")]
+#[test_case(SEEN, "br-0123456789AB", LinkUse::Segment, ""; "Docker writes lower-case digits")]
 #[test_case(SEEN, "eth2", LinkUse::Skipped, "it is down: ip link set eth2 up")]
 #[test_case(SEEN, "eth4", LinkUse::Skipped, "ARP is off")]
 #[test_case(SEEN, "shim", LinkUse::Segment, ""; "a macvlan")]
@@ -116,7 +116,7 @@ fn use_of(output: &str, default_route: &str, selection: &Selection, name: &str) 
 #[test_case(HANDMADE, "cni0", LinkUse::Segment, ""; "a network card is not judged by its name")]
 #[test_case(HANDMADE, "eno7", LinkUse::Skipped, "none of its addresses has neighbours on link"; "a single address")]
 #[test_case(HANDMADE, "virbr7", LinkUse::Containers, "libvirt"; "any number")]
-fn by_what_it_is(output: &str, name: &str, expected: LinkUse, reason: &str) {
+fn nature_of_a_link_decides_its_use(output: &str, name: &str, expected: LinkUse, reason: &str) {
     let (link_use, message) = use_of(output, "", &Selection::default(), name);
     assert_eq!(link_use, expected, "{message}");
     assert!(message.contains(reason), "{message}");
@@ -130,15 +130,15 @@ fn by_what_it_is(output: &str, name: &str, expected: LinkUse, reason: &str) {
 #[test_case("docker0", "docker0", "!docker0", "" => LinkUse::Skipped; "a setting excludes even that")]
 #[test_case("br-lan", "", "!br-lan", "br-lan" => LinkUse::Skipped; "a setting stands above an advertisement")]
 #[test_case("eth0", "", "br-lan", "" => LinkUse::Skipped; "a setting names others")]
-#[test_case("docker0", "", "br-lan", "" => LinkUse::Containers; "what nobody names stays what it is")]
+#[test_case("docker0", "", "br-lan", "" => LinkUse::Containers; "a link that no setting names keeps its use")]
 #[test_case("eth1", "", "eth1", "eth1" => LinkUse::Skipped; "no wish makes a bridge port a segment")]
-#[test_case("tun0", "tun0", "tun0", "tun0" => LinkUse::Skipped; "nor a tun")]
-fn by_what_people_say(name: &str, default_route: &str, setting: &str, advertised: &str) -> LinkUse {
+#[test_case("tun0", "tun0", "tun0", "tun0" => LinkUse::Skipped; "no wish makes a tun a segment")]
+fn settings_decide_the_use_of_a_link(name: &str, default_route: &str, setting: &str, advertised: &str) -> LinkUse {
     use_of(SEEN, default_route, &selection(setting, advertised), name).0
 }
 
 #[test]
-fn excluded_link_says_which_setting_leaves_it_out() {
+fn reason_of_an_excluded_link_names_the_setting() {
     let (_, by_flag) = use_of(SEEN, "", &selection("!eth0", ""), "eth0");
     assert_eq!(by_flag, "the speakers' flag --interfaces (HERALD_INTERFACES) leaves it out");
     let mut selection = selection("!eth0", "");
@@ -173,7 +173,7 @@ fn temporary_addresses_and_those_of_services_are_not_listed() {
 }
 
 #[test]
-fn lists_are_bounded_and_say_so() {
+fn lists_are_bounded_and_count_the_rest() {
     let nic = links(HANDMADE, "").remove(0);
     let many = (0..200).map(|i| Link { index: 100 + i, name: format!("pod{i}"), master: Some(9999), ..nic.clone() });
     let mut all: Vec<Link> = many.collect();

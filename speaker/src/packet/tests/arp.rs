@@ -5,7 +5,7 @@ use super::*;
 const VIP: [u8; 4] = [192, 0, 2, 10];
 const ASKER: [u8; 4] = [192, 0, 2, 9];
 
-/// A frame, byte by byte (RFC 826 "Packet format").
+/// Returns a frame, byte by byte (RFC 826 "Packet format").
 fn frame(
     (destination, source): (MacAddr, MacAddr),
     operation: u8,
@@ -16,7 +16,7 @@ fn frame(
     [&destination.0[..], &source.0, &header, &sender.0.0, &sender.1, &target.0.0, &target.1].concat()
 }
 
-/// A request for [`VIP`] from 192.0.2.9.
+/// Returns a request for [`VIP`] from 192.0.2.9.
 fn request() -> Vec<u8> {
     frame((MacAddr::BROADCAST, OTHER), 1, (OTHER, ASKER), (MacAddr::ZERO, VIP))
 }
@@ -29,7 +29,7 @@ fn asker(heard: Option<Heard>) -> Option<Asker> {
 }
 
 #[test]
-fn a_request_is_read() {
+fn request_is_read() {
     let Some(Heard::Packet { packet, asker }) = read_arp(&request(), PacketType::Broadcast, OWN) else { panic!() };
     let expected = Packet { source: OTHER, binding: Some((ASKER.into(), OTHER)), asks: Some(VIP.into()) };
     assert_eq!(packet, expected);
@@ -37,7 +37,7 @@ fn a_request_is_read() {
 }
 
 #[test]
-fn a_padded_unicast_request_is_read() {
+fn padded_unicast_request_is_read() {
     let mut padded = request();
     padded.resize(60, 0xee);
     padded[..6].copy_from_slice(&OWN.0);
@@ -51,15 +51,15 @@ fn a_padded_unicast_request_is_read() {
 #[test_case(|f| f[19] = 16, PacketType::Broadcast; "protocol length")]
 #[test_case(|f| f[21] = 3, PacketType::Broadcast; "neither request nor reply")]
 #[test_case(|f| f[22] = 1, PacketType::Broadcast; "sender is a group")]
-#[test_case(|f| f[22..28].fill(0), PacketType::Broadcast; "sender is nobody")]
+#[test_case(|f| f[22..28].fill(0), PacketType::Broadcast; "sender is all zeroes")]
 #[test_case(|f| f[6] = 1, PacketType::Broadcast; "sent by a group")]
-#[test_case(|f| f[6..12].copy_from_slice(&OWN.0), PacketType::Broadcast; "ours, back over a loop")]
+#[test_case(|f| f[6..12].copy_from_slice(&OWN.0), PacketType::Broadcast; "own frame, back over a loop")]
 #[test_case(|f| f[..6].copy_from_slice(&[2, 0, 0, 0, 0, 7]), PacketType::OtherHost; "to another")]
 #[test_case(|f| f[..6].copy_from_slice(&[2, 0, 0, 0, 0, 7]), PacketType::Host; "to another address of this host")]
 #[test_case(|_| (), PacketType::Outgoing; "sent by this host")]
 #[test_case(|_| (), PacketType::Unknown(7); "of an unknown kind")]
 #[test_case(|f| f.truncate(41), PacketType::Broadcast; "cut")]
-fn unreadable(change: fn(&mut Vec<u8>), kind: PacketType) {
+fn frame_that_is_damaged_or_not_for_this_host_is_not_read(change: fn(&mut Vec<u8>), kind: PacketType) {
     let mut frame = request();
     change(&mut frame);
     assert_eq!(read_arp(&frame, kind, OWN), None);
@@ -67,9 +67,9 @@ fn unreadable(change: fn(&mut Vec<u8>), kind: PacketType) {
 
 #[test_case(|f| f[21] = 2, PacketType::Broadcast; "a reply")]
 #[test_case(|f| f[28..32].copy_from_slice(&VIP), PacketType::Broadcast; "a gratuitous request")]
-#[test_case(|f| f[22..28].copy_from_slice(&OWN.0), PacketType::Broadcast; "sender says it is us")]
+#[test_case(|f| f[22..28].copy_from_slice(&OWN.0), PacketType::Broadcast; "sender has this host's address")]
 #[test_case(|f| f[..6].copy_from_slice(&[1, 0, 0x5e, 0, 0, 1]), PacketType::Multicast; "to a group")]
-fn heard_and_not_answered(change: fn(&mut Vec<u8>), kind: PacketType) {
+fn frame_that_asks_nothing_of_this_host_is_heard_but_not_answered(change: fn(&mut Vec<u8>), kind: PacketType) {
     let mut frame = request();
     change(&mut frame);
     let heard = read_arp(&frame, kind, OWN);
@@ -78,7 +78,7 @@ fn heard_and_not_answered(change: fn(&mut Vec<u8>), kind: PacketType) {
 }
 
 #[test]
-fn a_reply_states_a_binding_and_asks_nothing() {
+fn reply_states_a_binding_and_asks_nothing() {
     let reply = frame((OWN, OTHER), 2, (COVERED, VIP), (OWN, ASKER));
     let Some(Heard::Packet { packet, .. }) = read_arp(&reply, PacketType::Host, OWN) else { panic!() };
     assert_eq!(packet, Packet { source: OTHER, binding: Some((VIP.into(), COVERED)), asks: None });
@@ -86,7 +86,7 @@ fn a_reply_states_a_binding_and_asks_nothing() {
 
 #[test_case(ASKER; "request")]
 #[test_case([0; 4]; "probe of RFC 5227")]
-fn the_answer_goes_to_the_asker_alone(sender: [u8; 4]) {
+fn answer_goes_to_the_asker_alone(sender: [u8; 4]) {
     let mut asked = request();
     asked[28..32].copy_from_slice(&sender);
     let asker = asker(read_arp(&asked, PacketType::Broadcast, OWN)).unwrap();
@@ -95,7 +95,7 @@ fn the_answer_goes_to_the_asker_alone(sender: [u8; 4]) {
 }
 
 #[test]
-fn what_is_asked_and_announced() {
+fn questions_and_announcements_have_the_bytes_of_the_rfcs() {
     let zero = MacAddr::ZERO;
     let all = (MacAddr::BROADCAST, OWN);
     assert_eq!(announcement(VIP.into(), OWN, OWN), frame(all, 1, (OWN, VIP), (zero, VIP)));

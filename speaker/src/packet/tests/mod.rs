@@ -8,7 +8,7 @@ use test_case::test_case;
 use super::*;
 
 const OWN: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
-/// A node this one covers.
+/// The link-layer address of a node that this one covers.
 const COVERED: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);
 const OTHER: MacAddr = MacAddr([2, 0, 0, 0, 0, 9]);
 
@@ -20,7 +20,7 @@ fn origin(addresses: &[&str], link_local: Option<&str>) -> Origin {
     }
 }
 
-/// A frame of ours, as another host on the segment reads it.
+/// Returns the content of a frame of this node, as another host on the segment reads it.
 fn heard_by_other(frame: &[u8]) -> Option<Heard> {
     let destination = MacAddr(frame[..6].try_into().unwrap());
     let kind = match destination {
@@ -41,14 +41,14 @@ fn packet_heard(frame: &[u8]) -> Packet {
 #[test_case("198.51.100.1", None; "IPv4 elsewhere")]
 #[test_case("2001:db8::10", Some("2001:db8::1"); "IPv6 in the prefix")]
 #[test_case("2001:db8:1::10", None; "IPv6 elsewhere")]
-fn beside(address: &str, expected: Option<&str>) {
+fn sender_address_is_in_the_subnet_with_the_longest_prefix(address: &str, expected: Option<&str>) {
     let origin = origin(&["192.0.2.1/24", "192.0.2.129/25", "2001:db8::1/64"], Some("fe80::1"));
     assert_eq!(origin.beside(address.parse().unwrap()), expected.map(|own| own.parse().unwrap()));
 }
 
 #[test_case("192.0.2.10"; "IPv4")]
 #[test_case("2001:db8::10"; "IPv6")]
-fn an_announcement_states_a_binding(address: &str) {
+fn announcement_states_a_binding(address: &str) {
     let address = address.parse().unwrap();
     let packet = packet_heard(&announcement(address, OWN, OWN));
     assert_eq!((packet.source, packet.binding), (OWN, Some((address, OWN))));
@@ -57,7 +57,7 @@ fn an_announcement_states_a_binding(address: &str) {
 
 #[test_case("192.0.2.10"; "IPv4")]
 #[test_case("2001:db8::10"; "IPv6")]
-fn an_enquiry_asks_and_states_nothing(address: &str) {
+fn enquiry_asks_and_states_nothing(address: &str) {
     let address = address.parse().unwrap();
     let packet = packet_heard(&enquiry(address, &origin(&["192.0.2.1/24"], None)));
     assert_eq!(packet, Packet { source: OWN, binding: None, asks: Some(address) });
@@ -68,7 +68,7 @@ fn an_enquiry_asks_and_states_nothing(address: &str) {
 #[test_case("2001:db8::10", Some("2001:db8::1"); "IPv6 in the prefix")]
 #[test_case("2001:db8:1::10", Some("fe80::1"); "IPv6 elsewhere")]
 #[test_case("fe80::10", Some("fe80::1"); "link-local")]
-fn a_probe_goes_to_one_host(address: &str, source: Option<&str>) {
+fn probe_goes_to_one_host(address: &str, source: Option<&str>) {
     let address = address.parse().unwrap();
     let frame = probe(address, OTHER, &origin(&["192.0.2.1/24", "2001:db8::1/64"], Some("fe80::1"))).unwrap();
     assert_eq!(frame[..6], OTHER.0);
@@ -77,7 +77,7 @@ fn a_probe_goes_to_one_host(address: &str, source: Option<&str>) {
 }
 
 #[test]
-fn without_a_source_there_is_no_solicitation() {
+fn solicitation_needs_a_source_address() {
     let bare = origin(&[], None);
     assert_eq!(probe("2001:db8::10".parse().unwrap(), OTHER, &bare), None);
     assert!(probe("192.0.2.10".parse().unwrap(), OTHER, &bare).is_some());
@@ -88,7 +88,7 @@ fn bytes(hex: &str) -> Vec<u8> {
     hex.as_bytes().chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
 }
 
-/// What Linux 6.18 answers to [`probe`] and [`enquiry`], captured.
+/// Answers of Linux 6.18 to [`probe`] and [`enquiry`], captured.
 #[test_case(
     "02000000000a02000000000b0806000108000604000202000000000bc000020202000000000ac0000201",
     PacketType::Host, "192.0.2.2"; "ARP probe"
@@ -107,16 +107,16 @@ fn bytes(hex: &str) -> Vec<u8> {
      2000000020010db8000000000000000000000002020102000000000b",
     PacketType::Multicast, "2001:db8::2"; "Duplicate Address Detection"
 )]
-fn answers_of_linux(hex: &str, kind: PacketType, address: &str) {
+fn answers_of_linux_are_read(hex: &str, kind: PacketType, address: &str) {
     let (frame, asked, answering) = (bytes(hex), MacAddr([2, 0, 0, 0, 0, 0xa]), MacAddr([2, 0, 0, 0, 0, 0xb]));
     let heard = read_arp(&frame, kind, asked).or_else(|| read_ipv6(&frame, kind, asked));
     let binding = Some((address.parse().unwrap(), answering));
     assert_eq!(heard, Some(Heard::Packet { packet: Packet { source: answering, binding, asks: None }, asker: None }));
 }
 
-/// To [`echo_all`].
+/// The captured frame answers [`echo_all`].
 #[test]
-fn the_echo_of_linux() {
+fn echo_reply_of_linux_is_read() {
     let frame = bytes(
         "02000000000a02000000000b86dd60079bb500083a40fe80000000000000000000000000000bfe80000000000000000000000000000a8100\
          81a600000000",
@@ -124,7 +124,7 @@ fn the_echo_of_linux() {
     assert_eq!(read_ipv6(&frame, PacketType::Host, MacAddr([2, 0, 0, 0, 0, 0xa])), Some(Heard::Evidence));
 }
 
-/// Frames of every kind, as this host receives them.
+/// Returns frames of every kind, as this host receives them.
 fn frames() -> impl Strategy<Value = (Vec<u8>, PacketType)> {
     let addresses = prop_oneof![
         any::<u32>().prop_map(|bits| IpAddr::V4(bits.into())),
@@ -166,7 +166,7 @@ proptest! {
 
     /// A damaged IPv6 payload never has the right checksum.
     #[test]
-    fn a_wrong_checksum_is_noticed(target in any::<u128>(), at in 22usize..86, bit in 0u8..8) {
+    fn wrong_checksum_is_noticed(target in any::<u128>(), at in 22usize..86, bit in 0u8..8) {
         let mut frame = announcement(Ipv6Addr::from_bits(target & !(0xff << 120)).into(), OWN, OWN);
         prop_assert!(heard_by_other(&frame).is_some());
         frame[at] ^= 1 << bit;
@@ -174,7 +174,7 @@ proptest! {
     }
 
     #[test]
-    fn answers_say_what_was_asked(address in prop_oneof![
+    fn answer_states_the_address_that_was_asked_for(address in prop_oneof![
         any::<u32>().prop_map(|bits| IpAddr::V4(bits.into())),
         any::<u128>().prop_map(|bits| IpAddr::V6(Ipv6Addr::from_bits(bits & !(0xff << 120)))),
     ], covered in any::<bool>()) {
@@ -184,7 +184,7 @@ proptest! {
         let kind = if address.is_ipv4() { PacketType::Broadcast } else { PacketType::Multicast };
         for (frame, kind) in [unicast, (enquiry(address, &other), kind)] {
             let heard = read_arp(&frame, kind, OWN).or_else(|| read_ipv6(&frame, kind, OWN));
-            // 0.0.0.0 asks for itself: a gratuitous request of nobody.
+            // A request from 0.0.0.0 for itself is gratuitous, and no host sends it.
             let Some(Heard::Packet { asker: Some(asker), .. }) = heard else {
                 prop_assert!(address == IpAddr::V4(Ipv4Addr::UNSPECIFIED));
                 continue;

@@ -12,7 +12,7 @@ fn ip(address: &str) -> Ipv6Addr {
     address.parse().unwrap()
 }
 
-/// Every part of an ICMPv6 frame.
+/// The fields of an ICMPv6 frame.
 #[derive(Clone, Debug)]
 struct Parts {
     destination_mac: MacAddr,
@@ -30,7 +30,7 @@ struct Parts {
 }
 
 impl Parts {
-    /// A solicitation for [`VIP`] as a host sends it that knows nothing.
+    /// Returns a solicitation for [`VIP`] by a host that knows nothing.
     fn solicitation() -> Self {
         Self {
             destination_mac: SOLICITED_NODE_MAC,
@@ -48,12 +48,12 @@ impl Parts {
         }
     }
 
-    /// Duplicate Address Detection by another host.
+    /// Returns the Duplicate Address Detection of another host.
     fn detection() -> Self {
         Self { source: Ipv6Addr::UNSPECIFIED, options: vec![], ..Self::solicitation() }
     }
 
-    /// What another host with [`VIP`] announces.
+    /// Returns the announcement of another host with [`VIP`].
     fn advertisement() -> Self {
         Self {
             destination_mac: ALL_NODES_MAC,
@@ -66,7 +66,7 @@ impl Parts {
         }
     }
 
-    /// What another host answers to this one.
+    /// Returns the answer of another host to this one.
     fn answer() -> Self {
         Self { destination_mac: OWN, destination: ip("2001:db8::1"), flags: 0x60, ..Self::advertisement() }
     }
@@ -104,7 +104,7 @@ impl Parts {
     }
 }
 
-/// Ones' complement sum of 16-bit words (RFC 1071 section 4.1).
+/// Returns the ones' complement sum of 16-bit words (RFC 1071 section 4.1).
 fn sum(bytes: &[u8]) -> u16 {
     let word = |pair: &[u8]| u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)]);
     bytes.chunks(2).map(word).fold(0, |sum, word| {
@@ -117,7 +117,7 @@ fn link_layer(kind: u8, mac: MacAddr) -> Vec<u8> {
     [&[kind, 1], &mac.0[..]].concat()
 }
 
-/// The address of the option, and none: what is used then.
+/// The answer goes to the address of the option, or without an option to the Ethernet source.
 #[test_case(|_| (), OTHER; "multicast")]
 #[test_case(|p| (p.destination_mac, p.destination) = (OWN, ip(VIP)), OTHER; "unicast")]
 #[test_case(|p| p.destination_mac = OWN, OTHER; "multicast turned into unicast by the switch")]
@@ -128,7 +128,7 @@ fn link_layer(kind: u8, mac: MacAddr) -> Vec<u8> {
 #[test_case(|p| p.options.extend(link_layer(1, COVERED)), OTHER; "the first of two")]
 #[test_case(|p| p.flags = 0xff, OTHER; "reserved bits are ignored")]
 #[test_case(|p| p.source = ip("fe80::9"), OTHER; "link-local asker")]
-fn a_solicitation_is_answered(change: fn(&mut Parts), asker_mac: MacAddr) {
+fn solicitation_is_answered(change: fn(&mut Parts), asker_mac: MacAddr) {
     let mut asked = Parts::solicitation();
     change(&mut asked);
     for at in [OWN, COVERED] {
@@ -169,11 +169,11 @@ fn duplicate_address_detection_is_answered_to_all() {
 #[test_case(|p| p.options.push(0); "half an option")]
 #[test_case(|p| p.options = [vec![1, 2], vec![2; 14]].concat(); "link-layer address not of Ethernet")]
 #[test_case(|p| p.options = link_layer(1, MacAddr::BROADCAST); "link-layer address is a group")]
-#[test_case(|p| p.options = link_layer(1, MacAddr::ZERO); "link-layer address is nobody's")]
+#[test_case(|p| p.options = link_layer(1, MacAddr::ZERO); "link-layer address is all zeroes")]
 #[test_case(|p| p.source = Ipv6Addr::UNSPECIFIED; "detection with a link-layer address")]
-#[test_case(|p| p.source_mac = OWN; "ours, back over a loop")]
+#[test_case(|p| p.source_mac = OWN; "own frame, back over a loop")]
 #[test_case(|p| p.source_mac = MacAddr::BROADCAST; "sent by a group")]
-fn no_solicitation(change: fn(&mut Parts)) {
+fn invalid_solicitation_is_not_read(change: fn(&mut Parts)) {
     let mut parts = Parts::solicitation();
     change(&mut parts);
     assert_eq!(parts.read(), None);
@@ -186,7 +186,7 @@ fn detection_goes_to_a_solicited_node_group(destination: &str) {
 }
 
 #[test]
-fn who_says_it_is_us_is_heard_and_not_answered() {
+fn solicitation_with_this_hosts_mac_is_heard_but_not_answered() {
     let parts = Parts { options: link_layer(1, OWN), ..Parts::solicitation() };
     assert_eq!(parts.packet().binding, Some((ip(ASKER).into(), OWN)));
     assert_eq!(parts.asker(), None);
@@ -196,30 +196,30 @@ fn who_says_it_is_us_is_heard_and_not_answered() {
 #[test_case(PacketType::Outgoing)]
 #[test_case(PacketType::Host; "to another address of this host")]
 #[test_case(PacketType::Broadcast; "not to all")]
-fn not_for_this_host(kind: PacketType) {
+fn solicitation_for_another_host_is_not_read(kind: PacketType) {
     assert_eq!(read_ipv6(&Parts::solicitation().frame(), kind, OWN), None);
 }
 
 #[test]
-fn padding_is_ignored_and_what_is_cut_is_not_read() {
+fn padding_is_ignored_and_a_cut_frame_is_not_read() {
     let mut frame = Parts::detection().frame();
     let whole = read_ipv6(&frame, PacketType::Multicast, OWN);
     assert!(whole.is_some());
     frame.extend([0xee; 9]);
     assert_eq!(read_ipv6(&frame, PacketType::Multicast, OWN), whole);
-    // An IPv6 length beyond the frame.
+    // The length in the IPv6 header goes beyond the frame.
     frame[19] = 0xff;
     assert_eq!(read_ipv6(&frame, PacketType::Multicast, OWN), None);
 }
 
 #[test_case(|_| (), Some(OTHER); "solicited")]
-#[test_case(|p| p.flags = 0x40, Some(OTHER); "that does not override")]
+#[test_case(|p| p.flags = 0x40, Some(OTHER); "solicited, and does not override")]
 #[test_case(|p| p.options.clear(), Some(OTHER); "without option: the Ethernet source")]
-#[test_case(|p| p.options = link_layer(2, COVERED), Some(COVERED); "for another")]
+#[test_case(|p| p.options = link_layer(2, COVERED), Some(COVERED); "with the link-layer address of another node")]
 #[test_case(|p| *p = Parts::advertisement(), Some(OTHER); "to all nodes")]
 #[test_case(|p| *p = Parts { options: vec![], ..Parts::advertisement() }, None; "to all nodes, without option")]
-#[test_case(|p| p.options = link_layer(1, COVERED), Some(OTHER); "a source option says nothing")]
-fn an_advertisement_states_a_binding(change: fn(&mut Parts), mac: Option<MacAddr>) {
+#[test_case(|p| p.options = link_layer(1, COVERED), Some(OTHER); "a source option does not count")]
+fn advertisement_states_a_binding(change: fn(&mut Parts), mac: Option<MacAddr>) {
     let mut parts = Parts::answer();
     change(&mut parts);
     let binding = mac.map(|mac| (ip(VIP).into(), mac));
@@ -232,15 +232,15 @@ fn an_advertisement_states_a_binding(change: fn(&mut Parts), mac: Option<MacAddr
 #[test_case(|p| p.target = ip("ff02::1"); "target is a group")]
 #[test_case(|p| p.flags = 0x60; "solicited to a group")]
 #[test_case(|p| p.options = vec![2, 0]; "option of length 0")]
-fn no_advertisement(change: fn(&mut Parts)) {
+fn invalid_advertisement_is_not_read(change: fn(&mut Parts)) {
     let mut parts = Parts::advertisement();
     change(&mut parts);
     assert_eq!(parts.read(), None);
 }
 
 #[test]
-fn an_echo_reply_to_us_is_evidence() {
-    // Identifier and sequence stand where an advertisement has its flags.
+fn echo_reply_to_this_host_is_evidence() {
+    // Identifier and sequence are at the offset of an advertisement's flags.
     let reply = Parts { kind: 129, hop_limit: 64, flags: 0, ..Parts::answer() };
     assert_eq!(reply.read(), Some(Heard::Evidence));
     assert_eq!(Parts { code: 1, ..reply.clone() }.read(), None);
@@ -249,7 +249,7 @@ fn an_echo_reply_to_us_is_evidence() {
 }
 
 #[test]
-fn what_is_asked_and_announced() {
+fn questions_and_announcements_have_the_bytes_of_the_rfcs() {
     let all = Parts { source_mac: OWN, options: link_layer(2, COVERED), ..Parts::advertisement() };
     assert_eq!(announcement(ip(VIP).into(), COVERED, OWN), all.frame());
 
@@ -268,9 +268,9 @@ fn what_is_asked_and_announced() {
     assert_eq!(probe(ip(VIP).into(), OTHER, &origin), Some(probed.frame()));
 }
 
-/// With the checksum worked out by hand: 0xfe80 + 1 + 0xff02 + 1 + 8 (length) + 58 + 0x8000 = 0x27dc6, folded 0x7dc8.
+/// The checksum was worked out by hand: 0xfe80 + 1 + 0xff02 + 1 + 8 (length) + 58 + 0x8000 = 0x27dc6, folded 0x7dc8.
 #[test]
-fn the_echo_request_to_all() {
+fn echo_request_to_all_has_the_bytes_of_the_rfcs() {
     let mut expected = vec![0x33, 0x33, 0, 0, 0, 1, 2, 0, 0, 0, 0, 1, 0x86, 0xdd];
     expected.extend([0x60, 0, 0, 0, 0, 8, 58, 255]);
     expected.extend(ip("fe80::1").octets());
@@ -281,7 +281,7 @@ fn the_echo_request_to_all() {
 
 #[test_case("2001:db8::12:3456", SOLICITED_NODE, SOLICITED_NODE_MAC)]
 #[test_case("fe80::1", "ff02::1:ff00:1", MacAddr([0x33, 0x33, 0xff, 0, 0, 1]); "small")]
-#[test_case(SOLICITED_NODE, SOLICITED_NODE, SOLICITED_NODE_MAC; "its own")]
-fn groups(address: &str, group: &str, mac: MacAddr) {
+#[test_case(SOLICITED_NODE, SOLICITED_NODE, SOLICITED_NODE_MAC; "the group itself")]
+fn solicited_node_group_follows_the_address(address: &str, group: &str, mac: MacAddr) {
     assert_eq!(solicited_node(ip(address)), (ip(group), mac));
 }

@@ -24,9 +24,9 @@ pub(in crate::coordinator::tests) struct Port {
     /// Frames pass among the interfaces of one wire.
     pub wire: u8,
     pub carrier: bool,
-    /// What it sends gets lost.
+    /// Whether the frames that the interface sends get lost.
     pub mute: bool,
-    /// Nothing reaches it.
+    /// Whether no frame reaches the interface.
     pub deaf: bool,
     /// The network of its address, a /24.
     pub net: [u8; 3],
@@ -38,7 +38,7 @@ impl Port {
         Self { wire, carrier: true, mute: false, deaf: false, net: LAN, default_route: false }
     }
 
-    /// Returns whether what one interface sends reaches another.
+    /// Returns whether the frames of one interface reach another.
     fn reaches(self, other: Self) -> bool {
         self.carrier && !self.mute && other.carrier && !other.deaf && self.wire == other.wire
     }
@@ -47,7 +47,7 @@ impl Port {
 /// The interfaces of one node, by index.
 pub(super) type Ports = BTreeMap<u32, Port>;
 
-/// The link-layer address of an interface.
+/// Returns the link-layer address of an interface.
 pub(in crate::coordinator::tests) fn mac_of(name: &str, index: u32) -> MacAddr {
     let MacAddr(mut bytes) = mac(name);
     if index != ETH0 {
@@ -56,12 +56,13 @@ pub(in crate::coordinator::tests) fn mac_of(name: &str, index: u32) -> MacAddr {
     MacAddr(bytes)
 }
 
-/// Returns whether what is sent by an interface of `from` reaches one of `to`.
+/// Returns whether the frames of an interface of `from` reach one of `to`.
 pub(super) fn reaches(from: &Ports, sender: u32, to: &Ports, receiver: u32) -> bool {
     matches!((from.get(&sender), to.get(&receiver)), (Some(sender), Some(receiver)) if sender.reaches(*receiver))
 }
 
-/// What the kernel of a node says of its interfaces. `held`: addresses that the first has, beside its own.
+/// Returns the interfaces of a node as its kernel lists them. `held` are addresses that the first has, in addition to
+/// its own.
 pub(super) fn interfaces(name: &str, ports: &Ports, held: &[IpAddr]) -> Interfaces {
     let host = own_address(name).octets()[3];
     let segments = ports.iter().map(|(index, port)| {
