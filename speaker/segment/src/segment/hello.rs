@@ -369,12 +369,17 @@ impl Segment {
         let due = peer.silent_at().unwrap_or(now);
         let has_been_at_work = peer.takes_part_when_heard();
         let absent_since = peer.rest.absent_since.take();
+        let said = peer.run.as_ref().map(|run| (run.state, run.said().digest));
         let presumed = if self.state == State::Active { self.presumed_of(id) } else { Vec::new() };
         self.peers.set_presence(id, Presence::Speaking);
         self.ping_soon(now);
         self.peers_at = self.peers_at.min(due);
         self.hearing.peer_speaks();
         self.tell(Event::PeerUp(name));
+        // Its digest comes before every conclusion: what this node does not know it to claim is not vacant for that.
+        if let Some((state, claimed)) = said {
+            self.compare_claims(now, id, state, claimed);
+        }
         if self.peers.speaking() == 1 && self.goes_by_saved_view() {
             // Until now nobody was there who could know better.
             self.evaluate_all(now);
