@@ -34,4 +34,4 @@ mod segment;
 mod types;
 
 pub use segment::Segment;
-pub use types::{Config, Counters, Event, Input, Neighbour, Output, SavedState, Sibling, Withdrawal};
+pub use types::{Config, Counters, Deletion, Event, Input, Neighbour, Output, SavedState, Sibling, Withdrawal};

@@ -481,6 +481,7 @@ impl Machine {
 
     /// Each call ends here: what the segments want done, and what is to be written of it.
     fn settle(&mut self, now: Now) {
+        self.share_deletions(now);
         self.drain_segments(now);
         self.listen(now);
         self.report_vips(now);

@@ -41,10 +41,9 @@ use crate::{
     run::Run,
     timers::{self, VIEW_FRESH},
     twins::FAILED_INTERVALS,
-    types::{Config, Counters, Event, Input, Neighbour, Output, SavedState, Sibling},
+    types::{Config, Counters, Deletion, Event, Input, Neighbour, Output, SavedState, Sibling},
     wire::{Body, Change, Frame, FrameLimit, Keyring, Rejected, Sender, State},
 };
-use deletion::Deleted;
 use handover::HandOvers;
 use hearing::Hearing;
 use hello::{HelloClock, Voice};
@@ -88,7 +87,9 @@ pub struct Segment {
     /// The highest birth and epoch seen of each address.
     floors: BTreeMap<IpAddr, (Birth, Epoch)>,
     /// Objects known to be deleted.
-    deleted: Agenda<Deleted>,
+    deleted: Agenda<Deletion>,
+    /// Those of them that the other runs of this speaker have yet to be told of.
+    unshared_deletions: BTreeSet<IpAddr>,
     /// Who took an address by the evidence of an announcement, though it is not heard.
     announced_unheard: BTreeMap<IpAddr, NodeId>,
 
@@ -183,6 +184,7 @@ impl Segment {
             view_fresh_at: None,
             floors: saved.floors.into_iter().map(|(address, birth, epoch)| (address, (birth, epoch))).collect(),
             deleted: Agenda::default(),
+            unshared_deletions: BTreeSet::new(),
             announced_unheard: BTreeMap::new(),
             hello: HelloClock::new(now, config.timers),
             voice: None,
@@ -228,6 +230,7 @@ impl Segment {
                 segment.resume.insert(claim.address, claim);
             }
         }
+        segment.restore_deletions(now, saved.deletions);
         if segment.breaks(Mutation::SkipBarrier) || segment.breaks(Mutation::TrustRememberedClaims) {
             segment.activate(now);
             segment.settle(now);
@@ -263,6 +266,7 @@ impl Segment {
             Input::LiesElsewhere(address) => {
                 self.resume.remove(&address);
             }
+            Input::Deletions(deletions) => self.deletions_told(now, deletions),
             Input::Evidence => self.evidence(now),
             Input::Pong { address, mac } => self.ponged(now, address, mac),
             Input::Shutdown(shutdown) => self.shut_down(now, shutdown),
@@ -438,6 +442,7 @@ impl Segment {
         SavedState {
             claims: self.book.range(self.id, ..).copied().collect(),
             floors: self.floors.iter().map(|(address, (birth, epoch))| (*address, *birth, *epoch)).collect(),
+            deletions: self.deletions().cloned().collect(),
         }
     }
 
