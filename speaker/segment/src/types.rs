@@ -100,6 +100,8 @@ pub enum Input {
     LiesElsewhere(IpAddr),
     /// Another run of this speaker knows that these objects are gone ([`Segment::take_deletions`](crate::Segment::take_deletions)).
     Deletions(Vec<Deletion>),
+    /// Another run of this speaker takes the place of this one, which ends: it sends its last word now.
+    Superseded,
     /// A frame from another host (not to 01:80:c2:00:00:0x) which is neither the protocol's nor ARP or ND.
     Evidence,
     /// A host has answered [`Output::Ping`]: the reply is to a request of this node's, and came from this address in a

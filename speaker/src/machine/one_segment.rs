@@ -95,7 +95,11 @@ impl Machine {
     /// An interface that took part does so no more: what it claims is its twin's to claim, which hears of it from the peers
     /// or finds it vacant.
     fn give_up(&mut self, now: Now, index: u32) {
+        if let Some(local) = self.segments.get_mut(&index) {
+            local.machine.handle(now.monotonic, SegmentInput::Superseded);
+        }
         self.share_deletions(now);
+        self.drain_segment(now, index);
         let Some(local) = self.segments.get(&index) else { return };
         let (interface, neighbours) = (local.interface.clone(), self.neighbours.get(&index).cloned());
         self.leave(now, index);

@@ -190,6 +190,7 @@ impl World<'_> {
         let interface = self.on_side(node, side);
         let speaks = self.pairs[node].twins.role(number(side)) == Role::Speaks;
         if self.pairs[node].runs[side].speaks && !speaks {
+            self.speaker_handles(interface, Input::Superseded);
             // What it claims is the other one's to claim.
             self.nodes[interface].saved = None;
             return self.rejoin(interface);

@@ -267,6 +267,7 @@ impl Segment {
                 self.resume.remove(&address);
             }
             Input::Deletions(deletions) => self.deletions_told(now, deletions),
+            Input::Superseded => self.say_last_word(now),
             Input::Evidence => self.evidence(now),
             Input::Pong { address, mac } => self.ponged(now, address, mac),
             Input::Shutdown(shutdown) => self.shut_down(now, shutdown),

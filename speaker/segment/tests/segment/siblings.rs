@@ -121,3 +121,14 @@ fn run_that_was_told_of_a_deletion_does_not_claim(is_told: bool) -> Option<usize
     bus.run(5 * SECOND);
     bus.reached(address(1))
 }
+
+/// A run that another one takes the place of is not counted any more from its last word on.
+#[test]
+fn run_that_is_superseded_is_not_missed_first() {
+    let mut bus = Bus::with_addresses(3, &[1]);
+    let hears = |bus: &Bus, node: usize| bus.speakers[&node].totals().peers;
+    assert_eq!(hears(&bus, 2), 2);
+    bus.tell(1, Input::Superseded);
+    bus.run(ms(2));
+    assert_eq!((hears(&bus, 2), hears(&bus, 3)), (1, 1));
+}
