@@ -481,6 +481,9 @@ impl Segment {
                 self.brief(from);
             }
         }
+        if !heard.wants_echo {
+            self.repeat_to_who_counts_it(from);
+        }
         if heard.wants_claims {
             self.list_asked_for(now, from);
         }
