@@ -98,6 +98,10 @@ pub enum Input {
     /// The address lies on another interface of this node: what an earlier run claimed here, or peers say that it did
     /// ([`Engine::take_reminded`](crate::Engine::take_reminded)), is not resumed.
     LiesElsewhere(IpAddr),
+    /// Another run of this speaker knows that these objects are gone ([`Segment::take_deletions`](crate::Segment::take_deletions)).
+    Deletions(Vec<Deletion>),
+    /// Another run of this speaker takes the place of this one, which ends: it sends its last word now.
+    Superseded,
     /// A frame from another host (not to 01:80:c2:00:00:0x) which is neither the protocol's nor ARP or ND.
     Evidence,
     /// A host has answered [`Output::Ping`]: the reply is to a request of this node's, and came from this address in a
@@ -119,6 +123,24 @@ pub struct Sibling {
     pub incarnation: Incarnation,
     /// The sequence of the frame.
     pub sequence: u64,
+}
+
+/// The knowledge that an object of an address is gone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deletion {
+    /// The address.
+    pub address: IpAddr,
+    /// The birth of the object, by its claims: of those that are gone the latest.
+    pub birth: Birth,
+    /// The UID of the object that the node's view showed when this was learned.
+    pub shown: Option<Box<str>>,
+    /// When this was learned, by the clock of the process; a later process learns it when it starts.
+    #[serde(skip)]
+    pub learned: Duration,
+    /// Whether the node's own view showed the object to be gone: an object that the view shows later is younger. This is not
+    /// saved, since the view that is saved may be older.
+    #[serde(skip)]
+    pub seen_here: bool,
 }
 
 /// Something to be done.
@@ -264,6 +286,9 @@ pub struct SavedState {
     pub claims: Vec<Claim>,
     /// The highest birth and epoch seen of each address.
     pub floors: Vec<(IpAddr, Birth, Epoch)>,
+    /// The objects that are known to be gone. (An earlier build did not save them.)
+    #[serde(default)]
+    pub deletions: Vec<Deletion>,
 }
 
 /// Frames that were sent, taken in and dropped, by reason.

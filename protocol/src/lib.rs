@@ -34,4 +34,4 @@ mod ping;
 mod timer_queue;
 
 pub use engine::Engine;
-pub use io::{Config, Counters, Event, Input, Neighbour, Output, SavedState, Sibling, Withdrawal};
+pub use io::{Config, Counters, Deletion, Event, Input, Neighbour, Output, SavedState, Sibling, Withdrawal};

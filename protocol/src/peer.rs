@@ -51,6 +51,8 @@ pub(crate) struct Rest {
     pub(crate) absent_since: Option<Duration>,
     /// Since when some run of it has been pending.
     pub(crate) pending_since: Option<Duration>,
+    /// A run before the one that counts, which shows that it hears this node and is refused while the later one speaks.
+    pub(crate) refused: Option<Box<Refused>>,
     /// Earlier runs of it and the highest sequence of each, the latest last: what is not higher is replayed.
     old_runs: VecDeque<(Incarnation, u64)>,
     /// What its kernel says.
@@ -59,6 +61,17 @@ pub(crate) struct Rest {
     pub(crate) reports: Reports,
     /// What its last frame was signed with; noted while there are several keys to choose from.
     pub(crate) signed_with: Option<KeyId>,
+}
+
+/// The last Hello of a run that is refused.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    /// When it came.
+    pub(crate) heard: Duration,
+    /// Of which run it is.
+    pub(crate) sender: Sender,
+    /// What it says.
+    pub(crate) hello: Hello,
 }
 
 /// Which run of a peer an entry is about.
@@ -131,6 +144,7 @@ impl Peer {
             former_mac: None,
             absent_since: None,
             pending_since: None,
+            refused: None,
             old_runs: VecDeque::new(),
             kernel: KernelWatch::default(),
             reports: Reports::default(),
@@ -167,6 +181,25 @@ impl Peer {
         self.rest.absent_since = None;
         self.rest.kernel.stop();
         self.forget_reports();
+    }
+
+    /// Takes the last Hello of a run that was refused, if that run is not missed yet.
+    pub(crate) fn take_refused(&mut self, now: Duration) -> Option<Box<Refused>> {
+        self.rest.refused.take().filter(|it| now < it.heard + timers::silent_after(it.hello.interval))
+    }
+
+    /// From now on another run counts, which was last heard at `heard`.
+    pub(crate) fn change_run(&mut self, heard: Duration, sender: Sender, hello: &Hello) {
+        let before = self.run.as_ref().map(|run| (run.incarnation, run.sequence()));
+        self.run = Some(Run::new(heard, sender, hello, before.map(|(incarnation, _)| incarnation)));
+        if let Some((incarnation, sequence)) = before {
+            self.rest.remember_run(incarnation, sequence);
+        }
+        self.rest.refused = None;
+        self.rest.name = hello.name.clone();
+        // It knows nothing of what the one before knew, and may have claimed what this node has owned for long.
+        self.rest.absent_since = None;
+        self.echo_well();
     }
 
     /// Takes in a Hello of a run that has not shown that it hears this node: it is to be told that it is heard.

@@ -71,6 +71,15 @@ impl Peers {
         self.present += usize::from(peer.is_present());
     }
 
+    /// A run that has not shown that it hears this node says that it ends.
+    pub(crate) fn pending_ends(&mut self, Sender { node, incarnation, sequence }: Sender) {
+        let Some(peer) = self.by_id.get_mut(&node) else { return };
+        if peer.pending.as_ref().is_some_and(|pending| pending.incarnation == incarnation) {
+            peer.rest.remember_run(incarnation, sequence);
+            self.drop_pending(node);
+        }
+    }
+
     /// Takes in a Hello that repeats its sender's last one, but for what it says of others, as nearly all of them do;
     /// `false` if it does not.
     pub(crate) fn hears_again(&mut self, now: Duration, sender: Sender, hello: &Hello) -> bool {

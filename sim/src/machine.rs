@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
 use herald_protocol::{
-    Config, Engine, Input, Output, SavedState, Sibling, api_view::Packet, mac::MacAddr, wire::Keyring,
+    Config, Deletion, Engine, Input, Output, SavedState, Sibling, api_view::Packet, mac::MacAddr, wire::Keyring,
 };
 
 use crate::carried::Carried;
@@ -111,6 +111,11 @@ impl Machine {
     /// The addresses of which others have said that an earlier run claimed them, once.
     pub fn take_reminded(&mut self) -> BTreeSet<IpAddr> {
         self.segment.take_reminded()
+    }
+
+    /// The deletions that it has learned of since this was last asked.
+    pub fn take_deletions(&mut self) -> Vec<Deletion> {
+        self.segment.take_deletions()
     }
 
     /// The machine as it is now; `None` if it does not remember what it was given.

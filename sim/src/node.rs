@@ -126,6 +126,8 @@ pub struct Node {
     pub clock: Duration,
     /// The simulation's time at which it was paused without its clock going on.
     pub frozen_at: Option<Duration>,
+    /// When it last went on after such a pause.
+    pub thawed_at: Option<Duration>,
     /// Counts power-ups.
     pub boot: u64,
     /// Counts starts of its speaker.
@@ -175,6 +177,7 @@ impl Node {
             stopped_at: None,
             clock,
             frozen_at: None,
+            thawed_at: None,
             boot: 0,
             starts: 0,
             saved: None,
@@ -241,6 +244,7 @@ impl Node {
     /// It runs again. Has its clock stood still?
     pub fn thaw(&mut self, now: Duration) -> bool {
         let Some(since) = self.frozen_at.take() else { return false };
+        self.thawed_at = Some(now);
         // The clock shows now what it showed then. It started far from zero: it cannot fall below.
         self.clock = self.clock.saturating_sub(now.saturating_sub(since));
         true

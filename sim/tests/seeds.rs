@@ -107,6 +107,11 @@ fn all_holds(history: &History) {
     fault(29.345, 0.887, Kind::Suppression),
     fault(29.579, 0.188, Kind::Partition(vec![1, 3, 4])),
 ]; "two silent nodes claim an address, and each is covered by who does not know of the other's claim")]
+#[test_case(30890, 2, 3, &[
+    fault(17.961, 7.298, Kind::PauseNode { node: 0, clock: false }),
+    fault(24.117, 0.063, Kind::Recreate(2)),
+    fault(24.448, 0.055, cable(0, 30)),
+]; "a machine that stood still cannot know yet that it is cut off")]
 fn seeds(seed: u64, nodes: usize, addresses: usize, faults: &[Fault]) {
     holds(seed, nodes, addresses, faults);
 }
@@ -149,5 +154,60 @@ fn announcement_of_who_has_claims_to_say_is_believed() {
         [fault(0.0, 15.259, Kind::Mtu(1, 576)), fault(14.259, 0.241, Kind::Speaker(1, Stop::Asked(Shutdown::Leaving)))];
     for seed in [730_392, 1, 2, 3, 4, 5, 6, 7, 8, 9] {
         all_holds(&History::quiet(seed, 2, 15).with_faults(faults.to_vec()));
+    }
+}
+
+/// Nodes have two interfaces on the wire, the first ones of them: so many.
+#[test_case(8506, (3, 3), 1, 0.0, &[
+    fault(10.864, 55.0, Kind::ApiLost(0)),
+    fault(33.288, 0.913, Kind::StallSpeaker(0)),
+    fault(34.076, 0.078, cable(0, 30)),
+    fault(35.308, 9.799, Kind::SecondUnheard(0)),
+]; "peer that is heard at last has claims which are lacking")]
+#[test_case(22436, (2, 1), 3, 0.3, &[
+    fault(10.139, 20.5, Kind::ApiLost(0)),
+    fault(10.326, 1.659, Kind::Recreate(2)),
+    fault(11.798, 0.084, Kind::Recreate(0)),
+    fault(20.896, 2.828, Kind::Deaf(0)),
+]; "interface that follows another knows what that one was told of deletions")]
+#[test_case(11433, (6, 1), 8, 0.0, &[
+    fault(9.151, 4.819, Kind::Deaf(0)),
+    fault(26.226, 18.497, Kind::SwitchesParted(vec![1, 2, 5])),
+]; "joined switches end a run, whose peers take the other run at once")]
+#[test_case(12055, (4, 1), 3, 0.0, &[
+    fault(17.475, 2.585, cable(0, 0)),
+    fault(24.205, 9.008, Kind::SwitchesParted(vec![1, 3, 5])),
+    fault(27.419, 7.638, Kind::Partition(vec![1, 6])),
+]; "joined switches end the run on the first interface")]
+#[test_case(16633, (5, 1), 2, 0.0, &[
+    fault(14.419, 18.777, Kind::SwitchesParted(vec![1, 2])),
+    fault(14.556, 3.502, Kind::Partition(vec![0, 3, 5])),
+    fault(31.646, 2.332, Kind::Speaker(4, Stop::Killed)),
+]; "joined switches end the run on the second interface")]
+#[test_case(16633, (5, 1), 3, 0.0, &[
+    fault(14.419, 18.777, Kind::SwitchesParted(vec![1, 2])),
+    fault(14.556, 3.502, Kind::Partition(vec![0, 3, 5])),
+    fault(23.628, 9.913, Kind::SwitchesParted(vec![0, 2])),
+    fault(31.646, 0.146, Kind::Speaker(4, Stop::Killed)),
+]; "interface covers on its segment for who owns there what the other interface owns elsewhere")]
+#[test_case(12055, (8, 1), 13, 0.0, &[
+    fault(9.161, 1.489, Kind::Speaker(0, Stop::Killed)),
+    fault(12.694, 1.281, power_off(2, 1749)),
+    fault(15.346, 14.5, Kind::ApiLost(3)),
+    fault(17.475, 5.17, cable(0, 0)),
+    fault(18.966, 1.683, Kind::Recreate(3)),
+    fault(24.205, 4.504, Kind::SwitchesParted(vec![1, 3, 5])),
+    fault(27.419, 0.239, Kind::Partition(vec![1, 6])),
+]; "peer goes from the segment of one run to that of the other")]
+fn second_interfaces(
+    seed: u64,
+    (nodes, with_two): (usize, usize),
+    addresses: usize,
+    local_share: f64,
+    faults: &[Fault],
+) {
+    for seed in [seed, 1, 2, 3, 4, 5, 6, 7, 8, 9] {
+        let history = History { second_interfaces: with_two, local_share, ..History::quiet(seed, nodes, addresses) };
+        all_holds(&history.with_faults(faults.to_vec()));
     }
 }

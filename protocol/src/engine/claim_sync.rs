@@ -376,6 +376,20 @@ impl Engine {
         }
     }
 
+    /// A peer says that it counts this node. What this node said before in the stead of a silent node, the peer has not heard:
+    /// it hears again what it disputes.
+    pub(super) fn repeat_to_who_counts_it(&mut self, from: NodeId) {
+        if self.covers.is_empty() {
+            return;
+        }
+        for losing in self.book.range(from, ..).copied().collect::<Vec<_>>() {
+            let best = self.best_claim(losing.address).filter(|(holder, _)| self.covers.contains(holder));
+            if let Some((holder, best)) = best {
+                self.say_for(holder, best);
+            }
+        }
+    }
+
     fn say_for(&mut self, holder: NodeId, claim: Claim) {
         self.covered_changes.entry(holder).or_default().insert(claim.address, Change::Claimed(claim));
     }

@@ -4,45 +4,90 @@
 //! But births are read from creationTimestamp, whole seconds of the clock of whichever API server created the object. Two
 //! servers' clocks differ, and a clock may be stepped back; so a younger object may have the same birth or an earlier one.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{net::IpAddr, time::Duration};
 
 use super::Engine;
-use crate::{api_view::Vip, claim::Birth, timers::VIEW_FRESH};
+use crate::{api_view::Vip, claim::Birth, io::Deletion, timers::VIEW_FRESH};
 
 /// Those whose view of the API lags behind it by more than this resurrect nothing: they are told again.
 const DELETED_FOR: Duration = Duration::from_secs(600);
 
-/// An object of an address is gone.
-#[derive(Clone, Debug)]
-pub(super) struct Deleted {
-    /// Its birth, by its claims: of those that are gone the latest.
-    pub(super) birth: Birth,
-    /// When this node learned of it.
-    at: Duration,
-    /// Did this node's own view show it to be gone? What that shows later is younger.
-    seen_here: bool,
-    /// The UID of the object that this node's view showed then.
-    shown: Option<Arc<str>>,
-}
-
 impl Engine {
     /// An object of this birth is gone. `seen_here`: by this node's own view; else by a peer's.
     pub(super) fn note_deleted(&mut self, now: Duration, address: IpAddr, birth: Birth, seen_here: bool) {
-        while let Some((_, old, deleted)) = self.deleted.pop_due(now) {
-            // As long as this node's view still shows it, it must not be forgotten.
-            if self.vips.get(&old).is_some_and(|vip| vip.birth <= deleted.birth) {
-                self.deleted.set(now + DELETED_FOR, old, deleted);
+        let shown = self.vips.get(&address).map(|vip| Box::from(&*vip.uid));
+        if self.enter_deletion(now, Deletion { address, birth, shown, learned: now, seen_here }) {
+            self.share_deletion(address);
+        }
+    }
+
+    /// Takes in what other runs of this speaker know, which may follow this one or be followed by it.
+    pub(super) fn deletions_told(&mut self, now: Duration, deletions: Vec<Deletion>) {
+        for deletion in deletions {
+            let address = deletion.address;
+            if self.enter_deletion(now, deletion) {
+                self.evaluate(now, address);
             }
         }
+    }
+
+    /// Takes in what an earlier run saved.
+    pub(super) fn restore_deletions(&mut self, now: Duration, deletions: Vec<Deletion>) {
+        for deletion in deletions {
+            // The view that was saved beside it may be older.
+            self.enter_deletion(now, Deletion { learned: now, seen_here: false, ..deletion });
+        }
+    }
+
+    /// Remembers that an object is gone. Returns whether that adds anything to what is known.
+    fn enter_deletion(&mut self, now: Duration, deletion: Deletion) -> bool {
+        self.forget_old_deletions(now);
+        let address = deletion.address;
         let known = self.deleted.get(address).map(|(_, known)| known.clone());
-        let deleted = match known {
-            Some(known) if known.birth >= birth => Deleted { seen_here: known.seen_here || seen_here, ..known },
-            _ => {
-                let shown = self.vips.get(&address).map(|vip| Arc::clone(&vip.uid));
-                Deleted { birth, at: now, seen_here, shown }
-            }
+        let merged = match known.clone() {
+            Some(known) if known.birth >= deletion.birth => Deletion {
+                seen_here: known.seen_here || deletion.seen_here,
+                // An address is shown to one of several runs at a time.
+                shown: known.shown.or(deletion.shown),
+                ..known
+            },
+            _ => deletion,
         };
-        self.deleted.set(now + DELETED_FOR, address, deleted);
+        let is_news = known.as_ref() != Some(&merged);
+        self.state_changed |= is_news;
+        self.deleted.set(now + DELETED_FOR, address, merged);
+        is_news
+    }
+
+    fn forget_old_deletions(&mut self, now: Duration) {
+        while let Some((_, address, deleted)) = self.deleted.pop_due(now) {
+            // As long as this node's view still shows the object, its end must not be forgotten, nor by the other runs of
+            // this speaker, to which an object that lies here is not shown.
+            if self.vips.get(&address).is_some_and(|vip| vip.birth <= deleted.birth) {
+                self.deleted.set(now + DELETED_FOR, address, deleted);
+                self.share_deletion(address);
+            }
+        }
+    }
+
+    fn share_deletion(&mut self, address: IpAddr) {
+        if !self.siblings.is_empty() {
+            self.unshared_deletions.insert(address);
+        }
+    }
+
+    /// Returns the objects that are known to be gone.
+    pub fn deletions(&self) -> impl Iterator<Item = &Deletion> {
+        self.deleted.iter().map(|(_, deletion)| deletion)
+    }
+
+    /// Returns the deletions that this run has learned of since this was last asked, for [`Input::Deletions`] of the other runs
+    /// of this speaker; none, if there is no other run.
+    ///
+    /// [`Input::Deletions`]: crate::Input::Deletions
+    pub fn take_deletions(&mut self) -> Vec<Deletion> {
+        let unshared = std::mem::take(&mut self.unshared_deletions);
+        unshared.into_iter().filter_map(|address| Some(self.deleted.get(address)?.1.clone())).collect()
     }
 
     /// The latest birth of an address whose object is gone.
@@ -71,9 +116,9 @@ impl Engine {
     /// Is the object younger than the one that is gone, whatever their births say? It is if this node's own view showed
     /// the other to be gone before, or has made progress since a peer said so. An object that was shown then as well may
     /// be the one that is gone: an API server may call its view current that is some seconds behind.
-    fn is_younger(&self, vip: &Vip, deleted: &Deleted) -> bool {
-        let doubt = if deleted.shown.as_ref() == Some(&vip.uid) { VIEW_FRESH } else { Duration::ZERO };
-        deleted.seen_here || self.view_fresh_at.is_some_and(|fresh| fresh > deleted.at + doubt)
+    fn is_younger(&self, vip: &Vip, deleted: &Deletion) -> bool {
+        let doubt = if deleted.shown.as_deref() == Some(&*vip.uid) { VIEW_FRESH } else { Duration::ZERO };
+        deleted.seen_here || self.view_fresh_at.is_some_and(|fresh| fresh > deleted.learned + doubt)
     }
 
     /// The view has made progress: what it shows may be known to be younger than what is gone.

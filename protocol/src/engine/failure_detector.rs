@@ -82,7 +82,11 @@ impl Engine {
     fn attend(&mut self, now: Duration, id: NodeId) {
         let Some(peer) = self.peers.get(id) else { return };
         match peer.presence() {
-            Presence::Speaking if peer.silent_at().is_some_and(|at| at <= now) => self.peer_falls_silent(now, id),
+            Presence::Speaking if peer.silent_at().is_some_and(|at| at <= now) => {
+                if !self.earlier_run_goes_on(now, id) {
+                    self.peer_falls_silent(now, id);
+                }
+            }
             Presence::Speaking => self.update_cover(now, id),
             Presence::Silent { .. } => self.attend_silent(now, id),
             Presence::Unheard if peer.rest.station.is_some() => self.attend_unheard(now, id),

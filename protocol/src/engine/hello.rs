@@ -8,7 +8,7 @@ use crate::{
     io::{Event, Output, Sibling},
     mutation::Mutation,
     node::NodeId,
-    peer::{Mention, Peer, Presence},
+    peer::{Mention, Peer, Presence, Refused},
     timers::{self, JITTER_FROM_PERCENT, TRIGGERED_GAP_DIVISOR, Timers},
     wire::{self, Body, Frame, Heard, Hello, Kernel, KeyId, Question, Sender, State},
 };
@@ -124,7 +124,7 @@ impl Engine {
             && (!peer.is_lost(now, self.interval()) || self.book.addresses_of(id).next().is_some())
     }
 
-    fn empty_hello(&self, now: Duration) -> Hello {
+    pub(super) fn empty_hello(&self, now: Duration) -> Hello {
         Hello {
             state: self.state_to_tell(),
             highest_version: self.keys.versions().newest(),
@@ -246,6 +246,12 @@ impl Engine {
                 self.report_once_a_minute(now, Event::Reverted);
                 return;
             }
+            if hello.state == State::Restarting {
+                // It ends: nobody has to be told that it is heard, and nothing is to be expected of it.
+                self.count_hello();
+                self.peers.pending_ends(sender);
+                return;
+            }
             self.note_pending(now, sender, hello);
             return;
         }
@@ -331,22 +337,33 @@ impl Engine {
     /// A new run of a peer counts from now on. `false`: two machines speak as one node; the first stays.
     fn adopt_run(&mut self, now: Duration, sender: Sender, hello: &Hello) -> bool {
         let Some(peer) = self.peers.get_mut(sender.node) else { return false };
-        let before = peer.run.as_ref().map(|run| (run.incarnation, run.sequence()));
         // Once the later one is silent, the earlier one is all there is: two interfaces of the node were on this segment.
         if peer.speaks() && peer.run.as_ref().is_some_and(|run| run.said().before == Some(sender.incarnation)) {
+            let ends = hello.state == State::Restarting;
+            peer.rest.refused = (!ends).then(|| Box::new(Refused { heard: now, sender, hello: hello.clone() }));
             self.report_once_a_minute(now, Event::DuplicateNode(sender.node));
             return false;
         }
-        peer.run = Some(Run::new(now, sender, hello, before.map(|(incarnation, _)| incarnation)));
-        if let Some((incarnation, sequence)) = before {
-            peer.rest.remember_run(incarnation, sequence);
-        }
-        peer.rest.name = hello.name.clone();
-        // It knows nothing of what the one before knew, and may have claimed what this node has owned for long.
-        peer.rest.absent_since = None;
-        peer.echo_well();
+        peer.change_run(now, sender, hello);
         self.peers.drop_pending(sender.node);
         self.hasten_hello_in_a_crowd(now);
+        true
+    }
+
+    /// The run of a peer that counts has fallen silent, or ends. Returns whether the run before it takes its place: it has
+    /// shown meanwhile that it hears this node. So it is with two interfaces of a node when one of them yields to the other, or
+    /// when this node is plugged in where the other one is.
+    pub(super) fn earlier_run_goes_on(&mut self, now: Duration, id: NodeId) -> bool {
+        let Some(peer) = self.peers.get_mut(id) else { return false };
+        let Some(refused) = peer.take_refused(now) else { return false };
+        let macs_before = peer.macs();
+        peer.change_run(refused.heard, refused.sender, &refused.hello);
+        self.peers.learn_macs(id, macs_before);
+        self.peers.drop_pending(id);
+        self.compare_claims(now, id, refused.hello.state, refused.hello.claims);
+        self.hasten_hello_in_a_crowd(now);
+        self.reassess(now, id);
+        self.peers_at = now;
         true
     }
 
@@ -357,7 +374,9 @@ impl Engine {
         let before = peer.presence();
         if restarting {
             // It says so before it stops: it need not be missed first.
-            self.peer_falls_silent(now, id);
+            if before != Presence::Speaking || !self.earlier_run_goes_on(now, id) {
+                self.peer_falls_silent(now, id);
+            }
             return;
         }
         if before == Presence::Speaking {
@@ -369,12 +388,17 @@ impl Engine {
         let due = peer.silent_at().unwrap_or(now);
         let has_been_at_work = peer.takes_part_when_heard();
         let absent_since = peer.rest.absent_since.take();
+        let said = peer.run.as_ref().map(|run| (run.state, run.said().digest));
         let presumed = if self.state == State::Active { self.presumed_of(id) } else { Vec::new() };
         self.peers.set_presence(id, Presence::Speaking);
         self.ping_soon(now);
         self.peers_at = self.peers_at.min(due);
         self.hearing.peer_speaks();
         self.tell(Event::PeerUp(name));
+        // Its digest comes before every conclusion: what this node does not know it to claim is not vacant for that.
+        if let Some((state, claimed)) = said {
+            self.compare_claims(now, id, state, claimed);
+        }
         if self.peers.speaking() == 1 && self.goes_by_saved_view() {
             // Until now nobody was there who could know better.
             self.evaluate_all(now);
@@ -456,6 +480,9 @@ impl Engine {
             if listens {
                 self.brief(from);
             }
+        }
+        if !heard.wants_echo {
+            self.repeat_to_who_counts_it(from);
         }
         if heard.wants_claims {
             self.list_asked_for(now, from);

@@ -32,7 +32,7 @@ use crate::{
     conflict_detection::{FirstClaims, Step},
     hold_down::{HoldDown, Takes},
     incarnation::Run,
-    io::{Config, Counters, Event, Input, Neighbour, Output, SavedState, Sibling},
+    io::{Config, Counters, Deletion, Event, Input, Neighbour, Output, SavedState, Sibling},
     mac::MacAddr,
     mutation::Mutation,
     node::{Incarnation, NodeId},
@@ -46,7 +46,6 @@ use crate::{
 };
 use arp_nd::Overheard;
 use claim_sync::FullList;
-use deletion::Deleted;
 use handover::HandOvers;
 use hello::{HelloClock, Voice};
 use isolation::Hearing;
@@ -88,7 +87,9 @@ pub struct Engine {
     /// The highest birth and epoch seen of each address.
     floors: BTreeMap<IpAddr, (Birth, Epoch)>,
     /// Objects known to be deleted.
-    deleted: Agenda<Deleted>,
+    deleted: Agenda<Deletion>,
+    /// Those of them that the other runs of this speaker have yet to be told of.
+    unshared_deletions: BTreeSet<IpAddr>,
     /// Who took an address by the evidence of an announcement, though it is not heard.
     announced_unheard: BTreeMap<IpAddr, NodeId>,
 
@@ -183,6 +184,7 @@ impl Engine {
             view_fresh_at: None,
             floors: saved.floors.into_iter().map(|(address, birth, epoch)| (address, (birth, epoch))).collect(),
             deleted: Agenda::default(),
+            unshared_deletions: BTreeSet::new(),
             announced_unheard: BTreeMap::new(),
             hello: HelloClock::new(now, config.timers),
             voice: None,
@@ -228,6 +230,7 @@ impl Engine {
                 segment.resume.insert(claim.address, claim);
             }
         }
+        segment.restore_deletions(now, saved.deletions);
         if segment.breaks(Mutation::SkipBarrier) || segment.breaks(Mutation::TrustRememberedClaims) {
             segment.activate(now);
             segment.settle(now);
@@ -263,6 +266,8 @@ impl Engine {
             Input::LiesElsewhere(address) => {
                 self.resume.remove(&address);
             }
+            Input::Deletions(deletions) => self.deletions_told(now, deletions),
+            Input::Superseded => self.say_last_word(now),
             Input::Evidence => self.evidence(now),
             Input::Pong { address, mac } => self.ponged(now, address, mac),
             Input::Shutdown(shutdown) => self.shut_down(now, shutdown),
@@ -438,6 +443,7 @@ impl Engine {
         SavedState {
             claims: self.book.range(self.id, ..).copied().collect(),
             floors: self.floors.iter().map(|(address, (birth, epoch))| (*address, *birth, *epoch)).collect(),
+            deletions: self.deletions().cloned().collect(),
         }
     }
 

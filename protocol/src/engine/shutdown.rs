@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use super::Engine;
-use crate::{api_view::Shutdown, io::Event, wire::State};
+use crate::{
+    api_view::Shutdown,
+    io::Event,
+    wire::{Body, State},
+};
 
 /// The last word is said three times: two may be lost.
 const HELLOS: u32 = 3;
@@ -45,6 +49,16 @@ impl Engine {
         self.turns.clear();
         self.first_claims.clear();
         self.stopping = Some(Stopping { kind, begun: now, said: 0, next: Some(now) });
+    }
+
+    /// Says that this run ends, at once: another run of this node goes on, which peers take the sooner for the node's the sooner
+    /// they cease to count this one. The last word echoes nobody, so that peers which count the other run already stay with it.
+    pub(super) fn say_last_word(&mut self, now: Duration) {
+        self.state = State::Restarting;
+        for _ in 0..HELLOS {
+            let hello = self.empty_hello(now);
+            self.send(Body::Hello(hello));
+        }
     }
 
     /// Says it, and waits for what is to be waited for.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use herald_protocol::Event;
+use herald_protocol::{Event, Input};
 
 use crate::bus::{Bus, address, ms};
 
@@ -84,4 +84,19 @@ fn nothing_is_saved_of_an_address_that_is_gone() {
     for node in 1..=3 {
         assert_eq!(bus.speakers[&node].saved_state().floors, [], "node{node}");
     }
+}
+
+/// A node cannot reach the API: the owner of an address tells it that the object is gone, and the view that it goes on with
+/// after a restart shows the object still.
+#[test]
+fn deletion_outlives_a_restart() {
+    let mut bus = Bus::with_addresses(3, &[1]);
+    let owner = bus.reached(address(1)).unwrap();
+    bus.tell(owner, Input::Vip(address(1), None));
+    bus.run(ms(1000));
+    let saved: Vec<_> = (1..=3).map(|node| bus.kill(node)).collect();
+    let other = (1..=3).find(|node| *node != owner).unwrap();
+    bus.start(other, Some((saved[other - 1].clone(), true)));
+    bus.run(ms(5000));
+    assert_eq!(bus.reached(address(1)), None);
 }

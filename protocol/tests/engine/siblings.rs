@@ -84,3 +84,51 @@ fn another_interface_of_the_node_is_nobody_who_is_heard(is_own: bool) -> bool {
     speaker.handle_packet(now, &question);
     speaker.is_hearing()
 }
+
+/// The node of the run here is cut off from the API, and hears from the owner that an object is gone.
+fn told_of_a_deletion() -> (Bus, usize) {
+    let mut bus = Bus::with_addresses(3, &[1]);
+    let owner = bus.reached(address(1)).unwrap();
+    let learner = (1..=3).find(|node| *node != owner).unwrap();
+    bus.tell(learner, other_interface());
+    bus.tell(owner, Input::Vip(address(1), None));
+    bus.run(ms(100));
+    (bus, learner)
+}
+
+#[test]
+fn deletion_is_shared_with_the_other_run_once() {
+    let (mut bus, learner) = told_of_a_deletion();
+    let learner = bus.speakers.get_mut(&learner).unwrap();
+    let shared: Vec<_> = learner.take_deletions().into_iter().map(|deletion| deletion.address).collect();
+    assert_eq!(shared, [address(1)]);
+    assert_eq!(learner.take_deletions(), []);
+}
+
+/// The other run follows the one that was told, and its view shows the object still.
+#[test_case(true => None; "it was told")]
+#[test_case(false => Some(1); "it was not told")]
+fn run_that_was_told_of_a_deletion_does_not_claim(is_told: bool) -> Option<usize> {
+    let (mut bus, learner) = told_of_a_deletion();
+    let deletions = bus.speakers.get_mut(&learner).unwrap().take_deletions();
+    for node in 1..=3 {
+        bus.kill(node);
+    }
+    bus.start(1, None);
+    if is_told {
+        bus.tell(1, Input::Deletions(deletions));
+    }
+    bus.run(5 * SECOND);
+    bus.reached(address(1))
+}
+
+/// A run that another one takes the place of is not counted any more from its last word on.
+#[test]
+fn run_that_is_superseded_is_not_missed_first() {
+    let mut bus = Bus::with_addresses(3, &[1]);
+    let hears = |bus: &Bus, node: usize| bus.speakers[&node].totals().peers;
+    assert_eq!(hears(&bus, 2), 2);
+    bus.tell(1, Input::Superseded);
+    bus.run(ms(2));
+    assert_eq!((hears(&bus, 2), hears(&bus, 3)), (1, 1));
+}

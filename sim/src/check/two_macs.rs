@@ -43,7 +43,7 @@ impl TwoMacs {
         now: Duration,
         address: AddrIx,
         answers: &[Answer],
-        connected: impl Fn(NodeIx, NodeIx) -> bool,
+        connected: impl Fn(&Answer, &Answer) -> bool,
     ) {
         let before = std::mem::take(&mut self.contests);
         let (mut of_address, others): (Vec<_>, Vec<_>) = before.into_iter().partition(|c| c.address == address);
@@ -51,7 +51,7 @@ impl TwoMacs {
         let answers = &answers[..answers.len().min(COMPARED)];
         for (index, a) in answers.iter().enumerate() {
             for b in &answers[index + 1..] {
-                if a.1 == b.1 || !connected(a.0, b.0) {
+                if a.1 == b.1 || !connected(a, b) {
                     continue;
                 }
                 let known = of_address.iter().position(|c| (c.a, c.b) == (*a, *b) || (c.a, c.b) == (*b, *a));
@@ -74,8 +74,8 @@ impl TwoMacs {
     }
 
     /// Some pairs know of their contests without a Hello.
-    pub fn known(&mut self, now: Duration, bound: Duration, know: impl Fn(NodeIx, NodeIx) -> bool) {
-        for contest in self.contests.iter_mut().filter(|contest| know(contest.a.0, contest.b.0)) {
+    pub fn known(&mut self, now: Duration, bound: Duration, know: impl Fn(&Answer, &Answer) -> bool) {
+        for contest in self.contests.iter_mut().filter(|contest| know(&contest.a, &contest.b)) {
             contest.heard.get_or_insert((now, now + bound));
         }
     }
@@ -142,8 +142,8 @@ mod tests {
     fn fires_without_a_hello_where_both_are_of_one_process() {
         let mut check = TwoMacs::default();
         check.update(ms(0), 3, &[(0, mac(0)), (1, mac(1)), (5, mac(5))], |_, _| true);
-        check.known(ms(0), ms(200), |a, b| (a, b) == (0, 5));
-        check.known(ms(100), ms(200), |a, b| (a, b) == (0, 5));
+        check.known(ms(0), ms(200), |a, b| (a.0, b.0) == (0, 5));
+        check.known(ms(100), ms(200), |a, b| (a.0, b.0) == (0, 5));
         assert_eq!(check.overdue(ms(200)), None);
         assert!(check.overdue(ms(201)).unwrap().seen.contains("node 5"));
     }

@@ -9,7 +9,8 @@ use crate::{
     api::{Api, NO_CANDIDATE},
     check::{
         owners::{Facts, Owners},
-        retries, two_macs,
+        retries,
+        two_macs::{self, Answer},
     },
     fault::Condition,
     names::{AddrIx, NodeIx, Seconds},
@@ -104,8 +105,10 @@ impl Facts for Truth<'_> {
     fn hears_nothing(&self, node: NodeIx) -> bool {
         // What came just before is evidence until a silence shows: one and a half intervals after the last Hello.
         let patience = self.interval * 2 + self.net.longest_delay();
-        // A machine that was set back to a snapshot remembers hearing others just now, whatever it hears since.
-        let remembers = self.nodes[node].reverted.map(|(_, reverted)| reverted);
+        // A machine that was set back to a snapshot, or that stood still together with its clock, remembers hearing others just
+        // now, whatever it hears since.
+        let reverted = self.nodes[node].reverted.map(|(_, reverted)| reverted);
+        let remembers = reverted.max(self.nodes[self.node(node)].thawed_at);
         self.deaf_since[node].is_some_and(|since| {
             // A run that has heard clients, and was alone among the nodes, misses nobody.
             let spoke =
@@ -181,11 +184,14 @@ impl World<'_> {
             let rival = |node: NodeIx| (first..members).contains(&node);
             let cloned = self.history.is_cloned();
             let seconds = self.seconds;
-            // A node's interfaces are of one process, which knows on which of them an address lies.
-            let is_one_node = |a, b| seconds.node(a) == seconds.node(b);
+            let nodes = &self.nodes;
+            // A node's interfaces are of one process, which knows on which of them an address lies. (On each of two segments it
+            // may cover for a third node.)
+            let is_own = |(node, mac): &Answer| nodes[*node].mac == *mac;
+            let is_one_node = |a: &Answer, b: &Answer| seconds.node(a.0) == seconds.node(b.0) && is_own(a) && is_own(b);
             let hear =
                 |a, b| (cloned || rival(a) == rival(b)) && net.connects(a, b, Kind::Protocol) && net.fits_all(a, b);
-            self.two_macs.update(self.now, address, &real, |a, b| is_one_node(a, b) || hear(a, b));
+            self.two_macs.update(self.now, address, &real, |a, b| is_one_node(a, b) || hear(a.0, b.0));
             let bound = two_macs::bound(self.history.interval(), net.loss, net.longest_delay());
             self.two_macs.known(self.now, bound, is_one_node);
         }

@@ -190,6 +190,7 @@ impl World<'_> {
         let interface = self.on_side(node, side);
         let speaks = self.pairs[node].twins.role(number(side)) == Role::Speaks;
         if self.pairs[node].runs[side].speaks && !speaks {
+            self.speaker_handles(interface, Input::Superseded);
             // What it claims is the other one's to claim.
             self.nodes[interface].saved = None;
             return self.rejoin(interface);
@@ -230,6 +231,9 @@ impl World<'_> {
             if self.pairs[node].runs[side].siblings != siblings {
                 self.pairs[node].runs[side].siblings.clone_from(&siblings);
                 self.speaker_handles(self.on_side(node, side), Input::Siblings(siblings));
+                let other = self.nodes[self.on_side(node, 1 - side)].speaker.as_ref();
+                let known = other.map(|other| other.machine.segment().deletions().cloned().collect());
+                self.speaker_handles(self.on_side(node, side), Input::Deletions(known.unwrap_or_default()));
             }
         }
     }
@@ -246,6 +250,10 @@ impl World<'_> {
             self.tell_address(node, address);
         }
         let sender = 1 - hearer;
+        let deletions = self.nodes[interface].speaker.as_mut().map(|speaker| speaker.machine.take_deletions());
+        if let Some(deletions) = deletions.filter(|deletions| !deletions.is_empty()) {
+            self.speaker_handles(self.on_side(node, sender), Input::Deletions(deletions));
+        }
         let heard = self.nodes[interface].speaker.as_mut().and_then(|speaker| speaker.machine.take_sibling());
         let Some(sibling) = heard else { return };
         let other = self.nodes[self.on_side(node, sender)].speaker.as_ref();

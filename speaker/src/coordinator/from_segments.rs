@@ -20,10 +20,15 @@ impl Coordinator {
     pub(super) fn drain_segments(&mut self, now: Now) {
         let indices: Vec<u32> = self.segments.keys().copied().collect();
         for index in indices {
-            while let Some(output) = self.segments.get_mut(&index).and_then(|local| local.machine.poll_output()) {
-                self.carry_out(now, index, output);
-            }
+            self.drain_segment(now, index);
             self.note_answering(index);
+        }
+    }
+
+    /// Does what one segment asks for.
+    pub(super) fn drain_segment(&mut self, now: Now, index: u32) {
+        while let Some(output) = self.segments.get_mut(&index).and_then(|local| local.machine.poll_output()) {
+            self.carry_out(now, index, output);
         }
     }
 

@@ -481,6 +481,7 @@ impl Coordinator {
 
     /// Ends each call: carries out the outputs of the segments, and emits the statuses that follow from them.
     fn settle(&mut self, now: Now) {
+        self.share_deletions(now);
         self.drain_segments(now);
         self.listen(now);
         self.report_vips(now);

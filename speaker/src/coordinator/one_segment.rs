@@ -8,7 +8,7 @@ use std::{
 
 use herald_crds::speaker_status::{LinkStatus, LinkUse, SpeakerWarning, WarningKind};
 use herald_protocol::{
-    Input as SegmentInput,
+    Deletion, Input as SegmentInput,
     mac::MacAddr,
     node::Incarnation,
     twins::{Interface, Others, Role},
@@ -97,6 +97,11 @@ impl Coordinator {
     /// Takes an interface out of the protocol. The claims pass to its twin, which hears of them from the peers or finds
     /// the addresses vacant.
     fn give_up(&mut self, now: Now, index: u32) {
+        if let Some(local) = self.segments.get_mut(&index) {
+            local.machine.handle(now.monotonic, SegmentInput::Superseded);
+        }
+        self.share_deletions(now);
+        self.drain_segment(now, index);
         let Some(local) = self.segments.get(&index) else { return };
         let (interface, neighbours) = (local.interface.clone(), self.neighbours.get(&index).cloned());
         let name_of = |index: u32| self.segments.get(&index).map(|local| local.interface.segment.interface.clone());
@@ -115,12 +120,36 @@ impl Coordinator {
         let run = |local: &Local| (local.machine.incarnation(), local.interface.segment.mac);
         let runs: BTreeMap<u32, (Incarnation, MacAddr)> =
             self.segments.iter().map(|(index, local)| (*index, run(local))).collect();
+        let known: Vec<(u32, Deletion)> = self.known_deletions().collect();
         for (index, local) in &mut self.segments {
             let others: BTreeMap<Incarnation, MacAddr> =
                 runs.iter().filter(|(other, _)| *other != index).map(|(_, run)| *run).collect();
             if local.siblings != others {
                 local.siblings.clone_from(&others);
                 local.machine.handle(now.monotonic, SegmentInput::Siblings(others));
+                let known = known.iter().filter(|(other, _)| other != index).map(|(_, deletion)| deletion.clone());
+                local.machine.handle(now.monotonic, SegmentInput::Deletions(known.collect()));
+            }
+        }
+    }
+
+    /// The objects that the runs know to be gone, each with the interface of the run; none where there is one run.
+    fn known_deletions(&self) -> impl Iterator<Item = (u32, Deletion)> {
+        let several = self.segments.iter().filter(|_| self.segments.len() > 1);
+        several.flat_map(|(index, local)| local.machine.deletions().map(|deletion| (*index, deletion.clone())))
+    }
+
+    /// Tells each run of the deletions that the others have learned of: it may have to follow one of them while the API is
+    /// away.
+    pub(super) fn share_deletions(&mut self, now: Now) {
+        if self.segments.len() < 2 {
+            return;
+        }
+        for learner in self.segments.keys().copied().collect::<Vec<_>>() {
+            let deletions = self.segments.get_mut(&learner).map(|local| local.machine.take_deletions());
+            let Some(deletions) = deletions.filter(|deletions| !deletions.is_empty()) else { continue };
+            for (_, local) in self.segments.iter_mut().filter(|(index, _)| **index != learner) {
+                local.machine.handle(now.monotonic, SegmentInput::Deletions(deletions.clone()));
             }
         }
     }

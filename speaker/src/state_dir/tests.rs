@@ -25,7 +25,7 @@ fn claims(epoch: u32) -> Claims {
         cover: true,
     };
     let floors = vec![("2001:db8::1".parse().unwrap(), Birth(7), Epoch(2))];
-    Claims::from([("eth0".to_owned(), SavedState { claims: vec![claim], floors })])
+    Claims::from([("eth0".to_owned(), SavedState { claims: vec![claim], floors, ..SavedState::default() })])
 }
 
 fn view() -> View {
@@ -217,8 +217,11 @@ fn ten_thousand_addresses_fit_into_the_directory() {
     };
     let claim = |bytes: &Vec<u8>| Claim { address: address(bytes).parse().unwrap(), ..claims(7)["eth0"].claims[0] };
     let floor = |bytes: &Vec<u8>| (address(bytes).parse().unwrap(), Birth(1_700_000_000), Epoch(7));
-    let state =
-        SavedState { claims: addresses.iter().map(claim).collect(), floors: addresses.iter().map(floor).collect() };
+    let state = SavedState {
+        claims: addresses.iter().map(claim).collect(),
+        floors: addresses.iter().map(floor).collect(),
+        ..SavedState::default()
+    };
     let (temporary, dir) = dir();
     dir.write(Name::View, &view).unwrap();
     dir.write(Name::Claims, &Claims::from([("eth0".to_owned(), state)])).unwrap();
