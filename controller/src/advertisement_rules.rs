@@ -48,12 +48,12 @@ pub struct Selection {
 /// pools hold the address, and the advertisement may name the other one: that pool counts where the first one yields no
 /// rule. The result has no rule where none selects the address.
 ///
-/// No edit of pools silences an address. While no pool holds it, it keeps the advertisements it has. Where those that hold it
-/// are not selected, an advertisement that it has goes on selecting it by the pool by which it did; if that one is gone, and
-/// its labels with it, selectors select it still.
+/// No edit of pools silences an address. While no pool holds the address, it keeps its advertisements. Where no
+/// advertisement selects the pools that hold it, a present advertisement goes on selecting it by the pool by which it
+/// did; if that pool is gone, and its labels with it, selectors still select it.
 ///
-/// An advertisement that is not accepted changes nothing: an address that has a rule of it keeps that rule, as it was made
-/// when the advertisement was accepted last, and to every other address there is no such advertisement.
+/// An advertisement that is not accepted changes nothing: an address that has a rule of it keeps that rule, as it was
+/// made when the advertisement was accepted last, and for every other address the advertisement does not exist.
 pub fn select<'a>(
     advertisements: impl Iterator<Item = (&'a String, &'a L2AdvertisementSpec)> + Clone,
     of: Advertised<'_>,
@@ -70,7 +70,7 @@ pub fn select<'a>(
     let kept: Vec<AdvertisementRule> = had.iter().filter(is_kept).cloned().collect();
     let is_default = selection.rules.iter().all(|rule| rule.name.is_none());
     if kept.is_empty() {
-        // Nothing announced it before the advertisement became one that counts for nothing.
+        // The address was not announced before the advertisement became one that does not count.
         if is_default && had.is_empty() {
             selection.rules.clear();
         }
@@ -85,7 +85,7 @@ pub fn select<'a>(
     selection
 }
 
-/// The rules for an address by advertisements all of which are accepted.
+/// Returns the rules for an address if all these advertisements are accepted.
 fn select_accepted<'a>(
     advertisements: impl Iterator<Item = (&'a String, &'a L2AdvertisementSpec)> + Clone,
     of: Advertised<'_>,
@@ -150,7 +150,7 @@ pub enum Verdict {
     /// There is nothing to report.
     #[error("every selector can be read, and every pool exists")]
     Valid,
-    /// A selector that cannot be read: the advertisement changes nothing.
+    /// A selector cannot be read: the advertisement changes nothing.
     #[error(
         "spec.{field}[{index}]: {source}. Until that is mended the advertisement changes nothing: addresses that it selected \
          keep the rules they have by it, and to all others it does not exist"
@@ -201,7 +201,7 @@ impl Verdict {
     }
 }
 
-/// What is wrong with a selector of an advertisement, if one cannot be read.
+/// Returns the fault of a selector of an advertisement, if one cannot be read.
 fn unreadable(spec: &L2AdvertisementSpec) -> Option<Verdict> {
     let preferences: Vec<_> = spec.preferred_node_selectors.iter().map(|p| p.preference.clone()).collect();
     let lists = [
@@ -221,8 +221,8 @@ fn unreadable(spec: &L2AdvertisementSpec) -> Option<Verdict> {
     None
 }
 
-/// What is to be said of an advertisement, among these pools and nodes, and behind so many others. `node_labels` is asked
-/// once.
+/// Returns the verdict on an advertisement, given the pools, the nodes, and the number of advertisements before it.
+/// `node_labels` is called at most once.
 pub fn verdict<'a, N: Iterator<Item = &'a BTreeMap<String, String>>>(
     spec: &L2AdvertisementSpec,
     before: usize,

@@ -34,12 +34,12 @@ pub enum Caveat {
          both say the same, or take the Service's request away"
     )]
     GatewayAddressesOverruled {
-        /// The Gateway.
+        /// The Gateway that asks for them.
         gateway: GatewayKey,
-        /// Those of its addresses that the Service does not ask for.
+        /// The addresses of the Gateway that the Service does not ask for.
         addresses: String,
     },
-    /// Source ranges stand in the annotation only.
+    /// Source ranges are in the annotation only.
     #[error(
         "metadata.annotations[{ANNOTATION_SOURCE_RANGES}] {ranges:?} is not enforced: kube-proxy reads only \
          spec.loadBalancerSourceRanges; write the ranges there"

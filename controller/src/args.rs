@@ -32,9 +32,9 @@ pub struct Args {
     #[arg(long, env = "HERALD_LB_CLASS", value_delimiter = ',', value_name = "CLASSES")]
     pub lb_class: Vec<String>,
 
-    /// Give the Services that Gateway implementations create (label gateway.networking.k8s.io/gateway-name) the addresses
-    /// that spec.addresses of their Gateways ask for. It needs the ClusterRole of deploy/herald-gateway-addresses.yaml,
-    /// which also sets this.
+    /// Give the Services that Gateway implementations create (label gateway.networking.k8s.io/gateway-name) the
+    /// addresses that spec.addresses of their Gateways ask for. It needs the ClusterRole of
+    /// deploy/herald-gateway-addresses.yaml, which also sets this.
     #[arg(long, env = "HERALD_GATEWAY_ADDRESSES", default_value_t = false, action = clap::ArgAction::Set,
           num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub gateway_addresses: bool,

@@ -1,9 +1,9 @@
-//! Gateways (Gateway API), and what a Service asks for on behalf of one. Pure.
+//! Gateways (Gateway API), and the request of a Service on behalf of one. Pure.
 //!
-//! A Gateway implementation creates a Service for its Gateway, in the same namespace, and labels it with the Gateway's name
-//! (GEP-1762). Few implementations carry the Gateway's `spec.addresses` over to the Service. The controller reads them
-//! instead, if `--gateway-addresses` says so, as if annotation `heraldlb.io/addresses` of the Service named them. The status
-//! of a Gateway belongs to its implementation.
+//! A Gateway implementation creates a Service for its Gateway, in the same namespace, and labels it with the Gateway's
+//! name (GEP-1762). Few implementations carry the Gateway's `spec.addresses` over to the Service. With
+//! `--gateway-addresses` the controller reads them instead, as if annotation `heraldlb.io/addresses` of the Service
+//! named them. The status of a Gateway belongs to its implementation.
 
 use std::net::IpAddr;
 
@@ -15,53 +15,54 @@ use crate::{
     gateway_view::{GatewayKey, GatewayView},
 };
 
-/// What is known of the Gateway that a Service names.
+/// The known state of the Gateway that a Service names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Knowledge<'a> {
     /// The Gateways have not been listed yet.
     Unlisted,
     /// The Gateways cannot be listed.
     Unreadable,
-    /// There is no such Gateway.
+    /// The Gateway does not exist.
     Absent,
-    /// This one.
+    /// The Gateway exists.
     Known(&'a GatewayView),
 }
 
-/// What a Service asks for, its Gateway's addresses included.
+/// The request of a Service, including the addresses of its Gateway.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CombinedRequest {
-    /// What is asked for.
+    /// The combined request.
     pub request: Request,
-    /// The Gateway that asks for the addresses in it.
+    /// The Gateway that asks for the addresses in the request.
     pub asked_by: Option<GatewayKey>,
-    /// What the Service's owner should know about the Gateway's addresses.
+    /// The fact about the Gateway's addresses that the Service's owner should know.
     pub caveat: Option<Caveat>,
 }
 
-/// Why a Service that names a Gateway gets no address yet.
+/// The reason why a Service that names a Gateway gets no address yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Obstruction {
-    /// What its Gateway asks for is not known yet, and soon will be.
+    /// The request of its Gateway is not known yet, but soon will be.
     Awaited,
-    /// Its Gateway's addresses cannot be read.
+    /// The addresses of its Gateway cannot be read.
     Refused(Refusal),
 }
 
 impl From<Request> for CombinedRequest {
-    /// What a Service asks for by itself.
+    /// Returns the request of a Service by itself.
     fn from(request: Request) -> Self {
         Self { request, ..Self::default() }
     }
 }
 
 impl CombinedRequest {
-    /// Combines what a Service asks for by itself with what its Gateway asks for. The Service's own addresses win, whole,
-    /// and a caveat says which of the Gateway's they leave out. A Service that has an address keeps it while nothing is
-    /// known of its Gateway; one that has none waits, since any other address would be replaced a moment later.
+    /// Combines the request of a Service by itself with that of its Gateway. The Service's own addresses win as a
+    /// whole, and a caveat names the addresses of the Gateway that they leave out. A Service that has an address keeps
+    /// it while its Gateway is not known; a Service without one waits, since any other address would be replaced a
+    /// moment later.
     ///
     /// # Errors
-    /// If the Service has to wait for its Gateway, or the Gateway asks for what cannot be read.
+    /// If the Service has to wait for its Gateway, or the request of the Gateway cannot be read.
     pub fn of(own: &Request, key: &GatewayKey, gateway: Knowledge<'_>, has_address: bool) -> Result<Self, Obstruction> {
         let asks_itself = !own.addresses.is_empty();
         let gateway = match gateway {
@@ -102,7 +103,7 @@ mod tests {
         GatewayKey { namespace: "shop".to_owned(), name: "web".to_owned() }
     }
 
-    /// A list of addresses, and how many of each family.
+    /// Returns a request for a list of addresses, and a number of each family.
     fn own(addresses: &str, count: usize) -> Request {
         Request { count, ..Request::default() }.with_addresses("test", addresses.split(' ')).unwrap()
     }
@@ -111,8 +112,8 @@ mod tests {
         GatewayView { addresses: addresses.split_whitespace().map(str::to_owned).collect() }
     }
 
-    /// What the Service asks for by itself, how many of each family, what its Gateway asks for; then what is asked for, and
-    /// what is left out.
+    /// Each case holds the addresses that the Service asks for by itself, their number of each family, and those of its
+    /// Gateway; then the combined request, and the addresses left out.
     #[test_case("", 1, "" => ("".into(), false, None); "nothing is asked for")]
     #[test_case("", 1, "192.0.2.1" => ("192.0.2.1".into(), true, None); "the Gateway asks")]
     #[test_case("", 1, "2001:db8::1 192.0.2.1" => ("2001:db8::1 192.0.2.1".into(), true, None); "of each family one")]

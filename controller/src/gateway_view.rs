@@ -1,4 +1,4 @@
-//! Gateways (Gateway API), reduced to what the controller reads of them. Pure.
+//! Gateways (Gateway API), reduced to the fields that the controller reads. Pure.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -6,7 +6,7 @@ use herald_crds::names::LABEL_GATEWAY_NAME;
 use kube::core::{ApiResource, GroupVersionKind, NotUsed, Object, ObjectMeta};
 use serde::Deserialize;
 
-/// `type` of an address in `spec.addresses` that is an IP address; also where the field is absent.
+/// The `type` of an address in `spec.addresses` that is an IP address; an absent field means the same.
 const IP_ADDRESS: &str = "IPAddress";
 
 /// The part of a Gateway's spec that is read: nothing else of it is ever decoded.
@@ -20,7 +20,7 @@ pub struct GatewaySpecPart {
 /// One address that a Gateway asks for.
 #[derive(Clone, Debug, Deserialize)]
 pub struct GatewayAddressPart {
-    /// Its type.
+    /// The type of the address.
     #[serde(rename = "type", default)]
     pub type_: Option<String>,
     /// The address; without one the Gateway asks for any of the type.
@@ -28,7 +28,7 @@ pub struct GatewayAddressPart {
     pub value: Option<String>,
 }
 
-/// A Gateway as it is watched.
+/// A Gateway in the form in which it is watched.
 pub type GatewayObject = Object<GatewaySpecPart, NotUsed>;
 
 /// The resource of Gateways, in the version that is watched.
@@ -39,14 +39,14 @@ pub fn api_resource() -> ApiResource {
 /// Namespace and name of a Gateway.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct GatewayKey {
-    /// Namespace.
+    /// The namespace of the Gateway.
     pub namespace: String,
-    /// Name.
+    /// The name within the namespace.
     pub name: String,
 }
 
 impl GatewayKey {
-    /// Returns the key of an object; `None` for one that never reached an API server.
+    /// Returns the key of an object; `None` for an object that never reached an API server.
     pub fn of(meta: &ObjectMeta) -> Option<Self> {
         Some(Self { namespace: meta.namespace.clone()?, name: meta.name.clone()? })
     }
@@ -72,7 +72,7 @@ pub struct GatewayView {
 }
 
 impl GatewayView {
-    /// Reduces a Gateway. Addresses of other types, and those without a value, ask Herald for nothing.
+    /// Reduces a Gateway. Addresses of other types, and those without a value, request nothing of Herald.
     pub fn of(gateway: &GatewayObject) -> Self {
         let is_ip = |part: &&GatewayAddressPart| part.type_.as_deref().is_none_or(|type_| type_ == IP_ADDRESS);
         let addresses = gateway.spec.addresses.iter().filter(is_ip).filter_map(|part| part.value.clone());

@@ -1,14 +1,16 @@
 //! Herald's controller: it decides which Service gets which address.
 //!
-//! The deciding part is pure and synchronous: [`allocator`] (which address, or why none), [`placement`] (an address's
-//! home), [`advertisement_rules`] (who may announce it), [`gateway`] (what a Gateway asks for), [`quarantine`] (what is kept back), [`advisory`] (what is worth
-//! knowing all the same) and [`index`], which turns observed objects ([`view`]) into writes ([`action`]).
+//! The deciding part is pure and synchronous: [`allocator`] (an address for a Service, or why there is none),
+//! [`placement`] (an address's home), [`advertisement_rules`] (the nodes that may announce it), [`gateway`] (the
+//! request of a Gateway), [`quarantine`] (the addresses kept back), [`advisory`] (facts that the owner should know) and
+//! [`index`], which turns observed objects ([`view`]) into writes ([`action`]).
 //!
 //! The edge is thin: [`watch`] feeds the index, [`writer`] carries its writes out ([`writer::dispatch`] and
-//! [`writer::breaker`] say how many may be under way and what became of them), [`lease`] says whether this replica may,
-//! [`watch_health`] whether it sees, [`api_version`] whether the API server is new enough, [`cluster_key`] fills the
-//! Secret that the speakers share, and [`event_loop`] ties them together. [`metrics`] and [`decision_log`] are what it
-//! tells of itself. [`mod@uninstall`] is the way out. The example `reasons` documents every reason a Service can show.
+//! [`writer::breaker`] decide how many may be under way, and classify their outcomes), [`lease`] decides whether this
+//! replica may write, [`watch_health`] whether it sees, [`api_version`] whether the API server is new enough,
+//! [`cluster_key`] fills the Secret that the speakers share, and [`event_loop`] ties them together. [`metrics`] and
+//! [`decision_log`] report the controller's state and decisions. [`mod@uninstall`] removes Herald. The example
+//! `reasons` documents every reason that a Service can show.
 
 pub mod action;
 pub mod advertisement_rules;

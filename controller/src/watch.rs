@@ -27,20 +27,20 @@ use crate::{
     view::{NodeView, ServiceView, SpeakerView},
 };
 
-/// How long the API server is not asked again for ServiceCIDRs if it does not know them: it learns the kind when it is
-/// updated, which takes minutes, and no list succeeds until then.
+/// Pause before the API server is asked again for ServiceCIDRs that it does not know. The server learns the kind when
+/// it is updated, which takes minutes, and no list succeeds until then.
 const SERVICE_NETWORKS_PAUSE: Duration = Duration::from_secs(600);
-/// The same for Gateways: their kind comes with CRDs, perhaps with the first Gateway beside them.
+/// Pause for Gateways in the same case: their kind comes with CRDs, perhaps together with the first Gateway.
 const GATEWAYS_PAUSE: Duration = Duration::from_secs(60);
 
-/// What is watched, and what is kept of it, by the controller's flags.
+/// The watched objects, and the parts that are kept of them, by the controller's flags.
 #[derive(Clone, Debug, Default)]
 pub struct Scope {
-    /// Which Services are Herald's.
+    /// The Services that are Herald's.
     pub selection: Selection,
-    /// Nodes with the exclude label may announce too.
+    /// Whether nodes with the exclude label may announce too.
     pub include_excluded_nodes: bool,
-    /// Gateways are watched.
+    /// Whether Gateways are watched.
     pub gateway_addresses: bool,
 }
 
@@ -97,7 +97,7 @@ pub fn start(client: &Client, namespace: &str, scope: Scope, inputs: &mpsc::Send
     watches.add(Kind::SpeakerPod, pods, speakers, |pod| {
         Some(Object::SpeakerPod(pod.name_any(), SpeakerPodView::of(&pod)?))
     });
-    // API servers have ServiceCIDR since 1.33; without it there is none to wait for.
+    // API servers have ServiceCIDR since 1.33; on an older one the controller does not wait for the kind.
     let where_known = WatchConfig { pause_if_unknown: Some(SERVICE_NETWORKS_PAUSE), ..all() };
     watches.add(Kind::ServiceNetwork, Api::<ServiceCIDR>::all(client.clone()), where_known, |network| {
         let cidrs = network.spec.iter().flat_map(|s| s.cidrs.iter().flatten());
@@ -269,7 +269,7 @@ mod tests {
         let asked = asked.lock().unwrap().clone();
         assert_eq!(asked.len(), Kind::ALL.len(), "{asked:?}");
         for (path, lists) in asked {
-            // The others are missed, and asked for every 2.5 to 5 s.
+            // The controller needs the other kinds, and asks for them every 2.5 to 5 s.
             let expected = match path.rsplit('/').next() {
                 Some("servicecidrs") => 2..=7,
                 Some("gateways") => 58..=61,

@@ -73,12 +73,12 @@ pub const LABEL_SERVICE_PROXY_NAME: &str = "service.kubernetes.io/service-proxy-
 /// Label of headless Services: kube-proxy skips an object that carries it (`pkg/proxy/config`, `v1.IsHeadlessService`).
 pub const LABEL_HEADLESS: &str = "service.kubernetes.io/headless";
 
-/// Label by which a Gateway implementation names the Gateway of what it creates for it, in the Gateway's namespace
-/// (GEP-1762, "In Cluster Gateway Deployments").
+/// Label by which a Gateway implementation names the Gateway on objects that it creates for the Gateway, in the
+/// Gateway's namespace (GEP-1762, "In Cluster Gateway Deployments").
 pub const LABEL_GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
 
-/// Finalizer on a Service that has no class, i.e. where Herald is the cluster's default provider. Upstream's
-/// conformance tests expect this one (`k8s.io/cloud-provider/service/helpers`).
+/// Finalizer on a Service without a class, i.e. where Herald is the cluster's default provider. Upstream's conformance
+/// tests expect this one (`k8s.io/cloud-provider/service/helpers`).
 pub const FINALIZER_SERVICE_DEFAULT: &str = "service.kubernetes.io/load-balancer-cleanup";
 /// Finalizer on a Service of our class. It differs from upstream's: a cloud controller manager in the same cluster
 /// removes upstream's finalizer from any deleted Service, whatever its class (`needsCleanup` does not look at the

@@ -162,7 +162,7 @@ impl Request {
         })
     }
 
-    /// Returns the request with these addresses in the place of its own; `field` is where they are written.
+    /// Returns the request with these addresses in place of its own; `field` names the field that holds them.
     ///
     /// # Errors
     /// If one of them is not an address, or more of a family are named than the request asks for.
@@ -175,7 +175,7 @@ impl Request {
     }
 }
 
-/// The addresses that a field lists, each once; `count` of each family at most.
+/// Returns the addresses that a field lists, each once; `count` of each family at most.
 fn read_addresses<'a>(
     field: &str,
     list: impl IntoIterator<Item = &'a str>,

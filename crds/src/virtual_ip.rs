@@ -169,8 +169,9 @@ pub struct VirtualIPStatus {
     /// The link-layer address it answers with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac_address: Option<String>,
-    /// The link-layer address of the host outside the cluster that answers for the address, while one does: nobody announces
-    /// an address for that reason (`Announced` is False with the reason `Conflict`), or both answer (`Conflict` is True).
+    /// The link-layer address of the host outside the cluster that answers for the address, while one does: the address
+    /// is not announced for that reason (`Announced` is False with the reason `Conflict`), or both answer (`Conflict`
+    /// is True).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conflicting_mac_address: Option<String>,
     /// The node that stopped announcing the address so that a node which it does not hear can announce it, or because
@@ -196,13 +197,13 @@ pub struct VirtualIPStatus {
 
 impl VirtualIPStatus {
     /// Returns whether a node has ever announced the address. From then on the address is never replaced by another.
-    /// `first_announced` alone would do, but a person may have written a status, or restored it in part.
+    /// The first field alone would do, but a status may have been written by hand, or restored in part.
     pub fn was_ever_announced(&self) -> bool {
         self.first_announced.is_some() || self.node.is_some() || self.since.is_some() || self.transitions > 0
     }
 }
 
-/// Reasons of the condition `Announced`: each is written by exactly one place.
+/// Reasons of the condition `Announced`: exactly one place writes each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AnnouncedReason {
     /// True: the node in the status answers for the address (speaker).

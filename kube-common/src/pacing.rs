@@ -28,7 +28,7 @@ pub struct Pacing<K> {
     recent: BTreeMap<K, Recent>,
     /// Every write of the last minute, oldest first.
     order: VecDeque<(Duration, K)>,
-    /// Writes at once.
+    /// The number of writes without a pause.
     burst: u32,
 }
 
@@ -45,7 +45,7 @@ impl<K> Default for Pacing<K> {
 }
 
 impl<K> Pacing<K> {
-    /// Lets an object be written so many times before it waits.
+    /// Returns a pacing that allows this number of writes of an object without a pause.
     pub fn with_burst(burst: u32) -> Self {
         Self { recent: BTreeMap::new(), order: VecDeque::new(), burst }
     }
@@ -76,7 +76,7 @@ impl<K: Clone + Ord> Pacing<K> {
     }
 }
 
-/// The pause after so many writes of an object, of which `burst` may come at once.
+/// Returns the pause after this number of writes of an object, of which `burst` may come at once.
 fn pause_after(writes: u32, burst: u32) -> Duration {
     match writes.checked_sub(burst) {
         None => Duration::ZERO,

@@ -61,7 +61,8 @@ const BOOKMARK_PATIENCE: Duration = Duration::from_secs(130);
 const PAGE_PATIENCE: Duration = Duration::from_secs(30);
 /// Pause before the second attempt, at most: an API server that was restarted behind a load balancer is back at once.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
-/// After this many refusals of a watch in a row, list anew: etcd restored from a backup has never heard of the version.
+/// Number of refusals of a watch in a row after which the kind is listed again: an etcd that was restored from a backup
+/// has never heard of the version.
 const REFUSALS: u32 = 3;
 
 /// One step of a watch.
@@ -116,8 +117,8 @@ pub struct WatchConfig {
     pub unproven: bool,
     /// The rate at which the watch is started again.
     pub pace: Pace,
-    /// Set if the API server may be one that does not know the kind. If it says so (404) there is none, and it is asked
-    /// again after so long.
+    /// The pause before the kind is listed again, if the API server may be one that does not know it. After a 404 the
+    /// kind counts as empty.
     pub pause_if_unknown: Option<Duration>,
 }
 
@@ -214,7 +215,7 @@ struct Follower<K, M, F> {
     caught_up: bool,
     /// Whether the present watch has been current once.
     progressed: bool,
-    /// The log says that the API server does not know the kind.
+    /// Whether the log says that the API server does not know the kind.
     told_unknown: bool,
 }
 
@@ -277,7 +278,7 @@ where
         self.watch(&version).await
     }
 
-    /// There is nothing of a kind that the API server does not know, for a while.
+    /// Reports an empty kind, because the API server does not know it, and waits.
     async fn do_without(&mut self, pause: Duration) -> Result<(), Failure> {
         if !std::mem::replace(&mut self.told_unknown, true) {
             tracing::info!(kind = self.kind, asked_again_every = ?pause, "the API server does not know the kind");

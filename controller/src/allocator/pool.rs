@@ -111,7 +111,7 @@ impl Pool {
         if let Some(fault) = self.fault.as_ref().filter(|fault| fault.stops_assignment()) {
             return Some(Obstacle::Unusable(fault.to_string()));
         }
-        // Nothing else that could be mended would help the Service.
+        // A mended fault would not help a Service that the pool does not select.
         if !self.selects(asker) {
             return Some(Obstacle::NotSelected);
         }

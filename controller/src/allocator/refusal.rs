@@ -160,13 +160,13 @@ pub enum Refusal {
         /// The pool that keeps the address back.
         pool: String,
     },
-    /// A Service without an address was created for a Gateway that is not there.
+    /// A Service without an address was created for a Gateway that does not exist.
     #[error(
         "metadata.labels[{LABEL_GATEWAY_NAME}] names Gateway {gateway}, which does not exist: create it, or ask for \
          addresses by annotation {ANNOTATION_ADDRESSES}, or take the label away"
     )]
     GatewayNotFound {
-        /// The Gateway.
+        /// The Gateway that the Service names.
         gateway: GatewayKey,
     },
     /// A Service without an address was created for a Gateway, and Gateways cannot be listed.
@@ -175,7 +175,7 @@ pub enum Refusal {
          why): give it the ClusterRole of deploy/herald-gateway-addresses.yaml, or start it without --gateway-addresses"
     )]
     GatewaysUnreadable {
-        /// The Gateway.
+        /// The Gateway that the Service names.
         gateway: GatewayKey,
     },
     /// The request cannot be read.
@@ -238,7 +238,7 @@ impl Refusal {
         }
     }
 
-    /// The reason as a condition spells it.
+    /// Returns the reason as a condition spells it.
     pub fn reason(&self) -> &'static str {
         match self {
             Self::NoPool => "NoPool",

@@ -66,11 +66,11 @@ fn unusable_pool_gives_nothing_and_is_named(spec: Value, reason: &str) {
     assert!(refusal.to_string().contains("lan"), "{refusal}");
 }
 
-/// Addresses, a name or an end of the drain would not help a Service that the pool does not select.
+/// More addresses, a name or an end of the drain would not help a Service that the pool does not select.
 #[test_case(json!({"addresses": ["2001:db8::/64"]}), "holds no IPv4 address"; "of the other family")]
 #[test_case(json!({"addresses": ["192.0.2.0/24"], "drain": true}), "spec.drain"; "drained")]
 #[test_case(json!({"addresses": ["192.0.2.0/24"], "autoAssign": false}), "spec.autoAssign"; "not automatic")]
-fn pool_that_does_not_select_the_service_says_so_before_all_else(mut spec: Value, otherwise: &str) {
+fn selector_of_a_pool_is_its_first_obstacle(mut spec: Value, otherwise: &str) {
     let says = |spec: &Value| ask(&mut allocator(&[("lan", spec.clone())]), "x", None, None).unwrap_err().to_string();
     assert!(says(&spec).contains(otherwise), "{}", says(&spec));
     spec["serviceAllocation"] = json!({"namespaces": ["other"]});

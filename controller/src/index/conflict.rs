@@ -94,13 +94,13 @@ impl VirtualIpEntry {
         (condition.reason == AnnouncedReason::AnsweredByClusterNode.as_str()).then_some(Holder::ClusterNode)
     }
 
-    /// The link-layer address of the stranger that answers for the address; empty if a speaker of an earlier version
-    /// has written the status.
+    /// Returns the link-layer address of the stranger that answers for the address; empty if a speaker of an earlier
+    /// version has written the status.
     fn conflicting_mac_address(&self) -> &str {
         self.vip.status.as_ref().and_then(|status| status.conflicting_mac_address.as_deref()).unwrap_or_default()
     }
 
-    /// What the speaker said of who holds it.
+    /// Returns the speaker's sentence about the holder.
     fn says(&self) -> &str {
         self.vip.announced().map_or("", |c| &c.message)
     }

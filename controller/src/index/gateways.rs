@@ -1,4 +1,4 @@
-//! The Gateways for which Services were created, and what those Services ask for because of them.
+//! The Gateways for which Services were created, and the requests of those Services because of them.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,15 +18,15 @@ use crate::{
 /// The Gateways, as far as their addresses are honoured.
 #[derive(Debug, Default)]
 pub(super) struct Gateways {
-    /// Their addresses are honoured.
+    /// Whether their addresses are honoured.
     honoured: bool,
-    /// They could not be listed so far.
+    /// Whether they could not be listed so far.
     unreadable: bool,
     held: BTreeMap<GatewayKey, GatewayView>,
 }
 
 impl Gateways {
-    /// Those that are held and not listed, as objects to delete.
+    /// Returns the known Gateways that are not listed, as objects to delete.
     pub(super) fn missing(&self, listed: &[Object]) -> Vec<Object> {
         let key = |object: &Object| match object {
             Object::Gateway(key, _) => Some(key.clone()),
@@ -39,14 +39,14 @@ impl Gateways {
 }
 
 impl Index {
-    /// Gives the Services that were created for Gateways the addresses for which these ask.
+    /// Sets whether the Services that were created for Gateways get the addresses that these ask for.
     #[must_use]
     pub fn honour_gateways(mut self, honoured: bool) -> Self {
         self.gateways.honoured = honoured;
         self
     }
 
-    /// The watch of a kind is broken. That matters where Services wait for its first list.
+    /// Records that the watch of a kind is broken, which matters where Services wait for its first list.
     pub fn note_broken(&mut self, kind: Kind) {
         if kind == Kind::Gateway && !self.listed.contains(&kind) && !self.gateways.unreadable {
             self.gateways.unreadable = true;
@@ -76,7 +76,7 @@ impl Index {
         }
     }
 
-    /// Combines what a Service asks for by itself (`own`) with what its Gateway asks for, if that is honoured.
+    /// Combines the request of a Service by itself (`own`) with that of its Gateway, if Gateways are honoured.
     pub(super) fn combine(&self, view: &ServiceView, own: &Request) -> Result<CombinedRequest, Obstruction> {
         let Some(key) = view.gateway().filter(|_| self.gateways.honoured) else { return Ok(own.clone().into()) };
         let knowledge = match self.gateways.held.get(&key) {
@@ -96,7 +96,7 @@ impl Index {
 }
 
 impl ServiceView {
-    /// The Gateway for which the Service was created, if it is Herald's.
+    /// Returns the Gateway for which the Service was created, if the Service is Herald's.
     fn gateway(&self) -> Option<GatewayKey> {
         GatewayKey::named_by(&self.reference.namespace, &self.labels)
     }

@@ -37,7 +37,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 10] = [
         Self::Service,
         Self::Namespace,
@@ -67,9 +67,10 @@ impl Kind {
         }
     }
 
-    /// Returns whether nothing is decided before the kind has been listed. What follows from the speakers' pods follows
-    /// after ten seconds, so they are not waited for: a controller that may not list them (one that was updated without
-    /// its Role) gives out addresses all the same. For Gateways only those Services wait that were created for one.
+    /// Returns whether nothing is decided before the kind has been listed. The speakers' pods are not awaited:
+    /// decisions that follow from them wait ten seconds, and a controller that may not list them (one that was updated
+    /// without its Role) gives out addresses nevertheless. Only Services that were created for a Gateway wait for
+    /// Gateways.
     pub fn is_awaited(self) -> bool {
         !matches!(self, Self::SpeakerPod | Self::Gateway)
     }
@@ -96,7 +97,7 @@ pub enum Object {
     SpeakerPod(String, SpeakerPodView),
     /// A network of the cluster's Services.
     ServiceNetwork(String, Vec<IpNet>),
-    /// A Gateway.
+    /// A Gateway, by namespace and name.
     Gateway(GatewayKey, GatewayView),
 }
 

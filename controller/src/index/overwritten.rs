@@ -10,14 +10,15 @@ use crate::action::{Action, Change, ConditionValue, EventValue, Regarding, Servi
 /// Reason of the Warning.
 const STATUS_OVERWRITTEN: &str = "StatusOverwritten";
 
-/// What was last written into each field of each Service whose next write has to pause, since it was written often of late.
+/// The values last written into each field of each Service whose next write has to pause, since the Service was written
+/// often recently.
 pub(super) type LastWritten = BTreeMap<ServiceReference, ServicePatch>;
 
 impl Index {
     /// Records a write of a Service's status; `pauses` says whether the next one waits, because there were many
     /// recently.
     pub(super) fn note_written(&mut self, service: &ServiceReference, patch: &ServicePatch, pauses: bool) {
-        // After a release the Service may get the same again, and no other program has emptied its status.
+        // After a release the Service may get the same values again, although no other program has emptied its status.
         if pauses && patch.condition != Change::Remove {
             let earlier = self.last_written.remove(service).unwrap_or_default();
             self.last_written.insert(service.clone(), patch.clone().on_top_of(earlier));
@@ -26,8 +27,9 @@ impl Index {
         }
     }
 
-    /// A write waits. If a field is to get what was last written into it, somebody has undone that, and the owner of the
-    /// Service hears of it. (Several programs may each undo a part, in turn: then no write is the one before over again.)
+    /// Reports to the owner of a Service, while a write waits, that another program undoes the writes: that is so if a
+    /// field would get the value last written into it. (Several programs may each undo a part in turn: then no write
+    /// equals the one before.)
     pub(super) fn tell_overwritten(&mut self, now: Duration, action: &Action) {
         let Action::PatchServiceStatus { service, patch, .. } = action else { return };
         if !self.last_written.get(service).is_some_and(|last| patch.repeats_a_field_of(last)) {
@@ -52,7 +54,7 @@ impl Index {
 }
 
 impl ServicePatch {
-    /// The patch, with what an earlier one wrote into the fields that this one keeps.
+    /// Returns the patch, with the values of an earlier one in the fields that this one keeps.
     fn on_top_of(self, earlier: Self) -> Self {
         Self {
             ingress: self.ingress.or(earlier.ingress),
@@ -63,7 +65,7 @@ impl ServicePatch {
         }
     }
 
-    /// Returns whether a field of the status is to get what it has been given before.
+    /// Returns whether a field of the status would get the value that it was given before.
     fn repeats_a_field_of(&self, earlier: &Self) -> bool {
         let condition = match (&self.condition, &earlier.condition) {
             (Change::Set(new), Change::Set(old)) => new.says_the_same_as(old),
@@ -74,7 +76,7 @@ impl ServicePatch {
 }
 
 impl ConditionValue {
-    /// Whether the time of the last transition is all that differs.
+    /// Returns whether only the time of the last transition differs.
     fn says_the_same_as(&self, other: &Self) -> bool {
         (self.type_, self.status, &self.reason, &self.message)
             == (other.type_, other.status, &other.reason, &other.message)
@@ -82,7 +84,7 @@ impl ConditionValue {
 }
 
 impl<T> Change<T> {
-    /// The change, or the earlier one if this one keeps the field.
+    /// Returns the change, or the earlier one if this one keeps the field.
     fn or(self, earlier: Self) -> Self {
         if matches!(self, Self::Keep) { earlier } else { self }
     }

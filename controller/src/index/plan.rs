@@ -26,12 +26,12 @@ pub(super) struct Plan {
     pub(super) short: Vec<Short>,
     /// Whether the status holds another provider's entries: it is not overwritten.
     pub(super) foreign: bool,
-    /// Its namespace has not been seen, on whose labels it depends which pools give it an address, or its Gateway has not,
-    /// which may ask for one.
+    /// Whether the Service's namespace, whose labels decide which pools give an address, has not been seen yet, or its
+    /// Gateway, which may ask for an address, has not.
     pub(super) awaits_input: bool,
-    /// The Gateway that asks for the addresses it asks for.
+    /// The Gateway that asks for the requested addresses.
     pub(super) asked_by: Option<GatewayKey>,
-    /// What its owner should know about its Gateway's addresses.
+    /// The fact about its Gateway's addresses that the owner should know.
     pub(super) caveat: Option<Caveat>,
 }
 

@@ -204,7 +204,7 @@ impl Index {
         }
     }
 
-    /// What is to be said of addresses that have left their pools by an edit.
+    /// Returns the sentence about addresses that have left their pools by an edit.
     fn outside_pools(&self, service: &ServiceReference, outside: &[IpAddr]) -> String {
         let ServiceReference { namespace, name, .. } = service;
         let mut others: Vec<&str> = Vec::new();
@@ -224,7 +224,7 @@ impl Index {
         )
     }
 
-    /// What its owner should know beside that.
+    /// Returns the further facts that the owner of the Service should know.
     fn caveats(&self, view: &ServiceView, plan: &Plan, desired: &[IpAddr]) -> Vec<Caveat> {
         let clash = |address: &IpAddr| {
             let (other, why) = self.allocator.clash(&view.reference, *address)?;

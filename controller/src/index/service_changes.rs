@@ -40,7 +40,7 @@ impl Index {
         self.note_shown(&view.reference, &view.shown(), view.claim.is_some());
         self.look_ups.forget(&view.reference);
         if !view.wants_address() {
-            // With a change of type the API server itself empties the status.
+            // The API server itself empties the status with a change of type.
             self.last_written.remove(&view.reference);
         }
         self.note_sharing(&view.reference, view.sharing.as_ref());

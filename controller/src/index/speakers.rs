@@ -22,8 +22,9 @@ use crate::{
 /// they cover for it, and far above the second or two in which a roll-out replaces a pod.
 pub(super) const SILENT_AFTER: Duration = Duration::from_secs(10);
 
-/// How long a deleted SpeakerStatus counts where its node is there and has no speaker's pod that is Ready. (While it has one,
-/// the speaker writes the object again as soon as its watch tells it: within 10 s where that has to begin again.)
+/// Time for which a deleted SpeakerStatus counts where its node exists and has no Ready pod of the speaker. (While it
+/// has one, the speaker writes the object again as soon as its watch reports the deletion: within 10 s where the watch
+/// has to start again.)
 const DELETED_COUNTS: Duration = Duration::from_secs(15);
 
 /// A SpeakerStatus.
@@ -32,16 +33,16 @@ pub(super) struct SpeakerEntry {
     pub(super) view: SpeakerView,
     /// The time at which the SpeakerStatus was first seen without a pod.
     seen: Option<Duration>,
-    /// Whether the API lists it no longer, and since when as far as that has been noticed.
+    /// Whether the API no longer lists it, and the time since then as far as that has been noticed.
     deleted: Option<Deleted>,
 }
 
-/// What is known of a SpeakerStatus that the API no longer lists.
+/// The state of a SpeakerStatus that the API no longer lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Deleted {
-    /// Nobody has looked at it since.
+    /// No decision about it has been made since.
     Unnoticed,
-    /// It was looked at first at this time.
+    /// The first decision about it was at this time.
     Since(Duration),
 }
 
@@ -150,8 +151,8 @@ impl Index {
         self.mark(Subject::SpeakerStatus(name));
     }
 
-    /// A SpeakerStatus is gone. Where its node is there it counts for a while: a person may have deleted it, or the whole
-    /// CustomResourceDefinition, while the speaker runs and answers.
+    /// Removes a SpeakerStatus that is gone. It still counts for a while if its node exists: a person may have deleted
+    /// it, or the whole CustomResourceDefinition, while the speaker runs and answers.
     pub(super) fn delete_speaker(&mut self, name: &str) {
         if !self.nodes.contains_key(name) {
             self.forget_speaker(name);
@@ -161,7 +162,7 @@ impl Index {
         }
     }
 
-    /// A node has left the cluster: its SpeakerStatus counts no longer, unless the API still lists it.
+    /// Forgets the SpeakerStatus of a node that has left the cluster, unless the API still lists the object.
     pub(super) fn forget_deleted_speaker(&mut self, name: &str) {
         if self.speakers.get(name).is_some_and(|entry| entry.deleted.is_some()) {
             self.forget_speaker(name);
@@ -171,7 +172,7 @@ impl Index {
     /// Forgets a deleted SpeakerStatus once it has counted for long enough.
     fn expire_deleted_speaker(&mut self, name: &str, since: Duration, now: Duration) {
         let unready = if self.listed.contains(&Kind::SpeakerPod) {
-            // A pod that is no longer Ready asks for another look.
+            // A pod that is no longer Ready requests another decision.
             let Some(unready) = self.speaker_pods.unready_since(name) else { return };
             unready
         } else {
@@ -242,8 +243,8 @@ impl Index {
         Some(since)
     }
 
-    /// Forgets a SpeakerStatus that was deleted, and deletes what is left of a speaker whose node has had no pod of it for long: the node would stay a candidate for every
-    /// address, and all its peers would report that it is not heard.
+    /// Forgets a SpeakerStatus that was deleted, and deletes that of a node that has had no speaker's pod for long: the
+    /// node would stay a candidate for every address, and all its peers would report that it is not heard.
     pub(super) fn decide_speaker(&mut self, name: &str, now: Duration) -> Option<Action> {
         if let Some(deleted) = self.speakers.get_mut(name)?.deleted.as_mut() {
             let since = if let Deleted::Since(since) = *deleted { since } else { now };

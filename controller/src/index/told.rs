@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn release_and_assignment_make_news_of_each_other() {
+    fn release_and_assignment_each_renew_the_report_of_the_other() {
         let mut told = Told::default();
         for second in [0, 1] {
             assert!(told.tell(s(second), &event("u", "EnsuredLoadBalancer", "n")));

@@ -60,8 +60,8 @@ fn takes_the_condition(world: &mut World, action: &Action) -> bool {
     undoes
 }
 
-/// Two programs, of which one empties the addresses and the other takes the condition, each after the other: no write is
-/// the same as the one before.
+/// Undoes as two programs in turn, of which one empties the addresses and the other removes the condition: no write
+/// equals the one before.
 fn undo_different_parts_in_turn(world: &mut World, action: &Action) -> bool {
     let turn = world.writes().iter().filter(|write| *write == "PatchServiceStatus").count() % 2;
     let undo = [empties_the_addresses, takes_the_condition][turn];
@@ -76,7 +76,7 @@ fn empties_the_addresses(world: &mut World, action: &Action) -> bool {
     undoes
 }
 
-/// A program that writes another sentence into the condition each time.
+/// Writes another sentence into the condition each time.
 fn rewords_the_condition(world: &mut World, action: &Action) -> bool {
     let undoes = matches!(action, Action::PatchServiceStatus { .. });
     if undoes {
@@ -87,7 +87,7 @@ fn rewords_the_condition(world: &mut World, action: &Action) -> bool {
     undoes
 }
 
-/// `kubectl delete vip`, again and again, by a program that takes the finalizer as well.
+/// Deletes the VirtualIP each time, as a program does that removes the finalizer as well.
 fn deletes_the_vip(world: &mut World, action: &Action) -> bool {
     let undoes = matches!(action, Action::CreateVirtualIp { .. });
     if undoes {
@@ -199,7 +199,7 @@ fn contested_object_is_written_ever_less_often_and_reported_once(begin: fn(&mut 
 #[test_case(takes_the_condition; "condition")]
 #[test_case(undo_different_parts_in_turn; "different parts in turn")]
 #[test_case(rewords_the_condition; "words of the condition")]
-fn owner_of_a_service_hears_once_that_another_program_writes_its_status(undo: Undo) {
+fn owner_of_a_service_learns_once_that_another_program_writes_its_status(undo: Undo) {
     let mut world = World::new();
     world.create("web", json!({}));
     contested(&mut world, undo);
@@ -225,9 +225,9 @@ fn edits_of_a_service_do_not_count_as_a_contest() {
     assert!(world.events().iter().all(|event| event.reason != "StatusOverwritten"), "{:?}", world.events());
 }
 
-/// The API server empties the status of a Service that is of another type for a while.
+/// The API server empties the status of a Service that has another type for a while.
 #[test]
-fn changes_of_type_are_no_contest() {
+fn changes_of_type_do_not_count_as_a_contest() {
     let mut world = World::new();
     world.create("web", json!({}));
     world.settle();

@@ -50,7 +50,7 @@ pub(in crate::index) struct World {
     pub(in crate::index) advertisements: BTreeMap<String, L2Advertisement>,
     pub(in crate::index) service_networks: BTreeMap<String, Vec<IpNet>>,
     pub(in crate::index) gateways: BTreeMap<GatewayKey, GatewayView>,
-    /// The controller honours their addresses.
+    /// Whether the controller honours the addresses of Gateways.
     pub(in crate::index) honours_gateways: bool,
     pub(in crate::index) nodes: BTreeMap<String, NodeView>,
     pub(in crate::index) speakers: BTreeMap<String, SpeakerView>,
@@ -198,7 +198,7 @@ impl World {
         self.shows(true, Object::Pool(Box::new(pool)));
     }
 
-    /// A Gateway of namespace `ns` asks for these addresses.
+    /// Makes a Gateway of namespace `ns` ask for these addresses.
     pub(in crate::index) fn gateway(&mut self, name: &str, addresses: &[&str]) {
         let key = GatewayKey { namespace: "ns".to_owned(), name: name.to_owned() };
         let view = GatewayView { addresses: addresses.iter().map(|text| (*text).to_owned()).collect() };
@@ -210,14 +210,14 @@ impl World {
         self.gateways.contains_key(&GatewayKey { namespace: "ns".to_owned(), name: name.to_owned() })
     }
 
-    /// `kubectl delete gateway`.
+    /// Deletes a Gateway, as `kubectl delete gateway` does.
     pub(in crate::index) fn delete_gateway(&mut self, name: &str) {
         let key = GatewayKey { namespace: "ns".to_owned(), name: name.to_owned() };
         let view = self.gateways.remove(&key).unwrap();
         self.shows(true, Object::Gateway(key, view));
     }
 
-    /// A namespace has these labels.
+    /// Sets the labels of a namespace.
     pub(in crate::index) fn namespace(&mut self, name: &str, labels: Value) {
         let labels: BTreeMap<String, String> = serde_json::from_value(labels).unwrap();
         self.namespaces.insert(name.to_owned(), labels.clone());

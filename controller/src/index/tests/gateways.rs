@@ -9,7 +9,7 @@ use crate::index::{
     *,
 };
 
-/// A leader that honours Gateways.
+/// Returns a world whose leader honours Gateways.
 fn honouring() -> World {
     let mut world = World::empty();
     world.pool("lan", json!({"addresses": ["192.0.2.1-192.0.2.9"]}));
@@ -20,7 +20,7 @@ fn honouring() -> World {
     world
 }
 
-/// What a Gateway implementation creates for Gateway `front`.
+/// Returns the labels of a Service that a Gateway implementation creates for Gateway `front`.
 fn of_front() -> Value {
     json!({"metadata": {"labels": {LABEL_GATEWAY_NAME: "front"}}})
 }
@@ -60,7 +60,7 @@ fn gateway_of_another_namespace_or_name_is_not_asked() {
 }
 
 #[test]
-fn gateways_are_not_honoured_unless_the_flag_says_so() {
+fn gateways_are_honoured_only_with_the_flag() {
     let mut world = World::new();
     world.gateway("front", &["192.0.2.3"]);
     world.create("web", of_front());
@@ -79,9 +79,9 @@ fn service_waits_for_its_gateway_and_is_served_when_it_comes() {
     assert_eq!((world.ingress("web"), &*world.condition("web")), (vec!["192.0.2.1".to_owned()], "True Assigned"));
 }
 
-/// An implementation deletes the Service after its Gateway: nothing is to be said in between.
+/// An implementation deletes the Service after its Gateway: nothing is reported in between.
 #[test]
-fn address_stays_in_silence_when_the_gateway_is_deleted_or_asks_for_none() {
+fn address_stays_unreported_when_the_gateway_is_deleted_or_asks_for_none() {
     let mut world = honouring();
     world.gateway("front", &["192.0.2.7"]);
     world.create("web", of_front());
@@ -110,7 +110,7 @@ fn refusal_names_the_gateway_and_a_served_address_stays(asks: &[&str], reason: &
     refused(&world, reason, parts);
     refused(&world, reason, &["until then the Service keeps 192.0.2.7"]);
     assert_eq!(world.ingress("web"), ["192.0.2.7"]);
-    // A new Service gets none.
+    // A new Service gets no address.
     world.change("web", json!({"spec": {"type": "ClusterIP"}}));
     world.live();
     world.create("new", of_front());
@@ -133,7 +133,7 @@ fn service_that_waits_for_the_address_of_its_gateway_gets_it_once_it_is_free() {
 }
 
 #[test]
-fn own_request_wins_and_a_note_says_so() {
+fn own_request_wins_and_is_noted() {
     let mut world = honouring();
     world.gateway("front", &["192.0.2.7"]);
     world.create("web", of_front());
@@ -149,7 +149,7 @@ fn own_request_wins_and_a_note_says_so() {
     world.live();
     let message = world.service_condition("web").unwrap().message;
     assert!(!message.contains("Gateway"), "{message}");
-    // Without a request of its own it follows the Gateway, which asks for the same.
+    // A Service without a request of its own follows the Gateway, which asks for the same address.
     world.log.clear();
     world.change("web", json!({"metadata": {"annotations": {ANNOTATION_ADDRESSES: null}}}));
     world.live();
@@ -158,7 +158,7 @@ fn own_request_wins_and_a_note_says_so() {
 
 /// A new leader knows its Gateways some milliseconds after its Services.
 #[test]
-fn nothing_moves_and_nothing_is_said_before_the_gateways_are_listed() {
+fn nothing_moves_or_is_reported_before_the_gateways_are_listed() {
     let mut world = honouring();
     world.gateway("front", &["192.0.2.7"]);
     world.create("web", of_front());
@@ -183,7 +183,8 @@ fn nothing_moves_and_nothing_is_said_before_the_gateways_are_listed() {
     assert!(world.events().iter().all(|event| !event.warning), "{:?}", world.events());
 }
 
-/// The flag without the ClusterRole: only the Services that need a Gateway wait, and each says for what.
+/// The flag is set without the ClusterRole: only the Services that need a Gateway wait, and the condition of each says
+/// for what.
 #[test]
 fn gateways_that_cannot_be_listed_keep_only_their_own_new_services_waiting() {
     let mut world = honouring();
@@ -212,7 +213,8 @@ fn gateways_that_cannot_be_listed_keep_only_their_own_new_services_waiting() {
     assert_eq!((world.ingress("new"), &*world.condition("new")), (vec!["192.0.2.2".to_owned()], "True Assigned"));
 }
 
-/// The owner asks for the address by the Gateway, so a stranger that answers for it does not cost the Service its address.
+/// The owner asks for the address by the Gateway, so a stranger that answers for it does not cost the Service its
+/// address.
 #[test]
 fn address_that_a_gateway_asks_for_is_not_replaced() {
     let mut world = honouring();

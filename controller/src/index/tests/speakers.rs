@@ -304,7 +304,8 @@ fn pod_that_outlives_its_node_object_is_not_missing() {
     assert!(world.speakers.contains_key("a"));
 }
 
-/// `kubectl delete speaker b`, of the speaker that covers for a; it takes a moment until it is written again.
+/// `kubectl delete speaker b` deletes the status of the speaker that covers for a; it takes a moment until the speaker
+/// writes it again.
 #[test]
 fn coverer_whose_status_was_deleted_still_covers() {
     let mut world = announced();
@@ -322,7 +323,7 @@ fn coverer_whose_status_was_deleted_still_covers() {
 
 /// The CustomResourceDefinition is deleted, and made again a while later.
 #[test]
-fn deleted_definition_of_the_speaker_statuses_is_no_news() {
+fn deleted_definition_of_the_speaker_statuses_changes_nothing() {
     let mut world = announced();
     let views = world.speakers.clone();
     world.delete_report("a");

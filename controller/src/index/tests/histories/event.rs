@@ -69,9 +69,9 @@ pub(in crate::index) enum Event {
     Clock(i8),
     /// Another provider wipes the status of a Service of ours.
     Wiped(u8),
-    /// A Gateway asks for an address, or for none, or is gone.
+    /// A Gateway asks for an address, or for none, or is deleted.
     Gateway(bool, Option<Option<u8>>),
-    /// A Service is labelled as one of these Gateways', or of none.
+    /// A Service gets the label of one of these Gateways, or of none.
     OfGateway(u8, Option<bool>),
 }
 

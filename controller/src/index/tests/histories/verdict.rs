@@ -147,7 +147,7 @@ impl History {
         let addresses: BTreeSet<String> = published(world).into_values().flatten().collect();
         let vips: BTreeSet<String> = world.vips.keys().map(ToString::to_string).collect();
         prop_assert!(vips.difference(&addresses).all(|vip| self.is_overwritten(vip)), "{vips:?} for {addresses:?}");
-        // Complete and current: the example `reasons` compares it with the types.
+        // The page is complete and current: the example `reasons` compares it with the types.
         let page = include_str!("../../../../../docs/reasons.md");
         for reason in reasons(&world.log) {
             prop_assert!(page.contains(&format!("`{reason}`")), "docs/reasons.md does not know {reason}");
@@ -157,7 +157,8 @@ impl History {
 
     fn restart_writes_nothing(mut self) -> Result<(), TestCaseError> {
         let world = &mut self.world;
-        // A speaker that runs writes its status again, and until then the deleted one counts for a controller that knew it.
+        // A speaker that runs writes its status again, and until then the deleted one counts for a controller that knew
+        // it.
         if !world.speakers.contains_key("b") {
             world.links("b", &[]);
             world.live();
