@@ -1,8 +1,8 @@
 //! The reflector of one kind of object: it lists the kind and then watches it for ever.
 //!
 //! The watcher of kube-rs does not serve here: it swallows bookmarks, and bookmarks alone show that a quiet watch is
-//! not stuck. A move for a class needs a current view (docs/protocol.md section 19), even where nothing has happened
-//! for an hour.
+//! not stuck. A move for a class needs a current view (docs/protocol/ownership.md#fresh), even where nothing has
+//! happened for an hour.
 //!
 //! The order is that of upstream's reflector (client-go `tools/cache/reflector.go`): list, page by page, from a quorum;
 //! watch from the listing's version; continue from the last version seen when a watch ends; list again when the server

@@ -4,7 +4,7 @@
 //! go in with the time ([`Engine::handle`], [`Engine::handle_frame`], [`Engine::handle_packet`]), time passes by
 //! [`Engine::handle_timeout`] when [`Engine::poll_timeout`] says so, and what is to be done comes out of
 //! [`Engine::poll_output`] as values. The same code runs on a wire, under a property test, and as 1,000 nodes in one
-//! simulation. docs/protocol.md describes it so that it can be written a second time.
+//! simulation. docs/protocol/README.md describes it so that it can be written a second time.
 
 pub mod announce;
 pub mod api_view;

@@ -22,7 +22,7 @@ fn holds(history: &History) -> Outcome {
 
 /// The other cluster has the same Secret, as one into which this one's backup was restored. It starts with this one, or
 /// later, and this one fails beside it. An address that only one cluster uses is as it is without the other; of one that
-/// both use somebody tells (docs/protocol.md, section 22).
+/// both use somebody tells (docs/protocol/ownership.md#two-clusters).
 #[test_case(0.0, &[]; "both start together")]
 #[test_case(8.0, &[]; "the other comes later")]
 #[test_case(8.0, &[
@@ -43,8 +43,8 @@ fn with_one_secret(rivals_from: f64, faults: &[Fault]) {
 }
 
 /// So often a node takes an address from owners that are no candidates, in a history of less than half a minute: three
-/// times, and then after pauses of 1, 2, 4, 8 and at last 16 s (docs/protocol.md, section 19). The first claim is none of
-/// these.
+/// times, and then after pauses of 1, 2, 4, 8 and at last 16 s (docs/protocol/ownership.md#no-candidate-owner). The
+/// first claim is none of these.
 const TAKES: usize = 1 + 3 + 5;
 
 /// The other cluster was made from a snapshot of etcd: it has the same UID, so it is one cluster to the protocol, with two

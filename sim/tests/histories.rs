@@ -276,7 +276,7 @@ fn replaced_machine_is_heard_by_arp_first() {
 }
 
 /// A switch answers probes in the name of a dead node. It answers no pings, so the node is succeeded within two seconds
-/// (docs/protocol.md, section 28) if its kernel used to answer them; if a firewall drops them, it is not.
+/// (docs/protocol/failure.md#duration) if its kernel used to answer them; if a firewall drops them, it is not.
 #[test_case(0 => true; "nodes answer pings")]
 #[test_case(3 => false; "firewalls drop pings")]
 fn node_that_dies_behind_suppression_is_succeeded(firewalls: usize) -> bool {

@@ -5,7 +5,7 @@
 //! their segments in SpeakerStatus, so each speaker can tell of every node whether the node can announce an address.
 //!
 //! A segment that has lost its carrier is still a segment: the node keeps what it owns there until it hears a better
-//! claim (docs/protocol.md).
+//! claim (docs/protocol/peers.md#no-carrier).
 
 mod container_links;
 mod link;

@@ -1,10 +1,10 @@
 //! Creation dates: each VirtualIP of an address is dated later than the one before.
 //!
 //! Speakers distinguish an address's object from the one before by its creation time: a speaker that claimed for the
-//! deleted object gives way, and no speaker claims for that object again (docs/protocol.md, section 23). The API server
-//! that handles the create records the time by its own clock, in whole seconds (`metav1.Time`). Two objects cannot be
-//! told apart if they are of one second, or if the later one comes from an API server whose clock is behind, or was set
-//! back: the later object would not be announced.
+//! deleted object gives way, and no speaker claims for that object again (docs/protocol/ownership.md#deletion). The API
+//! server that handles the create records the time by its own clock, in whole seconds (`metav1.Time`). Two objects
+//! cannot be told apart if they are of one second, or if the later one comes from an API server whose clock is behind,
+//! or was set back: the later object would not be announced.
 //!
 //! An object is therefore created a second after the one before, and its date is checked. An object with a date that is
 //! not later is deleted, and created again once the date will be later.
@@ -19,7 +19,7 @@ const RESOLUTION: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Maximum of further attempts to create an object: each of this many API servers may be behind the one before.
 const ATTEMPTS: u32 = 3;
-/// Time for which speakers remember a deleted object (docs/protocol.md, section 23).
+/// Time for which speakers remember a deleted object (docs/protocol/ownership.md#deletion).
 const REMEMBERED: Duration = Duration::from_secs(600);
 
 /// The known creation times of the objects of each address: of those that exist, and of those that were deleted within

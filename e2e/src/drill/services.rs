@@ -24,8 +24,8 @@ const LABEL: &str = "setup=failover";
 impl Setup<'_> {
     /// Creates the Services again, with all their addresses on one node.
     ///
-    /// The Services are new because an address that had to move may not go back for a while (docs/protocol.md, section
-    /// 19).
+    /// The Services are new because an address that had to move may not go back for a while
+    /// (docs/protocol/ownership.md#hold-down).
     pub(super) fn place(&self, node: &str, more: u16) -> Result<()> {
         self.clear()?;
         self.advertise(Some(node))?;

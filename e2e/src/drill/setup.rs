@@ -26,7 +26,7 @@ const WHOLE_WITHIN: Duration = Duration::from_secs(120);
 /// Length of a traffic sample without a failed connection: 20 connections to each address.
 const CALM: Duration = Duration::from_millis(400);
 
-/// An owner repeats the announcement of a new address for 3 s (docs/protocol.md, section 25).
+/// An owner repeats the announcement of a new address for 3 s (docs/protocol/announcements.md#rounds).
 const ROUNDS: Duration = Duration::from_millis(3200);
 
 /// Timeout of one request to a pod, from its own node, on a busy machine.

@@ -1,4 +1,4 @@
-//! The state of the speakers according to their own Hellos (docs/protocol.md, section 3), read by a client on their
+//! The state of the speakers according to their own Hellos (docs/protocol/frames.md#hello), read by a client on their
 //! segment.
 //!
 //! The Hellos are read without their key: a laboratory may trust the frames it receives.
@@ -16,7 +16,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use herald_lab::cluster::Host;
 use herald_lab::probe::Mac;
 
-/// Each speaker sends a Hello every 100 ms on a segment of up to 101 nodes (section 26): two and a half intervals.
+/// Each speaker sends a Hello every 100 ms on a segment of up to 101 nodes (docs/protocol/timers.md#hellos): two and a
+/// half intervals.
 const LISTEN: Duration = Duration::from_millis(250);
 
 /// The state of a speaker according to its Hello.

@@ -79,7 +79,7 @@ pub(super) fn small(ns: &TestNamespace<'_>) -> Result<()> {
     ns.pool("small", &[ns.range(1, 9)])?;
     ns.deploy_echo(1)?;
     // One address for each node is enough as a rule. A speaker that a busy machine keeps from running for 0.2 s leaves
-    // an address to the next node (docs/protocol.md), so up to twice as many are created.
+    // an address to the next node (docs/protocol/ownership.md#turn), so up to twice as many are created.
     let mut announcers = BTreeSet::new();
     for number in 1..=2 * nodes {
         if announcers.len() == nodes {

@@ -154,8 +154,8 @@ pub(super) fn another_cluster(ns: &TestNamespace<'_>) -> Result<()> {
     let copied = Key::new(&key_of_cluster(&cluster_secret(ns)?, "the UID of another cluster")?)?;
     for key in [key_of_its_own, copied] {
         let theirs = OtherCluster::new(key, &node, &stranger)?;
-        // The reason of a drop shows whether the key was recognised as this cluster's (docs/protocol.md, section 2): a
-        // frame with this cluster's own key would be dropped as a replay.
+        // The reason of a drop shows whether the key was recognised as this cluster's
+        // (docs/protocol/frames.md#receive): a frame with this cluster's own key would be dropped as a replay.
         let foreign = || ns.metric(&node, FOREIGN_FRAMES);
         let before = foreign()?;
         for sequence in 1..=FRAMES / 2 {

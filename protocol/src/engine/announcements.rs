@@ -1,4 +1,4 @@
-//! What this node answers for, and when it announces that (docs/protocol.md, section 25).
+//! What this node answers for, and when it announces that (docs/protocol/announcements.md#when).
 
 use std::{net::IpAddr, time::Duration};
 

@@ -21,7 +21,7 @@ const PART: usize = 32;
 const PART_EVERY: Duration = Duration::from_millis(10);
 
 /// A new claim is repeated after an interval divided by this: well before the next candidate steps in, two intervals
-/// after it (docs/protocol.md, section 15), and so late that what lost the first frame may be over.
+/// after it (docs/protocol/ownership.md#turn), and so late that what lost the first frame may be over.
 const REPEAT_DIVISOR: u32 = 2;
 
 /// Hello intervals for which a peer asks for lists in vain until they are sent in the shortest frames: the link of the one that

@@ -8,7 +8,7 @@ use std::{
 /// Why a frame cannot be: the field, and what is wrong with it.
 #[derive(Debug)]
 pub(super) struct Flaw {
-    /// The field, as docs/protocol.md calls it.
+    /// The field, as docs/protocol/frames.md calls it.
     pub field: &'static str,
     /// What is wrong, with the value.
     pub what: String,

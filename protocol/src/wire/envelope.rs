@@ -34,7 +34,7 @@ pub enum Rejected {
     /// Not understood.
     #[error("malformed: {field}: {what}")]
     Malformed {
-        /// The field, as docs/protocol.md calls it.
+        /// The field, as docs/protocol/frames.md calls it.
         field: &'static str,
         /// What is wrong with it.
         what: String,

@@ -1,4 +1,4 @@
-//! The wire format: frames as values, and as bytes (docs/protocol.md).
+//! The wire format: frames as values, and as bytes (docs/protocol/frames.md).
 
 mod bytes;
 mod claims;

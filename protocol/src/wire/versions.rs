@@ -1,4 +1,4 @@
-//! Versions of the protocol: which a speaker reads, and in which it writes (docs/protocol.md, section 8).
+//! Versions of the protocol: which a speaker reads, and in which it writes (docs/protocol/frames.md#versions).
 
 use std::{fmt, ops::RangeInclusive};
 

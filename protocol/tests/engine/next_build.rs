@@ -1,5 +1,5 @@
 //! A build after this one, made up: this one's machine behind a wire format in which everything is added that
-//! docs/protocol.md, section 8, leaves room for.
+//! docs/protocol/frames.md#extensions leaves room for.
 //!
 //! * In **version 1**, for peers of today: a flag and a field in each Hello, a field in each entry and each change, a kind
 //!   of change, a type of frame, and a reason for claims.

@@ -162,9 +162,9 @@ fn order() -> impl Strategy<Value = Vec<usize>> {
 }
 
 proptest! {
-    /// The rotation of docs/protocol.md: a key is added everywhere, then the old one is dropped everywhere. Whatever
-    /// the order in which the nodes learn of it, everybody reads everybody at every step; and a newcomer is read, and
-    /// reads, by its third round at the latest.
+    /// The rotation of docs/protocol/frames.md#rotation: a key is added everywhere, then the old one is dropped
+    /// everywhere. Whatever the order in which the nodes learn of it, everybody reads everybody at every step; and a
+    /// newcomer is read, and reads, by its third round at the latest.
     #[test]
     fn a_rotation_has_no_gap(
         adding in order(),

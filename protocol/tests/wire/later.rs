@@ -1,5 +1,5 @@
-//! What a later build may say within a version, and a speaker of this build reads as far as it knows it (docs/protocol.md,
-//! section 8). And which version is written.
+//! What a later build may say within a version, and a speaker of this build reads as far as it knows it
+//! (docs/protocol/frames.md#extensions). And which version is written.
 
 use std::ops::RangeInclusive;
 

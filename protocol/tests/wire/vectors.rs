@@ -1,4 +1,4 @@
-//! The test vectors of docs/protocol.md, read and written.
+//! The test vectors of docs/protocol/frames.md#vectors, read and written.
 
 use std::time::Duration;
 
@@ -177,7 +177,7 @@ fn cluster_key() {
     assert_eq!(Key::new(&made).unwrap().id().0.to_be_bytes(), id);
 }
 
-/// The hashes that docs/protocol.md spells out.
+/// The hashes that docs/protocol/frames.md#hashes spells out.
 #[test]
 fn hashes() {
     assert_eq!([key(0x00).id(), key(0x20).id()], [KeyId(0x2847_81e3_38eb_7ec7), KeyId(0x336b_4c3c_552e_174d)]);

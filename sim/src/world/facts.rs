@@ -244,9 +244,9 @@ impl World<'_> {
         }
     }
 
-    /// Was a machine set back to a snapshot while the protocol was dropped, so that nobody can tell it, or were recorded frames
-    /// played back then, so that nodes believe different ones? What they answer is not promised (docs/protocol.md, sections 9
-    /// and 29).
+    /// Was a machine set back to a snapshot while the protocol was dropped, so that nobody can tell it, or were
+    /// recorded frames played back then, so that nodes believe different ones? What they answer is not promised
+    /// (docs/protocol/peers.md#snapshot, docs/protocol/frames.md#attack-held-back).
     pub(super) fn goes_by_old_memory(&self) -> bool {
         let drops = |condition: &Condition| matches!(condition, Condition::EtherTypeDropped(_));
         let since = |dropped: Duration| {
@@ -307,7 +307,7 @@ impl World<'_> {
     }
 
     /// May a node still take an object for one that is known to be deleted? Its birth is not later, the node has started
-    /// since it was created, and what its view shows was not confirmed for 30 s (docs/protocol.md, section 23).
+    /// since it was created, and what its view shows was not confirmed for 30 s (docs/protocol/ownership.md#births).
     pub(super) fn may_doubt_birth(&self, address: AddrIx, node: NodeIx) -> bool {
         let started = self.nodes[node].speaker.as_ref().map(|speaker| speaker.started);
         let since = |created: Duration| started.is_some_and(|at| at >= created && self.now < at + VIEW_AGE);

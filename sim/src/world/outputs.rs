@@ -151,7 +151,7 @@ impl World<'_> {
                 if let (Withdrawal::Deleted, Some(address)) = (why, names::vip_index(address)) {
                     let hears = |node: &NodeIx| {
                         let safe = self.net.is_uniform() && self.net.loss == 0.0;
-                        // A run that does not echo what it is told is nobody's word (docs/protocol.md, section 29).
+                        // A run that does not echo what it is told is nobody's word (docs/protocol/peers.md#pending).
                         safe && self.nodes[*node].speaks() && self.net.connects(index, *node, Kind::Protocol)
                     };
                     let told = (0..self.nodes.len()).filter(hears).collect();
@@ -239,14 +239,16 @@ impl World<'_> {
         })
     }
 
-    /// Does docs/protocol.md let addresses go to and fro?
+    /// Does docs/protocol let addresses go to and fro?
     pub(super) fn no_pace_is_promised(&self) -> bool {
         let dropped = self.conditions.iter().any(|condition| matches!(condition, Condition::EtherTypeDropped(_)));
-        // Section 29: played back where the network drops the real ones, recorded frames are frames held back and let go one
-        // by one. Section 18: kernels whose answers take longer than three probes are found silent, though they live.
+        // docs/protocol/frames.md#attack-held-back: played back where the network drops the real ones, recorded frames
+        // are frames held back and let go one by one. docs/protocol/failure.md#probe-silent: kernels whose answers take
+        // longer than three probes are found silent, though they live.
         let played_back = self.conditions.contains(&Condition::Forged(Forgery::Replay));
         let late = self.net.longest_delay() * 2 >= THREE_PROBES;
-        // Section 22: two views that differ for good; tests/clusters.rs judges what is promised there.
+        // docs/protocol/ownership.md#cloned-cluster: two views that differ for good; tests/clusters.rs judges what is
+        // promised there.
         dropped && (played_back || late) || self.history.is_cloned()
     }
 

@@ -1,8 +1,8 @@
 //! A second cluster on the segment that announces some of the same addresses.
 //!
-//! What a speaker signs with is made of the Secret and of the cluster's own UID (docs/protocol.md, section 7), so the two
-//! drop each other's frames even where they have one Secret, and each is to the other what any stranger is. Only clusters
-//! with one UID, as a snapshot of etcd makes them, read each other's frames: [`Rivals::Cloned`].
+//! What a speaker signs with is made of the Secret and of the cluster's own UID (docs/protocol/frames.md#keys), so the
+//! two drop each other's frames even where they have one Secret, and each is to the other what any stranger is. Only
+//! clusters with one UID, as a snapshot of etcd makes them, read each other's frames: [`Rivals::Cloned`].
 
 use std::{sync::Arc, time::Duration};
 

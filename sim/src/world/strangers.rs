@@ -193,7 +193,7 @@ impl World<'_> {
 
     /// Is this host a node of which another knows nothing? Neither does the API, as far as that one's speaker was told, list
     /// it with the link-layer address it has, nor do the two hear each other: a run that does not echo what it is told is
-    /// nobody's word (docs/protocol.md, section 29).
+    /// nobody's word (docs/protocol/peers.md#pending).
     fn passes_for_a_stranger(&self, node: NodeIx, host: HostIx) -> bool {
         let Some(other) = self.nodes.get(host) else { return false };
         // A speaker knows the interfaces of its own node.

@@ -2,8 +2,8 @@
 //!
 //! A Secret that was deleted and made again has another key, which reaches the speakers one by one. If the old key were
 //! dropped at once, the speakers with the new key and those without it would not hear each other meanwhile. The change
-//! is therefore treated as a rotation (docs/protocol.md, section 29): the old key is accepted, and this node signs with
-//! it for as long as a peer accepts no other.
+//! is therefore treated as a rotation (docs/protocol/frames.md#key-retirement): the old key is accepted, and this node
+//! signs with it for as long as a peer accepts no other.
 
 use std::{sync::Arc, time::Duration};
 

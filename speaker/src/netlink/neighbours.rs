@@ -7,8 +7,8 @@ use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
 
-/// Number of hosts chosen on one segment at most. The protocol asks eight (docs/protocol.md); the rest replaces hosts
-/// that have gone.
+/// Number of hosts chosen on one segment at most. The protocol asks eight (docs/protocol/failure.md#solicit); the rest
+/// replaces hosts that have gone.
 const MAX_HOSTS: usize = 16;
 
 /// An entry that names a host.

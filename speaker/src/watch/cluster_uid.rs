@@ -1,5 +1,5 @@
-//! The identity of this cluster: the UID of its Namespace kube-system, to which the keys are bound (docs/protocol.md,
-//! section 7).
+//! The identity of this cluster: the UID of its Namespace kube-system, to which the keys are bound
+//! (docs/protocol/frames.md#keys).
 
 use std::time::Duration;
 

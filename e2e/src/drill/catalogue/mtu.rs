@@ -12,8 +12,8 @@ use crate::drill::{Drill, DrillRun, Promise, Topology, Tried};
 use crate::testbed::audit_log::{AuditLog, SPEAKER};
 use herald_lab::fault::{Fault, Link};
 
-/// An MTU below the longest frame of the protocol, 1,400 bytes (docs/protocol.md), and above the minimum of IPv6
-/// (1,280, RFC 8200 section 5).
+/// An MTU below the longest frame of the protocol, 1,400 bytes (docs/protocol/frames.md#transport), and above the
+/// minimum of IPv6 (1,280, RFC 8200 section 5).
 const MTU: u16 = 1300;
 
 /// Two speakers that start write their SpeakerStatus, and the other speakers write that these left and returned: with a

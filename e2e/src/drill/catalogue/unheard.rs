@@ -12,7 +12,7 @@ use crate::drill::{ActivePhase, Bounds, Drill, Owner, Promise, Topology, Traffic
 
 /// The address moves within 5 s of the change in the API, and is unanswered for at most 1 s meanwhile. A fitter node
 /// that received the owner's claim before the network began to drop frames may claim by itself; then both answer for
-/// 100 ms (docs/protocol.md, section 19).
+/// 100 ms (docs/protocol/unheard.md#remembered-claim).
 const BY_THE_API: Bounds = Bounds { moved_ms: 5000.0, unanswered_ms: 1000.0, ..Bounds::CONTEST };
 
 /// The same bounds where no node ever received a claim: break before make, never two owners at once.

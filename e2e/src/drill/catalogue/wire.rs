@@ -63,7 +63,7 @@ pub(super) const DRILLS: &[Drill] = &[
         tried: Tried::Always,
         prepare: drop_protocol,
         // Coverers do not receive the successor's claim and continue until they have overheard its announcement
-        // (docs/protocol.md, section 21).
+        // (docs/protocol/unheard.md#overheard).
         phases: &[phase(
             "protocol-dropped-power-off",
             Promise { owner: Owner::Moves, traffic: Traffic::Resumes },
