@@ -21,7 +21,7 @@ const MOST_SHOWN: usize = 64;
 
 /// One fact. Each is a sentence in the Service's condition for as long as it holds, and one Warning when it appears.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Caveat {
+pub enum Advisory {
     /// Field and annotation ask for two addresses.
     #[error("spec.loadBalancerIP {ip} is overruled by the annotation: let both say the same, or empty the field")]
     LoadBalancerIpOverruled {
@@ -120,7 +120,7 @@ pub enum Caveat {
     },
 }
 
-impl Caveat {
+impl Advisory {
     /// Returns the reason of the Warning.
     pub fn reason(&self) -> &'static str {
         match self {
@@ -139,29 +139,29 @@ impl Caveat {
 }
 
 /// Returns the facts that a Service of ours shows by itself. `request` is `None` if it cannot be read.
-pub fn of(service: &Service, claim: Claim, request: Option<&Request>) -> Vec<Caveat> {
+pub fn of(service: &Service, claim: Claim, request: Option<&Request>) -> Vec<Advisory> {
     let (meta, spec) = (&service.metadata, service.spec.as_ref());
     let overruled = request.and_then(|r| r.overruled_load_balancer_ip.clone());
-    let overruled = overruled.map(|ip| Caveat::LoadBalancerIpOverruled { ip });
+    let overruled = overruled.map(|ip| Advisory::LoadBalancerIpOverruled { ip });
     let enforced = spec.and_then(|s| s.load_balancer_source_ranges.as_ref()).is_some_and(|ranges| !ranges.is_empty());
     let ranges = meta.annotations.as_ref().and_then(|a| a.get(ANNOTATION_SOURCE_RANGES));
     let ranges = ranges.filter(|ranges| !enforced && !ranges.trim().is_empty());
-    let ranges = ranges.map(|ranges| Caveat::SourceRangesNotEnforced { ranges: ranges.clone() });
+    let ranges = ranges.map(|ranges| Advisory::SourceRangesNotEnforced { ranges: ranges.clone() });
     let local = spec.is_some_and(|s| s.external_traffic_policy.as_deref() == Some("Local"));
     let no_selector = spec.is_none_or(|s| s.selector.as_ref().is_none_or(|selector| selector.is_empty()));
-    let no_selector = (local && no_selector).then_some(Caveat::LocalWithoutSelector);
+    let no_selector = (local && no_selector).then_some(Advisory::LocalWithoutSelector);
     let has = |label: &&str| meta.labels.as_ref().is_some_and(|labels| labels.contains_key(*label));
     let skipped = [LABEL_SERVICE_PROXY_NAME, LABEL_HEADLESS].into_iter().filter(has);
-    let skipped = skipped.map(|label| Caveat::SkippedByKubeProxy { label });
+    let skipped = skipped.map(|label| Advisory::SkippedByKubeProxy { label });
     let managers: Vec<_> = default_finalizer_by(meta).filter(|_| claim == Claim::Default).collect();
     let another = managers.first().filter(|_| !managers.contains(&MANAGER_CONTROLLER));
-    let another = another.map(|manager| Caveat::AnotherProvider { manager: (*manager).to_owned() });
+    let another = another.map(|manager| Advisory::AnotherProvider { manager: (*manager).to_owned() });
     // A Service that has our annotation does not need the hint.
     let value_of = |key: &str| meta.annotations.as_ref().and_then(|all| all.get(key)).filter(|v| !v.trim().is_empty());
     let foreign = FOREIGN_REQUESTS.into_iter().filter(|(_, ours)| value_of(ours).is_none());
     let foreign = foreign.filter_map(|(foreign, ours)| {
         let value = cut(value_of(foreign)?, MOST_SHOWN);
-        Some(Caveat::ForeignAnnotation { foreign, value, ours })
+        Some(Advisory::ForeignAnnotation { foreign, value, ours })
     });
     overruled
         .into_iter()
@@ -211,7 +211,7 @@ mod tests {
         let spec = service.spec.clone().unwrap_or_default();
         let annotations = service.metadata.annotations.clone().unwrap_or_default();
         let request = Request::read(&annotations, spec.load_balancer_ip.as_deref()).unwrap();
-        of(&service, Claim::Default, Some(&request)).iter().map(Caveat::reason).collect()
+        of(&service, Claim::Default, Some(&request)).iter().map(Advisory::reason).collect()
     }
 
     #[test]

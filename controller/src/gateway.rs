@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use herald_crds::service::Request;
 
 use crate::{
-    advisory::Caveat,
+    advisory::Advisory,
     allocator::Refusal,
     gateway_view::{GatewayKey, GatewayView},
 };
@@ -36,7 +36,7 @@ pub struct CombinedRequest {
     /// The Gateway that asks for the addresses in the request.
     pub asked_by: Option<GatewayKey>,
     /// The fact about the Gateway's addresses that the Service's owner should know.
-    pub caveat: Option<Caveat>,
+    pub caveat: Option<Advisory>,
 }
 
 /// The reason why a Service that names a Gateway gets no address yet.
@@ -78,7 +78,7 @@ impl CombinedRequest {
             let is_left_out = |text: &&String| !text.parse::<IpAddr>().is_ok_and(|ip| own.addresses.contains(&ip));
             let left_out: Vec<_> = gateway.addresses.iter().filter(is_left_out).cloned().collect();
             let caveat = (!left_out.is_empty())
-                .then(|| Caveat::GatewayAddressesOverruled { gateway: key.clone(), addresses: left_out.join(", ") });
+                .then(|| Advisory::GatewayAddressesOverruled { gateway: key.clone(), addresses: left_out.join(", ") });
             return Ok(Self { request: own.clone(), asked_by: None, caveat });
         }
         if gateway.addresses.is_empty() {
@@ -129,7 +129,7 @@ mod tests {
         let combined = CombinedRequest::of(&own(addresses, count), &key(), Knowledge::Known(&theirs), false).unwrap();
         let addresses: Vec<_> = combined.request.addresses.iter().map(ToString::to_string).collect();
         let left_out = combined.caveat.map(|caveat| match caveat {
-            Caveat::GatewayAddressesOverruled { addresses, .. } => addresses,
+            Advisory::GatewayAddressesOverruled { addresses, .. } => addresses,
             other => panic!("{other}"),
         });
         (addresses.join(" "), combined.asked_by.is_some(), left_out)

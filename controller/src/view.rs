@@ -25,7 +25,7 @@ use k8s_openapi::{
 };
 
 use crate::{
-    advisory::{self, Caveat},
+    advisory::{self, Advisory},
     allocator::{Port, Sharing},
     default_finalizer::put_by_us,
 };
@@ -94,7 +94,7 @@ pub struct ServiceView {
     /// The terms on which it may share an address; `None` if it carries no sharing key.
     pub sharing: Option<Sharing>,
     /// Facts that its owner should know, whatever its address.
-    pub caveats: Vec<Caveat>,
+    pub caveats: Vec<Advisory>,
     /// The labels of a Service of ours; empty for any other.
     pub labels: BTreeMap<String, String>,
     /// `spec.externalTrafficPolicy`.

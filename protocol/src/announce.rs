@@ -7,7 +7,7 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use crate::timer_queue::Agenda;
+use crate::timer_queue::TimerQueue;
 
 /// Time after the gain at which each repeat is due.
 pub const REPEATS: [Duration; 4] =
@@ -40,10 +40,10 @@ impl Default for Pace {
 pub struct Announcer {
     bucket: TokenBucket,
     /// When the next repeat of an address is due, and the number of repeats left after it.
-    repeats: Agenda<usize>,
+    repeats: TimerQueue<usize>,
     refresh: Option<Duration>,
     /// When an address is due that is announced all along.
-    refreshes: Agenda<()>,
+    refreshes: TimerQueue<()>,
 }
 
 impl Announcer {
@@ -51,9 +51,9 @@ impl Announcer {
     pub fn new(pace: Pace) -> Self {
         Self {
             bucket: TokenBucket::new(pace.rate.max(1)),
-            repeats: Agenda::default(),
+            repeats: TimerQueue::default(),
             refresh: pace.refresh,
-            refreshes: Agenda::default(),
+            refreshes: TimerQueue::default(),
         }
     }
 

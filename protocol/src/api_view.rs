@@ -116,7 +116,7 @@ pub struct Vip {
 
 /// A node which the API lists on this segment (SpeakerStatus), whether or not it is heard.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Station {
+pub struct ExpectedPeer {
     /// Its name.
     pub node: NodeName,
     /// Its link-layer address on the segment.

@@ -13,7 +13,7 @@ use crate::{
 
 /// Every claim this node knows of, its own included, by address and by node.
 #[derive(Debug, Default)]
-pub(crate) struct ClaimBook {
+pub(crate) struct ClaimTable {
     /// The claims on each address; nearly always one.
     by_address: BTreeMap<IpAddr, Vec<(NodeId, Claim)>>,
     by_node: NodeMap<Holdings>,
@@ -25,7 +25,7 @@ struct Holdings {
     digest: Digest,
 }
 
-impl ClaimBook {
+impl ClaimTable {
     /// Enters a claim. Returns whether that changes anything.
     pub(crate) fn set(&mut self, node: NodeId, claim: Claim) -> bool {
         let claims = self.by_address.entry(claim.address).or_default();
@@ -149,7 +149,7 @@ mod tests {
         /// Against the naive model: one map of claims by node and address.
         #[test]
         fn agrees_with_one_map(steps in steps()) {
-            let mut book = ClaimBook::default();
+            let mut book = ClaimTable::default();
             let mut model: BTreeMap<(u64, IpAddr), Claim> = BTreeMap::new();
             for step in steps {
                 match step {

@@ -8,7 +8,7 @@ use std::{net::IpAddr, time::Duration};
 use crate::{
     mac::MacAddr,
     node::NodeId,
-    timer_queue::Agenda,
+    timer_queue::TimerQueue,
     timers::{CONFLICT_RETRY, FIRST_CLAIM_PROBE_EVERY, FIRST_CLAIM_PROBES},
 };
 
@@ -22,9 +22,9 @@ const CLUSTER_RETRY: Duration = Duration::from_secs(1);
 
 /// The addresses that are asked for, or were a short while ago.
 #[derive(Debug, Default)]
-pub(crate) struct FirstClaims {
+pub(crate) struct ConflictDetection {
     /// On the agenda for the end of their state.
-    addresses: Agenda<State>,
+    addresses: TimerQueue<State>,
 }
 
 /// Where the enquiries for an address stand.
@@ -70,7 +70,7 @@ pub(crate) enum Verdict {
     AnsweredByCluster { node: NodeId, until: Duration },
 }
 
-/// What [`FirstClaims::poll`] has come to.
+/// What [`ConflictDetection::poll`] has come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     /// Ask everybody for this address now.
@@ -79,7 +79,7 @@ pub(crate) enum Step {
     Free(IpAddr),
 }
 
-impl FirstClaims {
+impl ConflictDetection {
     /// Begins to ask for an address, unless that is under way or its result still counts.
     pub(crate) fn begin(&mut self, now: Duration, address: IpAddr) {
         if self.verdict(now, address) == Verdict::Unknown {
@@ -203,7 +203,7 @@ mod tests {
     }
 
     /// Runs from timeout to timeout, until nothing is left or that moment; each step with its time.
-    fn run(claims: &mut FirstClaims, until: Duration) -> Vec<(Duration, Step)> {
+    fn run(claims: &mut ConflictDetection, until: Duration) -> Vec<(Duration, Step)> {
         let mut steps = Vec::new();
         while let Some(now) = claims.poll_timeout().filter(|at| *at <= until) {
             while let Some(step) = claims.poll(now) {
@@ -216,7 +216,7 @@ mod tests {
 
     #[test]
     fn two_enquiries_and_silence() {
-        let mut claims = FirstClaims::default();
+        let mut claims = ConflictDetection::default();
         claims.begin(ms(5000), A);
         assert_eq!(claims.verdict(ms(5000), A), Verdict::Probing);
         claims.begin(ms(5000), A);
@@ -252,7 +252,7 @@ mod tests {
     #[test_case(&[(0, X, true), (60_000, N, true)], answered(61_000); "the stranger has gone")]
     #[test_case(&[(0, N, true), (1300, N, true)], answered(2300); "free in between")]
     fn answers(answers: &[(u64, Answer, bool)], expected: Verdict) {
-        let mut claims = FirstClaims::default();
+        let mut claims = ConflictDetection::default();
         claims.begin(ms(0), A);
         for (at, answer, news) in answers {
             run(&mut claims, ms(*at));
@@ -264,7 +264,7 @@ mod tests {
 
     #[test]
     fn a_node_that_always_answers_is_asked_once_a_minute_in_the_end() {
-        let mut claims = FirstClaims::default();
+        let mut claims = ConflictDetection::default();
         claims.begin(ms(0), A);
         let mut waits = Vec::new();
         for _ in 0..9 {
@@ -278,7 +278,7 @@ mod tests {
 
     #[test]
     fn what_is_cancelled_is_not_asked_for() {
-        let mut claims = FirstClaims::default();
+        let mut claims = ConflictDetection::default();
         claims.begin(ms(0), A);
         claims.begin(ms(0), B);
         claims.cancel(A);
@@ -293,7 +293,7 @@ mod tests {
 
     #[test]
     fn silence_that_is_found_out_too_late_is_none() {
-        let mut claims = FirstClaims::default();
+        let mut claims = ConflictDetection::default();
         claims.begin(ms(0), A);
         assert_eq!(run(&mut claims, ms(100)).len(), 2);
         assert_eq!(claims.poll(ms(1200)), Some(Step::Enquire(A)));
@@ -305,7 +305,7 @@ mod tests {
 
     #[test]
     fn a_round_that_says_nothing_is_begun_anew() {
-        let mut claims = FirstClaims::default();
+        let mut claims = ConflictDetection::default();
         claims.begin(ms(0), A);
         run(&mut claims, ms(200));
         claims.ask_again(ms(210), A);
@@ -346,7 +346,7 @@ mod tests {
             happenings in prop::collection::vec((0u64..400, 0u8..3, happening()), 1..60),
             late in prop::collection::vec(0u64..1300, 1..10),
         ) {
-            let mut claims = FirstClaims::default();
+            let mut claims = ConflictDetection::default();
             let mut seen: BTreeMap<IpAddr, Seen> = BTreeMap::new();
             let mut now = Duration::ZERO;
             let mut late = late.into_iter().cycle();

@@ -6,7 +6,7 @@
 use std::{net::IpAddr, time::Duration};
 
 use crate::{
-    timer_queue::Agenda,
+    timer_queue::TimerQueue,
     timers::{HOLD_DOWN, HOLD_DOWN_MAX},
 };
 
@@ -14,7 +14,7 @@ use crate::{
 /// a deposition no longer counts as a repeat.
 #[derive(Debug, Default)]
 pub(crate) struct HoldDown {
-    deposed: Agenda<Held>,
+    deposed: TimerQueue<Held>,
 }
 
 /// One hold-down.
@@ -55,7 +55,7 @@ impl HoldDown {
 #[derive(Debug, Default)]
 pub(crate) struct Takes {
     /// On the agenda for when they are forgotten.
-    taken: Agenda<Taken>,
+    taken: TimerQueue<Taken>,
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -81,7 +81,7 @@ pub(crate) struct Silence {
 
 /// Asks a node's kernel for signs of life.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct KernelWatch {
+pub(crate) struct HostProbe {
     /// Whether it has its address.
     address: Row,
     /// Pings, if it is known to answer them.
@@ -95,7 +95,7 @@ pub(crate) struct KernelWatch {
     missed_pings: bool,
 }
 
-impl KernelWatch {
+impl HostProbe {
     /// Begins to ask, unless it does so already. `lately`: an answer to a ping before this says nothing about
     /// whether it answers them now.
     pub(crate) fn watch(&mut self, now: Duration, target: (IpAddr, MacAddr), lately: Duration) {
@@ -335,8 +335,8 @@ mod tests {
     }
 
     /// A node that answered a ping a while ago, or none, and is silent.
-    fn watched(answers_pings: bool) -> KernelWatch {
-        let mut kernel = KernelWatch::default();
+    fn watched(answers_pings: bool) -> HostProbe {
+        let mut kernel = HostProbe::default();
         if answers_pings {
             kernel.ponged(ms(60_000), TARGET);
         }
@@ -345,7 +345,7 @@ mod tests {
     }
 
     /// Asks what is due until then. The switch answers for the node's address; how many pings went out?
-    fn run(kernel: &mut KernelWatch, until: Duration, suppressed: bool) -> u32 {
+    fn run(kernel: &mut HostProbe, until: Duration, suppressed: bool) -> u32 {
         let mut pings = 0;
         while let Some(now) = kernel.next().filter(|next| *next <= until) {
             pings += u32::from(kernel.ping_due(now));
@@ -356,7 +356,7 @@ mod tests {
         pings
     }
 
-    fn silence(kernel: &KernelWatch, now: Duration, reports: &Reports) -> Option<Question> {
+    fn silence(kernel: &HostProbe, now: Duration, reports: &Reports) -> Option<Question> {
         // Somebody else answers all pings.
         kernel.silence(now, reports, Some(now)).map(|silence| silence.question)
     }
@@ -400,7 +400,7 @@ mod tests {
     #[test]
     fn node_that_is_not_known_to_answer_pings_is_not_missed() {
         for lately in [None, Some(ms(60_001))] {
-            let mut kernel = KernelWatch::default();
+            let mut kernel = HostProbe::default();
             if lately.is_some() {
                 kernel.ponged(ms(60_000), TARGET);
             }
@@ -416,7 +416,7 @@ mod tests {
 
     #[test]
     fn who_knows_a_node_to_answer_pings_speaks_of_pings_only() {
-        let age = |kernel: &KernelWatch, now| kernel.report(now, Some(now), Some(now));
+        let age = |kernel: &HostProbe, now| kernel.report(now, Some(now), Some(now));
         let mut kernel = watched(true);
         run(&mut kernel, SILENT + ms(200), true);
         assert_eq!(age(&kernel, SILENT + ms(200)), Some(Kernel::Answered(Question::Ping, ms(40_200))));

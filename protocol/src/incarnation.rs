@@ -1,7 +1,7 @@
 //! Runs of a peer's speaker, as far as they are heard.
 //!
 //! On a segment of 1,000 nodes a speaker takes in 1,000 Hellos a second, nearly all of which repeat what the last one
-//! said. A [`Run`] is what such a Hello touches, small enough for two cache lines; what it [`Said`] lies elsewhere.
+//! said. A [`PeerIncarnation`] is what such a Hello touches, small enough for two cache lines; its [`LastHello`] lies elsewhere.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -42,7 +42,7 @@ pub(crate) enum Noted {
 
 /// A run of a peer that is heard both ways.
 #[derive(Clone, Debug)]
-pub(crate) struct Run {
+pub(crate) struct PeerIncarnation {
     /// Which.
     pub(crate) incarnation: Incarnation,
     /// Of its last frame.
@@ -56,11 +56,11 @@ pub(crate) struct Run {
     /// From its last Hello.
     uptime: Nanos,
     /// Of its last Hello.
-    gist: Gist,
+    gist: HelloFingerprint,
     /// The number of peers it hears, from its last Hello.
     hears: u16,
     /// In its last Hello.
-    said: Box<Said>,
+    said: Box<LastHello>,
     /// From its last Hello.
     pub(crate) state: State,
     /// From its last Hello.
@@ -71,7 +71,7 @@ pub(crate) struct Run {
 
 /// What a run said in its last Hello, and what each of them says again.
 #[derive(Clone, Debug)]
-pub(crate) struct Said {
+pub(crate) struct LastHello {
     /// Its claims.
     pub(crate) digest: Digest,
     /// Its link-layer address.
@@ -143,9 +143,9 @@ const COMPARED_IN_FULL: u64 = 64;
 /// Two different Hellos with one gist would hide the news of the second, and of those that repeat it. So not every
 /// Hello is judged by its gist: the news is late by [`COMPARED_IN_FULL`] Hellos or so, not lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Gist(u64);
+struct HelloFingerprint(u64);
 
-impl Gist {
+impl HelloFingerprint {
     /// Two Hellos that differ in one of the words below never agree: each word is mixed in by a bijection. If they
     /// differ in more, they do with a probability of 2^-64.
     fn of(hello: &Hello) -> Self {
@@ -171,10 +171,10 @@ impl Gist {
     }
 }
 
-impl Run {
+impl PeerIncarnation {
     /// A run as its first accepted Hello shows it. `before`: the one before it.
     pub(crate) fn new(now: Duration, sender: Sender, hello: &Hello, before: Option<Incarnation>) -> Self {
-        let said = Said {
+        let said = LastHello {
             digest: hello.claims,
             mac: hello.mac,
             address: hello.address,
@@ -189,7 +189,7 @@ impl Run {
             hello_at: now.into(),
             interval: hello.interval.into(),
             uptime: hello.uptime.into(),
-            gist: Gist::of(hello),
+            gist: HelloFingerprint::of(hello),
             hears: hello.peers,
             said: Box::new(said),
             state: hello.state,
@@ -219,7 +219,7 @@ impl Run {
     }
 
     /// What it said in its last Hello.
-    pub(crate) fn said(&self) -> &Said {
+    pub(crate) fn said(&self) -> &LastHello {
         &self.said
     }
 
@@ -242,7 +242,7 @@ impl Run {
     pub(crate) fn repeats(&mut self, now: Duration, sender: Sender, hello: &Hello) -> bool {
         let repeats = self.continues(now, sender, hello)
             && !sender.sequence.is_multiple_of(COMPARED_IN_FULL)
-            && self.gist == Gist::of(hello);
+            && self.gist == HelloFingerprint::of(hello);
         if repeats {
             self.heard_again(now, sender.sequence, hello);
         }
@@ -264,7 +264,7 @@ impl Run {
     /// Takes in a later Hello of the same run.
     pub(crate) fn update(&mut self, now: Duration, sequence: u64, hello: &Hello) {
         self.heard_again(now, sequence, hello);
-        self.gist = Gist::of(hello);
+        self.gist = HelloFingerprint::of(hello);
         self.state = hello.state;
         self.deaf = hello.deaf;
         let said = &mut *self.said;
@@ -351,7 +351,7 @@ mod tests {
         for (index, change) in news().enumerate() {
             let mut changed = hello();
             change(&mut changed);
-            assert_ne!(Gist::of(&changed), Gist::of(&hello()), "change {index}");
+            assert_ne!(HelloFingerprint::of(&changed), HelloFingerprint::of(&hello()), "change {index}");
         }
     }
 
@@ -361,7 +361,7 @@ mod tests {
         fn what_repeats_changes_nothing(steps in prop::collection::vec(0..20_usize, 0..20)) {
             let sender = |sequence| Sender { node: NodeName::new("a").id(), incarnation: Incarnation(1), sequence };
             let mut said = hello();
-            let mut run = Run::new(Duration::ZERO, sender(1), &said, None);
+            let mut run = PeerIncarnation::new(Duration::ZERO, sender(1), &said, None);
             let mut model = run.clone();
             for (sequence, step) in (2..).zip(steps) {
                 let now = Duration::from_millis(100) * u32::try_from(sequence).unwrap();

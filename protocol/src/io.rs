@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     announce::Pace,
-    api_view::{Shutdown, Station, Vip},
+    api_view::{ExpectedPeer, Shutdown, Vip},
     claim::{Birth, Claim, Epoch},
     mac::MacAddr,
     node::{Incarnation, NodeId, NodeName},
@@ -75,7 +75,7 @@ pub enum Input {
     /// The API's view is as of this moment: every watch had made progress by then.
     Fresh(Duration),
     /// The nodes which the API lists on this segment, without this one.
-    Stations(Arc<[Station]>),
+    Stations(Arc<[ExpectedPeer]>),
     /// The keys, when the Secret changes.
     Keys(Arc<Keyring>),
     /// The link has, or has no, carrier. It is taken to be up at the start.

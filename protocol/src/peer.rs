@@ -3,8 +3,8 @@
 use std::{cmp::Reverse, collections::VecDeque, net::IpAddr, time::Duration};
 
 use crate::{
-    host_probe::{KernelWatch, Reports, Silence},
-    incarnation::{Noted, Pending, Run},
+    host_probe::{HostProbe, Reports, Silence},
+    incarnation::{Noted, PeerIncarnation, Pending},
     mac::MacAddr,
     node::{Incarnation, NodeId, NodeName},
     timers,
@@ -23,7 +23,7 @@ const OLD_RUNS: usize = 8;
 #[derive(Debug)]
 pub(crate) struct Peer {
     /// The run that is heard both ways.
-    pub(crate) run: Option<Run>,
+    pub(crate) run: Option<PeerIncarnation>,
     /// A run that has not yet shown that it hears this node.
     pub(crate) pending: Option<Box<Pending>>,
     presence: Presence,
@@ -56,7 +56,7 @@ pub(crate) struct Rest {
     /// Earlier runs of it and the highest sequence of each, the latest last: what is not higher is replayed.
     old_runs: VecDeque<(Incarnation, u64)>,
     /// What its kernel says.
-    pub(crate) kernel: KernelWatch,
+    pub(crate) kernel: HostProbe,
     /// What others say about it.
     pub(crate) reports: Reports,
     /// What its last frame was signed with; noted while there are several keys to choose from.
@@ -146,7 +146,7 @@ impl Peer {
             pending_since: None,
             refused: None,
             old_runs: VecDeque::new(),
-            kernel: KernelWatch::default(),
+            kernel: HostProbe::default(),
             reports: Reports::default(),
             signed_with: None,
         };
@@ -191,7 +191,7 @@ impl Peer {
     /// From now on another run counts, which was last heard at `heard`.
     pub(crate) fn change_run(&mut self, heard: Duration, sender: Sender, hello: &Hello) {
         let before = self.run.as_ref().map(|run| (run.incarnation, run.sequence()));
-        self.run = Some(Run::new(heard, sender, hello, before.map(|(incarnation, _)| incarnation)));
+        self.run = Some(PeerIncarnation::new(heard, sender, hello, before.map(|(incarnation, _)| incarnation)));
         if let Some((incarnation, sequence)) = before {
             self.rest.remember_run(incarnation, sequence);
         }
@@ -239,7 +239,7 @@ impl Peer {
     }
 
     /// Its run, if it is heard.
-    pub(crate) fn speaking_run(&mut self) -> Option<&mut Run> {
+    pub(crate) fn speaking_run(&mut self) -> Option<&mut PeerIncarnation> {
         if self.speaks() { self.run.as_mut() } else { None }
     }
 
@@ -365,7 +365,7 @@ impl Peer {
 
     /// The last sign of its speaker: heard here, or by somebody who is heard here.
     pub(crate) fn last_sign(&self) -> Option<Duration> {
-        self.run.as_ref().map(Run::heard).max(self.reported)
+        self.run.as_ref().map(PeerIncarnation::heard).max(self.reported)
     }
 
     /// Has it not kept the promise of its last Hello?
@@ -385,7 +385,7 @@ impl Peer {
 
     /// When it counts as lost unless somebody hears it; `None` if nobody ever did.
     pub(crate) fn lost_at(&self, interval: Duration) -> Option<Duration> {
-        let interval = self.run.as_ref().map_or(interval, Run::interval);
+        let interval = self.run.as_ref().map_or(interval, PeerIncarnation::interval);
         let known = self.last_sign().max(self.silent_since().filter(|_| self.run.is_none()));
         Some(known? + timers::lost_after(interval))
     }

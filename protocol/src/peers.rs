@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    api_view::Station,
+    api_view::ExpectedPeer,
     incarnation::Noted,
     mac::MacAddr,
     node::{NodeId, NodeMap, NodeName},
@@ -178,8 +178,8 @@ impl Peers {
     }
 
     /// Takes in which nodes the API lists on the segment.
-    pub(crate) fn list(&mut self, stations: &[Station]) {
-        let mut listed: BTreeMap<NodeId, &Station> = stations.iter().map(|s| (s.node.id(), s)).collect();
+    pub(crate) fn list(&mut self, stations: &[ExpectedPeer]) {
+        let mut listed: BTreeMap<NodeId, &ExpectedPeer> = stations.iter().map(|s| (s.node.id(), s)).collect();
         let ids: Vec<NodeId> = self.by_id.keys().copied().collect();
         for id in ids {
             self.relist(id, listed.remove(&id));
@@ -196,7 +196,7 @@ impl Peers {
         });
     }
 
-    fn relist(&mut self, id: NodeId, station: Option<&Station>) {
+    fn relist(&mut self, id: NodeId, station: Option<&ExpectedPeer>) {
         if let Some(peer) = self.by_id.get_mut(&id) {
             let before = peer.macs();
             peer.rest.station = station.map(|station| (station.mac, station.address));

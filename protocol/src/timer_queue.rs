@@ -9,7 +9,7 @@ use std::{
 /// Addresses with a moment each and what is to be done then, found by address and by moment in O(log n): a segment may
 /// lose 1,000 addresses at once.
 #[derive(Debug)]
-pub(crate) struct Agenda<T> {
+pub(crate) struct TimerQueue<T> {
     entries: BTreeMap<IpAddr, (Duration, T)>,
     /// The same addresses, the earliest first. Only the methods below touch the two, always both.
     order: BTreeSet<(Duration, IpAddr)>,
@@ -17,13 +17,13 @@ pub(crate) struct Agenda<T> {
     next: Option<Duration>,
 }
 
-impl<T> Default for Agenda<T> {
+impl<T> Default for TimerQueue<T> {
     fn default() -> Self {
         Self { entries: BTreeMap::new(), order: BTreeSet::new(), next: None }
     }
 }
 
-impl<T> Agenda<T> {
+impl<T> TimerQueue<T> {
     /// Sets what is to be done for an address at a moment; what was set before is replaced.
     pub(crate) fn set(&mut self, at: Duration, address: IpAddr, what: T) {
         if let Some((before, _)) = self.entries.insert(address, (at, what)) {
@@ -92,7 +92,7 @@ mod tests {
         /// Against a plain map that is searched from end to end.
         #[test]
         fn behaves_like_a_list(steps in prop::collection::vec((0u8..3, 0u8..6, 0u64..20), 0..60)) {
-            let mut agenda = Agenda::default();
+            let mut agenda = TimerQueue::default();
             let mut model: BTreeMap<IpAddr, (Duration, usize)> = BTreeMap::new();
             for (index, (step, address, at)) in steps.into_iter().enumerate() {
                 let address = IpAddr::from(Ipv4Addr::new(192, 0, 2, address));

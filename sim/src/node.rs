@@ -9,7 +9,7 @@ use std::{
 
 use herald_protocol::{
     SavedState,
-    api_view::{GivenUp, Packet, Station, Vip},
+    api_view::{ExpectedPeer, GivenUp, Packet, Vip},
     mac::MacAddr,
     node::{Incarnation, NodeId, NodeName},
 };
@@ -103,7 +103,7 @@ pub struct Node {
     /// Conditions that leave it without an address of its own on the segment.
     pub without_prefix: u32,
     /// What the API last told it of the other nodes on the segment.
-    pub stations: Arc<[Station]>,
+    pub stations: Arc<[ExpectedPeer]>,
     /// May it be reverted to a snapshot?
     pub is_virtual: bool,
     /// When the snapshot was taken from which it last went on, and when it did.

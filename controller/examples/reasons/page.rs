@@ -15,7 +15,7 @@ use herald_crds::{
 };
 
 use herald_controller::{
-    advisory::Caveat,
+    advisory::Advisory,
     allocator::{Obstacle, Port, Refusal, Reservation, SharingObstacle},
     gateway_view::GatewayKey,
 };
@@ -209,35 +209,35 @@ fn sharing_after(obstacle: Option<&SharingObstacle>) -> Option<SharingObstacle> 
     })
 }
 
-fn caveat_after(caveat: Option<&Caveat>) -> Option<Caveat> {
+fn caveat_after(caveat: Option<&Advisory>) -> Option<Advisory> {
     Some(match caveat {
-        None => Caveat::LoadBalancerIpOverruled { ip: "192.0.2.11".to_owned() },
-        Some(Caveat::LoadBalancerIpOverruled { .. }) => {
-            Caveat::GatewayAddressesOverruled { gateway: front(), addresses: "192.0.2.11".to_owned() }
+        None => Advisory::LoadBalancerIpOverruled { ip: "192.0.2.11".to_owned() },
+        Some(Advisory::LoadBalancerIpOverruled { .. }) => {
+            Advisory::GatewayAddressesOverruled { gateway: front(), addresses: "192.0.2.11".to_owned() }
         }
-        Some(Caveat::GatewayAddressesOverruled { .. }) => {
-            Caveat::SourceRangesNotEnforced { ranges: "10.0.0.0/8".to_owned() }
+        Some(Advisory::GatewayAddressesOverruled { .. }) => {
+            Advisory::SourceRangesNotEnforced { ranges: "10.0.0.0/8".to_owned() }
         }
-        Some(Caveat::SourceRangesNotEnforced { .. }) => Caveat::LocalWithoutSelector,
-        Some(Caveat::LocalWithoutSelector) => Caveat::SkippedByKubeProxy { label: LABEL_HEADLESS },
-        Some(Caveat::SkippedByKubeProxy { .. }) => {
-            Caveat::AnotherProvider { manager: "cloud-controller-manager".to_owned() }
+        Some(Advisory::SourceRangesNotEnforced { .. }) => Advisory::LocalWithoutSelector,
+        Some(Advisory::LocalWithoutSelector) => Advisory::SkippedByKubeProxy { label: LABEL_HEADLESS },
+        Some(Advisory::SkippedByKubeProxy { .. }) => {
+            Advisory::AnotherProvider { manager: "cloud-controller-manager".to_owned() }
         }
-        Some(Caveat::AnotherProvider { .. }) => Caveat::ForeignAnnotation {
+        Some(Advisory::AnotherProvider { .. }) => Advisory::ForeignAnnotation {
             foreign: "kube-vip.io/loadbalancerIPs",
             value: "192.0.2.11".to_owned(),
             ours: ANNOTATION_ADDRESSES,
         },
-        Some(Caveat::ForeignAnnotation { .. }) => Caveat::SharingConflict {
+        Some(Advisory::ForeignAnnotation { .. }) => Advisory::SharingConflict {
             address: ADDRESS,
             other: "shop/web".to_owned(),
             why: SharingObstacle::Port(Port { protocol: "TCP".to_owned(), port: 443 }),
         },
-        Some(Caveat::SharingConflict { .. }) => Caveat::ShownTwice { address: ADDRESS, other: web() },
-        Some(Caveat::ShownTwice { .. }) => {
-            Caveat::ReservedAddress { address: ADDRESS, by: Reservation::Node("node1".to_owned()) }
+        Some(Advisory::SharingConflict { .. }) => Advisory::ShownTwice { address: ADDRESS, other: web() },
+        Some(Advisory::ShownTwice { .. }) => {
+            Advisory::ReservedAddress { address: ADDRESS, by: Reservation::Node("node1".to_owned()) }
         }
-        Some(Caveat::ReservedAddress { .. }) => return None,
+        Some(Advisory::ReservedAddress { .. }) => return None,
     })
 }
 
@@ -262,7 +262,8 @@ mod tests {
     fn reasons_are_distinct_words_and_sentences_name_a_remedy() {
         let refusals: Vec<_> = successors(refusal_after(None), |r| refusal_after(Some(r))).collect();
         let caveats: Vec<_> = successors(caveat_after(None), |c| caveat_after(Some(c))).collect();
-        let reasons: Vec<_> = refusals.iter().map(Refusal::reason).chain(caveats.iter().map(Caveat::reason)).collect();
+        let reasons: Vec<_> =
+            refusals.iter().map(Refusal::reason).chain(caveats.iter().map(Advisory::reason)).collect();
         assert_eq!(reasons.iter().collect::<BTreeSet<_>>().len(), reasons.len());
         assert!(reasons.iter().all(|r| r.chars().all(char::is_alphanumeric)));
         let remedies =

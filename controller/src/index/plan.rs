@@ -7,7 +7,7 @@ use herald_crds::{address::IpFamily, names::ANNOTATION_COUNT, service::Request};
 use super::{Index, conflict::Standing};
 use crate::{
     action::Subject,
-    advisory::Caveat,
+    advisory::Advisory,
     allocator::{Asker, Refusal},
     gateway::Obstruction,
     gateway_view::GatewayKey,
@@ -32,7 +32,7 @@ pub(super) struct Plan {
     /// The Gateway that asks for the requested addresses.
     pub(super) asked_by: Option<GatewayKey>,
     /// The fact about its Gateway's addresses that the owner should know.
-    pub(super) caveat: Option<Caveat>,
+    pub(super) caveat: Option<Advisory>,
 }
 
 /// Fewer addresses of a family than the Service asks for.

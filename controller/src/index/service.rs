@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     action::{Action, Change, ConditionValue, EventValue, Regarding, ServicePatch, Subject},
-    advisory::Caveat,
+    advisory::Advisory,
     view::{FamilyPolicy, Ingress, ServiceKey, ServiceView},
 };
 
@@ -225,19 +225,19 @@ impl Index {
     }
 
     /// Returns the further facts that the owner of the Service should know.
-    fn caveats(&self, view: &ServiceView, plan: &Plan, desired: &[IpAddr]) -> Vec<Caveat> {
+    fn caveats(&self, view: &ServiceView, plan: &Plan, desired: &[IpAddr]) -> Vec<Advisory> {
         let clash = |address: &IpAddr| {
             let (other, why) = self.allocator.clash(&view.reference, *address)?;
             let other = format!("{}/{}", other.namespace, other.name);
-            Some(Caveat::SharingConflict { address: *address, other, why })
+            Some(Advisory::SharingConflict { address: *address, other, why })
         };
         let reserved = |address: &IpAddr| {
             let by = self.allocator.reservation(*address)?;
-            Some(Caveat::ReservedAddress { address: *address, by: by.clone() })
+            Some(Advisory::ReservedAddress { address: *address, by: by.clone() })
         };
         let shown_twice = |address: &IpAddr| {
             let other = self.allocator.also_shown_by(*address, &view.reference)?;
-            Some(Caveat::ShownTwice { address: *address, other: other.clone() })
+            Some(Advisory::ShownTwice { address: *address, other: other.clone() })
         };
         let of_addresses = desired.iter().filter_map(clash).chain(desired.iter().filter_map(reserved));
         let of_addresses = of_addresses.chain(desired.iter().filter_map(shown_twice));
@@ -335,7 +335,7 @@ fn warning(view: &ServiceView, reason: &'static str, action: &'static str, note:
 }
 
 /// Returns the condition with a sentence for each caveat.
-fn with_caveats(mut condition: ConditionValue, caveats: &[Caveat]) -> ConditionValue {
+fn with_caveats(mut condition: ConditionValue, caveats: &[Advisory]) -> ConditionValue {
     for caveat in caveats {
         condition.message.push_str(CAVEAT_MARK);
         condition.message.push_str(&caveat.to_string());
@@ -343,7 +343,7 @@ fn with_caveats(mut condition: ConditionValue, caveats: &[Caveat]) -> ConditionV
     condition
 }
 
-fn is_told(view: &ServiceView, caveat: &Caveat) -> bool {
+fn is_told(view: &ServiceView, caveat: &Advisory) -> bool {
     view.condition.as_ref().is_some_and(|c| c.message.contains(&caveat.to_string()))
 }
 

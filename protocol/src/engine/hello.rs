@@ -4,7 +4,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use super::Engine;
 use crate::{
-    incarnation::Run,
+    incarnation::PeerIncarnation,
     io::{Event, Output, Sibling},
     mutation::Mutation,
     node::NodeId,
@@ -38,7 +38,7 @@ pub(super) struct HelloClock {
 
 /// How this node's frames are written.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Voice {
+pub(super) struct FrameEncoding {
     key: KeyId,
     version: u8,
 }
@@ -151,7 +151,7 @@ impl Engine {
         if !self.carrier {
             return;
         }
-        let Voice { key, version } = self.voice();
+        let FrameEncoding { key, version } = self.voice();
         self.hello.sequence += 1;
         let sender = Sender { node: self.id, incarnation: self.config.incarnation, sequence: self.hello.sequence };
         let is_hello = matches!(body, Body::Hello(_));
@@ -166,7 +166,7 @@ impl Engine {
     }
 
     /// What everybody can read. That takes a look at every peer, and changes seldom.
-    fn voice(&mut self) -> Voice {
+    fn voice(&mut self) -> FrameEncoding {
         if self.peers.take_changed() {
             self.voice = None;
         }
@@ -177,7 +177,7 @@ impl Engine {
         let key = self.keys.signing_key(accepted(), self.hello.sent);
         // Newcomers count as well, for keys and versions: who cannot read this node cannot echo it.
         let version = self.keys.versions().to_write(self.peers.iter().filter_map(|(_, peer)| peer.reads_version()));
-        let voice = Voice { key, version };
+        let voice = FrameEncoding { key, version };
         // While nobody is heard, the keys take turns.
         self.voice = accepted().next().map(|_| voice);
         voice
@@ -447,7 +447,7 @@ impl Engine {
             let Some(peer) = self.peers.get_for_note(heard.node) else { continue };
             let at = now.saturating_sub(heard.age);
             // After a stall it does not know yet who still speaks.
-            let heard_here = peer.run.as_ref().map(Run::heard).filter(|at| speaks && *at >= caught_up);
+            let heard_here = peer.run.as_ref().map(PeerIncarnation::heard).filter(|at| speaks && *at >= caught_up);
             if heard.suspect && heard_here.is_some_and(|here| at < here || heard.sequence == 0) {
                 peer.attest = true;
                 self.hasten_hello(now, Duration::ZERO);

@@ -5,7 +5,7 @@ use std::{net::IpAddr, time::Duration};
 
 use super::{Engine, viewed::Viewed};
 use crate::{
-    api_view::Station,
+    api_view::ExpectedPeer,
     claim::{Claim, Reason},
     io::Event,
     mac::MacAddr,
@@ -178,7 +178,7 @@ impl Engine {
     }
 
     /// The API lists these nodes on the segment.
-    pub(super) fn stations_listed(&mut self, now: Duration, stations: &[Station]) {
+    pub(super) fn stations_listed(&mut self, now: Duration, stations: &[ExpectedPeer]) {
         self.peers.list(stations);
         self.stations_known = true;
         self.peers_at = now;

@@ -1,6 +1,6 @@
 //! The machine of one segment.
 //!
-//! What it knows is in [`Peers`], the [`ClaimBook`] and the API's view; what it does follows from them address by address
+//! What it knows is in [`Peers`], the [`ClaimTable`] and the API's view; what it does follows from them address by address
 //! (`ownership`, by way of the pure [`election`](crate::election::decide)) and peer by peer (`liveness`).
 
 mod announcements;
@@ -28,10 +28,10 @@ use std::{
 use crate::{
     announce::Announcer,
     claim::{Birth, Claim, Epoch, Reason},
-    claim_table::ClaimBook,
-    conflict_detection::{FirstClaims, Step},
+    claim_table::ClaimTable,
+    conflict_detection::{ConflictDetection, Step},
     hold_down::{HoldDown, Takes},
-    incarnation::Run,
+    incarnation::PeerIncarnation,
     io::{Config, Counters, Deletion, Event, Input, Neighbour, Output, SavedState, Sibling},
     mac::MacAddr,
     mutation::Mutation,
@@ -39,7 +39,7 @@ use crate::{
     peer::Peer,
     peers::Peers,
     ping::PingClock,
-    timer_queue::Agenda,
+    timer_queue::TimerQueue,
     timers::{self, VIEW_FRESH},
     twins::FAILED_INTERVALS,
     wire::{Body, Change, Frame, FrameLimit, Keyring, Rejected, Sender, State},
@@ -47,7 +47,7 @@ use crate::{
 use arp_nd::Overheard;
 use claim_sync::FullList;
 use handover::HandOvers;
-use hello::{HelloClock, Voice};
+use hello::{FrameEncoding, HelloClock};
 use isolation::Hearing;
 use join::{Barrier, Stall};
 use shutdown::Stopping;
@@ -76,7 +76,7 @@ pub struct Engine {
     asked: BTreeMap<NodeId, claim_sync::Asked>,
 
     peers: Peers,
-    book: ClaimBook,
+    book: ClaimTable,
     /// Peers some of whose claims this node does not know, and since when.
     lacking: BTreeMap<NodeId, Duration>,
     vips: BTreeMap<IpAddr, Viewed>,
@@ -87,7 +87,7 @@ pub struct Engine {
     /// The highest birth and epoch seen of each address.
     floors: BTreeMap<IpAddr, (Birth, Epoch)>,
     /// Objects known to be deleted.
-    deleted: Agenda<Deletion>,
+    deleted: TimerQueue<Deletion>,
     /// Those of them that the other runs of this speaker have yet to be told of.
     unshared_deletions: BTreeSet<IpAddr>,
     /// Who took an address by the evidence of an announcement, though it is not heard.
@@ -95,7 +95,7 @@ pub struct Engine {
 
     hello: HelloClock,
     /// What its last frame was written in, until a peer or the keys change.
-    voice: Option<Voice>,
+    voice: Option<FrameEncoding>,
     hearing: Hearing,
     /// When to ask peers whether they answer pings.
     pings: PingClock,
@@ -110,16 +110,16 @@ pub struct Engine {
     covers: BTreeSet<NodeId>,
     contending: BTreeMap<IpAddr, Contention>,
     /// When contended addresses are to be looked at again.
-    turns: Agenda<()>,
+    turns: TimerQueue<()>,
     answers: BTreeMap<IpAddr, MacAddr>,
     /// When this node came to own what it owns.
     gained: BTreeMap<IpAddr, Duration>,
     announcer: Announcer,
-    first_claims: FirstClaims,
+    first_claims: ConflictDetection,
     /// Nodes that hold addresses which they have not claimed, by what was overheard, and when that is to be believed.
-    overheard: Agenda<Overheard>,
+    overheard: TimerQueue<Overheard>,
     /// Addresses of this node's that another was asked for, because it seems to have them, and until when it may answer.
-    asked_kernels: Agenda<()>,
+    asked_kernels: TimerQueue<()>,
     hold_down: HoldDown,
     takes: Takes,
     handovers: HandOvers,
@@ -128,9 +128,9 @@ pub struct Engine {
     /// Changes of this node's claims that are to be sent.
     changes: BTreeMap<IpAddr, Change>,
     /// New claims that are to be said once more, and when.
-    repeats: Agenda<()>,
+    repeats: TimerQueue<()>,
     /// Addresses that two nodes claim, and when that is to be looked into.
-    disputes: Agenda<()>,
+    disputes: TimerQueue<()>,
     /// Claims of other nodes that are to be sent, because somebody does not know them.
     covered_changes: BTreeMap<NodeId, BTreeMap<IpAddr, Change>>,
     full_list: Option<FullList>,
@@ -176,14 +176,14 @@ impl Engine {
             frame_limit: FrameLimit::LARGEST,
             asked: BTreeMap::new(),
             peers: Peers::default(),
-            book: ClaimBook::default(),
+            book: ClaimTable::default(),
             lacking: BTreeMap::new(),
             vips: BTreeMap::new(),
             stations_known: false,
             neighbours: Arc::from([]),
             view_fresh_at: None,
             floors: saved.floors.into_iter().map(|(address, birth, epoch)| (address, (birth, epoch))).collect(),
-            deleted: Agenda::default(),
+            deleted: TimerQueue::default(),
             unshared_deletions: BTreeSet::new(),
             announced_unheard: BTreeMap::new(),
             hello: HelloClock::new(now, config.timers),
@@ -197,20 +197,20 @@ impl Engine {
             resume: BTreeMap::new(),
             covers: BTreeSet::new(),
             contending: BTreeMap::new(),
-            turns: Agenda::default(),
+            turns: TimerQueue::default(),
             answers: BTreeMap::new(),
             gained: BTreeMap::new(),
             announcer: Announcer::new(config.pace),
-            first_claims: FirstClaims::default(),
-            overheard: Agenda::default(),
-            asked_kernels: Agenda::default(),
+            first_claims: ConflictDetection::default(),
+            overheard: TimerQueue::default(),
+            asked_kernels: TimerQueue::default(),
             hold_down: HoldDown::default(),
             takes: Takes::default(),
             handovers: HandOvers::default(),
             defended: BTreeMap::new(),
             changes: BTreeMap::new(),
-            repeats: Agenda::default(),
-            disputes: Agenda::default(),
+            repeats: TimerQueue::default(),
+            disputes: TimerQueue::default(),
             covered_changes: BTreeMap::new(),
             full_list: None,
             full_list_sent: Duration::ZERO,
@@ -512,7 +512,7 @@ impl Engine {
     /// When a peer was last heard; `None` if it is not heard.
     pub fn last_heard(&self, node: NodeId) -> Option<Duration> {
         let peer = self.peers.get(node).filter(|peer| peer.speaks())?;
-        peer.run.as_ref().map(Run::heard)
+        peer.run.as_ref().map(PeerIncarnation::heard)
     }
 
     /// The time between two Hellos, as last promised.

@@ -11,7 +11,7 @@ use std::{
 use herald_protocol::{
     Config, Engine, Event, Input, Neighbour, Output, SavedState,
     announce::Pace,
-    api_view::{Candidate, Class, GivenUp, Packet, Station, Vip},
+    api_view::{Candidate, Class, ExpectedPeer, GivenUp, Packet, Vip},
     claim::{Birth, Reason},
     mac::MacAddr,
     node::{Incarnation, NodeId, NodeName},
@@ -101,7 +101,7 @@ impl Losses {
 
 /// The API lists these nodes.
 pub fn stations(nodes: impl IntoIterator<Item = usize>) -> Input {
-    let station = |node| Station { node: name(node), mac: mac(node), address: own_address(node) };
+    let station = |node| ExpectedPeer { node: name(node), mac: mac(node), address: own_address(node) };
     Input::Stations(nodes.into_iter().map(station).collect())
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use herald_protocol::{
     Event, Input,
-    api_view::{Packet, Station},
+    api_view::{ExpectedPeer, Packet},
     mac::MacAddr,
 };
 
@@ -23,7 +23,7 @@ fn replaced() -> Bus {
     let mut bus = Bus::with_addresses(3, &[1]);
     bus.power_off(1);
     bus.until(ms(500), |bus| bus.reached(address(1)) == Some(2));
-    let station = |node: usize, mac| Station { node: name(node), mac, address: own_address(node as u8) };
+    let station = |node: usize, mac| ExpectedPeer { node: name(node), mac, address: own_address(node as u8) };
     bus.tell(2, Input::Stations([station(1, NEW), station(3, mac(3))].into()));
     bus.run(ms(1000));
     bus
@@ -66,7 +66,7 @@ fn announcement_of_the_machine_before_is_no_conflict() {
 #[test]
 fn kernel_of_a_replaced_machine_does_not_keep_the_one_before_alive() {
     let mut bus = Bus::with_addresses(3, &[1]);
-    let station = |node: usize, mac| Station { node: name(node), mac, address: own_address(node as u8) };
+    let station = |node: usize, mac| ExpectedPeer { node: name(node), mac, address: own_address(node as u8) };
     for (node, other) in [(2, 3), (3, 2)] {
         bus.tell(node, Input::Stations([station(1, NEW), station(other, mac(other))].into()));
     }
@@ -106,7 +106,7 @@ fn machine_with_another_name_outlives_the_name_before() {
     let owner = bus.speakers.get_mut(&1).unwrap();
     let now = bus.now;
     owner.handle(now, Input::Stations([].into()));
-    let renamed = Station { node: name(4), mac: mac(3), address: own_address(3) };
+    let renamed = ExpectedPeer { node: name(4), mac: mac(3), address: own_address(3) };
     owner.handle(now, Input::Stations([renamed].into()));
     // Nothing of node 3 is claimed, and the API does not list it: after 10 minutes it is forgotten.
     bus.run(Duration::from_secs(660));

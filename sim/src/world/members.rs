@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use herald_protocol::{Input, api_view::Station, wire::FrameLimit};
+use herald_protocol::{Input, api_view::ExpectedPeer, wire::FrameLimit};
 
 use super::{Event, World};
 use crate::{
@@ -17,8 +17,8 @@ use crate::{
 pub(super) const REGISTER_DELAY: Duration = Duration::from_millis(80);
 
 /// What the API says of the nodes, and what each node knows of the others.
-pub(super) fn stations(history: &History, nodes: &[Node]) -> (Vec<Option<Station>>, Vec<Arc<[Station]>>) {
-    let station = |index: NodeIx| Station {
+pub(super) fn stations(history: &History, nodes: &[Node]) -> (Vec<Option<ExpectedPeer>>, Vec<Arc<[ExpectedPeer]>>) {
+    let station = |index: NodeIx| ExpectedPeer {
         node: nodes[index].name.clone(),
         mac: nodes[index].mac,
         address: names::known_address(index),
@@ -47,13 +47,13 @@ impl World<'_> {
 
     /// Who is on the segment by the API has changed: all watches will tell.
     pub(super) fn publish_stations(&mut self) {
-        let all: Arc<[Station]> = self.stations.iter().flatten().cloned().collect();
+        let all: Arc<[ExpectedPeer]> = self.stations.iter().flatten().cloned().collect();
         for (watch, delay) in WATCH_DELAYS.into_iter().enumerate() {
             self.queue.push(self.now + delay, Event::Stations { watch, all: all.clone() });
         }
     }
 
-    pub(super) fn stations_arrive(&mut self, watch: usize, all: &Arc<[Station]>) {
+    pub(super) fn stations_arrive(&mut self, watch: usize, all: &Arc<[ExpectedPeer]>) {
         for index in 0..self.history.nodes {
             let node = &self.nodes[index];
             if node.watch == watch && node.cut == 0 && node.runs() {
@@ -72,7 +72,7 @@ impl World<'_> {
         }
     }
 
-    fn takes_stations<'a>(&mut self, index: NodeIx, all: impl Iterator<Item = &'a Station>) {
+    fn takes_stations<'a>(&mut self, index: NodeIx, all: impl Iterator<Item = &'a ExpectedPeer>) {
         let node = &mut self.nodes[index];
         node.stations = all.filter(|station| station.node != node.name).cloned().collect();
         self.tell_stations(index);
@@ -111,7 +111,7 @@ impl World<'_> {
             return;
         };
         let node = &self.nodes[interface];
-        let station = node.address.map(|address| Station { node: node.name.clone(), mac: node.mac, address });
+        let station = node.address.map(|address| ExpectedPeer { node: node.name.clone(), mac: node.mac, address });
         if self.stations[index] != station {
             self.stations[index] = station;
             self.publish_stations();

@@ -24,7 +24,7 @@ use std::{
 
 use fastrand::Rng;
 use herald_protocol::{
-    api_view::{Packet, Station, Vip},
+    api_view::{ExpectedPeer, Packet, Vip},
     claim::Claim,
     mac::MacAddr,
     node::{Incarnation, NodeName},
@@ -80,7 +80,7 @@ enum Event {
     /// A node's watches have listed everything.
     Listed(NodeIx),
     /// The watches of these nodes tell which nodes are on the segment.
-    Stations { watch: usize, all: Arc<[Station]> },
+    Stations { watch: usize, all: Arc<[ExpectedPeer]> },
     /// A node looks which of its interfaces is to take part.
     Decide(NodeIx),
     /// A node's speaker writes its SpeakerStatus.
@@ -181,7 +181,7 @@ struct World<'h> {
     opens_itself: bool,
     foreign_keys: Keyring,
     /// By node: what the API says of it, if it lists it.
-    stations: Vec<Option<Station>>,
+    stations: Vec<Option<ExpectedPeer>>,
     /// The other cluster, if there is one.
     other: rivals::Other,
     /// Frames that a forger has recorded.

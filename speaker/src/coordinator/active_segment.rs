@@ -9,7 +9,7 @@ use std::{
 
 use herald_protocol::{
     Engine,
-    api_view::{self, Station},
+    api_view::{self, ExpectedPeer},
     mac::MacAddr,
     node::{Incarnation, NodeId, NodeName},
 };
@@ -23,16 +23,16 @@ const LISTEN_SETTLE: Duration = Duration::from_millis(20);
 
 /// A segment in use.
 #[derive(Debug)]
-pub(super) struct Local {
+pub(super) struct ActiveSegment {
     /// The interface.
     pub interface: LocalSegment,
     /// The engine of the protocol.
-    pub machine: Engine,
+    pub engine: Engine,
     /// The addresses that lie here, with the facts that the engine received last.
     pub told: BTreeMap<IpAddr, Arc<api_view::Vip>>,
     /// The nodes which the API lists here, as the engine received them last; `None`: the engine has not received any
     /// yet.
-    pub stations: Option<Arc<[Station]>>,
+    pub stations: Option<Arc<[ExpectedPeer]>>,
     /// The addresses that this node answers for here.
     pub answered: BTreeSet<IpAddr>,
     /// The state of the segment's sockets.
@@ -59,11 +59,11 @@ pub(super) struct Local {
     pub finished: bool,
 }
 
-impl Local {
-    pub(super) fn new(interface: LocalSegment, machine: Engine, speaks: bool) -> Self {
+impl ActiveSegment {
+    pub(super) fn new(interface: LocalSegment, engine: Engine, speaks: bool) -> Self {
         Self {
             interface,
-            machine,
+            engine,
             told: BTreeMap::new(),
             stations: None,
             answered: BTreeSet::new(),

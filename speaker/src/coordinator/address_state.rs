@@ -14,7 +14,7 @@ pub(super) const CONFLICT_OVER: Duration = Duration::from_secs(60);
 
 /// This node's part in an address.
 #[derive(Debug, Default)]
-pub(super) struct Duty {
+pub(super) struct AddressState {
     /// The ownership, if this node owns the address.
     pub owned: Option<Owned>,
     /// The reason why this node does not announce the address, where this node reports that reason.
@@ -29,7 +29,7 @@ pub(super) struct Duty {
     pub emitted: Option<(String, Essence)>,
 }
 
-impl Duty {
+impl AddressState {
     /// Returns whether this node owns the address, on the segment of this interface.
     pub(super) fn is_owned_on(&self, index: u32) -> bool {
         self.owned.as_ref().is_some_and(|owned| owned.segment == index)

@@ -6,7 +6,7 @@ use herald_protocol::{Event as SegmentEvent, Output as SegmentOutput, Withdrawal
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
-    Coordinator, Event, Local, Now, Output, Purpose, VipWrite,
+    ActiveSegment, Coordinator, Event, Now, Output, Purpose, VipWrite,
     address_state::{CONFLICT_OVER, Conflict, Contender, Obstacle, Owned},
     essence,
     speaker_status::WireFacts,
@@ -27,7 +27,7 @@ impl Coordinator {
 
     /// Does what one segment asks for.
     pub(super) fn drain_segment(&mut self, now: Now, index: u32) {
-        while let Some(output) = self.segments.get_mut(&index).and_then(|local| local.machine.poll_output()) {
+        while let Some(output) = self.segments.get_mut(&index).and_then(|local| local.engine.poll_output()) {
             self.carry_out(now, index, output);
         }
     }
@@ -35,7 +35,7 @@ impl Coordinator {
     /// Marks the addresses that this node owns on a segment for a report, if the segment has started to answer again.
     fn note_answering(&mut self, index: u32) {
         let Some(local) = self.segments.get_mut(&index) else { return };
-        let answering = local.machine.is_answering();
+        let answering = local.engine.is_answering();
         if !std::mem::replace(&mut local.answering, answering) && answering {
             let owned = self.duties.iter().filter(|(_, duty)| duty.is_owned_on(index)).map(|(address, _)| *address);
             self.unreported.extend(owned);
@@ -275,7 +275,7 @@ impl Coordinator {
     }
 
     fn report_vip(&mut self, now: Now, address: IpAddr) {
-        let is_claimed = self.segments.values().any(|local| local.machine.is_claimed(address));
+        let is_claimed = self.segments.values().any(|local| local.engine.is_claimed(address));
         let Some(duty) = self.duties.get_mut(&address) else { return };
         let Some(vip) = self.cluster.vips.get(&address) else {
             if duty.owned.is_none() {
@@ -384,7 +384,7 @@ impl Coordinator {
         let carriers = self.segments.values().filter(|local| local.has_carrier());
         let unheard = carriers.filter_map(|local| wire_warnings::unheard(local, is_ready));
         let keys = wire_warnings::keys(self.keys_error.as_ref(), self.keys.is_some());
-        let of = |local: &Local| local.sockets.warning(&local.interface.segment.interface);
+        let of = |local: &ActiveSegment| local.sockets.warning(&local.interface.segment.interface);
         let sockets = self.segments.values().filter_map(of);
         let told = self.wire_warnings.list(|id| self.name_of(id));
         let covering = self.segments.values().flat_map(|local| &local.covering).map(|id| self.name_of(*id)).collect();

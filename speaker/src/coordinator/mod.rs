@@ -56,16 +56,16 @@ use crate::{
     readiness::{Health, Joining},
     saved_state::{Claims, View},
 };
-use active_segment::Local;
-use address_state::{Conflict, Duty};
+use active_segment::ActiveSegment;
+use address_state::{AddressState, Conflict};
 use cluster_keys::ClusterKeys;
 use cluster_view::{ClusterView, Effects};
 use evaluation::Evaluation;
 pub use io::{
     Announcing, ApiFact, Config, Event, Input, Interfaces, Now, Output, Purpose, Restored, SpeakerWrite, VipWrite,
 };
-use proxy_sync::Gate;
 pub use proxy_sync::PROXY_SYNC;
+use proxy_sync::ProxySyncGate;
 pub use sockets::SocketFailure;
 use speaker_status::SpeakerReport;
 use wire_warnings::WireWarnings;
@@ -81,7 +81,7 @@ pub struct Coordinator {
     evaluation: Evaluation,
     /// The time as of which the view is current, as the segments received it last.
     current_as_of: Option<Duration>,
-    gate: Gate,
+    gate: ProxySyncGate,
     /// The selection of interfaces emitted last.
     selection: Option<Selection>,
     interfaces: Option<Interfaces>,
@@ -94,8 +94,8 @@ pub struct Coordinator {
     /// Hosts that can be asked for a sign of life, by interface index: they may be known before the segment is joined.
     neighbours: BTreeMap<u32, Arc<[Neighbour]>>,
     /// The segments, by interface index.
-    segments: BTreeMap<u32, Local>,
-    duties: BTreeMap<IpAddr, Duty>,
+    segments: BTreeMap<u32, ActiveSegment>,
+    duties: BTreeMap<IpAddr, AddressState>,
     /// Other hosts and nodes that were seen on the wire to answer for addresses that this node owns.
     conflicts: BTreeMap<IpAddr, Conflict>,
     /// Addresses whose status may have to be written.
@@ -124,7 +124,7 @@ impl Coordinator {
             scores: Scores::default(),
             evaluation: Evaluation::default(),
             current_as_of: None,
-            gate: Gate::default(),
+            gate: ProxySyncGate::default(),
             selection: None,
             interfaces: None,
             keys: keys.map(ClusterKeys::new),
@@ -163,7 +163,7 @@ impl Coordinator {
             }
             Input::Neighbours(segment, neighbours) => {
                 if let Some(local) = self.segments.get_mut(&segment) {
-                    local.machine.handle(now.monotonic, SegmentInput::Neighbours(Arc::clone(&neighbours)));
+                    local.engine.handle(now.monotonic, SegmentInput::Neighbours(Arc::clone(&neighbours)));
                 }
                 self.neighbours.insert(segment, neighbours);
             }
@@ -224,7 +224,7 @@ impl Coordinator {
     /// Takes in a frame of the segment protocol, without its Ethernet header.
     pub fn handle_hello(&mut self, now: Now, segment: u32, bytes: &[u8]) {
         if let Some(local) = self.segments.get_mut(&segment) {
-            local.machine.handle_frame(now.monotonic, bytes);
+            local.engine.handle_frame(now.monotonic, bytes);
             self.note_sibling(now, segment);
             self.settle(now);
         }
@@ -241,11 +241,11 @@ impl Coordinator {
         match heard {
             None => return,
             Some(Heard::Pong { address, mac }) => {
-                local.machine.handle(now.monotonic, SegmentInput::Pong { address, mac });
+                local.engine.handle(now.monotonic, SegmentInput::Pong { address, mac });
             }
-            Some(Heard::Evidence) => local.machine.handle(now.monotonic, SegmentInput::Evidence),
+            Some(Heard::Evidence) => local.engine.handle(now.monotonic, SegmentInput::Evidence),
             Some(Heard::Packet { packet, asker }) => {
-                let at = local.machine.handle_packet(now.monotonic, &packet);
+                let at = local.engine.handle_packet(now.monotonic, &packet);
                 if let (Some(at), Some(asker), Some(address)) = (at, asker, packet.asks) {
                     self.answer(segment, &asker, address, at);
                 }
@@ -265,8 +265,8 @@ impl Coordinator {
     /// Runs the timers that are due.
     pub fn handle_timeout(&mut self, now: Now) {
         for local in self.segments.values_mut() {
-            if local.machine.poll_timeout().is_some_and(|at| at <= now.monotonic) {
-                local.machine.handle_timeout(now.monotonic);
+            if local.engine.poll_timeout().is_some_and(|at| at <= now.monotonic) {
+                local.engine.handle_timeout(now.monotonic);
             }
         }
         for address in self.gate.expire(now.monotonic) {
@@ -294,14 +294,14 @@ impl Coordinator {
     fn hand_keys_to_segments(&mut self, now: Now) {
         let Some(keys) = &self.keys else { return };
         for local in self.segments.values_mut() {
-            local.machine.handle(now.monotonic, SegmentInput::Keys(keys.keyring()));
+            local.engine.handle(now.monotonic, SegmentInput::Keys(keys.keyring()));
         }
     }
 
     /// Returns the time at which [`Coordinator::handle_timeout`] has work; `None`: not before another input.
     pub fn poll_timeout(&self) -> Option<Duration> {
         let segments = self.segments.values().flat_map(|local| {
-            [local.machine.poll_timeout(), local.sockets.poll_timeout(), local.relisten_at()].into_iter().flatten()
+            [local.engine.poll_timeout(), local.sockets.poll_timeout(), local.relisten_at()].into_iter().flatten()
         });
         let others = [
             self.evaluation.poll_timeout(),
@@ -325,7 +325,7 @@ impl Coordinator {
 
     /// Returns the claims of each segment, by interface name, which outlive a restart of the process.
     pub fn saved_claims(&self) -> Claims {
-        let joined = self.segments.values().map(|l| (l.interface.segment.interface.clone(), l.machine.saved_state()));
+        let joined = self.segments.values().map(|l| (l.interface.segment.interface.clone(), l.engine.saved_state()));
         // These segments are not joined yet: their claims are still those that an earlier run left.
         let remembered = self.remembered.iter().map(|(interface, (claims, _))| (interface.clone(), claims.clone()));
         remembered.chain(joined).collect()
@@ -339,14 +339,14 @@ impl Coordinator {
     /// Counts a frame that the kernel refused to send.
     pub fn count_unsent(&mut self, segment: u32) {
         if let Some(local) = self.segments.get_mut(&segment) {
-            local.machine.count_unsent();
+            local.engine.count_unsent();
         }
     }
 
     /// Returns the facts that the kubelet's probes ask for.
     pub fn health(&self, now: Duration) -> Health {
         let joining = self.segments.values().filter(|local| local.speaks).filter_map(|local| {
-            let waited = now.saturating_sub(local.machine.joining_since()?);
+            let waited = now.saturating_sub(local.engine.joining_since()?);
             let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
             Some(Joining { interface: local.interface.segment.interface.clone(), waited_ms })
         });
@@ -362,7 +362,7 @@ impl Coordinator {
     /// Returns the segments on which this node takes part: the name of the interface, and the engine.
     pub fn segments(&self) -> impl Iterator<Item = (&str, &herald_protocol::Engine)> {
         let speaking = self.segments.values().filter(|local| local.speaks);
-        speaking.map(|local| (local.interface.segment.interface.as_str(), &local.machine))
+        speaking.map(|local| (local.interface.segment.interface.as_str(), &local.engine))
     }
 
     /// Returns the name of a node, as the API or the wire gives it; its id where neither does.
@@ -428,7 +428,7 @@ impl Coordinator {
         self.current_as_of = current;
         if let Some(at) = current {
             for local in self.segments.values_mut() {
-                local.machine.handle(now.monotonic, SegmentInput::Fresh(at));
+                local.engine.handle(now.monotonic, SegmentInput::Fresh(at));
             }
         }
     }
@@ -475,7 +475,7 @@ impl Coordinator {
         let kind = if leaving { Shutdown::Leaving } else { Shutdown::Restarting };
         self.stopping = Some(kind);
         for local in self.segments.values_mut() {
-            local.machine.handle(now.monotonic, SegmentInput::Shutdown(kind));
+            local.engine.handle(now.monotonic, SegmentInput::Shutdown(kind));
         }
     }
 

@@ -14,7 +14,7 @@ use herald_protocol::{
     twins::{Interface, Others, Role},
 };
 
-use super::{Coordinator, Interfaces, Local, Now, address_state::OutageCause, to_segments::carrier_changed};
+use super::{ActiveSegment, Coordinator, Interfaces, Now, address_state::OutageCause, to_segments::carrier_changed};
 use crate::{interfaces::LocalSegment, warnings::ambiguous};
 
 impl Coordinator {
@@ -28,7 +28,7 @@ impl Coordinator {
         let heard_on = |interface: &LocalSegment| -> BTreeSet<Incarnation> {
             // No decision depends on it where the node has one interface.
             let local = self.segments.get(&interface.index).filter(|_| self.segments.len() > 1);
-            local.map(|local| local.machine.heard_runs(now.monotonic)).unwrap_or_default()
+            local.map(|local| local.engine.heard_runs(now.monotonic)).unwrap_or_default()
         };
         let runs: Vec<BTreeSet<Incarnation>> = interfaces.segments.iter().map(heard_on).collect();
         let closed = |index: u32| self.segments.get(&index).is_some_and(|local| local.sockets.are_closed());
@@ -43,19 +43,19 @@ impl Coordinator {
                 default_route: segment.default_route,
                 macvlan_on: *macvlan_on,
                 has_claims: self.remembered.get(&segment.interface).is_some_and(|(left, _)| !left.claims.is_empty()),
-                hears: self.segments.get(index).is_some_and(|local| local.machine.is_hearing()),
-                heard: self.segments.get(index).map(|local| local.machine.last_evidence()).unwrap_or_default(),
+                hears: self.segments.get(index).is_some_and(|local| local.engine.is_hearing()),
+                heard: self.segments.get(index).map(|local| local.engine.last_evidence()).unwrap_or_default(),
                 runs,
-                in_use: self.segments.get(index).is_some_and(Local::is_in_use),
+                in_use: self.segments.get(index).is_some_and(ActiveSegment::is_in_use),
                 subnets,
             })
             .collect();
-        let has_stations = |local: &Local| local.stations.as_ref().is_some_and(|stations| !stations.is_empty());
+        let has_stations = |local: &ActiveSegment| local.stations.as_ref().is_some_and(|stations| !stations.is_empty());
         let others = Others {
             heard: self.segments.values().any(|local| local.speaks && !local.peers.is_empty()),
             listed: self.segments.values().any(has_stations),
         };
-        let intervals = self.segments.values().map(|local| local.machine.interval());
+        let intervals = self.segments.values().map(|local| local.engine.interval());
         let interval = intervals.max().unwrap_or_else(|| self.config.timers.interval(0));
         let named = |name: &str| self.selection.as_ref().is_some_and(|selection| selection.names(name));
         self.twins.decide(now.monotonic, interval, &interfaces, others, named)
@@ -98,7 +98,7 @@ impl Coordinator {
     /// the addresses vacant.
     fn give_up(&mut self, now: Now, index: u32) {
         if let Some(local) = self.segments.get_mut(&index) {
-            local.machine.handle(now.monotonic, SegmentInput::Superseded);
+            local.engine.handle(now.monotonic, SegmentInput::Superseded);
         }
         self.share_deletions(now);
         self.drain_segment(now, index);
@@ -117,7 +117,7 @@ impl Coordinator {
 
     /// Hands each engine the incarnations of the others in this process.
     pub(super) fn tell_siblings(&mut self, now: Now) {
-        let run = |local: &Local| (local.machine.incarnation(), local.interface.segment.mac);
+        let run = |local: &ActiveSegment| (local.engine.incarnation(), local.interface.segment.mac);
         let runs: BTreeMap<u32, (Incarnation, MacAddr)> =
             self.segments.iter().map(|(index, local)| (*index, run(local))).collect();
         let known: Vec<(u32, Deletion)> = self.known_deletions().collect();
@@ -126,9 +126,9 @@ impl Coordinator {
                 runs.iter().filter(|(other, _)| *other != index).map(|(_, run)| *run).collect();
             if local.siblings != others {
                 local.siblings.clone_from(&others);
-                local.machine.handle(now.monotonic, SegmentInput::Siblings(others));
+                local.engine.handle(now.monotonic, SegmentInput::Siblings(others));
                 let known = known.iter().filter(|(other, _)| other != index).map(|(_, deletion)| deletion.clone());
-                local.machine.handle(now.monotonic, SegmentInput::Deletions(known.collect()));
+                local.engine.handle(now.monotonic, SegmentInput::Deletions(known.collect()));
             }
         }
     }
@@ -136,7 +136,7 @@ impl Coordinator {
     /// The objects that the runs know to be gone, each with the interface of the run; none where there is one run.
     fn known_deletions(&self) -> impl Iterator<Item = (u32, Deletion)> {
         let several = self.segments.iter().filter(|_| self.segments.len() > 1);
-        several.flat_map(|(index, local)| local.machine.deletions().map(|deletion| (*index, deletion.clone())))
+        several.flat_map(|(index, local)| local.engine.deletions().map(|deletion| (*index, deletion.clone())))
     }
 
     /// Tells each run of the deletions that the others have learned of: it may have to follow one of them while the API is
@@ -146,10 +146,10 @@ impl Coordinator {
             return;
         }
         for learner in self.segments.keys().copied().collect::<Vec<_>>() {
-            let deletions = self.segments.get_mut(&learner).map(|local| local.machine.take_deletions());
+            let deletions = self.segments.get_mut(&learner).map(|local| local.engine.take_deletions());
             let Some(deletions) = deletions.filter(|deletions| !deletions.is_empty()) else { continue };
             for (_, local) in self.segments.iter_mut().filter(|(index, _)| **index != learner) {
-                local.machine.handle(now.monotonic, SegmentInput::Deletions(deletions.clone()));
+                local.engine.handle(now.monotonic, SegmentInput::Deletions(deletions.clone()));
             }
         }
     }
@@ -157,13 +157,13 @@ impl Coordinator {
     /// Takes notice of frames on an interface that matter to the others: frames of another incarnation of this process,
     /// and the claims of this node that peers report.
     pub(super) fn note_sibling(&mut self, now: Now, index: u32) {
-        let reminded = self.segments.get_mut(&index).map(|local| local.machine.take_reminded()).unwrap_or_default();
+        let reminded = self.segments.get_mut(&index).map(|local| local.engine.take_reminded()).unwrap_or_default();
         for address in reminded {
             self.evaluate(now, address);
         }
-        let heard = self.segments.get_mut(&index).and_then(|local| local.machine.take_sibling());
+        let heard = self.segments.get_mut(&index).and_then(|local| local.engine.take_sibling());
         let Some(sibling) = heard else { return };
-        let sent = |(_, local): &(&u32, &Local)| local.machine.has_sent(sibling);
+        let sent = |(_, local): &(&u32, &ActiveSegment)| local.engine.has_sent(sibling);
         let Some(other) = self.segments.iter().find(sent).map(|(other, _)| *other) else { return };
         if self.twins.heard(now.monotonic, other, index) {
             self.speaker_changed = true;

@@ -19,7 +19,7 @@ pub const PROXY_SYNC: Duration = Duration::from_secs(3);
 
 /// The local endpoints of this node that count.
 #[derive(Debug, Default)]
-pub(super) struct Gate {
+pub(super) struct ProxySyncGate {
     states: BTreeMap<IpAddr, State>,
 }
 
@@ -33,7 +33,7 @@ enum State {
     Open,
 }
 
-impl Gate {
+impl ProxySyncGate {
     /// Takes in this node's endpoint for an address. Returns whether kube-proxy has to be asked. An endpoint that
     /// exists when the address is first seen counts: its rules came with it.
     pub(super) fn observe(&mut self, now: Duration, address: IpAddr, endpoint: Endpoint) -> bool {
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn first_endpoint_counts_at_once_and_a_later_one_waits() {
-        let mut gate = Gate::default();
+        let mut gate = ProxySyncGate::default();
         assert!(!gate.observe(s(1), VIP, Endpoint::Ready));
         assert!(!gate.is_waiting(VIP));
         assert!(!gate.observe(s(2), VIP, Endpoint::None));
@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn endpoint_counts_after_3_s_without_an_answer() {
-        let mut gate = Gate::default();
+        let mut gate = ProxySyncGate::default();
         gate.observe(s(1), VIP, Endpoint::None);
         gate.observe(s(2), VIP, Endpoint::Ready);
         assert_eq!(gate.poll_timeout(), Some(s(2) + PROXY_SYNC));
@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn endpoint_that_goes_while_it_waits_waits_again_when_it_returns() {
-        let mut gate = Gate::default();
+        let mut gate = ProxySyncGate::default();
         gate.observe(s(1), VIP, Endpoint::None);
         gate.observe(s(2), VIP, Endpoint::Ready);
         gate.observe(s(3), VIP, Endpoint::None);
@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn endpoint_that_turns_from_terminating_to_ready_does_not_wait() {
-        let mut gate = Gate::default();
+        let mut gate = ProxySyncGate::default();
         gate.observe(s(1), VIP, Endpoint::None);
         assert!(!gate.observe(s(2), VIP, Endpoint::ServingTerminating));
         assert!(!gate.observe(s(3), VIP, Endpoint::Ready));

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use herald_protocol::node::{NodeId, NodeName};
 
-use super::{Coordinator, Now, active_segment::Local, io::ApiFact};
+use super::{Coordinator, Now, active_segment::ActiveSegment, io::ApiFact};
 use crate::{
     api_objects::{Change, Collection, Node, Speaker},
     interfaces::Segment,
@@ -70,7 +70,7 @@ enum What {
 pub(super) type Changed = Vec<(String, Option<Speaker>)>;
 
 impl Wire<'_> {
-    fn of<'a>(locals: impl Iterator<Item = &'a Local>) -> Vec<Wire<'a>> {
+    fn of<'a>(locals: impl Iterator<Item = &'a ActiveSegment>) -> Vec<Wire<'a>> {
         let speaking = locals.filter(|local| local.speaks);
         speaking.map(|local| Wire { segment: &local.interface.segment, peers: &local.peers }).collect()
     }

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 use herald_crds::placement::Interface as _;
 use herald_protocol::{
     Config as SegmentConfig, Engine, Input as SegmentInput,
-    api_view::{self, Station},
+    api_view::{self, ExpectedPeer},
     mac::MacAddr,
     node::{Incarnation, NodeName},
     twins::Role,
@@ -13,7 +13,7 @@ use herald_protocol::{
 };
 
 use super::{
-    ClusterKeys, Coordinator, Local, Now, Output, SocketFailure,
+    ActiveSegment, ClusterKeys, Coordinator, Now, Output, SocketFailure,
     address_state::{Outage, OutageCause},
     vip_status,
 };
@@ -92,7 +92,7 @@ impl Coordinator {
         if let Some(kind) = self.stopping {
             machine.handle(now.monotonic, SegmentInput::Shutdown(kind));
         }
-        self.segments.insert(interface.index, Local::new(interface, machine, speaks));
+        self.segments.insert(interface.index, ActiveSegment::new(interface, machine, speaks));
         // The new segment has not received the time as of which the view is current.
         self.current_as_of = None;
     }
@@ -115,7 +115,7 @@ impl Coordinator {
         let Some(local) = self.segments.remove(&index) else { return };
         let interface = local.interface.segment.interface;
         self.neighbours.remove(&index);
-        self.remembered.insert(interface.clone(), (local.machine.saved_state(), true));
+        self.remembered.insert(interface.clone(), (local.engine.saved_state(), true));
         let outage = Outage { interface, why, since: now.monotonic };
         for duty in self.duties.values_mut().filter(|duty| duty.is_owned_on(index)) {
             duty.owned = None;
@@ -148,12 +148,12 @@ impl Coordinator {
             let others = self.cluster.speakers.counted().iter().filter(|speaker| speaker.node != self.config.node);
             let station = |speaker: &crate::api_objects::Speaker| {
                 let segment = speaker.segments.iter().find(|segment| segment.meets(here))?;
-                Some(Station { node: NodeName::new(&speaker.node), mac: segment.mac, address: segment.address? })
+                Some(ExpectedPeer { node: NodeName::new(&speaker.node), mac: segment.mac, address: segment.address? })
             };
-            let stations: Arc<[Station]> = others.filter_map(station).collect();
+            let stations: Arc<[ExpectedPeer]> = others.filter_map(station).collect();
             if local.stations.as_ref() != Some(&stations) {
                 local.stations = Some(Arc::clone(&stations));
-                local.machine.handle(now.monotonic, SegmentInput::Stations(stations));
+                local.engine.handle(now.monotonic, SegmentInput::Stations(stations));
             }
         }
     }
@@ -170,8 +170,8 @@ impl Coordinator {
             return Some(name);
         }
         let fit = rank::fit(vip, view, node, first);
-        let fits = |local: &Local| rank::fit(vip, view, node, &local.interface.segment) == fit;
-        let mut equal: Vec<(u32, &Local)> =
+        let fits = |local: &ActiveSegment| rank::fit(vip, view, node, &local.interface.segment) == fit;
+        let mut equal: Vec<(u32, &ActiveSegment)> =
             speaking.filter(|(_, local)| fits(local)).map(|(index, local)| (*index, local)).collect();
         equal
             .sort_by_key(|(_, local)| (&local.interface.segment.interface != name, &local.interface.segment.interface));
@@ -203,11 +203,11 @@ impl Coordinator {
             let announced_here = first.as_ref().is_none_or(|first| first.meets(segment));
             let lies_here = mine.as_ref() == Some(&segment.interface) && announced_here;
             let lies_elsewhere = mine.as_ref().is_some_and(|mine| *mine != segment.interface);
-            if lies_elsewhere && local.machine.resumes(vip.address) {
-                local.machine.handle(now.monotonic, SegmentInput::LiesElsewhere(vip.address));
+            if lies_elsewhere && local.engine.resumes(vip.address) {
+                local.engine.handle(now.monotonic, SegmentInput::LiesElsewhere(vip.address));
             }
             // The claims that an earlier run made here may lie elsewhere now.
-            if !lies_here && !local.told.contains_key(&vip.address) && !local.machine.claims_or_resumes(vip.address) {
+            if !lies_here && !local.told.contains_key(&vip.address) && !local.engine.claims_or_resumes(vip.address) {
                 continue;
             }
             // No node may announce the address on an interface where it no longer lies.
@@ -229,7 +229,7 @@ impl Coordinator {
             if local.told.insert(vip.address, Arc::clone(&told)).is_none() {
                 local.address_came(now.monotonic, vip.address);
             }
-            local.machine.handle(now.monotonic, SegmentInput::Vip(vip.address, Some(told)));
+            local.engine.handle(now.monotonic, SegmentInput::Vip(vip.address, Some(told)));
         }
         self.duties.entry(vip.address).or_default().refusal = refusal;
     }
@@ -241,9 +241,9 @@ impl Coordinator {
             if told {
                 local.address_went(now.monotonic);
             }
-            let claims = || local.machine.saved_state().claims.iter().any(|claim| claim.address == address);
+            let claims = || local.engine.saved_state().claims.iter().any(|claim| claim.address == address);
             if told || claims() {
-                local.machine.handle(now.monotonic, SegmentInput::Vip(address, None));
+                local.engine.handle(now.monotonic, SegmentInput::Vip(address, None));
             }
         }
     }
@@ -295,17 +295,17 @@ fn candidates(ranking: &Ranking<'_>) -> api_view::Candidates {
 }
 
 /// Takes in the changes of an interface.
-fn update(now: Now, local: &mut Local, interface: LocalSegment) {
+fn update(now: Now, local: &mut ActiveSegment, interface: LocalSegment) {
     let of = |interface: &LocalSegment| -> (MacAddr, Option<IpAddr>) {
         let interfaces::Segment { mac, address, .. } = &interface.segment;
         (*mac, *address)
     };
     let (mac, address) = of(&interface);
     if of(&local.interface) != (mac, address) {
-        local.machine.handle(now.monotonic, SegmentInput::Interface { mac, address });
+        local.engine.handle(now.monotonic, SegmentInput::Interface { mac, address });
     }
     if local.interface.mtu != interface.mtu {
-        local.machine.handle(now.monotonic, SegmentInput::FrameLimit(FrameLimit::of_mtu(interface.mtu)));
+        local.engine.handle(now.monotonic, SegmentInput::FrameLimit(FrameLimit::of_mtu(interface.mtu)));
     }
     let had_carrier = local.has_carrier();
     local.interface = interface;
@@ -314,9 +314,9 @@ fn update(now: Now, local: &mut Local, interface: LocalSegment) {
 
 /// Reports a change of the carrier to the engine. A segment without sockets counts as one without carrier: the engine
 /// claims no address there that the node could not answer for.
-pub(super) fn carrier_changed(now: Now, local: &mut Local, before: bool) {
+pub(super) fn carrier_changed(now: Now, local: &mut ActiveSegment, before: bool) {
     let carrier = local.has_carrier();
     if carrier != before {
-        local.machine.handle(now.monotonic, SegmentInput::Carrier(carrier));
+        local.engine.handle(now.monotonic, SegmentInput::Carrier(carrier));
     }
 }

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::{
-    address_state::{Duty, Obstacle},
+    address_state::{AddressState, Obstacle},
     essence::{Essence, condition, essence},
 };
 use crate::api_objects::Vip;
@@ -61,7 +61,7 @@ pub(super) fn given_up(status: &VirtualIPStatus, id_of: impl Fn(&String) -> Node
 pub(super) fn desired(
     vip: &Vip,
     me: &str,
-    duty: &Duty,
+    duty: &AddressState,
     rival: Option<&Rival>,
     name: impl Fn(NodeId) -> String,
     now: Timestamp,
@@ -213,7 +213,7 @@ mod tests {
         let mut vip = vip("192.0.2.10");
         vip.status.node = Some("a".to_owned());
         vip.status.conditions = vec![reason.condition(String::new(), None, Time(Timestamp::UNIX_EPOCH))];
-        let duty = Duty { obstacle: Some(Obstacle::ClusterNode(NodeId(1))), ..Duty::default() };
+        let duty = AddressState { obstacle: Some(Obstacle::ClusterNode(NodeId(1))), ..AddressState::default() };
         let desired = desired(&vip, "b", &duty, None, |_| "a".to_owned(), Timestamp::UNIX_EPOCH);
         assert_eq!(desired.is_some(), writes, "{desired:?}");
     }

@@ -11,7 +11,7 @@ use herald_crds::{
 };
 use herald_protocol::node::NodeId;
 
-use super::active_segment::Local;
+use super::active_segment::ActiveSegment;
 use crate::{keys::ClusterError, keys::KeysError};
 
 /// Time after which a loop or a duplicate is over: twice the minute at which the engine reports one that lasts.
@@ -82,7 +82,7 @@ impl WireWarnings {
 /// Returns the warning about the nodes that should be heard on a segment and are not. A node that is not Ready by
 /// `is_ready` may be off, and a node that is known to be dead does not point to a fault of the network: the warning
 /// names neither.
-pub(super) fn unheard(local: &Local, is_ready: impl Fn(&str) -> bool) -> Option<SpeakerWarning> {
+pub(super) fn unheard(local: &ActiveSegment, is_ready: impl Fn(&str) -> bool) -> Option<SpeakerWarning> {
     let missing: BTreeSet<&str> = local
         .stations
         .iter()

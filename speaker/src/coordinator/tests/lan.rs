@@ -41,7 +41,7 @@ const STARTED: i64 = 1_800_000_000;
 
 /// A node, with its coordinator while its speaker runs.
 struct Host {
-    machine: Option<Coordinator>,
+    coordinator: Option<Coordinator>,
     /// The state that its speaker keeps in memory.
     kept: Restored,
     powered: bool,
@@ -142,7 +142,7 @@ impl Lan {
         };
         for name in names {
             let host = Host {
-                machine: None,
+                coordinator: None,
                 kept: Restored::default(),
                 powered: true,
                 heard: BTreeMap::new(),
@@ -174,7 +174,7 @@ impl Lan {
 
     /// Returns the answer of a speaker to the kubelet's readiness probe.
     pub(super) fn readiness(&self, name: &str) -> Result<String, String> {
-        let machine = self.hosts[name].machine.as_ref().unwrap();
+        let machine = self.hosts[name].coordinator.as_ref().unwrap();
         machine.health(Duration::from_millis(self.now)).readiness()
     }
 
@@ -190,7 +190,7 @@ impl Lan {
             seed: self.starts,
         };
         let host = self.hosts.get_mut(name).unwrap();
-        host.machine = Some(Coordinator::new(config, Restored { same_boot: true, ..host.kept.clone() }));
+        host.coordinator = Some(Coordinator::new(config, Restored { same_boot: true, ..host.kept.clone() }));
         let connected = host.connected;
         self.tell(name, Input::Interfaces(self.interfaces(name)));
         self.tell_neighbours(name);
@@ -210,7 +210,7 @@ impl Lan {
     /// Lets a node join its segment with a new incarnation, as after a return to a snapshot of its memory.
     pub(super) fn revert(&mut self, name: &str) {
         let now = self.moment();
-        self.hosts.get_mut(name).unwrap().machine.as_mut().unwrap().join_anew(now, ETH0);
+        self.hosts.get_mut(name).unwrap().coordinator.as_mut().unwrap().join_anew(now, ETH0);
         self.work();
     }
 
@@ -229,7 +229,7 @@ impl Lan {
 
     /// Kills the speaker of a node.
     pub(super) fn kill(&mut self, name: &str) {
-        self.hosts.get_mut(name).unwrap().machine = None;
+        self.hosts.get_mut(name).unwrap().coordinator = None;
     }
 
     /// Takes a node's power away.
@@ -254,7 +254,7 @@ impl Lan {
 
     pub(super) fn tell(&mut self, name: &'static str, input: Input) {
         let now = self.moment();
-        if let Some(machine) = self.hosts.get_mut(name).unwrap().machine.as_mut() {
+        if let Some(machine) = self.hosts.get_mut(name).unwrap().coordinator.as_mut() {
             machine.handle(now, input);
         }
         self.work();
@@ -312,7 +312,7 @@ impl Lan {
         let mut rounds = (self.now, 0);
         loop {
             self.work();
-            let due = self.hosts.values().filter_map(|host| host.machine.as_ref()?.poll_timeout()).min();
+            let due = self.hosts.values().filter_map(|host| host.coordinator.as_ref()?.poll_timeout()).min();
             // Rounded up: a timeout that is not due yet would be asked for again at once.
             let due = due.map(|due| u64::try_from(due.as_nanos().div_ceil(1_000_000)).unwrap());
             let Some(due) = due.filter(|due| *due <= until) else { break };
@@ -322,7 +322,7 @@ impl Lan {
             let now = self.moment();
             for host in self.hosts.values_mut() {
                 let is_due = |machine: &Coordinator| machine.poll_timeout().is_some_and(|at| at <= now.monotonic);
-                if let Some(machine) = host.machine.as_mut().filter(|machine| is_due(machine)) {
+                if let Some(machine) = host.coordinator.as_mut().filter(|machine| is_due(machine)) {
                     machine.handle_timeout(now);
                 }
             }
@@ -335,7 +335,7 @@ impl Lan {
         let names: Vec<&'static str> = self.hosts.keys().copied().collect();
         loop {
             let next = names.iter().find_map(|name| {
-                let machine = self.hosts.get_mut(name)?.machine.as_mut()?;
+                let machine = self.hosts.get_mut(name)?.coordinator.as_mut()?;
                 Some((*name, machine.poll_output()?))
             });
             let Some((name, output)) = next else { return };
@@ -349,7 +349,7 @@ impl Lan {
             Output::Hello { .. } if self.drops_protocol => {}
             Output::Hello { segment, bytes, .. } => {
                 for (other, index) in self.reached(name, segment) {
-                    if let Some(machine) = &mut self.hosts.get_mut(other).unwrap().machine {
+                    if let Some(machine) = &mut self.hosts.get_mut(other).unwrap().coordinator {
                         machine.handle_hello(now, index, &bytes);
                     }
                 }
@@ -382,7 +382,7 @@ impl Lan {
             Output::AskProxy { address, .. } => self.asked_proxy.push((name, address)),
             Output::ClaimsChanged | Output::ViewChanged => {
                 let host = self.hosts.get_mut(name).unwrap();
-                if let Some(machine) = &host.machine {
+                if let Some(machine) = &host.coordinator {
                     host.kept.claims = machine.saved_claims();
                     host.kept.view = machine.saved_view();
                 }
@@ -433,7 +433,7 @@ impl Lan {
                 continue;
             }
             let kind = if all { PacketType::Broadcast } else { PacketType::Host };
-            if let Some(machine) = &mut self.hosts.get_mut(other).unwrap().machine {
+            if let Some(machine) = &mut self.hosts.get_mut(other).unwrap().coordinator {
                 machine.handle_frame(now, index, kind, frame, Family::Ipv4);
             }
         }
@@ -470,7 +470,7 @@ impl Lan {
         if self.hosts[to].ports.get(&segment).is_none_or(|port| !port.carrier || port.mute || port.deaf) {
             return;
         }
-        if let Some(machine) = self.hosts.get_mut(to).and_then(|host| host.machine.as_mut()) {
+        if let Some(machine) = self.hosts.get_mut(to).and_then(|host| host.coordinator.as_mut()) {
             machine.handle_frame(now, segment, PacketType::Host, frame, Family::Ipv4);
         }
     }
@@ -588,7 +588,7 @@ impl Lan {
 
     /// Returns the interfaces that `herald-speaker inspect` shows as segments.
     pub(super) fn inspected(&self, name: &str) -> Vec<&str> {
-        self.hosts[name].machine.as_ref().unwrap().segments().map(|(interface, _)| interface).collect()
+        self.hosts[name].coordinator.as_ref().unwrap().segments().map(|(interface, _)| interface).collect()
     }
 
     /// Returns the interfaces for which the first one speaks, as a node has reported it last.
@@ -633,7 +633,7 @@ impl Lan {
         let now = self.moment();
         let mut told = BTreeSet::new();
         for host in self.hosts.values_mut() {
-            let Some(machine) = &mut host.machine else { continue };
+            let Some(machine) = &mut host.coordinator else { continue };
             let heard = host.ports.iter().filter(|(_, port)| port.carrier && !port.deaf && port.wire == wire);
             for (index, _) in heard {
                 machine.handle_frame(now, *index, PacketType::Broadcast, &question, Family::Ipv4);

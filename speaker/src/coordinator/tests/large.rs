@@ -31,7 +31,7 @@ fn nth(number: u64) -> Vip {
 
 /// The speaker of node0, with a view of the cluster.
 struct Large {
-    machine: Coordinator,
+    coordinator: Coordinator,
     now: u64,
 }
 
@@ -56,25 +56,25 @@ impl Large {
             seed: 1,
         };
         let machine = Coordinator::new(config, Restored { view: Some(view), ..Restored::default() });
-        let mut large = Self { machine, now: 0 };
+        let mut large = Self { coordinator: machine, now: 0 };
         large.tell(Input::Interfaces(Interfaces { segments: vec![local(2, here())], ..Interfaces::default() }));
         large
     }
 
     fn tell(&mut self, input: Input) {
-        self.machine.handle(at(self.now), input);
+        self.coordinator.handle(at(self.now), input);
     }
 
     fn told(&self) -> usize {
-        self.machine.segments[&2].told.len()
+        self.coordinator.segments[&2].told.len()
     }
 
     /// Goes on until all addresses have been looked at; returns the number of turns.
     fn finish(&mut self) -> u64 {
         let mut turns = 0;
-        while !self.machine.evaluation.is_done() {
-            assert!(self.machine.poll_timeout().unwrap() <= at(self.now).monotonic, "the next turn is due at once");
-            self.machine.handle_timeout(at(self.now));
+        while !self.coordinator.evaluation.is_done() {
+            assert!(self.coordinator.poll_timeout().unwrap() <= at(self.now).monotonic, "the next turn is due at once");
+            self.coordinator.handle_timeout(at(self.now));
             self.now += 1;
             turns += 1;
         }
@@ -97,7 +97,7 @@ impl Large {
 
     /// Returns the number of addresses let through, for each output that sets them.
     fn listened(&mut self) -> Vec<usize> {
-        let outputs = std::iter::from_fn(|| self.machine.poll_output());
+        let outputs = std::iter::from_fn(|| self.coordinator.poll_output());
         let listened = outputs.filter_map(|output| match output {
             Output::Listen { addresses, .. } => Some(addresses.len()),
             _ => None,
@@ -135,14 +135,14 @@ fn view_is_current_once_the_segments_have_received_all_of_it() {
     large.finish();
     large.every_watch_makes_progress();
     let first = Some(at(large.now).monotonic);
-    assert_eq!(large.machine.current_as_of, first);
+    assert_eq!(large.coordinator.current_as_of, first);
     large.now += 1000;
     large.tell(Input::Api(applied(Node { ready: false, ..node(&name(9)) })));
     large.every_watch_makes_progress();
     let second = Some(at(large.now).monotonic);
-    assert_eq!(large.machine.current_as_of, first, "the addresses wait for their turns");
+    assert_eq!(large.coordinator.current_as_of, first, "the addresses wait for their turns");
     large.finish();
-    assert_eq!(large.machine.current_as_of, second);
+    assert_eq!(large.coordinator.current_as_of, second);
 }
 
 #[test]
@@ -155,6 +155,6 @@ fn addresses_of_a_listing_are_let_through_together() {
     }
     assert_eq!(large.listened(), [0_usize; 0], "not yet");
     large.now += 20;
-    large.machine.handle_timeout(at(large.now));
+    large.coordinator.handle_timeout(at(large.now));
     assert_eq!(large.listened(), [1500]);
 }

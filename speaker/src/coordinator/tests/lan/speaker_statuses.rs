@@ -45,7 +45,7 @@ impl Lan {
 
     /// Returns the nodes whose SpeakerStatus counts for a node.
     pub(in super::super) fn counted_by(&self, name: &str) -> Vec<&str> {
-        let machine = self.hosts[name].machine.as_ref().unwrap();
+        let machine = self.hosts[name].coordinator.as_ref().unwrap();
         machine.cluster.speakers.counted().iter().map(|speaker| speaker.node.as_str()).collect()
     }
 }
