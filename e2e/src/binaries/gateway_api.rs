@@ -21,7 +21,7 @@ const DEFINITION: &str = "config/crd/standard/gateway.networking.k8s.io_gateways
 ///
 /// # Errors
 /// When the module cannot be downloaded, or is not the one that is pinned.
-pub(crate) fn gateway_definition(progress: &Progress) -> Result<PathBuf> {
+pub fn gateway_definition(progress: &Progress) -> Result<PathBuf> {
     let cache = cache_dir()?.join("gateway-api");
     let file = cache.join(format!("gateways-{VERSION}.yaml"));
     fs::create_dir_all(&cache).with_context(|| cache.display().to_string())?;

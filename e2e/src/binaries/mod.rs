@@ -17,7 +17,7 @@ use pins::{PINS, Package};
 
 pub use cache::cache_dir;
 pub(crate) use cache::{hash_of, lock};
-pub(crate) use gateway_api::gateway_definition;
+pub use gateway_api::gateway_definition;
 pub(crate) use go::build_file;
 pub use herald::{StaticBinaries, build_static, workspace};
 
