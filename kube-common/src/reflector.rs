@@ -61,6 +61,9 @@ const BOOKMARK_PATIENCE: Duration = Duration::from_secs(130);
 const PAGE_PATIENCE: Duration = Duration::from_secs(30);
 /// Before the second attempt, at most: an API server that was restarted behind a load balancer is back at once.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
+/// A kind that the program can do without, and may not list, is asked for again after so long: nobody has given it the role,
+/// perhaps for ever.
+const FORBIDDEN_PAUSE: Duration = Duration::from_secs(60);
 /// After this many refusals of a watch in a row, list anew: etcd restored from a backup has never heard of the version.
 const REFUSALS: u32 = 3;
 
@@ -117,7 +120,7 @@ pub struct WatchConfig {
     /// How often the watch is begun again.
     pub pace: Pace,
     /// Set if the API server may be one that does not know the kind. If it says so (404) there is none, and it is asked
-    /// again after so long.
+    /// again after so long. If it forbids to list the kind, the watch is broken, and it is asked again after a minute at most.
     pub pause_if_unknown: Option<Duration>,
 }
 
@@ -165,6 +168,10 @@ enum Failure {
 impl Failure {
     fn is_not_found(&self) -> bool {
         matches!(self, Self::Request(RequestError::Refused(status)) if status.code == 404)
+    }
+
+    fn is_forbidden(&self) -> bool {
+        matches!(self, Self::Request(RequestError::Refused(status)) if status.code == 403)
     }
 }
 
@@ -261,7 +268,12 @@ where
                 }
                 _ => {}
             }
-            sleep(backoff.wait(fastrand::f64())).await;
+            // An API server that has just started forbids what it has not read the roles for yet.
+            let is_settled = refusals >= REFUSALS && failure.is_forbidden();
+            match self.config.pause_if_unknown.filter(|_| is_settled) {
+                Some(pause) => sleep(pause.min(FORBIDDEN_PAUSE)).await,
+                None => sleep(backoff.wait(fastrand::f64())).await,
+            }
         }
     }
 
