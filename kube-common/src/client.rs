@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use hyper_util::{
     client::legacy::{Client as HttpClient, connect::HttpConnector},
-    rt::TokioExecutor,
+    rt::{TokioExecutor, TokioTimer},
 };
 use kube::{Client, Config, client::ConfigExt};
 use tower::{BoxError, ServiceBuilder};
@@ -21,6 +21,11 @@ const INTERVAL: Duration = Duration::from_secs(5);
 /// (`TCP_USER_TIMEOUT`, which takes the place of a number of retries: `tcp_keepalive_timer`, net/ipv4/tcp_timer.c). A
 /// dead connection is therefore found 20 to 25 s after the last sign of life.
 const GIVE_UP: Duration = Duration::from_secs(20);
+/// Maximum of idle connections that are kept for the next request: a burst of writes uses more, and each has its buffers
+/// here and at the API server.
+const KEPT: usize = 8;
+/// Time for which an idle connection is kept.
+const KEPT_FOR: Duration = Duration::from_secs(30);
 /// Timeout of a connection attempt: SYNs at 0, 1, 3 and 7 s.
 const CONNECT: Duration = Duration::from_secs(10);
 
@@ -47,6 +52,12 @@ pub fn of(config: &Config) -> kube::Result<Client> {
         .option_layer(config.auth_layer()?)
         .layer(config.extra_headers_layer()?)
         .map_err(BoxError::from)
-        .service(HttpClient::builder(TokioExecutor::new()).build(https));
+        .service(
+            HttpClient::builder(TokioExecutor::new())
+                .pool_max_idle_per_host(KEPT)
+                .pool_timer(TokioTimer::new())
+                .pool_idle_timeout(KEPT_FOR)
+                .build(https),
+        );
     Ok(Client::new(service, config.default_namespace.clone()))
 }

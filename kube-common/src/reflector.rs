@@ -61,6 +61,9 @@ const BOOKMARK_PATIENCE: Duration = Duration::from_secs(130);
 const PAGE_PATIENCE: Duration = Duration::from_secs(30);
 /// Pause before the second attempt, at most: an API server that was restarted behind a load balancer is back at once.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
+/// Pause before an optional kind is listed again that the program is not allowed to list: perhaps nobody ever grants the
+/// role.
+const FORBIDDEN_PAUSE: Duration = Duration::from_secs(60);
 /// Number of refusals of a watch in a row after which the kind is listed again: an etcd that was restored from a backup
 /// has never heard of the version.
 const REFUSALS: u32 = 3;
@@ -118,7 +121,8 @@ pub struct WatchConfig {
     /// The rate at which the watch is started again.
     pub pace: Pace,
     /// The pause before the kind is listed again, if the API server may be one that does not know it. After a 404 the
-    /// kind counts as empty.
+    /// kind counts as empty. If the API server forbids to list the kind, the watch is broken, and the kind is listed again
+    /// after a minute at most.
     pub pause_if_unknown: Option<Duration>,
 }
 
@@ -166,6 +170,10 @@ enum Failure {
 impl Failure {
     fn is_not_found(&self) -> bool {
         matches!(self, Self::Request(RequestError::Refused(status)) if status.code == 404)
+    }
+
+    fn is_forbidden(&self) -> bool {
+        matches!(self, Self::Request(RequestError::Refused(status)) if status.code == 403)
     }
 }
 
@@ -262,7 +270,12 @@ where
                 }
                 _ => {}
             }
-            sleep(backoff.wait(fastrand::f64())).await;
+            // An API server that has just started forbids what it has not read the roles for yet.
+            let is_settled = refusals >= REFUSALS && failure.is_forbidden();
+            match self.config.pause_if_unknown.filter(|_| is_settled) {
+                Some(pause) => sleep(pause.min(FORBIDDEN_PAUSE)).await,
+                None => sleep(backoff.wait(fastrand::f64())).await,
+            }
         }
     }
 

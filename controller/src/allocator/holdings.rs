@@ -1,11 +1,10 @@
 //! The occupants of addresses: one relation, readable from both sides.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-};
+use std::{collections::BTreeMap, net::IpAddr};
 
 use herald_crds::{address::AddressBlock, virtual_ip::ServiceReference};
+
+use super::VecSet;
 
 /// The occupant of an address. An address without Services is being withdrawn.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -13,16 +12,16 @@ pub struct Occupant {
     /// The pool that the address counts to: one that holds it, if there is one.
     pub pool: String,
     /// The Services that use the address.
-    pub services: BTreeSet<ServiceReference>,
+    pub services: VecSet<ServiceReference>,
     /// The Services that gave the address up and wait for it to fall silent.
-    pub leaving: BTreeSet<ServiceReference>,
+    pub leaving: VecSet<ServiceReference>,
 }
 
 /// Addresses and their occupants. The index by Service is derived, and only these methods change it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Holdings {
     by_address: BTreeMap<IpAddr, Occupant>,
-    by_service: BTreeMap<ServiceReference, BTreeSet<IpAddr>>,
+    by_service: BTreeMap<ServiceReference, VecSet<IpAddr>>,
 }
 
 impl Holdings {

@@ -7,18 +7,22 @@ use std::{
 
 use herald_crds::virtual_ip::ServiceReference;
 
+use super::VecSet;
+
 /// The addresses of one field, over all Services. Only [`Mentions::set`] changes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Mentions {
-    by_address: BTreeMap<IpAddr, BTreeSet<ServiceReference>>,
-    by_service: BTreeMap<ServiceReference, BTreeSet<IpAddr>>,
+    by_address: BTreeMap<IpAddr, VecSet<ServiceReference>>,
+    by_service: BTreeMap<ServiceReference, VecSet<IpAddr>>,
 }
 
 impl Mentions {
     /// Replaces the list of a Service. Returns the addresses that it now lists and did not list before, or the reverse.
     pub(super) fn set(&mut self, service: &ServiceReference, addresses: &BTreeSet<IpAddr>) -> BTreeSet<IpAddr> {
         let before = self.by_service.remove(service).unwrap_or_default();
-        for address in before.difference(addresses) {
+        let mut changed: BTreeSet<IpAddr> =
+            before.iter().filter(|address| !addresses.contains(address)).copied().collect();
+        for address in &changed {
             if let Some(services) = self.by_address.get_mut(address) {
                 services.remove(service);
                 if services.is_empty() {
@@ -26,13 +30,14 @@ impl Mentions {
                 }
             }
         }
-        for address in addresses.difference(&before) {
+        for address in addresses.iter().filter(|address| !before.contains(address)) {
             self.by_address.entry(*address).or_default().insert(service.clone());
+            changed.insert(*address);
         }
         if !addresses.is_empty() {
-            self.by_service.insert(service.clone(), addresses.clone());
+            self.by_service.insert(service.clone(), addresses.iter().copied().collect());
         }
-        before.symmetric_difference(addresses).copied().collect()
+        changed
     }
 
     /// Returns the Services that list the address.
@@ -50,7 +55,7 @@ impl Mentions {
     }
 
     /// Returns every listed address, with the Services that list it.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (IpAddr, &BTreeSet<ServiceReference>)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (IpAddr, &VecSet<ServiceReference>)> {
         self.by_address.iter().map(|(address, services)| (*address, services))
     }
 }

@@ -14,6 +14,7 @@ mod reserved;
 mod sharing;
 mod special;
 mod subnet;
+mod vec_set;
 
 #[cfg(test)]
 mod tests;
@@ -39,6 +40,7 @@ pub use reserved::Reservation;
 pub use sharing::{Port, Sharing, SharingObstacle};
 pub use special::SpecialRange;
 pub use subnet::reservations as subnet_reservations;
+pub use vec_set::VecSet;
 
 /// A Service that asks for an address.
 #[derive(Clone, Copy, Debug)]

@@ -393,6 +393,26 @@ async fn kind_that_may_be_unknown_is_an_empty_one_and_asked_for_again_after_its_
     assert_eq!(server.steps().await[..4], ["listing", "+a", "listed", "current"], "it was updated");
 }
 
+/// Nobody has given the program the role for a kind that it can do without: that may be so for ever.
+#[tokio::test(start_paused = true)]
+async fn optional_kind_that_may_not_be_listed_is_asked_for_once_a_minute() {
+    let config = WatchConfig { pause_if_unknown: Some(Duration::from_secs(600)), ..WatchConfig::default() };
+    for (config, expected) in [(config, 58..=64), (WatchConfig::default(), 360..=800)] {
+        let mut server = start_with(config);
+        let begun = Instant::now();
+        let mut lists = 0;
+        while begun.elapsed() < Duration::from_secs(3600) {
+            server.call().await.json(403, &status(403));
+            assert_eq!(server.steps().await, ["listing", "broken"]);
+            lists += 1;
+        }
+        assert!(expected.contains(&lists), "{lists} in an hour");
+        server.list(&["a"]).await;
+        server.watch("10").await;
+        assert_eq!(server.steps().await[..4], ["listing", "+a", "listed", "current"], "the role was given");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn required_kind_does_not_count_as_empty() {
     let mut server = start();
