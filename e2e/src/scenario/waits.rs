@@ -10,8 +10,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use super::Scene;
 
 /// Until a SpeakerStatus says what is so: what the wire says once it has held for 5 s (speaker/src/machine/speaker_report.rs),
-/// and where it was written often within a minute, as by the scenarios before, after a pause of up to 30 s
-/// (kube-common/src/pacing.rs). The rest is for a busy machine.
+/// and where the API server does not know the kind, within 10 s of its return (speaker/src/queue.rs). The rest is for a busy
+/// machine.
 pub(super) const REPORTED_WITHIN: Duration = Duration::from_secs(60);
 
 impl Scene<'_> {
