@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::{Cluster, Concurrency, Scenario};
+use super::{Cluster, Concurrency, Scenario, learning_port, speaker_status_deleted};
 use super::{
     address_count, address_rules, advertisements, announce_options, at_rest, class_matrix, cluster_key, contract,
     dead_connections, drills, earlier_crds, excluded_nodes, faults, first_light, gateway_addresses, interface_lost,
@@ -74,6 +74,7 @@ pub fn all() -> Vec<Scenario> {
         alone("interface-lost", "an interface or its address goes: said within seconds", 60, interface_lost::run),
         alone("interfaces", "an interface and an address that come later", 30, interfaces::run),
         alone("one-segment", "a second interface on the same network: one MAC, nothing moves", 60, one_segment::run),
+        alone("learning-port", "a port that forwards nothing yet: nothing moves, one MAC", 120, learning_port::run),
         alone(
             "own-bridge",
             "an address on a bridge of the node's own, and what settings leave out",
@@ -110,6 +111,12 @@ pub fn all() -> Vec<Scenario> {
         alone("leader", "its end in the middle of a burst: each Service one address", 120, leader::run),
         alone("node-death", "another node announces, and keeps the address", 60, node_death::run),
         alone("speaker-leaves", "a node that the DaemonSet leaves is no candidate any more", 60, speaker_leaves::run),
+        alone(
+            "speaker-status-deleted",
+            "a SpeakerStatus, or its definition, is deleted: nobody notices",
+            90,
+            speaker_status_deleted::run,
+        ),
         alone("node-deleted", "a silent node is deleted, and the others go on", 60, node_deleted::run),
         alone("stranger-first", "an address in use is not announced but replaced", 60, strangers::first),
         alone("stranger-later", "an announced address is defended and stays", 60, strangers::later),

@@ -10,9 +10,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use super::TestNamespace;
 
 /// Upper bound until a SpeakerStatus shows a state. A state that the speaker hears on the wire is reported after it has
-/// held for 5 s (speaker/src/coordinator/speaker_status.rs), and an object that was written often within a minute, for
-/// example by earlier scenarios, waits up to 30 s for its next write (kube-common/src/pacing.rs). The rest is a margin
-/// for a busy machine.
+/// held for 5 s (speaker/src/coordinator/speaker_status.rs). Where the API server does not know the kind, the speaker
+/// writes within 10 s of its return (speaker/src/status_queue.rs). The rest is a margin for a busy machine.
 pub(crate) const REPORTED_WITHIN: Duration = Duration::from_secs(60);
 
 impl TestNamespace<'_> {
