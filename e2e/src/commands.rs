@@ -98,6 +98,8 @@ enum Verb {
     },
     /// Build what a laboratory needs and keep it: the cluster's binaries, Herald's static programs. Needs no root.
     Build,
+    /// Build Helm, by which the chart is tried, and keep it. Needs no root.
+    BuildHelm,
     /// Write the manifests of one file each, deploy/*.yaml, from the directories there.
     Manifests,
     /// Build Herald's image as an OCI archive in target/image.
@@ -186,6 +188,7 @@ impl Cli {
             }
             Verb::BenchScale { up, load } => scale::run(&up.spec(id), load, &progress()?),
             Verb::Build => build(),
+            Verb::BuildHelm => binaries::helm(&progress()?).map(drop),
             Verb::Manifests => manifests::write(&progress()?),
             Verb::Image { workload } => image(workload),
             Verb::KernelTest { names, herald_image, echo_image } => {

@@ -3,6 +3,7 @@
 
 mod cache;
 mod go;
+mod helm;
 mod herald;
 mod pins;
 
@@ -17,6 +18,7 @@ use pins::{PINS, Package};
 pub use cache::cache_dir;
 pub(crate) use cache::{hash_of, lock};
 pub(crate) use go::build_file;
+pub use helm::helm;
 pub use herald::{StaticBinaries, build_static, workspace};
 
 /// Returns a directory with all programs of a cluster. Those in `ready` are taken from there; the others come from the

@@ -261,6 +261,13 @@ impl Lab {
         command
     }
 
+    /// A program as cluster admin, from inside the cluster's network.
+    pub fn admin_command(&self, program: &Path) -> Command {
+        let mut command = host::netns_command(&self.api_netns(), program);
+        command.env("KUBECONFIG", self.admin_kubeconfig());
+        command
+    }
+
     /// Kubeconfig of the cluster admin; works inside the laboratory's network only.
     #[must_use]
     pub fn admin_kubeconfig(&self) -> PathBuf {

@@ -20,6 +20,7 @@ mod excluded_nodes;
 mod failover;
 mod faults;
 mod first_light;
+mod helm;
 pub mod install;
 mod interface_lost;
 mod interfaces;
@@ -213,6 +214,7 @@ pub fn all() -> Vec<Scenario> {
         alone("false-witness", "a switch answers for a dead node, and another takes over", 60, failover::false_witness),
         alone("small-mtu", "long lists of claims on a short link: no second owner", 60, failover::small_mtu),
         alone("flood", "the wire is flooded, and what fails is covered as ever", 90, failover::flood),
+        alone("helm", "the chart: what it makes, adopts, upgrades, rolls back and leaves", 240, helm::run),
         alone("uninstall", "the documented command leaves nothing behind", 60, uninstall::run),
         alone(
             "uninstall-without-controller",
