@@ -44,7 +44,7 @@ use std::{
 use herald_segment::{Input as SegmentInput, Neighbour, SavedState, node::NodeId, twins::Twins, view::Shutdown};
 
 use crate::{
-    cluster::{Endpoint, Node, ServiceName},
+    cluster::{Change, Endpoint, Node, ServiceName},
     events::Coalescer,
     interfaces::Selection,
     keys::KeysError,
@@ -55,7 +55,7 @@ use crate::{
     state::{Claims, View},
 };
 use cluster_keys::ClusterKeys;
-use cluster_view::{ClusterView, Effects};
+use cluster_view::{ClusterView, Effects, Own};
 use duty::{Conflict, Duty};
 use evaluation::Evaluation;
 use gate::Gate;
@@ -63,6 +63,7 @@ pub use gate::PROXY_SYNC;
 use local::Local;
 pub use sockets::SocketFailure;
 use speaker_report::SpeakerReport;
+use speakers::Wire;
 pub use types::{
     Announcing, ApiFact, Config, Event, Input, Interfaces, Now, Output, Purpose, Restored, SpeakerWrite, VipWrite,
 };
@@ -186,6 +187,21 @@ impl Machine {
             Input::Terminate => self.terminate(now),
         }
         self.settle(now);
+    }
+
+    /// Takes in what the API says.
+    fn api_says(&mut self, now: Now, fact: ApiFact) {
+        let was_listed = self.cluster.is_listed();
+        let may_miss_own = matches!(&fact, ApiFact::Speaker(Change::Listed | Change::Deleted(_)));
+        let segments: Vec<_> = self.segments.values().map(|local| &local.interface.segment).collect();
+        let wires = Wire::of(self.segments.values());
+        let own = Own { node: &self.config.node, segments: &segments, wires: &wires };
+        let effects = self.cluster.take_in(now.monotonic, fact, own);
+        if may_miss_own && self.cluster.speakers.written(&self.config.node).is_none() {
+            self.report.write_again();
+        }
+        self.watch_slices(now);
+        self.follow(now, effects, was_listed);
     }
 
     /// Does what follows from a fact of the API.

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use herald_segment::node::{NodeId, NodeName};
 
-use super::{Machine, Now, cluster_view::Own, local::Local, types::ApiFact};
+use super::{Machine, Now, cluster_view::Own, local::Local};
 use crate::{
     cluster::{Change, Collection, Node, Speaker},
     interfaces::Segment,
@@ -61,7 +61,8 @@ enum What {
 pub(super) type Changed = Vec<(String, Option<Speaker>)>;
 
 impl Wire<'_> {
-    fn of<'a>(locals: impl Iterator<Item = &'a Local>) -> Vec<Wire<'a>> {
+    /// The segments that this node takes part in.
+    pub(super) fn of<'a>(locals: impl Iterator<Item = &'a Local>) -> Vec<Wire<'a>> {
         let speaking = locals.filter(|local| local.speaks);
         speaking.map(|local| Wire { segment: &local.interface.segment, peers: &local.peers }).collect()
     }
@@ -201,21 +202,6 @@ fn lacking<'a>(before: &'a [Segment], speaker: &Speaker, own: Own<'_>) -> impl I
 }
 
 impl Machine {
-    /// Takes in what the API says.
-    pub(super) fn api_says(&mut self, now: Now, fact: ApiFact) {
-        let was_listed = self.cluster.is_listed();
-        let may_miss_own = matches!(&fact, ApiFact::Speaker(Change::Listed | Change::Deleted(_)));
-        let segments: Vec<_> = self.segments.values().map(|local| &local.interface.segment).collect();
-        let wires = Wire::of(self.segments.values());
-        let own = Own { node: &self.config.node, segments: &segments, wires: &wires };
-        let effects = self.cluster.take_in(now.monotonic, fact, own);
-        if may_miss_own && self.cluster.speakers.written(&self.config.node).is_none() {
-            self.report.write_again();
-        }
-        self.watch_slices(now);
-        self.follow(now, effects, was_listed);
-    }
-
     /// Forgets SpeakerStatuses that have been gone for long enough.
     pub(super) fn expire_speakers(&mut self, now: Now) {
         let segments: Vec<_> = self.segments.values().map(|local| &local.interface.segment).collect();
