@@ -67,8 +67,12 @@ SCENARIOS := cargo test --workspace --test laboratory --test scenarios --locked
 cluster: lab ## Build the programs of a cluster (etcd, kube-apiserver, kubelet, ...), once, into the cache
 	target/herald/herald-lab build
 
+.PHONY: helm
+helm: lab ## Build Helm, by which the chart is tried, once, into the cache
+	target/herald/herald-lab build-helm
+
 .PHONY: e2e
-e2e: setup cluster ## The scenarios, each once, on a real cluster (ONLY=word runs those whose name contains it)
+e2e: setup cluster helm ## The scenarios, each once, on a real cluster (ONLY=word runs those whose name contains it)
 	$(SCENARIOS) $(if $(SUDO),--config "target.'cfg(all())'.runner='$(SUDO)'") -- $(ONLY)
 
 .PHONY: vm-kernel

@@ -101,6 +101,8 @@ enum Verb {
     },
     /// Build the cluster's binaries and Herald's static programs, and cache them. Needs no root.
     Build,
+    /// Build Helm, with which the chart is tested, and keep it. Needs no root.
+    BuildHelm,
     /// Write the one-file manifests deploy/*.yaml from the directories there.
     Manifests,
     /// Build Herald's image as an OCI archive in target/image.
@@ -189,6 +191,7 @@ impl Cli {
             }
             Verb::BenchScale { up, load } => scale::run(&up.spec(id), load, &progress()?),
             Verb::Build => build(),
+            Verb::BuildHelm => binaries::helm(&progress()?).map(drop),
             Verb::Manifests => manifests::write(&progress()?),
             Verb::Image { workload } => image(workload),
             Verb::KernelTest { names, herald_image, echo_image } => {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::{Cluster, Concurrency, Scenario, learning_port, speaker_status_deleted};
+use super::{Cluster, Concurrency, Scenario, helm, learning_port, speaker_status_deleted};
 use super::{
     address_count, address_rules, advertisements, announce_options, at_rest, class_matrix, cluster_key, contract,
     dead_connections, drills, earlier_crds, excluded_nodes, faults, first_light, gateway_addresses, interface_lost,
@@ -134,6 +134,7 @@ pub fn all() -> Vec<Scenario> {
         alone("false-witness", "a switch answers for a dead node, and another takes over", 60, drills::false_witness),
         alone("small-mtu", "long lists of claims on a short link: no second owner", 60, drills::small_mtu),
         alone("flood", "the wire is flooded, and what fails is covered as ever", 90, drills::flood),
+        alone("helm", "the chart: what it makes, adopts, upgrades, rolls back and leaves", 240, helm::run),
         alone("uninstall", "the documented command leaves nothing behind", 60, uninstall::run),
         alone(
             "uninstall-without-controller",

@@ -23,6 +23,7 @@ mod excluded_nodes;
 mod faults;
 mod first_light;
 mod gateway_addresses;
+mod helm;
 mod interface_lost;
 mod interfaces;
 mod kernel_takes_address;

@@ -1,5 +1,6 @@
 //! The shipped manifests in one file each, as a user applies them: the output of kubectl's kustomize for a directory.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -82,7 +83,29 @@ pub fn deploy() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy")
 }
 
-/// Writes all files.
+/// The Helm chart.
+#[must_use]
+pub fn chart() -> PathBuf {
+    deploy().join("helm/herald")
+}
+
+/// The CustomResourceDefinitions, which the chart has copies of: the name of each file, and what it holds.
+///
+/// # Errors
+/// When one cannot be read.
+pub fn definitions(directory: &Path) -> Result<BTreeMap<String, String>> {
+    let mut found = BTreeMap::new();
+    for entry in std::fs::read_dir(directory).with_context(|| directory.display().to_string())? {
+        let file = entry.with_context(|| directory.display().to_string())?.path();
+        let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
+        if name != "kustomization.yaml" {
+            found.insert(name, std::fs::read_to_string(&file).with_context(|| file.display().to_string())?);
+        }
+    }
+    Ok(found)
+}
+
+/// Writes all files, and the chart's copies of the CustomResourceDefinitions.
 ///
 /// # Errors
 /// When kubectl cannot be built or refuses a directory, or a file cannot be written.
@@ -92,5 +115,20 @@ pub fn write(progress: &Progress) -> Result<()> {
         let file = manifest.file();
         std::fs::write(&file, manifest.content(&kubectl)?).with_context(|| file.display().to_string())?;
     }
+    for (name, definition) in definitions(&deploy().join("crds"))? {
+        let file = chart().join("crds").join(name);
+        std::fs::write(&file, definition).with_context(|| file.display().to_string())?;
+    }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn definitions_of_the_chart_are_the_shipped_ones() {
+        let (shipped, copied) = (definitions(&deploy().join("crds")), definitions(&chart().join("crds")));
+        assert_eq!(shipped.unwrap(), copied.unwrap(), "`make manifests` copies them");
+    }
 }

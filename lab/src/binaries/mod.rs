@@ -4,6 +4,7 @@
 mod cache;
 mod gateway_api;
 mod go;
+mod helm;
 mod herald;
 mod pins;
 
@@ -21,6 +22,7 @@ pub use cache::lock;
 
 pub use gateway_api::gateway_definition;
 pub(crate) use go::build_file;
+pub use helm::helm;
 pub use herald::{StaticBinaries, build_static, workspace};
 
 /// Returns a directory with all programs of a cluster. Programs in `ready` are taken from there; the others come from

@@ -65,6 +65,18 @@ const CONTAINERD: Pin = Pin {
     ],
 };
 
+/// Helm, by which a chart is tried. It is no program of the cluster.
+pub(super) const HELM: Pin = Pin {
+    name: "Helm",
+    tags: "",
+    files: [
+        ("go.mod", include_str!("../../binaries/helm/go.mod")),
+        ("go.sum", include_str!("../../binaries/helm/go.sum")),
+        ("tools.go", include_str!("../../binaries/helm/tools.go")),
+    ],
+    packages: &[Package { program: "helm", path: "helm.sh/helm/v4/cmd/helm" }],
+};
+
 /// The module whose version the Kubernetes binaries report.
 const KUBERNETES_MODULE: &str = "k8s.io/kubernetes";
 
@@ -97,6 +109,12 @@ impl Package {
 pub(super) fn hash_of_pins(compiler_flags: &str) -> String {
     let texts = PINS.into_iter().flat_map(|pin| pin.files.into_iter().map(|(_, text)| text).chain([pin.tags]));
     hash_of(texts.chain([compiler_flags]).map(str::as_bytes))
+}
+
+/// Returns a text that changes whenever a build of this pin alone would give something else.
+pub(super) fn hash_of_pin(pin: &Pin, compiler_flags: &str) -> String {
+    let texts = pin.files.into_iter().map(|(_, text)| text);
+    hash_of(texts.chain([pin.tags, compiler_flags]).map(str::as_bytes))
 }
 
 /// Returns the version that a go.mod requires of a module: `v1.36.3`.

@@ -262,6 +262,13 @@ impl Lab {
         command
     }
 
+    /// Returns the command of a program that acts as cluster admin, inside the cluster's network.
+    pub fn admin_command(&self, program: &Path) -> Command {
+        let mut command = host::netns_command(&self.api_netns(), program);
+        command.env("KUBECONFIG", self.admin_kubeconfig());
+        command
+    }
+
     /// Returns the kubeconfig of the cluster admin, which works inside the laboratory's network only.
     #[must_use]
     pub fn admin_kubeconfig(&self) -> PathBuf {
