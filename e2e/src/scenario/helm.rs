@@ -84,6 +84,7 @@ fn values_are_used(helm: &Helm<'_>) -> Result<()> {
         "interfaces={eth*,!eth9}",
         "loadBalancerClasses={metallb.io/metallb,example.com/other}",
         "includeExcludedNodes=true",
+        "gatewayAddresses=true",
         "commonLabels.team=network",
         "controller.podDisruptionBudget.minAvailable=1",
         "speaker.extraArgs={--announce-rate=15}",
@@ -95,13 +96,14 @@ fn values_are_used(helm: &Helm<'_>) -> Result<()> {
     ensure!(object("Secret", KEY).is_none(), "the Secret is the user's own");
     ensure!(object("PodDisruptionBudget", "herald-controller").is_some(), "there is a PodDisruptionBudget");
     ensure!(object("ConfigMap", "herald").context("the ConfigMap")?["data"]["includeExcludedNodes"] == "true", "set");
+    ensure!(object("ClusterRole", "herald-gateway-addresses").is_some(), "the controller may read Gateways");
     ensure!(
         made.values().all(|object| object["metadata"]["labels"]["team"] == "network"),
         "every object has the label"
     );
     let image = "registry.example/herald@sha256:0000000000000000000000000000000000000000000000000000000000000000";
     for (kind, name, args) in [
-        ("Deployment", "herald-controller", vec!["--lb-class=metallb.io/metallb,example.com/other"]),
+        ("Deployment", "herald-controller", vec!["--lb-class=metallb.io/metallb,example.com/other", "--gateway-addresses"]),
         ("DaemonSet", "herald-speaker", vec!["--interfaces=eth*,!eth9", "--announce-rate=15"]),
     ] {
         let pod = &object(kind, name).context("a workload")?["spec"]["template"]["spec"];

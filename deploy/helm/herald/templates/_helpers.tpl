@@ -44,6 +44,7 @@ Arguments of the controller.
 {{- $args := list -}}
 {{- if .Values.defaultProvider }}{{ $args = append $args "--default-provider" }}{{ end -}}
 {{- with .Values.loadBalancerClasses }}{{ $args = append $args (printf "--lb-class=%s" (join "," .)) }}{{ end -}}
+{{- if .Values.gatewayAddresses }}{{ $args = append $args "--gateway-addresses" }}{{ end -}}
 {{- $args = concat $args .Values.controller.extraArgs -}}
 {{- with $args }}{{ toYaml . }}{{ end -}}
 {{- end -}}
