@@ -98,7 +98,8 @@ pub enum Input {
     /// The address lies on another interface of this node: what an earlier run claimed here, or peers say that it did
     /// ([`Engine::take_reminded`](crate::Engine::take_reminded)), is not resumed.
     LiesElsewhere(IpAddr),
-    /// Another run of this speaker knows that these objects are gone ([`Segment::take_deletions`](crate::Segment::take_deletions)).
+    /// Another run of this speaker knows that these objects are gone
+    /// ([`Engine::take_deletions`](crate::Engine::take_deletions)).
     Deletions(Vec<Deletion>),
     /// Another run of this speaker takes the place of this one, which ends: it sends its last word now.
     Superseded,

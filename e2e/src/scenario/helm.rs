@@ -14,9 +14,9 @@ use kube::{Api, ResourceExt};
 use serde_json::Value;
 
 use super::unnoticed::Unnoticed;
+use crate::testbed::manifests::{self, Manifest};
 use crate::testbed::{TestNamespace, install};
 use herald_lab::binaries;
-use crate::testbed::manifests::{self, Manifest};
 
 /// The name of the release.
 const RELEASE: &str = "herald";
@@ -103,7 +103,11 @@ fn values_are_used(helm: &Helm<'_>) -> Result<()> {
     );
     let image = "registry.example/herald@sha256:0000000000000000000000000000000000000000000000000000000000000000";
     for (kind, name, args) in [
-        ("Deployment", "herald-controller", vec!["--lb-class=metallb.io/metallb,example.com/other", "--gateway-addresses"]),
+        (
+            "Deployment",
+            "herald-controller",
+            vec!["--lb-class=metallb.io/metallb,example.com/other", "--gateway-addresses"],
+        ),
         ("DaemonSet", "herald-speaker", vec!["--interfaces=eth*,!eth9", "--announce-rate=15"]),
     ] {
         let pod = &object(kind, name).context("a workload")?["spec"]["template"]["spec"];
