@@ -217,7 +217,6 @@ mod tests {
                 "interface": null,
                 "macAddress": null,
                 "conflictingMacAddress": null,
-        "conflictingMacAddress": null,
                 "handedOverBy": null,
                 "since": null,
                 "firstAnnounced": null,
