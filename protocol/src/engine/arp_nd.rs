@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use super::Engine;
+use super::{Engine, overhearing::Overheard};
 use crate::{
     api_view::Packet,
     claim::{Claim, ClaimKey},
@@ -11,23 +11,7 @@ use crate::{
     mac::MacAddr,
     node::NodeId,
     peer::Presence,
-    timers::DEFEND_EVERY,
 };
-
-/// A node announces an address and claims it at once, by two sockets: the claim may come after the announcement.
-const CLAIM_MAY_FOLLOW: Duration = Duration::from_millis(100);
-
-/// Whoever was asked whether it has an address answers within this: 100 ms pass before what it says is judged, and a busy
-/// kernel takes no longer than that once more.
-const KERNEL_ANSWERS_WITHIN: Duration = Duration::from_millis(1000);
-
-/// Somebody says that an address is at a node which has not claimed it.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Overheard {
-    node: NodeId,
-    /// Does the node say so itself?
-    itself: bool,
-}
 
 impl Engine {
     /// Takes in an ARP or ND packet. Returns the link-layer address with which to answer it, if it asks for an address
@@ -55,7 +39,7 @@ impl Engine {
 
     /// Is this a link-layer address of this node's, here or on another interface?
     fn is_own(&self, mac: MacAddr) -> bool {
-        mac == self.config.mac || self.siblings.values().any(|sibling| *sibling == mac)
+        mac == self.local.mac() || self.siblings.have_mac(mac)
     }
 
     /// A host has answered a ping of this node's.
@@ -72,7 +56,7 @@ impl Engine {
             let Some(peer) = self.peers.get_mut(id) else { return };
             peer.rest.kernel.ponged(now, (address, mac));
             if peer.rest.kernel.is_watched() {
-                self.peers_at = self.peers_at.min(now);
+                self.detector.look_by(now);
             }
         }
     }
@@ -80,8 +64,7 @@ impl Engine {
     /// Is this what a host that was probed answers?
     fn is_answer(&self, address: IpAddr, mac: MacAddr) -> bool {
         let peer = self.peers.by_mac(mac).and_then(|id| self.peers.get(id));
-        let neighbour = self.neighbours.iter().any(|host| (host.address, host.mac) == (address, mac));
-        neighbour
+        self.hearing.is_neighbour(address, mac)
             || self.hearing.is_witness(address, mac)
             || peer.is_some_and(|peer| peer.probe_target() == Some((address, mac)))
     }
@@ -98,11 +81,12 @@ impl Engine {
         if itself && self.kernel_seen(now, id, (address, mac), packet.asks.is_some()) {
             return;
         }
-        let claimed = self.book.of(id, address).is_some();
+        let claimed = self.claims.of(id, address).is_some();
         // What others say of it matters only before a first claim: else the words of a switch would put off a succession.
-        let matters = if itself { self.vips.contains_key(&address) } else { self.first_claims.is_asked_for(address) };
-        if !claimed && matters && self.overheard.get(address).is_none() {
-            self.overheard.set(now + CLAIM_MAY_FOLLOW, address, Overheard { node: id, itself });
+        let matters =
+            if itself { self.objects.contains(address) } else { self.conflict_detection.is_asked_for(address) };
+        if !claimed && matters {
+            self.overhearing.note(now, address, Overheard { node: id, itself });
         }
     }
 
@@ -115,7 +99,7 @@ impl Engine {
         let lives = target == Some(said);
         if lives {
             peer.rest.kernel.answered(now);
-            self.peers_at = self.peers_at.min(now);
+            self.detector.look_by(now);
         }
         // Of a node that was found dead by pings a switch may go on to answer in its name; but it asks nothing.
         let itself = asks || !peer.rest.kernel.has_missed_pings();
@@ -136,11 +120,11 @@ impl Engine {
     /// A node is back that is not heard. It may have been dead here only, and this node there: what both own, one of them has
     /// to hear the other announce.
     fn announce_what_is_said_to_be_of(&mut self, now: Duration, id: NodeId) {
-        let own: Vec<IpAddr> = self.book.addresses_of(self.id).collect();
+        let own: Vec<IpAddr> = self.claims.addresses_of(self.local.id()).collect();
         for address in own {
-            let named = self.vips.get(&address).is_some_and(|vip| vip.announced_by == Some(id));
-            if named && !self.announcer.is_pending(address) {
-                self.announcer.resumed(now, address);
+            let named = self.objects.get(address).is_some_and(|vip| vip.announced_by == Some(id));
+            if named {
+                self.announcements.announce_unless_pending(now, address);
             }
         }
     }
@@ -158,16 +142,16 @@ impl Engine {
 
     /// Nodes said that addresses are their own, and have still not claimed them.
     pub(super) fn judge_overheard(&mut self, now: Duration) {
-        while let Some((_, address, Overheard { node, itself })) = self.overheard.pop_due(now) {
-            if self.book.of(node, address).is_some() {
+        while let Some((address, Overheard { node, itself })) = self.overhearing.pop_due(now) {
+            if self.claims.of(node, address).is_some() {
                 continue;
             }
-            let contended = self.contending.contains_key(&address) && self.best_claim(address).is_none();
+            let contended = self.contest.get(address).is_some() && self.best_claim(address).is_none();
             if itself && self.peers.get(node).is_some_and(|peer| !peer.speaks()) {
                 self.announced_by_unheard(now, node, address);
-            } else if contended && self.first_claims.heard(now, address, Answer::Cluster(node)) {
-                self.tell(Event::AnsweredByClusterNode { address, node });
-            } else if itself && !self.lacking.contains_key(&node) {
+            } else if contended && self.conflict_detection.heard(now, address, Answer::Cluster(node)) {
+                self.outbox.report(Event::AnsweredByClusterNode { address, node });
+            } else if itself && !self.sync.lacks(node) {
                 // (What it has claimed may be lacking.)
                 self.suspect_kernel(now, address, node);
             }
@@ -179,19 +163,14 @@ impl Engine {
     /// a losing claim just now, so it is asked: if it says so again, its kernel has the address. Neighbours have been led
     /// there, and are told where the address is once the answer has come, or not.
     fn suspect_kernel(&mut self, now: Duration, address: IpAddr, node: NodeId) {
-        if self.book.of(self.id, address).is_none() || !self.is_answering() {
+        if self.claims.of(self.local.id(), address).is_none() || !self.is_answering() {
             return;
         }
-        while self.asked_kernels.pop_due(now).is_some() {}
-        if self.asked_kernels.get(address).is_none() {
-            self.asked_kernels.set(now + KERNEL_ANSWERS_WITHIN, address, ());
-            self.outputs.push_back(Output::Enquire(address));
-            if !self.announcer.is_pending(address) {
-                self.announcer.resumed(now + KERNEL_ANSWERS_WITHIN, address);
-            }
-        } else if self.defended.get(&address).is_none_or(|last| now >= *last + DEFEND_EVERY) {
-            self.defended.insert(address, now);
-            self.tell(Event::AnsweredByClusterNode { address, node });
+        if let Some(until) = self.overhearing.ask(now, address) {
+            self.outbox.push(Output::Enquire(address));
+            self.announcements.announce_unless_pending(until, address);
+        } else if self.announcements.begin_defence(now, address) {
+            self.outbox.report(Event::AnsweredByClusterNode { address, node });
             self.defend(address);
         }
     }
@@ -202,12 +181,12 @@ impl Engine {
             return;
         }
         self.revive(now, id);
-        self.announced_unheard.insert(address, id);
+        self.overhearing.set_announcer(address, id);
         if self.peers.speaking() == 0 {
             // The network drops the protocol: what is remembered of claims is older than what is overheard.
             self.forget_claims(address, |node| node != id);
         }
-        if self.book.of(self.id, address).is_some_and(|own| !self.outlasts(own, id)) {
+        if self.claims.of(self.local.id(), address).is_some_and(|own| !self.outlasts(own, id)) {
             self.yield_to_unheard(address, id);
         }
     }
@@ -215,27 +194,25 @@ impl Engine {
     /// Two nodes that do not hear each other both announce an address. Who has done so for longer than the rounds take
     /// stops; of two that have just begun, the one with the lower key.
     fn outlasts(&self, own: &Claim, other: NodeId) -> bool {
-        let (Some(vip), Some(peer)) = (self.vips.get(&own.address), self.peers.get(other)) else { return false };
-        self.announcer.is_pending(own.address) && own.key > ClaimKey::of(own.address, &vip.uid, &peer.rest.name)
+        let (Some(vip), Some(peer)) = (self.objects.get(own.address), self.peers.get(other)) else { return false };
+        self.announcements.are_pending(own.address) && own.key > ClaimKey::of(own.address, &vip.uid, &peer.rest.name)
     }
 
     /// Somebody outside the cluster says that an address is its own.
     fn stranger_seen(&mut self, now: Duration, address: IpAddr, mac: MacAddr) {
-        if self.first_claims.heard(now, address, Answer::Stranger(mac)) {
-            self.tell(Event::Conflict { address, mac });
+        if self.conflict_detection.heard(now, address, Answer::Stranger(mac)) {
+            self.outbox.report(Event::Conflict { address, mac });
             return;
         }
-        let owned = self.book.of(self.id, address).is_some() && self.is_answering();
-        let due = self.defended.get(&address).is_none_or(|last| now >= *last + DEFEND_EVERY);
-        if owned && due {
-            self.defended.insert(address, now);
-            self.tell(Event::Conflict { address, mac });
+        let owned = self.claims.of(self.local.id(), address).is_some() && self.is_answering();
+        if owned && self.announcements.begin_defence(now, address) {
+            self.outbox.report(Event::Conflict { address, mac });
             self.defend(address);
         }
     }
 
     /// One announcement, and no rounds: the other side may do the same.
     fn defend(&mut self, address: IpAddr) {
-        self.outputs.push_back(Output::Announce { address, mac: self.config.mac });
+        self.outbox.push(Output::Announce { address, mac: self.local.mac() });
     }
 }

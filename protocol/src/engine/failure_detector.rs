@@ -1,8 +1,12 @@
 //! Silence, cover and death of peers.
 
-use std::{collections::BTreeSet, net::IpAddr, time::Duration};
+use std::{net::IpAddr, time::Duration};
 
-use super::{Contention, Engine};
+use super::{
+    Engine,
+    contest::Contention,
+    cover::{COVERERS, Covers},
+};
 use crate::{
     claim::Reason,
     host_probe::Silence,
@@ -11,12 +15,9 @@ use crate::{
     mutation::Mutation,
     node::NodeId,
     peer::{Peer, Presence},
+    ping::PingClock,
     timers::{self, COVER_MAX, COVER_WARN},
-    wire::State,
 };
-
-/// Who answers for a silent node: so many, in case one of them fails. Their answers are the same.
-const COVERERS: usize = 2;
 
 /// Unheard nodes whose kernels are asked at the same time, at most: 320 probes a second. The others are taken to be
 /// there until it is their turn.
@@ -29,6 +30,42 @@ pub(super) const PENDING_IS_ALIVE: u32 = 20;
 /// A peer that was not heard for this long, and that the API does not list, is forgotten.
 const FORGET_AFTER: Duration = Duration::from_secs(600);
 
+/// When the failure detector looks at the peers, and when it asks which of them answer pings.
+#[derive(Debug)]
+pub(super) struct FailureDetector {
+    /// When a peer next needs attention.
+    next_look: Duration,
+    pings: PingClock,
+}
+
+impl FailureDetector {
+    pub(super) fn new(now: Duration) -> Self {
+        Self { next_look: now, pings: PingClock::default() }
+    }
+
+    pub(super) fn next_look(&self) -> Duration {
+        self.next_look
+    }
+
+    /// Looks at the peers at this moment, whatever was set before.
+    pub(super) fn look_at(&mut self, at: Duration) {
+        self.next_look = at;
+    }
+
+    /// Looks at the peers at this moment or before.
+    pub(super) fn look_by(&mut self, at: Duration) {
+        self.next_look = self.next_look.min(at);
+    }
+
+    pub(super) fn pings(&self) -> &PingClock {
+        &self.pings
+    }
+
+    pub(super) fn pings_mut(&mut self) -> &mut PingClock {
+        &mut self.pings
+    }
+}
+
 impl Engine {
     /// Attends to the peers that need it, and sets when the next one will.
     ///
@@ -36,23 +73,23 @@ impl Engine {
     /// peer at most. A peer that needs attention even then would need it for ever: it is looked at again after a
     /// tenth of an interval, as everything else is due before.
     pub(super) fn attend_due_peers(&mut self, now: Duration) {
-        if self.peers_at > now {
+        if self.detector.next_look() > now {
             return;
         }
         for _ in 0..=self.peers.iter().count() {
             self.attend_peers(now);
-            if self.peers_at > now {
+            if self.detector.next_look() > now {
                 return;
             }
         }
         debug_assert!(false, "a peer needs attention without end");
-        self.peers_at = now + self.interval() / 10;
+        self.detector.look_at(now + self.interval() / 10);
     }
 
     /// Attends once to those that are silent or about to be, and sets when to look again.
     fn attend_peers(&mut self, now: Duration) {
-        let needs_it = |id: NodeId, peer: &Peer, covers: &BTreeSet<NodeId>| match peer.presence() {
-            Presence::Speaking => peer.silent_at().is_none_or(|at| at <= now) || covers.contains(&id),
+        let needs_it = |id: NodeId, peer: &Peer, covers: &Covers| match peer.presence() {
+            Presence::Speaking => peer.silent_at().is_none_or(|at| at <= now) || covers.contains(id),
             Presence::Dead => peer.is_forgettable(now, FORGET_AFTER),
             Presence::Unheard => peer.rest.station.is_some() || peer.is_forgettable(now, FORGET_AFTER),
             Presence::Silent { .. } => true,
@@ -76,7 +113,7 @@ impl Engine {
         for id in due {
             self.attend(now, id);
         }
-        self.peers_at = self.next_attention(now);
+        self.detector.look_at(self.next_attention(now));
     }
 
     fn attend(&mut self, now: Duration, id: NodeId) {
@@ -124,16 +161,16 @@ impl Engine {
         if let Some(peer) = self.peers.get_mut(id) {
             peer.rest.absent_since.get_or_insert(now);
         }
-        self.lacking.remove(&id);
+        self.sync.forget_lacking(id);
         if self.peers.speaking() == 0 {
             self.hearing.restart(now);
         }
-        self.tell(Event::PeerSilent(id));
+        self.outbox.report(Event::PeerSilent(id));
         // Whoever hears it says so at once.
         self.hasten_hello(now, Duration::ZERO);
         self.reassess(now, id);
         self.attend_silent(now, id);
-        if self.peers.speaking() == 0 && self.view_fresh_at.is_none() {
+        if self.peers.speaking() == 0 && !self.objects.reached() {
             // Nobody is there any more who could know better than the saved view.
             self.evaluate_all(now);
         }
@@ -153,15 +190,15 @@ impl Engine {
         let Presence::Silent { since, reported } = peer.presence() else { return };
         if !reported && now >= since + COVER_WARN {
             self.peers.set_presence(id, Presence::Silent { since, reported: true });
-            if self.covers.contains(&id) {
-                self.tell(Event::CoveringLong(id));
+            if self.covers.contains(id) {
+                self.outbox.report(Event::CoveringLong(id));
             }
         }
-        if lost && (now >= since + COVER_MAX || self.book.range(id, ..).any(|claim| !claim.cover)) {
+        if lost && (now >= since + COVER_MAX || self.claims.range(id, ..).any(|claim| !claim.cover)) {
             self.reassess(now, id);
         }
         if self.peers.get(id).is_some_and(|peer| peer.is_forgettable(now, FORGET_AFTER))
-            && self.book.addresses_of(id).next().is_none()
+            && self.claims.addresses_of(id).next().is_none()
         {
             self.forget(id);
         }
@@ -171,7 +208,7 @@ impl Engine {
     fn probe_if_concerned(&mut self, now: Duration, id: NodeId) {
         let Some(peer) = self.peers.get(id) else { return };
         if !peer.rest.kernel.is_watched() {
-            let holds = self.book.addresses_of(id).next().is_some();
+            let holds = self.claims.addresses_of(id).next().is_some();
             let patience = timers::lost_after(self.interval()) * 2;
             let unattended =
                 !peer.rest.reports.any() && peer.silent_since().is_some_and(|since| now >= since + patience);
@@ -188,7 +225,7 @@ impl Engine {
         let silent_since = peer.silent_since();
         if peer.rest.kernel.address_due(now) {
             let since = silent_since.max(peer.rest.kernel.unanswered_since());
-            self.outputs.push_back(Output::Probe { address, mac });
+            self.outbox.push(Output::Probe { address, mac });
             if since.is_none_or(|since| !self.hearing.is_heard_since(since)) {
                 self.ask_witnesses();
             }
@@ -203,7 +240,7 @@ impl Engine {
         let Some(target) = peer.probe_target() else {
             // Nobody can be asked. A probe that stays due would be due at every look.
             peer.rest.kernel.stop();
-            self.report_once_a_minute(now, Event::CannotBeAsked(id));
+            self.outbox.report_once_a_minute(now, Event::CannotBeAsked(id));
             return None;
         };
         let begins = !peer.rest.kernel.is_watched();
@@ -216,8 +253,8 @@ impl Engine {
 
     /// Is this node one of the first two live candidates of an address that a silent node holds?
     fn is_next_in_line(&self, id: NodeId) -> bool {
-        self.book.addresses_of(id).any(|address| {
-            let vip = self.vips.get(&address);
+        self.claims.addresses_of(id).any(|address| {
+            let vip = self.objects.get(address);
             vip.and_then(|vip| self.place(vip, Some(id))).is_some_and(|place| place < COVERERS)
         })
     }
@@ -234,10 +271,13 @@ impl Engine {
         // What was heard before the kernel fell silent says nothing about now.
         let silence = self.kernel_silence(peer);
         let hears = self.hears_and_is_heard(silence.map_or(silent_since, |silence| silence.since.max(silent_since)));
-        if self.stall.is_some() || !self.carrier || !(hears || self.breaks(Mutation::TakeOverWhileDeaf)) {
+        if self.participation.is_stalled()
+            || !self.participation.has_carrier()
+            || !(hears || self.local.breaks(Mutation::TakeOverWhileDeaf))
+        {
             return false;
         }
-        if self.breaks(Mutation::TakeOverWithoutProbing) {
+        if self.local.breaks(Mutation::TakeOverWithoutProbing) {
             return true;
         }
         silence.is_some() || !peer.rest.kernel.is_watched() && peer.rest.reports.say_silent()
@@ -265,19 +305,18 @@ impl Engine {
             peer.attest = true;
             self.hasten_hello(now, Duration::ZERO);
         }
-        self.tell(Event::PeerDead(id));
+        self.outbox.report(Event::PeerDead(id));
         self.hearing.found_dead(now);
-        let left = self.book.remove_node(id);
+        let left = self.claims.remove_node(id);
         self.end_cover(id);
         for claim in left {
             if self.best_claim(claim.address).is_none() {
-                self.contending
-                    .insert(claim.address, Contention { reason: Reason::Dead, since: now, left_by: Some(id) });
+                self.contest.begin(claim.address, Contention { reason: Reason::Dead, since: now, left_by: Some(id) });
             }
             self.evaluate(now, claim.address);
         }
         for address in self.presumed_of(id) {
-            self.contending.insert(address, Contention { reason: Reason::Dead, since: now, left_by: Some(id) });
+            self.contest.begin(address, Contention { reason: Reason::Dead, since: now, left_by: Some(id) });
             self.evaluate(now, address);
         }
         self.evaluate_contended(now);
@@ -292,12 +331,12 @@ impl Engine {
         let silence = self.kernel_silence(peer);
         let shows_life = peer.shows_life(now, self.interval() * PENDING_IS_ALIVE);
         let silent = silence.is_some_and(|it| self.hears_and_is_heard(it.since)) && !shows_life;
-        if silent && peer.is_lost(now, self.interval()) && self.state == State::Active {
+        if silent && peer.is_lost(now, self.interval()) && self.participation.is_active() {
             self.die(now, id);
             return;
         }
         if peer.rest.kernel.is_alive(now)
-            && self.contending.is_empty()
+            && self.contest.is_empty()
             && !self.handovers.concern(id)
             && self.presumed_of(id).is_empty()
         {
@@ -313,7 +352,7 @@ impl Engine {
 
     /// A node that is not heard matters to an address: its kernel is asked.
     pub(super) fn ask_unheard(&mut self, now: Duration, id: NodeId) {
-        if self.state != State::Active {
+        if !self.participation.is_active() {
             return;
         }
         let Some(peer) = self.peers.get(id) else { return };
@@ -329,9 +368,9 @@ impl Engine {
         self.watch_kernel(now, id);
         let Some(peer) = self.peers.get(id) else { return };
         let name = peer.rest.name.clone();
-        self.peers_at = now;
+        self.detector.look_at(now);
         if unheard {
-            self.tell(Event::PeerUnheard(name));
+            self.outbox.report(Event::PeerUnheard(name));
         }
     }
 
@@ -342,82 +381,4 @@ impl Engine {
             self.peers.forget(id);
         }
     }
-
-    /// Does this node come first or second among those that could answer for a silent one? The order is the same
-    /// everywhere, whatever anybody knows of the API. `unheard`: those that the API lists, and that are not heard, count.
-    pub(super) fn is_coverer(&self, id: NodeId, unheard: bool) -> bool {
-        let mine = cover_rank(id, self.id);
-        let counts = |peer: &Peer| peer.takes_part() || unheard && self.may_act_unheard(peer);
-        let before = self.peers.iter().filter(|(other, peer)| *other != id && counts(peer));
-        before.filter(|(other, _)| cover_rank(id, *other) < mine).take(COVERERS).count() < COVERERS
-    }
-
-    /// Is this node to be covered: is its speaker silent and its kernel alive, and does it hold anything? And: is it one
-    /// that was never heard?
-    pub(super) fn needs_cover(&self, now: Duration, id: NodeId, peer: &Peer) -> (bool, bool) {
-        let restarted = peer.listens() && peer.speaks();
-        let unheard = peer.may_be_there() && peer.rest.kernel.is_alive(now);
-        let silent = restarted || peer.silent_since().is_some() || unheard;
-        let alive = self.kernel_silence(peer).is_none();
-        let covering = self.covers.contains(&id);
-        let holds = || self.book.addresses_of(id).next().is_some() || unheard && !self.presumed_of(id).is_empty();
-        (silent && alive && (covering || holds()), unheard)
-    }
-
-    /// Those that answer for a silent node, by this node's account.
-    pub(super) fn coverers(&self, id: NodeId, unheard: bool) -> Vec<NodeId> {
-        let counts = |peer: &Peer| peer.takes_part() || unheard && self.may_act_unheard(peer);
-        let others = self.peers.iter().filter(|(other, peer)| *other != id && counts(peer)).map(|(other, _)| other);
-        let me = (self.state == State::Active).then_some(self.id);
-        let mut able: Vec<NodeId> = others.chain(me).collect();
-        able.sort_unstable_by_key(|node| cover_rank(id, *node));
-        able.truncate(COVERERS);
-        able
-    }
-
-    /// Begins or ends to answer for a node.
-    pub(super) fn update_cover(&mut self, now: Duration, id: NodeId) {
-        let Some(peer) = self.peers.get(id) else { return };
-        let covering = self.covers.contains(&id);
-        let able = self.state == State::Active && self.stall.is_none() && self.carrier;
-        let (needed, unheard) = self.needs_cover(now, id, peer);
-        let wanted = needed && able && !self.breaks(Mutation::NoCover) && self.is_coverer(id, unheard);
-        if wanted && !covering {
-            // Somebody may have taken an address of it, and this node may have missed the claim.
-            if self.lacking.is_empty() {
-                self.covers.insert(id);
-                self.tell(Event::Covering(id));
-                self.refresh_answers_of(id);
-                if self.peers.iter().any(|(other, peer)| other != id && peer.speaks() && peer.listens()) {
-                    self.say_all_for(id);
-                } else {
-                    self.say_what_is_contested(id);
-                }
-            }
-        } else if !wanted && covering {
-            self.end_cover(id);
-        }
-    }
-
-    pub(super) fn end_cover(&mut self, id: NodeId) {
-        if self.covers.remove(&id) {
-            self.tell(Event::CoverEnded(id));
-            self.refresh_answers_of(id);
-        }
-    }
-
-    pub(super) fn drop_covers(&mut self) {
-        for id in self.covers.clone() {
-            self.end_cover(id);
-        }
-    }
-}
-
-/// The place of a node in the order of those that cover for a silent one: the finalizer of SplitMix64 (Steele, Lea and
-/// Flood 2014) over the exclusive or of the two ids. Lower comes first.
-fn cover_rank(silent: NodeId, node: NodeId) -> (u64, NodeId) {
-    let mut z = silent.0 ^ node.0;
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    (z ^ (z >> 31), node)
 }

@@ -17,7 +17,6 @@ use crate::{
     node::NodeId,
     peer::Peer,
     timers::{HAND_OVER_AFTER, HANDED_OVER_PAUSE, TAKE_BACK_AFTER},
-    wire::State,
 };
 
 /// What this node has handed over, or is about to.
@@ -56,35 +55,58 @@ impl HandOvers {
 }
 
 impl Engine {
-    /// The node that an address of this node's is to be handed over to now: the best of the candidates that are fitter by a
-    /// fresh view, if none of these has been heard for [`HAND_OVER_AFTER`], though its kernel lives.
-    pub(super) fn successor_by_api(&mut self, now: Duration, address: IpAddr) -> Option<NodeId> {
-        let Some(node) = self.fitter_unheard(address).filter(|_| self.is_able() && self.view_is_fresh(now)) else {
+    /// Follows who is to take over an address of this node's by way of the API: since when the fitter nodes are not heard,
+    /// and whether the kernel of the best of them lives.
+    pub(super) fn follow_own_hand_over(&mut self, now: Duration, address: IpAddr) {
+        let Some(node) = self.wanted_successor(now, address) else {
             self.handovers.wanted.remove(&address);
-            return None;
+            return;
         };
         if let Some(until) = self.handovers.tried.until(now, address) {
-            self.turns.set(until, address, ());
-            return None;
+            self.contest.decide_at(until, address);
+            return;
         }
-        let successor = self.handovers.wanted.entry(address).or_insert(Successor { node, since: now });
         // Which of them is the best may change all the time: that alone is no reason to wait.
-        successor.node = node;
-        let fell_silent = self.peers.get(node).and_then(Peer::silent_since).unwrap_or_default();
-        let due = successor.since.max(fell_silent) + HAND_OVER_AFTER;
+        let since = self.handovers.wanted.get(&address).map_or(now, |successor| successor.since);
+        let successor = Successor { node, since };
+        self.handovers.wanted.insert(address, successor);
+        let due = self.hand_over_due(successor);
         self.ask_unheard(now, node);
-        let lives = self.peers.get(node).is_some_and(|peer| peer.rest.kernel.is_alive(now));
-        if due > now || !lives {
-            self.turns.set(due.max(now + self.interval()), address, ());
+        if due > now || !self.is_kernel_alive(now, node) {
+            self.contest.decide_at(due.max(now + self.interval()), address);
+        }
+    }
+
+    /// Returns the node that an address of this node's is to be handed over to now: the best of the candidates that are
+    /// fitter by a fresh view, if none of these has been heard for [`HAND_OVER_AFTER`], though its kernel lives.
+    pub(super) fn successor_by_api(&self, now: Duration, address: IpAddr) -> Option<NodeId> {
+        self.wanted_successor(now, address)?;
+        if self.handovers.tried.until(now, address).is_some() {
             return None;
         }
-        Some(node)
+        let successor = *self.handovers.wanted.get(&address)?;
+        let is_due = self.hand_over_due(successor) <= now && self.is_kernel_alive(now, successor.node);
+        is_due.then_some(successor.node)
+    }
+
+    /// Returns the fitter node that is not heard, where this node could hand over to it.
+    fn wanted_successor(&self, now: Duration, address: IpAddr) -> Option<NodeId> {
+        self.fitter_unheard(address).filter(|_| self.participation.is_able() && self.view_is_fresh(now))
+    }
+
+    fn hand_over_due(&self, successor: Successor) -> Duration {
+        let fell_silent = self.peers.get(successor.node).and_then(Peer::silent_since).unwrap_or_default();
+        successor.since.max(fell_silent) + HAND_OVER_AFTER
+    }
+
+    fn is_kernel_alive(&self, now: Duration, node: NodeId) -> bool {
+        self.peers.get(node).is_some_and(|peer| peer.rest.kernel.is_alive(now))
     }
 
     /// The best of the candidates that are fitter than this node, if none of these is heard.
     fn fitter_unheard(&self, address: IpAddr) -> Option<NodeId> {
-        let candidates = &self.vips.get(&address)?.candidates;
-        let mine = candidates.class_of(self.id);
+        let candidates = &self.objects.get(address)?.candidates;
+        let mine = candidates.class_of(self.local.id());
         let fitter = candidates.iter().take_while(|candidate| mine.is_none_or(|mine| candidate.class < mine));
         let fitter = fitter.filter_map(|candidate| Some((candidate.node, self.peers.get(candidate.node)?)));
         let mut best = None;
@@ -105,39 +127,47 @@ impl Engine {
         self.handovers.wanted.remove(&address);
         self.handovers.tried.deposed(now, address);
         self.handovers.given.insert(address, now + TAKE_BACK_AFTER);
-        self.turns.set(now + TAKE_BACK_AFTER, address, ());
+        self.contest.decide_at(now + TAKE_BACK_AFTER, address);
         self.settle_contention(address);
         // Those it remembers are older than its own, and nobody is to answer by them now.
         let unheard: Vec<NodeId> = self.peers.iter().filter(|(_, peer)| !peer.speaks()).map(|(id, _)| id).collect();
         self.forget_claims(address, |node| unheard.contains(&node));
         self.strike(address, Some(why));
-        self.tell(Event::Withdrawn { address, why });
+        self.outbox.report(Event::Withdrawn { address, why });
     }
 
     /// Forgets the claims of others on an address, of those that are meant.
     pub(super) fn forget_claims(&mut self, address: IpAddr, are_meant: impl Fn(NodeId) -> bool) {
-        let on = self.book.on(address).iter().map(|(node, _)| *node);
-        for node in on.filter(|node| *node != self.id && are_meant(*node)).collect::<Vec<_>>() {
-            self.book.remove(node, address);
+        let on = self.claims.on(address).iter().map(|(node, _)| *node);
+        for node in on.filter(|node| *node != self.local.id() && are_meant(*node)).collect::<Vec<_>>() {
+            self.claims.remove(node, address);
         }
     }
 
-    /// How it stands with an address that was handed over and that nobody is known to hold.
-    pub(super) fn handed_over(&mut self, now: Duration, address: IpAddr) -> Option<HandedOver> {
-        let Some(take_back) = self.handovers.given.get(&address).copied() else {
-            let until = *self.handovers.seen.get(&address)?;
-            if until <= now {
-                self.handovers.seen.remove(&address);
-                return None;
+    /// Follows an address that was handed over and that no node is known to hold: sets when it is decided about again.
+    pub(super) fn follow_hand_over(&mut self, now: Duration, address: IpAddr) {
+        if let Some(take_back) = self.handovers.given.get(&address).copied() {
+            if self.participation.is_stalled() {
+                // The successor may have taken it meanwhile: that is heard first.
+                self.contest.decide_at(take_back.max(now + self.interval()), address);
             }
-            self.turns.set(until, address, ());
-            return Some(HandedOver::Lately);
-        };
-        if self.stall.is_some() {
-            // The successor may have taken it meanwhile: that is heard first.
-            self.turns.set(take_back.max(now + self.interval()), address, ());
+            return;
         }
-        Some(if take_back <= now && self.is_able() { HandedOver::InVain } else { HandedOver::Lately })
+        let Some(until) = self.handovers.seen.get(&address).copied() else { return };
+        if until <= now {
+            self.handovers.seen.remove(&address);
+        } else {
+            self.contest.decide_at(until, address);
+        }
+    }
+
+    /// Returns how it stands with an address that was handed over and that no node is known to hold.
+    pub(super) fn handed_over(&self, now: Duration, address: IpAddr) -> Option<HandedOver> {
+        match self.handovers.given.get(&address) {
+            Some(take_back) if *take_back <= now && self.participation.is_able() => Some(HandedOver::InVain),
+            Some(_) => Some(HandedOver::Lately),
+            None => self.handovers.seen.get(&address).filter(|until| **until > now).map(|_| HandedOver::Lately),
+        }
     }
 
     /// Somebody holds the address: this node, or its `successor`, to which it can be handed over again at once the next
@@ -147,11 +177,6 @@ impl Engine {
         if self.handovers.given.remove(&address).is_some() && successor {
             self.handovers.tried.forget(address);
         }
-    }
-
-    /// May it stop to answer, or begin to? Where it does not take part now, it decides anew once it does.
-    fn is_able(&self) -> bool {
-        self.state == State::Active && self.stall.is_none() && self.carrier
     }
 
     /// The API says that a node has stopped to answer for an address. What this node remembers of its claims, or has
@@ -165,11 +190,11 @@ impl Engine {
             return;
         }
         let yielded = matches!(given_up, GivenUp::Yielded(_));
-        if yielded || self.announced_unheard.get(&address) == Some(&node) {
-            self.announced_unheard.remove(&address);
+        if yielded || self.overhearing.announcer(address) == Some(node) {
+            self.overhearing.forget_announcer(address);
         }
-        if node != self.id {
-            self.book.remove(node, address);
+        if node != self.local.id() {
+            self.claims.remove(node, address);
             self.handovers.seen.insert(address, now + HANDED_OVER_PAUSE);
         } else if yielded {
             // To another node before itself.

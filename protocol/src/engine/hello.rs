@@ -1,6 +1,6 @@
 //! Hellos: when they go out, what they say, what follows from those of others.
 
-use std::{collections::VecDeque, time::Duration};
+use std::time::Duration;
 
 use super::Engine;
 use crate::{
@@ -9,8 +9,8 @@ use crate::{
     mutation::Mutation,
     node::NodeId,
     peer::{Mention, Peer, Presence, Refused},
-    timers::{self, JITTER_FROM_PERCENT, TRIGGERED_GAP_DIVISOR, Timers},
-    wire::{self, Body, Frame, Heard, Hello, Kernel, KeyId, Question, Sender, State},
+    timers::{self, JITTER_FROM_PERCENT, TRIGGERED_GAP_DIVISOR},
+    wire::{self, Body, Frame, Heard, Hello, Kernel, Question, Sender, State},
 };
 
 /// Hellos sent at once at most, when there is more to say about peers than fits into one; a Hello that was brought
@@ -18,61 +18,16 @@ use crate::{
 /// three intervals.
 const BURST: usize = 5;
 
-/// An echo proves that a run hears this node now if it is of one of so many of the last Hellos.
-const RECENT_HELLOS: usize = 16;
-
-/// When Hellos were sent, and when the next one is due.
-#[derive(Debug)]
-pub(super) struct HelloClock {
-    pub(super) next: Duration,
-    /// What the last Hello promised.
-    pub(super) interval: Duration,
-    /// When it would be due if nothing brought it forward.
-    regular: Duration,
-    last: Duration,
-    sequence: u64,
-    sent: u64,
-    /// The sequences of the last Hellos.
-    recent: VecDeque<u64>,
-}
-
-/// How this node's frames are written.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct FrameEncoding {
-    key: KeyId,
-    version: u8,
-}
-
-impl HelloClock {
-    pub(super) fn new(now: Duration, timers: Timers) -> Self {
-        Self {
-            next: now,
-            interval: timers.interval(0),
-            regular: now,
-            last: now,
-            sequence: 0,
-            sent: 0,
-            recent: VecDeque::new(),
-        }
-    }
-
-    /// Is this the sequence of a frame sent lately?
-    pub(super) fn is_recent(&self, sequence: u64) -> bool {
-        self.recent.front().is_some_and(|oldest| sequence >= *oldest) && sequence <= self.sequence
-    }
-}
-
 impl Engine {
     /// Brings the next Hello forward: to a random moment within `within`, but a quarter of an interval after the last.
     pub(super) fn hasten_hello(&mut self, now: Duration, within: Duration) {
-        let wait = within.mul_f64(self.rng.f64());
-        let earliest = self.hello.last + self.hello.interval / TRIGGERED_GAP_DIVISOR;
-        self.hello.next = self.hello.next.min((now + wait).max(earliest));
+        let wait = self.local.part_of(within);
+        self.transmitter.hasten(now + wait);
     }
 
     /// Hastens a Hello with which others are likely to hasten theirs too.
     pub(super) fn hasten_hello_in_a_crowd(&mut self, now: Duration) {
-        self.hasten_hello(now, self.hello.interval / TRIGGERED_GAP_DIVISOR);
+        self.hasten_hello(now, self.transmitter.interval() / TRIGGERED_GAP_DIVISOR);
     }
 
     /// Sends a Hello, or several if there is more to say about peers than fits into one.
@@ -81,32 +36,28 @@ impl Engine {
         let mut mentions = Vec::new();
         for (id, peer) in self.peers.iter() {
             known += usize::from(peer.speaks() || peer.pending.is_some());
-            let wants_claims = self.lacking.contains_key(&id);
+            let wants_claims = self.sync.lacks(id);
             let suspected = self.is_suspected(now, id, peer);
             mentions.extend(peer.mentions(id, wants_claims, suspected));
         }
         mentions.sort_unstable_by_key(|mention| mention.place());
-        self.hello.interval = self.config.timers.interval(known);
+        self.transmitter.set_interval(self.local.timers().interval(known));
         let mut hello = self.empty_hello(now);
-        let capacity = wire::heard_capacity(self.frame_limit, &hello).max(1);
-        let burst = if now < self.hello.regular { 1 } else { BURST };
+        let capacity = wire::heard_capacity(self.transmitter.frame_limit(), &hello).max(1);
+        let burst = if self.transmitter.is_regular(now) { BURST } else { 1 };
         let mut said = mentions.chunks(capacity).take(burst).peekable();
         loop {
             let part = said.next().unwrap_or_default();
             hello.heard = part.iter().filter_map(|mention| self.speak_of(now, *mention)).collect();
             self.send(Body::Hello(hello.clone()));
-            self.hello.recent.push_back(self.hello.sequence);
+            self.transmitter.note_hello();
             if said.peek().is_none() {
                 break;
             }
         }
         self.tell_who_lacks(now);
-        let surplus = self.hello.recent.len().saturating_sub(RECENT_HELLOS);
-        self.hello.recent.drain(..surplus);
-        self.hello.sent += 1;
-        self.hello.last = now;
-        self.hello.regular = now + self.hello.interval * self.rng.u32(JITTER_FROM_PERCENT..=100) / 100;
-        self.hello.next = self.hello.regular;
+        let pause = self.local.percentage_of(self.transmitter.interval(), JITTER_FROM_PERCENT);
+        self.transmitter.end_round(now, pause);
     }
 
     /// What is said of a peer, and need not be said again.
@@ -121,85 +72,59 @@ impl Engine {
     /// is switched off for a week need not be in every Hello of that week.
     fn is_suspected(&self, now: Duration, id: NodeId, peer: &Peer) -> bool {
         peer.silent_since().is_some()
-            && (!peer.is_lost(now, self.interval()) || self.book.addresses_of(id).next().is_some())
+            && (!peer.is_lost(now, self.interval()) || self.claims.addresses_of(id).next().is_some())
     }
 
     pub(super) fn empty_hello(&self, now: Duration) -> Hello {
         Hello {
-            state: self.state_to_tell(),
-            highest_version: self.keys.versions().newest(),
+            state: self.participation.stated(),
+            highest_version: self.transmitter.keys().versions().newest(),
             deaf: self.is_deaf(now),
-            interval: self.hello.interval,
-            uptime: now.saturating_sub(self.started),
+            interval: self.transmitter.interval(),
+            uptime: self.participation.uptime(now),
             peers: u16::try_from(self.peers.speaking()).unwrap_or(u16::MAX),
-            claims: self.book.digest(self.id),
-            name: self.config.node.clone(),
-            mac: self.config.mac,
-            address: self.config.address,
-            keys: self.keys.ids().to_vec(),
+            claims: self.claims.digest(self.local.id()),
+            name: self.local.name().clone(),
+            mac: self.local.mac(),
+            address: self.local.address(),
+            keys: self.transmitter.keys().ids().to_vec(),
             heard: Vec::new(),
         }
     }
 
-    /// Who catches up after a stall says that it listens, so that others go on answering for it.
-    pub(super) fn state_to_tell(&self) -> State {
-        if self.state == State::Active && self.stall.is_some() { State::Listening } else { self.state }
-    }
-
     /// Sends a frame, signed with a key and written in a version that everybody reads.
     pub(super) fn send(&mut self, body: Body) {
-        if !self.carrier {
+        if !self.participation.has_carrier() {
             return;
         }
-        let FrameEncoding { key, version } = self.voice();
-        self.hello.sequence += 1;
-        let sender = Sender { node: self.id, incarnation: self.config.incarnation, sequence: self.hello.sequence };
         let is_hello = matches!(body, Body::Hello(_));
-        match self.keys.seal(key, version, &Frame { sender, body }) {
+        match self.transmitter.seal(self.local.id(), self.local.incarnation(), &mut self.peers, body) {
             Ok(bytes) => {
                 self.counters.hellos_sent += u64::from(is_hello);
-                self.outputs.push_back(Output::Send(bytes));
+                self.outbox.push(Output::Send(bytes));
             }
             // A node name or address that no peer would accept: the edge shows the counter.
             Err(_) => self.counters.unsendable += 1,
         }
     }
 
-    /// What everybody can read. That takes a look at every peer, and changes seldom.
-    fn voice(&mut self) -> FrameEncoding {
-        if self.peers.take_changed() {
-            self.voice = None;
-        }
-        if let Some(voice) = self.voice {
-            return voice;
-        }
-        let accepted = || self.peers.iter().filter_map(|(_, peer)| peer.accepted_keys());
-        let key = self.keys.signing_key(accepted(), self.hello.sent);
-        // Newcomers count as well, for keys and versions: who cannot read this node cannot echo it.
-        let version = self.keys.versions().to_write(self.peers.iter().filter_map(|(_, peer)| peer.reads_version()));
-        let voice = FrameEncoding { key, version };
-        // While nobody is heard, the keys take turns.
-        self.voice = accepted().next().map(|_| voice);
-        voice
-    }
-
     /// A frame in this node's own name has come.
     pub(super) fn own_frame(&mut self, now: Duration, frame: &Frame) {
-        if frame.sender.incarnation == self.config.incarnation {
-            self.report_once_a_minute(now, Event::SegmentLoop);
+        if frame.sender.incarnation == self.local.incarnation() {
+            self.outbox.report_once_a_minute(now, Event::SegmentLoop);
             return;
         }
-        if self.siblings.contains_key(&frame.sender.incarnation) {
+        if self.siblings.contains(frame.sender.incarnation) {
             let Sender { incarnation, sequence, .. } = frame.sender;
-            if !self.breaks(Mutation::SpeakOnBoth) {
-                self.sibling_heard = Some(Sibling { incarnation, sequence });
+            if !self.local.breaks(Mutation::SpeakOnBoth) {
+                self.siblings.note_heard(Sibling { incarnation, sequence });
             }
             return;
         }
         // An earlier run of this speaker cannot know this one: what does not echo it is replayed, or still on its way.
         match &frame.body {
             Body::Hello(hello) if self.is_echoed(hello) => {
-                self.report_once_a_minute(now, Event::DuplicateNode(self.id));
+                self.outbox.report_once_a_minute(now, Event::DuplicateNode(self.local.id()));
             }
             _ => self.counters.replayed += 1,
         }
@@ -207,20 +132,22 @@ impl Engine {
 
     /// Does this Hello show that its sender hears this run of this node, now?
     fn is_echoed(&self, hello: &Hello) -> bool {
-        let echo = |heard: &&Heard| heard.node == self.id && heard.incarnation == self.config.incarnation;
-        hello.heard.iter().find(echo).is_some_and(|heard| self.hello.is_recent(heard.sequence))
+        let echo = |heard: &&Heard| heard.node == self.local.id() && heard.incarnation == self.local.incarnation();
+        hello.heard.iter().find(echo).is_some_and(|heard| self.transmitter.is_recent(heard.sequence))
     }
 
     /// Has a peer heard of this run what it has yet to say? Then this machine was set back to a snapshot of its memory.
     fn is_yet_to_be_said(&self, heard: &Heard) -> bool {
-        heard.node == self.id && heard.incarnation == self.config.incarnation && heard.sequence > self.hello.sequence
+        heard.node == self.local.id()
+            && heard.incarnation == self.local.incarnation()
+            && self.transmitter.is_yet_to_come(heard.sequence)
     }
 
     /// Takes in a peer's Hello.
     pub(super) fn hello_received(&mut self, now: Duration, sender: Sender, hello: &Hello) {
         let id = sender.node;
         // A set that has become empty keeps a node of its tree, which lies elsewhere in memory.
-        let lacking = !self.lacking.is_empty() && self.lacking.contains_key(&id);
+        let lacking = self.sync.lacks(id);
         if self.peers.hears_again(now, sender, hello) {
             self.count_hello();
             if lacking || !hello.heard.is_empty() {
@@ -239,11 +166,11 @@ impl Engine {
         let run = self.peers.get(id).and_then(|peer| peer.run.as_ref());
         let known = run.is_some_and(|run| run.incarnation == sender.incarnation);
         // It is a new run that has to echo this one.
-        let echoed = !known && (self.is_echoed(hello) || self.breaks(Mutation::SkipTwoWayCheck));
+        let echoed = !known && (self.is_echoed(hello) || self.local.breaks(Mutation::SkipTwoWayCheck));
         if !known && !echoed {
             // Also of who is not counted: all the others may have been replaced since the snapshot.
             if hello.heard.iter().any(|heard| self.is_yet_to_be_said(heard)) {
-                self.report_once_a_minute(now, Event::Reverted);
+                self.outbox.report_once_a_minute(now, Event::Reverted);
                 return;
             }
             if hello.state == State::Restarting {
@@ -270,7 +197,10 @@ impl Engine {
                 let paused = run.paused_for(now, hello);
                 run.update(now, sender.sequence, hello);
                 // While it catches up with a stall, frames from before and after it come together.
-                if paused > timers::lost_after(self.hello.interval) && peer.speaks() && self.stall.is_none() {
+                if paused > timers::lost_after(self.transmitter.interval())
+                    && peer.speaks()
+                    && !self.participation.is_stalled()
+                {
                     self.stalled(now, paused);
                 }
             }
@@ -307,7 +237,7 @@ impl Engine {
     fn claims_and_entries_received(&mut self, now: Duration, id: NodeId, hello: &Hello) {
         self.entries_received(now, id, &hello.heard);
         self.compare_claims(now, id, hello.state, hello.claims);
-        if self.lacking.contains_key(&id) {
+        if self.sync.lacks(id) {
             self.hasten_hello_in_a_crowd(now);
         }
     }
@@ -330,7 +260,7 @@ impl Engine {
             return;
         }
         self.count_hello();
-        self.peers_at = self.peers_at.min(now + timers::lost_after(hello.interval));
+        self.detector.look_by(now + timers::lost_after(hello.interval));
         self.hasten_hello_in_a_crowd(now);
     }
 
@@ -341,7 +271,7 @@ impl Engine {
         if peer.speaks() && peer.run.as_ref().is_some_and(|run| run.said().before == Some(sender.incarnation)) {
             let ends = hello.state == State::Restarting;
             peer.rest.refused = (!ends).then(|| Box::new(Refused { heard: now, sender, hello: hello.clone() }));
-            self.report_once_a_minute(now, Event::DuplicateNode(sender.node));
+            self.outbox.report_once_a_minute(now, Event::DuplicateNode(sender.node));
             return false;
         }
         peer.change_run(now, sender, hello);
@@ -363,7 +293,7 @@ impl Engine {
         self.compare_claims(now, id, refused.hello.state, refused.hello.claims);
         self.hasten_hello_in_a_crowd(now);
         self.reassess(now, id);
-        self.peers_at = now;
+        self.detector.look_at(now);
         true
     }
 
@@ -389,12 +319,12 @@ impl Engine {
         let has_been_at_work = peer.takes_part_when_heard();
         let absent_since = peer.rest.absent_since.take();
         let said = peer.run.as_ref().map(|run| (run.state, run.said().digest));
-        let presumed = if self.state == State::Active { self.presumed_of(id) } else { Vec::new() };
+        let presumed = if self.participation.is_active() { self.presumed_of(id) } else { Vec::new() };
         self.peers.set_presence(id, Presence::Speaking);
         self.ping_soon(now);
-        self.peers_at = self.peers_at.min(due);
+        self.detector.look_by(due);
         self.hearing.peer_speaks();
-        self.tell(Event::PeerUp(name));
+        self.outbox.report(Event::PeerUp(name));
         // Its digest comes before every conclusion: what this node does not know it to claim is not vacant for that.
         if let Some((state, claimed)) = said {
             self.compare_claims(now, id, state, claimed);
@@ -407,7 +337,7 @@ impl Engine {
             self.announce_after_separation(now, absent_since.unwrap_or_default());
         }
         for address in presumed {
-            self.announced_unheard.remove(&address);
+            self.overhearing.forget_announcer(address);
             self.evaluate(now, address);
         }
         // What it claims still, though this node took it over in the meantime, it may have told others as well.
@@ -417,11 +347,12 @@ impl Engine {
 
     /// What a peer says about others, and about this node.
     fn entries_received(&mut self, now: Duration, from: NodeId, entries: &[Heard]) {
-        let caught_up = self.caught_up_since();
+        let caught_up = self.participation.caught_up_since(self.interval());
         // At a start nobody has been missed yet, and everybody echoes everybody.
-        let misses_nobody = self.peers.all_present() || self.barrier.is_some() && self.peers.silent().next().is_none();
+        let misses_nobody = self.peers.all_present()
+            || self.participation.joining_since().is_some() && self.peers.silent().next().is_none();
         for heard in entries {
-            if heard.node == self.id {
+            if heard.node == self.local.id() {
                 self.mentioned(now, from, heard);
                 continue;
             }
@@ -434,14 +365,14 @@ impl Engine {
             if let Some(kernel) = heard.kernel {
                 peer.rest.reports.note(now, kernel);
                 if kernel == Kernel::Silent(Question::Ping) {
-                    self.peers_at = self.peers_at.min(now);
+                    self.detector.look_by(now);
                 }
             }
             if heard.suspect && peer.rest.kernel.has_missed_pings() {
                 peer.attest = true;
                 continue;
             }
-            if heard.suspect && self.covers.contains(&heard.node) {
+            if heard.suspect && self.covers.contains(heard.node) {
                 self.repeat_to_who_misses(from, heard.node);
             }
             let Some(peer) = self.peers.get_for_note(heard.node) else { continue };
@@ -460,14 +391,14 @@ impl Engine {
 
     /// A peer speaks of this node.
     fn mentioned(&mut self, now: Duration, from: NodeId, heard: &Heard) {
-        if heard.incarnation != self.config.incarnation {
+        if heard.incarnation != self.local.incarnation() {
             return;
         }
         if self.is_yet_to_be_said(heard) {
-            self.report_once_a_minute(now, Event::Reverted);
+            self.outbox.report_once_a_minute(now, Event::Reverted);
             return;
         }
-        if self.hello.is_recent(heard.sequence) {
+        if self.transmitter.is_recent(heard.sequence) {
             self.hearing.replied(now);
         }
         let Some(peer) = self.peers.get_for_note(from) else { return };

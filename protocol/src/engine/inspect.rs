@@ -16,8 +16,8 @@ use crate::{
 impl Engine {
     /// The segment in numbers.
     pub fn totals(&self) -> Totals {
-        let covered = self.answers.values().filter(|mac| **mac != self.config.mac).count();
-        Totals { peers: self.peers.speaking(), owned: self.book.addresses_of(self.id).count(), covered }
+        let covered = self.announcements.answers().filter(|mac| *mac != self.local.mac()).count();
+        Totals { peers: self.peers.speaking(), owned: self.claims.addresses_of(self.local.id()).count(), covered }
     }
 
     /// All that a person may want to see. Takes time in proportion to addresses and peers: for those who ask, not for
@@ -25,15 +25,15 @@ impl Engine {
     pub fn snapshot(&self, now: Duration) -> Snapshot {
         let mut peers: Vec<Peer> = self.peers.iter().map(|(id, peer)| self.peer_shown(now, id, peer)).collect();
         peers.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        let addresses: BTreeSet<IpAddr> = self.vips.keys().copied().chain(self.book.addresses()).collect();
+        let addresses: BTreeSet<IpAddr> = self.objects.addresses().chain(self.claims.addresses()).collect();
         Snapshot {
-            node: self.config.node.to_string(),
-            incarnation: format!("{:?}", self.config.incarnation),
-            state: if self.is_deaf(now) { SpeakerState::Deaf } else { said(self.state_to_tell()) },
+            node: self.local.name().to_string(),
+            incarnation: format!("{:?}", self.local.incarnation()),
+            state: if self.is_deaf(now) { SpeakerState::Deaf } else { said(self.participation.stated()) },
             answering: self.is_answering(),
-            carrier: self.carrier,
+            carrier: self.participation.has_carrier(),
             hearing: self.is_hearing(),
-            mac: self.config.mac.to_string(),
+            mac: self.local.mac().to_string(),
             interval_ms: millis(self.interval()),
             totals: self.totals(),
             keys: self.key_uses(),
@@ -49,28 +49,28 @@ impl Engine {
             .iter()
             .filter_map(|(_, peer)| Some((self.signing_key_of(peer), peer.accepted_keys()?)))
             .collect();
-        let own = self.keys.signing_key(heard.iter().map(|(_, accepted)| *accepted), 0);
+        let own = self.transmitter.keys().signing_key(heard.iter().map(|(_, accepted)| *accepted), 0);
         let key_use = |id: &KeyId| KeyUse {
             id: id.to_string(),
             signs: heard.is_empty() || own == *id,
             peers_signing: heard.iter().filter(|(signing, _)| *signing == Some(*id)).count(),
             peers_accepting: heard.iter().filter(|(_, accepted)| accepted.contains(id)).count(),
         };
-        self.keys.ids().iter().map(key_use).collect()
+        self.transmitter.keys().ids().iter().map(key_use).collect()
     }
 
     /// What a peer signs with, if it is heard: a frame that was accepted is signed with the only key there is.
     fn signing_key_of(&self, peer: &peer::Peer) -> Option<KeyId> {
         peer.accepted_keys()?;
-        match self.keys.ids() {
+        match self.transmitter.keys().ids() {
             [only] => Some(*only),
             _ => peer.rest.signed_with,
         }
     }
 
     fn name_of(&self, id: NodeId) -> String {
-        if id == self.id {
-            return self.config.node.to_string();
+        if id == self.local.id() {
+            return self.local.name().to_string();
         }
         self.peers.get(id).map_or_else(|| format!("{id:?}"), |peer| peer.rest.name.to_string())
     }
@@ -101,8 +101,8 @@ impl Engine {
             heard_ms: last.map(|(_, heard)| millis(now.saturating_sub(heard))),
             incarnation: last.map(|(incarnation, _)| format!("{incarnation:?}")),
             mac: peer.mac().map(|mac| mac.to_string()),
-            claims: self.book.addresses_of(id).count(),
-            lacking: self.lacking.contains_key(&id),
+            claims: self.claims.addresses_of(id).count(),
+            lacking: self.sync.lacks(id),
             kernel,
             covered_by: self.covered_by(now, id, peer),
             signs_with: self.signing_key_of(peer).map(|id| id.to_string()),
@@ -117,7 +117,7 @@ impl Engine {
 
     fn address_shown(&self, now: Duration, address: IpAddr) -> Address {
         let holder = self.best_claim(address);
-        let vip = self.vips.get(&address);
+        let vip = self.objects.get(address);
         let order = || vip.into_iter().flat_map(|vip| vip.candidates.iter());
         let shown = order().take(CANDIDATES).map(|candidate| Candidate {
             node: self.name_of(candidate.node),
@@ -132,9 +132,13 @@ impl Engine {
                 node: self.name_of(id),
                 epoch: claim.epoch.0,
                 reason: claim.reason,
-                since_ms: self.gained.get(&address).filter(|_| id == self.id).map(|at| millis(now.saturating_sub(*at))),
+                since_ms: self
+                    .announcements
+                    .gained_at(address)
+                    .filter(|_| id == self.local.id())
+                    .map(|at| millis(now.saturating_sub(at))),
             }),
-            claims: self.book.on(address).len(),
+            claims: self.claims.on(address).len(),
             answer: self.answer(address).map(|mac| mac.to_string()),
             waiting: self.waiting(now, address),
             candidates: shown.collect(),
@@ -145,11 +149,11 @@ impl Engine {
 
     /// Could this node or peer claim something now?
     fn could_claim(&self, id: NodeId) -> bool {
-        if id == self.id { self.may_claim() } else { self.peers.get(id).is_some_and(peer::Peer::takes_part) }
+        if id == self.local.id() { self.may_claim() } else { self.peers.get(id).is_some_and(peer::Peer::takes_part) }
     }
 
     fn waiting(&self, now: Duration, address: IpAddr) -> Option<Waiting> {
-        match self.first_claims.verdict(now, address) {
+        match self.conflict_detection.verdict(now, address) {
             conflict_detection::Verdict::Probing => return Some(Waiting::Enquiry),
             conflict_detection::Verdict::Conflict { mac, .. } => {
                 return Some(Waiting::Conflict { mac: mac.to_string() });
@@ -159,7 +163,7 @@ impl Engine {
             }
             conflict_detection::Verdict::Unknown | conflict_detection::Verdict::Free { .. } => {}
         }
-        if let Some(contention) = self.contending.get(&address) {
+        if let Some(contention) = self.contest.get(address) {
             return Some(Waiting::Turn { reason: contention.reason });
         }
         let presumed = if self.best_claim(address).is_none() { self.presumed(address) } else { None };

@@ -1,11 +1,11 @@
 //! Does this node hear the segment at all? Who hears nothing takes nothing: otherwise the node whose receiver fails would
 //! find every other node silent, and steal every address.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use super::Engine;
 use crate::{
-    io::Output,
+    io::{Neighbour, Output},
     mac::MacAddr,
     peer::{Peer, Presence},
     timers,
@@ -44,6 +44,8 @@ pub(super) struct Hearing {
     /// When the dead were last asked whether they are back, and how long it is to the next time.
     dead_asked: Duration,
     dead_pause: Duration,
+    /// Hosts whose link-layer address the kernel knows, to be asked for a sign of life.
+    neighbours: Arc<[Neighbour]>,
 }
 
 impl Hearing {
@@ -59,7 +61,17 @@ impl Hearing {
             solicited: 0,
             dead_asked: now,
             dead_pause: DEAD_ASKED_AFTER,
+            neighbours: Arc::from([]),
         }
+    }
+
+    pub(super) fn set_neighbours(&mut self, neighbours: Arc<[Neighbour]>) {
+        self.neighbours = neighbours;
+    }
+
+    /// Returns whether this is a host whose link-layer address the kernel knows.
+    pub(super) fn is_neighbour(&self, address: IpAddr, mac: MacAddr) -> bool {
+        self.neighbours.contains(&Neighbour { address, mac })
     }
 
     /// When a solicitation is due.
@@ -142,7 +154,10 @@ impl Engine {
     pub(super) fn is_deaf(&self, now: Duration) -> bool {
         // Silence is noticed half way through the three intervals.
         let noticed = timers::lost_after(self.interval()) - timers::silent_after(self.interval());
-        self.carrier && self.hearing.had_peers && !self.is_hearing() && now >= self.hearing.silence_began + noticed
+        self.participation.has_carrier()
+            && self.hearing.had_peers
+            && !self.is_hearing()
+            && now >= self.hearing.silence_began + noticed
     }
 
     /// A frame from another host was heard.
@@ -151,15 +166,13 @@ impl Engine {
         let was_deaf = self.is_deaf(now);
         self.hearing.evidence = Some(now);
         self.hearing.next_solicit = None;
-        if let Some(barrier) = &mut self.barrier {
-            barrier.evidence(now);
-        }
+        self.participation.note_evidence(now);
         if !was_hearing {
             // What nobody answered while this node may have been deaf says nothing.
             for (_, peer) in self.peers.iter_mut() {
                 peer.rest.kernel.recount(now);
             }
-            self.peers_at = now;
+            self.detector.look_at(now);
             self.restart_turns(now);
         }
         if was_deaf {
@@ -173,7 +186,7 @@ impl Engine {
             self.hearing.dead_pause = DEAD_ASKED_AFTER;
             return;
         }
-        if !self.carrier || now < self.hearing.dead_asked + self.hearing.dead_pause {
+        if !self.participation.has_carrier() || now < self.hearing.dead_asked + self.hearing.dead_pause {
             return;
         }
         let dead =
@@ -187,17 +200,17 @@ impl Engine {
         self.hearing.dead_asked = now;
         self.hearing.dead_pause = (self.hearing.dead_pause * 2).min(DEAD_ASKED_EVERY);
         asked.sort_unstable();
-        self.rng.shuffle(&mut asked);
+        self.local.shuffle(&mut asked);
         for ((address, mac), by_ping) in asked.into_iter().take(ASKED) {
             let (probe, ping) = (Output::Probe { address, mac }, Output::Ping { address, mac });
-            self.outputs.push_back(if by_ping { ping } else { probe });
+            self.outbox.push(if by_ping { ping } else { probe });
         }
     }
 
     /// Asks others than the silent node itself for an answer: if nobody answers, it is this node that cannot be heard.
     pub(super) fn ask_witnesses(&mut self) {
         for (address, mac) in self.witnesses(|_| true) {
-            self.outputs.push_back(Output::Probe { address, mac });
+            self.outbox.push(Output::Probe { address, mac });
         }
     }
 
@@ -205,13 +218,13 @@ impl Engine {
     /// is cut off together with a switch that answers ARP and ND in everybody's name.
     pub(super) fn ask_controls(&mut self) {
         for (address, mac) in self.witnesses(|peer| peer.rest.kernel.answers_pings()) {
-            self.outputs.push_back(Output::Ping { address, mac });
+            self.outbox.push(Output::Ping { address, mac });
         }
     }
 
     /// The first neighbour, the witness, and of the speaking peers that are of use the one with the lowest id.
     fn witnesses(&self, is_of_use: impl Fn(&Peer) -> bool) -> Vec<(IpAddr, MacAddr)> {
-        let neighbour = self.neighbours.first().map(|host| (host.address, host.mac));
+        let neighbour = self.hearing.neighbours.first().map(|host| (host.address, host.mac));
         let speaking = self.peers.iter().filter(|(_, peer)| peer.speaks() && is_of_use(peer));
         let peer = speaking.min_by_key(|(id, _)| *id).and_then(|(_, peer)| peer.probe_target());
         let mut asked: Vec<_> = [neighbour, peer, self.hearing.witness].into_iter().flatten().collect();
@@ -224,18 +237,18 @@ impl Engine {
         if self.hearing.next_solicit.is_none_or(|at| at > now) {
             return;
         }
-        if self.is_hearing() || !self.carrier {
+        if self.is_hearing() || !self.participation.has_carrier() {
             self.hearing.next_solicit = None;
             return;
         }
-        let mut asked: Vec<_> = self.neighbours.iter().map(|host| (host.address, host.mac)).collect();
+        let mut asked: Vec<_> = self.hearing.neighbours.iter().map(|host| (host.address, host.mac)).collect();
         let mut peers: Vec<_> = self.peers.iter().filter_map(|(_, peer)| peer.probe_target()).collect();
         peers.sort_unstable();
         asked.extend(peers);
         for (address, mac) in asked.into_iter().take(ASKED) {
-            self.outputs.push_back(Output::Probe { address, mac });
+            self.outbox.push(Output::Probe { address, mac });
         }
-        self.outputs.push_back(Output::EchoAll);
+        self.outbox.push(Output::EchoAll);
         self.hearing.solicited += 1;
         let pause = if self.hearing.solicited < 3 { timers::PROBE_EVERY } else { SOLICIT_CALM };
         self.hearing.next_solicit = Some(now + pause);

@@ -5,7 +5,10 @@
 
 mod announcements;
 mod arp_nd;
+mod claim_exchange;
 mod claim_sync;
+mod contest;
+mod cover;
 mod deletion;
 mod failure_detector;
 mod handover;
@@ -13,45 +16,50 @@ mod hello;
 mod inspect;
 mod isolation;
 mod join;
+mod local;
+mod objects;
+mod outbox;
+mod overhearing;
 mod ownership;
+mod participation;
 mod pings;
 mod shutdown;
-mod viewed;
+mod siblings;
+mod timer;
+mod transmitter;
 
-use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
-    net::IpAddr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
 use crate::{
-    announce::Announcer,
-    claim::{Birth, Claim, Epoch, Reason},
     claim_table::ClaimTable,
-    conflict_detection::{ConflictDetection, Step},
-    hold_down::{HoldDown, Takes},
+    conflict_detection::ConflictDetection,
     incarnation::PeerIncarnation,
-    io::{Config, Counters, Deletion, Event, Input, Neighbour, Output, SavedState, Sibling},
+    io::{Config, Counters, Input, Output, SavedState, Sibling},
     mac::MacAddr,
     mutation::Mutation,
     node::{Incarnation, NodeId},
     peer::Peer,
     peers::Peers,
-    ping::PingClock,
-    timer_queue::TimerQueue,
-    timers::{self, VIEW_FRESH},
+    timers,
     twins::FAILED_INTERVALS,
-    wire::{Body, Change, Frame, FrameLimit, Keyring, Rejected, Sender, State},
+    wire::{Body, Frame, Keyring, Rejected, Sender, State},
 };
-use arp_nd::Overheard;
-use claim_sync::FullList;
+use announcements::Announcements;
+use claim_sync::ClaimSync;
+use contest::Contest;
+use cover::Covers;
+use failure_detector::FailureDetector;
 use handover::HandOvers;
-use hello::{FrameEncoding, HelloClock};
 use isolation::Hearing;
-use join::{Barrier, Stall};
+use local::Local;
+use objects::ApiObjects;
+use outbox::Outbox;
+use overhearing::Overhearing;
+use participation::Participation;
 use shutdown::Stopping;
-use viewed::Viewed;
+use siblings::Siblings;
+use timer::Timer;
+use transmitter::Transmitter;
 
 /// One layer-2 segment, as one node's speaker sees it.
 ///
@@ -59,104 +67,31 @@ use viewed::Viewed;
 /// [`Engine::poll_timeout`]. `now` is the time since any moment of the past; it never goes back.
 #[derive(Debug)]
 pub struct Engine {
-    config: Config,
-    id: NodeId,
-    keys: Arc<Keyring>,
-    rng: fastrand::Rng,
-    started: Duration,
-    /// When it last joined the segment: at the end of a barrier.
-    joined: Duration,
-    /// When this was called last.
+    /// When a method was last called.
     called: Duration,
-    state: State,
-    carrier: bool,
-    /// What its link carries.
-    frame_limit: FrameLimit,
-    /// The peers that ask for lists.
-    asked: BTreeMap<NodeId, claim_sync::Asked>,
+    local: Local,
+    participation: Participation,
+    siblings: Siblings,
 
     peers: Peers,
-    book: ClaimTable,
-    /// Peers some of whose claims this node does not know, and since when.
-    lacking: BTreeMap<NodeId, Duration>,
-    vips: BTreeMap<IpAddr, Viewed>,
-    /// Has the API (or the saved state) said which nodes are on the segment?
-    stations_known: bool,
-    neighbours: Arc<[Neighbour]>,
-    view_fresh_at: Option<Duration>,
-    /// The highest birth and epoch seen of each address.
-    floors: BTreeMap<IpAddr, (Birth, Epoch)>,
-    /// Objects known to be deleted.
-    deleted: TimerQueue<Deletion>,
-    /// Those of them that the other runs of this speaker have yet to be told of.
-    unshared_deletions: BTreeSet<IpAddr>,
-    /// Who took an address by the evidence of an announcement, though it is not heard.
-    announced_unheard: BTreeMap<IpAddr, NodeId>,
-
-    hello: HelloClock,
-    /// What its last frame was written in, until a peer or the keys change.
-    voice: Option<FrameEncoding>,
+    detector: FailureDetector,
     hearing: Hearing,
-    /// When to ask peers whether they answer pings.
-    pings: PingClock,
-    barrier: Option<Barrier>,
-    stall: Option<Stall>,
-    stopping: Option<Stopping>,
-    /// When a peer next needs attention.
-    peers_at: Duration,
-    /// What this node claimed before it restarted.
-    resume: BTreeMap<IpAddr, Claim>,
-    /// The silent nodes this one answers for.
-    covers: BTreeSet<NodeId>,
-    contending: BTreeMap<IpAddr, Contention>,
-    /// When contended addresses are to be looked at again.
-    turns: TimerQueue<()>,
-    answers: BTreeMap<IpAddr, MacAddr>,
-    /// When this node came to own what it owns.
-    gained: BTreeMap<IpAddr, Duration>,
-    announcer: Announcer,
-    first_claims: ConflictDetection,
-    /// Nodes that hold addresses which they have not claimed, by what was overheard, and when that is to be believed.
-    overheard: TimerQueue<Overheard>,
-    /// Addresses of this node's that another was asked for, because it seems to have them, and until when it may answer.
-    asked_kernels: TimerQueue<()>,
-    hold_down: HoldDown,
-    takes: Takes,
-    handovers: HandOvers,
-    /// When an address was last defended against a stranger.
-    defended: BTreeMap<IpAddr, Duration>,
-    /// Changes of this node's claims that are to be sent.
-    changes: BTreeMap<IpAddr, Change>,
-    /// New claims that are to be said once more, and when.
-    repeats: TimerQueue<()>,
-    /// Addresses that two nodes claim, and when that is to be looked into.
-    disputes: TimerQueue<()>,
-    /// Claims of other nodes that are to be sent, because somebody does not know them.
-    covered_changes: BTreeMap<NodeId, BTreeMap<IpAddr, Change>>,
-    full_list: Option<FullList>,
-    /// When a part of the last one was sent.
-    full_list_sent: Duration,
-    outputs: VecDeque<Output>,
-    /// What was told within the last minute and would be told with every frame.
-    told: VecDeque<(Duration, Event)>,
-    /// The runs that this speaker has on other interfaces.
-    siblings: BTreeMap<Incarnation, MacAddr>,
-    /// What peers said that an earlier run claimed, since this was last asked for.
-    reminded_of: BTreeSet<IpAddr>,
-    /// The frame of such a run that was heard last.
-    sibling_heard: Option<Sibling>,
-    state_changed: bool,
-    counters: Counters,
-}
+    covers: Covers,
 
-/// An address that this node is about to claim unless another does.
-#[derive(Clone, Copy, Debug)]
-struct Contention {
-    reason: Reason,
-    /// Since when nobody holds it as it should be held, and this node could claim.
-    since: Duration,
-    /// The node that held it and is dead.
-    left_by: Option<NodeId>,
+    claims: ClaimTable,
+    sync: ClaimSync,
+    objects: ApiObjects,
+
+    contest: Contest,
+    conflict_detection: ConflictDetection,
+    handovers: HandOvers,
+    overhearing: Overhearing,
+    announcements: Announcements,
+
+    transmitter: Transmitter,
+    stopping: Option<Stopping>,
+    outbox: Outbox,
+    counters: Counters,
 }
 
 impl Engine {
@@ -164,78 +99,41 @@ impl Engine {
     /// machine has not been rebooted since (same boot id).
     pub fn new(now: Duration, config: Config, keys: Arc<Keyring>, restored: Option<(SavedState, bool)>) -> Self {
         let (saved, same_boot) = restored.unwrap_or_default();
-        let mut segment = Self {
-            id: config.node.id(),
-            keys,
-            rng: fastrand::Rng::with_seed(config.seed),
-            started: now,
-            joined: now,
+        let mut engine = Self {
             called: now,
-            state: State::Listening,
-            carrier: true,
-            frame_limit: FrameLimit::LARGEST,
-            asked: BTreeMap::new(),
+            participation: Participation::new(now),
+            siblings: Siblings::default(),
             peers: Peers::default(),
-            book: ClaimTable::default(),
-            lacking: BTreeMap::new(),
-            vips: BTreeMap::new(),
-            stations_known: false,
-            neighbours: Arc::from([]),
-            view_fresh_at: None,
-            floors: saved.floors.into_iter().map(|(address, birth, epoch)| (address, (birth, epoch))).collect(),
-            deleted: TimerQueue::default(),
-            unshared_deletions: BTreeSet::new(),
-            announced_unheard: BTreeMap::new(),
-            hello: HelloClock::new(now, config.timers),
-            voice: None,
+            detector: FailureDetector::new(now),
             hearing: Hearing::new(now),
-            pings: PingClock::default(),
-            barrier: Some(Barrier::new(now)),
-            stall: None,
-            stopping: None,
-            peers_at: now,
-            resume: BTreeMap::new(),
-            covers: BTreeSet::new(),
-            contending: BTreeMap::new(),
-            turns: TimerQueue::default(),
-            answers: BTreeMap::new(),
-            gained: BTreeMap::new(),
-            announcer: Announcer::new(config.pace),
-            first_claims: ConflictDetection::default(),
-            overheard: TimerQueue::default(),
-            asked_kernels: TimerQueue::default(),
-            hold_down: HoldDown::default(),
-            takes: Takes::default(),
+            covers: Covers::default(),
+            claims: ClaimTable::default(),
+            sync: ClaimSync::default(),
+            objects: ApiObjects::with_floors(saved.floors),
+            contest: Contest::default(),
+            conflict_detection: ConflictDetection::default(),
             handovers: HandOvers::default(),
-            defended: BTreeMap::new(),
-            changes: BTreeMap::new(),
-            repeats: TimerQueue::default(),
-            disputes: TimerQueue::default(),
-            covered_changes: BTreeMap::new(),
-            full_list: None,
-            full_list_sent: Duration::ZERO,
-            outputs: VecDeque::new(),
-            told: VecDeque::new(),
-            siblings: BTreeMap::new(),
-            reminded_of: BTreeSet::new(),
-            sibling_heard: None,
-            state_changed: false,
+            overhearing: Overhearing::default(),
+            announcements: Announcements::new(config.pace),
+            transmitter: Transmitter::new(now, config.timers, keys),
+            stopping: None,
+            outbox: Outbox::default(),
             counters: Counters::default(),
-            config,
+            local: Local::new(config),
         };
         for claim in saved.claims {
-            segment.note_floor(&claim);
+            engine.objects.note_floor(&claim);
             // On another boot something else may have happened to the address: only the floor is worth anything.
-            if same_boot || segment.breaks(Mutation::TrustRememberedClaims) {
-                segment.resume.insert(claim.address, claim);
+            if same_boot || engine.local.breaks(Mutation::TrustRememberedClaims) {
+                engine.participation.remember(claim);
             }
         }
-        segment.restore_deletions(now, saved.deletions);
-        if segment.breaks(Mutation::SkipBarrier) || segment.breaks(Mutation::TrustRememberedClaims) {
-            segment.activate(now);
-            segment.settle(now);
+        engine.restore_deletions(now, saved.deletions);
+        if engine.local.breaks(Mutation::SkipBarrier) || engine.local.breaks(Mutation::TrustRememberedClaims) {
+            engine.activate(now);
+            engine.settle(now);
         }
-        segment
+        engine
     }
 
     /// Takes in a fact.
@@ -245,7 +143,7 @@ impl Engine {
             Input::Vip(address, vip) => self.view_changed(now, address, vip),
             Input::Fresh(at) => {
                 let was_fresh = self.view_is_fresh(now);
-                self.view_fresh_at = self.view_fresh_at.max(Some(at.min(now)));
+                self.objects.refreshed(at.min(now));
                 if was_fresh {
                     self.evaluate_recreated(now);
                 } else {
@@ -254,18 +152,15 @@ impl Engine {
             }
             Input::Stations(stations) => self.stations_listed(now, &stations),
             Input::Keys(keys) => {
-                self.keys = keys;
-                self.voice = None;
+                self.transmitter.set_keys(keys);
                 self.peers.iter_mut().for_each(|(_, peer)| peer.rest.signed_with = None);
             }
             Input::Carrier(carrier) => self.carrier_changed(now, carrier),
-            Input::FrameLimit(limit) => self.frame_limit = limit,
+            Input::FrameLimit(limit) => self.transmitter.set_frame_limit(limit),
             Input::Interface { mac, address } => self.interface_changed(now, mac, address),
-            Input::Neighbours(neighbours) => self.neighbours = neighbours,
-            Input::Siblings(siblings) => self.siblings = siblings,
-            Input::LiesElsewhere(address) => {
-                self.resume.remove(&address);
-            }
+            Input::Neighbours(neighbours) => self.hearing.set_neighbours(neighbours),
+            Input::Siblings(siblings) => self.siblings.set(siblings),
+            Input::LiesElsewhere(address) => self.participation.forget_remembered(address),
             Input::Deletions(deletions) => self.deletions_told(now, deletions),
             Input::Superseded => self.say_last_word(now),
             Input::Evidence => self.evidence(now),
@@ -277,7 +172,7 @@ impl Engine {
 
     /// Takes in a frame of the protocol (without its Ethernet header), as it was received.
     pub fn handle_frame(&mut self, now: Duration, bytes: &[u8]) {
-        let rejected = match self.keys.open(bytes) {
+        let rejected = match self.transmitter.keys().open(bytes) {
             Ok(frame) => {
                 let accepted = self.counters.accepted;
                 self.handle_opened(now, &frame);
@@ -302,7 +197,7 @@ impl Engine {
 
     /// Notes what a peer signs with, to be shown. With one key there is nothing to note.
     fn note_signing_key(&mut self, node: NodeId, bytes: &[u8]) {
-        if self.keys.ids().len() > 1
+        if self.transmitter.keys().ids().len() > 1
             && let Some(peer) = self.peers.get_for_note(node)
         {
             peer.rest.signed_with = crate::wire::signing_key_of(bytes);
@@ -313,7 +208,7 @@ impl Engine {
     /// share the work.
     pub fn handle_opened(&mut self, now: Duration, frame: &Frame) {
         self.wake(now);
-        if frame.sender.node == self.id {
+        if frame.sender.node == self.local.id() {
             self.own_frame(now, frame);
         } else {
             // First of all: what follows from hearing again has to follow before a death does.
@@ -348,88 +243,42 @@ impl Engine {
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Duration) {
         self.wake(now);
-        self.step_barrier(now);
-        self.step_stall(now);
-        // Before the turns that wait for it.
-        self.judge_overheard(now);
-        while let Some((_, address, ())) = self.turns.pop_due(now) {
-            self.evaluate(now, address);
-        }
-        self.attend_due_peers(now);
-        self.judge_disputes(now);
-        self.repeat_claims(now);
-        while let Some(step) = self.first_claims.poll(now) {
-            match step {
-                Step::Enquire(address) => self.outputs.push_back(Output::Enquire(address)),
-                Step::Free(address) => self.evaluate(now, address),
-            }
-        }
-        self.solicit(now);
-        self.ask_the_dead(now);
-        self.ask_who_answers_pings(now);
-        if self.may_announce() {
-            while let Some(address) = self.announcer.poll(now) {
-                self.send_announcement(address);
-            }
-        }
-        self.settle(now);
-        self.continue_full_list(now);
-        self.step_shutdown(now);
-        if self.hello.next <= now {
-            self.send_hellos(now);
+        for timer in Timer::ALL {
+            self.fire(now, timer);
         }
     }
 
-    /// When [`Engine::handle_timeout`] has something to do.
+    /// Returns when [`Engine::handle_timeout`] has something to do.
     pub fn poll_timeout(&self) -> Option<Duration> {
-        let announcer = self.announcer.poll_timeout().filter(|_| self.may_announce());
-        [
-            Some(self.hello.next),
-            Some(self.peers_at),
-            self.barrier.as_ref().map(Barrier::next),
-            self.stall.as_ref().map(Stall::next),
-            self.turns.next(),
-            self.first_claims.poll_timeout(),
-            self.overheard.next(),
-            self.repeats.next(),
-            self.disputes.next(),
-            self.hearing.solicit_at(),
-            self.pings.next(),
-            announcer,
-            self.full_list.as_ref().map(FullList::next),
-            self.stopping.as_ref().and_then(Stopping::next),
-        ]
-        .into_iter()
-        .flatten()
-        .min()
+        Timer::ALL.into_iter().filter_map(|timer| self.due(timer)).min()
     }
 
     /// Is there anything to do?
     pub fn has_output(&self) -> bool {
-        !self.outputs.is_empty()
+        !self.outbox.is_empty()
     }
 
     /// The next thing to do.
     pub fn poll_output(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+        self.outbox.pop()
     }
 
     /// What a solicitation for an address would be answered with now.
     pub fn answer(&self, address: IpAddr) -> Option<MacAddr> {
-        self.answers.get(&address).copied().filter(|_| self.is_answering())
+        self.announcements.answer(address).filter(|_| self.is_answering())
     }
 
     /// Does it answer at all? Not while it listens after a start, a lost link or a stall.
     pub fn is_answering(&self) -> bool {
-        self.carrier
-            && self.barrier.is_none()
-            && self.state != State::Listening
-            && (self.stall.is_none() || self.breaks(Mutation::AnswerAfterStall))
+        self.participation.has_carrier()
+            && self.participation.joining_since().is_none()
+            && self.participation.state() != State::Listening
+            && (!self.participation.is_stalled() || self.local.breaks(Mutation::AnswerAfterStall))
     }
 
     /// Returns since when it listens before it takes part; `None` once it takes part.
     pub fn joining_since(&self) -> Option<Duration> {
-        self.barrier.as_ref().map(Barrier::since)
+        self.participation.joining_since()
     }
 
     /// May it announce again what it owns? Not while it hears nobody any more: it would not hear of a successor either,
@@ -441,8 +290,8 @@ impl Engine {
     /// What a later run should know.
     pub fn saved_state(&self) -> SavedState {
         SavedState {
-            claims: self.book.range(self.id, ..).copied().collect(),
-            floors: self.floors.iter().map(|(address, (birth, epoch))| (*address, *birth, *epoch)).collect(),
+            claims: self.claims.range(self.local.id(), ..).copied().collect(),
+            floors: self.objects.floors().collect(),
             deletions: self.deletions().cloned().collect(),
         }
     }
@@ -464,25 +313,25 @@ impl Engine {
 
     /// Returns the frame that was heard last of a run of this speaker's on another interface, once.
     pub fn take_sibling(&mut self) -> Option<Sibling> {
-        self.sibling_heard.take()
+        self.siblings.take_heard()
     }
 
     /// Returns the addresses of which peers have said that an earlier run of this node claimed them, since this was last
     /// asked; none, if this speaker has no other interface.
     pub fn take_reminded(&mut self) -> BTreeSet<IpAddr> {
-        std::mem::take(&mut self.reminded_of)
+        self.siblings.take_reminded()
     }
 
     /// Was this frame sent here, lately? What was recorded and is played back on another segment was not.
     pub fn has_sent(&self, Sibling { incarnation, sequence }: Sibling) -> bool {
-        incarnation == self.config.incarnation && self.hello.is_recent(sequence)
+        incarnation == self.local.incarnation() && self.transmitter.is_recent(sequence)
     }
 
     /// When another host was last heard. What was heard before the last silence does not count: then it is when that began;
     /// and where this node takes no part, the start of time.
     pub fn last_evidence(&self) -> Duration {
         let silence = self.hearing.silence_began();
-        self.hearing.evidence().unwrap_or(if self.carrier { silence } else { Duration::ZERO })
+        self.hearing.evidence().unwrap_or(if self.participation.has_carrier() { silence } else { Duration::ZERO })
     }
 
     /// The runs of other nodes of which a frame was heard lately.
@@ -496,17 +345,17 @@ impl Engine {
 
     /// This run.
     pub fn incarnation(&self) -> Incarnation {
-        self.config.incarnation
+        self.local.incarnation()
     }
 
     /// Will this node claim the address when it has joined, unless another has taken it?
     pub fn resumes(&self, address: IpAddr) -> bool {
-        self.resume.contains_key(&address)
+        self.participation.remembered(address).is_some()
     }
 
     /// Does this node claim the address here, or will it when it has joined, unless another has taken it?
     pub fn claims_or_resumes(&self, address: IpAddr) -> bool {
-        self.resume.contains_key(&address) || self.book.of(self.id, address).is_some()
+        self.resumes(address) || self.claims.of(self.local.id(), address).is_some()
     }
 
     /// When a peer was last heard; `None` if it is not heard.
@@ -517,12 +366,11 @@ impl Engine {
 
     /// The time between two Hellos, as last promised.
     pub fn interval(&self) -> Duration {
-        self.hello.interval
+        self.transmitter.interval()
     }
 
     fn view_is_fresh(&self, now: Duration) -> bool {
-        self.view_fresh_at.is_some_and(|at| now.saturating_sub(at) <= VIEW_FRESH)
-            || self.breaks(Mutation::MoveWithStaleView)
+        self.objects.is_fresh(now) || self.local.breaks(Mutation::MoveWithStaleView)
     }
 
     /// Each call begins here: was this process run in time?
@@ -538,34 +386,6 @@ impl Engine {
     /// Each call ends here: sends what has changed.
     fn settle(&mut self, now: Duration) {
         self.send_changes(now);
-        if std::mem::take(&mut self.state_changed) {
-            self.tell(Event::StateChanged);
-        }
-    }
-
-    fn tell(&mut self, event: Event) {
-        self.outputs.push_back(Output::Event(event));
-    }
-
-    /// Tells what every frame would tell again.
-    fn report_once_a_minute(&mut self, now: Duration, event: Event) {
-        while self.told.front().is_some_and(|(at, _)| now >= *at + Duration::from_secs(60)) {
-            self.told.pop_front();
-        }
-        if self.told.iter().all(|(_, told)| *told != event) {
-            self.told.push_back((now, event.clone()));
-            self.tell(event);
-        }
-    }
-
-    #[cfg(feature = "mutations")]
-    fn breaks(&self, mutation: Mutation) -> bool {
-        self.config.mutation == Some(mutation)
-    }
-
-    #[cfg(not(feature = "mutations"))]
-    #[expect(clippy::unused_self, reason = "the same call with and without the feature")]
-    const fn breaks(&self, _: Mutation) -> bool {
-        false
+        self.outbox.report_saved_state();
     }
 }

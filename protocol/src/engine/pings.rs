@@ -19,7 +19,7 @@ impl Engine {
             return;
         }
         let wants_controls = peer.rest.kernel.wants_controls();
-        self.outputs.push_back(Output::Ping { address, mac });
+        self.outbox.push(Output::Ping { address, mac });
         if wants_controls {
             self.ask_controls();
         }
@@ -32,36 +32,37 @@ impl Engine {
 
     /// There is a peer of which it is not known whether it answers pings. All nodes may learn of it at the same time.
     pub(super) fn ping_soon(&mut self, now: Duration) {
-        let delay = PING_HABIT_GAP.mul_f64(self.rng.f64());
-        self.pings.hasten(now, delay, PING_HABIT_GAP);
+        let delay = self.local.part_of(PING_HABIT_GAP);
+        self.detector.pings_mut().hasten(now, delay, PING_HABIT_GAP);
     }
 
     /// Asks the peer whose turn it is whether it answers pings.
     pub(super) fn ask_who_answers_pings(&mut self, now: Duration) {
-        if self.pings.next().is_none_or(|next| next > now) {
+        if self.detector.pings().next().is_none_or(|next| next > now) {
             return;
         }
         // Of those that are due, one that used to answer first; and two nodes ask the same peers in different orders.
-        let place =
-            |(id, due, again): (NodeId, Duration, bool)| (due > now, due <= now && !again, due, id.0 ^ self.id.0);
+        let place = |(id, due, again): (NodeId, Duration, bool)| {
+            (due > now, due <= now && !again, due, id.0 ^ self.local.id().0)
+        };
         let due = self.peers.iter().filter_map(|(id, peer)| {
             let (due, again) = peer.rest.kernel.ask_habit(peer.speaks())?;
             peer.probe_target().map(|_| (id, due, again))
         });
         let Some((id, due, _)) = due.min_by_key(|candidate| place(*candidate)) else {
             // A peer may come to say where it can be asked.
-            self.pings.rest_until((self.peers.speaking() > 0).then_some(now + PING_HABIT_EVERY));
+            self.detector.pings_mut().rest_until((self.peers.speaking() > 0).then_some(now + PING_HABIT_EVERY));
             return;
         };
         if due > now {
-            self.pings.rest_until(Some(due));
+            self.detector.pings_mut().rest_until(Some(due));
             return;
         }
-        self.pings.asked(now, PING_HABIT_GAP);
+        self.detector.pings_mut().asked(now, PING_HABIT_GAP);
         let Some(peer) = self.peers.get_for_note(id) else { return };
         let Some((address, mac)) = peer.probe_target() else { return };
         peer.rest.kernel.habit().aim((address, mac));
         peer.rest.kernel.habit().ask(now);
-        self.outputs.push_back(Output::Ping { address, mac });
+        self.outbox.push(Output::Ping { address, mac });
     }
 }

@@ -40,21 +40,20 @@ impl Engine {
         if self.stopping.is_some() {
             return;
         }
-        self.state = match kind {
+        self.participation.end_as(match kind {
             Shutdown::Restarting => State::Restarting,
             Shutdown::Leaving => State::Leaving,
-        };
+        });
         self.drop_covers();
-        self.contending.clear();
-        self.turns.clear();
-        self.first_claims.clear();
+        self.contest.clear();
+        self.conflict_detection.clear();
         self.stopping = Some(Stopping { kind, begun: now, said: 0, next: Some(now) });
     }
 
     /// Says that this run ends, at once: another run of this node goes on, which peers take the sooner for the node's the sooner
     /// they cease to count this one. The last word echoes nobody, so that peers which count the other run already stay with it.
     pub(super) fn say_last_word(&mut self, now: Duration) {
-        self.state = State::Restarting;
+        self.participation.end_as(State::Restarting);
         for _ in 0..HELLOS {
             let hello = self.empty_hello(now);
             self.send(Body::Hello(hello));
@@ -69,7 +68,7 @@ impl Engine {
         };
         stopping.said += 1;
         let (said, kind, begun) = (stopping.said, stopping.kind, stopping.begun);
-        let handed_over = self.book.addresses_of(self.id).next().is_none() || now >= begun + LEAVE_WITHIN;
+        let handed_over = self.claims.addresses_of(self.local.id()).next().is_none() || now >= begun + LEAVE_WITHIN;
         let finished = said >= HELLOS && (kind == Shutdown::Restarting || handed_over);
         if said <= HELLOS {
             self.send_hellos(now);
@@ -78,7 +77,7 @@ impl Engine {
             stopping.next = (!finished).then_some(now + HELLO_EVERY);
         }
         if finished {
-            self.tell(Event::Finished);
+            self.outbox.report(Event::Finished);
         }
     }
 }
