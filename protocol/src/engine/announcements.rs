@@ -1,4 +1,4 @@
-//! What this node answers for, and when it announces that (docs/protocol/announcements.md#when).
+//! The answers of this node, and their announcements (docs/protocol/announcements.md#when).
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
@@ -119,7 +119,7 @@ impl Engine {
         }
     }
 
-    /// What this node answers for the addresses of a node that it begins or ceases to cover for.
+    /// Renews the answers for the addresses of a node for which this node begins or ceases to cover.
     pub(super) fn refresh_answers_of(&mut self, id: NodeId) {
         let claimed: Vec<IpAddr> = self.claims.addresses_of(id).collect();
         for address in claimed.into_iter().chain(self.presumed_of(id)) {
@@ -127,12 +127,12 @@ impl Engine {
         }
     }
 
-    /// What this node answers for an address with follows from who holds it.
+    /// Renews the answer for an address: it follows from who holds the address.
     pub(super) fn refresh_answer(&mut self, address: IpAddr) {
         let covered = |id: NodeId| self.peers.get(id).filter(|_| self.covers.contains(id)).and_then(Peer::mac);
         let answer = match self.best_claim(address) {
             Some((id, _)) if id == self.local.id() => Some(self.local.mac()),
-            // Its owner cannot withdraw what was deleted since it fell silent.
+            // An owner that is silent cannot withdraw an address that was deleted since.
             Some((id, claim)) if claim.cover && self.objects.deleted_birth(address) < Some(claim.birth) => covered(id),
             Some(_) => None,
             None if self.objects.contains(address) => {
@@ -150,7 +150,7 @@ impl Engine {
         }
     }
 
-    /// Tells everybody where an address is for which this node answers, now and in the rounds that follow.
+    /// Announces an address for which this node answers, now and in the rounds that follow.
     pub(super) fn announce(&mut self, now: Duration, address: IpAddr) {
         let own = self.claims.of(self.local.id(), address).is_some();
         if self.is_answering() {
@@ -165,23 +165,24 @@ impl Engine {
         }
     }
 
-    /// An address is where this node answers that it is: with itself, or with a node that it covers for.
+    /// Sends an announcement of an address: at this node, or at a node for which it covers.
     pub(super) fn send_announcement(&mut self, address: IpAddr) {
         if let Some(mac) = self.announcements.answer(address) {
             self.outbox.push(Output::Announce { address, mac });
         }
     }
 
-    /// Somebody has lost an address who may have announced it. Whoever believed it hears where the address is: from the
-    /// owner, and from those who cover for an owner that is silent.
+    /// Announces an address that another node has lost, which may have announced it. Hosts that believed that node
+    /// learn where the address is from the owner, and from the nodes that cover for an owner that is silent.
     pub(super) fn announce_after_loss(&mut self, now: Duration, address: IpAddr) {
         if self.announcements.answer(address).is_some() {
             self.announce(now, address);
         }
     }
 
-    /// A peer is heard again that was not, and has been at work: it may have told others that what this node has come to
-    /// own since is its own. They hear better, once, in turn. `since`: when it fell silent, if that is known.
+    /// Announces in turn, once, the addresses that this node has gained since a peer fell silent which is heard again
+    /// and has been at work: the peer may have announced them as its own to others, which hear this node better.
+    /// `since`: when the peer fell silent, if that is known.
     pub(super) fn announce_after_separation(&mut self, now: Duration, since: Duration) {
         let gained: Vec<IpAddr> =
             self.announcements.gained.iter().filter(|(_, at)| **at >= since).map(|(address, _)| *address).collect();
@@ -190,9 +191,9 @@ impl Engine {
         }
     }
 
-    /// Who heard nothing may have been succeeded, and the successor may be gone again, with all that it knew: nobody says
-    /// then that this node's claim is not the best, and clients follow the successor still. In the meantime whoever has a
-    /// better claim says so.
+    /// Announces this node's addresses after it was deaf. A peer may have taken them meanwhile and died since. Nobody
+    /// contradicts this node's old claims then, but clients still use the dead peer's link-layer address. The
+    /// announcements wait as long as a peer with a better claim needs to contradict.
     pub(super) fn announce_after_deafness(&mut self, now: Duration) {
         let at = now + lost_after(self.interval());
         let own: Vec<IpAddr> = self.claims.addresses_of(self.local.id()).collect();

@@ -1,4 +1,4 @@
-//! ARP and Neighbour Discovery: what is answered, and what the packets of others show.
+//! ARP and Neighbour Discovery: which packets are answered, and what the packets of other hosts show.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -32,17 +32,17 @@ impl Engine {
             self.binding_seen(now, packet, address, mac);
         }
         self.settle(now);
-        // A gratuitous request tells, and asks nothing.
+        // A gratuitous request announces an address and asks for none.
         let asked = packet.asks.filter(|asked| packet.binding.is_none_or(|(address, _)| address != *asked))?;
         self.answer(asked)
     }
 
-    /// Is this a link-layer address of this node's, here or on another interface?
+    /// Returns whether this is a link-layer address of this node, here or on another interface.
     fn is_own(&self, mac: MacAddr) -> bool {
         mac == self.local.mac() || self.siblings.have_mac(mac)
     }
 
-    /// A host has answered a ping of this node's.
+    /// Takes in that a host has answered a ping of this node.
     pub(super) fn ponged(&mut self, now: Duration, address: IpAddr, mac: MacAddr) {
         self.evidence(now);
         if !self.is_answer(address, mac) {
@@ -61,7 +61,7 @@ impl Engine {
         }
     }
 
-    /// Is this what a host that was probed answers?
+    /// Returns whether this is the answer of a host that was probed.
     fn is_answer(&self, address: IpAddr, mac: MacAddr) -> bool {
         let peer = self.peers.by_mac(mac).and_then(|id| self.peers.get(id));
         self.hearing.is_neighbour(address, mac)
@@ -69,20 +69,21 @@ impl Engine {
             || peer.is_some_and(|peer| peer.probe_target() == Some((address, mac)))
     }
 
-    /// Somebody says where an address is.
+    /// Takes in a packet that binds an address to a link-layer address.
     fn binding_seen(&mut self, now: Duration, packet: &Packet, address: IpAddr, mac: MacAddr) {
-        // Others that cover for this node say so.
+        // A node that covers for this one answers with this node's link-layer address.
         if self.is_own(mac) {
             return;
         }
         let Some(id) = self.peers.by_mac(mac) else { return self.stranger_seen(now, address, mac) };
-        // Switches and routers answer for the dead.
+        // Switches and routers answer for dead nodes.
         let itself = packet.source == mac;
         if itself && self.kernel_seen(now, id, (address, mac), packet.asks.is_some()) {
             return;
         }
         let claimed = self.claims.of(id, address).is_some();
-        // What others say of it matters only before a first claim: else the words of a switch would put off a succession.
+        // The word of another host matters only before a first claim: otherwise the answers of a switch would put off a
+        // succession.
         let matters =
             if itself { self.objects.contains(address) } else { self.conflict_detection.is_asked_for(address) };
         if !claimed && matters {
@@ -90,8 +91,9 @@ impl Engine {
         }
     }
 
-    /// Returns whether this is a packet of a peer about its own address. It says that the peer's kernel lives, unless
-    /// another machine has taken the peer's name: that one's kernel is not the one that is asked. `asks`: it asks for something.
+    /// Returns whether this is a packet of a peer about the peer's own address. It proves that the peer's kernel lives,
+    /// unless another machine has taken the peer's name: the kernel of that machine is not the one that is asked.
+    /// `asks`: the packet asks for an address.
     fn kernel_seen(&mut self, now: Duration, id: NodeId, said: (IpAddr, MacAddr), asks: bool) -> bool {
         let Some(peer) = self.peers.get_mut(id) else { return false };
         let target = peer.probe_target();
@@ -101,7 +103,7 @@ impl Engine {
             peer.rest.kernel.answered(now);
             self.detector.look_by(now);
         }
-        // Of a node that was found dead by pings a switch may go on to answer in its name; but it asks nothing.
+        // A switch may go on to answer for a node that was found dead by pings; but it asks for nothing in its name.
         let itself = asks || !peer.rest.kernel.has_missed_pings();
         if lives && itself {
             self.back_from_the_dead(now, id);
@@ -109,7 +111,8 @@ impl Engine {
         own
     }
 
-    /// A node shows that it lives. Where the network drops the protocol, nothing else would say that a dead one is back.
+    /// Takes in that a node lives. Where the network drops the protocol, nothing else would show that a dead node is
+    /// back.
     fn back_from_the_dead(&mut self, now: Duration, id: NodeId) {
         if self.peers.speaking() == 0 && self.peers.get(id).is_some_and(|peer| peer.presence() == Presence::Dead) {
             self.revive(now, id);
@@ -117,8 +120,9 @@ impl Engine {
         }
     }
 
-    /// A node is back that is not heard. It may have been dead here only, and this node there: what both own, one of them has
-    /// to hear the other announce.
+    /// Announces in turn the addresses that the API says a returned node announces, and that this node owns. The node
+    /// may have been dead here only, and this node there: where both own an address, one of them has to hear the
+    /// other's announcement.
     fn announce_what_is_said_to_be_of(&mut self, now: Duration, id: NodeId) {
         let own: Vec<IpAddr> = self.claims.addresses_of(self.local.id()).collect();
         for address in own {
@@ -129,7 +133,7 @@ impl Engine {
         }
     }
 
-    /// A node that is not heard shows that it lives.
+    /// Takes in that a node lives which is not heard.
     pub(super) fn revive(&mut self, now: Duration, id: NodeId) {
         let Some(peer) = self.peers.get_mut(id) else { return };
         peer.rest.reports.revive();
@@ -140,7 +144,7 @@ impl Engine {
         }
     }
 
-    /// Nodes said that addresses are their own, and have still not claimed them.
+    /// Judges packets of nodes about addresses that they have still not claimed.
     pub(super) fn judge_overheard(&mut self, now: Duration) {
         while let Some((address, Overheard { node, itself })) = self.overhearing.pop_due(now) {
             if self.claims.of(node, address).is_some() {
@@ -152,16 +156,16 @@ impl Engine {
             } else if contended && self.conflict_detection.heard(now, address, Answer::Cluster(node)) {
                 self.outbox.report(Event::AnsweredByClusterNode { address, node });
             } else if itself && !self.sync.lacks(node) {
-                // (What it has claimed may be lacking.)
+                // While its claims are lacking, this node does not know that it has not claimed the address.
                 self.suspect_kernel(now, address, node);
             }
             self.evaluate(now, address);
         }
     }
 
-    /// A node that is heard says that an address of this node's is at its own, and does not claim it. It may have withdrawn
-    /// a losing claim just now, so it is asked: if it says so again, its kernel has the address. Neighbours have been led
-    /// there, and are told where the address is once the answer has come, or not.
+    /// Handles that a speaking node answers for an address of this node which it does not claim. It may have withdrawn
+    /// a losing claim just now, so it is asked: if it answers again, its kernel has the address. Neighbours have been
+    /// led there; this node announces the address once the time for the answer is over.
     fn suspect_kernel(&mut self, now: Duration, address: IpAddr, node: NodeId) {
         if self.claims.of(self.local.id(), address).is_none() || !self.is_answering() {
             return;
@@ -175,7 +179,7 @@ impl Engine {
         }
     }
 
-    /// A node that is not heard announces an address: it has taken it.
+    /// Handles that a node which is not heard announces an address: it has taken it.
     fn announced_by_unheard(&mut self, now: Duration, id: NodeId, address: IpAddr) {
         if self.peers.get(id).is_none() {
             return;
@@ -183,7 +187,7 @@ impl Engine {
         self.revive(now, id);
         self.overhearing.set_announcer(address, id);
         if self.peers.speaking() == 0 {
-            // The network drops the protocol: what is remembered of claims is older than what is overheard.
+            // The network drops the protocol: remembered claims are older than what is overheard.
             self.forget_claims(address, |node| node != id);
         }
         if self.claims.of(self.local.id(), address).is_some_and(|own| !self.outlasts(own, id)) {
@@ -191,14 +195,14 @@ impl Engine {
         }
     }
 
-    /// Two nodes that do not hear each other both announce an address. Who has done so for longer than the rounds take
-    /// stops; of two that have just begun, the one with the lower key.
+    /// Returns whether this node keeps an address that a node announces which does not hear it. The node that has
+    /// announced it for longer than the rounds take stops; of two that have just begun, the one with the lower key.
     fn outlasts(&self, own: &Claim, other: NodeId) -> bool {
         let (Some(vip), Some(peer)) = (self.objects.get(own.address), self.peers.get(other)) else { return false };
         self.announcements.are_pending(own.address) && own.key > ClaimKey::of(own.address, &vip.uid, &peer.rest.name)
     }
 
-    /// Somebody outside the cluster says that an address is its own.
+    /// Handles that a host outside the cluster has an address.
     fn stranger_seen(&mut self, now: Duration, address: IpAddr, mac: MacAddr) {
         if self.conflict_detection.heard(now, address, Answer::Stranger(mac)) {
             self.outbox.report(Event::Conflict { address, mac });
@@ -211,7 +215,7 @@ impl Engine {
         }
     }
 
-    /// One announcement, and no rounds: the other side may do the same.
+    /// Announces an address once, without rounds: the other side may do the same.
     fn defend(&mut self, address: IpAddr) {
         self.outbox.push(Output::Announce { address, mac: self.local.mac() });
     }

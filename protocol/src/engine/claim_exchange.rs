@@ -18,9 +18,9 @@ use crate::{
 
 impl Engine {
     /// Compares what this node knows of a peer's claims with the state and the digest of its last Hello. A peer that
-    /// listens claims nothing yet; what its last run claimed stays as it is until then.
+    /// listens claims nothing yet; the claims of its last incarnation stay as they are until then.
     ///
-    /// When no peer's claims are lacking any more, addresses that seemed vacant are looked at again.
+    /// When no claims of any peer are lacking any longer, addresses that seemed vacant are looked at again.
     pub(super) fn compare_claims(&mut self, now: Duration, id: NodeId, state: State, claimed: Digest) {
         let claims = state != State::Listening && self.peers.get(id).is_some_and(Peer::speaks);
         let differs = claims && claimed != self.claims.digest(id) && !self.local.breaks(Mutation::IgnoreDigests);
@@ -29,7 +29,7 @@ impl Engine {
         }
     }
 
-    /// A peer asks for all claims.
+    /// Handles that a peer asks for all claims.
     pub(super) fn list_asked_for(&mut self, now: Duration, by: NodeId) {
         let gap = self.sync.note_request(now, by, self.interval());
         self.begin_full_list(now, gap);
@@ -60,7 +60,7 @@ impl Engine {
         }
     }
 
-    /// Says new claims again that still hold. Withdrawals are not repeated: to know of one late does no harm, and each
+    /// Repeats new claims that still hold. Withdrawals are not repeated: hearing of one late does no harm, and each
     /// makes the owner announce.
     pub(super) fn repeat_claims(&mut self, now: Duration) {
         let mut changes = Vec::new();
@@ -69,7 +69,7 @@ impl Engine {
         }
         let limit = self.claims_limit(now);
         if changes.len() > FRAMES_AT_ONCE * wire::changes_per_frame(limit) {
-            // So many go out in parts.
+            // That many claims go out in parts, as a full list.
             self.begin_full_list(now, list_gap(self.interval()));
             return;
         }
@@ -78,7 +78,7 @@ impl Engine {
         }
     }
 
-    /// Begins to send all claims, unless that is under way; so long after the last list at the earliest.
+    /// Begins to send all claims, unless that is under way; `gap` after the last list at the earliest.
     pub(super) fn begin_full_list(&mut self, now: Duration, gap: Duration) {
         if self.sync.hasten_full_list(now, gap) {
             return;
@@ -88,7 +88,7 @@ impl Engine {
         let limit = self.claims_limit(now);
         let mut frames: VecDeque<Claims> =
             wire::full_list(limit, self.local.id(), gone.chain(claimed).collect()).into();
-        // Who has just come does not know what silent nodes own.
+        // A peer that has just come does not know what silent nodes own.
         for silent in self.covers.nodes() {
             frames.extend(wire::delta(limit, silent, self.claims_of(silent)));
         }
@@ -102,28 +102,28 @@ impl Engine {
         }
     }
 
-    /// Tells a peer that has just come what silent nodes own, and what its own last run claimed: as far as this node is
-    /// one of those that cover for them.
-    pub(super) fn brief(&mut self, id: NodeId) {
+    /// Sends a peer that has just come the claims of silent nodes, and those of its own last incarnation, as far as
+    /// this node is one of those that cover for them.
+    pub(super) fn send_claims_of_silent_peers(&mut self, id: NodeId) {
         if !self.participation.is_active() {
             return;
         }
         let own = self.is_coverer(id, false).then_some(id);
         for subject in self.covers.nodes().chain(own).collect::<Vec<_>>() {
-            self.say_all_for(subject);
+            self.send_claims_of(subject);
         }
     }
 
-    /// Says what a node claims, in its stead.
-    pub(super) fn say_all_for(&mut self, subject: NodeId) {
+    /// Sends the claims of a node in its stead.
+    pub(super) fn send_claims_of(&mut self, subject: NodeId) {
         for claims in wire::delta(self.transmitter.frame_limit(), subject, self.claims_of(subject)) {
             self.send(Body::Claims(claims));
         }
     }
 
-    /// Says, in the stead of a node that has fallen silent, what another silent one claims as well: who covers for that one
-    /// may not know of the better claim, and neither of the two can say it.
-    pub(super) fn say_what_is_contested(&mut self, id: NodeId) {
+    /// Sends those claims of a silent node that another silent node contests: the node that covers for that one may not
+    /// know of the better claim, and neither of the two can send it.
+    pub(super) fn send_contested_claims_of(&mut self, id: NodeId) {
         let silent = |other: NodeId| self.peers.get(other).is_some_and(|peer| peer.silent_since().is_some());
         let rivals =
             |claim: &Claim| self.claims.on(claim.address).iter().any(|(other, _)| *other != id && silent(*other));
@@ -139,14 +139,14 @@ impl Engine {
         self.claims.range(id, ..).map(|claim| Change::Claimed(*claim)).collect()
     }
 
-    /// Takes in a part of somebody's claims.
+    /// Takes in a part of the claims of a node.
     pub(super) fn claims_received(&mut self, now: Duration, sender: Sender, claims: &Claims) {
         if !self.is_sign_of_life(now, sender) {
             return;
         }
         self.counters.accepted += 1;
         if claims.subject == self.local.id() {
-            self.reminded(claims);
+            self.note_own_previous_claims(claims);
         } else if claims.subject == sender.node {
             self.take_claims(now, sender.node, claims);
         } else {
@@ -154,15 +154,15 @@ impl Engine {
         }
     }
 
-    /// What a silent node claims, by the account of one that covers for it.
+    /// Takes in what a silent node claims, by the account of a node that covers for it.
     fn take_covered(&mut self, now: Duration, claims: &Claims) {
         let subject = claims.subject;
-        // Who has just come may hear of a node before the API, or a Hello, has named it.
+        // A node that has just come may hear of another before the API, or a Hello, has named it.
         if !self.peers.add(subject, &NodeName::new(&format!("{subject:?}"))) {
             return;
         }
-        // A node that is heard speaks for itself: not while it listens, not after a stall, and not if its Hello is overdue.
-        // Others may have found it silent already, and this node may have stood still without noticing.
+        // A node that is heard speaks for itself, unless it listens, after a stall, or if its Hello is overdue: peers
+        // may have found it silent already, and this node may have stood still without noticing.
         let listens = |peer: &Peer| peer.run.as_ref().is_some_and(|run| run.state == State::Listening);
         let believed =
             |peer: &&Peer| !peer.speaks() || listens(peer) || self.participation.is_stalled() || peer.is_overdue(now);
@@ -178,7 +178,8 @@ impl Engine {
                     self.claims.set(subject, *claim);
                     self.evaluate(now, claim.address);
                     if self.claims.of(self.local.id(), claim.address).is_some() {
-                        // The other has lost it, is silent and cannot withdraw: nobody answers for it who believed it.
+                        // The silent node has lost the address and cannot withdraw; its neighbours may still believe
+                        // it.
                         self.announce(now, claim.address);
                     }
                 }
@@ -187,8 +188,8 @@ impl Engine {
         self.detector.look_at(now);
     }
 
-    /// Peers remember what this node claimed before it restarted.
-    fn reminded(&mut self, claims: &Claims) {
+    /// Takes in what peers remember of the claims of this node before it restarted.
+    fn note_own_previous_claims(&mut self, claims: &Claims) {
         if self.participation.state() != State::Listening {
             return;
         }
@@ -201,10 +202,10 @@ impl Engine {
         }
     }
 
-    /// A peer does not claim an address any more.
+    /// Handles that a peer no longer claims an address.
     fn other_withdrew(&mut self, now: Duration, id: NodeId, address: IpAddr) {
         self.claims.remove(id, address);
-        // A node that this one covers for may be the owner again.
+        // A node that this node covers for may be the owner again.
         self.refresh_answer(address);
         self.announce_after_loss(now, address);
     }
@@ -217,7 +218,7 @@ impl Engine {
             let gone =
                 self.claims.range(id, range).map(|claim| claim.address).filter(|address| !said.contains(address));
             touched.extend(gone);
-            // Their withdrawal was lost.
+            // The withdrawals of these were lost.
             for address in &touched {
                 self.other_withdrew(now, id, *address);
             }
@@ -253,13 +254,14 @@ impl Engine {
             self.evaluate(now, address);
         }
         if self.peers.silent().any(|silent| !self.covers.contains(silent)) {
-            // A cover may have waited for this.
+            // A cover may have waited for these claims.
             self.detector.look_at(now);
         }
     }
 
-    /// Contradicts a claim that is not the best: the owner says again that the address is its own, to the claimant and to
-    /// everybody whom the claimant may have told otherwise; who covers for the owner says it in its stead.
+    /// Contradicts a claim that is not the best: the owner states again, to the claimant and to all nodes that the
+    /// claimant may have reached, that the address is its own. A node that covers for the owner states it in the
+    /// owner's stead.
     pub(super) fn contradict(&mut self, now: Duration, losing: &Claim) {
         let Some((holder, best)) = self.best_claim(losing.address) else { return };
         if best.precedence() <= losing.precedence() {
@@ -273,16 +275,16 @@ impl Engine {
         }
     }
 
-    /// Contradicts what a peer claims and does not own.
+    /// Contradicts those claims of a peer that are not the best.
     pub(super) fn contradict_all(&mut self, now: Duration, id: NodeId) {
         for losing in self.claims.range(id, ..).copied().collect::<Vec<_>>() {
             self.contradict(now, &losing);
         }
     }
 
-    /// A peer has come to miss a node that this one covers for. As long as it took that node to speak, it did not believe
-    /// what this node said in its stead: it hears again what it disputes.
-    pub(super) fn repeat_to_who_misses(&mut self, from: NodeId, missed: NodeId) {
+    /// Repeats disputed claims of a silent node to a peer that has come to miss that node. As long as the peer took the
+    /// node to speak, it did not believe what this node stated in the node's stead.
+    pub(super) fn repeat_to_peer_that_misses(&mut self, from: NodeId, missed: NodeId) {
         let disputed = self.sync.disputed();
         let disputed: Vec<IpAddr> = disputed.filter(|address| self.claims.of(from, *address).is_some()).collect();
         for address in disputed {
@@ -292,9 +294,9 @@ impl Engine {
         }
     }
 
-    /// A peer says that it counts this node. What this node said before in the stead of a silent node, the peer has not heard:
-    /// it hears again what it disputes.
-    pub(super) fn repeat_to_who_counts_it(&mut self, from: NodeId) {
+    /// Repeats claims of silent nodes to a peer that has come to count this node, and has not heard what this node
+    /// stated in their stead before: those that the peer disputes.
+    pub(super) fn repeat_to_peer_that_counts(&mut self, from: NodeId) {
         if self.covers.is_empty() {
             return;
         }
@@ -306,9 +308,9 @@ impl Engine {
         }
     }
 
-    /// Two nodes that speak have claimed an address for two intervals: the claim of one does not get through to the
-    /// other. The owner repeats it; who would cover for the owner says it as well, for it may be that just these two do
-    /// not hear each other.
+    /// Looks into addresses that two speaking nodes have claimed for two intervals: the claim of one does not reach the
+    /// other. The owner repeats it; a node that would cover for the owner states it as well, for just these two may not
+    /// hear each other.
     pub(super) fn judge_disputes(&mut self, now: Duration) {
         while let Some(address) = self.sync.pop_dispute(now) {
             let Some((holder, best)) = self.best_claim(address) else { continue };
@@ -324,16 +326,16 @@ impl Engine {
         }
     }
 
-    /// The claims of a peer that speaks do not come through: its Hellos are shorter than its lists.
-    pub(super) fn tell_who_lacks(&mut self, now: Duration) {
+    /// Reports peers whose claims do not get through though they speak: their Hellos are shorter than their lists.
+    pub(super) fn report_lacking_claims(&mut self, now: Duration) {
         let long = self.sync.lacking().filter(|(_, since)| now >= *since + LACKING_WARN).map(|(id, _)| id);
         for id in long.collect::<Vec<_>>() {
             self.outbox.report_once_a_minute(now, Event::ClaimsLacking(id));
         }
     }
 
-    /// This node claims an address no more.
-    pub(super) fn strike(&mut self, address: IpAddr, why: Option<Withdrawal>) {
+    /// Strikes out this node's claim on an address.
+    pub(super) fn withdraw_own(&mut self, address: IpAddr, why: Option<Withdrawal>) {
         if let Some(claim) = self.claims.remove(self.local.id(), address) {
             let deleted = why == Some(Withdrawal::Deleted);
             self.sync.send_change(withdrawn(address, claim.birth, deleted));

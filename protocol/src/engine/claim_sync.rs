@@ -1,5 +1,5 @@
-//! The claim exchange's state: what is out of step between this node's table of claims and those of its peers, and what is
-//! to be sent for that.
+//! The claim exchange's state: what is out of step between this node's table of claims and those of its peers, and what
+//! is to be sent for that.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -26,14 +26,15 @@ const PART_EVERY: Duration = Duration::from_millis(10);
 /// after it (docs/protocol/ownership.md#turn), and so late that what lost the first frame may be over.
 const REPEAT_DIVISOR: u32 = 2;
 
-/// Hello intervals after which two nodes that claim one address are looked into: the claim of one has not reached the other.
+/// Hello intervals after which two nodes that claim one address are looked into: the claim of one has not reached the
+/// other.
 const DISPUTED_INTERVALS: u32 = 2;
 /// Hello intervals from one look at a dispute that goes on to the next.
 const DISPUTE_EVERY_INTERVALS: u32 = 10;
 
-/// Hello intervals for which a peer asks for lists without getting them until they are sent in the shortest frames: the link
-/// of the peer, or a switch on the way, may carry no longer ones. With 30 % of frames lost, a peer asks for a list of one
-/// frame six times in a row once in 60 requests, and a list in short frames costs three times as many.
+/// Hello intervals for which a peer asks for lists without getting them until they are sent in the shortest frames: the
+/// link of the peer, or a switch on the way, may carry no longer ones. With 30 % of frames lost, a peer asks for a list
+/// of one frame six times in a row once in 60 requests, and a list in short frames costs three times as many.
 const SHORT_FRAMES_AFTER_INTERVALS: u32 = 5;
 /// Hello intervals after which not even short frames get through. From then on a list for this peer goes out once in
 /// [`UNREACHABLE_GAP_INTERVALS`]: until somebody mends the network nobody reads it.
@@ -90,8 +91,8 @@ struct FullList {
 }
 
 impl ClaimSync {
-    /// Notes whether this node's table differs from the claims of a speaking peer. Returns whether that was the last peer
-    /// whose claims were lacking.
+    /// Notes whether this node's table differs from the claims of a speaking peer. Returns whether that was the last
+    /// peer whose claims were lacking.
     pub(super) fn note_difference(&mut self, now: Duration, peer: NodeId, differs: bool) -> bool {
         if differs {
             self.lacking.entry(peer).or_insert(now);
@@ -198,8 +199,8 @@ impl ClaimSync {
         self.disputes.next()
     }
 
-    /// Brings the full list that is on its way forward, if there is one: its next part goes out when `gap` has passed since
-    /// the last part. Returns whether there is one.
+    /// Brings the full list that is on its way forward, if there is one: its next part goes out when `gap` has passed
+    /// since the last part. Returns whether there is one.
     pub(super) fn hasten_full_list(&mut self, now: Duration, gap: Duration) -> bool {
         let due = now.max(self.full_list_sent + gap);
         if let Some(list) = &mut self.full_list {
@@ -208,8 +209,8 @@ impl ClaimSync {
         self.full_list.is_some()
     }
 
-    /// Begins to send a full list when `gap` has passed since the last part of the list before. The list contains each new
-    /// claim, so that none is repeated besides.
+    /// Begins to send a full list when `gap` has passed since the last part of the list before. The list contains each
+    /// new claim, so that none is repeated besides.
     pub(super) fn begin_full_list(&mut self, now: Duration, gap: Duration, frames: VecDeque<Claims>) {
         self.full_list = Some(FullList { frames, next: now.max(self.full_list_sent + gap) });
         self.repeats.clear();

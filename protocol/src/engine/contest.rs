@@ -47,8 +47,8 @@ impl Contest {
         self.contentions.insert(address, contention);
     }
 
-    /// Begins to contend for an address, or goes on. The reason of an address that is vacant for all that is known does not
-    /// replace another one. A node that may not claim now has its turn counted from when it may.
+    /// Begins to contend for an address, or goes on. The reason of an address that is vacant for all that is known does
+    /// not replace another one. A node that may not claim now has its turn counted from when it may.
     pub(super) fn go_on(&mut self, now: Duration, address: IpAddr, reason: Reason, may_claim: bool) -> Contention {
         let contention = self.contentions.entry(address).or_insert(Contention { reason, since: now, left_by: None });
         if reason != Reason::Vacant {

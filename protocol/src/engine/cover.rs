@@ -29,8 +29,9 @@ impl Covers {
 }
 
 impl Engine {
-    /// Does this node come first or second among those that could answer for a silent one? The order is the same
-    /// everywhere, whatever anybody knows of the API. `unheard`: those that the API lists, and that are not heard, count.
+    /// Returns whether this node comes first or second among those that could answer for a silent one. The order is the
+    /// same on every node, whatever its view of the API. `unheard`: nodes that the API lists and that are not heard
+    /// count as well.
     pub(super) fn is_coverer(&self, id: NodeId, unheard: bool) -> bool {
         let mine = cover_rank(id, self.local.id());
         let counts = |peer: &Peer| peer.takes_part() || unheard && self.may_act_unheard(peer);
@@ -38,8 +39,8 @@ impl Engine {
         before.filter(|(other, _)| cover_rank(id, *other) < mine).take(COVERERS).count() < COVERERS
     }
 
-    /// Is this node to be covered: is its speaker silent and its kernel alive, and does it hold anything? And: is it one
-    /// that was never heard?
+    /// Returns whether a node needs cover: its speaker is silent, its kernel lives, and it holds an address. Returns
+    /// beside that whether the node was never heard.
     pub(super) fn needs_cover(&self, now: Duration, id: NodeId, peer: &Peer) -> (bool, bool) {
         let restarted = peer.listens() && peer.speaks();
         let unheard = peer.may_be_there() && peer.rest.kernel.is_alive(now);
@@ -50,7 +51,7 @@ impl Engine {
         (silent && alive && (covering || holds()), unheard)
     }
 
-    /// Those that answer for a silent node, by this node's account.
+    /// Returns the nodes that answer for a silent one, by this node's account.
     pub(super) fn coverers(&self, id: NodeId, unheard: bool) -> Vec<NodeId> {
         let counts = |peer: &Peer| peer.takes_part() || unheard && self.may_act_unheard(peer);
         let others = self.peers.iter().filter(|(other, peer)| *other != id && counts(peer)).map(|(other, _)| other);
@@ -61,7 +62,7 @@ impl Engine {
         able
     }
 
-    /// Begins or ends to answer for a node.
+    /// Begins or ends to cover for a node.
     pub(super) fn update_cover(&mut self, now: Duration, id: NodeId) {
         let Some(peer) = self.peers.get(id) else { return };
         let covering = self.covers.contains(id);
@@ -69,15 +70,15 @@ impl Engine {
         let (needed, unheard) = self.needs_cover(now, id, peer);
         let wanted = needed && able && !self.local.breaks(Mutation::NoCover) && self.is_coverer(id, unheard);
         if wanted && !covering {
-            // Somebody may have taken an address of it, and this node may have missed the claim.
+            // Another node may have taken an address of it, and this node may have missed the claim.
             if !self.sync.lacks_any() {
                 self.covers.nodes.insert(id);
                 self.outbox.report(Event::Covering(id));
                 self.refresh_answers_of(id);
                 if self.peers.iter().any(|(other, peer)| other != id && peer.speaks() && peer.listens()) {
-                    self.say_all_for(id);
+                    self.send_claims_of(id);
                 } else {
-                    self.say_what_is_contested(id);
+                    self.send_contested_claims_of(id);
                 }
             }
         } else if !wanted && covering {
@@ -99,8 +100,8 @@ impl Engine {
     }
 }
 
-/// The place of a node in the order of those that cover for a silent one: the finalizer of SplitMix64 (Steele, Lea and
-/// Flood 2014) over the exclusive or of the two ids. Lower comes first.
+/// Returns the place of a node in the order of those that cover for a silent one: the finalizer of SplitMix64 (Steele,
+/// Lea and Flood 2014) over the exclusive or of the two ids. The lowest comes first.
 fn cover_rank(silent: NodeId, node: NodeId) -> (u64, NodeId) {
     let mut z = silent.0 ^ node.0;
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

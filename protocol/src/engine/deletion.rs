@@ -6,7 +6,7 @@ use super::Engine;
 use crate::{claim::Birth, io::Deletion};
 
 impl Engine {
-    /// An object of this birth is gone. `seen_here`: by this node's own view; else by a peer's.
+    /// Takes in that an object of this birth is gone. `seen_here`: by this node's own view, otherwise by a peer's.
     pub(super) fn note_deleted(&mut self, now: Duration, address: IpAddr, birth: Birth, seen_here: bool) {
         let shown = self.objects.get(address).map(|vip| Box::from(&*vip.uid));
         if self.enter_deletion(now, Deletion { address, birth, shown, learned: now, seen_here }) {
@@ -14,7 +14,7 @@ impl Engine {
         }
     }
 
-    /// Takes in what other runs of this speaker know, which may follow this one or be followed by it.
+    /// Takes in the deletions that other runs of this speaker know of. Either run may follow the other on this segment.
     pub(super) fn deletions_told(&mut self, now: Duration, deletions: Vec<Deletion>) {
         for deletion in deletions {
             let address = deletion.address;
@@ -27,7 +27,7 @@ impl Engine {
     /// Takes in what an earlier run saved.
     pub(super) fn restore_deletions(&mut self, now: Duration, deletions: Vec<Deletion>) {
         for deletion in deletions {
-            // The view that was saved beside it may be older.
+            // The view that was saved with it may be older.
             self.enter_deletion(now, Deletion { learned: now, seen_here: false, ..deletion });
         }
     }
@@ -55,15 +55,16 @@ impl Engine {
         self.objects.deletions()
     }
 
-    /// Returns the deletions that this run has learned of since this was last asked, for [`Input::Deletions`] of the other runs
-    /// of this speaker; none, if there is no other run.
+    /// Returns the deletions that this run has learned of since the last call, for [`Input::Deletions`] of the other
+    /// runs of this speaker; none, if there is no other run.
     ///
     /// [`Input::Deletions`]: crate::Input::Deletions
     pub fn take_deletions(&mut self) -> Vec<Deletion> {
         self.objects.take_unshared()
     }
 
-    /// The view has made progress: what it shows may be known to be younger than what is gone.
+    /// Decides about addresses whose object is gone while the view shows another: the view has made progress, so that
+    /// this one may be known to be younger.
     pub(super) fn evaluate_recreated(&mut self, now: Duration) {
         for address in self.objects.shown_though_deleted() {
             self.evaluate(now, address);

@@ -1,4 +1,4 @@
-//! Silence, cover and death of peers.
+//! The failure detector: silence and death of peers.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -19,12 +19,12 @@ use crate::{
     timers::{self, COVER_MAX, COVER_WARN},
 };
 
-/// Unheard nodes whose kernels are asked at the same time, at most: 320 probes a second. The others are taken to be
+/// The most unheard nodes whose kernels are asked at the same time: 320 probes a second. The others are taken to be
 /// there until it is their turn.
 const ASKED_AT_ONCE: usize = 16;
 
-/// For so many intervals of its silence a run that does not echo this node counts as a sign of life: ten times what a
-/// restarted speaker needs to be heard both ways.
+/// Hello intervals of a peer's silence during which an incarnation that does not echo this node counts as a sign of
+/// life: ten times what a restarted speaker needs to be heard both ways.
 pub(super) const PENDING_IS_ALIVE: u32 = 20;
 
 /// A peer that was not heard for this long, and that the API does not list, is forgotten.
@@ -69,9 +69,9 @@ impl FailureDetector {
 impl Engine {
     /// Attends to the peers that need it, and sets when the next one will.
     ///
-    /// What is decided about one peer may make another's kernel worth asking at once, so it looks again, once for each
-    /// peer at most. A peer that needs attention even then would need it for ever: it is looked at again after a
-    /// tenth of an interval, as everything else is due before.
+    /// A decision about one peer may make another's kernel worth asking at once, so the peers are looked at again, once
+    /// for each peer at most. A peer that needs attention even then would need it for ever: it is looked at again after
+    /// a tenth of an interval, as everything else is due before.
     pub(super) fn attend_due_peers(&mut self, now: Duration) {
         if self.detector.next_look() > now {
             return;
@@ -86,7 +86,7 @@ impl Engine {
         self.detector.look_at(now + self.interval() / 10);
     }
 
-    /// Attends once to those that are silent or about to be, and sets when to look again.
+    /// Attends once to the peers that are silent or about to be, and sets when to look again.
     fn attend_peers(&mut self, now: Duration) {
         let needs_it = |id: NodeId, peer: &Peer, covers: &Covers| match peer.presence() {
             Presence::Speaking => peer.silent_at().is_none_or(|at| at <= now) || covers.contains(id),
@@ -139,7 +139,8 @@ impl Engine {
                 Presence::Silent { since, reported } => {
                     let lost = peer.lost_at(self.interval()).filter(|at| *at > now);
                     let warn = Some(since + if reported { COVER_MAX } else { COVER_WARN }).filter(|at| *at > now);
-                    // Verdicts of others and an interval's new picture come with Hellos, not with a timer.
+                    // Verdicts of peers, and with them a new picture once an interval, come with Hellos and not with a
+                    // timer.
                     let look = Some(now + self.interval());
                     [lost, warn, look, peer.rest.kernel.next()].into_iter().flatten().min()
                 }
@@ -151,7 +152,7 @@ impl Engine {
         next
     }
 
-    /// A peer was not heard for one and a half intervals, or says that it restarts.
+    /// Handles that a peer was not heard for one and a half intervals, or states that it restarts.
     pub(super) fn peer_falls_silent(&mut self, now: Duration, id: NodeId) {
         let Some(peer) = self.peers.get(id) else { return };
         if matches!(peer.presence(), Presence::Silent { .. }) {
@@ -166,15 +167,15 @@ impl Engine {
             self.hearing.restart(now);
         }
         self.outbox.report(Event::PeerSilent(id));
-        // Whoever hears it says so at once.
+        // A peer that hears it states that at once.
         self.hasten_hello(now, Duration::ZERO);
         self.reassess(now, id);
         self.attend_silent(now, id);
         if self.peers.speaking() == 0 && !self.objects.reached() {
-            // Nobody is there any more who could know better than the saved view.
+            // No peer is there any longer that could know better than the saved view.
             self.evaluate_all(now);
         }
-        // Those that this node ranked after it come earlier now.
+        // The turns of addresses for which this node ranked after the silent peer come earlier now.
         self.evaluate_contended(now);
     }
 
@@ -182,7 +183,7 @@ impl Engine {
         let lost = self.peers.get(id).is_some_and(|peer| peer.is_lost(now, self.interval()));
         self.probe_if_concerned(now, id);
         if lost && self.is_dead(now, id) {
-            self.die(now, id);
+            self.declare_dead(now, id);
             return;
         }
         self.update_cover(now, id);
@@ -204,7 +205,7 @@ impl Engine {
         }
     }
 
-    /// Asks a silent node's kernel, if this node covers for it or may succeed it, or if nobody else does.
+    /// Asks a silent node's kernel, if this node covers for it or may succeed it, or if no other node asks.
     fn probe_if_concerned(&mut self, now: Duration, id: NodeId) {
         let Some(peer) = self.peers.get(id) else { return };
         if !peer.rest.kernel.is_watched() {
@@ -233,12 +234,12 @@ impl Engine {
         self.ping_if_due(now, id, address, mac);
     }
 
-    /// Begins to ask a node's kernel, unless it is asked already. Returns where, if anywhere.
+    /// Begins to ask a node's kernel, unless it is asked already. Returns where it is asked, if anywhere.
     fn watch_kernel(&mut self, now: Duration, id: NodeId) -> Option<(IpAddr, MacAddr)> {
         let lately = now.saturating_sub(self.ping_habit_lasts());
         let peer = self.peers.get_mut(id)?;
         let Some(target) = peer.probe_target() else {
-            // Nobody can be asked. A probe that stays due would be due at every look.
+            // The node cannot be asked. A probe that stays due would be due at every look.
             peer.rest.kernel.stop();
             self.outbox.report_once_a_minute(now, Event::CannotBeAsked(id));
             return None;
@@ -251,7 +252,7 @@ impl Engine {
         Some(target)
     }
 
-    /// Is this node one of the first two live candidates of an address that a silent node holds?
+    /// Returns whether this node is one of the first two live candidates of an address that a silent node holds.
     fn is_next_in_line(&self, id: NodeId) -> bool {
         self.claims.addresses_of(id).any(|address| {
             let vip = self.objects.get(address);
@@ -259,16 +260,17 @@ impl Engine {
         })
     }
 
-    /// Nobody who is heard has heard it for three intervals, its kernel does not answer, and this node would hear it if
-    /// it did.
+    /// Returns whether a silent node is dead: no speaking peer has heard it for three intervals, its kernel does not
+    /// answer, and this node would hear it if it did.
     fn is_dead(&self, now: Duration, id: NodeId) -> bool {
         let Some(peer) = self.peers.get(id) else { return false };
         let Some(silent_since) = peer.silent_since() else { return false };
-        // A run of it is heard, but does not hear this node: it is alive. Not for ever: it may be an old run, replayed.
+        // An incarnation of it is heard that does not hear this node: it is alive. This does not hold for ever, since
+        // frames of an old incarnation can be replayed.
         if peer.pending.is_some() && now < silent_since + self.interval() * PENDING_IS_ALIVE {
             return false;
         }
-        // What was heard before the kernel fell silent says nothing about now.
+        // Frames heard before the kernel fell silent prove nothing about now.
         let silence = self.kernel_silence(peer);
         let hears = self.hears_and_is_heard(silence.map_or(silent_since, |silence| silence.since.max(silent_since)));
         if self.participation.is_stalled()
@@ -283,25 +285,26 @@ impl Engine {
         silence.is_some() || !peer.rest.kernel.is_watched() && peer.rest.reports.say_silent()
     }
 
-    /// Returns why a peer's kernel counts as silent, if it does: by what this node has found out, or was told of pings.
+    /// Returns why a peer's kernel counts as silent, if it does: by what this node has found out, or by what peers
+    /// report of pings.
     pub(super) fn kernel_silence(&self, peer: &Peer) -> Option<Silence> {
         peer.kernel_silence(self.called, self.hearing.last_pong())
     }
 
-    /// Since then, did anybody else show that this node hears, and that it is heard? What can only hear, or only speak,
-    /// would find every other node dead.
+    /// Returns whether another host has shown since then that this node hears, and that it is heard. A node that can
+    /// only hear, or only speak, would find every other node dead.
     fn hears_and_is_heard(&self, since: Duration) -> bool {
         self.hearing.evidence().is_some_and(|evidence| evidence > since) && self.hearing.is_heard_since(since)
     }
 
-    /// A node is dead: its claims are no longer live.
-    fn die(&mut self, now: Duration, id: NodeId) {
+    /// Handles that a node is dead: its claims are no longer live.
+    fn declare_dead(&mut self, now: Duration, id: NodeId) {
         let silence = self.peers.get(id).and_then(|peer| self.kernel_silence(peer));
         self.peers.set_presence(id, Presence::Dead);
         if let Some(peer) = self.peers.get_mut(id)
             && peer.rest.kernel.conclude(silence)
         {
-            // Those that do not know it to answer pings, and may be first in line, have this node's word only.
+            // Peers that do not know it to answer pings, and may be first in line, depend on this node's word.
             peer.attest = true;
             self.hasten_hello(now, Duration::ZERO);
         }
@@ -322,7 +325,7 @@ impl Engine {
         self.evaluate_contended(now);
     }
 
-    /// A node which the API lists, and which was never heard: its kernel says whether it is there.
+    /// Attends to a node which the API lists and which was never heard: its kernel shows whether it is there.
     fn attend_unheard(&mut self, now: Duration, id: NodeId) {
         let Some(peer) = self.peers.get(id) else { return };
         if !peer.rest.kernel.is_watched() {
@@ -332,7 +335,7 @@ impl Engine {
         let shows_life = peer.shows_life(now, self.interval() * PENDING_IS_ALIVE);
         let silent = silence.is_some_and(|it| self.hears_and_is_heard(it.since)) && !shows_life;
         if silent && peer.is_lost(now, self.interval()) && self.participation.is_active() {
-            self.die(now, id);
+            self.declare_dead(now, id);
             return;
         }
         if peer.rest.kernel.is_alive(now)
@@ -340,7 +343,7 @@ impl Engine {
             && !self.handovers.concern(id)
             && self.presumed_of(id).is_empty()
         {
-            // It is there, and nothing depends on it any more.
+            // It is there, and nothing depends on it any longer.
             if let Some(peer) = self.peers.get_mut(id) {
                 peer.rest.kernel.stop();
             }
@@ -350,7 +353,7 @@ impl Engine {
         self.update_cover(now, id);
     }
 
-    /// A node that is not heard matters to an address: its kernel is asked.
+    /// Asks the kernel of a node that is not heard and matters to an address.
     pub(super) fn ask_unheard(&mut self, now: Duration, id: NodeId) {
         if !self.participation.is_active() {
             return;

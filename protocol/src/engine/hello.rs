@@ -1,4 +1,4 @@
-//! Hellos: when they go out, what they say, what follows from those of others.
+//! Hellos: when they go out, what they say, and what follows from those of peers.
 
 use std::time::Duration;
 
@@ -13,19 +13,20 @@ use crate::{
     wire::{self, Body, Frame, Heard, Hello, Kernel, Question, Sender, State},
 };
 
-/// Hellos sent at once at most, when there is more to say about peers than fits into one; a Hello that was brought
-/// forward is one. So there are nine in an interval at most, and among 1,000 nodes a newcomer has echoed everybody after
-/// three intervals.
+/// The most Hellos sent at once, when there is more to say about peers than fits into one; a Hello that was brought
+/// forward is a single one. So nine go out in an interval at most, and among 1,000 nodes a newcomer has echoed all of
+/// them after three intervals.
 const BURST: usize = 5;
 
 impl Engine {
-    /// Brings the next Hello forward: to a random moment within `within`, but a quarter of an interval after the last.
+    /// Brings the next Hello forward to a random moment within `within`, but no closer to the last one than a quarter
+    /// of an interval.
     pub(super) fn hasten_hello(&mut self, now: Duration, within: Duration) {
         let wait = self.local.part_of(within);
         self.transmitter.hasten(now + wait);
     }
 
-    /// Hastens a Hello with which others are likely to hasten theirs too.
+    /// Hastens a Hello in a moment in which peers are likely to hasten theirs too.
     pub(super) fn hasten_hello_in_a_crowd(&mut self, now: Duration) {
         self.hasten_hello(now, self.transmitter.interval() / TRIGGERED_GAP_DIVISOR);
     }
@@ -48,28 +49,28 @@ impl Engine {
         let mut said = mentions.chunks(capacity).take(burst).peekable();
         loop {
             let part = said.next().unwrap_or_default();
-            hello.heard = part.iter().filter_map(|mention| self.speak_of(now, *mention)).collect();
+            hello.heard = part.iter().filter_map(|mention| self.heard_entry(now, *mention)).collect();
             self.send(Body::Hello(hello.clone()));
             self.transmitter.note_hello();
             if said.peek().is_none() {
                 break;
             }
         }
-        self.tell_who_lacks(now);
+        self.report_lacking_claims(now);
         let pause = self.local.percentage_of(self.transmitter.interval(), JITTER_FROM_PERCENT);
         self.transmitter.end_round(now, pause);
     }
 
-    /// What is said of a peer, and need not be said again.
-    fn speak_of(&mut self, now: Duration, mention: Mention) -> Option<Heard> {
+    /// Returns what a Hello says of a peer, and notes that it was said.
+    fn heard_entry(&mut self, now: Duration, mention: Mention) -> Option<Heard> {
         let (evidence, controls) = (self.hearing.evidence(), self.hearing.last_pong());
         let peer = self.peers.get_for_note(mention.node)?;
         let kernel = peer.rest.kernel.report(now, evidence, controls);
         Some(peer.say(mention, now, kernel))
     }
 
-    /// Is a peer silent, and does it matter whether others hear it? Not if nobody does and it holds nothing: a node that
-    /// is switched off for a week need not be in every Hello of that week.
+    /// Returns whether a peer is silent and it matters whether others hear it. It does not if no peer hears it and it
+    /// holds nothing: a node that is switched off for a week need not be in every Hello of that week.
     fn is_suspected(&self, now: Duration, id: NodeId, peer: &Peer) -> bool {
         peer.silent_since().is_some()
             && (!peer.is_lost(now, self.interval()) || self.claims.addresses_of(id).next().is_some())
@@ -92,7 +93,7 @@ impl Engine {
         }
     }
 
-    /// Sends a frame, signed with a key and written in a version that everybody reads.
+    /// Sends a frame, signed with a key and written in a version that every peer reads.
     pub(super) fn send(&mut self, body: Body) {
         if !self.participation.has_carrier() {
             return;
@@ -103,12 +104,12 @@ impl Engine {
                 self.counters.hellos_sent += u64::from(is_hello);
                 self.outbox.push(Output::Send(bytes));
             }
-            // A node name or address that no peer would accept: the edge shows the counter.
+            // No peer would accept this node's name or address: the edge shows the counter.
             Err(_) => self.counters.unsendable += 1,
         }
     }
 
-    /// A frame in this node's own name has come.
+    /// Takes in a frame that bears this node's own name.
     pub(super) fn own_frame(&mut self, now: Duration, frame: &Frame) {
         if frame.sender.incarnation == self.local.incarnation() {
             self.outbox.report_once_a_minute(now, Event::SegmentLoop);
@@ -121,7 +122,8 @@ impl Engine {
             }
             return;
         }
-        // An earlier run of this speaker cannot know this one: what does not echo it is replayed, or still on its way.
+        // An earlier run of this speaker cannot know this one: a frame that does not echo this run is replayed, or was
+        // still on its way.
         match &frame.body {
             Body::Hello(hello) if self.is_echoed(hello) => {
                 self.outbox.report_once_a_minute(now, Event::DuplicateNode(self.local.id()));
@@ -130,13 +132,14 @@ impl Engine {
         }
     }
 
-    /// Does this Hello show that its sender hears this run of this node, now?
+    /// Returns whether this Hello shows that its sender hears this run of this node now.
     fn is_echoed(&self, hello: &Hello) -> bool {
         let echo = |heard: &&Heard| heard.node == self.local.id() && heard.incarnation == self.local.incarnation();
         hello.heard.iter().find(echo).is_some_and(|heard| self.transmitter.is_recent(heard.sequence))
     }
 
-    /// Has a peer heard of this run what it has yet to say? Then this machine was set back to a snapshot of its memory.
+    /// Returns whether a peer has heard a frame of this run that this run has not sent yet: this machine was set back
+    /// to a snapshot of its memory.
     fn is_yet_to_be_said(&self, heard: &Heard) -> bool {
         heard.node == self.local.id()
             && heard.incarnation == self.local.incarnation()
@@ -146,7 +149,6 @@ impl Engine {
     /// Takes in a peer's Hello.
     pub(super) fn hello_received(&mut self, now: Duration, sender: Sender, hello: &Hello) {
         let id = sender.node;
-        // A set that has become empty keeps a node of its tree, which lies elsewhere in memory.
         let lacking = self.sync.lacks(id);
         if self.peers.hears_again(now, sender, hello) {
             self.count_hello();
@@ -165,16 +167,16 @@ impl Engine {
         }
         let run = self.peers.get(id).and_then(|peer| peer.run.as_ref());
         let known = run.is_some_and(|run| run.incarnation == sender.incarnation);
-        // It is a new run that has to echo this one.
+        // A new incarnation of a peer has to echo this node before it counts.
         let echoed = !known && (self.is_echoed(hello) || self.local.breaks(Mutation::SkipTwoWayCheck));
         if !known && !echoed {
-            // Also of who is not counted: all the others may have been replaced since the snapshot.
+            // This holds for peers that do not count as well: all the others may have been replaced since the snapshot.
             if hello.heard.iter().any(|heard| self.is_yet_to_be_said(heard)) {
                 self.outbox.report_once_a_minute(now, Event::Reverted);
                 return;
             }
             if hello.state == State::Restarting {
-                // It ends: nobody has to be told that it is heard, and nothing is to be expected of it.
+                // This incarnation ends: nothing is expected of it, and no echo of it is needed.
                 self.count_hello();
                 self.peers.pending_ends(sender);
                 return;
@@ -188,7 +190,8 @@ impl Engine {
         let (was_state, was_deaf) = peer.run.as_ref().map_or((None, false), |run| (Some(run.state), run.deaf));
         match peer.run.as_mut().filter(|run| run.incarnation == sender.incarnation) {
             Some(run) if sender.sequence <= run.sequence() => {
-                // Or the machine was set back to a snapshot of its memory, and nobody mentions it any more, as it is dead.
+                // The frame is a replay, or the peer's machine was set back to a snapshot of its memory, and no Hello
+                // mentions the peer, since it is dead.
                 peer.attest |= presence != Presence::Speaking;
                 self.counters.replayed += 1;
                 return;
@@ -196,7 +199,7 @@ impl Engine {
             Some(run) => {
                 let paused = run.paused_for(now, hello);
                 run.update(now, sender.sequence, hello);
-                // While it catches up with a stall, frames from before and after it come together.
+                // While this node catches up with a stall, frames from before and after it come together.
                 if paused > timers::lost_after(self.transmitter.interval())
                     && peer.speaks()
                     && !self.participation.is_stalled()
@@ -216,24 +219,24 @@ impl Engine {
         self.claims_and_entries_received(now, id, hello);
         if was_state != Some(hello.state) || was_deaf != hello.deaf {
             if was_deaf && !hello.deaf {
-                // It has not heard who took what it claims still.
+                // The peer has not heard which nodes took the addresses that it still claims.
                 self.contradict_all(now, id);
             }
             self.reassess(now, id);
             let counted = self.peers.get(id).and_then(|peer| peer.run.as_ref()).is_some_and(|run| run.counts_me);
             if hello.state == State::Listening && was_state.is_some() && counted {
-                // The same run listens again, after its link was lost or it stood still.
-                self.brief(id);
+                // The same incarnation listens again, after its link was lost or it stood still.
+                self.send_claims_of_silent_peers(id);
             }
-            // Who can claim now puts this node's turns off, which is seen when they come; who no longer can brings them
-            // forward.
+            // A peer that can no longer claim brings this node's turns forward, so they are looked at now. A peer that
+            // can claim puts them off, which is noticed when they come.
             if hello.deaf || hello.state != State::Active {
                 self.evaluate_contended(now);
             }
         }
     }
 
-    /// What the Hello of a peer says of others, and of its claims.
+    /// Takes in what the Hello of a peer says of other nodes, and of the peer's claims.
     fn claims_and_entries_received(&mut self, now: Duration, id: NodeId, hello: &Hello) {
         self.entries_received(now, id, &hello.heard);
         self.compare_claims(now, id, hello.state, hello.claims);
@@ -242,7 +245,7 @@ impl Engine {
         }
     }
 
-    /// Takes in a Hello from which nothing follows; `false` if something does.
+    /// Takes in a Hello if nothing follows from it. Returns `false` if something does.
     fn says_nothing_new(&mut self, now: Duration, sender: Sender, hello: &Hello) -> bool {
         let run = self.peers.get_mut(sender.node).and_then(Peer::speaking_run);
         run.is_some_and(|run| run.says_nothing_new(now, sender, hello))
@@ -253,7 +256,8 @@ impl Engine {
         self.counters.hellos_accepted += 1;
     }
 
-    /// A run that has not shown that it hears this node: it does not count, but is told that it is heard.
+    /// Takes in a Hello of an incarnation that has not shown that it hears this node: it does not count yet, but is
+    /// echoed.
     fn note_pending(&mut self, now: Duration, sender: Sender, hello: &Hello) {
         if !self.peers.note_pending(now, sender, hello) {
             self.counters.replayed += 1;
@@ -264,10 +268,12 @@ impl Engine {
         self.hasten_hello_in_a_crowd(now);
     }
 
-    /// A new run of a peer counts from now on. `false`: two machines speak as one node; the first stays.
+    /// Makes a new incarnation of a peer count from now on. Returns `false` if two machines speak as one node; then the
+    /// first stays.
     fn adopt_run(&mut self, now: Duration, sender: Sender, hello: &Hello) -> bool {
         let Some(peer) = self.peers.get_mut(sender.node) else { return false };
-        // Once the later one is silent, the earlier one is all there is: two interfaces of the node were on this segment.
+        // Once the later incarnation is silent, the earlier one is all there is: two interfaces of the node were on
+        // this segment.
         if peer.speaks() && peer.run.as_ref().is_some_and(|run| run.said().before == Some(sender.incarnation)) {
             let ends = hello.state == State::Restarting;
             peer.rest.refused = (!ends).then(|| Box::new(Refused { heard: now, sender, hello: hello.clone() }));
@@ -280,9 +286,9 @@ impl Engine {
         true
     }
 
-    /// The run of a peer that counts has fallen silent, or ends. Returns whether the run before it takes its place: it has
-    /// shown meanwhile that it hears this node. So it is with two interfaces of a node when one of them yields to the other, or
-    /// when this node is plugged in where the other one is.
+    /// Handles that the incarnation of a peer that counts has fallen silent, or ends. Returns whether the incarnation
+    /// before it takes its place: that has shown meanwhile that it hears this node. This happens when one of two
+    /// interfaces of a node yields to the other, or when this node is plugged in where the other interface is.
     pub(super) fn earlier_run_goes_on(&mut self, now: Duration, id: NodeId) -> bool {
         let Some(peer) = self.peers.get_mut(id) else { return false };
         let Some(refused) = peer.take_refused(now) else { return false };
@@ -297,13 +303,13 @@ impl Engine {
         true
     }
 
-    /// A peer was heard: it speaks.
+    /// Takes in that a peer was heard.
     pub(super) fn heard_from(&mut self, now: Duration, id: NodeId) {
         let Some(peer) = self.peers.get_mut(id) else { return };
         let restarting = peer.run.as_ref().is_some_and(|run| run.state == State::Restarting);
         let before = peer.presence();
         if restarting {
-            // It says so before it stops: it need not be missed first.
+            // The peer announces its restart before it stops: it need not be missed first.
             if before != Presence::Speaking || !self.earlier_run_goes_on(now, id) {
                 self.peer_falls_silent(now, id);
             }
@@ -325,12 +331,13 @@ impl Engine {
         self.detector.look_by(due);
         self.hearing.peer_speaks();
         self.outbox.report(Event::PeerUp(name));
-        // Its digest comes before every conclusion: what this node does not know it to claim is not vacant for that.
+        // Its digest comes before every conclusion: an address is not vacant because this node does not know the peer's
+        // claim on it.
         if let Some((state, claimed)) = said {
             self.compare_claims(now, id, state, claimed);
         }
         if self.peers.speaking() == 1 && self.goes_by_saved_view() {
-            // Until now nobody was there who could know better.
+            // Until now no peer was there that could know better than the saved view.
             self.evaluate_all(now);
         }
         if has_been_at_work {
@@ -340,23 +347,23 @@ impl Engine {
             self.overhearing.forget_announcer(address);
             self.evaluate(now, address);
         }
-        // What it claims still, though this node took it over in the meantime, it may have told others as well.
+        // The peer may have told other nodes of its claims, though this node took those addresses over in the meantime.
         self.contradict_all(now, id);
         self.reassess(now, id);
     }
 
-    /// What a peer says about others, and about this node.
+    /// Takes in what a peer says about other nodes, and about this one.
     fn entries_received(&mut self, now: Duration, from: NodeId, entries: &[Heard]) {
         let caught_up = self.participation.caught_up_since(self.interval());
-        // At a start nobody has been missed yet, and everybody echoes everybody.
+        // At a start no peer has been missed yet, and all peers echo each other.
         let misses_nobody = self.peers.all_present()
             || self.participation.joining_since().is_some() && self.peers.silent().next().is_none();
         for heard in entries {
             if heard.node == self.local.id() {
-                self.mentioned(now, from, heard);
+                self.own_entry_received(now, from, heard);
                 continue;
             }
-            // Echoes of others matter only while somebody is not heard here.
+            // Echoes of other nodes matter only while one of the peers is not heard here.
             if misses_nobody && !heard.suspect {
                 continue;
             }
@@ -373,24 +380,24 @@ impl Engine {
                 continue;
             }
             if heard.suspect && self.covers.contains(heard.node) {
-                self.repeat_to_who_misses(from, heard.node);
+                self.repeat_to_peer_that_misses(from, heard.node);
             }
             let Some(peer) = self.peers.get_for_note(heard.node) else { continue };
             let at = now.saturating_sub(heard.age);
-            // After a stall it does not know yet who still speaks.
+            // After a stall this node does not know yet which peers still speak.
             let heard_here = peer.run.as_ref().map(PeerIncarnation::heard).filter(|at| speaks && *at >= caught_up);
             if heard.suspect && heard_here.is_some_and(|here| at < here || heard.sequence == 0) {
                 peer.attest = true;
                 self.hasten_hello(now, Duration::ZERO);
             } else if !heard.wants_echo && heard.sequence > 0 {
-                // Of whichever run: it speaks to somebody.
+                // Whichever incarnation was heard there: the peer speaks to a node.
                 peer.heard_elsewhere(at);
             }
         }
     }
 
-    /// A peer speaks of this node.
-    fn mentioned(&mut self, now: Duration, from: NodeId, heard: &Heard) {
+    /// Takes in what a peer says of this node.
+    fn own_entry_received(&mut self, now: Duration, from: NodeId, heard: &Heard) {
         if heard.incarnation != self.local.incarnation() {
             return;
         }
@@ -409,11 +416,11 @@ impl Engine {
         } else if let Some(run) = peer.run.as_mut().filter(|run| !run.counts_me) {
             run.counts_me = true;
             if listens {
-                self.brief(from);
+                self.send_claims_of_silent_peers(from);
             }
         }
         if !heard.wants_echo {
-            self.repeat_to_who_counts_it(from);
+            self.repeat_to_peer_that_counts(from);
         }
         if heard.wants_claims {
             self.list_asked_for(now, from);

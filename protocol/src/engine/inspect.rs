@@ -1,4 +1,4 @@
-//! What this node knows, for a person to read.
+//! The engine's knowledge, for a person to read.
 
 use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
@@ -14,14 +14,14 @@ use crate::{
 };
 
 impl Engine {
-    /// The segment in numbers.
+    /// Returns the segment in numbers.
     pub fn totals(&self) -> Totals {
         let covered = self.announcements.answers().filter(|mac| *mac != self.local.mac()).count();
         Totals { peers: self.peers.speaking(), owned: self.claims.addresses_of(self.local.id()).count(), covered }
     }
 
-    /// All that a person may want to see. Takes time in proportion to addresses and peers: for those who ask, not for
-    /// every event.
+    /// Returns all that a person may want to see. This takes time in proportion to addresses and peers: it is for a
+    /// request, not for every event.
     pub fn snapshot(&self, now: Duration) -> Snapshot {
         let mut peers: Vec<Peer> = self.peers.iter().map(|(id, peer)| self.peer_shown(now, id, peer)).collect();
         peers.sort_unstable_by(|a, b| a.name.cmp(&b.name));
@@ -42,7 +42,7 @@ impl Engine {
         }
     }
 
-    /// The keys this node accepts, oldest first, and who uses them.
+    /// Returns the keys that this node accepts, oldest first, with the use that is made of each.
     pub fn key_uses(&self) -> Vec<KeyUse> {
         let heard: Vec<(Option<KeyId>, &[KeyId])> = self
             .peers
@@ -59,7 +59,8 @@ impl Engine {
         self.transmitter.keys().ids().iter().map(key_use).collect()
     }
 
-    /// What a peer signs with, if it is heard: a frame that was accepted is signed with the only key there is.
+    /// Returns the key with which a speaking peer signs: a frame that was accepted is signed with the only key there
+    /// is.
     fn signing_key_of(&self, peer: &peer::Peer) -> Option<KeyId> {
         peer.accepted_keys()?;
         match self.transmitter.keys().ids() {
@@ -76,7 +77,7 @@ impl Engine {
     }
 
     fn peer_shown(&self, now: Duration, id: NodeId, peer: &peer::Peer) -> Peer {
-        // What is pending is the run that speaks now.
+        // A pending incarnation is the one that speaks now.
         let pending = peer.pending.as_ref().map(|pending| (pending.incarnation, pending.heard));
         let last = pending.or(peer.run.as_ref().map(|run| (run.incarnation, run.heard())));
         let state = match (peer.presence(), &peer.run) {
@@ -147,7 +148,7 @@ impl Engine {
         }
     }
 
-    /// Could this node or peer claim something now?
+    /// Returns whether this node or peer could claim an address now.
     fn could_claim(&self, id: NodeId) -> bool {
         if id == self.local.id() { self.may_claim() } else { self.peers.get(id).is_some_and(peer::Peer::takes_part) }
     }

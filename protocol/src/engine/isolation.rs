@@ -1,5 +1,7 @@
-//! Does this node hear the segment at all? Who hears nothing takes nothing: otherwise the node whose receiver fails would
-//! find every other node silent, and steal every address.
+//! Isolation: whether this node hears the segment at all.
+//!
+//! A node that hears nothing takes nothing: otherwise a node whose receiver fails would find every other node silent,
+//! and take every address.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -11,37 +13,38 @@ use crate::{
     timers,
 };
 
-/// Hosts asked for a sign of life at once, at most.
+/// The most hosts asked for a sign of life at once.
 const ASKED: usize = 8;
 
-/// Where nobody is heard, the dead are asked for a sign of life after this, and then each time after twice as long: no Hello
-/// says that they are back. Soon enough for a hand-over to what is back within ten seconds.
+/// Where no peer is heard, dead nodes are asked for a sign of life after this, and then each time after twice as long:
+/// no Hello shows that they are back. This is soon enough for a hand-over to a returned node within ten seconds.
 const DEAD_ASKED_AFTER: Duration = Duration::from_secs(5);
-/// And at last this often. A switch may answer the probes of a dead node that never answered pings, which is then taken to be
-/// alive: once a minute at most, as everything that goes on is told.
+/// The longest time between two such questions. A switch may answer the probes of a dead node that never answered
+/// pings, which is then taken to be alive: this happens once a minute at most, since everything that follows is
+/// reported.
 const DEAD_ASKED_EVERY: Duration = Duration::from_secs(60);
 
-/// After the first three, solicitations go out this far apart.
+/// The time between two solicitations after the first three.
 const SOLICIT_CALM: Duration = Duration::from_secs(1);
 
-/// What was heard.
+/// What this node has heard of other hosts.
 #[derive(Debug)]
 pub(super) struct Hearing {
-    /// The last frame from another host since the silence, or the carrier, began.
+    /// When the last frame came from another host since the silence, or the carrier, began.
     evidence: Option<Duration>,
-    /// When somebody last showed that it hears this node: an answer to a probe, a mention in a Hello.
+    /// When a host last showed that it hears this node: by an answer to a probe, or a mention in a Hello.
     replied: Option<Duration>,
-    /// When somebody last answered a ping.
+    /// When a host last answered a ping.
     ponged: Option<Duration>,
     /// The last host seen that is no node: it can be asked for an answer.
     witness: Option<(IpAddr, MacAddr)>,
-    /// Since when none of them does; the start, if none ever did.
+    /// Since when no peer is heard; the start, if none ever was.
     silence_began: Duration,
     /// Was any peer ever heard?
     had_peers: bool,
     next_solicit: Option<Duration>,
     solicited: u32,
-    /// When the dead were last asked whether they are back, and how long it is to the next time.
+    /// When dead nodes were last asked whether they are back, and the time until the next question.
     dead_asked: Duration,
     dead_pause: Duration,
     /// Hosts whose link-layer address the kernel knows, to be asked for a sign of life.
@@ -74,53 +77,53 @@ impl Hearing {
         self.neighbours.contains(&Neighbour { address, mac })
     }
 
-    /// When a solicitation is due.
+    /// Returns when a solicitation is due.
     pub(super) fn solicit_at(&self) -> Option<Duration> {
         self.next_solicit
     }
 
-    /// The last frame from another host.
+    /// Returns when the last frame came from another host since the silence began.
     pub(super) fn evidence(&self) -> Option<Duration> {
         self.evidence
     }
 
-    /// Since when nobody is heard; the start, if nobody ever was.
+    /// Returns since when no peer is heard; the start, if none ever was.
     pub(super) fn silence_began(&self) -> Duration {
         self.silence_began
     }
 
-    /// Has somebody shown since then that it hears this node?
+    /// Returns whether a host has shown since then that it hears this node.
     pub(super) fn is_heard_since(&self, since: Duration) -> bool {
         self.replied.is_some_and(|replied| replied > since)
     }
 
-    /// Somebody hears this node.
+    /// Notes that a host hears this node.
     pub(super) fn replied(&mut self, now: Duration) {
         self.replied = Some(now);
     }
 
-    /// When somebody last answered a ping of this node.
+    /// Returns when a host last answered a ping of this node.
     pub(super) fn last_pong(&self) -> Option<Duration> {
         self.ponged
     }
 
-    /// Somebody has answered a ping of this node.
+    /// Notes that a host has answered a ping of this node.
     pub(super) fn ponged(&mut self, now: Duration) {
         self.replied(now);
         self.ponged = Some(now);
     }
 
-    /// Is this the host seen last?
+    /// Returns whether this is the last host seen that is no node.
     pub(super) fn is_witness(&self, address: IpAddr, mac: MacAddr) -> bool {
         self.witness == Some((address, mac))
     }
 
-    /// A host has been seen.
+    /// Notes that a host was seen that is no node.
     pub(super) fn seen(&mut self, address: IpAddr, mac: MacAddr) {
         self.witness = Some((address, mac));
     }
 
-    /// Anything heard so far says nothing any more.
+    /// Discards the evidence so far, and asks for new evidence.
     pub(super) fn restart(&mut self, now: Duration) {
         self.evidence = None;
         self.silence_began = now;
@@ -128,7 +131,7 @@ impl Hearing {
         self.solicited = 0;
     }
 
-    /// A node has been found dead: whether it is back is asked no sooner than after a pause.
+    /// Notes that a node has been found dead: it is asked whether it is back after a pause.
     pub(super) fn found_dead(&mut self, now: Duration) {
         self.dead_asked = now;
     }
@@ -138,19 +141,20 @@ impl Hearing {
         self.had_peers
     }
 
-    /// A peer was heard.
+    /// Notes that a peer was heard.
     pub(super) fn peer_speaks(&mut self) {
         self.had_peers = true;
     }
 }
 
 impl Engine {
-    /// Is there a sign that this node hears?
+    /// Returns whether there is a sign that this node hears.
     pub fn is_hearing(&self) -> bool {
         self.peers.speaking() > 0 || self.hearing.evidence.is_some()
     }
 
-    /// Has it heard peers, and now hears nothing: no peer for three intervals, and no other host since?
+    /// Returns whether this node has heard peers and hears nothing now: no peer for three intervals, and no other host
+    /// since.
     pub(super) fn is_deaf(&self, now: Duration) -> bool {
         // Silence is noticed half way through the three intervals.
         let noticed = timers::lost_after(self.interval()) - timers::silent_after(self.interval());
@@ -160,7 +164,7 @@ impl Engine {
             && now >= self.hearing.silence_began + noticed
     }
 
-    /// A frame from another host was heard.
+    /// Takes in that a frame came from another host.
     pub(super) fn evidence(&mut self, now: Duration) {
         let was_hearing = self.is_hearing();
         let was_deaf = self.is_deaf(now);
@@ -168,7 +172,7 @@ impl Engine {
         self.hearing.next_solicit = None;
         self.participation.note_evidence(now);
         if !was_hearing {
-            // What nobody answered while this node may have been deaf says nothing.
+            // Probes that were not answered while this node may have been deaf prove nothing.
             for (_, peer) in self.peers.iter_mut() {
                 peer.rest.kernel.recount(now);
             }
@@ -180,7 +184,8 @@ impl Engine {
         }
     }
 
-    /// Asks nodes that were found dead, and that the API lists, whether they are back, where the network drops the protocol.
+    /// Asks nodes that were found dead, and that the API lists, whether they are back, where the network drops the
+    /// protocol.
     pub(super) fn ask_the_dead(&mut self, now: Duration) {
         if self.peers.speaking() > 0 {
             self.hearing.dead_pause = DEAD_ASKED_AFTER;
@@ -207,22 +212,22 @@ impl Engine {
         }
     }
 
-    /// Asks others than the silent node itself for an answer: if nobody answers, it is this node that cannot be heard.
+    /// Asks hosts other than the silent node for an answer: if none answers, this node cannot be heard.
     pub(super) fn ask_witnesses(&mut self) {
         for (address, mac) in self.witnesses(|_| true) {
             self.outbox.push(Output::Probe { address, mac });
         }
     }
 
-    /// Pings others than the silent node itself: if nobody answers, it is the network that passes no pings, or this node
-    /// is cut off together with a switch that answers ARP and ND in everybody's name.
+    /// Pings hosts other than the silent node: if none answers, the network passes no pings, or this node is cut off
+    /// together with a switch that answers ARP and ND in the name of every host.
     pub(super) fn ask_controls(&mut self) {
         for (address, mac) in self.witnesses(|peer| peer.rest.kernel.answers_pings()) {
             self.outbox.push(Output::Ping { address, mac });
         }
     }
 
-    /// The first neighbour, the witness, and of the speaking peers that are of use the one with the lowest id.
+    /// Returns the first neighbour, the witness, and of the speaking peers that are of use the one with the lowest id.
     fn witnesses(&self, is_of_use: impl Fn(&Peer) -> bool) -> Vec<(IpAddr, MacAddr)> {
         let neighbour = self.hearing.neighbours.first().map(|host| (host.address, host.mac));
         let speaking = self.peers.iter().filter(|(_, peer)| peer.speaks() && is_of_use(peer));
@@ -232,7 +237,7 @@ impl Engine {
         asked
     }
 
-    /// Asks for a sign of life while there is none: the neighbours the kernel knows, the peers, then everybody.
+    /// Asks for a sign of life while there is none: the neighbours that the kernel knows, the peers, then every host.
     pub(super) fn solicit(&mut self, now: Duration) {
         if self.hearing.next_solicit.is_none_or(|at| at > now) {
             return;

@@ -1,5 +1,5 @@
-//! Joining the segment, and coming back to it: the barrier at a start and after the link was lost, the pause after a
-//! stall, what is resumed and what is not.
+//! Joining the segment, and coming back to it: what ends the barrier at a start and after the link was lost, what ends
+//! the pause after a stall, which claims are resumed.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -27,12 +27,12 @@ impl Engine {
         }
     }
 
-    /// Does this node know what the others claim?
+    /// Returns whether this node knows the claims of the others.
     fn has_joined(&self, now: Duration, first_evidence: Duration) -> bool {
         if now >= first_evidence + BARRIER.max(self.interval() * 10) {
             return true;
         }
-        // What a silent node owns is for those to say that cover for it.
+        // The claims of a silent node come from the nodes that cover for it.
         if self.peers.silent().next().is_some() {
             return false;
         }
@@ -45,7 +45,7 @@ impl Engine {
             }
             missing += usize::from(peer.rest.station.is_some() && !peer.speaks());
             if let Some(run) = peer.run.as_ref().filter(|_| peer.speaks()) {
-                // Who counts this node has told it before what it remembers of its claims.
+                // A peer that counts this node has already sent the claims that it remembers for this node.
                 if !run.counts_me || self.sync.lacks(id) {
                     return false;
                 }
@@ -56,16 +56,17 @@ impl Engine {
         if self.participation.knows_stations() && missing == 0 {
             return true;
         }
-        // Each of the others hears as many peers as there are to hear, this node among them.
+        // Each of the peers hears as many nodes as there are to hear, this node among them.
         heard > 0 && heard >= reported && now >= first_evidence + self.interval() * 2
     }
 
-    /// From now on this node takes part.
+    /// Begins to take part.
     pub(super) fn activate(&mut self, now: Duration) {
         self.participation.join(now);
         self.contest.settle_all();
-        // Its link was away: who took over what it claims may not be heard, where the network drops the protocol. If the API
-        // does not say so either, one of the two has to hear the other's announcement.
+        // While this node's link was away, a node may have taken over its addresses that is not heard, where the
+        // network drops the protocol. If the API does not name that node either, one of the two has to hear the other's
+        // announcement.
         for address in self.claims.addresses_of(self.local.id()).collect::<Vec<_>>() {
             match self.taken_unheard(now, address) {
                 Some(to) => {
@@ -88,19 +89,19 @@ impl Engine {
         self.hasten_hello(now, Duration::ZERO);
     }
 
-    /// Returns the node that has taken an address of this node's while its link was away, if a fresh view of the API says so
-    /// and no claim can: the network drops what that node says, which may be there all the same.
+    /// Returns the node that has taken an address of this node while its link was away, if a fresh view of the API says
+    /// so and no claim can: the network drops the frames of that node, which may be there all the same.
     fn taken_unheard(&self, now: Duration, address: IpAddr) -> Option<NodeId> {
         let viewed = self.objects.get(address)?;
         let by = viewed.announced_by.filter(|by| *by != self.local.id())?;
         let peer = self.peers.get(by)?;
-        // Whom the API came to name after this node had missed it is not dead.
+        // A node that the API came to name after this node had missed it is not dead.
         let named_since = peer.rest.absent_since.is_none_or(|since| viewed.named() > since);
         let may_act = self.may_act_unheard(peer) || peer.presence() == Presence::Dead && named_since;
         (may_act && self.view_is_fresh(now)).then_some(by)
     }
 
-    /// What this node claimed before it restarted is its own still, if nobody has taken it since.
+    /// Resumes a claim of the run before, if no node has taken the address since.
     fn resume_claim(&mut self, now: Duration, claim: Claim) {
         let taken = self.best_claim(claim.address).is_some_and(|(_, best)| best.precedence() > claim.precedence());
         let deleted = self.objects.deleted_birth(claim.address) >= Some(claim.birth);
@@ -108,24 +109,24 @@ impl Engine {
             return;
         }
         self.enter_claim(now, Claim { reason: Reason::Resumed, ..claim }, None);
-        // Nearly everybody knows; but while it was away it could not contradict those who said otherwise.
+        // Nearly all hosts know; but while this node was away it could not contradict other announcements.
         self.announcements.announce_in_turn(now, claim.address);
     }
 
-    /// Has another node taken the address, as a fresh view of the API says, that has just restarted as well? It is about to
-    /// say so itself.
+    /// Returns whether another node has taken the address by a fresh view of the API, and has just restarted as well:
+    /// it is about to claim the address itself.
     fn is_about_to_be_resumed(&self, now: Duration, address: IpAddr) -> bool {
         let named = self.objects.get(address).and_then(|vip| vip.announced_by).filter(|by| *by != self.local.id());
         let listens = |peer: &Peer| peer.speaks() && peer.listens();
         self.view_is_fresh(now) && named.and_then(|by| self.peers.get(by)).is_some_and(listens)
     }
 
-    /// The API lists these nodes on the segment.
+    /// Takes in which nodes the API lists on the segment.
     pub(super) fn stations_listed(&mut self, now: Duration, stations: &[ExpectedPeer]) {
         self.peers.list(stations);
         self.participation.note_stations();
         self.detector.look_at(now);
-        // What a node was presumed to own that is listed no more, and was never heard, is nobody's.
+        // An address that was presumed to be of a node which is no longer listed, and was never heard, is nobody's.
         for gone in self.covers.nodes().filter(|id| self.peers.get(*id).is_none()).collect::<Vec<_>>() {
             self.end_cover(gone);
         }
@@ -141,7 +142,7 @@ impl Engine {
         self.evaluate_contended(now);
     }
 
-    /// The link came or went.
+    /// Takes in whether the link has carrier.
     pub(super) fn carrier_changed(&mut self, now: Duration, carrier: bool) {
         if self.participation.set_carrier(now, carrier) && carrier {
             self.hearing.restart(now);
@@ -152,7 +153,7 @@ impl Engine {
         }
     }
 
-    /// The node's own addresses on the segment have changed.
+    /// Takes in the node's own addresses on the segment.
     pub(super) fn interface_changed(&mut self, now: Duration, mac: MacAddr, address: Option<IpAddr>) {
         if self.local.take_interface(mac, address) {
             for address in self.claims.addresses_of(self.local.id()).collect::<Vec<_>>() {
@@ -163,9 +164,9 @@ impl Engine {
         self.hasten_hello(now, Duration::ZERO);
     }
 
-    /// This process, or its machine, has just stood still.
+    /// Handles that this process, or its machine, has just stood still.
     pub(super) fn stalled(&mut self, now: Duration, gap: Duration) {
-        // Time in which nothing could be heard is no silence of others.
+        // Time in which this node could not hear does not count as silence of peers.
         for (_, peer) in self.peers.iter_mut() {
             peer.postpone(now);
         }

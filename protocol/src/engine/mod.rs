@@ -1,7 +1,9 @@
-//! The machine of one segment.
+//! The protocol's state machine of one segment.
 //!
-//! What it knows is in [`Peers`], the [`ClaimTable`] and the API's view; what it does follows from them address by address
-//! (`ownership`, by way of the pure [`election`](crate::election::decide)) and peer by peer (`liveness`).
+//! [`Engine`] keeps what it knows in parts that own their state: nobody else can write their fields. What it does
+//! follows from them address by address ([`decision`] gathers the facts, [`decide`](crate::election::decide) judges,
+//! [`ownership`] acts) and peer by peer ([`failure_detector`]). [`timer`] lists all that it does at a moment of its
+//! own.
 
 mod announcements;
 mod arp_nd;
@@ -9,9 +11,10 @@ mod claim_exchange;
 mod claim_sync;
 mod contest;
 mod cover;
+mod decision;
 mod deletion;
 mod failure_detector;
-mod handover;
+mod handover_by_api;
 mod hello;
 mod inspect;
 mod isolation;
@@ -49,7 +52,7 @@ use claim_sync::ClaimSync;
 use contest::Contest;
 use cover::Covers;
 use failure_detector::FailureDetector;
-use handover::HandOvers;
+use handover_by_api::HandOvers;
 use isolation::Hearing;
 use local::Local;
 use objects::ApiObjects;
@@ -63,8 +66,10 @@ use transmitter::Transmitter;
 
 /// One layer-2 segment, as one node's speaker sees it.
 ///
-/// After each call to a `handle_` method, take what [`Engine::poll_output`] gives until it gives nothing, then ask
-/// [`Engine::poll_timeout`]. `now` is the time since any moment of the past; it never goes back.
+/// There are three kinds of methods. The `handle_` methods take in facts, frames and the passing of time. After each of
+/// them the caller takes the outputs ([`Engine::poll_output`]) until there is none, and then asks when the engine needs
+/// to be called next ([`Engine::poll_timeout`]). All others only read, but for the `take_` methods, which hand out what
+/// was kept for the caller. `now` is the time since any fixed moment; it never goes back.
 #[derive(Debug)]
 pub struct Engine {
     /// When a method was last called.
@@ -95,8 +100,8 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// A segment that has just been joined. `restored`: what an earlier run of this speaker saved, and whether the
-    /// machine has not been rebooted since (same boot id).
+    /// Returns the engine of a node that has just come to the segment. `restored`: what an earlier run of this speaker
+    /// saved, and whether the machine has not been rebooted since (same boot id).
     pub fn new(now: Duration, config: Config, keys: Arc<Keyring>, restored: Option<(SavedState, bool)>) -> Self {
         let (saved, same_boot) = restored.unwrap_or_default();
         let mut engine = Self {
@@ -123,7 +128,7 @@ impl Engine {
         };
         for claim in saved.claims {
             engine.objects.note_floor(&claim);
-            // On another boot something else may have happened to the address: only the floor is worth anything.
+            // After a reboot the address may have changed hands: only the floor is still of use.
             if same_boot || engine.local.breaks(Mutation::TrustRememberedClaims) {
                 engine.participation.remember(claim);
             }
@@ -162,7 +167,7 @@ impl Engine {
             Input::Siblings(siblings) => self.siblings.set(siblings),
             Input::LiesElsewhere(address) => self.participation.forget_remembered(address),
             Input::Deletions(deletions) => self.deletions_told(now, deletions),
-            Input::Superseded => self.say_last_word(now),
+            Input::Superseded => self.send_last_hellos(now),
             Input::Evidence => self.evidence(now),
             Input::Pong { address, mac } => self.ponged(now, address, mac),
             Input::Shutdown(shutdown) => self.shut_down(now, shutdown),
@@ -189,13 +194,13 @@ impl Engine {
             Rejected::Version(..) => self.counters.unknown += 1,
             Rejected::Truncated { .. } | Rejected::Malformed { .. } => self.counters.malformed += 1,
         }
-        // Whoever sent it: something is heard.
+        // A frame that is rejected still proves that this node hears.
         self.wake(now);
         self.evidence(now);
         self.settle(now);
     }
 
-    /// Notes what a peer signs with, to be shown. With one key there is nothing to note.
+    /// Notes the key with which a peer signs, to be shown. With one key there is nothing to note.
     fn note_signing_key(&mut self, node: NodeId, bytes: &[u8]) {
         if self.transmitter.keys().ids().len() > 1
             && let Some(peer) = self.peers.get_for_note(node)
@@ -204,14 +209,14 @@ impl Engine {
         }
     }
 
-    /// Takes in a frame that was opened before with the keys this segment holds: several segments in one process can
-    /// share the work.
+    /// Takes in a frame that was opened with the keys of this segment: several segments in one process can share that
+    /// work.
     pub fn handle_opened(&mut self, now: Duration, frame: &Frame) {
         self.wake(now);
         if frame.sender.node == self.local.id() {
             self.own_frame(now, frame);
         } else {
-            // First of all: what follows from hearing again has to follow before a death does.
+            // This comes first: the consequences of hearing again must precede the verdict that a peer is dead.
             self.evidence(now);
             match &frame.body {
                 Body::Hello(hello) => self.hello_received(now, frame.sender, hello),
@@ -226,8 +231,8 @@ impl Engine {
         self.settle(now);
     }
 
-    /// Takes a frame of a peer that is no Hello as the sign of life that it is, and returns whether it is one: it is of
-    /// the run that counts, and later than all that was heard of that.
+    /// Takes in that a frame other than a Hello has come from a peer. Returns whether it is a sign of life: whether it
+    /// belongs to the incarnation that counts and is later than all frames heard of that.
     fn is_sign_of_life(&mut self, now: Duration, sender: Sender) -> bool {
         let run = self.peers.get_mut(sender.node).and_then(|peer| peer.run.as_mut());
         let Some(run) = run.filter(|run| run.incarnation == sender.incarnation && run.sequence() < sender.sequence)
@@ -253,22 +258,23 @@ impl Engine {
         Timer::ALL.into_iter().filter_map(|timer| self.due(timer)).min()
     }
 
-    /// Is there anything to do?
+    /// Returns whether there is an output to take.
     pub fn has_output(&self) -> bool {
         !self.outbox.is_empty()
     }
 
-    /// The next thing to do.
+    /// Takes the next output.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outbox.pop()
     }
 
-    /// What a solicitation for an address would be answered with now.
+    /// Returns the link-layer address with which a solicitation for an address would be answered now.
     pub fn answer(&self, address: IpAddr) -> Option<MacAddr> {
         self.announcements.answer(address).filter(|_| self.is_answering())
     }
 
-    /// Does it answer at all? Not while it listens after a start, a lost link or a stall.
+    /// Returns whether this node answers solicitations. It does not while it listens after a start, a lost link or a
+    /// stall.
     pub fn is_answering(&self) -> bool {
         self.participation.has_carrier()
             && self.participation.joining_since().is_none()
@@ -276,18 +282,18 @@ impl Engine {
             && (!self.participation.is_stalled() || self.local.breaks(Mutation::AnswerAfterStall))
     }
 
-    /// Returns since when it listens before it takes part; `None` once it takes part.
+    /// Returns since when this node listens before it takes part; `None` once it takes part.
     pub fn joining_since(&self) -> Option<Duration> {
         self.participation.joining_since()
     }
 
-    /// May it announce again what it owns? Not while it hears nobody any more: it would not hear of a successor either,
-    /// and its last rounds would lead clients back to it.
+    /// Returns whether this node may repeat announcements of its addresses. A node that has ceased to hear its peers
+    /// may not: it would not hear of a successor either, and its last rounds would lead clients back to it.
     fn may_announce(&self) -> bool {
         self.is_answering() && (self.is_hearing() || !self.hearing.had_peers())
     }
 
-    /// What a later run should know.
+    /// Returns what a later run of this speaker should know.
     pub fn saved_state(&self) -> SavedState {
         SavedState {
             claims: self.claims.range(self.local.id(), ..).copied().collect(),
@@ -301,7 +307,7 @@ impl Engine {
         self.counters.unsent += 1;
     }
 
-    /// Frames sent, taken in and dropped.
+    /// Returns the counts of frames sent, taken in and dropped.
     pub fn counters(&self) -> Counters {
         self.counters
     }
@@ -311,30 +317,31 @@ impl Engine {
         self.best_claim(address).is_some()
     }
 
-    /// Returns the frame that was heard last of a run of this speaker's on another interface, once.
+    /// Returns the last frame that was heard of a run of this speaker on another interface, once.
     pub fn take_sibling(&mut self) -> Option<Sibling> {
         self.siblings.take_heard()
     }
 
-    /// Returns the addresses of which peers have said that an earlier run of this node claimed them, since this was last
-    /// asked; none, if this speaker has no other interface.
+    /// Returns the addresses that an earlier run of this node claimed by the account of peers, as far as the account
+    /// has come since the last call; none, if this speaker has no other interface.
     pub fn take_reminded(&mut self) -> BTreeSet<IpAddr> {
         self.siblings.take_reminded()
     }
 
-    /// Was this frame sent here, lately? What was recorded and is played back on another segment was not.
+    /// Returns whether this run sent the frame lately. A frame that was recorded and is played back on another segment
+    /// was not.
     pub fn has_sent(&self, Sibling { incarnation, sequence }: Sibling) -> bool {
         incarnation == self.local.incarnation() && self.transmitter.is_recent(sequence)
     }
 
-    /// When another host was last heard. What was heard before the last silence does not count: then it is when that began;
-    /// and where this node takes no part, the start of time.
+    /// Returns when another host was last heard. Frames from before the last silence do not count: then this is when
+    /// the silence began; and where this node takes no part, the start of time.
     pub fn last_evidence(&self) -> Duration {
         let silence = self.hearing.silence_began();
         self.hearing.evidence().unwrap_or(if self.participation.has_carrier() { silence } else { Duration::ZERO })
     }
 
-    /// The runs of other nodes of which a frame was heard lately.
+    /// Returns the incarnations of other nodes of which a frame was heard lately.
     pub fn heard_runs(&self, now: Duration) -> BTreeSet<Incarnation> {
         let recent = self.interval() * FAILED_INTERVALS;
         let counted = |peer: &Peer| peer.run.as_ref().map(|run| (run.incarnation, run.heard()));
@@ -343,28 +350,29 @@ impl Engine {
         all.filter(|(_, heard)| *heard + recent > now).map(|(run, _)| run).collect()
     }
 
-    /// This run.
+    /// Returns this incarnation.
     pub fn incarnation(&self) -> Incarnation {
         self.local.incarnation()
     }
 
-    /// Will this node claim the address when it has joined, unless another has taken it?
+    /// Returns whether this node will claim the address when it has joined, unless another has taken it.
     pub fn resumes(&self, address: IpAddr) -> bool {
         self.participation.remembered(address).is_some()
     }
 
-    /// Does this node claim the address here, or will it when it has joined, unless another has taken it?
+    /// Returns whether this node claims the address here, or will claim it when it has joined, unless another has taken
+    /// it.
     pub fn claims_or_resumes(&self, address: IpAddr) -> bool {
         self.resumes(address) || self.claims.of(self.local.id(), address).is_some()
     }
 
-    /// When a peer was last heard; `None` if it is not heard.
+    /// Returns when a peer was last heard; `None` if it is not heard.
     pub fn last_heard(&self, node: NodeId) -> Option<Duration> {
         let peer = self.peers.get(node).filter(|peer| peer.speaks())?;
         peer.run.as_ref().map(PeerIncarnation::heard)
     }
 
-    /// The time between two Hellos, as last promised.
+    /// Returns the time between two Hellos, as the last Hello promised it.
     pub fn interval(&self) -> Duration {
         self.transmitter.interval()
     }
@@ -373,9 +381,9 @@ impl Engine {
         self.objects.is_fresh(now) || self.local.breaks(Mutation::MoveWithStaleView)
     }
 
-    /// Each call begins here: was this process run in time?
+    /// Notices, at the beginning of each call, that this process was not run in time.
     fn wake(&mut self, now: Duration) {
-        // Of what has come in the meantime only the first can be late.
+        // Of the timers that became due in the meantime only the first can be late.
         let late = self.poll_timeout().map(|due| now.saturating_sub(due.max(self.called))).unwrap_or_default();
         self.called = now;
         if late > timers::lost_after(self.interval()) {
@@ -383,7 +391,7 @@ impl Engine {
         }
     }
 
-    /// Each call ends here: sends what has changed.
+    /// Sends what has changed, at the end of each call.
     fn settle(&mut self, now: Duration) {
         self.send_changes(now);
         self.outbox.report_saved_state();

@@ -1,8 +1,9 @@
 //! What a node knows of the objects of the API: those that its view shows, and those that are gone.
 //!
-//! Of two objects of an address the one with the later birth is younger, as a rule: claims are ordered by that. But births
-//! are read from creationTimestamp, whole seconds of the clock of the API server that created the object. The clocks of two
-//! servers differ, and a clock may be stepped back; so a younger object may have the same birth or an earlier one.
+//! Of two objects of an address the one with the later birth is younger, as a rule: claims are ordered by that. But
+//! births are read from creationTimestamp, whole seconds of the clock of the API server that created the object. The
+//! clocks of two servers differ, and a clock may be stepped back; so a younger object may have the same birth or an
+//! earlier one.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -92,7 +93,8 @@ impl ApiObjects {
         self.viewed.insert(address, Viewed { vip, named })
     }
 
-    /// Takes in that the view shows no object of the address any longer. Returns the birth of the object, as it was claimed.
+    /// Takes in that the view shows no object of the address any longer. Returns the birth of the object, as it was
+    /// claimed.
     pub(super) fn hide(&mut self, address: IpAddr) -> Option<Birth> {
         let birth = self.get(address).map(|vip| self.birth_of(address, vip));
         self.viewed.remove(&address);
@@ -164,8 +166,8 @@ impl ApiObjects {
         is_news
     }
 
-    /// Forgets deletions that are old enough. Returns the addresses of those that are kept, because this node's view still
-    /// shows the object.
+    /// Forgets deletions that are old enough. Returns the addresses of those that are kept, because this node's view
+    /// still shows the object.
     pub(super) fn forget_old_deletions(&mut self, now: Duration) -> Vec<IpAddr> {
         let mut kept = Vec::new();
         while let Some((_, address, deleted)) = self.deleted.pop_due(now) {
@@ -193,8 +195,8 @@ impl ApiObjects {
         self.deleted.iter().map(|(address, _)| address).filter(|address| self.contains(*address)).collect()
     }
 
-    /// Returns the birth of the object that this node's view shows, as it is claimed: later than that of any object known
-    /// to be gone, if the object is known to be younger than that.
+    /// Returns the birth of the object that this node's view shows, as it is claimed: later than that of any object
+    /// known to be gone, if the object is known to be younger than that.
     pub(super) fn birth_of(&self, address: IpAddr, vip: &Vip) -> Birth {
         match self.deleted.get(address) {
             Some((_, deleted)) if vip.birth <= deleted.birth && self.is_younger(vip, deleted) => deleted.birth.next(),
@@ -202,9 +204,10 @@ impl ApiObjects {
         }
     }
 
-    /// Returns whether the object is younger than the one that is gone, whatever their births say. It is if this node's own
-    /// view showed the other to be gone before, or has made progress since a peer reported that. An object that was shown
-    /// then as well may be the one that is gone: an API server may call its view current that is some seconds behind.
+    /// Returns whether the object is younger than the one that is gone, whatever their births say. It is if this node's
+    /// own view showed the other to be gone before, or has made progress since a peer reported that. An object that was
+    /// shown then as well may be the one that is gone: an API server may call its view current that is some seconds
+    /// behind.
     fn is_younger(&self, vip: &Vip, deleted: &Deletion) -> bool {
         let doubt = if deleted.shown.as_deref() == Some(&*vip.uid) { VIEW_FRESH } else { Duration::ZERO };
         deleted.seen_here || self.fresh_at.is_some_and(|fresh| fresh > deleted.learned + doubt)

@@ -7,8 +7,8 @@ use crate::{node::NodeId, timer_queue::TimerQueue};
 /// A node announces an address and claims it at once, by two sockets: the claim may come after the announcement.
 const CLAIM_MAY_FOLLOW: Duration = Duration::from_millis(100);
 
-/// A node that was asked whether it has an address answers within this: 100 ms pass before the answer is judged, and a busy
-/// kernel takes no longer than that once more.
+/// A node that was asked whether it has an address answers within this: 100 ms pass before the answer is judged, and a
+/// busy kernel takes no longer than that once more.
 const KERNEL_ANSWERS_WITHIN: Duration = Duration::from_millis(1000);
 
 /// A packet that binds an address to a node which has not claimed it.
@@ -69,8 +69,8 @@ impl Overhearing {
         self.announcers.remove(&address);
     }
 
-    /// Asks whether another node has an address of this node's. Returns until when it may answer; nothing, if the question
-    /// is out already.
+    /// Asks whether another node has an address of this node's. Returns until when it may answer; nothing, if the
+    /// question is out already.
     pub(super) fn ask(&mut self, now: Duration, address: IpAddr) -> Option<Duration> {
         while self.asked.pop_due(now).is_some() {}
         if self.asked.get(address).is_some() {

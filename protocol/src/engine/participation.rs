@@ -76,8 +76,8 @@ impl Participation {
         self.is_active() && !self.is_stalled() && self.carrier
     }
 
-    /// Returns the state that a Hello states. A node that catches up with a stall states that it listens, so that others go
-    /// on answering for it.
+    /// Returns the state that a Hello states. A node that catches up with a stall states that it listens, so that
+    /// others go on answering for it.
     pub(super) fn stated(&self) -> State {
         if self.is_active() && self.is_stalled() { State::Listening } else { self.state }
     }
@@ -114,7 +114,8 @@ impl Participation {
         }
     }
 
-    /// Returns when another host was first heard since the barrier began, if the end of the barrier is to be looked at now.
+    /// Returns when another host was first heard since the barrier began, if the end of the barrier is to be looked at
+    /// now.
     pub(super) fn barrier_evidence_if_due(&mut self, now: Duration, interval: Duration) -> Option<Duration> {
         let barrier = self.barrier.as_mut().filter(|barrier| barrier.next <= now)?;
         barrier.next = now + interval / LOOKS_PER_INTERVAL;

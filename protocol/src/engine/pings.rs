@@ -1,5 +1,5 @@
-//! Pings: those to silent nodes, as a second opinion on their kernels, and those that find out which nodes answer pings at
-//! all.
+//! Pings: to silent nodes, as a second opinion on their kernels, and to speaking ones, to find out which nodes answer
+//! pings at all.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -30,7 +30,8 @@ impl Engine {
         timers::ping_habit_lasts(self.peers.iter().count())
     }
 
-    /// There is a peer of which it is not known whether it answers pings. All nodes may learn of it at the same time.
+    /// Hastens the next question after ping habits, because there is a peer whose habit is not known. All nodes may
+    /// learn of it at the same time, so each waits for a random time.
     pub(super) fn ping_soon(&mut self, now: Duration) {
         let delay = self.local.part_of(PING_HABIT_GAP);
         self.detector.pings_mut().hasten(now, delay, PING_HABIT_GAP);
@@ -41,7 +42,8 @@ impl Engine {
         if self.detector.pings().next().is_none_or(|next| next > now) {
             return;
         }
-        // Of those that are due, one that used to answer first; and two nodes ask the same peers in different orders.
+        // Of the peers that are due, one that used to answer comes first; and two nodes ask the same peers in different
+        // orders.
         let place = |(id, due, again): (NodeId, Duration, bool)| {
             (due > now, due <= now && !again, due, id.0 ^ self.local.id().0)
         };
@@ -50,7 +52,7 @@ impl Engine {
             peer.probe_target().map(|_| (id, due, again))
         });
         let Some((id, due, _)) = due.min_by_key(|candidate| place(*candidate)) else {
-            // A peer may come to say where it can be asked.
+            // A peer may come to state an address at which it can be asked.
             self.detector.pings_mut().rest_until((self.peers.speaking() > 0).then_some(now + PING_HABIT_EVERY));
             return;
         };

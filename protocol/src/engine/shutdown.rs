@@ -1,4 +1,4 @@
-//! Shutdown: a restart moves nothing, a departure hands everything over first.
+//! Shutdown: a restart moves no address, a departure hands all of them over first.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use crate::{
     wire::{Body, State},
 };
 
-/// The last word is said three times: two may be lost.
+/// The last Hello goes out this often: two may be lost.
 const HELLOS: u32 = 3;
 
-/// Between them.
+/// The time between two of these Hellos.
 const HELLO_EVERY: Duration = Duration::from_millis(10);
 
 /// A node that leaves waits this long for successors: five times the slowest step-in of three candidates at the default
@@ -35,7 +35,7 @@ impl Stopping {
 }
 
 impl Engine {
-    /// Begins to stop.
+    /// Begins a shutdown.
     pub(super) fn shut_down(&mut self, now: Duration, kind: Shutdown) {
         if self.stopping.is_some() {
             return;
@@ -50,9 +50,10 @@ impl Engine {
         self.stopping = Some(Stopping { kind, begun: now, said: 0, next: Some(now) });
     }
 
-    /// Says that this run ends, at once: another run of this node goes on, which peers take the sooner for the node's the sooner
-    /// they cease to count this one. The last word echoes nobody, so that peers which count the other run already stay with it.
-    pub(super) fn say_last_word(&mut self, now: Duration) {
+    /// States at once that this run ends, because another run of this node goes on: peers take that one for the node's
+    /// the sooner, the sooner they cease to count this one. The last Hello echoes no peer, so that peers which count
+    /// the other run already stay with it.
+    pub(super) fn send_last_hellos(&mut self, now: Duration) {
         self.participation.end_as(State::Restarting);
         for _ in 0..HELLOS {
             let hello = self.empty_hello(now);
@@ -60,7 +61,7 @@ impl Engine {
         }
     }
 
-    /// Says it, and waits for what is to be waited for.
+    /// Takes the next step of a shutdown: sends the last Hellos, and waits for successors if the node leaves.
     pub(super) fn step_shutdown(&mut self, now: Duration) {
         let Some(stopping) = self.stopping.as_mut().filter(|stopping| stopping.next.is_some_and(|next| next <= now))
         else {

@@ -12,7 +12,8 @@ pub(super) enum Timer {
     Barrier,
     /// The end of the pause after a stall is looked at.
     Stall,
-    /// A packet of a node about an address that it has not claimed is judged. This comes before the turns, which wait for it.
+    /// A packet of a node about an address that it has not claimed is judged. This comes before the turns, which wait
+    /// for it.
     Overheard,
     /// An address is decided about again.
     Turn,

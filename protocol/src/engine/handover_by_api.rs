@@ -1,10 +1,10 @@
-//! Hand-over by way of the API, where Hellos do not pass.
+//! Hand-over by way of the API, where Hellos do not get through.
 //!
-//! An address moves to a fitter node when that node claims it, and its owner answers until it hears the claim. Where the
-//! network drops the protocol's frames, the fitter node does not know that the owner would stop, so it does not claim.
-//! Then the owner stops first, and says so by the API; the fitter node claims when all watches may be expected to have
-//! shown that, for others covered for the owner. Nobody answers in between, so an owner that hands over to nobody takes the
-//! address back.
+//! An address moves to a fitter node when that node claims it, and its owner answers until it hears the claim. Where
+//! the network drops the protocol's frames, the fitter node does not know that the owner would stop, so it does not
+//! claim. Then the owner stops first, and writes that to the API; the fitter node claims when all watches may be
+//! expected to have shown that, for a peer may have covered for the owner. No node answers in between, so an owner
+//! whose address nobody takes takes it back.
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
@@ -19,20 +19,20 @@ use crate::{
     timers::{HAND_OVER_AFTER, HANDED_OVER_PAUSE, TAKE_BACK_AFTER},
 };
 
-/// What this node has handed over, or is about to.
+/// The addresses that this node has handed over, or is about to.
 #[derive(Debug, Default)]
 pub(super) struct HandOvers {
-    /// The best of the nodes that are fitter, and since when none of these is heard.
+    /// The best of the fitter nodes, and since when none of these is heard.
     wanted: BTreeMap<IpAddr, Successor>,
-    /// When each address that nobody has taken yet is to be taken back.
+    /// When each address that no node has taken yet is taken back.
     given: BTreeMap<IpAddr, Duration>,
-    /// Until when each address that its owner has given up is left alone.
+    /// Until when this node leaves an address alone that its owner has given up.
     seen: BTreeMap<IpAddr, Duration>,
-    /// What was handed over a while ago is not handed over again.
+    /// An address that was handed over a while ago is not handed over again.
     tried: HoldDown,
 }
 
-/// A node that an address is to be handed over to.
+/// The node to which an address is handed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Successor {
     node: NodeId,
@@ -45,7 +45,7 @@ impl HandOvers {
         self.wanted.values().any(|successor| successor.node == node)
     }
 
-    /// The address is no more.
+    /// Forgets an address whose object is gone.
     pub(super) fn forget(&mut self, address: IpAddr) {
         self.wanted.remove(&address);
         self.given.remove(&address);
@@ -55,8 +55,8 @@ impl HandOvers {
 }
 
 impl Engine {
-    /// Follows who is to take over an address of this node's by way of the API: since when the fitter nodes are not heard,
-    /// and whether the kernel of the best of them lives.
+    /// Follows which node may take over an address of this node by way of the API: since when the fitter nodes are not
+    /// heard, and whether the kernel of the best of them lives.
     pub(super) fn follow_own_hand_over(&mut self, now: Duration, address: IpAddr) {
         let Some(node) = self.wanted_successor(now, address) else {
             self.handovers.wanted.remove(&address);
@@ -66,7 +66,7 @@ impl Engine {
             self.contest.decide_at(until, address);
             return;
         }
-        // Which of them is the best may change all the time: that alone is no reason to wait.
+        // Which of the fitter nodes is the best may change all the time: that alone is no reason to wait.
         let since = self.handovers.wanted.get(&address).map_or(now, |successor| successor.since);
         let successor = Successor { node, since };
         self.handovers.wanted.insert(address, successor);
@@ -77,8 +77,8 @@ impl Engine {
         }
     }
 
-    /// Returns the node that an address of this node's is to be handed over to now: the best of the candidates that are
-    /// fitter by a fresh view, if none of these has been heard for [`HAND_OVER_AFTER`], though its kernel lives.
+    /// Returns the node to which an address of this node is handed over now: the best of the candidates that are fitter
+    /// by a fresh view, if none of these has been heard for [`HAND_OVER_AFTER`], though its kernel lives.
     pub(super) fn successor_by_api(&self, now: Duration, address: IpAddr) -> Option<NodeId> {
         self.wanted_successor(now, address)?;
         if self.handovers.tried.until(now, address).is_some() {
@@ -103,7 +103,7 @@ impl Engine {
         self.peers.get(node).is_some_and(|peer| peer.rest.kernel.is_alive(now))
     }
 
-    /// The best of the candidates that are fitter than this node, if none of these is heard.
+    /// Returns the best of the candidates that are fitter than this node, if none of these is heard.
     fn fitter_unheard(&self, address: IpAddr) -> Option<NodeId> {
         let candidates = &self.objects.get(address)?.candidates;
         let mine = candidates.class_of(self.local.id());
@@ -121,7 +121,7 @@ impl Engine {
         best
     }
 
-    /// Stops to answer for an address, so that a node which is not heard can claim it.
+    /// Ceases to answer for an address, so that a node which is not heard can claim it.
     pub(super) fn hand_over(&mut self, now: Duration, address: IpAddr, to: NodeId) {
         let why = Withdrawal::HandedOver(to);
         self.handovers.wanted.remove(&address);
@@ -129,14 +129,14 @@ impl Engine {
         self.handovers.given.insert(address, now + TAKE_BACK_AFTER);
         self.contest.decide_at(now + TAKE_BACK_AFTER, address);
         self.settle_contention(address);
-        // Those it remembers are older than its own, and nobody is to answer by them now.
+        // The remembered claims of unheard nodes are older than this node's own, and no node may answer by them now.
         let unheard: Vec<NodeId> = self.peers.iter().filter(|(_, peer)| !peer.speaks()).map(|(id, _)| id).collect();
         self.forget_claims(address, |node| unheard.contains(&node));
-        self.strike(address, Some(why));
+        self.withdraw_own(address, Some(why));
         self.outbox.report(Event::Withdrawn { address, why });
     }
 
-    /// Forgets the claims of others on an address, of those that are meant.
+    /// Forgets the claims of those other nodes on an address that `are_meant`.
     pub(super) fn forget_claims(&mut self, address: IpAddr, are_meant: impl Fn(NodeId) -> bool) {
         let on = self.claims.on(address).iter().map(|(node, _)| *node);
         for node in on.filter(|node| *node != self.local.id() && are_meant(*node)).collect::<Vec<_>>() {
@@ -148,7 +148,7 @@ impl Engine {
     pub(super) fn follow_hand_over(&mut self, now: Duration, address: IpAddr) {
         if let Some(take_back) = self.handovers.given.get(&address).copied() {
             if self.participation.is_stalled() {
-                // The successor may have taken it meanwhile: that is heard first.
+                // The successor may have taken it meanwhile: this node hears that first.
                 self.contest.decide_at(take_back.max(now + self.interval()), address);
             }
             return;
@@ -161,7 +161,7 @@ impl Engine {
         }
     }
 
-    /// Returns how it stands with an address that was handed over and that no node is known to hold.
+    /// Returns the state of an address that was handed over and that no node is known to hold.
     pub(super) fn handed_over(&self, now: Duration, address: IpAddr) -> Option<HandedOver> {
         match self.handovers.given.get(&address) {
             Some(take_back) if *take_back <= now && self.participation.is_able() => Some(HandedOver::InVain),
@@ -170,8 +170,8 @@ impl Engine {
         }
     }
 
-    /// Somebody holds the address: this node, or its `successor`, to which it can be handed over again at once the next
-    /// time.
+    /// Ends the hand-over of an address that a node holds again: this node, or its `successor`, to which it can be
+    /// handed over at once the next time.
     pub(super) fn end_hand_over(&mut self, address: IpAddr, successor: bool) {
         self.handovers.seen.remove(&address);
         if self.handovers.given.remove(&address).is_some() && successor {
@@ -179,11 +179,11 @@ impl Engine {
         }
     }
 
-    /// The API says that a node has stopped to answer for an address. What this node remembers of its claims, or has
-    /// overheard, is older, unless it hears that node itself.
+    /// Takes in that a node has ceased to answer for an address, by the API. The claims of that node that this node
+    /// remembers, or has overheard, are older, unless it hears that node itself.
     ///
-    /// Where the node has yielded, whoever announced the address is named by the API as soon as it owns it. If it is not, it
-    /// was the kernel of a node that had the address for a while, whose speaker may know nothing of it.
+    /// Where the node has yielded, the API names the announcer as soon as that owns the address. If it names none, the
+    /// announcer was the kernel of a node that had the address for a while, whose speaker may know nothing of it.
     pub(super) fn given_up(&mut self, now: Duration, address: IpAddr, given_up: GivenUp) {
         let node = given_up.by();
         if self.peers.get(node).is_some_and(|peer| peer.speaks()) {
@@ -197,7 +197,7 @@ impl Engine {
             self.claims.remove(node, address);
             self.handovers.seen.insert(address, now + HANDED_OVER_PAUSE);
         } else if yielded {
-            // To another node before itself.
+            // This node has yielded to another node before.
             self.handovers.seen.insert(address, now + TAKE_BACK_AFTER);
         }
     }
