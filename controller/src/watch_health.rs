@@ -66,10 +66,7 @@ impl WatchHealth {
         };
         let blind: Vec<_> = self.blind(now).into_iter().map(age).collect();
         (!blind.is_empty()).then(|| {
-            format!(
-                "is blind: what it knows may be out of date of {}; the log says why the watches break",
-                blind.join(", ")
-            )
+            format!("is blind: its view of {} may be out of date; the log says why the watches break", blind.join(", "))
         })
     }
 

@@ -63,7 +63,7 @@ impl Index {
             status: reason.status(),
             reason: reason.as_str().to_owned(),
             message: format!(
-                "metadata.name is {name}, and spec.address {:?} is {right}: nobody announces it. Herald makes its \
+                "metadata.name is {name}, and spec.address {:?} is {right}: no node announces it. Herald creates its \
                  VirtualIPs itself; delete this one (kubectl delete vip {name})",
                 vip.spec.address
             ),
