@@ -105,11 +105,11 @@ mod tests {
     use Told::{Break, Progress};
 
     #[test_case(&[], 100_000, false; "quiet kind")]
-    #[test_case(&[Break(100)], 144, false; "break that may be mended")]
-    #[test_case(&[Break(100)], 145, true; "break that was not mended")]
+    #[test_case(&[Break(100)], 144, false; "break that may still end")]
+    #[test_case(&[Break(100)], 145, true; "break that did not end")]
     #[test_case(&[Break(100), Break(110), Break(140)], 145, true; "failed attempts do not count as progress")]
-    #[test_case(&[Break(100), Progress(144)], 1_000, false; "mended in time")]
-    #[test_case(&[Break(100), Progress(200)], 201, false; "mended late")]
+    #[test_case(&[Break(100), Progress(144)], 1_000, false; "ended in time")]
+    #[test_case(&[Break(100), Progress(200)], 201, false; "ended late")]
     #[test_case(&[Break(100), Progress(140), Break(141)], 185, false; "second break is counted from its own start")]
     #[test_case(&[Break(100), Progress(140), Break(141)], 186, true; "second break becomes blindness too")]
     fn kind_is_blind_when_its_watch_has_been_broken_for_long(told: &[Told], now: u64, blind: bool) {

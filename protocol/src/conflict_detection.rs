@@ -245,7 +245,7 @@ mod tests {
     #[test_case(&[(0, X, true), (0, Y, false)], conflict(60_000); "the first stranger counts")]
     #[test_case(&[(0, X, true), (0, N, false)], conflict(60_000); "a node does not outweigh a stranger")]
     #[test_case(&[(0, N, true), (5, X, true)], conflict(60_005); "a stranger outweighs a node")]
-    #[test_case(&[(0, X, true), (60_001, X, false)], conflict(120_001); "the same in the next round is no news")]
+    #[test_case(&[(0, X, true), (60_001, X, false)], conflict(120_001); "the same in the next round is not news")]
     #[test_case(&[(0, Y, true), (60_001, X, true)], conflict(120_001); "another in the next round is")]
     #[test_case(&[(900, X, true)], conflict(60_900); "late, but not claimed yet")]
     #[test_case(&[(1200, X, false)], Verdict::Unknown; "the silence is too old")]

@@ -244,14 +244,14 @@ mod tests {
     #[test_case(Holder::Me(claim(5)), Verdict::HandOver(NodeId(9)); "own address")]
     #[test_case(Holder::Nobody, Verdict::Contend(Reason::Vacant); "unclaimed address")]
     #[test_case(peer(Standing::Holding), Verdict::Rest; "address of a peer")]
-    fn only_what_is_mine_is_handed_over(holder: Holder, expected: Verdict) {
+    fn only_own_address_is_handed_over(holder: Holder, expected: Verdict) {
         assert_eq!(decide(&Facts { successor: Some(NodeId(9)), ..facts(holder) }), expected);
     }
 
     #[test_case(HandedOver::Lately, Holder::Nobody, Verdict::Rest)]
     #[test_case(HandedOver::InVain, Holder::Nobody, Verdict::TakeBack)]
     #[test_case(HandedOver::InVain, Holder::Presumed, Verdict::Rest; "its successor is overheard")]
-    fn what_nobody_takes_is_taken_back(handed_over: HandedOver, holder: Holder, expected: Verdict) {
+    fn address_that_no_node_takes_is_taken_back(handed_over: HandedOver, holder: Holder, expected: Verdict) {
         for mine in [None, Some(Class(1))] {
             let facts = facts(holder);
             let vip = facts.vip.map(|vip| VipFacts { mine, ..vip });

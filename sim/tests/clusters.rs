@@ -28,7 +28,7 @@ fn holds(history: &History) -> Outcome {
 #[test_case(8.0, &[
     fault(20.0, 10.0, Kind::PowerOff { node: 0, boot: Duration::from_secs(1) }),
     fault(45.0, 2.0, Kind::Recreate(0)),
-]; "a node fails beside the other")]
+]; "a node fails next to the other cluster")]
 #[test_case(0.0, &[
     fault(9.0, 10.0, Kind::EtherTypeDropped(None)),
     fault(12.0, 3.0, Kind::Speaker(0, Stop::Asked(Shutdown::Restarting))),

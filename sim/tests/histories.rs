@@ -145,7 +145,7 @@ fn renumbered(node: usize, none_left: bool) -> Kind {
 #[test_case(3, 50, &[fault(0.0, 60.0, Kind::Mtu(0, 576)), fault(0.0, 60.0, Kind::Mtu(1, 576)), fault(0.0, 60.0, Kind::Mtu(2, 576)), fault(9.0, 1.0, Kind::Speaker(1, Stop::Deleted)), fault(20.0, 5.0, power_off(0))]; "all links are short")]
 #[test_case(3, 50, &[fault(0.0, 60.0, Kind::Mtu(0, 9000)), fault(9.0, 1.0, Kind::Speaker(1, Stop::Deleted)), fault(20.0, 5.0, power_off(0))]; "one has jumbo frames")]
 #[test_case(3, 6, &[fault(9.0, 20.0, Kind::KernelTakes(0, 1)), fault(9.0, 20.0, Kind::KernelTakes(1, 2)), fault(12.0, 1.0, Kind::Speaker(0, Stop::Killed))]; "kernels of other nodes take what is owned")]
-#[test_case(3, 6, &[fault(0.0, 60.0, Kind::EtherTypeDropped(None)), fault(20.0, 15.0, Kind::NotReady(0))]; "not ready while nobody hears a Hello")]
+#[test_case(3, 6, &[fault(0.0, 60.0, Kind::EtherTypeDropped(None)), fault(20.0, 15.0, Kind::NotReady(0))]; "not ready while no node hears a Hello")]
 fn of_members(nodes: usize, addresses: usize, faults: &[Fault]) {
     holds(nodes, addresses, faults);
 }
@@ -191,7 +191,7 @@ fn link_comes_back_where_only_the_successor_is_not_heard() {
 /// A machine goes on from a snapshot in which it was about to claim an address, announces the address, and learns that
 /// it was reverted.
 #[test]
-fn reverted_machine_announces_what_it_was_about_to_claim() {
+fn reverted_machine_announces_the_address_that_it_was_about_to_claim() {
     let faults = [
         fault(8.758, 7.475, Kind::Stranger(0)),
         fault(11.008, 9.5, Kind::ApiLost(11)),

@@ -86,7 +86,7 @@ fn all_holds(history: &History) {
     fault(19.063, 0.066, Kind::NodeDeleted(1, Removal::MachineReplaced)),
     fault(22.438, 6.0, Kind::ApiLost(0)),
     fault(26.0, 0.075, Kind::Recreate(1)),
-]; "a deletion is told by a run that does not echo")]
+]; "a run that does not echo reports a deletion")]
 #[test_case(34471, 2, 1, &[
     fault(18.992, 15.143, Kind::Reverted(1)),
     fault(31.670, 3.523, Kind::Deaf(1)),

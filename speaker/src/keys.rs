@@ -159,7 +159,7 @@ mod tests {
         let (here, there) = (read(copied()).unwrap(), Keys::read(copied(), "another").unwrap());
         assert_ne!(here, there);
         assert_ne!(here.bytes, there.bytes);
-        assert!(!here.bytes.contains(&ByteString(vec![1; 32])), "nor does the secret itself sign");
+        assert!(!here.bytes.contains(&ByteString(vec![1; 32])), "the secret itself does not sign either");
     }
 
     #[test_case(&[], KeysError::Empty; "no value")]
@@ -185,6 +185,6 @@ mod tests {
         let keys = read(secret(&[("key-1", 1, 32), ("key-2", 2, 40)])).unwrap();
         let read: Keys = serde_json::from_str(&serde_json::to_string(&keys).unwrap()).unwrap();
         assert_eq!(read.bytes, keys.bytes);
-        assert!(serde_json::from_str::<Keys>("[\"AAAA\"]").is_err(), "three bytes are no key");
+        assert!(serde_json::from_str::<Keys>("[\"AAAA\"]").is_err(), "three bytes are not a key");
     }
 }

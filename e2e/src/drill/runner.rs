@@ -158,7 +158,7 @@ impl<'a> DrillRun<'a> {
         let nodes_stalled = bystanders.end()?;
         let reports = format!("nodes stalled {} ms at most\n{watch}{traffic}", nodes_stalled.as_millis());
         let void = watch.void || traffic.void || nodes_stalled > NODE_STALL;
-        let acted = acted.with_context(|| format!("what the clients saw:\n{reports}"));
+        let acted = acted.with_context(|| format!("the clients' reports:\n{reports}"));
         acted.map_err(|error| if void { error.context(TooBusy { nodes_stalled }) } else { error })?;
 
         let seen = self.targets.iter().map(|target| Observation::of(*target, &watch, &traffic, struck_ns));

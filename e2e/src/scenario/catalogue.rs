@@ -53,7 +53,7 @@ pub fn all() -> Vec<Scenario> {
         welcome("pools", "why a Service waits, and a freed address", 30, pools::run),
         welcome("sharing", "one sharing key, one address, ports disjoint", 30, sharing::run),
         welcome("address-count", "three addresses on three nodes for one Service, then one", 30, address_count::run),
-        welcome("address-rules", "what the API server refuses, in which words", 30, address_rules::run),
+        welcome("address-rules", "the API server refuses bad pools, in clear words", 30, address_rules::run),
         welcome("adoption", "an address a Service already carries is kept", 30, pools::adoption),
         welcome(
             "status-contest",

@@ -107,7 +107,7 @@ fn a_node_in_the_status(ns: &TestNamespace<'_>) -> Result<()> {
     ns.pool("nodes", &[theirs.to_string(), ns.range(1, 9)])?;
     let sentence = ns.refusal("legacy", "AddressNotAdopted")?;
     ensure!(sentence.contains(&format!("Node {}", node.name())), "the sentence names the node: {sentence}");
-    ensure!(ns.ingress("legacy")? == [theirs], "what another provider wrote stays");
+    ensure!(ns.ingress("legacy")? == [theirs], "the other provider's status stays");
     ensure!(ns.virtual_ip(theirs)?.is_none(), "no node may announce {theirs}");
 
     show(serde_json::json!([]))?;

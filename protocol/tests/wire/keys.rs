@@ -73,9 +73,9 @@ fn debug_shows_the_id_and_not_the_key() {
 }
 
 /// The peers' keys by their first byte; the ring is [1, 2], 1 being the older.
-#[test_case(&[], 0, 1; "nobody: in turn, first")]
-#[test_case(&[], 1, 2; "nobody: in turn, second")]
-#[test_case(&[], 2, 1; "nobody: in turn, third")]
+#[test_case(&[], 0, 1; "no peer: in turn, first")]
+#[test_case(&[], 1, 2; "no peer: in turn, second")]
+#[test_case(&[], 2, 1; "no peer: in turn, third")]
 #[test_case(&[&[1]], 1, 1; "the newer is not accepted yet")]
 #[test_case(&[&[1, 2], &[1]], 1, 1; "not by all")]
 #[test_case(&[&[1, 2], &[1, 2]], 0, 2; "by all")]

@@ -183,7 +183,7 @@ fn nonsense_in_a_header(offset: usize, value: &[u8], field: &str, what: &str) {
 #[test_case(|hello| hello.keys.clear(), "keys"; "no keys")]
 #[test_case(|hello| hello.interval = Duration::ZERO, "interval"; "no interval")]
 #[test_case(|hello| hello.heard = vec![heard(1); 256], "heard"; "more than can be counted")]
-fn hellos_that_nobody_would_take_are_not_sent(change: fn(&mut Hello), field: &str) {
+fn hellos_that_peers_would_refuse_are_not_sent(change: fn(&mut Hello), field: &str) {
     let mut said = Hello { claims: Digest::default(), ..hello("n") };
     change(&mut said);
     let refused = ring().seal(key_id(), 1, &frame(Body::Hello(said)));
@@ -195,7 +195,7 @@ fn hellos_that_nobody_would_take_are_not_sent(change: fn(&mut Hello), field: &st
 #[test_case(&["::1", "192.0.2.1"], None; "IPv4 comes first")]
 #[test_case(&["192.0.2.1"], Some(("192.0.2.2", "192.0.2.9")); "before the range")]
 #[test_case(&["::"], Some(("192.0.2.2", "255.255.255.255")); "after the range")]
-fn claims_that_nobody_would_take_are_not_sent(addresses: &[&str], range: Option<(&str, &str)>) {
+fn claims_that_peers_would_refuse_are_not_sent(addresses: &[&str], range: Option<(&str, &str)>) {
     let changes = addresses.iter().map(|text| Change::Claimed(claim(address(text)))).collect();
     let range = range.map(|(first, last)| (address(first), address(last)));
     let refused = ring().seal(key_id(), 1, &frame(Body::Claims(Claims { subject: NodeId(1), range, changes })));

@@ -54,7 +54,7 @@ fn delete_and_recreate(ns: &TestNamespace<'_>) -> Result<()> {
     let mut last = create(ns, "again", asks())?;
     let mut born = None;
     for force in [false, true, true, true] {
-        ensure!(ns.external_ip("again")? == address, "what it asks for");
+        ensure!(ns.external_ip("again")? == address, "the Service gets the address that it asks for");
         // Speakers distinguish VirtualIPs by their creation time, which has a resolution of one second.
         let birth = ns.virtual_ip(address)?.and_then(|vip| vip.metadata.creation_timestamp);
         ensure!(birth > born, "its VirtualIP was created at {birth:?}, the one before at {born:?}");

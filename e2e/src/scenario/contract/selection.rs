@@ -111,7 +111,7 @@ fn load_balancer_class(ns: &TestNamespace<'_>) -> Result<()> {
 fn load_balancer_ip(ns: &TestNamespace<'_>) -> Result<()> {
     let [asked, next, last] = [50, 51, 52].map(|last| ns.address(last));
     create(ns, "asks", json!({"loadBalancerIP": asked}))?;
-    ensure!(ns.external_ip("asks")? == asked, "what it asks for");
+    ensure!(ns.external_ip("asks")? == asked, "the Service gets the address that it asks for");
 
     // A requested address that another Service has: no other address instead, and a single event.
     create(ns, "waits", json!({"loadBalancerIP": asked}))?;
