@@ -109,7 +109,7 @@ pub fn settle(interval: Duration) -> Duration {
 /// repeated after [`CONFLICT_RETRY`] and takes 0.3 s, and each candidate asks in its turn.
 pub const RETRY: Duration = CONFLICT_RETRY.saturating_add(Duration::from_secs(3));
 
-/// A history goes on for this long after it has settled: clients solicit again, and nothing may change any more.
+/// A history goes on for this long after it has settled: clients solicit again, and nothing may change.
 const QUIET: Duration = Duration::from_secs(12);
 
 impl History {
@@ -300,7 +300,7 @@ pub fn gap(kind: &Kind, interval: Duration, nodes: usize) -> Option<Duration> {
         | Kind::Mute(_)
         | Kind::NodeDeleted(_, Removal::MachineReplaced)
         | Kind::Renumbered { none_left: true, .. } => Some(takeover),
-        // Three intervals until the node knows, and one until its Hello says so.
+        // Three intervals until the node knows, and one until its Hello reports it.
         Kind::Deaf(_) => Some(takeover + interval),
         // Watches, the first-claim probe (0.3 s), and candidates whose turns pass.
         Kind::Recreate(_) | Kind::RecreateOlder(_) => Some(Duration::from_millis(600) + interval * 6),

@@ -475,7 +475,7 @@ impl Running {
             match &failure {
                 SocketFailure::Open(error) => tracing::error!(error, "cannot open the packet sockets of a segment"),
                 SocketFailure::Listen(error) => {
-                    tracing::error!(error, "cannot set the ARP/ND filter or multicast group")
+                    tracing::error!(error, "cannot set the ARP/ND filter or multicast group");
                 }
             }
             self.sockets.insert(segment, failure.clone());

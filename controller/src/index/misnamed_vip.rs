@@ -1,5 +1,5 @@
 //! VirtualIPs whose names are not those of their addresses: made by hand, or broken. No node announces them. The status
-//! of each says so, and the address that it is named after is not assigned, since no VirtualIP of that name can be
+//! of each reports that. The address that it is named after is not assigned, since no VirtualIP of that name can be
 //! created.
 
 use std::net::IpAddr;

@@ -81,7 +81,7 @@ fn with_the_kind(ns: &TestNamespace<'_>) -> Result<()> {
     ensure!(parts.iter().all(|part| sentence.contains(part)), "{sentence}");
     ensure!(has(ns, ns.address(6))?.is_some(), "the Service keeps what it has");
 
-    // What the Service itself asks for wins, and a note says so.
+    // The Service's own request wins, and a note reports that.
     of_gateway(ns, &format!("{{{ANNOTATION_ADDRESSES}: \"{}\"}}", ns.address(7)))?;
     let note = ns.eventually("the Service's own request to win", || {
         let condition = ns.assigned("front")?.filter(|c| c.status == "True");
