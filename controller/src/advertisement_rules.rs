@@ -169,7 +169,7 @@ pub enum Verdict {
     /// Advertisements that come first by name may use up all rules of an address.
     #[error(
         "{before} L2Advertisements come before it by name, and an address takes the first {MOST_RULES} that select it: \
-         it may not apply to the addresses that it selects; let one advertisement select more pools or Services"
+         this one may not apply to the addresses that it selects; let one advertisement select more pools or Services"
     )]
     ManyBefore {
         /// The number of advertisements that come first.

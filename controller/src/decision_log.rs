@@ -24,7 +24,7 @@ pub fn decision(action: &Action) {
         Action::DeleteVirtualIp { address, misdated: Some(date), .. } => tracing::warn!(%address, %date,
             "deleted a VirtualIP that the API server dated no later than its predecessor: it is created again"),
         Action::DeleteVirtualIp { address, .. } => {
-            tracing::info!(%address, "deleted a VirtualIP: its announcer withdraws the address");
+            tracing::info!(%address, "deleted a VirtualIP: its address is to be withdrawn");
         }
         Action::RemoveVirtualIpFinalizer { address, .. } => {
             tracing::info!(%address, "removed the finalizer of a VirtualIP: its address is free");

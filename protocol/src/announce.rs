@@ -64,8 +64,8 @@ impl Announcer {
         self.refresh_later(now, address);
     }
 
-    /// Does the same for an address of a node that this one has covered for, when the cover ends: this address is not
-    /// refreshed.
+    /// Does the same for an address of a node for which this one covers. Such an address is not refreshed, because a
+    /// cover ends.
     pub fn gained_by_another(&mut self, now: Duration, address: IpAddr) {
         self.repeats.set(now + REPEATS[0], address, REPEATS.len() - 1);
     }

@@ -357,7 +357,7 @@ mod tests {
     }
 
     proptest! {
-        /// A run that took in only the Hellos that repeat nothing is in the same state as one that took in every Hello.
+        /// A run that does not take in a repeated Hello in full is in the same state as one that does.
         #[test]
         fn repeated_hello_changes_nothing(steps in prop::collection::vec(0..20_usize, 0..20)) {
             let sender = |sequence| Sender { node: NodeName::new("a").id(), incarnation: Incarnation(1), sequence };

@@ -42,7 +42,7 @@ fn restart(ns: &TestNamespace<'_>) -> Result<()> {
     install::wait_for_rollout(ns.bed.lab())
 }
 
-/// What has nothing to do with Gateways is served, and what has waits.
+/// A Service without a Gateway is served, and one with a Gateway waits.
 fn without_the_kind(ns: &TestNamespace<'_>) -> Result<()> {
     ns.known_pool(&ns.namespace, &[ns.range(1, 9)])?;
     ns.deploy_echo(1)?;
@@ -104,7 +104,7 @@ fn has(ns: &TestNamespace<'_>, address: IpAddr) -> Result<Option<()>> {
     Ok((ns.ingress("front")? == [address]).then_some(()))
 }
 
-/// What an implementation creates for Gateway `front`.
+/// Creates the Service that an implementation creates for Gateway `front`.
 fn of_gateway(ns: &TestNamespace<'_>, annotations: &str) -> Result<()> {
     service(ns, "front", &format!("{{{LABEL_GATEWAY_NAME}: front}}"), annotations)
 }
