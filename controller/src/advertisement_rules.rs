@@ -152,8 +152,8 @@ pub enum Verdict {
     Valid,
     /// A selector cannot be read: the advertisement changes nothing.
     #[error(
-        "spec.{field}[{index}]: {source}. Until that is mended the advertisement changes nothing: addresses that it selected \
-         keep the rules they have by it, and to all others it does not exist"
+        "spec.{field}[{index}]: {source}. Until that is corrected, the advertisement changes nothing: addresses that \
+         it selected keep the rules that they have from it, and all other addresses ignore it"
     )]
     InvalidSelector {
         /// The list in the spec.
@@ -164,12 +164,12 @@ pub enum Verdict {
         source: SelectorError,
     },
     /// A pool does not exist.
-    #[error("spec.addressPools names AddressPool {0}, which does not exist: create it, or take the name away")]
+    #[error("spec.addressPools names AddressPool {0}, which does not exist: create it, or remove the name")]
     UnknownPool(String),
     /// Advertisements that come first by name may use up all rules of an address.
     #[error(
-        "{before} L2Advertisements come before it by name, and an address takes the first {MOST_RULES} that select it: what \
-         this one selects may not be announced by it; let one advertisement select more pools or Services"
+        "{before} L2Advertisements come before it by name, and an address takes the first {MOST_RULES} that select it: \
+         this one may not apply to the addresses that it selects; let one advertisement select more pools or Services"
     )]
     ManyBefore {
         /// The number of advertisements that come first.
@@ -177,8 +177,8 @@ pub enum Verdict {
     },
     /// The advertisement selects no node.
     #[error(
-        "spec.nodeSelectors selects none of the cluster's nodes, so what this advertisement selects is not announced by \
-         it: label a node, or change the selector"
+        "spec.nodeSelectors selects none of the cluster's nodes, so this advertisement announces no address: label a \
+         node, or change the selector"
     )]
     NoNodeSelected,
 }

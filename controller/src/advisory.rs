@@ -23,15 +23,15 @@ const MOST_SHOWN: usize = 64;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Advisory {
     /// Field and annotation ask for two addresses.
-    #[error("spec.loadBalancerIP {ip} is overruled by the annotation: let both say the same, or empty the field")]
+    #[error("spec.loadBalancerIP {ip} is overruled by the annotation: give both the same value, or empty the field")]
     LoadBalancerIpOverruled {
         /// The address in the field.
         ip: String,
     },
     /// The Service asks for other addresses than its Gateway.
     #[error(
-        "spec.addresses of Gateway {gateway} asks for {addresses} as well, and what the Service itself asks for wins: let \
-         both say the same, or take the Service's request away"
+        "spec.addresses of Gateway {gateway} asks for {addresses} as well, and the Service's own request wins: give \
+         both the same addresses, or remove the Service's request"
     )]
     GatewayAddressesOverruled {
         /// The Gateway that asks for them.
@@ -56,8 +56,8 @@ pub enum Advisory {
     LocalWithoutSelector,
     /// A label makes kube-proxy skip the Service.
     #[error(
-        "metadata.labels[{label}] makes kube-proxy skip the Service: its address is announced and nothing answers \
-         behind it; take the label away, unless another proxy serves it"
+        "metadata.labels[{label}] makes kube-proxy skip the Service: its address is announced, but no endpoint answers \
+         behind it; remove the label, unless another proxy serves it"
     )]
     SkippedByKubeProxy {
         /// The key of the label.
@@ -74,7 +74,7 @@ pub enum Advisory {
     },
     /// An annotation asks another provider for a thing that Herald grants by its own annotation.
     #[error(
-        "metadata.annotations[{foreign}] {value:?} asks another provider, and Herald does not read it: ask by \
+        "metadata.annotations[{foreign}] {value:?} is for another provider, and Herald does not read it: use \
          annotation {ours}"
     )]
     ForeignAnnotation {
@@ -86,7 +86,7 @@ pub enum Advisory {
         ours: &'static str,
     },
     /// An edit has made Services that share an address collide.
-    #[error("{address} is shared with Service {other}, and no longer can be: {why}. Both keep it")]
+    #[error("{address} is shared with Service {other}, which is no longer possible: {why}. Both Services keep it")]
     SharingConflict {
         /// The shared address.
         address: std::net::IpAddr,
@@ -97,8 +97,8 @@ pub enum Advisory {
     },
     /// The status of another Service shows the address too.
     #[error(
-        "{address} stands in status.loadBalancer.ingress of Service {other} as well, which did not get it from Herald and \
-         may not share it: of a port that both have, kube-proxy gives the traffic to one of them; delete that Service, \
+        "{address} is in status.loadBalancer.ingress of Service {other} as well, which did not get it from Herald and \
+         may not share it: kube-proxy gives the traffic of a port that both have to one of them; delete that Service, \
          or let it ask for another address"
     )]
     ShownTwice {
@@ -109,8 +109,8 @@ pub enum Advisory {
     },
     /// The Service has an address that would not be given out today.
     #[error(
-        "{address} is {by}, so it would not be given out today, and hosts may fail to reach it: the Service keeps it, as \
-         it has had it before; ask for another, or end the other use"
+        "{address} is {by}, so Herald would not give it out today, and hosts may fail to reach it: the Service keeps \
+         it because it had it before; ask for another, or end the other use"
     )]
     ReservedAddress {
         /// The reserved address.

@@ -113,7 +113,7 @@ pub async fn report(client: Client) {
                 return;
             }
             Err(error) => {
-                tracing::debug!(%error, "the API server has not told its version yet");
+                tracing::debug!(%error, "the API server has not reported its version yet");
                 sleep(backoff.wait(fastrand::f64())).await;
             }
         }

@@ -37,7 +37,7 @@ enum FillError {
     #[error("no answer within {} s", LOOK_LIMIT.as_secs())]
     TimedOut,
     /// The kernel gave no random bytes.
-    #[error("no random bytes")]
+    #[error("the kernel gave no random bytes")]
     Random,
 }
 
@@ -61,7 +61,7 @@ pub async fn keep_filled(client: Client, namespace: String, mut leading: watch::
                 LOOK_EVERY
             }
             Err(error) => {
-                tracing::warn!(%error, "Secret {namespace}/{SECRET_CLUSTER_KEY} is not looked after");
+                tracing::warn!(%error, "Secret {namespace}/{SECRET_CLUSTER_KEY} cannot be checked or filled");
                 let next = pause;
                 pause = (pause * 2).min(LOOK_EVERY);
                 next

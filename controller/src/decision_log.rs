@@ -14,22 +14,26 @@ pub fn decision(action: &Action) {
     match action {
         Action::CreateVirtualIp { address, spec, .. } => {
             let (services, home) = (names(&spec.services), spec.home_node.as_deref().unwrap_or_default());
-            tracing::info!(%address, pool = spec.pool, services, home, "an address is assigned");
+            tracing::info!(%address, pool = spec.pool, services, home, "assigned an address");
         }
         Action::UpdateVirtualIpSpec { address, spec, .. } => {
             let (services, home) = (names(&spec.services), spec.home_node.as_deref().unwrap_or_default());
             tracing::info!(%address, pool = spec.pool, services, home, rules = spec.advertisements.len(),
-                "an address follows its Services and L2Advertisements");
+                "updated a VirtualIP from its Services and L2Advertisements");
         }
         Action::DeleteVirtualIp { address, misdated: Some(date), .. } => tracing::warn!(%address, %date,
-            "deleted a VirtualIP that the API server dated no later than the one before: it is created again"),
-        Action::DeleteVirtualIp { address, .. } => tracing::info!(%address, "an address is to be withdrawn"),
-        Action::RemoveVirtualIpFinalizer { address, .. } => tracing::info!(%address, "an address is free"),
+            "deleted a VirtualIP that the API server dated no later than its predecessor: it is created again"),
+        Action::DeleteVirtualIp { address, .. } => {
+            tracing::info!(%address, "deleted a VirtualIP: its address is to be withdrawn");
+        }
+        Action::RemoveVirtualIpFinalizer { address, .. } => {
+            tracing::info!(%address, "removed the finalizer of a VirtualIP: its address is free");
+        }
         Action::CorrectVirtualIpStatus { address, reason, .. } => {
             tracing::info!(%address, reason = reason.as_str(), "corrected VirtualIP status: no node announces this address");
         }
         Action::LookUpService { address, service } => {
-            tracing::info!(%address, %service, "looked up a Service that has an address and is not seen to want it");
+            tracing::info!(%address, %service, "looked up a Service that has an address and shows no request for one");
         }
         Action::PatchServiceStatus { service, patch, .. } => {
             let ServiceReference { namespace, name, .. } = service;
@@ -44,10 +48,10 @@ pub fn decision(action: &Action) {
             };
             tracing::info!(service = %format_args!("{namespace}/{name}"), ingress, reason, message,
                 finalizer_added = patch.add_finalizer, finalizer_removed = patch.remove_finalizer,
-                "a Service's status is written");
+                "wrote a Service's status");
         }
         // A burst writes this once a second, and it follows from the lines above.
-        Action::PatchPoolStatus { pool, .. } => tracing::debug!(pool, "a pool's status is written"),
+        Action::PatchPoolStatus { pool, .. } => tracing::debug!(pool, "wrote a pool's status"),
         Action::PatchAdvertisementStatus { advertisement, report, .. } => {
             let accepted = report.conditions.iter().find(|condition| condition.type_ == CONDITION_ACCEPTED);
             tracing::info!(
@@ -55,14 +59,14 @@ pub fn decision(action: &Action) {
                 status = accepted.map(|condition| condition.status),
                 reason = accepted.map(|condition| condition.reason.as_str()),
                 message = accepted.map(|condition| condition.message.as_str()),
-                "an L2Advertisement's status is written"
+                "wrote an L2Advertisement's status"
             );
         }
         Action::DescribeStrayVirtualIp { name, .. } => {
-            tracing::warn!(name, "a VirtualIP is not named after its address, and its status says so");
+            tracing::warn!(name, "reported in a VirtualIP's status that it is not named after its address");
         }
         Action::ReleaseStrayVirtualIp { name, .. } => {
-            tracing::info!(name, "a VirtualIP that was not named after its address is let go");
+            tracing::info!(name, "removed the finalizer of a VirtualIP that was not named after its address");
         }
         Action::DeleteSpeakerStatus { node, .. } => {
             tracing::info!(node, "deleted the SpeakerStatus of a node that has long had no speaker pod");
@@ -76,9 +80,9 @@ pub fn decision(action: &Action) {
                 tracing::warn!(regarding, note = event.note, "the clocks of the API servers are too far apart");
             }
             if event.reason == FIELDS_NOT_KEPT {
-                tracing::warn!(regarding, note = event.note, "the API server did not keep what was written");
+                tracing::warn!(regarding, note = event.note, "the API server did not keep every written field");
             }
-            tracing::debug!(regarding, reason = event.reason, note = event.note, "an event is posted");
+            tracing::debug!(regarding, reason = event.reason, note = event.note, "posted an Event");
         }
     }
 }

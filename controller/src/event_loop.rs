@@ -144,7 +144,7 @@ impl Args {
         // some.
         drop(side_tasks);
         if let Err(error) = election.await {
-            tracing::warn!(%error, "the election did not end cleanly");
+            tracing::warn!(%error, "the task of the election failed");
         }
         result
     }
@@ -223,7 +223,7 @@ async fn serve(
                 match metrics.encode(&index.tally(), state) {
                     // The client that sent the query may be gone.
                     Ok(metrics) => drop(reply.send(Telling { metrics, readiness: readiness(&index, &health, now()) })),
-                    Err(error) => tracing::error!(%error, "the metrics cannot be written"),
+                    Err(error) => tracing::error!(%error, "cannot render the metrics"),
                 }
             }
             () = sleep_until(started + timeout.unwrap_or(Duration::ZERO)), if timeout.is_some() => {}
@@ -253,7 +253,7 @@ fn tell_blindness(health: &WatchHealth, now: Duration, told: &signal::Sender<boo
     index.set_blind(blind);
     match complaint {
         Some(complaint) => tracing::warn!("this replica {complaint}"),
-        None => tracing::info!("this replica sees again: every watch goes on"),
+        None => tracing::info!("this replica is no longer blind: every watch makes progress"),
     }
 }
 

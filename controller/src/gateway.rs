@@ -116,14 +116,14 @@ mod tests {
     /// Gateway; then the combined request, and the addresses left out.
     #[test_case("", 1, "" => ("".into(), false, None); "nothing is asked for")]
     #[test_case("", 1, "192.0.2.1" => ("192.0.2.1".into(), true, None); "the Gateway asks")]
-    #[test_case("", 1, "2001:db8::1 192.0.2.1" => ("2001:db8::1 192.0.2.1".into(), true, None); "of each family one")]
+    #[test_case("", 1, "2001:db8::1 192.0.2.1" => ("2001:db8::1 192.0.2.1".into(), true, None); "one of each family")]
     #[test_case("", 2, "192.0.2.2 192.0.2.1" => ("192.0.2.2 192.0.2.1".into(), true, None); "as many as the count says")]
     #[test_case("192.0.2.9", 1, "" => ("192.0.2.9".into(), false, None); "the Service asks")]
     #[test_case("192.0.2.9", 1, "192.0.2.1" => ("192.0.2.9".into(), false, Some("192.0.2.1".into())); "the Service wins")]
     #[test_case("192.0.2.9", 1, "192.0.2.9" => ("192.0.2.9".into(), false, None); "both ask for the same")]
     #[test_case("2001:db8::1", 1, "2001:DB8:0::1" => ("2001:db8::1".into(), false, None); "in two spellings")]
     #[test_case("192.0.2.9", 1, "192.0.2.9 2001:db8::1" => ("192.0.2.9".into(), false, Some("2001:db8::1".into())); "the Service's list wins whole")]
-    #[test_case("192.0.2.9", 1, "x" => ("192.0.2.9".into(), false, Some("x".into())); "what is not used need not be readable")]
+    #[test_case("192.0.2.9", 1, "x" => ("192.0.2.9".into(), false, Some("x".into())); "an unused value need not be readable")]
     fn combined(addresses: &str, count: usize, theirs: &str) -> (String, bool, Option<String>) {
         let theirs = gateway(theirs);
         let combined = CombinedRequest::of(&own(addresses, count), &key(), Knowledge::Known(&theirs), false).unwrap();

@@ -76,7 +76,7 @@ impl Candidate {
                 Ok(Ok(Attempt::Held)) => renewed = Some(at),
                 Ok(Ok(Attempt::Waited)) => renewed = None,
                 Ok(Ok(Attempt::ToRelease(lease))) => {
-                    tracing::warn!(lease = self.name, "the lease is offered: this replica is blind, another may see");
+                    tracing::warn!(lease = self.name, "offered the Lease to other replicas: this one is blind");
                     // This replica stops leading before another can start.
                     renewed = None;
                     self.tell(&leading, false);
@@ -84,11 +84,11 @@ impl Candidate {
                 }
                 Ok(Err(error)) => {
                     self.held = None;
-                    tracing::warn!(lease = self.name, %error, "the lease could not be written");
+                    tracing::warn!(lease = self.name, %error, "cannot write the Lease");
                 }
                 Err(_) => {
                     self.held = None;
-                    tracing::warn!(lease = self.name, "no answer about the lease in time");
+                    tracing::warn!(lease = self.name, "the API server did not answer about the Lease in time");
                 }
             }
             renewed = renewed.filter(|r| r.elapsed() < RENEW_DEADLINE);
@@ -154,9 +154,9 @@ impl Candidate {
         spec.lease_duration_seconds = Some(1);
         let params = PostParams { field_manager: Some(MANAGER_CONTROLLER.to_owned()), ..PostParams::default() };
         match timeout(ATTEMPT_LIMIT, self.api.replace(&self.name, &params, &lease)).await {
-            Ok(Ok(_)) => tracing::info!(lease = self.name, "the lease is given back"),
-            Ok(Err(error)) => tracing::warn!(lease = self.name, %error, "the lease was not given back; it expires"),
-            Err(_) => tracing::warn!(lease = self.name, "the lease was not given back in time; it expires"),
+            Ok(Ok(_)) => tracing::info!(lease = self.name, "released the Lease"),
+            Ok(Err(error)) => tracing::warn!(lease = self.name, %error, "cannot release the Lease; it expires"),
+            Err(_) => tracing::warn!(lease = self.name, "cannot release the Lease in time; it expires"),
         }
     }
 }

@@ -144,7 +144,7 @@ pub enum Release {
 
 /// The error of an annotation that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no address: write addresses with commas between them, or {ALL:?}")]
+#[error("{0:?} is not an address: write addresses separated by commas, or {ALL:?}")]
 pub struct ReleaseError(String);
 
 impl Release {

@@ -92,7 +92,7 @@ pub async fn uninstall(client: Client, namespace: &str) -> Result<(), UninstallE
         let finalizers: Vec<_> = vip.finalizers().iter().filter(|f| *f != FINALIZER_WITHDRAWAL).collect();
         let body = serde_json::json!({"metadata": {"finalizers": finalizers}});
         let written = vips.patch(&name, &PatchParams::default(), &Patch::Merge(body)).await;
-        gone_or(written, "letting go of VirtualIP", &name)?;
+        gone_or(written, "removing the finalizer of VirtualIP", &name)?;
         tracing::info!("removed VirtualIP {name}");
     }
     Ok(())
@@ -140,7 +140,7 @@ async fn stopped(pods: &Api<Pod>) -> Result<(), UninstallError> {
         }
         if Instant::now() > end {
             let names: Vec<_> = left.iter().map(ResourceExt::name_any).collect();
-            tracing::warn!("going on although these pods are still there, on dead nodes it seems: {names:?}");
+            tracing::warn!("continuing although these pods still exist, apparently on dead nodes: {names:?}");
             return Ok(());
         }
         sleep(LOOK_EVERY).await;

@@ -66,10 +66,7 @@ impl WatchHealth {
         };
         let blind: Vec<_> = self.blind(now).into_iter().map(age).collect();
         (!blind.is_empty()).then(|| {
-            format!(
-                "is blind: what it knows may be out of date of {}; the log says why the watches break",
-                blind.join(", ")
-            )
+            format!("is blind: its view of {} may be out of date; the log says why the watches break", blind.join(", "))
         })
     }
 
@@ -108,11 +105,11 @@ mod tests {
     use Told::{Break, Progress};
 
     #[test_case(&[], 100_000, false; "quiet kind")]
-    #[test_case(&[Break(100)], 144, false; "break that may be mended")]
-    #[test_case(&[Break(100)], 145, true; "break that was not mended")]
+    #[test_case(&[Break(100)], 144, false; "break that may still end")]
+    #[test_case(&[Break(100)], 145, true; "break that did not end")]
     #[test_case(&[Break(100), Break(110), Break(140)], 145, true; "failed attempts do not count as progress")]
-    #[test_case(&[Break(100), Progress(144)], 1_000, false; "mended in time")]
-    #[test_case(&[Break(100), Progress(200)], 201, false; "mended late")]
+    #[test_case(&[Break(100), Progress(144)], 1_000, false; "ended in time")]
+    #[test_case(&[Break(100), Progress(200)], 201, false; "ended late")]
     #[test_case(&[Break(100), Progress(140), Break(141)], 185, false; "second break is counted from its own start")]
     #[test_case(&[Break(100), Progress(140), Break(141)], 186, true; "second break becomes blindness too")]
     fn kind_is_blind_when_its_watch_has_been_broken_for_long(told: &[Told], now: u64, blind: bool) {

@@ -10,7 +10,7 @@ use crate::virtual_ip::ServiceReference;
 
 /// The CEL rule of one address block; `self` is the text. CEL has no order on addresses, so the controller finds a
 /// range that ends before it starts, and reports it in the condition `Accepted`. A CIDR with bits behind its prefix is
-/// read as its network, as MetalLB reads it, and the condition says so.
+/// read as its network, as MetalLB reads it, and the condition reports that.
 const BLOCK_RULE: &str = "isIP(self) || isCIDR(self) || \
      (self.split('-').size() == 2 && isIP(self.split('-')[0].trim()) && isIP(self.split('-')[1].trim()) && \
      ip(self.split('-')[0].trim()).family() == ip(self.split('-')[1].trim()).family())";

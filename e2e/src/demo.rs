@@ -144,7 +144,7 @@ fn survive(ns: &TestNamespace<'_>, show: &mut Show<'_>) -> Result<Vec<Survived>>
     ns.answered_by(address, &node)?;
     let killed = Survived { done: "speaker killed", seen: killed, owner: format!("{node} stays") };
 
-    show.says(&format!("Now {node} itself loses power, while the same goes on:"))?;
+    show.says(&format!("Now {node} itself loses power, while the clients go on:"))?;
     let (died, report) = watched(ns, address, || faults.inject(Fault::PoweredOff { host: node.clone() }))?;
     show.line(&report)?;
     let successor = ns.eventually("another node to announce", || {

@@ -253,7 +253,7 @@ where
             };
             let text = failure.to_string();
             if complaint.is_new(&text) {
-                tracing::warn!(kind = self.kind, error = text, "a watch broke; what is known stays, and it is retried");
+                tracing::warn!(kind = self.kind, error = text, "a watch broke; its objects are kept; retrying");
             }
             self.caught_up = false;
             if self.tell(Step::Broken).await.is_err() {
@@ -318,7 +318,7 @@ where
                 self.version = Some(version.clone());
                 self.caught_up = true;
                 if std::mem::take(&mut self.told_unknown) {
-                    tracing::info!(kind = self.kind, "the API server knows the kind by now");
+                    tracing::info!(kind = self.kind, "the API server knows the kind now");
                 }
                 self.tell(Step::Listed).await?;
                 self.tell(Step::Current).await?;

@@ -50,7 +50,7 @@ impl Progress {
         let line = format!("[{:6.1}s] {what}\n", self.elapsed().as_secs_f64());
         // The operation continues even if the pipe is closed.
         if let Err(error) = std::io::stderr().write_all(line.as_bytes()) {
-            tracing::debug!("nobody reads the progress: {error}");
+            tracing::debug!("cannot write the progress: {error}");
         }
     }
 
@@ -84,7 +84,7 @@ impl Progress {
                 return Ok(found);
             }
             if begun.elapsed() > within {
-                bail!("waited {:.0} s in vain for {what}", within.as_secs_f64());
+                bail!("gave up waiting for {what} after {:.0} s", within.as_secs_f64());
             }
             std::thread::sleep(LOOK_EVERY);
         }
@@ -108,7 +108,7 @@ mod tests {
     #[test]
     fn timeout_names_the_condition() {
         let error = Progress::quiet().wait_for::<()>("godot", Duration::ZERO, || Ok(None)).unwrap_err();
-        assert_eq!(error.to_string(), "waited 0 s in vain for godot");
+        assert_eq!(error.to_string(), "gave up waiting for godot after 0 s");
     }
 
     #[test]

@@ -1,9 +1,9 @@
-//! When announcements go out. Pure; frames are made elsewhere.
+//! The times at which announcements go out. Pure; frames are made elsewhere.
 //!
-//! An address that has been gained is announced in rounds at 0, 0.1, 0.3, 1 and 3 s. The first round goes out at once:
-//! it is what moves the traffic. The others repeat it for those who lost a frame, and share a token bucket per segment,
-//! since switches guard against bursts of ARP. Whoever wants it has each address announced again at an interval for as
-//! long as it is owned.
+//! A gained address is announced in rounds at 0, 0.1, 0.3, 1 and 3 s. The first round goes out at once: it moves the
+//! traffic. The others repeat it for hosts that lost a frame, and share a token bucket per segment, since switches
+//! guard against bursts of ARP. If a refresh is configured, each address is announced again at an interval for as long
+//! as it is owned.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -13,9 +13,9 @@ use crate::timer_queue::TimerQueue;
 pub const REPEATS: [Duration; 4] =
     [Duration::from_millis(100), Duration::from_millis(300), Duration::from_secs(1), Duration::from_secs(3)];
 
-/// Repeats per second and segment, unless configured. A frame takes 84 bytes on the wire (60, checksum, preamble,
-/// gap): 500/s are 0.34 Mbit/s, a third of a percent of Fast Ethernet. 1,000 addresses gained at once repeat
-/// 4,000 frames, done after 8 s. Switches with dynamic ARP inspection allow 15/s on untrusted ports: configure that.
+/// Repeats per second and segment, unless configured. A frame takes 84 bytes on the wire (60, checksum, preamble, gap):
+/// 500/s are 0.34 Mbit/s, a third of a percent of Fast Ethernet. 1,000 addresses gained at once repeat 4,000 frames,
+/// which takes 8 s. Switches with dynamic ARP inspection allow 15/s on untrusted ports: there, configure that rate.
 pub const DEFAULT_RATE: u32 = 500;
 
 /// How often announcements go out on a segment.
@@ -23,7 +23,7 @@ pub const DEFAULT_RATE: u32 = 500;
 pub struct Pace {
     /// Repeats per second, at least 1.
     pub rate: u32,
-    /// The time between two announcements of an address that is owned all along; `None`: none after the rounds.
+    /// The time between two announcements of an address that stays owned; `None`: no announcement after the rounds.
     pub refresh: Option<Duration>,
 }
 
@@ -35,19 +35,19 @@ impl Default for Pace {
     }
 }
 
-/// Announces what was gained on one segment, until told to stop.
+/// Schedules the announcements of gained addresses on one segment, until told to stop.
 #[derive(Debug)]
 pub struct Announcer {
     bucket: TokenBucket,
     /// When the next repeat of an address is due, and the number of repeats left after it.
     repeats: TimerQueue<usize>,
     refresh: Option<Duration>,
-    /// When an address is due that is announced all along.
+    /// When the refresh of an address is due.
     refreshes: TimerQueue<()>,
 }
 
 impl Announcer {
-    /// An announcer that keeps this pace.
+    /// Returns an announcer that keeps this pace.
     pub fn new(pace: Pace) -> Self {
         Self {
             bucket: TokenBucket::new(pace.rate.max(1)),
@@ -57,14 +57,15 @@ impl Announcer {
         }
     }
 
-    /// Schedules the repeats for an address gained now; its first round is the caller's, now. What was pending for the
-    /// address is replaced.
+    /// Schedules the repeats for an address gained now; the caller sends the first round now. Replaces what was pending
+    /// for the address.
     pub fn gained(&mut self, now: Duration, address: IpAddr) {
         self.gained_by_another(now, address);
         self.refresh_later(now, address);
     }
 
-    /// The same for an address of a node that this one covers for, which is not announced all along: a cover ends.
+    /// Does the same for an address of a node for which this one covers. Such an address is not refreshed, because a
+    /// cover ends.
     pub fn gained_by_another(&mut self, now: Duration, address: IpAddr) {
         self.repeats.set(now + REPEATS[0], address, REPEATS.len() - 1);
     }
@@ -82,7 +83,7 @@ impl Announcer {
         }
     }
 
-    /// Is a repeat for an address pending? (A refresh is none.)
+    /// Returns whether a repeat for an address is pending. (A refresh does not count.)
     pub fn is_pending(&self, address: IpAddr) -> bool {
         self.repeats.get(address).is_some()
     }
@@ -93,14 +94,14 @@ impl Announcer {
         self.refreshes.remove(address);
     }
 
-    /// The next address to announce again now.
+    /// Returns the next address to announce again now.
     pub fn poll(&mut self, now: Duration) -> Option<IpAddr> {
         let is_due = |next: Option<Duration>| next.is_some_and(|next| next <= now);
         let repeat = is_due(self.repeats.next());
         if !(repeat || is_due(self.refreshes.next())) || !self.bucket.take(now) {
             return None;
         }
-        // What has just been gained goes first.
+        // A repeat of a newly gained address goes before a refresh.
         if !repeat {
             let (_, address, ()) = self.refreshes.pop_due(now)?;
             self.refresh_later(now, address);
@@ -108,7 +109,7 @@ impl Announcer {
         }
         let (due, address, left) = self.repeats.pop_due(now)?;
         if left > 0 {
-            // From one repeat to the next, so that a late one is not followed by a bunch.
+            // The pause is that from one repeat to the next, so that a late repeat is not followed by a bunch.
             let at = |index: usize| REPEATS[index];
             let next = REPEATS.len() - left;
             self.repeats.set(due.max(now) + (at(next) - at(next - 1)), address, left - 1);
@@ -116,32 +117,32 @@ impl Announcer {
         Some(address)
     }
 
-    /// When to poll again; `None` if nothing is pending.
+    /// Returns when to poll again; `None` if nothing is pending.
     pub fn poll_timeout(&self) -> Option<Duration> {
         let due = [self.repeats.next(), self.refreshes.next()].into_iter().flatten().min();
         due.map(|due| due.max(self.bucket.next()))
     }
 }
 
-/// A token bucket that holds a tenth of a second's tokens (at least one): what may go out in one burst.
+/// A token bucket that holds the tokens of a tenth of a second (at least one): the largest burst.
 #[derive(Debug)]
 struct TokenBucket {
-    /// Time one token takes.
+    /// Time that one token takes.
     interval: Duration,
-    /// Time a full bucket takes.
+    /// Time that a full bucket takes.
     depth: Duration,
-    /// The bucket would be full again then (virtual scheduling, ITU-T I.371: no counter, no rounding).
+    /// When the bucket would be full again (virtual scheduling, ITU-T I.371: no counter, no rounding).
     full_at: Duration,
 }
 
 impl TokenBucket {
-    /// A full bucket.
+    /// Returns a full bucket.
     fn new(rate: u32) -> Self {
         let interval = Duration::from_secs(1) / rate;
         Self { interval, depth: interval.max(Duration::from_millis(100)), full_at: Duration::ZERO }
     }
 
-    /// The first moment a token is there.
+    /// Returns the first moment at which a token is there.
     fn next(&self) -> Duration {
         (self.full_at + self.interval).saturating_sub(self.depth)
     }
@@ -170,7 +171,7 @@ mod tests {
         Duration::from_millis(ms)
     }
 
-    /// Runs until nothing is pending; each announcement with its time. Jumps from timeout to timeout.
+    /// Runs until nothing is pending, from timeout to timeout. Returns each announcement with its time.
     fn run(announcer: &mut Announcer, mut now: Duration) -> Vec<(Duration, IpAddr)> {
         let mut sent = Vec::new();
         loop {
@@ -193,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_lost_is_not_announced() {
+    fn lost_address_is_not_announced() {
         let mut announcer = Announcer::new(Pace::default());
         announcer.gained(ms(0), A);
         announcer.gained(ms(0), B);
@@ -203,14 +204,14 @@ mod tests {
     }
 
     #[test]
-    fn a_resumed_address_is_announced_once() {
+    fn resumed_address_is_announced_once() {
         let mut announcer = Announcer::new(Pace::default());
         announcer.resumed(ms(7), A);
         assert_eq!(run(&mut announcer, ms(7)), [(ms(7), A)]);
     }
 
     #[test]
-    fn an_address_is_refreshed_for_as_long_as_it_is_owned() {
+    fn address_is_refreshed_for_as_long_as_it_is_owned() {
         let mut announcer = Announcer::new(Pace { refresh: Some(ms(10_000)), ..Pace::default() });
         announcer.gained(ms(0), A);
         announcer.resumed(ms(0), B);
@@ -234,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn refreshes_do_not_hold_up_what_is_new() {
+    fn refreshes_do_not_delay_a_new_address() {
         let mut announcer = Announcer::new(Pace { rate: 10, refresh: Some(ms(1000)) });
         for last in 0..100 {
             announcer.resumed(ms(0), Ipv4Addr::new(192, 0, 2, last).into());
@@ -259,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_late_repeat_is_not_followed_by_a_bunch() {
+    fn late_repeat_is_not_followed_by_a_bunch() {
         let mut announcer = Announcer::new(Pace::default());
         announcer.gained(ms(0), A);
         let sent = run(&mut announcer, ms(2000));
@@ -267,9 +268,9 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is gained: all repeats come, never more than the rate allows, never before their time.
+        /// Whatever is gained: all repeats come, never more than the rate allows, and never before their time.
         #[test]
-        fn the_rate_is_kept(count in 1u8..200, rate in 1u32..1000) {
+        fn rate_is_kept(count in 1u8..200, rate in 1u32..1000) {
             let mut announcer = Announcer::new(Pace { rate, refresh: None });
             for last in 0..count {
                 announcer.gained(ms(0), Ipv4Addr::new(192, 0, 2, last).into());

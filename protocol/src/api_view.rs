@@ -1,4 +1,4 @@
-//! What the edge tells the machine about the world beyond the segment: the API's view, and the node's own interface.
+//! Input of the edge about the world beyond the segment: the API's view, and the node's own interface.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -8,17 +8,17 @@ use crate::{
     node::{NodeId, NodeMap, NodeName},
 };
 
-/// How fit a node is to announce an address; lower is better. Made by the edge from what the API says: usable endpoint
-/// (for `externalTrafficPolicy: Local`), Ready, and, with `failback: Always`, preference. Nodes of one class are equal:
-/// nothing ever moves between them.
+/// Fitness of a node to announce an address; lower is better. The edge computes it from the API: usable endpoint (for
+/// `externalTrafficPolicy: Local`), Ready, and, with `failback: Always`, preference. Nodes of one class are equal: no
+/// address moves between them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Class(pub u8);
 
 impl Class {
-    /// From this class on, a node only ends what it has: its endpoint shuts down, and does not come back.
+    /// From this class on, a node only ends its present connections: its endpoint shuts down, and does not come back.
     pub const ENDING: Self = Self(100);
 
-    /// Does it only end what it has?
+    /// Returns whether the node only ends its present connections.
     pub fn is_ending(self) -> bool {
         self >= Self::ENDING
     }
@@ -29,12 +29,12 @@ impl Class {
 pub struct Candidate {
     /// The node.
     pub node: NodeId,
-    /// How fit it is.
+    /// Fitness of the node.
     pub class: Class,
 }
 
-/// The nodes that may announce an address, first in rank first: by class, then by what breaks ties (weight, incumbent,
-/// home, hash).
+/// The nodes that may announce an address, in the order of their rank: by class, then by what breaks ties (weight,
+/// incumbent, home, hash).
 #[derive(Clone, Debug, Default)]
 pub struct Candidates {
     order: Vec<Candidate>,
@@ -42,17 +42,17 @@ pub struct Candidates {
 }
 
 impl Candidates {
-    /// The class of a node, if it is one of them.
+    /// Returns the class of a node, if it is a candidate.
     pub fn class_of(&self, node: NodeId) -> Option<Class> {
         self.classes.get(&node).copied()
     }
 
-    /// Is there none?
+    /// Returns whether there is no candidate.
     pub fn is_empty(&self) -> bool {
         self.order.is_empty()
     }
 
-    /// First in rank first.
+    /// Returns the candidates in the order of their rank.
     pub fn iter(&self) -> impl Iterator<Item = &Candidate> {
         self.order.iter()
     }
@@ -74,17 +74,17 @@ impl PartialEq for Candidates {
 
 impl Eq for Candidates {}
 
-/// Who has given an address up where it does not hear its successor, and why.
+/// The node that has given an address up without hearing its successor, and the reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GivenUp {
-    /// This node, so that a fitter one may claim it.
+    /// This node gave it up so that a fitter one may claim it.
     HandedOver(NodeId),
-    /// This node, because another announced it.
+    /// This node gave it up because another announced it.
     Yielded(NodeId),
 }
 
 impl GivenUp {
-    /// The former owner.
+    /// Returns the former owner.
     #[must_use]
     pub fn by(self) -> NodeId {
         match self {
@@ -100,48 +100,49 @@ pub struct Vip {
     pub birth: Birth,
     /// The object's UID.
     pub uid: Arc<str>,
-    /// Who may announce it.
+    /// The nodes that may announce it.
     pub candidates: Candidates,
     /// The node that announces it by VirtualIP.status.
     pub announced_by: Option<NodeId>,
-    /// That its owner has given it up by VirtualIP.status.
+    /// The former owner that has given it up by VirtualIP.status.
     pub given_up: Option<GivenUp>,
-    /// Has this node's own kernel the address? Then it answers for it, whoever announces it.
+    /// Whether this node's own kernel has the address. If so, the kernel answers for it, whichever node announces it.
     pub held_here: bool,
-    /// Has anyone ever announced it? If not, it is probed for before the first claim.
+    /// Whether any node has ever announced it. If not, it is probed for before the first claim.
     pub ever_announced: bool,
-    /// May others answer for the owner while its speaker is silent?
+    /// Whether other nodes may answer for the owner while its speaker is silent.
     pub cover: bool,
 }
 
-/// A node which the API lists on this segment (SpeakerStatus), whether or not it is heard.
+/// A node that the API lists on this segment (SpeakerStatus), whether or not it is heard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExpectedPeer {
     /// Its name.
     pub node: NodeName,
     /// Its link-layer address on the segment.
     pub mac: MacAddr,
-    /// An address of the node itself on the segment, for which its kernel answers: what liveness probes ask for.
+    /// An address of the node itself on the segment, for which its kernel answers. Liveness probes ask for it.
     pub address: IpAddr,
 }
 
-/// How a speaker is told to stop.
+/// The way in which a speaker stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shutdown {
-    /// The node stays: a restart or an upgrade. Others cover; nothing moves.
+    /// The node stays: a restart or an upgrade. Other nodes cover; no address moves.
     Restarting,
-    /// The node is cordoned, deleted or drained: others take over while this one still answers.
+    /// The node is cordoned, deleted or drained: other nodes take over while this one still answers.
     Leaving,
 }
 
-/// An ARP or Neighbour Discovery packet, in the terms both share.
+/// An ARP or Neighbour Discovery packet, in the terms that both share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Packet {
     /// The Ethernet source.
     pub source: MacAddr,
-    /// The binding it states: ARP's sender addresses (absent if the protocol address is 0.0.0.0); target and link-layer
-    /// option of a Neighbour Advertisement; source and link-layer option of a Neighbour Solicitation.
+    /// The binding that the packet states: ARP's sender addresses (absent if the protocol address is 0.0.0.0); target
+    /// and link-layer option of a Neighbour Advertisement; source and link-layer option of a Neighbour Solicitation.
     pub binding: Option<(IpAddr, MacAddr)>,
-    /// The address it asks for; `None` for answers. A gratuitous ARP request asks for what it states.
+    /// The address that the packet asks for; `None` for answers. A gratuitous ARP request asks for the address that it
+    /// states.
     pub asks: Option<IpAddr>,
 }

@@ -1,7 +1,8 @@
-//! Claims: how ownership of an address is said and compared.
+//! Claims: statements of ownership of an address, and their comparison.
 //!
 //! *The owner of an address is the node with the highest precedence, (birth, epoch, key), among live claims.* Birth and
-//! epoch order the history of an address; the key breaks ties the same way on every node, whatever it knows of the API.
+//! epoch order the history of an address; the key breaks ties the same way on every node, whatever the node knows of
+//! the API.
 
 use std::net::IpAddr;
 
@@ -10,25 +11,25 @@ use serde::{Deserialize, Serialize};
 
 use crate::node::{NodeName, first_eight};
 
-/// When the VirtualIP object of an address was created, in seconds since the Unix epoch: of two objects for one
-/// address the younger is right. Read from the object, so it is the same on every node; no clock is compared.
+/// When the VirtualIP object of an address was created, in seconds since the Unix epoch: of two objects for one address
+/// the younger is right. The value is read from the object, so it is the same on every node; no clock is compared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Birth(pub u64);
 
 impl Birth {
-    /// The one after it.
+    /// Returns the next later birth.
     pub fn next(self) -> Self {
         Self(self.0.saturating_add(1))
     }
 }
 
-/// How often an address has changed its owner since its birth, as far as the claimant knows; the first owner claims 1.
+/// Number of owners of an address since its birth, as far as the claimant knows; the first owner claims 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Epoch(pub u32);
 
 impl Epoch {
-    /// The epoch that beats this one. It saturates: a forged maximum (it takes the cluster's key) leaves the tie to the
-    /// key instead of wrapping round to the beginning.
+    /// Returns the epoch that beats this one. It saturates: a forged maximum (which takes the cluster's key) leaves the
+    /// tie to the key instead of wrapping round to the beginning.
     pub fn next(self) -> Self {
         Self(self.0.saturating_add(1))
     }
@@ -39,10 +40,11 @@ impl Epoch {
 pub struct ClaimKey(pub u64);
 
 impl ClaimKey {
-    /// The key of a node's claims on an address.
+    /// Returns the key of a node's claims on an address.
     pub fn of(address: IpAddr, uid: &str, node: &NodeName) -> Self {
         let mut context = Context::new(&SHA256);
-        // The textual form of RFC 5952; NUL cannot occur in any of the three, so no two inputs run together.
+        // The textual form of RFC 5952. NUL cannot occur in any of the three parts, so different inputs give different
+        // texts.
         for part in [address.to_string().as_str(), uid, node.as_str()] {
             context.update(part.as_bytes());
             context.update(&[0]);
@@ -51,33 +53,33 @@ impl ClaimKey {
     }
 }
 
-/// Why a claim was made. It travels with the claim, so that everybody can tell what happened, and a node that was
-/// deposed for its class knows to hold down.
+/// The reason why a claim was made. It travels with the claim, so that every node can tell what happened, and a node
+/// that was deposed for its class knows to hold down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub enum Reason {
-    /// Nobody claimed the address.
+    /// No node claimed the address.
     Vacant,
     /// The owner resumes after a restart.
     Resumed,
     /// The owner's node is dead.
     Dead,
-    /// The owner said that it leaves.
+    /// The owner announced that it leaves.
     Leaving,
-    /// The owner says that it hears nothing: it is a black hole.
+    /// The owner reports that it hears nothing: its traffic is lost.
     Deaf,
     /// The owner is of a worse class (NotReady, excluded, no endpoint) than the claimant.
     Class,
     /// The owner's speaker has been silent for too long.
     CoverExpired,
-    /// The address was freed and assigned anew; the owner does not know it.
+    /// The address was freed and assigned again; the owner does not know it.
     Recreated,
-    /// One of a later build's, by its code, which is none of those above ([`Reason::of_code`]). It is kept and repeated as
-    /// it came, so that both sides agree on the fingerprint; nothing follows from it here.
+    /// A reason of a later build, by its code, which is not among those above ([`Reason::of_code`]). It is kept and
+    /// repeated unchanged, so that both sides agree on the fingerprint; this build draws no conclusion from it.
     Later(u8),
 }
 
 impl Reason {
-    /// Every reason of this build. Its place is its code on the wire.
+    /// Every reason of this build. The position of a reason is its code on the wire.
     pub const ALL: [Self; 8] = [
         Self::Vacant,
         Self::Resumed,
@@ -89,7 +91,7 @@ impl Reason {
         Self::Recreated,
     ];
 
-    /// Its code on the wire.
+    /// Returns its code on the wire.
     pub fn code(self) -> u8 {
         match self {
             Self::Vacant => 0,
@@ -104,13 +106,13 @@ impl Reason {
         }
     }
 
-    /// The reason with this code.
+    /// Returns the reason with this code.
     pub fn of_code(code: u8) -> Self {
         Self::ALL.get(usize::from(code)).copied().unwrap_or(Self::Later(code))
     }
 }
 
-/// A reason as its code, in the state that outlives a restart: another build may read it.
+/// Stores a reason as its code in the state that outlives a restart: another build may read it.
 mod as_code {
     use serde::{Deserialize, Deserializer, Serializer};
 
@@ -133,26 +135,26 @@ pub type Precedence = (Birth, Epoch, ClaimKey);
 pub struct Claim {
     /// The address.
     pub address: IpAddr,
-    /// Of which object.
+    /// The birth of the object for which it is claimed.
     pub birth: Birth,
-    /// The how-manieth owner.
+    /// Ownership epoch; +1 with every change of owner.
     pub epoch: Epoch,
     /// Tie-break.
     pub key: ClaimKey,
     /// Why it was made.
     #[serde(with = "as_code")]
     pub reason: Reason,
-    /// May others answer for the claimant while its speaker is silent (L2Advertisement `cover`)?
+    /// Whether other nodes may answer for the claimant while its speaker is silent (L2Advertisement `cover`).
     pub cover: bool,
 }
 
 impl Claim {
-    /// What decides between claims.
+    /// Returns the rank by which claims are compared.
     pub fn precedence(&self) -> Precedence {
         (self.birth, self.epoch, self.key)
     }
 
-    /// This claim's part of a [`Digest`].
+    /// Returns this claim's part of a [`Digest`].
     pub fn fingerprint(&self) -> u64 {
         let mut context = Context::new(&SHA256);
         match self.address {
@@ -167,8 +169,8 @@ impl Claim {
     }
 }
 
-/// All of a node's claims in short: their number, and the exclusive or of their fingerprints. Two nodes that agree on
-/// it hold the same claims. It need not withstand forgery: frames are authenticated.
+/// A digest of all of a node's claims: their number, and the exclusive or of their fingerprints. Two nodes with equal
+/// digests hold the same claims. The digest need not withstand forgery: frames are authenticated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Digest {
     /// Number of claims.
@@ -184,7 +186,7 @@ impl Digest {
         self.sum ^= fingerprint;
     }
 
-    /// Takes a claim away that was added.
+    /// Removes a claim that was added.
     pub fn remove(&mut self, fingerprint: u64) {
         self.count -= 1;
         self.sum ^= fingerprint;

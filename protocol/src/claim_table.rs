@@ -1,4 +1,4 @@
-//! Who claims what.
+//! The known claims.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,7 +11,7 @@ use crate::{
     node::{NodeId, NodeMap},
 };
 
-/// Every claim this node knows of, its own included, by address and by node.
+/// Every claim that this node knows of, its own included, by address and by node.
 #[derive(Debug, Default)]
 pub(crate) struct ClaimTable {
     /// The claims on each address; nearly always one.
@@ -45,7 +45,7 @@ impl ClaimTable {
         true
     }
 
-    /// Strikes a claim out.
+    /// Removes a claim.
     pub(crate) fn remove(&mut self, node: NodeId, address: IpAddr) -> Option<Claim> {
         let claims = self.by_address.get_mut(&address)?;
         let index = claims.iter().position(|(holder, _)| *holder == node)?;
@@ -63,34 +63,34 @@ impl ClaimTable {
         Some(claim)
     }
 
-    /// Strikes all claims of a node out.
+    /// Removes all claims of a node.
     pub(crate) fn remove_node(&mut self, node: NodeId) -> Vec<Claim> {
         let addresses: Vec<IpAddr> = self.addresses_of(node).collect();
         addresses.into_iter().filter_map(|address| self.remove(node, address)).collect()
     }
 
-    /// The highest claim on an address, by `order`.
+    /// Returns the highest claim on an address, by `order`.
     pub(crate) fn best<K: Ord>(&self, address: IpAddr, order: impl Fn(NodeId, &Claim) -> K) -> Option<(NodeId, Claim)> {
         let claims = self.by_address.get(&address)?;
         claims.iter().max_by_key(|(node, claim)| order(*node, claim)).copied()
     }
 
-    /// Every claim on an address.
+    /// Returns every claim on an address.
     pub(crate) fn on(&self, address: IpAddr) -> &[(NodeId, Claim)] {
         self.by_address.get(&address).map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// Every address that somebody claims, in ascending order.
+    /// Returns every address that any node claims, in ascending order.
     pub(crate) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
         self.by_address.keys().copied()
     }
 
-    /// A node's claim on an address.
+    /// Returns a node's claim on an address.
     pub(crate) fn of(&self, node: NodeId, address: IpAddr) -> Option<&Claim> {
         self.by_address.get(&address)?.iter().find(|(holder, _)| *holder == node).map(|(_, claim)| claim)
     }
 
-    /// The addresses a node claims, in ascending order.
+    /// Returns the addresses that a node claims, in ascending order.
     pub(crate) fn addresses_of(&self, node: NodeId) -> impl Iterator<Item = IpAddr> {
         self.by_node.get(&node).into_iter().flat_map(|holdings| holdings.addresses.iter().copied())
     }
@@ -146,7 +146,7 @@ mod tests {
     }
 
     proptest! {
-        /// Against the naive model: one map of claims by node and address.
+        /// Compares the table with the naive model: one map of claims by node and address.
         #[test]
         fn agrees_with_one_map(steps in steps()) {
             let mut book = ClaimTable::default();

@@ -1,7 +1,9 @@
-//! Before an address is claimed for the first time ever, everybody is asked whether somebody has it already.
+//! Address conflict detection: before an address is claimed for the first time ever, all hosts are asked whether one
+//! has it already.
 //!
-//! RFC 5227 section 2.1.1, shortened: two enquiries 100 ms apart, and another 100 ms of silence, mean that it is free.
-//! An answer means that it is not claimed, and asked for again later: whoever has it may go away, and nobody would say.
+//! RFC 5227 section 2.1.1, shortened: two enquiries 100 ms apart, and another 100 ms of silence, mean that the address
+//! is free. After an answer the address is not claimed, and asked for again later: the host that has it may go away
+//! without a word.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -16,53 +18,54 @@ use crate::{
 /// probe by 2 s (section 1.1, ANNOUNCE_WAIT): with the 100 ms after the last enquiry this is about half of it.
 const FREE_FOR: Duration = Duration::from_secs(1);
 
-/// After the answer of a node of the cluster the address is asked for again after this, doubling per answer up to
-/// [`CONFLICT_RETRY`]: most often it is the claim that is late, or the other provider that has just been removed.
+/// If a node of the cluster answers, the address is asked for again after this time, which doubles per answer up to
+/// [`CONFLICT_RETRY`]: most often the node's claim is late, or another provider has just been removed.
 const CLUSTER_RETRY: Duration = Duration::from_secs(1);
 
 /// The addresses that are asked for, or were a short while ago.
 #[derive(Debug, Default)]
 pub(crate) struct ConflictDetection {
-    /// On the agenda for the end of their state.
+    /// Queued for the end of their state.
     addresses: TimerQueue<State>,
 }
 
-/// Where the enquiries for an address stand.
+/// The state of the enquiries for an address.
 #[derive(Clone, Copy, Debug)]
 enum State {
-    /// So many enquiries were sent, since this round began. `last`: how the round before ended.
+    /// This number of enquiries was sent since this round began. `last`: how the previous round ended.
     Enquiring { begun: Duration, sent: u32, last: Option<Refusal> },
-    /// Nobody answered, since the round began.
+    /// No host has answered since the round began.
     Free { begun: Duration },
-    /// Somebody did; the next round begins when this ends.
+    /// A host has answered; the next round begins when this state ends.
     Refused(Refusal),
 }
 
-/// How a round ended that was answered.
+/// The answer that ended a round.
 #[derive(Clone, Copy, Debug)]
 struct Refusal {
     answer: Answer,
-    /// Until the next round.
+    /// Time until the next round.
     wait: Duration,
 }
 
-/// Who says that an address is its own.
+/// The host that says that an address is its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
-    /// Somebody outside the cluster.
+    /// A host outside the cluster.
     Stranger(MacAddr),
     /// A node of the cluster, without a claim.
     Cluster(NodeId),
 }
 
-/// What is known about an address.
+/// The knowledge about an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// Nothing: it was not asked for, or too long ago.
+    /// Nothing is known: the address was not asked for, or too long ago.
     Unknown,
     /// The enquiries are under way.
     Probing,
-    /// Nobody has answered since the first enquiry: it may be claimed now, if this node would have heard an answer.
+    /// No host has answered since the first enquiry: the address may be claimed now, if this node would have heard an
+    /// answer.
     Free { begun: Duration },
     /// A stranger has it.
     Conflict { mac: MacAddr, until: Duration },
@@ -70,12 +73,12 @@ pub(crate) enum Verdict {
     AnsweredByCluster { node: NodeId, until: Duration },
 }
 
-/// What [`ConflictDetection::poll`] has come to.
+/// A result of [`ConflictDetection::poll`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// Ask everybody for this address now.
+    /// Ask all hosts for this address now.
     Enquire(IpAddr),
-    /// Nobody answered: the address is [`Verdict::Free`] from now on, for a while.
+    /// No host answered: the address is [`Verdict::Free`] from now on, for a while.
     Free(IpAddr),
 }
 
@@ -92,22 +95,22 @@ impl ConflictDetection {
         self.addresses.set(now, address, State::Enquiring { begun: now, sent: 0, last: None });
     }
 
-    /// Asks no more: the address has been claimed, by whomever, or is no longer to be.
+    /// Ceases to ask: a node has claimed the address, or none is to claim it any longer.
     pub(crate) fn cancel(&mut self, address: IpAddr) {
         self.addresses.remove(address);
     }
 
-    /// Asks for nothing any more.
+    /// Ceases to ask for any address.
     pub(crate) fn clear(&mut self) {
         self.addresses.clear();
     }
 
-    /// Is this address asked for, or was it a short while ago?
+    /// Returns whether this address is asked for, or was a short while ago.
     pub(crate) fn is_asked_for(&self, address: IpAddr) -> bool {
         self.addresses.get(address).is_some()
     }
 
-    /// What is known about an address.
+    /// Returns what is known about an address.
     pub(crate) fn verdict(&self, now: Duration, address: IpAddr) -> Verdict {
         match self.addresses.get(address) {
             None => Verdict::Unknown,
@@ -121,16 +124,16 @@ impl ConflictDetection {
         }
     }
 
-    /// Somebody says that an address is its own, in answer or unasked. Returns whether it is news: not if the address
-    /// is not asked for, and not if the same was heard in the round before.
+    /// A host says that an address is its own, in answer or unasked. Returns whether that is news: it is not if the
+    /// address is not asked for, or if the same was heard in the previous round.
     pub(crate) fn heard(&mut self, now: Duration, address: IpAddr, answer: Answer) -> bool {
         let last = match self.addresses.get(address) {
             None => return false,
             Some((_, State::Enquiring { last, .. })) => *last,
             Some((until, State::Free { .. })) if until <= now => return false,
             Some((_, State::Free { .. })) => None,
-            // What was said in a round stands until the next, or an owner that repeats itself would put that off for
-            // ever; but a stranger outweighs a node of the cluster, whose own business it is to stop.
+            // The answer to a round stands until the next round, or else an owner that repeats itself would put the
+            // next round off for ever. But a stranger outweighs a node of the cluster, which has to stop by itself.
             Some((_, State::Refused(last))) => match (last.answer, answer) {
                 (Answer::Cluster(_), Answer::Stranger(_)) => Some(*last),
                 _ => return false,
@@ -145,7 +148,7 @@ impl ConflictDetection {
         last.is_none_or(|last| last.answer != answer)
     }
 
-    /// The next thing that is due; to be called until there is none.
+    /// Returns the next step that is due; call it until there is none.
     pub(crate) fn poll(&mut self, now: Duration) -> Option<Step> {
         loop {
             let (due, address, state) = self.addresses.pop_due(now)?;
@@ -155,7 +158,7 @@ impl ConflictDetection {
                     self.addresses.set(due + FREE_FOR, address, State::Free { begun });
                     return Some(Step::Free(address));
                 }
-                // Found out too late to count.
+                // Noticed too late to count.
                 State::Enquiring { sent, last, .. } if sent == FIRST_CLAIM_PROBES => (now, 0, last),
                 State::Enquiring { begun, sent, last } => (begun, sent, last),
                 State::Refused(refusal) => (now, 0, Some(refusal)),
@@ -166,7 +169,7 @@ impl ConflictDetection {
         }
     }
 
-    /// When to poll again; `None` if nothing is asked for.
+    /// Returns when to poll again; `None` if nothing is asked for.
     pub(crate) fn poll_timeout(&self) -> Option<Duration> {
         self.addresses.next()
     }
@@ -192,17 +195,17 @@ mod tests {
         Duration::from_millis(ms)
     }
 
-    /// X has it.
+    /// Returns that X has it.
     fn conflict(until: u64) -> Verdict {
         Verdict::Conflict { mac: MacAddr([2, 0, 0, 0, 0, 1]), until: ms(until) }
     }
 
-    /// N has it.
+    /// Returns that N has it.
     fn answered(until: u64) -> Verdict {
         Verdict::AnsweredByCluster { node: NodeId(1), until: ms(until) }
     }
 
-    /// Runs from timeout to timeout, until nothing is left or that moment; each step with its time.
+    /// Runs from timeout to timeout, until nothing is left or that moment. Returns each step with its time.
     fn run(claims: &mut ConflictDetection, until: Duration) -> Vec<(Duration, Step)> {
         let mut steps = Vec::new();
         while let Some(now) = claims.poll_timeout().filter(|at| *at <= until) {
@@ -227,25 +230,25 @@ mod tests {
         assert_eq!(steps, expected.map(|(at, step)| (ms(at), step)));
         claims.begin(ms(6199), A);
         assert_eq!(claims.verdict(ms(6199), A), Verdict::Free { begun: ms(5000) });
-        assert_eq!(claims.verdict(ms(6200), A), Verdict::Unknown, "silence was long ago");
-        assert!(!claims.heard(ms(6200), A, X), "so it is not asked for");
+        assert_eq!(claims.verdict(ms(6200), A), Verdict::Unknown, "the silence is too old");
+        assert!(!claims.heard(ms(6200), A, X), "the address is not asked for");
         assert_eq!(claims.verdict(ms(5200), B), Verdict::Unknown);
         claims.begin(ms(6200), A);
         assert_eq!(claims.verdict(ms(6200), A), Verdict::Probing);
         assert_eq!(run(&mut claims, ms(9000)).len(), 3);
-        assert_eq!(claims.addresses.len(), 0, "what is over is not kept");
+        assert_eq!(claims.addresses.len(), 0, "a finished address is not kept");
     }
 
-    /// Answers at these moments, of which these are news; the verdict at the last of them.
+    /// Answers come at these moments, of which these are news; the verdict is that at the last of them.
     #[test_case(&[(0, X, true)], conflict(60_000))]
     #[test_case(&[(150, X, true), (200, X, false)], conflict(60_150); "it stands until the next round")]
     #[test_case(&[(0, X, true), (0, Y, false)], conflict(60_000); "the first stranger counts")]
     #[test_case(&[(0, X, true), (0, N, false)], conflict(60_000); "a node does not outweigh a stranger")]
     #[test_case(&[(0, N, true), (5, X, true)], conflict(60_005); "a stranger outweighs a node")]
-    #[test_case(&[(0, X, true), (60_001, X, false)], conflict(120_001); "the same in the next round is no news")]
+    #[test_case(&[(0, X, true), (60_001, X, false)], conflict(120_001); "the same in the next round is not news")]
     #[test_case(&[(0, Y, true), (60_001, X, true)], conflict(120_001); "another in the next round is")]
     #[test_case(&[(900, X, true)], conflict(60_900); "late, but not claimed yet")]
-    #[test_case(&[(1200, X, false)], Verdict::Unknown; "silence was long ago")]
+    #[test_case(&[(1200, X, false)], Verdict::Unknown; "the silence is too old")]
     #[test_case(&[(0, N, true)], answered(1000))]
     #[test_case(&[(0, N, true), (1000, N, false)], answered(3000); "twice as long")]
     #[test_case(&[(0, M, true), (1000, N, true), (3000, N, false)], answered(7000); "also if it is another node")]
@@ -257,13 +260,13 @@ mod tests {
         for (at, answer, news) in answers {
             run(&mut claims, ms(*at));
             assert_eq!(claims.heard(ms(*at), A, *answer), *news, "at {at} ms");
-            assert!(!claims.heard(ms(*at), B, *answer), "nobody asked for it");
+            assert!(!claims.heard(ms(*at), B, *answer), "the address was not asked for");
         }
         assert_eq!(claims.verdict(ms(answers[answers.len() - 1].0), A), expected);
     }
 
     #[test]
-    fn a_node_that_always_answers_is_asked_once_a_minute_in_the_end() {
+    fn node_that_always_answers_is_asked_once_a_minute_in_the_end() {
         let mut claims = ConflictDetection::default();
         claims.begin(ms(0), A);
         let mut waits = Vec::new();
@@ -277,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cancelled_is_not_asked_for() {
+    fn cancelled_address_is_not_asked_for() {
         let mut claims = ConflictDetection::default();
         claims.begin(ms(0), A);
         claims.begin(ms(0), B);
@@ -292,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_that_is_found_out_too_late_is_none() {
+    fn silence_that_is_noticed_too_late_does_not_count() {
         let mut claims = ConflictDetection::default();
         claims.begin(ms(0), A);
         assert_eq!(run(&mut claims, ms(100)).len(), 2);
@@ -304,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_round_that_says_nothing_is_begun_anew() {
+    fn round_without_a_result_is_repeated() {
         let mut claims = ConflictDetection::default();
         claims.begin(ms(0), A);
         run(&mut claims, ms(200));
@@ -330,7 +333,7 @@ mod tests {
         ]
     }
 
-    /// What an onlooker writes down about one address, from outside.
+    /// The record that an outside observer keeps about one address.
     #[derive(Debug, Default)]
     struct Seen {
         enquiries: Vec<Duration>,
@@ -338,9 +341,9 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever happens: an address is free only after exactly two enquiries at least 100 ms apart and another
-        /// 100 ms, without an answer since before the first, and no longer than a second; nothing is due in the past;
-        /// only what was asked for is kept.
+        /// Whatever happens: an address is free only after exactly two enquiries at least 100 ms apart and another 100
+        /// ms, without an answer since before the first, and no longer than a second; nothing is due in the past; only
+        /// addresses that were asked for are kept.
         #[test]
         fn free_means_asked_twice_and_not_answered(
             happenings in prop::collection::vec((0u64..400, 0u8..3, happening()), 1..60),

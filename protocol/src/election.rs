@@ -7,12 +7,13 @@ use crate::{
     node::NodeId,
 };
 
-/// Who holds an address, as this node sees it: the highest claim that is live, and how its holder stands.
+/// The holder of an address, as this node sees it: the highest claim that is live, and the standing of its claimant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Holder {
-    /// Nobody claims it.
+    /// No node claims it.
     Nobody,
-    /// A node that is not heard is taken to hold it: its kernel answers, and the API or the wire says that it is its.
+    /// A node that is not heard is taken to hold it: its kernel answers, and the API or the wire says that the address
+    /// is its.
     Presumed,
     /// This node.
     Me(Claim),
@@ -20,7 +21,7 @@ pub(crate) enum Holder {
     Peer(Claim, Standing),
 }
 
-/// How a peer that holds an address stands.
+/// The standing of a peer that holds an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
     /// It speaks, or its silence is covered.
@@ -29,52 +30,52 @@ pub(crate) enum Standing {
     CoverExpired,
     /// It has been silent for three intervals, and does not want to be covered.
     Uncovered,
-    /// It said that it leaves.
+    /// It has announced that it leaves.
     Leaving,
-    /// It says that it hears nothing.
+    /// It reports that it hears nothing.
     Deaf,
 }
 
-/// An address that was handed over by way of the API, and that nobody holds yet.
+/// An address that was handed over by way of the API, and that no node holds yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HandedOver {
-    /// By this node: its successor may be about to claim it. By another: who covers for that one may not know it yet.
+    /// By this node: its successor may be about to claim it. By another node: its coverers may not know it yet.
     Lately,
     /// By this node, and its successor has had the time to claim it.
     InVain,
 }
 
-/// All that bears on the decision.
+/// All facts that bear on the decision.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Facts {
-    /// What this node claims itself, if it does.
+    /// This node's own claim, if it has one.
     pub(crate) own: Option<Claim>,
     /// The highest live claim.
     pub(crate) holder: Holder,
     /// The object, as this node's API view has it.
     pub(crate) vip: Option<VipFacts>,
-    /// An object of this birth is known to be deleted.
+    /// Birth of the latest object that is known to be deleted.
     pub(crate) deleted: Option<Birth>,
-    /// Is the API's view fresh: may addresses move for what it says?
+    /// Whether the API's view is fresh, so that addresses may move by it.
     pub(crate) fresh: bool,
-    /// Did this node lose the address for its class a while ago?
+    /// Whether this node lost the address for its class a while ago.
     pub(crate) held_down: bool,
-    /// Has this node taken the address from owners that are no candidates so often that it waits now?
+    /// Whether this node has taken the address from owners that are not candidates so often that it waits now.
     pub(crate) pausing: bool,
-    /// Has this node just joined?
+    /// Whether this node has just joined.
     pub(crate) settling: bool,
     /// A fitter node that is not heard, to which this node's address is to be handed over by way of the API.
     pub(crate) successor: Option<NodeId>,
-    /// Was the address handed over, and has nobody taken it?
+    /// Whether the address was handed over and no node has taken it.
     pub(crate) handed_over: Option<HandedOver>,
 }
 
-/// What the API's view says.
+/// The content of the API's view.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct VipFacts {
     /// When the object was created.
     pub(crate) birth: Birth,
-    /// May any node announce it?
+    /// Whether any node may announce it.
     pub(crate) has_candidates: bool,
     /// This node's class, if it may announce it.
     pub(crate) mine: Option<Class>,
@@ -82,10 +83,10 @@ pub(crate) struct VipFacts {
     pub(crate) holders: Option<Class>,
 }
 
-/// What to do.
+/// The action to take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// Nothing.
+    /// No action.
     Rest,
     /// Stop: the holder's claim is better.
     Yield,
@@ -95,13 +96,13 @@ pub(crate) enum Verdict {
     Contend(Reason),
     /// Stop, so that this node, which is not heard, can claim it.
     HandOver(NodeId),
-    /// Claim it at once: it was handed over, and nobody has taken it.
+    /// Claim it at once: it was handed over, and no node has taken it.
     TakeBack,
-    /// Claim it anew at once: it is this node's, under an object that is no more.
+    /// Claim it again at once: this node has it under an object that no longer exists.
     Renew,
 }
 
-/// Decides.
+/// Returns what to do about the address.
 pub(crate) fn decide(facts: &Facts) -> Verdict {
     let deleted = |birth| facts.deleted >= Some(birth);
     if let (Some(_), Holder::Peer(..)) = (facts.own, facts.holder) {
@@ -113,12 +114,12 @@ pub(crate) fn decide(facts: &Facts) -> Verdict {
     {
         return Verdict::Withdraw(Withdrawal::Deleted);
     }
-    // Without an object nothing is claimed anew; what is claimed stays: not to know it is not to know it deleted.
+    // No VirtualIP in our view: make no new claim, keep an existing one. Absence from a view is not deletion.
     let Some(vip) = facts.vip.filter(|vip| !deleted(vip.birth)) else { return Verdict::Rest };
     match facts.holder {
         Holder::Me(_) if !vip.has_candidates => Verdict::Withdraw(Withdrawal::NoCandidate),
         Holder::Me(claim) if claim.birth < vip.birth && vip.mine.is_some() => Verdict::Renew,
-        // Others are more fit, or will be: this node answers until one of them claims, if they can be heard.
+        // Other nodes are fitter, or will be: this node answers until one of them claims, if they can be heard.
         Holder::Me(_) => facts.successor.map_or(Verdict::Rest, Verdict::HandOver),
         Holder::Presumed => Verdict::Rest,
         Holder::Nobody if facts.handed_over == Some(HandedOver::Lately) => Verdict::Rest,
@@ -136,9 +137,9 @@ pub(crate) fn decide(facts: &Facts) -> Verdict {
 }
 
 impl Facts {
-    /// Is this node fitter than the holder, and may it say so? One that is no candidate at all serves nobody (it is
-    /// excluded, or has no endpoint): nothing is gained by waiting. One that only ends what it has does not get fitter
-    /// again: there is no ping-pong to be feared.
+    /// Returns whether this node is fitter than the holder and may claim for it. A holder that is not a candidate at
+    /// all serves nobody (it is excluded, or has no endpoint), so waiting gains nothing. A holder that only ends its
+    /// present connections does not get fitter again, so there is no danger of ping-pong.
     fn is_fitter(&self, vip: &VipFacts) -> bool {
         match (vip.mine, vip.holders) {
             (Some(mine), Some(theirs)) if theirs.is_ending() && !mine.is_ending() => !self.settling,
@@ -169,7 +170,7 @@ mod tests {
         }
     }
 
-    /// An object of birth 5; this node is of class 1, the holder of class 1, the view fresh.
+    /// Returns facts with an object of birth 5; this node is of class 1, the holder of class 1, the view fresh.
     fn facts(holder: Holder) -> Facts {
         let own = match holder {
             Holder::Me(claim) => Some(claim),
@@ -197,14 +198,14 @@ mod tests {
     #[test_case(Holder::Nobody, Verdict::Contend(Reason::Vacant))]
     #[test_case(Holder::Presumed, Verdict::Rest; "a node that is not heard holds it")]
     #[test_case(Holder::Me(claim(5)), Verdict::Rest)]
-    #[test_case(Holder::Me(claim(4)), Verdict::Renew; "mine, of the object before")]
+    #[test_case(Holder::Me(claim(4)), Verdict::Renew; "own claim, of the previous object")]
     #[test_case(peer(Standing::Holding), Verdict::Rest; "equal classes never move")]
     #[test_case(peer(Standing::CoverExpired), Verdict::Contend(Reason::CoverExpired))]
     #[test_case(peer(Standing::Uncovered), Verdict::Contend(Reason::Dead))]
     #[test_case(peer(Standing::Leaving), Verdict::Contend(Reason::Leaving))]
     #[test_case(peer(Standing::Deaf), Verdict::Contend(Reason::Deaf))]
     #[test_case(Holder::Peer(claim(4), Standing::Holding), Verdict::Contend(Reason::Recreated))]
-    #[test_case(Holder::Peer(claim(6), Standing::Holding), Verdict::Rest; "my view is the old one")]
+    #[test_case(Holder::Peer(claim(6), Standing::Holding), Verdict::Rest; "this node's view is the old one")]
     fn by_holder(holder: Holder, expected: Verdict) {
         assert_eq!(decide(&facts(holder)), expected);
     }
@@ -218,20 +219,20 @@ mod tests {
     #[test_case(Some(0), Some(1), AT_EASE, true; "better")]
     #[test_case(Some(0), Some(1), OLD_VIEW, false; "better by an old view")]
     #[test_case(Some(0), Some(1), HELD_DOWN, false; "better, and held down")]
-    #[test_case(Some(0), Some(1), SETTLING, false; "better, and just come")]
+    #[test_case(Some(0), Some(1), SETTLING, false; "better, and just joined")]
     #[test_case(Some(1), Some(0), AT_EASE, false; "worse")]
     #[test_case(Some(99), Some(100), HELD_DOWN, true; "the holder ends, held down or not")]
-    #[test_case(Some(99), Some(100), SETTLING, false; "the holder ends, and this node has just come")]
+    #[test_case(Some(99), Some(100), SETTLING, false; "the holder ends, and this node has just joined")]
     #[test_case(Some(99), Some(100), OLD_VIEW, false; "the holder ends by an old view")]
     #[test_case(Some(100), Some(101), AT_EASE, true; "both end")]
     #[test_case(Some(100), Some(101), HELD_DOWN, false; "both end, and held down")]
     #[test_case(Some(3), None, AT_EASE, true; "the holder is excluded")]
-    #[test_case(Some(3), None, HELD_DOWN, true; "the holder serves nobody, held down or not")]
-    #[test_case(Some(3), None, PAUSING, false; "the holder is excluded, as it seems, again and again")]
+    #[test_case(Some(3), None, HELD_DOWN, true; "the holder is excluded, held down or not")]
+    #[test_case(Some(3), None, PAUSING, false; "the holder is excluded again and again")]
     #[test_case(Some(0), Some(1), PAUSING, true; "better, after moves for another reason")]
-    #[test_case(Some(3), None, SETTLING, true; "the holder serves nobody, however new this node is")]
+    #[test_case(Some(3), None, SETTLING, true; "the holder is excluded, however new this node is")]
     #[test_case(Some(3), None, OLD_VIEW, false; "excluded by an old view")]
-    #[test_case(None, None, AT_EASE, false; "so am I")]
+    #[test_case(None, None, AT_EASE, false; "this node is excluded too")]
     fn by_class(mine: Option<u8>, holders: Option<u8>, circumstances: fn(Facts) -> Facts, moves: bool) {
         let facts = facts(peer(Standing::Holding));
         let (mine, holders) = (mine.map(Class), holders.map(Class));
@@ -240,17 +241,17 @@ mod tests {
         assert_eq!(decide(&circumstances(Facts { vip, ..facts })), expected);
     }
 
-    #[test_case(Holder::Me(claim(5)), Verdict::HandOver(NodeId(9)); "mine")]
-    #[test_case(Holder::Nobody, Verdict::Contend(Reason::Vacant); "nobody's")]
-    #[test_case(peer(Standing::Holding), Verdict::Rest; "a peer's")]
-    fn only_what_is_mine_is_handed_over(holder: Holder, expected: Verdict) {
+    #[test_case(Holder::Me(claim(5)), Verdict::HandOver(NodeId(9)); "own address")]
+    #[test_case(Holder::Nobody, Verdict::Contend(Reason::Vacant); "unclaimed address")]
+    #[test_case(peer(Standing::Holding), Verdict::Rest; "address of a peer")]
+    fn only_own_address_is_handed_over(holder: Holder, expected: Verdict) {
         assert_eq!(decide(&Facts { successor: Some(NodeId(9)), ..facts(holder) }), expected);
     }
 
     #[test_case(HandedOver::Lately, Holder::Nobody, Verdict::Rest)]
     #[test_case(HandedOver::InVain, Holder::Nobody, Verdict::TakeBack)]
     #[test_case(HandedOver::InVain, Holder::Presumed, Verdict::Rest; "its successor is overheard")]
-    fn what_nobody_takes_is_taken_back(handed_over: HandedOver, holder: Holder, expected: Verdict) {
+    fn address_that_no_node_takes_is_taken_back(handed_over: HandedOver, holder: Holder, expected: Verdict) {
         for mine in [None, Some(Class(1))] {
             let facts = facts(holder);
             let vip = facts.vip.map(|vip| VipFacts { mine, ..vip });
@@ -259,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_better_claim_ends_mine_whatever_else_holds() {
+    fn better_claim_ends_the_own_one_in_any_case() {
         for standing in [Standing::Holding, Standing::Leaving, Standing::Deaf, Standing::CoverExpired] {
             let facts = Facts { own: Some(claim(5)), ..facts(peer(standing)) };
             assert_eq!(decide(&facts), Verdict::Yield);
@@ -267,10 +268,10 @@ mod tests {
         }
     }
 
-    #[test_case(None, None, Verdict::Rest; "not known is not deleted")]
-    #[test_case(None, Some(4), Verdict::Rest; "the one before was deleted")]
+    #[test_case(None, None, Verdict::Rest; "unknown object is not deleted")]
+    #[test_case(None, Some(4), Verdict::Rest; "the previous object was deleted")]
     #[test_case(None, Some(5), Verdict::Withdraw(Withdrawal::Deleted))]
-    #[test_case(Some(5), Some(5), Verdict::Withdraw(Withdrawal::Deleted); "my view lags")]
+    #[test_case(Some(5), Some(5), Verdict::Withdraw(Withdrawal::Deleted); "this node's view lags")]
     #[test_case(Some(6), Some(5), Verdict::Renew; "there is a new one")]
     fn mine_and_the_object(vip: Option<u64>, deleted: Option<u64>, expected: Verdict) {
         let facts = facts(Holder::Me(claim(5)));
@@ -279,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deleted_address_is_not_claimed_by_those_whose_view_lags() {
+    fn deleted_address_is_not_claimed_by_a_node_whose_view_lags() {
         assert_eq!(decide(&Facts { deleted: Some(Birth(5)), ..facts(Holder::Nobody) }), Verdict::Rest);
         assert_eq!(
             decide(&Facts { deleted: Some(Birth(4)), ..facts(Holder::Nobody) }),
@@ -288,14 +289,14 @@ mod tests {
     }
 
     #[test]
-    fn with_no_candidate_at_all_the_owner_stops() {
+    fn owner_stops_without_any_candidate() {
         let mut facts = facts(Holder::Me(claim(5)));
         facts.vip = facts.vip.map(|vip| VipFacts { has_candidates: false, mine: None, holders: None, ..vip });
         assert_eq!(decide(&facts), Verdict::Withdraw(Withdrawal::NoCandidate));
     }
 
     #[test]
-    fn an_owner_that_is_no_candidate_answers_until_another_claims() {
+    fn owner_that_is_not_a_candidate_answers_until_another_claims() {
         let mut facts = facts(Holder::Me(claim(5)));
         facts.vip = facts.vip.map(|vip| VipFacts { mine: None, holders: None, ..vip });
         assert_eq!(decide(&facts), Verdict::Rest);

@@ -1,7 +1,7 @@
 //! Hold-down: a node that lost an address because another was fitter does not come back for it at once.
 //!
 //! A node whose readiness comes and goes would else take its addresses along each time. Only moves for a class are held
-//! down: a dead, leaving or deaf owner is succeeded at once, whoever comes first.
+//! down: a dead, leaving or deaf owner is succeeded at once, whichever node comes first.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -10,8 +10,8 @@ use crate::{
     timers::{HOLD_DOWN, HOLD_DOWN_MAX},
 };
 
-/// The addresses this node was deposed from, until each is forgiven: they are on the agenda for the moment after which
-/// a deposition no longer counts as a repeat.
+/// The addresses that this node was deposed from, until each deposition is forgiven: each is queued for the moment
+/// after which the deposition no longer counts as a repeat.
 #[derive(Debug, Default)]
 pub(crate) struct HoldDown {
     deposed: TimerQueue<Held>,
@@ -25,10 +25,10 @@ struct Held {
 }
 
 impl HoldDown {
-    /// This node has lost an address for a class reason: it may not take it back for one for 60 s. Twice as long as the
-    /// last time if that hold-down is still on, or ended no longer ago than twice its length.
+    /// This node has lost an address for a class reason: it may not take it back for one for 60 s. The time is twice
+    /// that of the last hold-down if that one is still on, or ended no longer ago than twice its length.
     pub(crate) fn deposed(&mut self, now: Duration, address: IpAddr) {
-        // What is forgiven is dropped here, where entries are made: there are never more than were deposed recently.
+        // Forgiven depositions are dropped here, where entries are made: there are never more than the recent ones.
         while self.deposed.pop_due(now).is_some() {}
         let length = match self.deposed.get(address) {
             Some((_, last)) => (last.length * 2).min(HOLD_DOWN_MAX),
@@ -38,23 +38,23 @@ impl HoldDown {
         self.deposed.set(until + length * 2, address, Held { length, until });
     }
 
-    /// The end of the hold-down of an address; `None` if it may be taken.
+    /// Returns the end of the hold-down of an address; `None` if the address may be taken.
     pub(crate) fn until(&self, now: Duration, address: IpAddr) -> Option<Duration> {
         self.deposed.get(address).map(|(_, held)| held.until).filter(|until| *until > now)
     }
 
-    /// The address is no more: whoever gets it next has no history.
+    /// The address is deleted: its next object has no history.
     pub(crate) fn forget(&mut self, address: IpAddr) {
         self.deposed.remove(address);
     }
 }
 
-/// How often this node has lately taken each address from an owner that is no candidate. Such an owner serves nobody, so
-/// nothing is waited for; but where two nodes' views differ for good (their speakers are configured differently), each
-/// takes it from the other whenever it hears its claim.
+/// How often this node has lately taken each address from an owner that is not a candidate. Such an owner serves
+/// nobody, so waiting gains nothing; but if two nodes' views differ for good (their speakers are configured
+/// differently), each takes the address from the other whenever it hears the other's claim.
 #[derive(Debug, Default)]
 pub(crate) struct Takes {
-    /// On the agenda for when they are forgotten.
+    /// Queued for the time at which they are forgotten.
     taken: TimerQueue<Taken>,
 }
 
@@ -64,20 +64,20 @@ struct Taken {
     until: Duration,
 }
 
-/// Takes that follow each other without a pause. A rolling update moves the address of a Local Service two or three times
-/// within a minute, and each node takes it back once at most; a second update may follow at once.
+/// Number of takes that follow each other without a pause. A rolling update moves the address of a Local Service two or
+/// three times within a minute, and each node takes it back once at most; a second update may follow at once.
 const FREE_TAKES: u32 = 3;
 
 /// The first pause, which doubles up to [`HOLD_DOWN`].
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
-/// Takes that are further apart, beside the pauses of both nodes, do not count together. Two nodes whose views differ take
-/// an address from each other as soon as they may, which is within milliseconds; endpoints that come and go do so in many
-/// seconds, and an address that did not follow them would stay where nobody serves it.
+/// Takes that are further apart than this, besides the pauses of both nodes, do not count together. Two nodes whose
+/// views differ take an address from each other as soon as they may, within milliseconds. Endpoints that come and go do
+/// so in many seconds, and an address that did not follow them would stay at a node that serves nobody.
 const APART: Duration = Duration::from_secs(10);
 
 impl Takes {
-    /// This node has taken an address from an owner that is no candidate.
+    /// This node has taken an address from an owner that is not a candidate.
     pub(crate) fn took(&mut self, now: Duration, address: IpAddr) {
         while self.taken.pop_due(now).is_some() {}
         let times = self.taken.get(address).map_or(0, |(_, taken)| taken.times).saturating_add(1);
@@ -90,12 +90,12 @@ impl Takes {
         self.taken.set(until + pause * 2 + APART, address, Taken { times, until });
     }
 
-    /// Until when an address is not taken from an owner that is no candidate; `None` if it may be.
+    /// Returns until when an address is not taken from an owner that is not a candidate; `None` if it may be taken.
     pub(crate) fn until(&self, now: Duration, address: IpAddr) -> Option<Duration> {
         self.taken.get(address).map(|(_, taken)| taken.until).filter(|until| *until > now)
     }
 
-    /// The address is no more.
+    /// The address is deleted.
     pub(crate) fn forget(&mut self, address: IpAddr) {
         self.taken.remove(address);
     }
@@ -121,7 +121,7 @@ mod tests {
         Duration::from_secs(secs)
     }
 
-    /// Depositions at these seconds; how long the last one holds the address down, in seconds.
+    /// Depositions come at these seconds; `length` is how long the last one holds the address down, in seconds.
     #[test_case(&[0], 60)]
     #[test_case(&[0, 10], 120; "a repeat while it is held down")]
     #[test_case(&[0, 60], 120; "a repeat as soon as it is over")]
@@ -143,7 +143,7 @@ mod tests {
         assert_eq!(holds.until(secs(last), address(1)), Some(end));
         assert_eq!(holds.until(end - Duration::from_nanos(1), address(1)), Some(end));
         assert_eq!(holds.until(end, address(1)), None);
-        assert_eq!(holds.until(secs(last), address(2)), None, "each address for itself");
+        assert_eq!(holds.until(secs(last), address(2)), None, "each address has its own hold-down");
     }
 
     #[test_case(&[0], 0)]
@@ -162,13 +162,13 @@ mod tests {
         let last = takes[takes.len() - 1];
         let expected = Some(secs(last + pause)).filter(|_| pause > 0);
         assert_eq!(taken.until(secs(last), address(1)), expected);
-        assert_eq!(taken.until(secs(last), address(2)), None, "each address for itself");
+        assert_eq!(taken.until(secs(last), address(2)), None, "each address has its own hold-down");
         taken.forget(address(1));
         assert_eq!(taken.until(secs(last), address(1)), None);
     }
 
     #[test]
-    fn what_is_forgotten_starts_anew() {
+    fn forgotten_address_starts_from_the_beginning() {
         let mut holds = HoldDown::default();
         holds.deposed(secs(0), address(1));
         holds.forget(address(1));
@@ -178,8 +178,8 @@ mod tests {
     }
 
     proptest! {
-        /// Never shorter than 60 s after a deposition, never more than the longest; nothing is kept of what has been
-        /// over for longer than any hold-down looks back.
+        /// A hold-down is never shorter than 60 s after a deposition, and never longer than the maximum; no entry is
+        /// kept that has been over for longer than any hold-down looks back.
         #[test]
         fn bounds(steps in prop::collection::vec((0u64..4000, 0u8..5, any::<bool>()), 1..80)) {
             let mut holds = HoldDown::default();

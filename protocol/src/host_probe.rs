@@ -1,9 +1,9 @@
-//! Is a silent node's kernel alive? What probes find out, and what others say.
+//! Liveness of a silent node's kernel: the results of probes, and the reports of others.
 //!
-//! A kernel is asked two questions. Whether it has its own address (ARP, Neighbour Discovery) every kernel answers, but
+//! A kernel is asked two questions. Every kernel answers whether it has its own address (ARP, Neighbour Discovery), but
 //! a switch may answer for it, dead or alive, with the right link-layer address as Ethernet source: Linux bridges with
-//! `neigh_suppress` do (`br_do_proxy_suppress_arp`, net/bridge/br_arp_nd_proxy.c). A ping (an ICMP or ICMPv6 echo request) no
-//! switch answers for another, but many firewalls drop it.
+//! `neigh_suppress` do (`br_do_proxy_suppress_arp`, net/bridge/br_arp_nd_proxy.c). No switch answers a ping (an ICMP or
+//! ICMPv6 echo request) for another host, but many firewalls drop it.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -17,22 +17,22 @@ use crate::{
 /// Questions of one kind, sent one after the other.
 #[derive(Clone, Copy, Debug, Default)]
 struct Row {
-    /// When the next one goes out; `None`: nothing is asked.
+    /// When the next question goes out; `None`: none does.
     next: Option<Duration>,
-    /// When the last one went out, if it has not been answered.
+    /// When the last question went out, if it has not been answered.
     asked: Option<Duration>,
-    /// When the first of those went out that were not answered in a row.
+    /// When the first of the questions went out that were not answered in a row.
     first_unanswered: Option<Duration>,
     unanswered: u32,
 }
 
 impl Row {
-    /// Begins to ask, and to count.
+    /// Returns a row whose first question is due now.
     fn begin(now: Duration) -> Self {
         Self { next: Some(now), ..Self::default() }
     }
 
-    /// Returns whether one is due; counts the one before as unanswered if it was not answered.
+    /// Returns whether a question is due; counts the previous one as unanswered if it was not answered.
     fn due(&mut self, now: Duration) -> bool {
         if self.next.is_none_or(|next| next > now) {
             return false;
@@ -46,13 +46,14 @@ impl Row {
         true
     }
 
-    /// The last one was answered.
+    /// The last question was answered.
     fn answered(&mut self, now: Duration) {
         *self = Self { next: self.next.map(|_| now + PROBE_CALM), ..Self::default() };
     }
 
-    /// Since when it is silent: at least so many were not answered in a row. `report`: when others last had an answer.
-    /// From after the first of these it outweighs them, for as long as `weighs`.
+    /// Returns since when the kernel is silent, if at least `at_least` questions were not answered in a row. `report`:
+    /// when others last had an answer. An answer from after the first of these questions outweighs them, for as long as
+    /// `weighs`.
     fn silent_since(
         &self,
         now: Duration,
@@ -68,36 +69,36 @@ impl Row {
     }
 }
 
-/// That a kernel counts as silent, and why.
+/// A kernel counts as silent, for this reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Silence {
-    /// What the kernel does not answer.
+    /// The question that the kernel does not answer.
     pub(crate) question: Question,
-    /// Since when. Who takes it for dead must have heard, and been heard, after that.
+    /// Since when. A node that takes the kernel for dead must have heard, and been heard, after that.
     pub(crate) since: Duration,
-    /// Whether this node found out itself.
+    /// Whether this node found out by itself.
     pub(crate) first_hand: bool,
 }
 
 /// Asks a node's kernel for signs of life.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct HostProbe {
-    /// Whether it has its address.
+    /// Questions for its address.
     address: Row,
-    /// Pings, if it is known to answer them.
+    /// Pings, if the kernel is known to answer them.
     ping: Row,
-    /// Since when others are pinged as well, to see that pings are answered at all.
+    /// Since when others are pinged as well, to see whether pings are answered at all.
     controls_since: Option<Duration>,
-    /// When it last answered anything.
+    /// When the kernel last answered any question.
     answered: Option<Duration>,
     habit: PingHabit,
-    /// It was found dead by pings that were not answered, and has not been asked since.
+    /// The node was found dead by pings that were not answered, and has not been asked since.
     missed_pings: bool,
 }
 
 impl HostProbe {
-    /// Begins to ask, unless it does so already. `lately`: an answer to a ping before this says nothing about
-    /// whether it answers them now.
+    /// Begins to ask, unless it does so already. An answer to a ping before `lately` does not show whether the kernel
+    /// answers pings now.
     pub(crate) fn watch(&mut self, now: Duration, target: (IpAddr, MacAddr), lately: Duration) {
         self.habit.aim(target);
         if self.address.next.is_none() {
@@ -114,7 +115,7 @@ impl HostProbe {
     /// Stops asking.
     pub(crate) fn stop(&mut self) {
         if self.missed_pings {
-            // It is there again, and did not answer: it may answer no ping any more.
+            // The node is back, and did not answer: it may have ceased to answer pings.
             self.habit.forget();
         }
         *self = Self { habit: self.habit, ..Self::default() };
@@ -127,12 +128,12 @@ impl HostProbe {
         missed_pings
     }
 
-    /// Returns whether this node has found it dead by pings that were not answered.
+    /// Returns whether this node has found the other dead by pings that were not answered.
     pub(crate) fn has_missed_pings(&self) -> bool {
         self.missed_pings
     }
 
-    /// Begins to count anew: what was not answered while this node could not hear says nothing.
+    /// Begins to count again: questions that were not answered while this node could not hear prove nothing.
     pub(crate) fn recount(&mut self, now: Duration) {
         if self.is_watched() {
             let ping = self.ping.next.map(|_| Row::begin(now)).unwrap_or_default();
@@ -141,46 +142,47 @@ impl HostProbe {
         }
     }
 
-    /// Returns whether it is asked.
+    /// Returns whether the kernel is asked.
     pub(crate) fn is_watched(&self) -> bool {
         self.address.next.is_some()
     }
 
-    /// When the next question goes out.
+    /// Returns when the next question goes out.
     pub(crate) fn next(&self) -> Option<Duration> {
         [self.address.next, self.ping.next].into_iter().flatten().min()
     }
 
-    /// Returns whether the question for its address is due. Counts the one before as unanswered if it was not answered.
+    /// Returns whether the question for its address is due. Counts the previous one as unanswered if it was not
+    /// answered.
     pub(crate) fn address_due(&mut self, now: Duration) -> bool {
         self.address.due(now)
     }
 
-    /// Returns whether a ping is due. Counts the one before as unanswered if it was not answered.
+    /// Returns whether a ping is due. Counts the previous one as unanswered if it was not answered.
     pub(crate) fn ping_due(&mut self, now: Duration) -> bool {
         let due = self.ping.due(now);
         if due && self.ping.unanswered + PING_CONTROLS >= PING_PROBES {
             self.controls_since.get_or_insert(now);
         }
         if due && self.ping.unanswered > PING_PROBES {
-            // There is no hurry any more: either nobody answers pings, or others say that it does.
+            // The pings may slow down now: either no host answers pings, or others report that this one does.
             self.ping.next = Some(now + PROBE_CALM);
         }
         due
     }
 
-    /// Returns whether so many pings were not answered that somebody else has to show that pings are answered at all.
+    /// Returns whether so many pings were not answered that another host has to show that pings are answered at all.
     pub(crate) fn wants_controls(&self) -> bool {
         self.controls_since.is_some()
     }
 
-    /// The kernel has said that it has its address.
+    /// The kernel has answered that it has its address.
     pub(crate) fn answered(&mut self, now: Duration) {
         self.address.answered(now);
         self.answered = Some(now);
     }
 
-    /// The node has done something that only a living one does: what it did not answer before says nothing.
+    /// The node has done something that only a living one does: its missing answers so far prove nothing.
     pub(crate) fn revive(&mut self, now: Duration) {
         if self.missed_pings {
             self.stop();
@@ -189,7 +191,7 @@ impl HostProbe {
         self.answered(now);
     }
 
-    /// The kernel has answered a ping: nobody else can.
+    /// The kernel has answered a ping, which no other host can.
     pub(crate) fn ponged(&mut self, now: Duration, target: (IpAddr, MacAddr)) {
         self.habit.aim(target);
         self.habit.answered(now);
@@ -201,25 +203,25 @@ impl HostProbe {
         }
     }
 
-    /// Returns whether it is known to answer this node's pings.
+    /// Returns whether the kernel is known to answer this node's pings.
     pub(crate) fn answers_pings(&self) -> bool {
         self.habit.last_answer().is_some()
     }
 
-    /// What is known of whether it answers pings.
+    /// Returns what is known of whether it answers pings.
     pub(crate) fn habit(&mut self) -> &mut PingHabit {
         &mut self.habit
     }
 
-    /// When it is to be asked whether it answers pings, and whether that is because it used to and did not; `None`: it is
-    /// not asked.
+    /// Returns when it is to be asked whether it answers pings, and whether that is because it used to and did not;
+    /// `None`: it is not asked.
     pub(crate) fn ask_habit(&self, speaks: bool) -> Option<(Duration, bool)> {
         // While it is watched and known to answer, it is asked all the time.
         (speaks || self.is_watched() && !self.answers_pings()).then(|| self.habit.next())
     }
 
-    /// Returns why the kernel counts as silent, by what this node has found out itself. `controls`: when somebody else
-    /// last answered a ping of this node.
+    /// Returns why the kernel counts as silent, by this node's own findings. `controls`: when another host last
+    /// answered a ping of this node.
     pub(crate) fn silence(&self, now: Duration, reports: &Reports, controls: Option<Duration>) -> Option<Silence> {
         let found = |question, since| Silence { question, since, first_hand: true };
         if let Some(since) = self.address.silent_since(now, PROBES, reports.answered, KERNEL_IS_ALIVE) {
@@ -230,7 +232,7 @@ impl HostProbe {
         others_answer.map(|since| found(Question::Ping, since))
     }
 
-    /// When the first of the probes for its address went out that were not answered, however few.
+    /// Returns when the first of the probes for its address went out that were not answered, however few.
     pub(crate) fn unanswered_since(&self) -> Option<Duration> {
         self.address.first_unanswered
     }
@@ -240,8 +242,8 @@ impl HostProbe {
         self.answered.is_some_and(|answered| now.saturating_sub(answered) < KERNEL_IS_ALIVE)
     }
 
-    /// What to tell others. `evidence`: when this node last heard anything; without it, silence says nothing. `controls`:
-    /// when somebody else last answered a ping.
+    /// Returns the report to others. `evidence`: when this node last heard anything; without it, silence proves
+    /// nothing. `controls`: when another host last answered a ping.
     pub(crate) fn report(
         &self,
         now: Duration,
@@ -254,7 +256,7 @@ impl HostProbe {
         if let Some(Silence { question, since, .. }) = self.silence(now, &Reports::default(), controls) {
             return evidence.filter(|evidence| *evidence > since).map(|_| Kernel::Silent(question));
         }
-        // What it says of its address a switch may say; of a node that is known to answer pings it is worth nothing.
+        // An answer for the address may come from a switch; of a node that is known to answer pings it proves nothing.
         let (question, answered) = match self.habit.last_answer() {
             Some(ponged) => (Question::Ping, Some(ponged)),
             None => (Question::Address, self.answered),
@@ -264,21 +266,21 @@ impl HostProbe {
     }
 }
 
-/// What others say about a peer's kernel.
+/// The reports of others about a peer's kernel.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Reports {
-    /// When its kernel last answered one of them, whatever it was asked.
+    /// When its kernel last answered one of them, whatever the question.
     answered: Option<Duration>,
     /// When it last answered a ping of one of them.
     ponged: Option<Duration>,
-    /// When one of them last said that it does not answer for its address.
+    /// When one of them last reported that it does not answer for its address.
     silent: Option<Duration>,
-    /// When one of them last said that it answers pings no more.
+    /// When one of them last reported that it has ceased to answer pings.
     missed_pings: Option<Duration>,
 }
 
 impl Reports {
-    /// One of them says something.
+    /// One of them reports.
     pub(crate) fn note(&mut self, now: Duration, kernel: Kernel) {
         match kernel {
             Kernel::Answered(question, age) => {
@@ -303,15 +305,15 @@ impl Reports {
         self.answered.max(self.silent).max(self.missed_pings).is_some()
     }
 
-    /// Returns whether others found that it does not answer for its address, and nobody had an answer of any kind during
-    /// their three probes.
+    /// Returns whether others found that it does not answer for its address, and none of them had an answer of any kind
+    /// during their three probes.
     pub(crate) fn say_silent(&self) -> bool {
         let probed = PROBE_EVERY * PROBES;
         self.silent.is_some_and(|silent| self.answered.is_none_or(|answered| answered + probed < silent))
     }
 
-    /// Returns why the kernel counts as silent, if others ping it in vain and nobody had an answer to a ping meanwhile. An answer for its address does not count: a switch may have
-    /// given it.
+    /// Returns why the kernel counts as silent, if others ping it without an answer and none had an answer to a ping
+    /// meanwhile. An answer for its address does not count: a switch may have given it.
     pub(crate) fn silence(&self) -> Option<Silence> {
         let missed = self.missed_pings?;
         let since = missed.saturating_sub(PING_SILENCE);
@@ -334,7 +336,7 @@ mod tests {
         Duration::from_millis(ms)
     }
 
-    /// A node that answered a ping a while ago, or none, and is silent.
+    /// Returns a silent node that answered a ping a while ago, or never did.
     fn watched(answers_pings: bool) -> HostProbe {
         let mut kernel = HostProbe::default();
         if answers_pings {
@@ -344,7 +346,8 @@ mod tests {
         kernel
     }
 
-    /// Asks what is due until then. The switch answers for the node's address; how many pings went out?
+    /// Asks each question that is due until then, while the switch answers for the node's address. Returns how many
+    /// pings went out.
     fn run(kernel: &mut HostProbe, until: Duration, suppressed: bool) -> u32 {
         let mut pings = 0;
         while let Some(now) = kernel.next().filter(|next| *next <= until) {
@@ -357,12 +360,12 @@ mod tests {
     }
 
     fn silence(kernel: &HostProbe, now: Duration, reports: &Reports) -> Option<Question> {
-        // Somebody else answers all pings.
+        // Another host answers all pings.
         kernel.silence(now, reports, Some(now)).map(|silence| silence.question)
     }
 
     #[test]
-    fn pings_in_vain_outweigh_answers_for_the_address() {
+    fn unanswered_pings_outweigh_answers_for_the_address() {
         let mut kernel = watched(true);
         let almost = SILENT + PING_SILENCE - ms(1);
         assert_eq!(run(&mut kernel, almost, true), PING_PROBES);
@@ -372,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn pings_in_vain_say_nothing_unless_others_answer_them() {
+    fn unanswered_pings_prove_nothing_unless_other_hosts_answer() {
         let mut kernel = watched(true);
         let end = SILENT + PING_SILENCE;
         run(&mut kernel, end, true);
@@ -386,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn any_pong_begins_the_count_anew() {
+    fn any_pong_restarts_the_count() {
         let mut kernel = watched(true);
         run(&mut kernel, SILENT + PING_SILENCE - ms(1), true);
         kernel.ponged(SILENT + PING_SILENCE - ms(1), TARGET);
@@ -398,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn node_that_is_not_known_to_answer_pings_is_not_missed() {
+    fn node_not_known_to_answer_pings_is_not_missed() {
         for lately in [None, Some(ms(60_001))] {
             let mut kernel = HostProbe::default();
             if lately.is_some() {
@@ -415,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn who_knows_a_node_to_answer_pings_speaks_of_pings_only() {
+    fn node_known_to_answer_pings_is_reported_by_pings_only() {
         let age = |kernel: &HostProbe, now| kernel.report(now, Some(now), Some(now));
         let mut kernel = watched(true);
         run(&mut kernel, SILENT + ms(200), true);
@@ -437,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn who_found_it_dead_by_pings_says_so_until_it_is_heard() {
+    fn death_found_by_pings_is_reported_until_the_node_is_heard() {
         let mut kernel = watched(true);
         let end = SILENT + PING_SILENCE;
         run(&mut kernel, end, true);
@@ -448,11 +451,10 @@ mod tests {
         assert_eq!((kernel.report(end, Some(end), Some(end)), kernel.answers_pings()), (None, false));
 
         let told = found.map(|silence| Silence { first_hand: false, ..silence });
-        assert!(!watched(true).conclude(told), "what it was told it does not tell");
+        assert!(!watched(true).conclude(told), "a report of others is not passed on");
     }
 
-    /// The answer that another node had just before the death may be from after the first probe that this one sent in
-    /// vain.
+    /// The answer that another node had just before the death may be from after the first unanswered probe of this one.
     #[test]
     fn reported_answer_outweighs_silence_for_a_while_only() {
         let mut kernel = watched(false);
@@ -470,7 +472,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_for_the_address_do_not_outweigh_pings_in_vain() {
+    fn answers_for_the_address_do_not_outweigh_unanswered_pings() {
         for (question, age, dead) in [
             (Question::Address, ms(0), true),
             (Question::Ping, ms(0), false),

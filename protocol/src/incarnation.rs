@@ -1,7 +1,8 @@
 //! Runs of a peer's speaker, as far as they are heard.
 //!
-//! On a segment of 1,000 nodes a speaker takes in 1,000 Hellos a second, nearly all of which repeat what the last one
-//! said. A [`PeerIncarnation`] is what such a Hello touches, small enough for two cache lines; its [`LastHello`] lies elsewhere.
+//! On a segment of 1,000 nodes a speaker takes in 1,000 Hellos a second, nearly all of which repeat the last one. Such
+//! a Hello touches only a [`PeerIncarnation`], which is small enough for two cache lines; its [`LastHello`] lies
+//! elsewhere.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -29,84 +30,84 @@ impl From<Nanos> for Duration {
     }
 }
 
-/// What a Hello of a run was that has not shown that it hears this node.
+/// The kind of a Hello of a run that has not shown that it hears this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Noted {
-    /// Not later than what was heard of it.
+    /// It is not later than what was heard of the run.
     Replayed,
-    /// It reads the same keys and versions as before.
+    /// The run reads the same keys and versions as before.
     ReadsAsBefore,
-    /// It reads others, or is new.
+    /// The run reads other ones, or is new.
     ReadsOther,
 }
 
 /// A run of a peer that is heard both ways.
 #[derive(Clone, Debug)]
 pub(crate) struct PeerIncarnation {
-    /// Which.
+    /// Its incarnation.
     pub(crate) incarnation: Incarnation,
-    /// Of its last frame.
+    /// Sequence of its last frame.
     sequence: u64,
     /// When its last frame came.
     heard: Nanos,
     /// When its last Hello came.
     hello_at: Nanos,
-    /// When its next Hello was due.
+    /// Time from its last Hello until the next was due.
     interval: Nanos,
-    /// From its last Hello.
+    /// Uptime in its last Hello.
     uptime: Nanos,
-    /// Of its last Hello.
+    /// Fingerprint of its last Hello.
     gist: HelloFingerprint,
-    /// The number of peers it hears, from its last Hello.
+    /// The number of peers that it hears, from its last Hello.
     hears: u16,
-    /// In its last Hello.
+    /// The rest of its last Hello.
     said: Box<LastHello>,
-    /// From its last Hello.
+    /// State in its last Hello.
     pub(crate) state: State,
-    /// From its last Hello.
+    /// Whether its last Hello reported that it hears nothing.
     pub(crate) deaf: bool,
-    /// Has it said that this run of this node counts with it?
+    /// Whether it has reported that this run of this node counts with it.
     pub(crate) counts_me: bool,
 }
 
-/// What a run said in its last Hello, and what each of them says again.
+/// The content of a run's last Hello, which each later Hello repeats.
 #[derive(Clone, Debug)]
 pub(crate) struct LastHello {
-    /// Its claims.
+    /// Digest of its claims.
     pub(crate) digest: Digest,
     /// Its link-layer address.
     pub(crate) mac: MacAddr,
     /// Its address.
     pub(crate) address: Option<IpAddr>,
-    /// The keys it accepts.
+    /// The keys that it accepts.
     pub(crate) keys: Vec<KeyId>,
-    /// The highest version it reads.
+    /// The highest version that it reads.
     pub(crate) highest_version: u8,
-    /// The run before, until it cannot be heard any more but by replay.
+    /// The previous run, until that one can be heard only by replay.
     pub(crate) before: Option<Incarnation>,
 }
 
-/// A run that is heard, but has not shown that it hears.
+/// A run that is heard, but has not shown that it hears this node.
 #[derive(Clone, Debug)]
 pub(crate) struct Pending {
-    /// Which.
+    /// Its incarnation.
     pub(crate) incarnation: Incarnation,
-    /// Of its last frame.
+    /// Sequence of its last frame.
     pub(crate) sequence: u64,
     /// When it was heard.
     pub(crate) heard: Duration,
-    /// When its next Hello was due.
+    /// Time until its next Hello was due.
     pub(crate) interval: Duration,
-    /// The keys it accepts.
+    /// The keys that it accepts.
     pub(crate) keys: Vec<KeyId>,
-    /// The highest version it reads.
+    /// The highest version that it reads.
     pub(crate) highest_version: u8,
-    /// It has yet to be told that this Hello was heard.
+    /// Whether it has yet to be told that this Hello was heard.
     pub(crate) to_echo: bool,
 }
 
 impl Pending {
-    /// A run as its first Hello shows it.
+    /// Returns a run as its first Hello shows it.
     pub(crate) fn new(now: Duration, sender: Sender, hello: &Hello) -> Self {
         Self {
             incarnation: sender.incarnation,
@@ -134,20 +135,20 @@ impl Pending {
     }
 }
 
-/// One Hello in so many is compared in full.
+/// One Hello in this many is compared in full.
 const COMPARED_IN_FULL: u64 = 64;
 
-/// What a Hello says, but for its moment, for how many others its sender hears (and so how often it speaks) and for what
-/// it says of them, in 64 bits. It need not withstand forgery: frames are authenticated.
+/// A fingerprint of a Hello in 64 bits: of its content but for its moment, for the number of peers that its sender
+/// hears (and so its interval) and for its reports on them. It need not withstand forgery: frames are authenticated.
 ///
-/// Two different Hellos with one gist would hide the news of the second, and of those that repeat it. So not every
-/// Hello is judged by its gist: the news is late by [`COMPARED_IN_FULL`] Hellos or so, not lost.
+/// Two different Hellos with one fingerprint would hide the news of the second, and of those that repeat it. So not
+/// every Hello is judged by its fingerprint: the news is late by [`COMPARED_IN_FULL`] Hellos or so, not lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct HelloFingerprint(u64);
 
 impl HelloFingerprint {
-    /// Two Hellos that differ in one of the words below never agree: each word is mixed in by a bijection. If they
-    /// differ in more, they do with a probability of 2^-64.
+    /// Returns the fingerprint. Two Hellos that differ in one of the words below never agree: each word is mixed in by
+    /// a bijection. If they differ in more, they agree with a probability of 2^-64.
     fn of(hello: &Hello) -> Self {
         let Hello { state, highest_version, deaf, claims, mac, address, keys, .. } = hello;
         let [a, b, c, d, e, f] = mac.0;
@@ -166,13 +167,13 @@ impl HelloFingerprint {
             keys.len() as u64,
         ];
         let words = fixed.into_iter().chain(keys.iter().map(|key| key.0));
-        // One round of FxHash, as rustc has it: the factor is odd, so that multiplication can be undone.
+        // One round of FxHash, as in rustc: the factor is odd, so that the multiplication can be undone.
         Self(words.fold(0, |gist: u64, word| (gist.rotate_left(5) ^ word).wrapping_mul(0x517c_c1b7_2722_0a95)))
     }
 }
 
 impl PeerIncarnation {
-    /// A run as its first accepted Hello shows it. `before`: the one before it.
+    /// Returns a run as its first accepted Hello shows it. `before`: the previous run.
     pub(crate) fn new(now: Duration, sender: Sender, hello: &Hello, before: Option<Incarnation>) -> Self {
         let said = LastHello {
             digest: hello.claims,
@@ -198,47 +199,47 @@ impl PeerIncarnation {
         }
     }
 
-    /// The sequence of its last frame.
+    /// Returns the sequence of its last frame.
     pub(crate) fn sequence(&self) -> u64 {
         self.sequence
     }
 
-    /// When its last frame came.
+    /// Returns when its last frame came.
     pub(crate) fn heard(&self) -> Duration {
         self.heard.into()
     }
 
-    /// After its last Hello, when the next one was due.
+    /// Returns the time from its last Hello until the next one was due.
     pub(crate) fn interval(&self) -> Duration {
         self.interval.into()
     }
 
-    /// The number of peers it hears.
+    /// Returns the number of peers that it hears.
     pub(crate) fn hears(&self) -> u16 {
         self.hears
     }
 
-    /// What it said in its last Hello.
+    /// Returns the content of its last Hello.
     pub(crate) fn said(&self) -> &LastHello {
         &self.said
     }
 
-    /// How much longer it took there than here since its last Hello: for so long this machine was paused, and its clock
-    /// with it.
+    /// Returns how much more time passed there than here since its last Hello: for so long this machine was paused, and
+    /// its clock with it.
     pub(crate) fn paused_for(&self, now: Duration, hello: &Hello) -> Duration {
         let there = hello.uptime.saturating_sub(self.uptime.into());
         there.saturating_sub(now.saturating_sub(self.hello_at.into()))
     }
 
-    /// Is this Hello the next of this run, with no pause before it?
+    /// Returns whether this Hello is the next of this run, with no pause before it.
     fn continues(&self, now: Duration, sender: Sender, hello: &Hello) -> bool {
         self.incarnation == sender.incarnation
             && self.sequence < sender.sequence
             && self.paused_for(now, hello) <= timers::silent_after(self.interval())
     }
 
-    /// Takes in a Hello that repeats the last one, but for its moment and for others, as nearly all of them do; `false`
-    /// if it does not.
+    /// Takes in a Hello that repeats the last one, but for its moment and for other peers, as nearly all of them do.
+    /// Returns `false` if it does not repeat it.
     pub(crate) fn repeats(&mut self, now: Duration, sender: Sender, hello: &Hello) -> bool {
         let repeats = self.continues(now, sender, hello)
             && !sender.sequence.is_multiple_of(COMPARED_IN_FULL)
@@ -249,7 +250,7 @@ impl PeerIncarnation {
         repeats
     }
 
-    /// Takes in a Hello from which nothing follows; `false` if something does.
+    /// Takes in a Hello that changes nothing. Returns `false` if it changes something.
     pub(crate) fn says_nothing_new(&mut self, now: Duration, sender: Sender, hello: &Hello) -> bool {
         let same = self.continues(now, sender, hello)
             && hello.heard.is_empty()
@@ -291,8 +292,8 @@ impl PeerIncarnation {
         self.heard = now.into();
     }
 
-    /// This node could not hear for a while: no silence of the run has begun yet. (What was left of its interval before says
-    /// nothing about when it speaks next.)
+    /// This node could not hear for a while: no silence of the run has begun yet. (The rest of its interval from before
+    /// does not show when it speaks next.)
     pub(crate) fn postpone(&mut self, now: Duration) {
         self.heard = now.into();
     }
@@ -322,7 +323,7 @@ mod tests {
         }
     }
 
-    /// What a Hello says is different in one thing.
+    /// Returns changes that each make a Hello differ in one thing.
     fn news() -> impl Iterator<Item = fn(&mut Hello)> {
         let news: [fn(&mut Hello); 11] = [
             |h| h.state = State::Leaving,
@@ -340,14 +341,14 @@ mod tests {
         news.into_iter()
     }
 
-    /// As many others are heard, so often it speaks: that is no news.
+    /// Returns changes that are no news: the number of peers that a run hears, and with it its interval.
     fn changes() -> impl Iterator<Item = fn(&mut Hello)> {
         let others: [fn(&mut Hello); 2] = [|h| h.interval = Duration::from_millis(101), |h| h.peers = 3];
         news().chain(others)
     }
 
     #[test]
-    fn the_gist_is_of_all_news() {
+    fn fingerprint_covers_all_news() {
         for (index, change) in news().enumerate() {
             let mut changed = hello();
             change(&mut changed);
@@ -356,9 +357,9 @@ mod tests {
     }
 
     proptest! {
-        /// A run that took in only what does not repeat stands as one that took in everything.
+        /// A run that does not take in a repeated Hello in full is in the same state as one that does.
         #[test]
-        fn what_repeats_changes_nothing(steps in prop::collection::vec(0..20_usize, 0..20)) {
+        fn repeated_hello_changes_nothing(steps in prop::collection::vec(0..20_usize, 0..20)) {
             let sender = |sequence| Sender { node: NodeName::new("a").id(), incarnation: Incarnation(1), sequence };
             let mut said = hello();
             let mut run = PeerIncarnation::new(Duration::ZERO, sender(1), &said, None);

@@ -1,8 +1,8 @@
-//! What a [`Engine`](crate::Engine) knows, as plain values to be shown to a person or written as JSON. Nothing is
-//! decided by them.
+//! The knowledge of an [`Engine`](crate::Engine), as plain values to be shown to a person or written as JSON. No
+//! decision uses them.
 //!
-//! Nodes are named as the segment knows them: by name, or by their id in hexadecimal where only a frame or a candidate
-//! list has spoken of them. Times are in milliseconds before the moment of the snapshot.
+//! Nodes are named as the segment knows them: by name, or by their id in hexadecimal if only a frame or a candidate
+//! list has named them. Times are in milliseconds before the moment of the snapshot.
 
 use std::net::IpAddr;
 
@@ -10,8 +10,8 @@ use serde::Serialize;
 
 use crate::claim::Reason;
 
-/// How many candidates of an address are listed, the first in rank first: who is next is nearly always among them, and
-/// 1,000 addresses of 1,000 nodes would be a million.
+/// Number of candidates of an address that are listed, in the order of their rank: the next owner is nearly always
+/// among them, and 1,000 addresses of 1,000 nodes would be a million.
 pub const CANDIDATES: usize = 5;
 
 /// A segment.
@@ -22,55 +22,56 @@ pub struct Snapshot {
     pub node: String,
     /// This run of its speaker, in hexadecimal.
     pub incarnation: String,
-    /// How it stands.
+    /// Its state.
     pub state: SpeakerState,
-    /// Does it answer for what it owns and covers? Not while it listens, or the link has no carrier.
+    /// Whether it answers for the addresses that it owns and covers. It does not while it listens, or while the link
+    /// has no carrier.
     pub answering: bool,
-    /// Has the link a carrier?
+    /// Whether the link has carrier.
     pub carrier: bool,
-    /// Is there a sign that this node hears the segment? Without one it takes nothing.
+    /// Whether there is a sign that this node hears the segment. Without one it takes no address.
     pub hearing: bool,
     /// Its link-layer address.
     pub mac: String,
     /// The time between two of its Hellos, in milliseconds.
     pub interval_ms: u64,
-    /// The numbers.
+    /// Counts.
     pub totals: Totals,
-    /// The keys it accepts, oldest first.
+    /// The keys that it accepts, oldest first.
     pub keys: Vec<KeyUse>,
     /// The other nodes, by name.
     pub peers: Vec<Peer>,
-    /// The addresses that anybody claims or that the API has, in ascending order.
+    /// The addresses that any node claims or that the API has, in ascending order.
     pub addresses: Vec<Address>,
 }
 
-/// A key and who uses it. Its id is no secret.
+/// A key and its users. Its id is not secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct KeyUse {
     /// Its id, in hexadecimal.
     pub id: String,
-    /// Whether this node signs with it. While it hears nobody, it signs with each of its keys in turn.
+    /// Whether this node signs with it. While it hears no peer, it signs with each of its keys in turn.
     pub signs: bool,
-    /// How many peers that are heard signed their last frame with it.
+    /// Number of heard peers that signed their last frame with it.
     pub peers_signing: usize,
-    /// How many peers that are heard accept it.
+    /// Number of heard peers that accept it.
     pub peers_accepting: usize,
 }
 
-/// A segment in numbers.
+/// Counts of a segment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Totals {
     /// Peers that are heard both ways.
     pub peers: usize,
-    /// Addresses this node owns.
+    /// Addresses that this node owns.
     pub owned: usize,
-    /// Addresses it answers for in the place of silent nodes.
+    /// Addresses that it answers for in the place of silent nodes.
     pub covered: usize,
 }
 
-/// How a speaker stands.
+/// The state of a speaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum SpeakerState {
@@ -82,7 +83,7 @@ pub enum SpeakerState {
     Restarting,
     /// It stops for good.
     Leaving,
-    /// It says that it hears nothing.
+    /// It reports that it hears nothing.
     Deaf,
     /// It was heard, and is not heard now.
     Silent,
@@ -94,13 +95,13 @@ pub enum SpeakerState {
     Unheard,
 }
 
-/// What a node's kernel says to liveness probes.
+/// The answer of a node's kernel to liveness probes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum KernelState {
     /// It answers.
     Answers,
-    /// It is asked, and it is not known yet.
+    /// It is asked, and the answer is not known yet.
     Asked,
     /// It does not answer.
     Silent,
@@ -112,21 +113,21 @@ pub enum KernelState {
 pub struct Peer {
     /// Its name.
     pub name: String,
-    /// How it stands.
+    /// Its state.
     pub state: SpeakerState,
-    /// Since its last frame; absent if there was none.
+    /// Time since its last frame; absent if there was none.
     pub heard_ms: Option<u64>,
     /// The run that was heard last, in hexadecimal.
     pub incarnation: Option<String>,
     /// Its link-layer address, by its own account or else the API's.
     pub mac: Option<String>,
-    /// What it claims, as far as this node knows.
+    /// Number of its claims, as far as this node knows.
     pub claims: usize,
-    /// It claims something that this node does not know, and has asked for.
+    /// Whether it has claims that this node does not know and has asked for.
     pub lacking: bool,
-    /// What its kernel says; absent while it is not asked.
+    /// The state of its kernel; absent while it is not asked.
     pub kernel: Option<KernelState>,
-    /// Who answers for it, by this node's account; empty while nobody needs to.
+    /// The nodes that answer for it, by this node's account; empty while none needs to.
     pub covered_by: Vec<String>,
     /// The id of the key its last frame was signed with, in hexadecimal; absent if it is not heard.
     pub signs_with: Option<String>,
@@ -138,46 +139,46 @@ pub struct Peer {
 pub struct Address {
     /// The address.
     pub address: IpAddr,
-    /// The claim that counts; absent if nobody claims it.
+    /// The claim that counts; absent if no node claims it.
     pub owner: Option<Owner>,
-    /// How many claim it. More than one: they have not heard each other yet.
+    /// Number of nodes that claim it. If more than one, they have not heard each other yet.
     pub claims: usize,
-    /// With which link-layer address this node answers for it; absent: it does not.
+    /// The link-layer address with which this node answers for it; absent if it does not.
     pub answer: Option<String>,
-    /// What this node waits for before it could claim it; absent if it does not mean to.
+    /// What this node waits for before it could claim it; absent if it does not intend to.
     pub waiting: Option<Waiting>,
-    /// The candidates, first in rank first: at most [`CANDIDATES`].
+    /// The candidates in the order of their rank: at most [`CANDIDATES`].
     pub candidates: Vec<Candidate>,
-    /// How many candidates there are.
+    /// Number of candidates.
     pub candidates_total: usize,
-    /// Who claims it if its owner dies now: the first candidate that could.
+    /// The node that claims it if its owner dies now: the first candidate that could.
     pub next: Option<String>,
 }
 
-/// Who owns an address.
+/// The owner of an address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Owner {
     /// The node.
     pub node: String,
-    /// The how-manieth owner since the VirtualIP was created.
+    /// Ownership epoch: 1 for the first owner since the VirtualIP was created, +1 with every change.
     pub epoch: u32,
-    /// Why it claimed.
+    /// The reason of its claim.
     pub reason: Reason,
-    /// Since when; known to the owner only.
+    /// Time since the claim; known to the owner only.
     pub since_ms: Option<u64>,
 }
 
-/// What a claim waits for.
+/// The event that a claim waits for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Waiting {
-    /// Others come first, or this node may not claim yet.
+    /// Other nodes come first, or this node may not claim yet.
     Turn {
-        /// Why it would be claimed.
+        /// The reason for which it would be claimed.
         reason: Reason,
     },
-    /// Everybody is asked whether the address is in use.
+    /// All hosts are asked whether the address is in use.
     Enquiry,
     /// A host outside the cluster has it.
     Conflict {
@@ -202,8 +203,8 @@ pub enum Waiting {
 pub struct Candidate {
     /// The node.
     pub node: String,
-    /// How fit it is; lower is better.
+    /// Its class; lower is fitter.
     pub class: u8,
-    /// Could it claim something now?
+    /// Whether it could claim an address now.
     pub able: bool,
 }

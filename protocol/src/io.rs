@@ -1,4 +1,4 @@
-//! What goes into a [`Engine`](crate::Engine) and what comes out.
+//! The inputs and outputs of an [`Engine`](crate::Engine).
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::{
     wire::{FrameLimit, Keyring},
 };
 
-/// What a segment is made for.
+/// Configuration of an engine.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// This node.
@@ -27,11 +27,11 @@ pub struct Config {
     pub address: Option<IpAddr>,
     /// The timers.
     pub timers: Timers,
-    /// How often announcements go out.
+    /// The pace of announcements.
     pub pace: Pace,
-    /// Whether everybody is asked for an address before it is claimed for the first time ever (RFC 5227, 2.1.1).
+    /// Whether all hosts are asked for an address before it is claimed for the first time ever (RFC 5227, 2.1.1).
     pub first_claim_probe: bool,
-    /// Where jitter comes from: the same seed and inputs give the same outputs.
+    /// Seed of the jitter: the same seed and inputs give the same outputs.
     pub seed: u64,
     /// A rule to break.
     #[cfg(feature = "mutations")]
@@ -39,7 +39,8 @@ pub struct Config {
 }
 
 impl Config {
-    /// A node with default timers, the default pace of announcements, no address of its own, and the seed 0.
+    /// Returns a configuration with default timers, the default pace of announcements, no address of its own, and the
+    /// seed 0.
     pub fn new(node: NodeName, incarnation: Incarnation, mac: MacAddr) -> Self {
         Self {
             node,
@@ -56,8 +57,8 @@ impl Config {
     }
 }
 
-/// A host whose link-layer address this node's kernel knows (its neighbour table, the gateway): asked for a sign of
-/// life when nothing is heard.
+/// A host whose link-layer address this node's kernel knows (its neighbour table, the gateway). It is asked for a sign
+/// of life when nothing is heard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Neighbour {
     /// Its address.
@@ -69,18 +70,18 @@ pub struct Neighbour {
 /// A fact.
 #[derive(Clone, Debug)]
 pub enum Input {
-    /// What the API's view says about an address; `None`: its VirtualIP is gone or being deleted. (Not: unknown. An
-    /// empty or expired watch is no input.)
+    /// The API's view of an address; `None`: its VirtualIP is gone or being deleted. (`None` does not mean unknown. An
+    /// empty or expired watch is not an input.)
     Vip(IpAddr, Option<Arc<Vip>>),
-    /// The API's view is as of this moment: every watch had made progress by then.
+    /// The API's view was current at this moment: every watch had made progress by then.
     Fresh(Duration),
-    /// The nodes which the API lists on this segment, without this one.
+    /// The nodes that the API lists on this segment, without this one.
     Stations(Arc<[ExpectedPeer]>),
     /// The keys, when the Secret changes.
     Keys(Arc<Keyring>),
-    /// The link has, or has no, carrier. It is taken to be up at the start.
+    /// Whether the link has carrier. The engine assumes carrier at the start.
     Carrier(bool),
-    /// How long frames on the link may be. They are taken to be of any length at the start.
+    /// How long frames on the link may be. The engine assumes any length at the start.
     FrameLimit(FrameLimit),
     /// The node's own addresses on the segment have changed.
     Interface {
@@ -91,19 +92,19 @@ pub enum Input {
     },
     /// Hosts to ask for a sign of life.
     Neighbours(Arc<[Neighbour]>),
-    /// The runs that this speaker has on other interfaces, and the link-layer addresses of these: one that is heard here
-    /// means that both are on one segment ([`Engine::take_sibling`](crate::Engine::take_sibling)), and what one of them
-    /// says by ARP or ND is the word of no other host.
+    /// The runs that this speaker has on other interfaces, and the link-layer addresses of these: if one is heard here,
+    /// both interfaces are on one segment ([`Engine::take_sibling`](crate::Engine::take_sibling)), and its statements
+    /// by ARP or ND are not those of another host.
     Siblings(BTreeMap<Incarnation, MacAddr>),
-    /// The address lies on another interface of this node: what an earlier run claimed here, or peers say that it did
-    /// ([`Engine::take_reminded`](crate::Engine::take_reminded)), is not resumed.
+    /// The address lies on another interface of this node: claims that an earlier run made here, or made according to
+    /// peers ([`Engine::take_reminded`](crate::Engine::take_reminded)), are not resumed.
     LiesElsewhere(IpAddr),
     /// Another run of this speaker knows that these objects are gone
     /// ([`Engine::take_deletions`](crate::Engine::take_deletions)).
     Deletions(Vec<Deletion>),
-    /// Another run of this speaker takes the place of this one, which ends: it sends its last word now.
+    /// Another run of this speaker takes the place of this one, which ends and sends its last word now.
     Superseded,
-    /// A frame from another host (not to 01:80:c2:00:00:0x) which is neither the protocol's nor ARP or ND.
+    /// A frame from another host (not to 01:80:c2:00:00:0x) that is neither the protocol's nor ARP or ND.
     Evidence,
     /// A host has answered [`Output::Ping`]: the reply is to a request of this node's, and came from this address in a
     /// frame with this Ethernet source.
@@ -113,14 +114,14 @@ pub enum Input {
         /// The Ethernet source of the reply.
         mac: MacAddr,
     },
-    /// Stop. [`Event::Finished`] says when.
+    /// Stop. [`Event::Finished`] reports the end.
     Shutdown(Shutdown),
 }
 
-/// A frame of a run of this speaker's on another interface.
+/// A frame of a run that this speaker has on another interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sibling {
-    /// Which run.
+    /// The run.
     pub incarnation: Incarnation,
     /// The sequence of the frame.
     pub sequence: u64,
@@ -131,71 +132,71 @@ pub struct Sibling {
 pub struct Deletion {
     /// The address.
     pub address: IpAddr,
-    /// The birth of the object, by its claims: of those that are gone the latest.
+    /// The latest birth of an object that is gone, by its claims.
     pub birth: Birth,
     /// The UID of the object that the node's view showed when this was learned.
     pub shown: Option<Box<str>>,
     /// When this was learned, by the clock of the process; a later process learns it when it starts.
     #[serde(skip)]
     pub learned: Duration,
-    /// Whether the node's own view showed the object to be gone: an object that the view shows later is younger. This is not
-    /// saved, since the view that is saved may be older.
+    /// Whether the node's own view showed the object to be gone: an object that the view shows later is younger. This
+    /// is not saved, since the saved view may be older.
     #[serde(skip)]
     pub seen_here: bool,
 }
 
-/// Something to be done.
+/// An action of the edge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
     /// Send a frame of the protocol to [`wire::GROUP`](crate::wire::GROUP).
     Send(Vec<u8>),
     /// Ask one host for its own address, by unicast ARP request or Neighbour Solicitation.
     Probe {
-        /// The address asked for.
+        /// The address that is asked for.
         address: IpAddr,
         /// The host.
         mac: MacAddr,
     },
-    /// Ping one host: an ICMP or ICMPv6 echo request to its own address, by unicast. Where there is no address
-    /// in the host's subnet to ask from, it is not asked.
+    /// Ping one host: an ICMP or ICMPv6 echo request to its own address, by unicast. Without an address in the host's
+    /// subnet to ask from, the edge skips the ping.
     Ping {
         /// The host's address.
         address: IpAddr,
         /// The host.
         mac: MacAddr,
     },
-    /// Ask everybody who has an address before it is claimed for the first time: an ARP probe (sender 0.0.0.0) or a
-    /// Neighbour Solicitation from ::.
+    /// Ask all hosts whether they have an address before it is claimed for the first time: an ARP probe (sender
+    /// 0.0.0.0) or a Neighbour Solicitation from ::.
     Enquire(IpAddr),
     /// Ask all hosts for a sign of life: an ICMPv6 echo request to ff02::1.
     EchoAll,
-    /// Announce an address to everybody: a gratuitous ARP request or an unsolicited Neighbour Advertisement.
+    /// Announce an address to all hosts: a gratuitous ARP request or an unsolicited Neighbour Advertisement.
     Announce {
         /// The address.
         address: IpAddr,
-        /// Where it is: always this node.
+        /// Its link-layer address: always this node's.
         mac: MacAddr,
     },
     /// From now on solicitations for this address are answered with this link-layer address (this node's, or that of
-    /// the silent node it covers), or no more. For filters and group memberships.
+    /// the silent node that it covers), or not at all. For filters and group memberships.
     Answers {
         /// The address.
         address: IpAddr,
         /// The answer.
         mac: Option<MacAddr>,
     },
-    /// Tell what happened.
+    /// Report an event.
     Event(Event),
 }
 
-/// What happened.
+/// An event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// This node owns an address now.
     Owned {
         /// Its claim.
         claim: Claim,
-        /// Whose it was, if it was another's.
+        /// The former owner, if it was another node.
         from: Option<NodeId>,
         /// How long ago that node's speaker was last heard, by this node or another; absent while it is heard.
         silent_for: Option<Duration>,
@@ -204,39 +205,39 @@ pub enum Event {
     Lost {
         /// The better claim.
         claim: Claim,
-        /// Whose it is.
+        /// The owner by that claim.
         to: NodeId,
     },
-    /// This node gave an address up, with nobody to follow.
+    /// This node gave an address up, without a successor.
     Withdrawn {
         /// The address.
         address: IpAddr,
-        /// Why.
+        /// The reason.
         why: Withdrawal,
     },
     /// A peer is heard both ways: for the first time, or again after a silence.
     PeerUp(NodeName),
     /// A peer has fallen silent.
     PeerSilent(NodeId),
-    /// A node which the API lists on the segment is not heard, though its kernel answers: the network may drop the
-    /// protocol's frames, or its speaker does not run.
+    /// A node that the API lists on the segment is not heard, though its kernel answers: the network may drop the
+    /// protocol's frames, or the node's speaker does not run.
     PeerUnheard(NodeName),
     /// A peer's node is dead.
     PeerDead(NodeId),
     /// This node answers for a silent one.
     Covering(NodeId),
-    /// It has done so for a minute.
+    /// This node has answered for a silent one for a minute.
     CoveringLong(NodeId),
-    /// It does so no more.
+    /// This node has ceased to answer for a silent one.
     CoverEnded(NodeId),
-    /// Somebody outside the cluster holds an address: it is not claimed, or defended if it was.
+    /// A host outside the cluster holds an address: an unclaimed address is not claimed, an owned one is defended.
     Conflict {
         /// The address.
         address: IpAddr,
         /// The stranger.
         mac: MacAddr,
     },
-    /// A node of the cluster answers for an address which it does not claim: another provider, or kube-proxy in IPVS
+    /// A node of the cluster answers for an address that it does not claim: another provider, or kube-proxy in IPVS
     /// mode without strict ARP.
     AnsweredByClusterNode {
         /// The address.
@@ -244,22 +245,22 @@ pub enum Event {
         /// The node.
         node: NodeId,
     },
-    /// The VirtualIP of an address that this node claims is younger than the one before it, and its creationTimestamp is
+    /// The VirtualIP of an address that this node claims is younger than its predecessor, but its creationTimestamp is
     /// not later: clocks of API servers differ, or one was set back.
     BornOutOfOrder(IpAddr),
-    /// A node is silent, and no address of its own is known that its kernel could be asked for: it never said one, and the
-    /// API does not list it (any more). What others find out counts, else it is covered until that ends.
+    /// A node is silent, and no address of its own is known at which its kernel could be asked: it never sent one, and
+    /// the API does not list it (any longer). The findings of others count; otherwise it is covered until cover ends.
     CannotBeAsked(NodeId),
-    /// For ten seconds the claims of a peer that speaks have not come through, or not all of them.
+    /// For ten seconds the claims of a peer that speaks have not arrived, or not all of them.
     ClaimsLacking(NodeId),
     /// A peer has heard frames of this run that it has not sent: the machine was set back to a snapshot of its memory.
-    /// Peers drop what they take for replays, so the segment is to be joined anew, as another run.
+    /// Peers drop its frames as replays, so it has to join the segment again, as another run.
     Reverted,
-    /// Two machines speak as one node.
+    /// Two machines speak under one node's name.
     DuplicateNode(NodeId),
     /// This node's own frames come back: two of its interfaces are on one segment, or the segment has a loop.
     SegmentLoop,
-    /// This process was not run for this long; it answers nothing until it has heard what it missed.
+    /// This process did not run for this long; it answers nothing until it has heard what it missed.
     Stalled(Duration),
     /// [`Engine::saved_state`](crate::Engine::saved_state) has changed.
     StateChanged,
@@ -267,7 +268,7 @@ pub enum Event {
     Finished,
 }
 
-/// Why an address was given up.
+/// The reason why an address was given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Withdrawal {
     /// Its VirtualIP is gone.
@@ -280,10 +281,10 @@ pub enum Withdrawal {
     HandedOver(NodeId),
 }
 
-/// What outlives a restart of the process: written by the edge to memory, given back at the start.
+/// State that outlives a restart of the process: the edge writes it to memory and gives it back at the start.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SavedState {
-    /// What this node claimed.
+    /// The claims of this node.
     pub claims: Vec<Claim>,
     /// The highest birth and epoch seen of each address.
     pub floors: Vec<(IpAddr, Birth, Epoch)>,
@@ -292,26 +293,26 @@ pub struct SavedState {
     pub deletions: Vec<Deletion>,
 }
 
-/// Frames that were sent, taken in and dropped, by reason.
+/// Counts of frames sent, accepted and dropped, by reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Hellos sent.
     pub hellos_sent: u64,
-    /// Frames of the protocol taken in.
+    /// Frames of the protocol that were accepted.
     pub accepted: u64,
-    /// Those of them that are Hellos.
+    /// Accepted frames that are Hellos.
     pub hellos_accepted: u64,
-    /// Of another cluster: unknown key.
+    /// Frames of another cluster: unknown key.
     pub foreign: u64,
-    /// With a known key and a wrong authentication code.
+    /// Frames with a known key and a wrong authentication code.
     pub forged: u64,
-    /// Older than one that was taken in, or of a run that has not proved that it is one.
+    /// Frames older than an accepted one, or of a run that has not proved that it is live.
     pub replayed: u64,
-    /// Of a protocol version or a type that this build does not know.
+    /// Frames of a protocol version or a type that this build does not know.
     pub unknown: u64,
-    /// Not understood.
+    /// Frames that could not be parsed.
     pub malformed: u64,
-    /// Not sent, because nobody would understand them.
+    /// Frames not sent, because no receiver would understand them.
     pub unsendable: u64,
     /// Frames that the kernel refused to send: too long for the link, or no link.
     pub unsent: u64,

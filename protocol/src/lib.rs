@@ -1,8 +1,8 @@
-//! Herald's segment protocol: who answers for which address on one layer-2 segment.
+//! Herald's segment protocol: which node answers for which address on one layer-2 segment.
 //!
 //! Pure and synchronous, after the convention of quinn-proto: no sockets, clock, tasks or API client. Facts and frames
 //! go in with the time ([`Engine::handle`], [`Engine::handle_frame`], [`Engine::handle_packet`]), time passes by
-//! [`Engine::handle_timeout`] when [`Engine::poll_timeout`] says so, and what is to be done comes out of
+//! [`Engine::handle_timeout`] when [`Engine::poll_timeout`] says so, and the actions to take come out of
 //! [`Engine::poll_output`] as values. The same code runs on a wire, under a property test, and as 1,000 nodes in one
 //! simulation. docs/protocol/README.md describes it so that it can be written a second time.
 

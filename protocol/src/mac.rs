@@ -21,8 +21,8 @@ impl MacAddr {
     /// No address: the target of an ARP request.
     pub const ZERO: Self = Self([0; 6]);
 
-    /// Can one station own it? Not so a group address (the lowest bit of the first byte, IEEE 802-2014 section 8.2.2)
-    /// and all zeroes.
+    /// Returns whether one station can own it. None owns a group address (the lowest bit of the first byte, IEEE
+    /// 802-2014 section 8.2.2) or all zeroes.
     pub fn is_unicast(self) -> bool {
         self != Self::ZERO && self.0[0] & 1 == 0
     }
@@ -49,7 +49,7 @@ impl TryFrom<String> for MacAddr {
     }
 }
 
-/// Text that is no link-layer address.
+/// The error of a text that is not a link-layer address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a link-layer address: write six bytes in hexadecimal, as in 02:00:5e:10:00:01")]
 pub struct ParseMacError(String);
@@ -81,7 +81,7 @@ mod tests {
     #[test_case("02:00:5e:10:00", None; "five bytes")]
     #[test_case("02:00:5e:10:00:01:02", None; "seven bytes")]
     #[test_case("02:00:5e:10:00:1", None; "half a byte")]
-    #[test_case("02:00:5e:10:00:+1", None; "a sign is no digit of a byte")]
+    #[test_case("02:00:5e:10:00:+1", None; "a sign is not a digit")]
     fn reads(text: &str, expected: Option<[u8; 6]>) {
         let read = text.parse::<MacAddr>().ok();
         assert_eq!(read, expected.map(MacAddr));

@@ -13,7 +13,7 @@ pub enum Mutation {
     TakeOverWhileDeaf,
     /// Claims of the state file are live, whatever has happened since.
     TrustRememberedClaims,
-    /// Between claims the API's rank decides.
+    /// The API's rank decides between claims.
     BreakTiesByRank,
     /// A node deposed for its class takes the address back at once.
     RetakeWithoutHoldDown,
@@ -21,7 +21,7 @@ pub enum Mutation {
     NoCover,
     /// An owner that hears a better claim goes on answering.
     KeepAnsweringAfterLoss,
-    /// After a stall it answers at once.
+    /// A node answers at once after a stall.
     AnswerAfterStall,
     /// Frames of a run that has not echoed this node count.
     SkipTwoWayCheck,

@@ -1,4 +1,4 @@
-//! Who speaks on a segment.
+//! The identity of the speakers on a segment.
 
 use std::{
     collections::HashMap,
@@ -15,20 +15,20 @@ use serde::{Deserialize, Serialize};
 pub struct NodeName(Arc<str>);
 
 impl NodeName {
-    /// The longest name the API server accepts, in bytes.
+    /// The longest name that the API server accepts, in bytes.
     pub const MAX_LEN: usize = 253;
 
-    /// A name.
+    /// Returns this name.
     pub fn new(name: &str) -> Self {
         Self(name.into())
     }
 
-    /// The name as text.
+    /// Returns the name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// What the protocol calls this node.
+    /// Returns the id by which the protocol knows this node.
     pub fn id(&self) -> NodeId {
         NodeId(first_eight(digest(&SHA256, self.0.as_bytes()).as_ref()))
     }
@@ -61,7 +61,7 @@ impl fmt::Debug for Incarnation {
     }
 }
 
-/// The first eight bytes of a digest, in network order.
+/// Returns the first eight bytes of a digest, in network order.
 pub(crate) fn first_eight(bytes: &[u8]) -> u64 {
     bytes.iter().take(8).fold(0, |value, byte| value << 8 | u64::from(*byte))
 }

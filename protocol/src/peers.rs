@@ -18,13 +18,13 @@ use crate::{
 #[derive(Debug, Default)]
 pub(crate) struct Peers {
     by_id: NodeMap<Peer>,
-    /// Whose link-layer address it is.
+    /// The peer that has a link-layer address.
     by_mac: BTreeMap<MacAddr, NodeId>,
     silent: BTreeSet<NodeId>,
     speaking: usize,
-    /// How many [are on their way](Peer::is_present), or there.
+    /// Number of peers that [are on their way](Peer::is_present), or there.
     present: usize,
-    /// May any of them be other than it was? Not if all were just heard again.
+    /// Whether any of them may differ from before. Peers that were just heard again do not differ.
     changed: bool,
 }
 
@@ -32,23 +32,24 @@ impl Peers {
     /// More nodes than any segment has; more can only be forged by a holder of the key.
     const MAX: usize = 4096;
 
-    /// A peer.
+    /// Returns a peer.
     pub(crate) fn get(&self, id: NodeId) -> Option<&Peer> {
         self.by_id.get(&id)
     }
 
-    /// A peer.
+    /// Returns a peer.
     pub(crate) fn get_mut(&mut self, id: NodeId) -> Option<&mut Peer> {
         self.changed = true;
         self.by_id.get_mut(&id)
     }
 
-    /// A peer, for a change that is neither in how it stands nor in what it reads.
+    /// Returns a peer, for a change that affects neither its presence nor the keys and versions that it reads.
     pub(crate) fn get_for_note(&mut self, id: NodeId) -> Option<&mut Peer> {
         self.by_id.get_mut(&id)
     }
 
-    /// Takes in a Hello of a run of this peer that has not shown that it hears this node. `false`: it is not a later one.
+    /// Takes in a Hello of a run of this peer that has not shown that it hears this node. Returns `false` if it is not
+    /// a later one.
     pub(crate) fn note_pending(&mut self, now: Duration, sender: Sender, hello: &Hello) -> bool {
         let Some(peer) = self.by_id.get_mut(&sender.node) else { return false };
         let was_present = peer.is_present();
@@ -61,7 +62,7 @@ impl Peers {
         true
     }
 
-    /// What a peer said that has not shown that it hears this node counts no more.
+    /// Drops the pending run of a peer, which has not shown that it hears this node.
     pub(crate) fn drop_pending(&mut self, id: NodeId) {
         self.changed = true;
         let Some(peer) = self.by_id.get_mut(&id) else { return };
@@ -71,7 +72,7 @@ impl Peers {
         self.present += usize::from(peer.is_present());
     }
 
-    /// A run that has not shown that it hears this node says that it ends.
+    /// A run that has not shown that it hears this node announces that it ends.
     pub(crate) fn pending_ends(&mut self, Sender { node, incarnation, sequence }: Sender) {
         let Some(peer) = self.by_id.get_mut(&node) else { return };
         if peer.pending.as_ref().is_some_and(|pending| pending.incarnation == incarnation) {
@@ -80,14 +81,14 @@ impl Peers {
         }
     }
 
-    /// Takes in a Hello that repeats its sender's last one, but for what it says of others, as nearly all of them do;
-    /// `false` if it does not.
+    /// Takes in a Hello that repeats its sender's last one, but for its reports on others, as nearly all of them do.
+    /// Returns `false` if it does not repeat it.
     pub(crate) fn hears_again(&mut self, now: Duration, sender: Sender, hello: &Hello) -> bool {
         let run = self.by_id.get_mut(&sender.node).and_then(Peer::speaking_run);
         run.is_some_and(|run| run.repeats(now, sender, hello))
     }
 
-    /// Adds a peer, unless it is there; `false` if there is no room.
+    /// Adds a peer, unless it is there. Returns `false` if there is no room.
     pub(crate) fn add(&mut self, id: NodeId, name: &NodeName) -> bool {
         if self.by_id.len() >= Self::MAX {
             return self.by_id.contains_key(&id);
@@ -96,17 +97,17 @@ impl Peers {
         true
     }
 
-    /// May any of them be other than when this was last asked, but for being heard again?
+    /// Returns whether any peer may have changed since the last call, other than by being heard again.
     pub(crate) fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.changed)
     }
 
-    /// Does every one of them speak, or is about to?
+    /// Returns whether every peer speaks, or is about to.
     pub(crate) fn all_present(&self) -> bool {
         self.present == self.by_id.len()
     }
 
-    /// A peer stands differently from now on.
+    /// Sets the presence of a peer.
     pub(crate) fn set_presence(&mut self, id: NodeId, presence: Presence) {
         self.changed = true;
         let Some(peer) = self.by_id.get_mut(&id) else { return };
@@ -121,34 +122,34 @@ impl Peers {
         }
     }
 
-    /// How many speak.
+    /// Returns how many peers speak.
     pub(crate) fn speaking(&self) -> usize {
         self.speaking
     }
 
-    /// Those that are silent.
+    /// Returns the silent peers.
     pub(crate) fn silent(&self) -> impl Iterator<Item = NodeId> {
         self.silent.iter().copied()
     }
 
-    /// Every peer, in an order that means nothing.
+    /// Returns every peer, in an order without meaning.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (NodeId, &Peer)> {
         self.by_id.iter().map(|(id, peer)| (*id, peer))
     }
 
-    /// Every peer, in an order that means nothing.
+    /// Returns every peer, in an order without meaning.
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (NodeId, &mut Peer)> {
         self.changed = true;
         self.by_id.iter_mut().map(|(id, peer)| (*id, peer))
     }
 
-    /// The peer with this link-layer address.
+    /// Returns the peer with this link-layer address.
     pub(crate) fn by_mac(&self, mac: MacAddr) -> Option<NodeId> {
         self.by_mac.get(&mac).copied()
     }
 
-    /// A peer's link-layer addresses were these, and are as it or the API now says. What a node says of itself goes before
-    /// what the API says of another.
+    /// Updates a peer's link-layer addresses from the former ones to those that it or the API now states. A node's
+    /// statement about itself goes before the API's about another.
     pub(crate) fn learn_macs(&mut self, id: NodeId, before: [Option<MacAddr>; 2]) {
         let now = self.by_id.get(&id).map_or_else(Default::default, Peer::macs);
         if now == before {
@@ -167,7 +168,8 @@ impl Peers {
         }
     }
 
-    /// A peer no longer has this link-layer address. Another may have: a machine that was installed with another name.
+    /// A peer no longer has this link-layer address. Another may have it: a machine that was installed with another
+    /// name.
     fn release_mac(&mut self, id: NodeId, mac: MacAddr) {
         if self.by_mac.get(&mac) == Some(&id) {
             self.by_mac.remove(&mac);
@@ -211,8 +213,8 @@ impl Peers {
         }
     }
 
-    /// Forgets the run of a dead node whose name another machine bears by the API. That machine is asked for signs of life
-    /// at its own link-layer address from now on, as a node that was never heard.
+    /// Forgets the run of a dead node whose name another machine has by the API. From now on that machine is asked for
+    /// signs of life at its own link-layer address, as a node that was never heard.
     fn bury_replaced(&mut self, id: NodeId) {
         let Some(peer) = self.by_id.get_mut(&id).filter(|peer| peer.presence() == Presence::Dead) else { return };
         let [Some(said), Some(listed)] = peer.macs() else { return };

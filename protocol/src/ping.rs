@@ -1,5 +1,5 @@
-//! Does a node answer this node's pings (ICMP and ICMPv6 echo requests)? Of a node that has done so, a missing answer
-//! says something; of another it says nothing, as many firewalls drop them.
+//! Whether a node answers this node's pings (ICMP and ICMPv6 echo requests). If a node has answered before, a missing
+//! answer is a sign; otherwise it is not, as many firewalls drop pings.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -15,7 +15,7 @@ pub(crate) struct PingHabit {
     target: Option<(IpAddr, MacAddr)>,
     /// When it is to be asked again; the start of time if it never was.
     next: Duration,
-    /// The last question has not been answered yet.
+    /// Whether the last question has not been answered yet.
     outstanding: bool,
     /// Questions in a row that were not answered.
     missed: u32,
@@ -24,7 +24,7 @@ pub(crate) struct PingHabit {
 }
 
 impl PingHabit {
-    /// Notes where the node is asked. An answer from elsewhere says nothing about it.
+    /// Notes where the node is asked. An answer from elsewhere does not count.
     pub(crate) fn aim(&mut self, target: (IpAddr, MacAddr)) {
         if self.target != Some(target) {
             *self = Self { target: Some(target), ..Self::default() };
@@ -40,7 +40,7 @@ impl PingHabit {
             }
         }
         self.outstanding = true;
-        // One that never answers is not asked more often than others.
+        // A node that never answers is not asked more often than others.
         self.next = now + if self.answered.is_some() { PING_HABIT_RETRY } else { PING_HABIT_EVERY };
     }
 
@@ -54,55 +54,55 @@ impl PingHabit {
         self.answered = Some(now);
     }
 
-    /// When it last answered; `None`: it is not known to answer.
+    /// Returns when it last answered; `None`: it is not known to answer.
     pub(crate) fn last_answer(&self) -> Option<Duration> {
         self.answered
     }
 
-    /// An answer from before this moment says nothing any more.
+    /// Answers from before this moment cease to count.
     pub(crate) fn expire(&mut self, before: Duration) {
         self.answered = self.answered.filter(|answered| *answered >= before);
     }
 
-    /// What it answered says nothing any more; it is asked again at once.
+    /// Its answers cease to count; it is asked again at once.
     pub(crate) fn forget(&mut self) {
         *self = Self { target: self.target, ..Self::default() };
     }
 
-    /// When it is to be asked again, and whether that is because a node that used to answer did not.
+    /// Returns when it is to be asked again, and whether that is because a node that used to answer did not.
     pub(crate) fn next(&self) -> (Duration, bool) {
         (self.next, self.answered.is_some() && self.outstanding)
     }
 }
 
-/// When the next node is asked.
+/// The time at which the next node is asked.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct PingClock {
     next: Option<Duration>,
-    /// When the last was.
+    /// When the last node was asked.
     asked: Option<Duration>,
 }
 
 impl PingClock {
-    /// When a node is to be looked for.
+    /// Returns when a node is to be looked for.
     pub(crate) fn next(&self) -> Option<Duration> {
         self.next
     }
 
-    /// There is somebody to ask after `delay`, but never sooner than `gap` after the last.
+    /// A node is to be asked after `delay`, but never sooner than `gap` after the last.
     pub(crate) fn hasten(&mut self, now: Duration, delay: Duration, gap: Duration) {
         let earliest = self.asked.map_or(now, |asked| asked + gap);
         let at = (now + delay).max(earliest);
         self.next = Some(self.next.map_or(at, |next| next.min(at)));
     }
 
-    /// Somebody is asked now.
+    /// A node is asked now.
     pub(crate) fn asked(&mut self, now: Duration, gap: Duration) {
         self.asked = Some(now);
         self.next = Some(now + gap);
     }
 
-    /// Nobody is to be asked before this; `None`: there is nobody.
+    /// No node is to be asked before this; `None`: there is none.
     pub(crate) fn rest_until(&mut self, next: Option<Duration>) {
         self.next = next;
     }
@@ -161,11 +161,11 @@ mod tests {
         habit.ask(s(132));
         habit.ask(s(133));
         habit.ask(s(134));
-        assert_eq!(habit.last_answer(), Some(s(72)), "those before were answered");
+        assert_eq!(habit.last_answer(), Some(s(72)), "the earlier ones were answered");
     }
 
     #[test]
-    fn answers_from_elsewhere_say_nothing() {
+    fn answers_from_elsewhere_do_not_count() {
         let mut habit = asked(s(10));
         habit.answered(s(11));
         habit.aim(TARGET);

@@ -1,4 +1,4 @@
-//! What is to be done when, one thing per address.
+//! Actions with their times, one per address.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -6,14 +6,14 @@ use std::{
     time::Duration,
 };
 
-/// Addresses with a moment each and what is to be done then, found by address and by moment in O(log n): a segment may
-/// lose 1,000 addresses at once.
+/// Addresses with a moment each and the action due then, found by address and by moment in O(log n): a segment may lose
+/// 1,000 addresses at once.
 #[derive(Debug)]
 pub(crate) struct TimerQueue<T> {
     entries: BTreeMap<IpAddr, (Duration, T)>,
     /// The same addresses, the earliest first. Only the methods below touch the two, always both.
     order: BTreeSet<(Duration, IpAddr)>,
-    /// The first of them: it is asked for at each event, and the tree lies elsewhere in memory.
+    /// The moment of the first of them: it is read at each event, and the tree lies elsewhere in memory.
     next: Option<Duration>,
 }
 
@@ -24,7 +24,7 @@ impl<T> Default for TimerQueue<T> {
 }
 
 impl<T> TimerQueue<T> {
-    /// Sets what is to be done for an address at a moment; what was set before is replaced.
+    /// Sets the action for an address at a moment; replaces what was set before.
     pub(crate) fn set(&mut self, at: Duration, address: IpAddr, what: T) {
         if let Some((before, _)) = self.entries.insert(address, (at, what)) {
             self.order.remove(&(before, address));
@@ -33,17 +33,17 @@ impl<T> TimerQueue<T> {
         self.look_up_next();
     }
 
-    /// What is set for an address, and for when.
+    /// Returns what is set for an address, and for when.
     pub(crate) fn get(&self, address: IpAddr) -> Option<(Duration, &T)> {
         self.entries.get(&address).map(|(at, what)| (*at, what))
     }
 
-    /// Every address and what is to be done for it, in ascending order.
+    /// Returns every address and its action, in ascending order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (IpAddr, &T)> {
         self.entries.iter().map(|(address, (_, what))| (*address, what))
     }
 
-    /// Takes an address off.
+    /// Removes an address.
     pub(crate) fn remove(&mut self, address: IpAddr) -> Option<T> {
         let (at, what) = self.entries.remove(&address)?;
         self.order.remove(&(at, address));
@@ -55,24 +55,24 @@ impl<T> TimerQueue<T> {
         self.next = self.order.first().map(|(at, _)| *at);
     }
 
-    /// Takes everything off.
+    /// Removes every address.
     pub(crate) fn clear(&mut self) {
         *self = Self::default();
     }
 
-    /// The earliest moment.
+    /// Returns the earliest moment.
     pub(crate) fn next(&self) -> Option<Duration> {
         self.next
     }
 
-    /// Takes the earliest off, if its moment has come: moment, address, what is to be done.
+    /// Removes the earliest entry, if its moment has come, and returns its moment, address and action.
     pub(crate) fn pop_due(&mut self, now: Duration) -> Option<(Duration, IpAddr, T)> {
         self.next.filter(|at| *at <= now)?;
         let (at, address) = self.order.first().copied()?;
         self.remove(address).map(|what| (at, address, what))
     }
 
-    /// Number of addresses.
+    /// Returns the number of addresses.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         assert_eq!(self.entries.len(), self.order.len());
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Against a plain map that is searched from end to end.
+        /// Compares the queue with a plain map that is searched from end to end.
         #[test]
         fn behaves_like_a_list(steps in prop::collection::vec((0u8..3, 0u8..6, 0u64..20), 0..60)) {
             let mut agenda = TimerQueue::default();

@@ -1,18 +1,18 @@
-//! Interfaces of this node that are on one segment: two network cards in one subnet, Ethernet and Wi-Fi, a macvlan beside its
-//! parent, a second port in the wrong socket. The node has one run of the protocol on a segment, or its addresses would have
-//! two link-layer addresses. Pure.
+//! Interfaces of this node that are on one segment: two network cards in one subnet, Ethernet and Wi-Fi, a macvlan and
+//! its parent, a second port in the wrong socket. The node has one run of the protocol on a segment, or its addresses
+//! would have two link-layer addresses. Pure.
 //!
-//! That two interfaces are on one segment shows when the protocol's frames of the one are heard on the other; of a macvlan and
-//! its parent, which do not hear each other, the kernel tells it. Then one of them speaks, and the other **yields** to it: it
-//! sends and answers nothing, and goes on listening. An interface that comes while another is in use listens first
-//! (**trial**), so that plugging in a cable disturbs nothing.
+//! Two interfaces are known to be on one segment when the protocol's frames of one are heard on the other; of a macvlan
+//! and its parent, which do not hear each other, the kernel reports it. Then one of them speaks, and the other
+//! **yields** to it: it sends and answers nothing, and goes on listening. An interface that comes while another is in
+//! use listens first (**trial**), so that plugging in a cable disturbs nothing.
 //!
-//! Where neither hears the other, both speak, unless one of them **stands by**: all that could lie on it lies on the other
-//! equally, and they are not known to be on one wire. A second run of the node would serve nobody, and nodes that hear that one
-//! alone would take it that the node has given up what it claims.
+//! If neither hears the other, both speak, unless one of them **stands by**: every address that could lie on it could
+//! equally lie on the other, and the two are not known to be on one wire. A second run of the node would serve nobody,
+//! and nodes that hear that run alone would conclude that the node has given up its claims.
 //!
-//! The one that speaks may fail without the kernel's noticing. It is **deaf** if it hears nobody while the other does, and
-//! **mute** if the other does not hear it. Then the other speaks.
+//! The interface that speaks may fail without the kernel's noticing. It is **deaf** if it hears no node while the other
+//! does, and **mute** if the other does not hear it. Then the other speaks.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,33 +22,34 @@ use std::{
 
 use crate::node::Incarnation;
 
-/// Hello intervals of a trial. One Hello is enough, and one may be lost.
+/// Length of a trial in Hello intervals. One Hello is enough, and one may be lost.
 const TRIAL_INTERVALS: u32 = 3;
-/// Hello intervals for which an interface stays away whose twin has failed, if the node has peers. They take over within some
-/// three of them; what else went through the failed one (the node's own address, the way to the pods) may be gone with it, so
-/// they are the better choice.
+/// Hello intervals for which an interface stays away whose twin has failed, if the node has peers. The peers take over
+/// within some three of them. Everything else that went through the failed one (the node's own address, the way to the
+/// pods) may be gone with it, so the peers are the better choice.
 const FOLLOW_INTERVALS: u32 = 10;
-/// Hello intervals in which an interface that yields has to hear the other once: with 30 % of frames lost, twenty in a row are
-/// lost once in 10^10.
+/// Hello intervals in which an interface that yields has to hear the other once: with 30 % of frames lost, twenty in a
+/// row are lost once in 10^10.
 const LAPSE_INTERVALS: u32 = 20;
-/// Hello intervals after which an interface is deaf or mute. With 30 % of frames lost and one peer, ten in a row are lost once
-/// in 170,000, and the node then goes on with its other interface.
+/// Hello intervals after which an interface is deaf or mute. With 30 % of frames lost and one peer, ten in a row are
+/// lost once in 170,000, and the node then goes on with its other interface.
 pub(crate) const FAILED_INTERVALS: u32 = 10;
-/// Trials of an interface that hears the other now and then double this often: the longest takes 19 s.
+/// Maximum number of doublings of the trial of an interface that hears the other now and then: the longest trial takes
+/// 19 s.
 const MAX_DOUBLINGS: u32 = 6;
 /// An interface that has not ceased to hear the other for this long is tried as if it never had.
 const LAPSES_FORGOTTEN: Duration = Duration::from_secs(600);
-/// For how long trials may keep the node's report from being written: an interface is decided about within a second, unless
-/// interfaces come and go all the time.
+/// Maximum time for which trials may keep the node's report from being written: the role of an interface is decided
+/// within a second, unless interfaces come and go all the time.
 const LONGEST_SUSPENSE: Duration = Duration::from_secs(5);
 
-/// The link that another stands on.
+/// The link on which another link stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Parent {
     /// Its index.
     pub index: u32,
-    /// The network namespace that it is in, as the kernel numbers it (IFLA_LINK_NETNSID); `None`: this one. A node in a container
-    /// has macvlans on links of its host, whose indices may be those of links of its own.
+    /// The network namespace that it is in, as the kernel numbers it (IFLA_LINK_NETNSID); `None`: this one. A node in a
+    /// container has macvlans on links of its host, whose indices may be those of links of its own.
     pub namespace: Option<i32>,
 }
 
@@ -59,71 +60,73 @@ pub struct Interface<'a> {
     pub index: u32,
     /// Name.
     pub name: &'a str,
-    /// Has it carrier, and sockets?
+    /// Whether it has carrier and sockets.
     pub able: bool,
-    /// Does a default route leave here?
+    /// Whether a default route leaves here.
     pub default_route: bool,
     /// The link that it is a macvlan on.
     pub macvlan_on: Option<Parent>,
-    /// Has an earlier run of this speaker left claims here? Then it spoke here.
+    /// Whether an earlier run of this speaker has left claims here. If so, it spoke here.
     pub has_claims: bool,
-    /// Is anybody heard here?
+    /// Whether any host is heard here.
     pub hears: bool,
     /// When another host was last heard here.
     pub heard: Duration,
     /// The runs of other nodes of which a frame was heard here within the last ten intervals.
     pub runs: &'a BTreeSet<Incarnation>,
-    /// Does any address lie here?
+    /// Whether any address lies here.
     pub in_use: bool,
-    /// The subnets that the node has addresses in here: network and prefix length.
+    /// The subnets in which the node has addresses here: network and prefix length.
     pub subnets: &'a [(IpAddr, u8)],
 }
 
-/// What is known of other nodes, on whatever interface.
+/// Knowledge of other nodes, on any interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Others {
-    /// Is any of them heard, both ways?
+    /// Whether any of them is heard both ways.
     pub heard: bool,
-    /// Does the API list any on a segment of this node?
+    /// Whether the API lists any of them on a segment of this node.
     pub listed: bool,
 }
 
 impl Interface<'_> {
-    /// Would all that could lie on another interface lie on this one equally? Nothing goes out by a default route over an
-    /// interface that hears nobody, not even the gateway.
+    /// Returns whether every address that could lie on another interface could equally lie on this one. No packet goes
+    /// out by a default route over an interface that hears no host, not even the gateway.
     fn has_all_of(&self, other: &Self) -> bool {
         let has_route = self.default_route || !(other.default_route && other.hears);
         has_route && other.subnets.iter().all(|subnet| self.subnets.contains(subnet))
     }
 
-    /// Is it of no use that another interface, which has nothing that this one has not and does not hear it, speaks as well?
+    /// Returns whether it is useless that another interface speaks as well, which has nothing that this one lacks and
+    /// does not hear it.
     fn is_enough_without(&self, other: &Self, others: Others) -> bool {
         if self.runs.is_empty() && other.runs.is_empty() {
             // The network drops the protocol on all ports; unless this node is alone.
             return others.listed;
         }
-        // If both hear one run, they are on one wire, and what this one sends gets lost. If not, they are on two, and nothing is
-        // to lie on the other; or the network drops the protocol at the port of one of them, and this one is in use.
+        // If both hear one run, they are on one wire, and this one's frames get lost. If not, they are on two wires,
+        // and no address is to lie on the other; or the network drops the protocol at the port of one of them, and this
+        // one is in use.
         self.runs.is_disjoint(other.runs)
     }
 }
 
-/// What an interface does.
+/// The role of an interface.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Role {
     /// It takes part in the protocol.
     #[default]
     Speaks,
-    /// It listens whether another of the node's interfaces is on its segment.
+    /// It listens to find out whether another of the node's interfaces is on its segment.
     Tried,
-    /// Another, by its index, speaks for it.
+    /// Another interface, by its index, speaks for it.
     Yields(u32),
 }
 
-/// The wait of an interface that is tried.
+/// The trial of an interface.
 #[derive(Clone, Copy, Debug)]
 struct Trial {
-    /// How long it takes, in Hello intervals.
+    /// Its length in Hello intervals.
     intervals: u32,
     /// When it is over; `None`: the interface is not able to speak.
     until: Option<Duration>,
@@ -131,10 +134,10 @@ struct Trial {
     follows: Option<u32>,
 }
 
-/// What is known of the node's interfaces.
+/// The knowledge about the node's interfaces.
 #[derive(Debug, Default)]
 pub struct Twins {
-    /// When frames of one interface were last heard on another: by the indices of sender and hearer.
+    /// When frames of one interface were last heard on another, by the indices of sender and hearer.
     heard: BTreeMap<(u32, u32), Duration>,
     /// Macvlans and their parents, and macvlans on one parent; the lower index first.
     kin: BTreeSet<(u32, u32)>,
@@ -143,24 +146,25 @@ pub struct Twins {
     /// How often an interface that yielded has ceased to hear the other, and when it last did.
     lapses: BTreeMap<u32, (u32, Duration)>,
     roles: BTreeMap<u32, Role>,
-    /// Those that speak and hear nobody, while another that was on their segment does.
+    /// The interfaces that speak and hear no host, while another that was on their segment does.
     deaf: BTreeSet<u32>,
-    /// Those that speak and hear nobody, while another does, whether it was on their segment or not.
+    /// The interfaces that speak and hear no host, while another does, whether it was on their segment or not.
     quiet: BTreeSet<u32>,
-    /// Since when an interface that is able to speak and not quiet does.
+    /// Since when an interface speaks, is able to, and is not quiet.
     speaks_since: BTreeMap<u32, Duration>,
     /// Since when an interface yields.
     yields_since: BTreeMap<u32, Duration>,
     trials: BTreeMap<u32, Trial>,
-    /// Those that stand by, and for which other.
+    /// The interfaces that stand by, and for which other.
     stand_by: BTreeMap<u32, u32>,
-    /// Do two speak of which one has nothing that the other has not? One of them may stand by as soon as the other is in touch.
+    /// Whether two interfaces speak of which one has nothing that the other lacks. One of them may stand by as soon as
+    /// the other hears nodes.
     is_double: bool,
-    /// Since when one interface or another has been tried without a pause.
+    /// Since when some interface has been on trial without a pause.
     deciding_since: Option<Duration>,
     /// The longest Hello interval in use.
     interval: Duration,
-    /// When it was last decided.
+    /// When roles were last decided.
     decided_at: Duration,
 }
 
@@ -175,23 +179,23 @@ impl Twins {
         is_new
     }
 
-    /// What an interface does.
+    /// Returns the role of an interface.
     pub fn role(&self, index: u32) -> Role {
         self.roles.get(&index).copied().unwrap_or_default()
     }
 
-    /// Is any interface being tried? It is known before long what it does. Interfaces that come and go all the time do not
-    /// count for longer than five seconds.
+    /// Returns whether any interface is on trial, so that its role is known before long. Interfaces that come and go
+    /// all the time do not count for longer than five seconds.
     pub fn is_deciding(&self, now: Duration) -> bool {
         self.suspense_ends().is_some_and(|end| now < end)
     }
 
-    /// When [`Twins::is_deciding`] ends at the latest, while any interface is tried.
+    /// Returns when [`Twins::is_deciding`] ends at the latest, while any interface is on trial.
     pub fn suspense_ends(&self) -> Option<Duration> {
         self.deciding_since.map(|since| since + LONGEST_SUSPENSE)
     }
 
-    /// Those that yield, and to whom.
+    /// Returns the interfaces that yield, each with the one to which it yields.
     pub fn yielding(&self) -> impl Iterator<Item = (u32, u32)> {
         self.roles.iter().filter_map(|(index, role)| match role {
             Role::Yields(to) => Some((*index, *to)),
@@ -199,32 +203,33 @@ impl Twins {
         })
     }
 
-    /// Those that neither speak nor hear the one that makes another run superfluous, and that one.
+    /// Returns the interfaces that neither speak nor hear the one that makes another run superfluous, each with that
+    /// one.
     pub fn standing_by(&self) -> impl Iterator<Item = (u32, u32)> {
         let yields = |index: &u32| matches!(self.roles.get(index), Some(Role::Yields(_)));
         self.stand_by.iter().filter(move |(index, _)| !yields(index)).map(|(index, to)| (*index, *to))
     }
 
-    /// Of interfaces on which an address lies equally, in the order of their preference, the one on which it is to lie: where
-    /// somebody is heard; of these the one where it lies now.
+    /// Returns, of interfaces on which an address could equally lie, in the order of their preference, the one on which
+    /// it is to lie: one where a host is heard; of these the one where it lies now.
     pub fn choose(&self, equal: &[u32], now_on: Option<u32>) -> Option<u32> {
         let heard: Vec<u32> = equal.iter().copied().filter(|index| !self.is_quiet(*index)).collect();
         let of = if heard.is_empty() { equal } else { &heard };
         now_on.filter(|index| of.contains(index)).or(of.first().copied())
     }
 
-    /// When [`Twins::decide`] may decide otherwise, or [`Twins::is_deciding`] end.
+    /// Returns when [`Twins::decide`] may decide otherwise, or [`Twins::is_deciding`] end.
     pub fn poll_timeout(&self) -> Option<Duration> {
         let lapses = self.heard.values().map(|at| *at + self.lapse());
-        // Who hears whom changes without a word.
+        // The interfaces that hear each other may change without a frame.
         let looks = !self.met.is_empty() || !self.quiet.is_empty() || !self.stand_by.is_empty() || self.is_double;
         let look = looks.then(|| self.decided_at + self.failed());
         let told = self.suspense_ends().filter(|at| *at > self.decided_at);
         self.trials.values().filter_map(|trial| trial.until).chain(lapses).chain(look).chain(told).min()
     }
 
-    /// Decides what each interface does, and returns whether that has changed. `interval`: the longest Hello interval in
-    /// use. `named`: does a setting or an L2Advertisement name the interface?
+    /// Decides the role of each interface, and returns whether a role has changed. `interval`: the longest Hello
+    /// interval in use. `named`: returns whether a setting or an L2Advertisement names the interface.
     pub fn decide(
         &mut self,
         now: Duration,
@@ -248,7 +253,7 @@ impl Twins {
             (!is_able(i.index), !spoke(i), newness, !i.in_use, !i.default_route, i.name)
         });
         self.stand_by.clear();
-        // Whose part another takes.
+        // The interfaces whose part another takes.
         let mut succeeded = BTreeSet::new();
         for interface in &order {
             let index = interface.index;
@@ -267,7 +272,7 @@ impl Twins {
                 let first = order.iter().filter(|other| speaks(other.index)).find(enough);
                 first.map(|other| other.index).filter(|_| !named(interface.name))
             };
-            // It has nothing to say, and nobody to say it to.
+            // The interface has nothing to announce, and no peer hears it.
             let is_unnoticed = |i: &Interface<'_>| is_able(i.index) && i.runs.is_empty() && !i.in_use;
             let role = if let Some(first) = first.filter(|first| first.index != index) {
                 Role::Yields(first.index)
@@ -276,8 +281,8 @@ impl Twins {
                     && !succeeded.contains(&index)
                     && !(is_unnoticed(interface) && stands_by().is_some())
             {
-                // The first of several; or alone. What it claims it keeps while it has no carrier, until another that has
-                // yielded to it speaks.
+                // The interface is the first of several, or alone. It keeps its claims while it has no carrier, until
+                // another that has yielded to it speaks.
                 Role::Speaks
             } else if let Some(to) = stands_by() {
                 self.stand_by.insert(index, to);
@@ -288,7 +293,7 @@ impl Twins {
                     self.tried(now, index, false, trial)
                 }
             } else if let Some(failed) = failed {
-                // A deaf one has had its time, and where nobody else is there nobody else takes over.
+                // A deaf interface has had its time, and without other nodes none takes over.
                 let is_deaf = interfaces.iter().any(|other| other.index == failed && other.able);
                 let intervals = if is_deaf || !others.heard { TRIAL_INTERVALS } else { FOLLOW_INTERVALS };
                 self.tried(now, index, is_able(index), Trial { intervals, until: None, follows: Some(failed) })
@@ -324,34 +329,35 @@ impl Twins {
         !is_same
     }
 
-    /// Returns whether an interface speaks and hears nobody, while another that was on its segment does both: what lies on
-    /// both lies on the other.
+    /// Returns whether an interface speaks and hears no host, while another that was on its segment does both: an
+    /// address that could lie on both lies on the other.
     pub fn is_deaf(&self, index: u32) -> bool {
         self.deaf.contains(&index)
     }
 
-    /// Returns whether an interface speaks and hears nobody, while another does both. It may be on a segment where nobody else
-    /// is; or its switch port forwards nothing yet (a spanning tree makes it wait for 30 s), and it is on the other's. What
-    /// lies on both equally lies on the other.
+    /// Returns whether an interface speaks and hears no host, while another does both. It may be on a segment without
+    /// other hosts; or its switch port forwards nothing yet (a spanning tree makes it wait for 30 s), and it is on the
+    /// other's segment. An address that could equally lie on both lies on the other.
     pub fn is_quiet(&self, index: u32) -> bool {
         self.quiet.contains(&index)
     }
 
-    /// Those that speak and hear nobody, while another with which they are compared does both.
+    /// Returns the interfaces that speak and hear no host, while another with which they are compared does both.
     fn hear_nobody(&self, interfaces: &[Interface<'_>], are_compared: impl Fn(u32, u32) -> bool) -> BTreeSet<u32> {
         let speaking = || interfaces.iter().filter(|i| i.able && self.role(i.index) == Role::Speaks);
         let is_outdone = |i: &Interface<'_>| speaking().any(|other| other.hears && are_compared(i.index, other.index));
         speaking().filter(|i| !i.hears && is_outdone(i)).map(|i| i.index).collect()
     }
 
-    /// An interface that has come back to the segment of another lately, or come to it, does not put that aside.
+    /// Returns a rank by which an interface that has lately come (back) to the segment of another does not displace
+    /// that one.
     fn newness(&self, now: Duration, index: u32) -> Duration {
         let since = self.speaks_since.get(&index).copied().unwrap_or(Duration::MAX);
         if since.saturating_add(self.lapse()) > now { since } else { Duration::ZERO }
     }
 
-    /// How long the trial is of an interface that is not needed now. One that yields and hears the other too seldom would
-    /// speak again and again: each time it listens for longer.
+    /// Returns the length of the trial of an interface that is not needed now. An interface that yields and hears the
+    /// other too seldom would speak again and again, so it listens for longer each time.
     fn trial_after_lapses(&mut self, now: Duration, index: u32, before: Option<&Role>) -> u32 {
         if matches!(before, Some(Role::Yields(_))) {
             let (lapses, at) = self.lapses.get(&index).copied().unwrap_or((0, now));
@@ -362,7 +368,7 @@ impl Twins {
         TRIAL_INTERVALS << lapses.min(MAX_DOUBLINGS)
     }
 
-    /// Forgets what is over, and returns which interfaces can be spoken on.
+    /// Forgets ended states, and returns the interfaces that are able to speak.
     fn forget(&mut self, now: Duration, interfaces: &[Interface<'_>]) -> BTreeSet<u32> {
         let lapse = self.lapse();
         let linked: BTreeSet<u32> = interfaces.iter().filter(|i| i.able).map(|i| i.index).collect();
@@ -383,17 +389,18 @@ impl Twins {
         able
     }
 
-    /// Does an interface hear nobody any more, while one that yields to it does?
+    /// Returns whether an interface has ceased to hear hosts, while one that yields to it hears some.
     fn has_failed(&self, index: u32, interfaces: &[Interface<'_>]) -> bool {
         let find = |wanted: u32| interfaces.iter().find(|interface| interface.index == wanted);
         let Some(own) = find(index).filter(|own| !own.hears) else { return false };
         let mut others = self.yielding().filter(|(_, to)| *to == index).filter_map(|(other, _)| find(other));
-        // Until the other speaks it has failed.
+        // It counts as failed until the other speaks.
         let is_followed = self.trials.values().any(|trial| trial.follows == Some(index) && trial.until.is_some());
         is_followed || others.any(|other| other.heard > own.heard + self.failed())
     }
 
-    /// Those that others yield to, have heard, and were not heard by since, though the others do hear somebody.
+    /// Returns the interfaces to which others yield that have heard them since and were not heard by them, though the
+    /// others hear other hosts.
     fn mute(&self, now: Duration, interfaces: &[Interface<'_>]) -> BTreeSet<u32> {
         let unheard = self.yielding().filter(|(index, to)| {
             let Some(since) = self.yields_since.get(index) else { return false };
@@ -404,12 +411,12 @@ impl Twins {
         unheard.map(|(_, to)| to).collect()
     }
 
-    /// The interface is tried, from now on or already; what the trial is then does not depend on `trial`.
+    /// Puts the interface on trial, from now on or as before; a trial that is under way does not depend on `trial`.
     fn tried(&mut self, now: Duration, index: u32, is_able: bool, trial: Trial) -> Role {
         let interval = self.interval;
         let trial = self.trials.entry(index).or_insert(trial);
         if !is_able {
-            // It begins when the interface could speak.
+            // The trial begins when the interface becomes able to speak.
             trial.until = None;
             return Role::Tried;
         }
@@ -417,7 +424,8 @@ impl Twins {
         if until <= now { Role::Speaks } else { Role::Tried }
     }
 
-    /// Whom an interface was to follow is back, or another has followed it: what it hears now is to be heard first.
+    /// The interface that this one was to follow is back, or another has followed it: this one has to listen to the
+    /// present state first.
     fn return_to_trial(&mut self, now: Duration, index: u32, able: &BTreeSet<u32>, succeeded: &BTreeSet<u32>) {
         let over = now + self.interval * TRIAL_INTERVALS;
         let is_over = |failed: u32| able.contains(&failed) || succeeded.contains(&failed);
@@ -427,10 +435,10 @@ impl Twins {
         }
     }
 
-    /// Notes since when each interface does what it does.
+    /// Notes since when each interface has had its role.
     fn note_times(&mut self, now: Duration, able: &BTreeSet<u32>, quiet: &BTreeSet<u32>) {
         let roles = &self.roles;
-        // Whom it follows is not forgotten when it loses its carrier too.
+        // The interface that it follows is not forgotten when it loses its carrier too.
         let lasts = |index: &u32, trial: &Trial| able.contains(index) || trial.follows.is_some();
         self.trials.retain(|index, trial| roles.get(index) == Some(&Role::Tried) && lasts(index, trial));
         let is_well = |index: &u32| able.contains(index) && !quiet.contains(index);
@@ -449,7 +457,7 @@ impl Twins {
         self.deciding_since = is_deciding.then(|| self.deciding_since.unwrap_or(now));
     }
 
-    /// The interface, and all that were heard on it, or on one of these, or it on them.
+    /// Returns the interface, and all that were heard on it, or on one of these, or the other way round.
     fn on_one_segment_with(&self, index: u32) -> BTreeSet<u32> {
         let mut found = BTreeSet::from([index]);
         loop {

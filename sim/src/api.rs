@@ -1,4 +1,4 @@
-//! The API: what is true of nodes, addresses and endpoints, and how it is told.
+//! The API: the true state of nodes, addresses and endpoints, and how watches deliver it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,36 +10,36 @@ use herald_protocol::{
 
 use crate::names::{AddrIx, NodeIx};
 
-/// The class of a node that is no candidate: worse than all.
+/// The class of a node that is not a candidate: worse than every other class.
 pub const NO_CANDIDATE: Class = Class(u8::MAX);
 
-/// Watch delays: a node belongs to one of these for good, so its events stay in order.
+/// Delays of watches. A node keeps one of these delays for the whole history, so its events stay in order.
 pub const WATCH_DELAYS: [Duration; 3] =
     [Duration::from_millis(3), Duration::from_millis(20), Duration::from_millis(60)];
 
-/// The edge renews the freshness of its view this often while its watches make progress.
+/// While the watches of an edge make progress, the edge renews the freshness of its view at this interval.
 pub const FRESH_EVERY: Duration = Duration::from_secs(10);
 
-/// When the objects were created that are there from the start.
+/// Creation time of the objects that exist from the start.
 pub const FIRST_BIRTH: Birth = Birth(1_700_000_000);
 
-/// By how many seconds two API servers' clocks differ, if they do.
+/// Difference between the clocks of two API servers in a fault that sets them apart, in seconds.
 const CLOCKS_DIFFER: u64 = 2;
 
-/// A VirtualIP object, with what its candidates follow from.
+/// A VirtualIP object, with the fields from which its candidates follow.
 #[derive(Clone, Debug)]
 pub struct Object {
     /// Creation time.
     pub birth: Birth,
     /// UID.
     pub uid: Arc<str>,
-    /// Controller's choice.
+    /// The home that the controller chose.
     pub home: NodeIx,
     /// VirtualIP.status.
     pub announced_by: Option<NodeIx>,
-    /// VirtualIP.status: who has given it up.
+    /// VirtualIP.status: the node that has given the address up.
     pub given_up: Option<GivenUp>,
-    /// Was it ever announced?
+    /// Whether the address was ever announced.
     pub ever_announced: bool,
 }
 
@@ -48,41 +48,41 @@ pub struct Object {
 pub struct Entry {
     /// The object, while it exists.
     pub object: Option<Object>,
-    /// The birth of the last object, gone or not.
+    /// The birth of the last object, whether or not the object still exists.
     pub last_birth: Birth,
-    /// When the object was created, if its birth is not later than that of the one before.
+    /// When the object was created, if its birth is not later than that of its predecessor.
     pub born_before: Option<Duration>,
-    /// How many objects there were.
+    /// Number of objects so far.
     pub objects: u32,
-    /// How many conditions keep it deleted.
+    /// Number of conditions that keep the object deleted.
     pub absent: u32,
-    /// `externalTrafficPolicy: Local`: for each node, how many conditions keep it without endpoint.
+    /// `externalTrafficPolicy: Local`: for each node, the number of conditions that keep it without an endpoint.
     pub endpoints: Option<Vec<u32>>,
-    /// What was published, latest last, with the time: what some node's view may still be.
+    /// The published versions with their times, latest last. A node's view may still be any of them.
     pub published: Vec<(Duration, Option<Arc<Vip>>)>,
 }
 
 /// The truth.
 #[derive(Clone, Debug)]
 pub struct Api {
-    /// By address.
+    /// Entries by address.
     pub entries: Vec<Entry>,
-    /// By node: conditions that make it NotReady.
+    /// By node: number of conditions that make it NotReady.
     pub not_ready: Vec<u32>,
-    /// By node: conditions that exclude it.
+    /// By node: number of conditions that exclude it.
     pub excluded: Vec<u32>,
-    /// By node: conditions under which the API does not list it on the segment. (Nodes of another cluster and second
-    /// interfaces never are.)
+    /// By node: number of conditions under which the API does not list it on the segment. (The API never lists nodes of
+    /// another cluster or second interfaces.)
     pub unlisted: Vec<u32>,
     ids: Vec<NodeId>,
 }
 
-/// Versions of an object that are remembered: a view may be 30 s old.
+/// Number of versions of an object that are remembered: a view may be 30 s old.
 const REMEMBERED: usize = 24;
 
 impl Api {
-    /// Nodes, the first `members` of which are the cluster's, and addresses; `local` says which addresses are Local and
-    /// where their endpoints are (`None`: Cluster).
+    /// Returns an API with these nodes, the first `members` of which are the cluster's, and one address per home.
+    /// `local` says which addresses are Local and where their endpoints are (`None`: Cluster).
     pub fn new(names: &[NodeName], members: usize, homes: &[NodeIx], local: &[Option<Vec<bool>>]) -> Self {
         let entries = homes
             .iter()
@@ -107,17 +107,17 @@ impl Api {
         }
     }
 
-    /// The id of a node.
+    /// Returns the id of a node.
     pub fn id(&self, node: NodeIx) -> NodeId {
         self.ids[node]
     }
 
-    /// The index of a node.
+    /// Returns the index of a node.
     pub fn node(&self, id: NodeId) -> Option<NodeIx> {
         self.ids.iter().position(|other| *other == id)
     }
 
-    /// How fit a node is for an address by the truth.
+    /// Returns how fit a node truly is for an address.
     pub fn class(&self, address: AddrIx, node: NodeIx) -> Class {
         let entry = &self.entries[address];
         if entry.object.is_none() || self.excluded[node] > 0 || self.unlisted[node] > 0 {
@@ -129,7 +129,7 @@ impl Api {
         Class(u8::from(self.not_ready[node] > 0))
     }
 
-    /// The object as a view that is up to date has it, candidates in rank.
+    /// Returns the object as an up-to-date view has it, candidates in the order of their rank.
     pub fn view(&self, address: AddrIx) -> Option<Arc<Vip>> {
         let object = self.entries[address].object.as_ref()?;
         let mut ranked: Vec<_> = (0..self.ids.len())
@@ -156,7 +156,7 @@ impl Api {
         }))
     }
 
-    /// Writes down what is published now.
+    /// Records the version that is published now, and returns it.
     pub fn publish(&mut self, now: Duration, address: AddrIx) -> Option<Arc<Vip>> {
         let view = self.view(address);
         let published = &mut self.entries[address].published;
@@ -167,7 +167,7 @@ impl Api {
         view
     }
 
-    /// Was `better` of a better class than `worse` at some time in the last `within`, by what was published?
+    /// Returns whether `better` was of a better class than `worse` in any version published within the last `within`.
     pub fn was_better(&self, now: Duration, within: Duration, address: AddrIx, better: NodeIx, worse: NodeIx) -> bool {
         self.published_within(now, within, address).any(|vip| {
             let class = |node: NodeIx| {
@@ -178,13 +178,13 @@ impl Api {
         })
     }
 
-    /// Was a node no candidate for the address at some time in the last `within`, by what was published?
+    /// Returns whether a node was not a candidate for the address in any version published within the last `within`.
     pub fn was_excluded(&self, now: Duration, within: Duration, address: AddrIx, node: NodeIx) -> bool {
         let candidate = |vip: &Vip| vip.candidates.iter().any(|c| c.node == self.ids[node]);
         self.published_within(now, within, address).any(|vip| vip.is_some_and(|vip| !candidate(vip)))
     }
 
-    /// What was in force `within` ago, and all that came after it.
+    /// Returns the version that was in force `within` ago, and all later ones.
     fn published_within(&self, now: Duration, within: Duration, address: AddrIx) -> impl Iterator<Item = Option<&Vip>> {
         let published = &self.entries[address].published;
         let from = now.saturating_sub(within);
@@ -192,18 +192,18 @@ impl Api {
         published[first..].iter().map(|(_, vip)| vip.as_deref())
     }
 
-    /// The object is gone.
+    /// Deletes the object.
     pub fn delete(&mut self, address: AddrIx) {
         self.entries[address].object = None;
     }
 
-    /// A younger object for the address, whose birth is older than that of the last one if the API servers' clocks say
-    /// so.
+    /// Creates a younger object for the address. With `born_before`, the API servers' clocks differ and its birth is
+    /// older than that of the last one.
     pub fn create(&mut self, now: Duration, address: AddrIx, born_before: bool) {
         let home = (address + now.as_millis() as usize) % self.ids.len();
         let entry = &mut self.entries[address];
-        // Births are whole seconds; the controller creates a name anew only after the old object is gone, which takes
-        // more than one.
+        // Births are whole seconds. The controller creates an object of the same name only after the old one is gone,
+        // which takes more than one second.
         let birth = if born_before {
             Birth(entry.last_birth.0 - CLOCKS_DIFFER)
         } else {
@@ -215,7 +215,7 @@ impl Api {
         entry.objects += 1;
     }
 
-    /// The controller takes back what a node that it does not know any more says of itself.
+    /// The controller clears what a node that it no longer knows has written of itself.
     pub fn forget_announcer(&mut self, node: NodeIx) -> Vec<AddrIx> {
         let mut corrected = Vec::new();
         for (address, entry) in self.entries.iter_mut().enumerate() {
@@ -228,12 +228,12 @@ impl Api {
     }
 }
 
-/// The UID of the first object of an address.
+/// Returns the UID of the first object of an address.
 pub fn first_uid(address: AddrIx) -> Arc<str> {
     uid(address, 0)
 }
 
-/// The UID of the object that came after so many others.
+/// Returns the UID of an object with `before` predecessors.
 fn uid(address: AddrIx, before: u32) -> Arc<str> {
     format!("uid-{address}-{before}").into()
 }
@@ -275,14 +275,14 @@ mod tests {
         assert_eq!(order(&api, 0)[..2], [(0, 0), (1, 0)], "incumbent before home");
         api.not_ready[0] = 1;
         assert_eq!(order(&api, 0)[0], (1, 0));
-        assert_eq!(order(&api, 0)[2], (0, 1), "NotReady is last");
+        assert_eq!(order(&api, 0)[2], (0, 1), "a NotReady node is last");
         api.excluded[0] = 1;
-        assert_eq!(order(&api, 0).len(), 2, "excluded is no candidate");
-        assert!(order(&api, 1).iter().all(|(node, _)| *node != 1), "nor is one without endpoint");
+        assert_eq!(order(&api, 0).len(), 2, "an excluded node is not a candidate");
+        assert!(order(&api, 1).iter().all(|(node, _)| *node != 1), "a node without an endpoint is not a candidate");
     }
 
     #[test]
-    fn a_younger_object_has_a_later_birth() {
+    fn younger_object_has_a_later_birth() {
         let mut api = api();
         let before = api.entries[0].object.as_ref().unwrap().birth;
         api.delete(0);
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_is_not_listed_announces_nothing() {
+    fn unlisted_node_announces_nothing() {
         let mut api = api();
         api.entries[0].object.as_mut().unwrap().announced_by = Some(0);
         api.unlisted[0] = 1;
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_published_is_remembered() {
+    fn published_versions_are_remembered() {
         let mut api = api();
         let s = Duration::from_secs;
         api.publish(s(0), 0);
@@ -321,7 +321,7 @@ mod tests {
         api.not_ready[0] = 0;
         api.publish(s(20), 0);
         assert!(api.was_better(s(25), s(30), 0, 1, 0));
-        assert!(api.was_better(s(49), s(30), 0, 1, 0), "in force until 20 s");
+        assert!(api.was_better(s(49), s(30), 0, 1, 0), "the version in force until 20 s counts");
         assert!(!api.was_better(s(51), s(30), 0, 1, 0));
     }
 }

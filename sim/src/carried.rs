@@ -1,20 +1,20 @@
-//! A frame of the protocol on its way.
+//! A frame of the protocol in transit.
 
 use herald_protocol::wire::Frame;
 
 use crate::names::NodeIx;
 
-/// A frame of the protocol on its way.
+/// A frame of the protocol in transit.
 #[derive(Debug)]
 pub struct Carried {
-    /// Who sent it.
+    /// The sender.
     pub from: NodeIx,
-    /// What the cluster's keys make of it: opened once for all receivers.
+    /// The content that the cluster's keys yield: the frame is opened once for all receivers.
     pub frame: Frame,
-    /// Is it a Hello?
+    /// Whether the frame is a Hello.
     pub hello: bool,
-    /// Its length, without an Ethernet header.
+    /// Length in bytes, without an Ethernet header.
     pub length: usize,
-    /// What was sent, if receivers have different keys: each opens it for itself.
+    /// The bytes that were sent, if receivers have different keys: each receiver then opens the frame by itself.
     pub bytes: Option<Vec<u8>>,
 }

@@ -1,10 +1,10 @@
-//! A client: its neighbour cache, and the flows it keeps up.
+//! A client: its neighbour cache, and the flows that it keeps up.
 //!
-//! For IPv4 the cache behaves as Linux's ARP: an entry that exists is updated by a gratuitous ARP request
-//! (net/ipv4/arp.c, `arp_process`, is_garp); a solicited answer counts while the entry is incomplete or being probed,
-//! the first of several wins. For IPv6 it behaves as RFC 4861 section 7.2.5 has it. An entry is asked again by unicast
-//! (3 times, a second apart: `ucast_solicit`, `retrans_time`) when traffic makes no progress or nothing confirmed it for
-//! long, then by broadcast each second, until answered.
+//! For IPv4 the cache behaves as Linux's ARP: a gratuitous ARP request updates an existing entry (net/ipv4/arp.c,
+//! `arp_process`, is_garp); a solicited answer counts while the entry is incomplete or being probed, and the first of
+//! several wins. For IPv6 it behaves as RFC 4861 section 7.2.5 says. The client probes an entry by unicast (3 times, a
+//! second apart: `ucast_solicit`, `retrans_time`) when traffic makes no progress or nothing has confirmed the entry for
+//! long, then by broadcast each second until it is answered.
 
 use std::time::Duration;
 
@@ -12,46 +12,46 @@ use herald_protocol::mac::MacAddr;
 
 use crate::names::{AddrIx, NodeIx};
 
-/// Traffic without progress for this long makes the client doubt its entry.
+/// If traffic makes no progress for this long, the client doubts its entry.
 pub const DOUBT: Duration = Duration::from_secs(1);
 
-/// Between two solicitations.
+/// Time between two solicitations.
 pub const RETRANSMIT: Duration = Duration::from_secs(1);
 
-/// A stale entry of Neighbour Discovery that is used is asked for again after this (RFC 4861 section 10,
+/// A stale entry of Neighbour Discovery that is in use is probed after this time (RFC 4861 section 10,
 /// DELAY_FIRST_PROBE_TIME).
 pub const DELAY_FIRST_PROBE: Duration = Duration::from_secs(5);
 
 /// Unicast solicitations before the entry is dropped.
 pub const UNICAST: u32 = 3;
 
-/// What the client knows of an address.
+/// The client's cache entry for an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cached {
-    /// Nothing; the next broadcast goes out then.
+    /// The MAC is unknown.
     Incomplete {
-        /// When.
+        /// When the next broadcast goes out.
         next: Duration,
     },
-    /// A MAC; it is asked again then.
+    /// The MAC is known.
     Valid {
         /// The MAC.
         mac: MacAddr,
-        /// When.
+        /// When the entry is probed.
         ask: Duration,
     },
-    /// A MAC that is being asked again.
+    /// The MAC is known and being probed.
     Probing {
         /// The MAC.
         mac: MacAddr,
-        /// How often.
+        /// Number of probes sent.
         sent: u32,
-        /// When next.
+        /// When the next probe goes out.
         next: Duration,
     },
 }
 
-/// How somebody stated where an address is.
+/// The kind of packet that stated where an address is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Said {
     /// An ARP reply, or a request that asks for something else.
@@ -66,9 +66,9 @@ pub enum Said {
 /// A solicitation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ask {
-    /// To everybody.
+    /// To all hosts.
     Broadcast,
-    /// To the MAC that is known.
+    /// To the known MAC.
     Unicast(MacAddr),
 }
 
@@ -77,9 +77,9 @@ pub enum Ask {
 pub struct Flow {
     /// The address.
     pub address: AddrIx,
-    /// What the cache says.
+    /// The cache entry.
     pub cached: Cached,
-    /// The node it is established on: that which its first packet reached.
+    /// The node on which the flow is established: the one that its first packet reached.
     pub node: Option<NodeIx>,
     /// When it was established.
     pub established: Duration,
@@ -87,28 +87,28 @@ pub struct Flow {
     pub progress: Duration,
     /// When the cache last changed its MAC.
     pub changed: Duration,
-    /// Entries are asked again after this, if nothing else happens.
+    /// Time after which an entry is probed, if nothing else happens.
     revalidate: Duration,
 }
 
-/// What it means that a packet got through.
+/// What a packet that got through means for its flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reached {
-    /// The first of the flow.
+    /// The packet is the first of the flow.
     Established,
-    /// Another.
+    /// The packet reached the same node as those before.
     Same,
-    /// It reached another node than those before: that node knows nothing of the flow and resets it.
+    /// The packet reached another node than those before: that node does not know the flow and resets it.
     Moved {
-        /// Where the flow was.
+        /// The node that the flow had reached.
         from: NodeIx,
-        /// Since when nothing had got through there.
+        /// Since when nothing had got through to that node.
         since: Duration,
     },
 }
 
 impl Flow {
-    /// A conversation that begins now.
+    /// Returns a flow that begins now.
     pub fn new(now: Duration, address: AddrIx, revalidate: Duration) -> Self {
         Self {
             address,
@@ -121,7 +121,7 @@ impl Flow {
         }
     }
 
-    /// Where its packets go.
+    /// Returns the MAC to which the flow's packets go.
     pub fn mac(&self) -> Option<MacAddr> {
         match self.cached {
             Cached::Incomplete { .. } => None,
@@ -129,7 +129,7 @@ impl Flow {
         }
     }
 
-    /// What the cache asks now.
+    /// Returns the solicitation that the cache sends now.
     pub fn ask(&mut self, now: Duration) -> Option<Ask> {
         if let Cached::Valid { mac, ask } = self.cached
             && (now >= ask || now >= self.progress.max(self.changed) + DOUBT)
@@ -154,7 +154,7 @@ impl Flow {
         }
     }
 
-    /// Somebody stated where the address is, in an answer to the client or gratuitously.
+    /// A host stated where the address is, in an answer to the client or gratuitously.
     pub fn heard(&mut self, now: Duration, mac: MacAddr, said: Said) {
         let counts = match self.cached {
             Cached::Incomplete { .. } => said != Said::Gratuitously,
@@ -166,15 +166,15 @@ impl Flow {
             if changed {
                 self.changed = now;
             }
-            // What an advertisement has changed is stale, and asked for again after DELAY_FIRST_PROBE_TIME, unless
-            // it was solicited; which of the two is not modelled, and it is taken to be the first.
+            // An entry that an advertisement has changed is stale and is probed after DELAY_FIRST_PROBE_TIME, unless
+            // the advertisement was solicited. The model does not tell the two apart and takes the entry for stale.
             let stale = changed && said == Said::ByAdvertisement;
             let good_for = if stale { DELAY_FIRST_PROBE } else { self.revalidate };
             self.cached = Cached::Valid { mac, ask: now + good_for };
         }
     }
 
-    /// A packet of the flow reached a node, and its answer came back.
+    /// A packet of the flow reached a node, and its answer came back. Returns what that means for the flow.
     pub fn reached(&mut self, now: Duration, node: NodeIx) -> Reached {
         let since = std::mem::replace(&mut self.progress, now);
         match self.node.replace(node) {
@@ -203,14 +203,14 @@ mod tests {
     }
 
     #[test]
-    fn solicits_at_once_and_each_second() {
+    fn client_solicits_at_once_and_each_second() {
         let mut flow = flow();
         let asked: Vec<_> = (0..25).map(|i| ms(i * 100)).filter(|t| flow.ask(*t) == Some(Ask::Broadcast)).collect();
         assert_eq!(asked, [ms(0), ms(1000), ms(2000)]);
     }
 
     #[test]
-    fn the_first_answer_wins_and_a_gratuitous_one_moves() {
+    fn first_answer_wins_and_a_gratuitous_one_moves() {
         let mut flow = flow();
         flow.heard(ms(0), B, Said::Gratuitously);
         assert_eq!(flow.mac(), None, "a gratuitous packet creates no entry");
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn without_progress_it_asks_by_unicast_and_then_by_broadcast() {
+    fn client_without_progress_asks_by_unicast_and_then_by_broadcast() {
         let mut flow = flow();
         flow.heard(ms(0), A, Said::InAnswer);
         assert_eq!(flow.reached(ms(10), 1), Reached::Established);
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn an_advertisement_fills_and_replaces_and_is_asked_for_soon() {
+    fn advertisement_fills_and_replaces_an_entry_that_is_probed_soon() {
         let mut flow = flow();
         flow.heard(ms(0), A, Said::ByAdvertisement);
         assert_eq!(flow.mac(), Some(A));
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_confirms_an_entry() {
+    fn answer_confirms_an_entry() {
         let mut flow = flow();
         flow.heard(ms(0), A, Said::InAnswer);
         flow.reached(ms(30_000), 1);
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn another_node_resets_the_flow() {
+    fn flow_that_reaches_another_node_is_reset() {
         let mut flow = flow();
         flow.reached(ms(10), 1);
         flow.reached(ms(20), 1);

@@ -1,4 +1,4 @@
-//! What goes wrong: faults as values, and the conditions they put the world in.
+//! Faults as values, and the conditions that they impose on the world.
 
 use std::time::Duration;
 
@@ -11,9 +11,9 @@ use crate::names::{AddrIx, NodeIx, Seconds};
 pub struct Fault {
     /// When it begins.
     pub at: Duration,
-    /// How long it lasts (or until its last part has ended, for those made of several).
+    /// How long it lasts (a fault of several parts: until its last part has ended).
     pub lasts: Duration,
-    /// What it is.
+    /// The kind of fault.
     pub kind: Kind,
 }
 
@@ -28,7 +28,7 @@ pub enum Stop {
     Asked(Shutdown),
 }
 
-/// What a forger puts on the wire.
+/// The frames that a forger sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Forgery {
     /// Random bytes.
@@ -37,20 +37,22 @@ pub enum Forgery {
     Foreign,
     /// Good frames with a bit changed.
     Flipped,
-    /// Frames sent before, of this and earlier runs.
+    /// Frames of this and earlier runs that were sent before.
     Replay,
-    /// Hellos of runs that are over, several of one node among them: each looks like a speaker that has just started.
+    /// Hellos of runs that are over, with several of one node among them: each looks like a speaker that has just
+    /// started.
     FormerRuns,
 }
 
-/// What becomes of a node's machine while the API does not list the node.
+/// The state of a node's machine while the API does not list the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Removal {
-    /// Machine and speaker run on: the kubelet is broken, and somebody deletes the Node.
+    /// Machine and speaker run on: the kubelet is broken, and a person deletes the Node.
     MachineStays,
-    /// The speaker is taken away first and comes back last; the kernel runs on.
+    /// The speaker is stopped first and started last; the kernel runs on.
     SpeakerStops,
-    /// The machine is switched off first. Another bears its name afterwards, with another MAC and the same address.
+    /// The machine is switched off first. Another machine has its name afterwards, with another MAC and the same
+    /// address.
     MachineReplaced,
 }
 
@@ -59,69 +61,70 @@ pub enum Removal {
 pub enum Kind {
     /// Frames are lost, each with this probability.
     Loss(f64),
-    /// Frames take this long, and up to as much again.
+    /// Frames take this long, plus up to as much again at random.
     Delay(Duration),
     /// Frames arrive twice, each with this probability.
     Duplicate(f64),
-    /// Frames are held back for up to 30 ms, each with this probability.
+    /// Frames are delayed by up to 30 ms, each with this probability.
     Reorder(f64),
-    /// Nothing gets from the first node to the second.
+    /// No frame gets from the first node to the second.
     OneWay(NodeIx, NodeIx),
     /// These nodes are cut off from the other nodes and the clients.
     Partition(Vec<NodeIx>),
     /// SIGSTOP.
     StallSpeaker(NodeIx),
-    /// The hypervisor does not run the node. Does its monotonic clock go on?
+    /// The hypervisor does not run the node.
     PauseNode {
-        /// Which.
+        /// The node.
         node: NodeIx,
-        /// Does the clock show the pause afterwards?
+        /// Whether the node's monotonic clock goes on and shows the pause afterwards.
         clock: bool,
     },
-    /// The speaker is down.
+    /// The speaker does not run.
     Speaker(NodeIx, Stop),
-    /// One node's speaker after the other is stopped by SIGTERM and started again.
+    /// The nodes' speakers are stopped by SIGTERM and started again, one after the other.
     RollingUpgrade {
         /// How long each is down.
         down: Duration,
-        /// From one node to the next.
+        /// Time from one node to the next.
         step: Duration,
     },
-    /// Power off, and on again. Its speaker starts this long after the kernel.
+    /// The node loses power and gets it back. Its speaker starts some time after the kernel.
     PowerOff {
-        /// Which.
+        /// The node.
         node: NodeIx,
-        /// From power-on to the speaker's start.
+        /// Time from power-on to the speaker's start.
         boot: Duration,
     },
-    /// All nodes lose power and come back with the state they had, one `step` after the other.
+    /// All nodes lose power and come back with the state that they had, one `step` after the other.
     SitePowerCycle {
-        /// From one node to the next.
+        /// Time from one node to the next.
         step: Duration,
     },
     /// The link loses carrier; after its return the switch forwards nothing for `silent`.
     Cable {
-        /// Which node's.
+        /// The node.
         node: NodeIx,
-        /// Spanning tree's listening and learning.
+        /// Duration of spanning tree's listening and learning.
         silent: Duration,
     },
     /// The node receives nothing (on its first interface, if it has two).
     Deaf(NodeIx),
     /// The node sends nothing (on its first interface, if it has two).
     Mute(NodeIx),
-    /// [`Kind::Cable`] of the node's second interface. From the start on: it is plugged in at the end.
+    /// [`Kind::Cable`] of the node's second interface. If it begins with the history, the cable is plugged in at the
+    /// end.
     SecondCable {
-        /// Which node's.
+        /// The node.
         node: NodeIx,
-        /// Spanning tree's listening and learning.
+        /// Duration of spanning tree's listening and learning.
         silent: Duration,
     },
-    /// The plug of the node's second interface is loose: half of this period it has carrier.
+    /// The plug of the node's second interface is loose.
     SecondFlapping {
-        /// Which node's.
+        /// The node.
         node: NodeIx,
-        /// Half of it with carrier, half without.
+        /// The interface has carrier for half of this period.
         period: Duration,
     },
     /// The switch drops the protocol's EtherType at the port of the node's second interface.
@@ -131,27 +134,27 @@ pub enum Kind {
     SwitchesParted(Vec<NodeIx>),
     /// The node is cut from the API: no events, no writes.
     ApiLost(NodeIx),
-    /// The API server is away for everybody.
+    /// No client can reach the API server.
     ApiDown,
-    /// The VirtualIP is deleted at the beginning and created anew at the end.
+    /// The VirtualIP is deleted at the beginning and created again at the end.
     Recreate(AddrIx),
     /// The same, but the younger object has the older creationTimestamp: the API servers' clocks differ, or were set back.
     RecreateOlder(AddrIx),
     /// The Node is deleted from the API, and registered again at the end.
     NodeDeleted(NodeIx, Removal),
-    /// The node's own addresses on the segment change: it keeps one of the other family only, or none at all (then it is
-    /// no candidate, and no station). At the end it has what it had.
+    /// The node's own addresses on the segment change: it keeps one of the other family only, or none at all (then it
+    /// is neither a candidate nor an expected peer). At the end it has its former addresses.
     Renumbered {
-        /// Which.
+        /// The node.
         node: NodeIx,
-        /// Is none left?
+        /// Whether no address is left.
         none_left: bool,
     },
-    /// The node's link carries packets of this length at most, and the node knows.
+    /// The node's link carries packets of this length at most, and the node knows it.
     Mtu(NodeIx, u32),
-    /// The segment carries packets of this length at most, and nobody knows.
+    /// The segment carries packets of this length at most, and no node knows it.
     PathMtu(u32),
-    /// At the end the node's virtual machine goes on from a snapshot of the beginning.
+    /// At the end the node's virtual machine goes on from a snapshot taken at the beginning.
     Reverted(NodeIx),
     /// The node is NotReady.
     NotReady(NodeIx),
@@ -159,42 +162,42 @@ pub enum Kind {
     Excluded(NodeIx),
     /// The node changes between Ready and NotReady with this period.
     Flapping {
-        /// Which.
+        /// The node.
         node: NodeIx,
-        /// Half of it Ready, half NotReady.
+        /// The node is Ready for half of this period, and NotReady for the other half.
         period: Duration,
     },
     /// The Local address has no endpoint on this node.
     NoEndpoint(AddrIx, NodeIx),
-    /// The switch answers ARP for hosts that do not.
+    /// The switch answers ARP for hosts that do not answer.
     ProxyArp,
-    /// The switch answers unicast probes of nodes itself, in the name of the host that is asked, dead or alive, with that
-    /// host's link-layer address as Ethernet source. It answers no pings.
+    /// The switch answers unicast probes of nodes by itself, in the name of the host that is asked, dead or alive, with
+    /// that host's link-layer address as Ethernet source. It does not answer pings.
     Suppression,
     /// The switch drops the protocol's EtherType on all ports, or at that of one node's first interface.
     EtherTypeDropped(Option<NodeIx>),
     /// A host outside the cluster announces the address and answers for it.
     Stranger(AddrIx),
-    /// The node's kernel answers for the address: another provider's, or IPVS with arp_ignore=0.
+    /// The node's kernel answers for the address: another provider assigned it, or IPVS runs with arp_ignore=0.
     KernelAnswers(AddrIx, NodeIx),
-    /// The same, and the node announces the address when it takes it, as another provider does.
+    /// The same, and the node announces the address when its kernel takes it, as another provider does.
     KernelTakes(AddrIx, NodeIx),
-    /// The cluster's key is replaced. One node after the other accepts a second one; when all have done so for the time
-    /// of the fault, one after the other drops the first. (What the API tells a node that is cut off from it, the
-    /// operator waits for: here it is told at once.)
+    /// The cluster's key is replaced. The nodes accept a second key one after the other; when all have done so for the
+    /// time of the fault, they drop the first one after the other. (In reality the operator waits until the API can
+    /// tell a node that is cut off; here the node is told at once.)
     KeyRotation {
-        /// From one node to the next.
+        /// Time from one node to the next.
         step: Duration,
     },
-    /// Somebody forges frames, 50 in a second.
+    /// A forger sends 50 frames in a second.
     Forged(Forgery),
 }
 
-/// From power-on to the speaker's start of a machine that replaces another.
+/// Time from power-on to the speaker's start of a machine that replaces another.
 const BOOT: Duration = Duration::from_secs(1);
 
-/// A state of the world that lasts for a while. What is about a wire or a port is about an interface: a node's own index is
-/// its first one.
+/// A state of the world that lasts for a while. A state of a wire or a port belongs to an interface: a node's own index
+/// means its first one.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Condition {
     /// See [`Kind::Loss`].
@@ -229,11 +232,11 @@ pub enum Condition {
     ApiLost(Option<NodeIx>),
     /// The object does not exist.
     Absent(AddrIx),
-    /// The object does not exist; the next one has an older birth than it.
+    /// The object does not exist; its successor has an older birth.
     AbsentBeforeOlder(AddrIx),
     /// The API does not list the node. See [`Kind::NodeDeleted`].
     Unlisted(NodeIx),
-    /// Another machine bears the node's name (from the beginning on, for good).
+    /// Another machine has the node's name (from the beginning on, for good).
     OtherMachine(NodeIx),
     /// See [`Kind::Renumbered`].
     Renumbered(NodeIx, bool),
@@ -261,7 +264,7 @@ pub enum Condition {
     KernelAnswers(AddrIx, NodeIx),
     /// See [`Kind::KernelTakes`].
     KernelTakes(AddrIx, NodeIx),
-    /// The node accepts the next key besides the one it had; afterwards only the next. See [`Kind::KeyRotation`].
+    /// The node accepts the next key besides its present one, and afterwards only the next. See [`Kind::KeyRotation`].
     TwoKeys(NodeIx),
     /// See [`Kind::Forged`].
     Forged(Forgery),
@@ -270,17 +273,17 @@ pub enum Condition {
 /// A condition begins or ends.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Step {
-    /// When.
+    /// Time of the step.
     pub at: Duration,
-    /// Does it begin?
+    /// Whether the condition begins.
     pub begins: bool,
-    /// What.
+    /// The condition.
     pub condition: Condition,
 }
 
 impl Fault {
-    /// The steps of this fault on a segment of so many nodes, some of which have second interfaces. Faults of nodes,
-    /// addresses and interfaces beyond have none.
+    /// Returns the steps of this fault on a segment with this number of nodes, some of which have second interfaces. A
+    /// fault of a node, address or interface that does not exist has no steps.
     pub fn steps(&self, nodes: usize, addresses: usize, seconds: Seconds) -> Vec<Step> {
         if self.node().is_some_and(|node| node >= nodes) || self.address().is_some_and(|a| a >= addresses) {
             return Vec::new();
@@ -361,7 +364,7 @@ impl Fault {
             Kind::Recreate(address) => during(none, whole, Condition::Absent(*address)),
             Kind::RecreateOlder(address) => during(none, whole, Condition::AbsentBeforeOlder(*address)),
             Kind::NodeDeleted(node, removal) => {
-                // What is wrong with the machine comes first: that is why the Node is deleted.
+                // The fault of the machine comes first: the Node is deleted because of it.
                 let before = whole / 4;
                 match removal {
                     Removal::MachineStays => {}
@@ -404,7 +407,7 @@ impl Fault {
         steps
     }
 
-    /// The node it is about, if one.
+    /// Returns the node that the fault concerns, if it is one.
     pub fn node(&self) -> Option<NodeIx> {
         match &self.kind {
             Kind::OneWay(node, _)
@@ -451,7 +454,7 @@ impl Fault {
         }
     }
 
-    /// The address it is about, if one.
+    /// Returns the address that the fault concerns, if it is one.
     pub fn address(&self) -> Option<AddrIx> {
         match self.kind {
             Kind::Recreate(address)

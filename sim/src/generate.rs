@@ -12,7 +12,7 @@ use crate::{
 };
 
 impl History {
-    /// The history of a seed.
+    /// Returns the history of a seed.
     pub fn generate(seed: u64, shape: Shape) -> Self {
         let mut rng = Rng::with_seed(seed ^ 0x4865_7261_6c64);
         let nodes = shape.nodes.unwrap_or_else(|| match rng.u32(0..100) {
@@ -56,7 +56,7 @@ impl History {
                 6 => history.former_runs_of_the_dead(&mut rng),
                 7 => {
                     history.rivals = rng.usize(1..=2);
-                    // Both start together, or the other one comes where this one is at work.
+                    // The two clusters start together, or the other one starts while this one is at work.
                     history.rivals_from = if rng.bool() { Duration::ZERO } else { history.start() };
                 }
                 _ => {}
@@ -79,10 +79,10 @@ impl History {
         history
     }
 
-    /// Nodes have second interfaces, and something happens to these.
+    /// Gives nodes second interfaces, and adds faults of these.
     fn second_interfaces(&mut self, rng: &mut Rng, count: usize) {
         self.second_interfaces = count;
-        // What these would mean for a second interface is not modelled.
+        // The model does not say what these faults would mean for a second interface.
         let is_modelled = |fault: &Fault| match fault.kind {
             Kind::Renumbered { node, .. }
             | Kind::Reverted(node)
@@ -125,7 +125,7 @@ impl History {
         self.local_share = 0.0;
     }
 
-    /// A node (perhaps the owner) is cut from the API while addresses are deleted and created anew.
+    /// A node (perhaps the owner) is cut off from the API while addresses are deleted and created again.
     fn cut_off_while_recreated(&mut self, rng: &mut Rng) {
         let at = self.start() + Duration::from_secs(20).mul_f64(rng.f64());
         let node = rng.usize(0..self.nodes);
@@ -137,7 +137,7 @@ impl History {
         }
     }
 
-    /// The switch drops the protocol for a while, and meanwhile nodes become unfit for what they own.
+    /// The switch drops the protocol for a while, and meanwhile nodes become unfit for the addresses that they own.
     fn classes_change_while_unheard(&mut self, rng: &mut Rng) {
         let at = if rng.bool() { Duration::ZERO } else { self.start() };
         self.faults.push(Fault { at, lasts: Duration::from_secs(60), kind: Kind::EtherTypeDropped(None) });
@@ -153,7 +153,7 @@ impl History {
         }
     }
 
-    /// From the start on all links are short: all alike, or each another.
+    /// From the start on all links are short, all alike or each different.
     fn short_links(&mut self, rng: &mut Rng) {
         let (alike, all) = (rng.bool(), mtu(rng));
         for node in 0..self.nodes {
@@ -162,8 +162,8 @@ impl History {
         }
     }
 
-    /// A node had several runs and is dead now; all others have restarted and never heard it. What its runs once said is
-    /// said again.
+    /// A dead node has had several runs; all other nodes have restarted and never heard it. A forger replays what its
+    /// runs sent.
     fn former_runs_of_the_dead(&mut self, rng: &mut Rng) {
         let node = rng.usize(0..self.nodes);
         let (start, short) = (self.start(), Duration::from_millis(500));
@@ -186,13 +186,13 @@ fn jitter(rng: &mut Rng) -> Duration {
     Duration::from_secs(1).mul_f64(rng.f64())
 }
 
-/// The MTU of a link: the shortest that the protocol knows, IPv6's least, one in a tunnel, one below and one above the
-/// longest frame, and jumbo frames.
+/// Returns the MTU of a link: the shortest that the protocol knows, IPv6's least, one in a tunnel, one below and one
+/// above the longest frame, and jumbo frames.
 fn mtu(rng: &mut Rng) -> u32 {
     [576, 1280, 1390, 1450, 9000][rng.usize(0..5)]
 }
 
-/// A fault of nodes the first of which have two interfaces, and how long it lasts.
+/// Returns a fault of nodes, the first `with_two` of which have two interfaces, and how long it lasts.
 fn of_interfaces(rng: &mut Rng, nodes: usize, with_two: usize) -> (Kind, Duration) {
     let node = rng.usize(0..with_two);
     let silent = Duration::from_secs(if rng.bool() { 30 } else { 0 });
@@ -210,7 +210,7 @@ fn of_interfaces(rng: &mut Rng, nodes: usize, with_two: usize) -> (Kind, Duratio
     (kind, lasts)
 }
 
-/// A fault of any kind.
+/// Returns a fault of any kind.
 fn kind(rng: &mut Rng, nodes: usize, addresses: usize) -> Kind {
     let node = rng.usize(0..nodes);
     let address = rng.usize(0..addresses);
@@ -273,10 +273,10 @@ fn part(rng: &mut Rng, nodes: usize) -> Vec<NodeIx> {
     cut
 }
 
-/// How long a fault of this kind lasts.
+/// Returns how long a fault of this kind lasts.
 fn lasts(rng: &mut Rng, kind: &Kind) -> Duration {
     let ms = |rng: &mut Rng, from: u64, to: u64| {
-        // Even over orders of magnitude: short ones meet other timers than long ones.
+        // Evenly distributed over orders of magnitude: short faults meet other timers than long ones.
         let (from, to) = (from as f64, to as f64);
         Duration::from_secs_f64(from * (to / from).powf(rng.f64()) / 1000.0)
     };
@@ -302,7 +302,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_seed_gives_one_history() {
+    fn seed_gives_one_history() {
         for seed in 0..200 {
             let history = History::generate(seed, Shape::default());
             assert_eq!(history, History::generate(seed, Shape::default()));
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_begun_is_ended() {
+    fn condition_that_begins_ends() {
         for seed in 0..200 {
             let history = History::generate(seed, Shape::default());
             for fault in &history.faults {

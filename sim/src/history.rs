@@ -1,4 +1,5 @@
-//! A history: a cluster and what befalls it. Made from a seed ([`generate`](crate::generate)), printed, replayed, shrunk.
+//! A history: a cluster and the faults that happen to it. It is made from a seed ([`generate`](crate::generate)),
+//! printed, replayed and shrunk.
 
 use std::{fmt, time::Duration};
 
@@ -13,7 +14,7 @@ use crate::{
     names::{AddrIx, NodeIx, Seconds},
 };
 
-/// What the command line fixes.
+/// The part of a history that the command line fixes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Shape {
     /// Number of nodes.
@@ -24,26 +25,28 @@ pub struct Shape {
     pub power_off_at_loss: Option<f64>,
     /// The rule that is broken.
     pub mutation: Option<Mutation>,
-    /// So many nodes have a second interface on the same wire; if absent, each seed has its own number, mostly none.
+    /// Number of nodes with a second interface on the same wire. If absent, each seed has its own number, mostly none.
     pub second_interfaces: Option<usize>,
 }
 
-/// A cluster and what befalls it.
+/// A cluster and the faults that happen to it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct History {
-    /// Everything random comes from it.
+    /// The seed from which all random values come.
     pub seed: u64,
     /// Number of nodes.
     pub nodes: usize,
-    /// Nodes of another cluster that announces some of the same addresses: they come after the cluster's own.
+    /// Number of nodes of another cluster that announces some of the same addresses. Their indices come after the
+    /// cluster's own.
     pub rivals: usize,
     /// What the other cluster has in common with this one.
     pub rivals_are: Rivals,
     /// When the other cluster's nodes start.
     pub rivals_from: Duration,
-    /// The kernels of so many of the nodes, the first ones, drop pings.
+    /// Number of nodes, the first ones, whose kernels drop pings.
     pub firewalls: usize,
-    /// So many of the nodes, the first ones, have a second interface on the same wire: these come last.
+    /// Number of nodes, the first ones, that have a second interface on the same wire. The indices of these interfaces
+    /// come last.
     pub second_interfaces: usize,
     /// Number of addresses.
     pub addresses: usize,
@@ -51,14 +54,14 @@ pub struct History {
     pub clients: usize,
     /// Flows per client.
     pub flows: usize,
-    /// This share of the addresses is `externalTrafficPolicy: Local`.
+    /// Share of the addresses that are `externalTrafficPolicy: Local`.
     pub local_share: f64,
-    /// What befalls it.
+    /// The faults.
     pub faults: Vec<Fault>,
-    /// When it is over.
+    /// When the history is over.
     pub end: Duration,
-    /// The longest time for which an address may go unanswered during a history of one fault; `None`: only what holds
-    /// after the faults is checked.
+    /// The longest time for which an address may go unanswered during a history of one fault. `None`: the history
+    /// checks only the invariants that hold after the faults.
     pub gap: Option<Duration>,
     /// Timers of all nodes.
     pub timers: Timers,
@@ -66,7 +69,7 @@ pub struct History {
     pub mutation: Option<Mutation>,
 }
 
-/// Who a node is.
+/// The role of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// A node of the cluster.
@@ -80,7 +83,7 @@ pub enum Role {
 /// What another cluster on the segment has in common with this one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rivals {
-    /// The Secret, as a backup or a Git repository brings it along; but it is another cluster, so that its keys differ.
+    /// The Secret, as a backup or a Git repository carries it over. The cluster is another one, so its keys differ.
     Another,
     /// The cluster's UID as well, and the UIDs and births of all objects: made from a snapshot of etcd.
     Cloned,
@@ -89,28 +92,28 @@ pub enum Rivals {
 /// A fault that lasts this long does not end.
 pub const FOREVER: Duration = Duration::from_secs(1_000_000);
 
-/// One fault begins when all has settled.
+/// A single fault begins when the cluster has settled.
 const FIRST: Duration = Duration::from_secs(8);
 
-/// What a history may still need after its last step until all is as it should be.
+/// Returns the longest time that a history may need after its last step until everything is as it should be.
 ///
 /// In the worst order: a stalled speaker catches up (2 intervals) or a started one ends its join barrier (max(1 s, 10
 /// intervals)); then it finds that a peer is dead (3 intervals, 3 probes 50 ms apart after at least 1.5); then three
 /// candidates that cannot claim are passed over (3 x 2 intervals); an address is probed for the first time (0.3 s);
-/// watches and status writes lag (0.2 s). That is 1.85 s and 21 intervals at most; the rest is air.
+/// watches and status writes lag (0.2 s). The sum is at most 1.85 s and 21 intervals; the rest is slack.
 pub fn settle(interval: Duration) -> Duration {
     Duration::from_secs(3) + interval * 24
 }
 
-/// An address that a stranger held is claimed this long after the stranger has gone, at the latest: the enquiry is
-/// repeated after [`CONFLICT_RETRY`], takes 0.3 s, and each candidate asks in its turn.
+/// An address that a stranger held is claimed at the latest this long after the stranger has gone: the enquiry is
+/// repeated after [`CONFLICT_RETRY`] and takes 0.3 s, and each candidate asks in its turn.
 pub const RETRY: Duration = CONFLICT_RETRY.saturating_add(Duration::from_secs(3));
 
-/// After it has settled, a history goes on this long: clients re-solicit, and nothing may change any more.
+/// A history goes on for this long after it has settled: clients solicit again, and nothing may change.
 const QUIET: Duration = Duration::from_secs(12);
 
 impl History {
-    /// A history in which nothing happens.
+    /// Returns a history in which nothing happens.
     pub fn quiet(seed: u64, nodes: usize, addresses: usize) -> Self {
         let mut history = Self {
             seed,
@@ -134,7 +137,7 @@ impl History {
         history
     }
 
-    /// This history, with one fault and the bound that holds for it.
+    /// Returns this history with one fault and the bound that holds for it.
     pub fn with_single(mut self, fault: Fault) -> Self {
         self.gap = gap(&fault.kind, self.interval(), self.nodes);
         self.faults = vec![fault];
@@ -142,7 +145,7 @@ impl History {
         self
     }
 
-    /// This history with other faults.
+    /// Returns this history with other faults.
     pub fn with_faults(mut self, faults: Vec<Fault>) -> Self {
         self.faults = faults;
         self.gap = None;
@@ -150,22 +153,23 @@ impl History {
         self
     }
 
-    /// How many interfaces there are on the segment: of the cluster's nodes, of those of another, and second ones.
+    /// Returns the number of interfaces on the segment: those of the cluster's nodes, those of the other cluster's, and
+    /// second ones.
     pub fn speakers(&self) -> usize {
         self.nodes + self.rivals + self.seconds().count
     }
 
-    /// The second interfaces.
+    /// Returns the second interfaces.
     pub fn seconds(&self) -> Seconds {
         Seconds { first: self.nodes + self.rivals, count: self.second_interfaces.min(self.nodes) }
     }
 
-    /// All steps of its faults.
+    /// Returns all steps of its faults.
     pub fn steps(&self) -> impl Iterator<Item = Step> {
         self.faults.iter().flat_map(|fault| fault.steps(self.nodes, self.addresses, self.seconds()))
     }
 
-    /// Who a node is, by its index among all that speak.
+    /// Returns the role of a node, by its index among all that speak.
     pub fn role(&self, index: NodeIx) -> Role {
         if index < self.nodes {
             Role::Member
@@ -176,59 +180,60 @@ impl History {
         }
     }
 
-    /// Is there another cluster that is this one to the protocol?
+    /// Returns whether the protocol cannot tell the other cluster from this one.
     pub fn is_cloned(&self) -> bool {
         self.rivals > 0 && self.rivals_are == Rivals::Cloned
     }
 
-    /// Does the other cluster, if there is one, use this address as well? Of two that differ half of the addresses, of both
-    /// families, are used by one alone.
+    /// Returns whether the other cluster, if there is one, uses this address as well. If the two clusters differ, half
+    /// of the addresses, of both families, are used by one cluster alone.
     pub fn is_contested(&self, address: AddrIx) -> bool {
         self.rivals > 0 && (self.rivals_are == Rivals::Cloned || address % 4 < 2)
     }
 
-    /// The interval of its speakers while all are there.
+    /// Returns the hello interval of its speakers while all are there.
     pub fn interval(&self) -> Duration {
         self.timers.interval(self.speakers().saturating_sub(1))
     }
 
-    /// What it takes to settle.
+    /// Returns the time that the history needs to settle.
     pub fn settle(&self) -> Duration {
-        // An interface that has yielded does not hear the other any more (20 intervals) and is on trial for 3.
+        // An interface that has yielded ceases to hear the other (20 intervals) and is on trial for 3 intervals.
         let twins = if self.seconds().count > 0 { self.interval() * 24 } else { Duration::ZERO };
         settle(self.interval()) + twins
     }
 
-    /// When the first fault may come.
+    /// Returns when the first fault may come.
     pub fn start(&self) -> Duration {
         FIRST.max(self.settle() + Duration::from_secs(1))
     }
 
-    /// When it may end: all is settled after the last step within reach, and then some time has passed.
+    /// Returns when the history may end: everything has settled after the last step within reach, and then some time
+    /// has passed.
     pub fn settled_end(&self) -> Duration {
         let horizon = FOREVER / 2;
-        // What lasts to the end of the history does not prolong it.
+        // A fault that lasts to the end of the history does not prolong it.
         let last = self.steps().map(|step| step.at).filter(|at| *at < horizon).max().unwrap_or_default();
         let longest = self.start() + Duration::from_secs(120);
         let last =
             if self.faults.iter().any(|f| f.lasts > Duration::from_secs(500)) { last.min(longest) } else { last };
-        // What somebody held is asked for again only when the retry comes.
+        // An address that a stranger held is claimed again only at the next retry.
         let held =
             |fault: &Fault| matches!(fault.kind, Kind::Stranger(_) | Kind::KernelAnswers(..) | Kind::KernelTakes(..));
         let retry = if self.faults.iter().any(held) { RETRY } else { Duration::ZERO };
         last.max(self.start()) + self.settle() + retry + QUIET
     }
 
-    /// How often the key is replaced.
+    /// Returns how often the key is replaced.
     pub fn rotations(&self) -> usize {
         self.faults.iter().filter(|fault| matches!(fault.kind, Kind::KeyRotation { .. })).count()
     }
 
-    /// Is the address Local, and if so, has it an endpoint on each node?
+    /// Returns, for a Local address, whether each node has an endpoint; `None` for other addresses.
     pub fn endpoints(&self, address: AddrIx) -> Option<Vec<bool>> {
         let mut rng = Rng::with_seed(self.seed.wrapping_mul(31).wrapping_add(address as u64));
         let local = rng.f64() < self.local_share;
-        // The first always has one: an address nobody may announce shows nothing.
+        // One node always has an endpoint: an address that no node may announce shows nothing.
         local.then(|| (0..self.nodes).map(|node| node == address % self.nodes || rng.u32(0..3) == 0).collect())
     }
 }
@@ -260,17 +265,17 @@ impl fmt::Display for History {
     }
 }
 
-/// How long an address may go unanswered because of one fault of this kind; `None`: it depends on which clients, which
-/// paths and which luck.
+/// Returns how long an address may go unanswered because of one fault of this kind. `None`: that depends on clients,
+/// paths and chance.
 pub fn gap(kind: &Kind, interval: Duration, nodes: usize) -> Option<Duration> {
     let margin = Duration::from_millis(30);
     // P1: cover begins one and a half intervals after the last Hello; the frame and the timer take the margin.
     let cover = interval * 3 / 2 + margin;
-    // P2. Above 100 nodes: three intervals, then at most three probes, then the first candidate steps in.
+    // P2. Above 100 nodes: three intervals, then at most three probes, then the first candidate takes over.
     let takeover =
         if nodes <= 100 { Duration::from_millis(500) } else { interval * 3 + Duration::from_millis(150) + margin };
     match kind {
-        // With nobody to cover or to succeed, an address is answered again when its node is.
+        // Without a second node to cover or succeed it, an address is answered again when its node is back.
         Kind::StallSpeaker(_)
         | Kind::Speaker(..)
         | Kind::RollingUpgrade { .. }
@@ -295,9 +300,9 @@ pub fn gap(kind: &Kind, interval: Duration, nodes: usize) -> Option<Duration> {
         | Kind::Mute(_)
         | Kind::NodeDeleted(_, Removal::MachineReplaced)
         | Kind::Renumbered { none_left: true, .. } => Some(takeover),
-        // Three intervals until it knows, one until it says so.
+        // Three intervals until the node knows, and one until its Hello reports it.
         Kind::Deaf(_) => Some(takeover + interval),
-        // Watches, the first-claim probe (0.3 s), and ranks that pass.
+        // Watches, the first-claim probe (0.3 s), and candidates whose turns pass.
         Kind::Recreate(_) | Kind::RecreateOlder(_) => Some(Duration::from_millis(600) + interval * 6),
         Kind::Duplicate(_)
         | Kind::ApiLost(_)

@@ -1,9 +1,10 @@
 //! A thousand nodes of Herald's segment protocol in one deterministic simulation.
 //!
-//! Discrete events, one seed. The machines ([`herald_protocol::Engine`]) and the codecs are the real ones; modelled are
-//! the wire ([`net`]), the nodes' kernels and processes ([`node`]), the API with its delayed and lost watches ([`api`])
-//! and clients with their neighbour caches ([`client`]). A [`history`] is a list of [`fault`]s, made from a seed; it can
-//! be printed, replayed and shrunk. While it runs ([`world`]), invariants are checked at every step ([`check`]).
+//! The simulation runs discrete events from one seed. The engines ([`herald_protocol::Engine`]) and the codecs are the
+//! real ones. The model consists of the wire ([`net`]), the nodes' kernels and processes ([`node`]), the API with its
+//! delayed and lost watches ([`api`]) and clients with their neighbour caches ([`client`]). A [`history`] is a list of
+//! [`fault`]s, made from a seed; it can be printed, replayed and shrunk. While it runs ([`world`]), invariants are
+//! checked at every step ([`check`]).
 
 pub mod api;
 pub mod carried;

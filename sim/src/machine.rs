@@ -1,4 +1,5 @@
-//! A speaker's machine, and what it was given so far: a virtual machine that is reverted to a snapshot needs it as it was.
+//! A speaker's machine and its inputs so far. A virtual machine that is reverted to a snapshot needs the machine as it
+//! was then.
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
@@ -15,7 +16,7 @@ pub struct Machine {
     log: Option<Log>,
 }
 
-/// From what a machine can be made again, call by call: it is a function of these.
+/// The calls from which a machine can be made again: its state is a function of them.
 #[derive(Clone, Debug)]
 struct Log {
     born: Duration,
@@ -25,7 +26,7 @@ struct Log {
     calls: Vec<(Duration, Call)>,
 }
 
-/// What a machine was given.
+/// An input of a machine.
 #[derive(Clone, Debug)]
 enum Call {
     Input(Input),
@@ -40,7 +41,7 @@ enum Call {
 pub struct Snapshot(Log);
 
 impl Machine {
-    /// A machine that has just been started; if it `may_be_reverted`, it remembers all it is given.
+    /// Returns a machine that has just been started. If it `may_be_reverted`, it remembers all its inputs.
     pub fn new(
         now: Duration,
         config: Config,
@@ -58,18 +59,18 @@ impl Machine {
         Self { segment: Engine::new(now, config, keys, restored), log }
     }
 
-    /// The machine itself, to be asked.
+    /// Returns the engine, for questions.
     pub fn segment(&self) -> &Engine {
         &self.segment
     }
 
-    /// Gives it a fact.
+    /// Gives the machine a fact.
     pub fn handle(&mut self, now: Duration, input: Input) {
         self.note(now, || Call::Input(input.clone()));
         self.segment.handle(now, input);
     }
 
-    /// Gives it a frame of the protocol.
+    /// Gives the machine a frame of the protocol.
     pub fn hear(&mut self, now: Duration, carried: &Arc<Carried>) {
         self.note(now, || Call::Frame(carried.clone()));
         match &carried.bytes {
@@ -78,7 +79,8 @@ impl Machine {
         }
     }
 
-    /// Gives it bytes that nobody of the cluster sent. Returns whether it took them for a frame of the cluster.
+    /// Gives the machine bytes that no node of the cluster sent. Returns whether it took them for a frame of the
+    /// cluster.
     pub fn hear_forged(&mut self, now: Duration, bytes: &[u8]) -> bool {
         self.note(now, || Call::Forged(bytes.to_vec()));
         let before = self.segment.counters().accepted;
@@ -86,44 +88,44 @@ impl Machine {
         self.segment.counters().accepted > before
     }
 
-    /// Gives it an ARP or Neighbour Discovery packet. Returns its answer.
+    /// Gives the machine an ARP or Neighbour Discovery packet. Returns its answer.
     pub fn hear_packet(&mut self, now: Duration, packet: &Packet) -> Option<MacAddr> {
         self.note(now, || Call::Packet(*packet));
         self.segment.handle_packet(now, packet)
     }
 
-    /// Its timer is due.
+    /// Fires the machine's timer.
     pub fn timeout(&mut self, now: Duration) {
         self.note(now, || Call::Timeout);
         self.segment.handle_timeout(now);
     }
 
-    /// The next thing that it wants done.
+    /// Returns the machine's next output.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.segment.poll_output()
     }
 
-    /// The frame of the other run of its process that it heard last, once.
+    /// Returns, once, the last frame that the machine heard of the other run of its process.
     pub fn take_sibling(&mut self) -> Option<Sibling> {
         self.segment.take_sibling()
     }
 
-    /// The addresses of which others have said that an earlier run claimed them, once.
+    /// Returns, once, the addresses that an earlier run claimed according to peers.
     pub fn take_reminded(&mut self) -> BTreeSet<IpAddr> {
         self.segment.take_reminded()
     }
 
-    /// The deletions that it has learned of since this was last asked.
+    /// Returns the deletions that the machine has learned of since the last call.
     pub fn take_deletions(&mut self) -> Vec<Deletion> {
         self.segment.take_deletions()
     }
 
-    /// The machine as it is now; `None` if it does not remember what it was given.
+    /// Returns a snapshot of the present state; `None` if the machine does not remember its inputs.
     pub fn snapshot(&self) -> Option<Snapshot> {
         self.log.clone().map(Snapshot)
     }
 
-    /// A machine as it was when the snapshot was taken. What it wanted done by then was done.
+    /// Returns the machine as it was when the snapshot was taken. Its outputs until then have been carried out already.
     pub fn revert(Snapshot(log): Snapshot) -> Self {
         let mut machine = Self::new(log.born, log.config, log.keys, log.restored, true);
         for (at, call) in log.calls {
@@ -161,7 +163,7 @@ mod tests {
     use crate::world::keyring;
 
     #[test]
-    fn a_reverted_machine_goes_on_as_it_did() {
+    fn reverted_machine_goes_on_as_it_did() {
         let config = Config::new(NodeName::new("node-a"), Incarnation(7), MacAddr([2, 0, 0, 0, 0, 1]));
         let start = Duration::from_secs(100);
         let mut machine = Machine::new(start, config, Arc::new(keyring(0..=0)), None, true);

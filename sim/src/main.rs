@@ -1,4 +1,4 @@
-//! `herald-sim`: histories by the thousand, or one again.
+//! `herald-sim`: runs histories by the thousand, or one again.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is the command line front; it talks to a person")]
 
 use std::{
@@ -29,10 +29,10 @@ use herald_sim::{
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
-    /// How many seeds to run.
+    /// Number of seeds to run.
     #[arg(long, default_value_t = 3000)]
     seeds: u64,
-    /// The first of them.
+    /// The first seed.
     #[arg(long, default_value_t = 0)]
     first: u64,
     /// Number of nodes; if absent, each seed has its own, 1 to 50, mostly 3 to 12.
@@ -41,13 +41,13 @@ struct Arguments {
     /// Number of addresses; if absent, each seed has its own, 1 to 50.
     #[arg(long)]
     addresses: Option<usize>,
-    /// Runs this one seed and tells what happens.
+    /// Runs this one seed and prints each event.
     #[arg(long)]
     seed: Option<u64>,
-    /// With --seed: looks for the smallest history that violates the same invariant, and tells that.
+    /// With --seed: looks for the smallest history that violates the same invariant, and prints that one.
     #[arg(long, requires = "seed")]
     shrink: bool,
-    /// With --seed: tells of each frame as well.
+    /// With --seed: prints each frame as well.
     #[arg(long, requires = "seed")]
     frames: bool,
     /// Writes the result to this file.
@@ -59,8 +59,8 @@ struct Arguments {
     /// Measures: in each history one node loses power, and each frame is lost with this probability (0 to 0.5).
     #[arg(long, value_name = "LOSS")]
     measure: Option<f64>,
-    /// So many nodes, the first ones, have a second interface on the same wire; if absent, each seed has its own number,
-    /// mostly none.
+    /// Number of nodes, the first ones, with a second interface on the same wire; if absent, each seed has its own
+    /// number, mostly none.
     #[arg(long, value_name = "NODES")]
     second_interfaces: Option<usize>,
 }
@@ -90,7 +90,7 @@ fn main() -> anyhow::Result<ExitCode> {
     Ok(if totals.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// One seed, with all that happens.
+/// Runs one seed and prints each event.
 fn replay(seed: u64, shape: Shape, arguments: &Arguments) -> Totals {
     let detail = if arguments.frames { Detail::Frames } else { Detail::Events };
     let mut history = History::generate(seed, shape);
@@ -155,7 +155,7 @@ fn many(arguments: &Arguments, shape: Shape) -> Totals {
     totals
 }
 
-/// Seeds that are shown of each invariant.
+/// Number of seeds that are shown of each invariant.
 const SHOWN: usize = 8;
 
 fn summary(totals: &Totals, shape: Shape) {

@@ -8,41 +8,41 @@ use serde::Serialize;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Samples(Vec<Duration>);
 
-/// Samples in short, in milliseconds.
+/// Summary of samples, in milliseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Summary {
-    /// The least.
+    /// The smallest sample.
     pub min: Option<f64>,
-    /// The middle.
+    /// The median.
     pub median: Option<f64>,
-    /// 99 of 100 are below; of fewer than 100 samples there is none.
+    /// The 99th percentile; `None` for fewer than 100 samples.
     pub p99: Option<f64>,
-    /// The greatest.
+    /// The largest sample.
     pub max: Option<f64>,
 }
 
 impl Samples {
-    /// Adds one.
+    /// Adds one sample.
     pub fn push(&mut self, sample: Duration) {
         self.0.push(sample);
     }
 
-    /// Adds those of another.
+    /// Adds the samples of another.
     pub fn extend(&mut self, other: &Self) {
         self.0.extend_from_slice(&other.0);
     }
 
-    /// How many there are.
+    /// Returns the number of samples.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Is there none?
+    /// Returns whether there is no sample.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// In short.
+    /// Returns the summary.
     pub fn summary(&self) -> Summary {
         let mut sorted = self.0.clone();
         sorted.sort_unstable();
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_p99_of_few() {
+    fn few_samples_have_no_p99() {
         let mut samples = Samples::default();
         assert_eq!(samples.summary(), Summary::default());
         for ms in 1..=99 {

@@ -2,7 +2,7 @@
 
 use herald_protocol::mutation::Mutation;
 
-/// All of them.
+/// All mutations.
 pub const ALL: [Mutation; 17] = [
     Mutation::IgnoreEpoch,
     Mutation::SkipBarrier,

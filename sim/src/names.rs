@@ -1,4 +1,4 @@
-//! Who is who: everything in the simulation is known by a dense index; names, addresses and MACs follow from it.
+//! Identities: each thing in the simulation has a dense index, from which names, addresses and MACs follow.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -13,33 +13,33 @@ pub type HostIx = usize;
 /// The index of an announced address.
 pub type AddrIx = usize;
 
-/// The second interfaces that nodes, the first ones, have on the same wire. Each is a host of its own there, after all the
-/// nodes; the host with a node's own index is its first interface.
+/// The second interfaces that nodes, the first ones, have on the same wire. Each is a host of its own, with an index
+/// after all nodes; the host with a node's own index is the node's first interface.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Seconds {
-    /// The first of them.
+    /// Index of the first of them.
     pub first: HostIx,
-    /// How many there are.
+    /// Number of them.
     pub count: usize,
 }
 
 impl Seconds {
-    /// The second interface of a node.
+    /// Returns the second interface of a node.
     pub fn of(self, node: NodeIx) -> Option<HostIx> {
         (node < self.count).then(|| self.first + node)
     }
 
-    /// The node to which an interface belongs.
+    /// Returns the node to which an interface belongs.
     pub fn node(self, interface: HostIx) -> NodeIx {
         if self.all().contains(&interface) { interface - self.first } else { interface }
     }
 
-    /// The interfaces of a node.
+    /// Returns the interfaces of a node.
     pub fn interfaces(self, node: NodeIx) -> impl Iterator<Item = HostIx> + use<> {
         std::iter::once(node).chain(self.of(node))
     }
 
-    /// All of them.
+    /// Returns all of them.
     pub fn all(self) -> std::ops::Range<HostIx> {
         self.first..self.first + self.count
     }
@@ -53,7 +53,7 @@ impl Seconds {
 /// The switch that answers ARP for others.
 pub const SWITCH_MAC: MacAddr = MacAddr([0x02, 0xff, 0, 0, 0, 1]);
 
-/// A host's own addresses, and those that are announced.
+/// The networks of hosts' own addresses and of announced ones.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Net {
     Hosts,
@@ -70,18 +70,18 @@ pub enum Family {
 }
 
 impl Family {
-    /// The family of an address.
+    /// Returns the family of an address.
     pub fn of(address: IpAddr) -> Self {
         if address.is_ipv4() { Self::V4 } else { Self::V6 }
     }
 
-    /// Every other one is IPv6.
+    /// Returns the families in turn: every other one is IPv6.
     fn in_turn(index: usize) -> Self {
         if index.is_multiple_of(2) { Self::V4 } else { Self::V6 }
     }
 }
 
-/// 10.net.high.low, or fd00:net::index
+/// Returns 10.net.high.low or fd00:net::index.
 fn address(net: Net, family: Family, index: usize) -> IpAddr {
     let [high, low] = (index as u16).to_be_bytes();
     match family {
@@ -90,27 +90,27 @@ fn address(net: Net, family: Family, index: usize) -> IpAddr {
     }
 }
 
-/// A host's own address of a family: 10.0.0.0/16 and fd00::/64. Each host has both.
+/// Returns a host's own address of a family: 10.0.0.0/16 and fd00::/64. Each host has both.
 pub fn host_address(host: HostIx, family: Family) -> IpAddr {
     address(Net::Hosts, family, host)
 }
 
-/// The address by which a host is known to the others: every other host's is IPv6.
+/// Returns the address by which the others know a host: every other host's is IPv6.
 pub fn known_address(host: HostIx) -> IpAddr {
     host_address(host, Family::in_turn(host))
 }
 
-/// The host with this own address.
+/// Returns the host with this own address.
 pub fn host_of_address(address: IpAddr) -> Option<HostIx> {
     index(Net::Hosts, address)
 }
 
-/// An announced address: 10.1.0.0/16 and fd00:1::/64. Every other one is IPv6.
+/// Returns an announced address: 10.1.0.0/16 and fd00:1::/64. Every other one is IPv6.
 pub fn vip(index: AddrIx) -> IpAddr {
     address(Net::Announced, Family::in_turn(index), index)
 }
 
-/// The index of an announced address.
+/// Returns the index of an announced address.
 pub fn vip_index(address: IpAddr) -> Option<AddrIx> {
     index(Net::Announced, address).filter(|found| vip(*found) == address)
 }
@@ -128,18 +128,18 @@ fn index(net: Net, address: IpAddr) -> Option<usize> {
     }
 }
 
-/// A host's link-layer address.
+/// Returns a host's link-layer address.
 pub fn mac(host: HostIx) -> MacAddr {
     mac_of_machine(host, 0)
 }
 
-/// The link-layer address of the machine that bears a host's name after so many others did.
+/// Returns the link-layer address of the machine that has a host's name after this number of predecessors.
 pub fn mac_of_machine(host: HostIx, machine: u8) -> MacAddr {
     let [high, low] = (host as u16).to_be_bytes();
     MacAddr([0x02, 0, 0, machine, high, low])
 }
 
-/// The host to one of whose machines this link-layer address belongs.
+/// Returns the host to one of whose machines this link-layer address belongs.
 pub fn host_of_mac(mac: MacAddr) -> Option<HostIx> {
     let [0x02, 0, 0, _, high, low] = mac.0 else { return None };
     Some(usize::from(u16::from_be_bytes([high, low])))
@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn there_and_back() {
+    fn names_map_back_to_their_indices() {
         for index in [0, 1, 255, 256, 9999] {
             assert_eq!(host_of_mac(mac(index)), Some(index));
             assert_eq!(host_of_mac(mac_of_machine(index, 3)), Some(index));

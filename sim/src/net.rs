@@ -1,4 +1,4 @@
-//! The wire: one layer-2 segment, whose state follows from the conditions that hold.
+//! The wire: one layer-2 segment, whose state follows from the present conditions.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::{
     names::{HostIx, NodeIx},
 };
 
-/// What a frame is, as far as a switch cares.
+/// The kind of a frame, as far as a switch distinguishes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// The protocol's EtherType.
@@ -30,13 +30,13 @@ struct Port {
     mtu: Option<u32>,
 }
 
-/// One frame takes this long on an idle switch.
+/// Delay of one frame on an idle switch.
 pub const BASE_DELAY: Duration = Duration::from_micros(150);
 
-/// The MTU of an Ethernet.
+/// The MTU of an Ethernet link.
 pub const MTU: u32 = 1500;
 
-/// A frame that is held back waits at most this long.
+/// Longest time for which a delayed frame waits.
 pub const REORDER_DELAY: Duration = Duration::from_millis(30);
 
 /// The segment.
@@ -46,22 +46,22 @@ pub struct Network {
     one_way: Vec<(HostIx, HostIx)>,
     /// Probability that a frame is lost.
     pub loss: f64,
-    /// Added to each frame's delay, and up to as much again at random.
+    /// Added to each frame's delay, plus up to as much again at random.
     pub delay: Duration,
     /// Probability that a frame arrives twice.
     pub duplicate: f64,
-    /// Probability that a frame is held back.
+    /// Probability that a frame is delayed so that others overtake it.
     pub reorder: f64,
-    /// Does the switch answer ARP for the dead?
+    /// Whether the switch answers ARP for dead hosts.
     pub proxy_arp: bool,
-    /// Does it answer probes in the name of who is asked?
+    /// Whether the switch answers probes in the name of the host that is asked.
     pub suppresses: bool,
     protocol_dropped: bool,
     path_mtu: Option<u32>,
 }
 
 impl Network {
-    /// A sound segment of so many hosts.
+    /// Returns a sound segment with this number of hosts.
     pub fn new(hosts: usize) -> Self {
         Self {
             ports: vec![Port::default(); hosts],
@@ -77,7 +77,7 @@ impl Network {
         }
     }
 
-    /// The segment under these conditions (those that are not about the network are ignored).
+    /// Returns the segment under these conditions (conditions that do not concern the network are ignored).
     pub fn under<'a>(hosts: usize, conditions: impl Iterator<Item = &'a Condition>) -> Self {
         let mut net = Self::new(hosts);
         for condition in conditions {
@@ -88,7 +88,7 @@ impl Network {
 
     fn impose(&mut self, condition: &Condition) {
         match condition {
-            // Two losses one after the other.
+            // Two losses act one after the other.
             Condition::Loss(p) => self.loss = 1.0 - (1.0 - self.loss) * (1.0 - p),
             Condition::Delay(delay) => self.delay += *delay,
             Condition::Duplicate(p) => self.duplicate = self.duplicate.max(*p),
@@ -117,7 +117,7 @@ impl Network {
         }
     }
 
-    /// Can frames of this kind get from one host to another (but for random loss)?
+    /// Returns whether frames of this kind can get from one host to another (but for random loss).
     pub fn carries(&self, from: HostIx, to: HostIx, kind: Kind) -> bool {
         let (Some(a), Some(b)) = (self.ports.get(from), self.ports.get(to)) else { return false };
         let passes = |port: &Port| !port.no_carrier && !port.not_forwarding;
@@ -130,54 +130,54 @@ impl Network {
             && (self.one_way.is_empty() || !self.one_way.contains(&(from, to)))
     }
 
-    /// The MTU of a host's own link, as the host knows it.
+    /// Returns the MTU of a host's own link, as the host knows it.
     pub fn mtu(&self, host: HostIx) -> u32 {
         self.ports.get(host).and_then(|port| port.mtu).unwrap_or(MTU)
     }
 
-    /// Does a frame of this length (without its Ethernet header) get from one host to another?
+    /// Returns whether a frame of this length (without its Ethernet header) gets from one host to another.
     pub fn fits(&self, from: HostIx, to: HostIx, length: usize) -> bool {
         let least = self.mtu(from).min(self.mtu(to)).min(self.path_mtu.unwrap_or(u32::MAX));
         u32::try_from(length).is_ok_and(|length| length <= least)
     }
 
-    /// Does every frame get through, both ways, that either may send by what it knows of its own link?
+    /// Returns whether every frame gets through, both ways, that either host may send by what it knows of its own link.
     pub fn fits_all(&self, a: HostIx, b: HostIx) -> bool {
         let longest = |host: HostIx| FrameLimit::of_mtu(self.mtu(host)).bytes();
         self.fits(a, b, longest(a)) && self.fits(b, a, longest(b))
     }
 
-    /// Both ways?
+    /// Returns whether frames of this kind get through both ways.
     pub fn connects(&self, a: HostIx, b: HostIx, kind: Kind) -> bool {
         self.carries(a, b, kind) && self.carries(b, a, kind)
     }
 
-    /// Does the host's NIC show a link?
+    /// Returns whether the host's NIC shows a link.
     pub fn carrier(&self, host: HostIx) -> bool {
         self.ports.get(host).is_some_and(|port| !port.no_carrier)
     }
 
-    /// Can frames of this host get anywhere at all?
+    /// Returns whether frames of this host can get anywhere at all.
     pub fn transmits(&self, host: HostIx) -> bool {
         self.ports.get(host).is_some_and(|p| !p.no_carrier && !p.not_forwarding && !p.mute)
     }
 
-    /// Does what the switch itself sends get to this host?
+    /// Returns whether frames that the switch itself sends reach this host.
     pub fn delivers(&self, host: HostIx) -> bool {
         self.ports.get(host).is_some_and(|p| !p.no_carrier && !p.not_forwarding && !p.deaf)
     }
 
-    /// Do all receivers of a frame get it at the same moment, once?
+    /// Returns whether all receivers of a frame get it at the same moment, once.
     pub fn is_uniform(&self) -> bool {
         self.delay.is_zero() && self.duplicate == 0.0 && self.reorder == 0.0
     }
 
-    /// Is this frame lost?
+    /// Returns whether this frame is lost.
     pub fn loses(&self, rng: &mut fastrand::Rng) -> bool {
         self.loss > 0.0 && rng.f64() < self.loss
     }
 
-    /// The delays after which copies of a frame arrive at one receiver.
+    /// Returns the delays after which copies of a frame arrive at one receiver.
     pub fn delays(&self, rng: &mut fastrand::Rng) -> [Option<Duration>; 2] {
         let mut one = || {
             let mut delay = BASE_DELAY + self.delay + self.delay.mul_f64(rng.f64());
@@ -191,7 +191,7 @@ impl Network {
         [Some(first), (self.duplicate > 0.0 && rng.f64() < self.duplicate).then_some(second)]
     }
 
-    /// The longest time a frame can take.
+    /// Returns the longest time that a frame can take.
     pub fn longest_delay(&self) -> Duration {
         let reorder = if self.reorder > 0.0 { REORDER_DELAY } else { Duration::ZERO };
         BASE_DELAY + self.delay * 2 + reorder
@@ -225,9 +225,9 @@ mod tests {
     }
 
     #[test_case(&[] => (true, true, true); "an Ethernet")]
-    #[test_case(&[Condition::Mtu(0, 576)] => (false, true, false); "what is long does not reach a short link")]
-    #[test_case(&[Condition::Mtu(0, 576), Condition::Mtu(1, 576)] => (false, true, true); "both know")]
-    #[test_case(&[Condition::PathMtu(576)] => (false, true, false); "nobody knows")]
+    #[test_case(&[Condition::Mtu(0, 576)] => (false, true, false); "long frames do not reach a short link")]
+    #[test_case(&[Condition::Mtu(0, 576), Condition::Mtu(1, 576)] => (false, true, true); "both nodes know")]
+    #[test_case(&[Condition::PathMtu(576)] => (false, true, false); "no node knows")]
     #[test_case(&[Condition::Mtu(0, 9000)] => (true, true, true); "jumbo frames")]
     fn lengths(conditions: &[Condition]) -> (bool, bool, bool) {
         let net = Network::under(2, conditions.iter());

@@ -20,15 +20,16 @@ use crate::{
     names::{self, AddrIx, HostIx},
 };
 
-/// What a stopped speaker's sockets hold (a PACKET socket's default of 208 KiB holds about as many small frames).
+/// Number of frames that a stopped speaker's sockets hold (a PACKET socket's default of 208 KiB holds about as many
+/// small frames).
 pub const INBOX: usize = 256;
 
-/// Something that waits in a socket.
+/// A frame that waits in a socket.
 #[derive(Clone, Debug)]
 pub enum Received {
     /// A frame of the protocol.
     Frame(Arc<Carried>),
-    /// An ARP packet, and who sent it.
+    /// An ARP packet, with its sender.
     Packet(HostIx, Packet),
     /// The answer to a ping: the address that was asked, and the Ethernet source.
     Pong(IpAddr, MacAddr),
@@ -36,40 +37,40 @@ pub enum Received {
     Evidence,
 }
 
-/// The process.
+/// The process of a speaker.
 #[derive(Debug)]
 pub struct Speaker {
     /// The machine.
     pub machine: Machine,
-    /// This run of it.
+    /// The incarnation of this run.
     pub incarnation: Incarnation,
-    /// What waits while the process does not run.
+    /// The frames that wait while the process does not run.
     pub inbox: Vec<Received>,
     /// The wake-up that is in the queue (simulation time).
     pub wake: Option<Duration>,
-    /// Did it answer when last asked?
+    /// Whether it answered when last asked.
     pub answering: bool,
-    /// What it answers for: address and MAC.
+    /// The addresses for which it answers, with the MAC.
     pub answers: BTreeMap<AddrIx, MacAddr>,
-    /// The addresses it says it owns.
+    /// The addresses that it reports to own.
     pub owns: BTreeSet<AddrIx>,
-    /// When it took an address back that it had handed over and nobody had claimed.
+    /// When it took back an address that it had handed over and that no other node had claimed.
     pub took_back: BTreeMap<AddrIx, Duration>,
-    /// The addresses it has given up where it does not hear who takes them.
+    /// The addresses that it has given up to a node which it does not hear.
     pub given_up: BTreeMap<AddrIx, GivenUp>,
-    /// Was stopped for long, goes on since then, and has heard no peer yet.
+    /// Since when it has been running again after a long stop without having heard a peer.
     pub listens_since: Option<Duration>,
-    /// From when to when it last did not run.
+    /// The last interval during which it did not run.
     pub waited: Option<(Duration, Duration)>,
     /// When it started.
     pub started: Duration,
-    /// It was told to stop for good.
+    /// Whether it was told to stop for good.
     pub leaving: bool,
-    /// It was told who is on the segment by the API.
+    /// Whether the API has told it which nodes are on the segment.
     pub told_of_stations: bool,
 }
 
-/// A virtual machine as it was at some time: what of its node lies in its memory.
+/// A virtual machine as it was at some time: the part of its node that lies in its memory.
 #[derive(Debug)]
 pub struct Memory {
     machine: Snapshot,
@@ -79,7 +80,7 @@ pub struct Memory {
     started: Duration,
     saved: Option<(SavedState, u64)>,
     taken: Duration,
-    /// What its clock showed.
+    /// The time that its clock showed.
     clock: Duration,
 }
 
@@ -88,73 +89,73 @@ pub struct Memory {
 pub struct Node {
     /// Its name.
     pub name: NodeName,
-    /// Has it two interfaces on the wire? Then this is one of them.
+    /// Whether the node has two interfaces on the wire, of which this is one.
     pub has_two_interfaces: bool,
     /// Its name in frames.
     pub id: NodeId,
     /// Its NIC's address.
     pub mac: MacAddr,
-    /// Counts the machines that bore its name before this one.
+    /// Number of machines that had its name before this one.
     pub machine: u8,
     /// Its own address on the segment by which the others know it, if it has one.
     pub address: Option<IpAddr>,
-    /// Conditions that changed its own address.
+    /// Number of conditions that changed its own address.
     pub renumbered: u32,
-    /// Conditions that leave it without an address of its own on the segment.
+    /// Number of conditions that leave it without an address of its own on the segment.
     pub without_prefix: u32,
-    /// What the API last told it of the other nodes on the segment.
+    /// The other nodes on the segment, as the API last told it.
     pub stations: Arc<[ExpectedPeer]>,
-    /// May it be reverted to a snapshot?
+    /// Whether it may be reverted to a snapshot.
     pub is_virtual: bool,
-    /// When the snapshot was taken from which it last went on, and when it did.
+    /// When the snapshot from which it last went on was taken, and when it went on.
     pub reverted: Option<(Duration, Duration)>,
-    /// The snapshots it may be reverted to, the oldest first.
+    /// The snapshots to which it may be reverted, the oldest first.
     pub snapshots: Vec<Option<Memory>>,
-    /// Conditions that hold it without power.
+    /// Number of conditions that hold it without power.
     pub off: u32,
-    /// Conditions that keep it from running.
+    /// Number of conditions that keep it from running.
     pub paused: u32,
-    /// Conditions that keep its speaker from running.
+    /// Number of conditions that keep its speaker from running.
     pub stalled: u32,
-    /// Conditions that keep its speaker from being started.
+    /// Number of conditions that keep its speaker from being started.
     pub down: u32,
-    /// Conditions that cut it from the API.
+    /// Number of conditions that cut it off from the API.
     pub cut: u32,
-    /// Since when its process does not run.
+    /// Since when its process has not been running.
     pub stopped_at: Option<Duration>,
-    /// Its monotonic clock is the simulation's time plus this.
+    /// Difference between its monotonic clock and the simulation's time.
     pub clock: Duration,
     /// The simulation's time at which it was paused without its clock going on.
     pub frozen_at: Option<Duration>,
     /// When it last went on after such a pause.
     pub thawed_at: Option<Duration>,
-    /// Counts power-ups.
+    /// Number of power-ups.
     pub boot: u64,
-    /// Counts starts of its speaker.
+    /// Number of starts of its speaker.
     pub starts: u64,
     /// The state file, and the boot in which it was written.
     pub saved: Option<(SavedState, u64)>,
     /// The process, if there is one.
     pub speaker: Option<Speaker>,
-    /// How many keys it has dropped: what it signs and accepts follows from it.
+    /// Number of keys that it has dropped. The keys with which it signs and which it accepts follow from it.
     pub dropped_keys: usize,
-    /// Conditions that make it accept the next key too.
+    /// Number of conditions that make it accept the next key too.
     pub next_keys: usize,
-    /// What its watches last told it, by address.
+    /// The objects that its watches last delivered, by address.
     pub view: Vec<Option<Arc<Vip>>>,
-    /// The class of its watches' delay.
+    /// Index of its watches' delay.
     pub watch: usize,
-    /// The interval which it last promised.
+    /// The interval that it last promised.
     pub interval: Duration,
 }
 
 impl Node {
-    /// A node that runs, without a speaker, with the name that belongs to this index.
+    /// Returns a running node without a speaker, with the name that belongs to this index.
     pub fn new(index: usize, addresses: usize, clock: Duration, watch: usize) -> Self {
         Self::named(NodeName::new(&format!("node-{index:04}")), index, addresses, clock, watch)
     }
 
-    /// A node that runs, without a speaker.
+    /// Returns a running node without a speaker.
     pub fn named(name: NodeName, index: usize, addresses: usize, clock: Duration, watch: usize) -> Self {
         Self {
             id: name.id(),
@@ -190,18 +191,18 @@ impl Node {
         }
     }
 
-    /// Does its kernel run?
+    /// Returns whether the node's kernel runs.
     pub fn runs(&self) -> bool {
         self.off == 0 && self.paused == 0
     }
 
-    /// Does its speaker run?
+    /// Returns whether the node's speaker runs.
     pub fn speaks(&self) -> bool {
         self.runs() && self.stalled == 0 && self.speaker.is_some()
     }
 
-    /// A frame of the protocol arrives, if the node runs: its speaker takes it in, or its socket holds it. Returns whether
-    /// anything may follow.
+    /// A frame of the protocol arrives. If the node runs, its speaker takes the frame in, or its socket holds it.
+    /// Returns whether anything may follow.
     pub fn hear(&mut self, now: Duration, carried: &Arc<Carried>) -> bool {
         if !self.runs() {
             return false;
@@ -217,40 +218,40 @@ impl Node {
         speaker.machine.hear(at, carried);
         let segment = speaker.machine.segment();
         let due = segment.poll_timeout().map(|due| due.saturating_sub(self.clock).max(now));
-        // What was heard may be its own, from its other interface.
+        // The frame may be its own, from its other interface.
         self.has_two_interfaces
             || segment.has_output()
             || segment.is_answering() != speaker.answering
             || due.is_some_and(|due| speaker.wake.is_none_or(|wake| due < wake))
     }
 
-    /// Its monotonic clock.
+    /// Returns the node's monotonic clock.
     pub fn local(&self, now: Duration) -> Duration {
         now + self.clock
     }
 
-    /// The simulation's time when its clock will show this.
+    /// Returns the simulation's time at which the node's clock will show this.
     pub fn global(&self, local: Duration) -> Duration {
         local.saturating_sub(self.clock)
     }
 
-    /// The hypervisor stops running it.
+    /// The hypervisor stops running the node.
     pub fn freeze(&mut self, now: Duration, clock_goes_on: bool) {
         if !clock_goes_on && self.frozen_at.is_none() {
             self.frozen_at = Some(now);
         }
     }
 
-    /// It runs again. Has its clock stood still?
+    /// The hypervisor runs the node again. Returns whether its clock has stood still.
     pub fn thaw(&mut self, now: Duration) -> bool {
         let Some(since) = self.frozen_at.take() else { return false };
         self.thawed_at = Some(now);
-        // The clock shows now what it showed then. It started far from zero: it cannot fall below.
+        // The clock shows the same time as when it stopped. It started far from zero, so it cannot fall below.
         self.clock = self.clock.saturating_sub(now.saturating_sub(since));
         true
     }
 
-    /// A snapshot of it is taken. (Of a speaker that does not run there is none.)
+    /// Takes a snapshot of the node. (There is none of a speaker that does not run.)
     pub fn take_snapshot(&mut self, now: Duration) {
         let speaker = self.speaker.as_ref().filter(|_| self.off == 0);
         let memory = speaker.and_then(|speaker| {
@@ -268,10 +269,10 @@ impl Node {
         self.snapshots.push(memory);
     }
 
-    /// It goes on from a snapshot: memory, file and clock are as they were then.
+    /// The node goes on from a snapshot: memory, file and clock are as they were then.
     pub fn revert(&mut self, now: Duration, memory: Memory) {
         self.clock = memory.clock.saturating_sub(now);
-        // One that is not run at the moment stands still from here on.
+        // A node that the hypervisor does not run at the moment stands still from here on.
         self.frozen_at = self.frozen_at.map(|_| now);
         self.saved = memory.saved;
         self.reverted = Some((memory.taken, now));
@@ -285,7 +286,7 @@ impl Node {
 }
 
 impl Speaker {
-    /// A process with this machine.
+    /// Returns a process with this machine.
     pub fn new(now: Duration, incarnation: Incarnation, machine: Machine) -> Self {
         Self {
             machine,
@@ -305,7 +306,7 @@ impl Speaker {
         }
     }
 
-    /// Something arrived while the process does not run.
+    /// A frame arrived while the process does not run.
     pub fn store(&mut self, received: Received) {
         if self.inbox.len() < INBOX {
             self.inbox.push(received);
@@ -318,7 +319,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pause_shows_on_the_clock_or_not() {
+    fn pause_shows_on_a_clock_that_goes_on_only() {
         let s = Duration::from_secs;
         for (goes_on, shown) in [(true, s(1020)), (false, s(1013))] {
             let mut node = Node::new(0, 1, s(1000), 0);

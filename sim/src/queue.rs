@@ -1,8 +1,8 @@
-//! What is to happen, in order of time.
+//! The future events, in the order of time.
 
 use std::{cmp::Ordering, collections::BinaryHeap, time::Duration};
 
-/// Events by time; those of one moment in the order in which they were pushed.
+/// Events by time; those of one moment stay in the order in which they were pushed.
 #[derive(Debug)]
 pub struct Queue<E> {
     heap: BinaryHeap<Entry<E>>,
@@ -29,24 +29,24 @@ impl<E> Queue<E> {
         self.heap.push(Entry { at, order: self.pushed, event });
     }
 
-    /// The next event with its time.
+    /// Returns the next event with its time, and removes it.
     pub fn pop(&mut self) -> Option<(Duration, E)> {
         self.heap.pop().map(|entry| (entry.at, entry.event))
     }
 
-    /// How many events are to come.
+    /// Returns the number of future events.
     pub fn len(&self) -> usize {
         self.heap.len()
     }
 
-    /// Is nothing to come?
+    /// Returns whether there is no future event.
     pub fn is_empty(&self) -> bool {
         self.heap.is_empty()
     }
 }
 
 impl<E> Ord for Entry<E> {
-    /// Reversed: the heap gives the greatest first.
+    /// Reversed: the heap returns the greatest first.
     fn cmp(&self, other: &Self) -> Ordering {
         (other.at, other.order).cmp(&(self.at, self.order))
     }
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn by_time_then_by_order() {
+    fn events_come_by_time_and_then_by_order() {
         let mut queue = Queue::default();
         for (at, event) in [(2, 'c'), (1, 'a'), (2, 'd'), (1, 'b')] {
             queue.push(Duration::from_secs(at), event);

@@ -4,33 +4,33 @@ use serde::Serialize;
 
 use crate::{history::Shape, measure::Summary, runner::Totals};
 
-/// What `--json` writes.
+/// The content that `--json` writes.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
-    /// Seeds run.
+    /// Number of seeds that were run.
     pub seeds: u64,
-    /// Nodes, if the same in all.
+    /// Number of nodes, if it is the same in all seeds.
     pub nodes: Option<usize>,
-    /// Addresses, if the same in all.
+    /// Number of addresses, if it is the same in all seeds.
     pub addresses: Option<usize>,
     /// Simulated seconds.
     pub simulated_s: f64,
-    /// Seconds it took.
+    /// Seconds that the run took.
     pub wall_s: f64,
-    /// Seeds that violate an invariant.
+    /// Number of seeds that violate an invariant.
     pub violations: usize,
-    /// The first of them.
+    /// The first seed that violates an invariant.
     pub first_violation_seed: Option<u64>,
     /// From a node's power-off to the verdict at the node that then claims.
     pub detect_ms: Summary,
-    /// From a node's power-off to the first answer or announcement of another.
+    /// From a node's power-off to the first answer or announcement of another node.
     pub takeover_ms: Summary,
     /// Frames of the protocol per second and node.
     pub frames_per_s_per_node: f64,
 }
 
 impl Report {
-    /// The report of a run.
+    /// Returns the report of a run.
     pub fn new(totals: &Totals, shape: Shape) -> Self {
         let round = |value: f64| (value * 100.0).round() / 100.0;
         Self {
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn has_the_fields_that_are_promised() {
+    fn report_has_the_promised_fields() {
         let json = serde_json::to_value(Report::new(&Totals::default(), Shape::default())).unwrap();
         let mut fields: Vec<_> = json.as_object().unwrap().keys().map(String::as_str).collect();
         fields.sort_unstable();

@@ -17,14 +17,14 @@ use crate::{
     world::{self, Detail, Outcome},
 };
 
-/// What came of all seeds.
+/// The results of all seeds.
 #[derive(Clone, Debug, Default)]
 pub struct Totals {
-    /// How many were run.
+    /// Number of seeds that were run.
     pub seeds: u64,
-    /// Simulated time of all.
+    /// Simulated time of all seeds.
     pub simulated: Duration,
-    /// Time it took.
+    /// Time that the run took.
     pub wall: Duration,
     /// Each seed that violates an invariant, in ascending order.
     pub violations: Vec<(u64, Violation)>,
@@ -36,7 +36,7 @@ pub struct Totals {
     pub frames: u64,
     /// Nodes times seconds.
     pub node_seconds: f64,
-    /// The most frames that one node sent in one second.
+    /// The largest number of frames that one node sent in one second.
     pub peak: u32,
 }
 
@@ -52,27 +52,29 @@ impl Totals {
         self.peak = self.peak.max(outcome.peak);
     }
 
-    /// Frames per second and node, over all.
+    /// Returns frames per second and node, over all seeds.
     pub fn frames_per_s_per_node(&self) -> f64 {
         if self.node_seconds == 0.0 { 0.0 } else { self.frames as f64 / self.node_seconds }
     }
 }
 
-/// What one core is at.
+/// Progress of one core.
 #[derive(Debug, Default)]
 struct Beat {
     seed: AtomicU64,
-    /// Counts events of all its histories.
+    /// Number of events of all its histories.
     done: AtomicU64,
 }
 
-/// An event takes a core some milliseconds at most; other work on the machine may hold it up for a minute or two.
+/// Time after which a core without progress counts as hung. An event takes a core some milliseconds at most; other work
+/// on the machine may hold it up for a minute or two.
 const HUNG: Duration = Duration::from_secs(300);
 
-/// From one look at the cores to the next.
+/// Time from one look at the cores to the next.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
-/// Says which seed hangs (a call of a machine that does not return cannot be ended from outside), until told to end.
+/// Reports a seed that hangs (a call of a machine that does not return cannot be ended from outside), until told to
+/// end.
 fn watch(beats: &[Beat], hung_after: Duration, look_every: Duration, end: &mpsc::Receiver<()>, hangs: &dyn Fn(u64)) {
     let look = |beat: &Beat| beat.done.load(Ordering::Relaxed);
     let mut seen: Vec<_> = beats.iter().map(|beat| (look(beat), Instant::now())).collect();
@@ -89,14 +91,14 @@ fn watch(beats: &[Beat], hung_after: Duration, look_every: Duration, end: &mpsc:
     }
 }
 
-/// The core has no seed any more.
+/// Stands for a core that has no seed left.
 const IDLE: u64 = u64::MAX;
 
-/// After so many violations no more seeds are begun: the rest would say the same.
+/// After this number of violations no more seeds are started: the rest would show the same.
 const ENOUGH: usize = 200;
 
-/// Runs the seeds from `first` on. `progress` is called now and then with what there is so far; `hangs` with a seed that
-/// does not go on: it never will.
+/// Runs the seeds from `first` on. Calls `progress` now and then with the results so far, and `hangs` with a seed that
+/// makes no progress and never will.
 pub fn run(
     first: u64,
     count: u64,
@@ -128,7 +130,7 @@ fn run_on_all_cores(
     beats: &[Beat],
     (next, totals, started): (&AtomicU64, &Mutex<Totals>, Instant),
 ) {
-    // Where there are fewer seeds than cores, a large crowd is shared out among those that are left.
+    // If fewer seeds than cores are left, a large crowd is shared out among the idle cores.
     rayon::scope(|scope| {
         for beat in beats {
             scope.spawn(move |_| {
@@ -158,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_core_that_does_not_go_on_is_named() {
+    fn seed_of_a_hung_core_is_reported() {
         let beats = [Beat::default(), Beat::default()];
         beats[1].seed.store(7, Ordering::Relaxed);
         let (finished, end) = mpsc::channel();

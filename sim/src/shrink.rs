@@ -1,4 +1,4 @@
-//! Makes a history that violates an invariant as small as it gets.
+//! Makes a history that violates an invariant as small as possible.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use crate::{
     world::{self, Detail},
 };
 
-/// Runs of the simulation that a shrink may take.
+/// Number of runs of the simulation that a shrink may take.
 const TRIES: usize = 300;
 
-/// The smallest history found that violates the same invariant, and how.
+/// Returns the smallest history found that violates the same invariant, and the violation.
 pub fn shrink(history: &History, invariant: Invariant) -> (History, Option<Violation>) {
     let mut best = history.clone();
     let mut violation = None;
@@ -29,7 +29,7 @@ pub fn shrink(history: &History, invariant: Invariant) -> (History, Option<Viola
     }
 }
 
-/// Histories that are a little smaller, those that are much smaller first.
+/// Returns histories that are smaller, much smaller ones first.
 fn candidates(history: &History) -> Vec<History> {
     let mut all = Vec::new();
     let mut add = |change: &dyn Fn(&mut History)| {

@@ -20,15 +20,15 @@ fn holds(history: &History) -> Outcome {
     outcome
 }
 
-/// The other cluster has the same Secret, as one into which this one's backup was restored. It starts with this one, or
-/// later, and this one fails beside it. An address that only one cluster uses is as it is without the other; of one that
-/// both use somebody tells (docs/protocol/ownership.md#two-clusters).
+/// The other cluster has the same Secret, like a cluster into which this one's backup was restored. It starts with this
+/// one, or later, and this one fails beside it. An address that only one cluster uses behaves as without the other; of
+/// an address that both use, a node reports a conflict (docs/protocol/ownership.md#two-clusters).
 #[test_case(0.0, &[]; "both start together")]
 #[test_case(8.0, &[]; "the other comes later")]
 #[test_case(8.0, &[
     fault(20.0, 10.0, Kind::PowerOff { node: 0, boot: Duration::from_secs(1) }),
     fault(45.0, 2.0, Kind::Recreate(0)),
-]; "a node fails beside the other")]
+]; "a node fails next to the other cluster")]
 #[test_case(0.0, &[
     fault(9.0, 10.0, Kind::EtherTypeDropped(None)),
     fault(12.0, 3.0, Kind::Speaker(0, Stop::Asked(Shutdown::Restarting))),
@@ -42,14 +42,15 @@ fn with_one_secret(rivals_from: f64, faults: &[Fault]) {
     }
 }
 
-/// So often a node takes an address from owners that are no candidates, in a history of less than half a minute: three
-/// times, and then after pauses of 1, 2, 4, 8 and at last 16 s (docs/protocol/ownership.md#no-candidate-owner). The
-/// first claim is none of these.
+/// Number of times that a node takes an address from owners that are not candidates, in a history of less than half a
+/// minute: three times, and then after pauses of 1, 2, 4, 8 and at last 16 s
+/// (docs/protocol/ownership.md#no-candidate-owner). The first claim is not one of them.
 const TAKES: usize = 1 + 3 + 5;
 
-/// The other cluster was made from a snapshot of etcd: it has the same UID, so it is one cluster to the protocol, with two
-/// views that differ for good. The nodes of either are no candidates to the other. Addresses go to and fro, with pauses
-/// that grow; at no time is one answered with two MACs for longer than a claim takes.
+/// The other cluster was made from a snapshot of etcd: it has the same UID, so it is one cluster to the protocol, with
+/// two views that differ for good. The nodes of either cluster are not candidates in the other's view. Addresses change
+/// their owner again and again, with pauses that grow; at no time is one answered with two MACs for longer than a claim
+/// takes.
 #[test_case(1, 1)]
 #[test_case(3, 2)]
 #[test_case(5, 4)]
@@ -69,7 +70,7 @@ fn cloned_whole(nodes: usize, rivals: usize) {
         let moves: usize = claims.values().sum();
         assert!(
             moves > claims.len(),
-            "seed {seed}: nothing goes to and fro, so this test and its page are out of date"
+            "seed {seed}: no address changes its owner, so this test and its page are out of date"
         );
     }
 }

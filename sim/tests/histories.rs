@@ -1,4 +1,4 @@
-//! Histories with a name: those the design was made for, and those in which the simulator once found the machine wrong.
+//! Named histories: those that the design was made for, and those in which the simulator once found the engine wrong.
 
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ fn rotation() -> Kind {
 
 const RESTART: Stop = Stop::Asked(Shutdown::Restarting);
 
-/// Runs it with a few seeds: delays, jitter and who starts first differ.
+/// Runs the history with a few seeds: delays, jitter and the order of starts differ.
 fn holds(nodes: usize, addresses: usize, faults: &[Fault]) {
     for seed in 0..5 {
         all_holds(&History::quiet(seed, nodes, addresses).with_faults(faults.to_vec()));
@@ -87,7 +87,7 @@ fn of_the_design(nodes: usize, addresses: usize, faults: &[Fault]) {
 #[test_case(6, 4, &[fault(9.0, 7.4, Kind::Partition(vec![1, 4])), fault(15.9, 0.65, Kind::OneWay(1, 3))]; "heard one way after a heal")]
 #[test_case(2, 1, &[fault(9.0, 0.0, upgrade()), fault(10.04, 5.3, Kind::Partition(vec![0])), fault(13.4, 0.5, pause(1, true))]; "a barrier that ends in a stall")]
 #[test_case(3, 4, &[fault(9.0, 6.8, Kind::Deaf(0)), fault(10.7, 5.3, Kind::StallSpeaker(1))]; "a deaf owner hears again, its successor is covered")]
-#[test_case(3, 6, &[fault(0.0, 60.0, Kind::EtherTypeDropped(None)), fault(20.0, 2.0, power_off(0))]; "a turn that came round for ever")]
+#[test_case(3, 6, &[fault(0.0, 60.0, Kind::EtherTypeDropped(None)), fault(20.0, 2.0, power_off(0))]; "a turn that came again and again")]
 // Found as seed 107656 of an earlier generator.
 #[test_case(3, 3, &[fault(9.264, 9.295, Kind::Speaker(1, RESTART)), fault(18.377, 0.944, pause(2, false)), fault(19.153, 0.8, Kind::Speaker(0, RESTART))]; "a coverer contradicts a paused node before that misses the owner")]
 fn where_the_machine_was_wrong(nodes: usize, addresses: usize, faults: &[Fault]) {
@@ -134,7 +134,7 @@ fn renumbered(node: usize, none_left: bool) -> Kind {
     Kind::Renumbered { node, none_left }
 }
 
-/// Nodes come and go by the API, their addresses and links change.
+/// Nodes come and go by the API, and their addresses and links change.
 #[test_case(3, 6, &[fault(9.0, 12.0, deleted(0, Removal::MachineStays))]; "a node is deleted and runs on")]
 #[test_case(3, 6, &[fault(9.0, 12.0, deleted(0, Removal::SpeakerStops))]; "a speaker is taken away then its node deleted")]
 #[test_case(3, 6, &[fault(9.0, 12.0, deleted(0, Removal::MachineReplaced))]; "another machine bears the name")]
@@ -145,7 +145,7 @@ fn renumbered(node: usize, none_left: bool) -> Kind {
 #[test_case(3, 50, &[fault(0.0, 60.0, Kind::Mtu(0, 576)), fault(0.0, 60.0, Kind::Mtu(1, 576)), fault(0.0, 60.0, Kind::Mtu(2, 576)), fault(9.0, 1.0, Kind::Speaker(1, Stop::Deleted)), fault(20.0, 5.0, power_off(0))]; "all links are short")]
 #[test_case(3, 50, &[fault(0.0, 60.0, Kind::Mtu(0, 9000)), fault(9.0, 1.0, Kind::Speaker(1, Stop::Deleted)), fault(20.0, 5.0, power_off(0))]; "one has jumbo frames")]
 #[test_case(3, 6, &[fault(9.0, 20.0, Kind::KernelTakes(0, 1)), fault(9.0, 20.0, Kind::KernelTakes(1, 2)), fault(12.0, 1.0, Kind::Speaker(0, Stop::Killed))]; "kernels of other nodes take what is owned")]
-#[test_case(3, 6, &[fault(0.0, 60.0, Kind::EtherTypeDropped(None)), fault(20.0, 15.0, Kind::NotReady(0))]; "not ready while nobody hears a Hello")]
+#[test_case(3, 6, &[fault(0.0, 60.0, Kind::EtherTypeDropped(None)), fault(20.0, 15.0, Kind::NotReady(0))]; "not ready while no node hears a Hello")]
 fn of_members(nodes: usize, addresses: usize, faults: &[Fault]) {
     holds(nodes, addresses, faults);
 }
@@ -164,10 +164,10 @@ fn of_time(nodes: usize, addresses: usize, faults: &[Fault]) {
     holds(nodes, addresses, faults);
 }
 
-/// Two nodes, one on a link that is shorter than the other knows, so that the other's claims do not come through. The one is
-/// the only candidate for an address, and loses power.
+/// Two nodes, one on a link that is shorter than the other knows, so that the other's claims do not come through. The
+/// node on the short link is the only candidate for an address, and loses power.
 #[test]
-fn claims_of_who_is_no_candidate_are_not_waited_for() {
+fn claims_of_a_node_that_is_not_a_candidate_are_not_awaited() {
     let faults = [
         fault(0.0, 61.035, Kind::Mtu(1, 576)),
         fault(37.631, 0.224, Kind::PowerOff { node: 1, boot: Duration::from_millis(2839) }),
@@ -177,8 +177,8 @@ fn claims_of_who_is_no_candidate_are_not_waited_for() {
     }
 }
 
-/// Node 1 is not heard, and takes an address of node 0, whose cable is pulled for a moment. The third node does not hear
-/// it either.
+/// Node 1 is not heard, and takes an address of node 0, whose cable is pulled for a moment. The third node does not
+/// hear node 1 either.
 #[test]
 fn link_comes_back_where_only_the_successor_is_not_heard() {
     let faults = [
@@ -188,10 +188,10 @@ fn link_comes_back_where_only_the_successor_is_not_heard() {
     holds(3, 7, &faults);
 }
 
-/// A machine goes on from a snapshot in which it was about to claim an address, announces it, and is told that it was
-/// reverted.
+/// A machine goes on from a snapshot in which it was about to claim an address, announces the address, and learns that
+/// it was reverted.
 #[test]
-fn reverted_machine_announces_what_it_was_about_to_claim() {
+fn reverted_machine_announces_the_address_that_it_was_about_to_claim() {
     let faults = [
         fault(8.758, 7.475, Kind::Stranger(0)),
         fault(11.008, 9.5, Kind::ApiLost(11)),
@@ -203,7 +203,7 @@ fn reverted_machine_announces_what_it_was_about_to_claim() {
     }
 }
 
-/// An owner of which the API knows no more comes back, and claims what it had.
+/// An owner that the API no longer lists comes back, and claims its former addresses.
 #[test]
 fn owner_whose_node_is_deleted_restarts_after_the_protocol_was_dropped() {
     let faults = [
@@ -215,10 +215,10 @@ fn owner_whose_node_is_deleted_restarts_after_the_protocol_was_dropped() {
     holds(7, 3, &faults);
 }
 
-/// Nobody hears a Hello. A node hands an address over that the API takes for another's, so nobody claims it; it takes it back,
-/// and keeps it for the hold-down.
+/// No node hears a Hello. A node hands an address over that the API takes for another's, so no node claims it; it takes
+/// the address back, and keeps it for the hold-down.
 #[test]
-fn hand_over_in_a_partition_is_in_vain() {
+fn address_handed_over_in_a_partition_is_taken_back() {
     let faults = [
         fault(0.0, 60.0, Kind::EtherTypeDropped(None)),
         fault(21.945, 4.997, Kind::Partition(vec![1, 3])),
@@ -227,7 +227,7 @@ fn hand_over_in_a_partition_is_in_vain() {
     holds(4, 2, &faults);
 }
 
-/// Nobody hears a Hello, and owners cease to be candidates.
+/// No node hears a Hello, and owners cease to be candidates.
 #[test_case(&[fault(20.0, 40.0, Kind::Excluded(0))]; "one")]
 #[test_case(&[fault(20.0, 40.0, Kind::Excluded(0)), fault(22.0, 40.0, Kind::Excluded(1))]; "two")]
 #[test_case(&[fault(20.0, 40.0, Kind::Excluded(0)), fault(21.0, 30.0, Kind::ApiLost(1))]; "the next one has no news")]
@@ -239,9 +239,9 @@ fn unheard_and_no_candidate(faults: &[Fault]) {
     }
 }
 
-/// Nobody hears a Hello for a minute, and a node that owned addresses, or the name of one, is away for a while. No Hello says
-/// afterwards what was taken over. (The first half of the minute is not judged: it is where flows are led elsewhere for the
-/// fault itself.)
+/// No node hears a Hello for a minute, and a node that owned addresses, or the name of one, is away for a while.
+/// Afterwards no Hello reports what was taken over. (The first half of the minute is not judged: there, flows are led
+/// elsewhere because of the fault itself.)
 #[test_case(&[fault(33.2, 6.0, cable(1, 0))]; "a link is away")]
 #[test_case(&[fault(11.0, 0.1, cable(1, 30))]; "a link is away, and its port silent for long")]
 #[test_case(&[fault(11.0, 0.1, deleted(2, Removal::MachineReplaced)), fault(12.0, 21.0, Kind::NotReady(0)), fault(19.0, 29.0, Kind::NotReady(1))]; "another machine bears a name, and others become unfit")]
@@ -252,7 +252,8 @@ fn unheard_and_away(faults: &[Fault]) {
     holds(3, 6, &all);
 }
 
-/// Hellos of runs that are over of a node that is dead, which the others have heard, or have restarted and have not.
+/// A forger replays Hellos of a dead node's former runs. The other nodes have heard those runs, or have restarted and
+/// have not.
 #[test_case(&[]; "heard")]
 #[test_case(&[fault(11.05, 0.6, Kind::Speaker(1, Stop::Deleted)), fault(11.05, 0.6, Kind::Speaker(2, Stop::Deleted))]; "never heard")]
 fn former_runs_of_a_dead_node(restarts: &[Fault]) {
@@ -263,9 +264,9 @@ fn former_runs_of_a_dead_node(restarts: &[Fault]) {
     holds(3, 6, &all);
 }
 
-/// Two of three nodes are cut off from the third. Meanwhile the machine of one of the two is replaced: another bears its
-/// name, with another MAC, and comes to own what the third owned. When the segment is whole again, the third hears the
-/// announcement of an address from the new MAC before it hears a Hello of the new run both ways.
+/// Two of three nodes are cut off from the third. Meanwhile the machine of one of the two is replaced: another machine
+/// has its name, with another MAC, and comes to own the addresses of the third. When the segment is whole again, the
+/// third hears the announcement of an address from the new MAC before it hears a Hello of the new run both ways.
 #[test]
 fn replaced_machine_is_heard_by_arp_first() {
     let faults =
@@ -275,8 +276,9 @@ fn replaced_machine_is_heard_by_arp_first() {
     }
 }
 
-/// A switch answers probes in the name of a dead node. It answers no pings, so the node is succeeded within two seconds
-/// (docs/protocol/failure.md#duration) if its kernel used to answer them; if a firewall drops them, it is not.
+/// A switch answers probes in the name of a dead node. It does not answer pings, so the node is succeeded within two
+/// seconds (docs/protocol/failure.md#duration) if its kernel used to answer them. If a firewall drops them, the node is
+/// not succeeded.
 #[test_case(0 => true; "nodes answer pings")]
 #[test_case(3 => false; "firewalls drop pings")]
 fn node_that_dies_behind_suppression_is_succeeded(firewalls: usize) -> bool {
@@ -286,7 +288,7 @@ fn node_that_dies_behind_suppression_is_succeeded(firewalls: usize) -> bool {
         history.end = Duration::from_secs(12);
         let outcome = world::run(&history, Detail::Events);
         assert!(outcome.violation.is_none(), "{history}{:?}", outcome.violation);
-        // Which node claims first is chance.
+        // Chance decides which node claims first.
         let owned = outcome.trace.iter().any(|line| line.contains("node 0: owns"));
         owned.then(|| !outcome.takeover.is_empty())
     };
@@ -295,9 +297,9 @@ fn node_that_dies_behind_suppression_is_succeeded(firewalls: usize) -> bool {
     taken[0]
 }
 
-/// The network drops the protocol, and for a while the kernel of node 2 has an address that node 0 owns, and announces it.
-/// The owner yields. When the kernel lets the address go, its speaker, which cannot overhear its own kernel, presumes node 0
-/// to own it, and all others presume node 2, until VirtualIP.status says that the owner has yielded.
+/// The network drops the protocol, and for a while the kernel of node 2 has an address that node 0 owns, and announces
+/// it. The owner yields. When the kernel lets the address go, its speaker, which cannot overhear its own kernel,
+/// presumes node 0 to own it, and all others presume node 2, until VirtualIP.status says that the owner has yielded.
 #[test]
 fn kernel_takes_an_address_and_lets_it_go_unheard() {
     for seed in 0..20 {

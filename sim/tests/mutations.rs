@@ -1,5 +1,5 @@
-//! Tests of the tests: with each rule of the protocol broken on purpose, an invariant does not hold, and the same
-//! history keeps all of them when the rule is kept.
+//! Tests of the tests: with each rule of the protocol broken on purpose, an invariant is violated, and the same history
+//! keeps all invariants when the rule is kept.
 
 use std::time::Duration;
 
@@ -36,8 +36,8 @@ fn equal_epochs(seed: u64) -> History {
     ])
 }
 
-/// A node leaves and comes back, again and again; later it comes to own everything; then somebody replays what it once
-/// said. (Of many runs, each with a farewell, a replay is likely to begin with one.)
+/// A node leaves and comes back, again and again; later it comes to own everything; then a forger replays what it once
+/// sent. (Of many runs, each with a farewell, a replay is likely to begin with one.)
 fn replayed_farewell(seed: u64) -> History {
     let leaves = |time: u32| fault(1.5 + 0.8 * f64::from(time), 0.3, Kind::Speaker(0, Stop::Asked(Shutdown::Leaving)));
     let mut faults: Vec<Fault> = (0..4).map(leaves).collect();
@@ -49,8 +49,8 @@ fn replayed_farewell(seed: u64) -> History {
     History::quiet(seed, 3, 6).with_faults(faults)
 }
 
-/// A node's view of the API stands still while another is NotReady for a moment; much later that other takes over, and
-/// restarts.
+/// A node's view of the API stands still while another node is NotReady for a moment; much later that other node takes
+/// over, and restarts.
 fn old_view(seed: u64) -> History {
     History::quiet(seed, 3, 20).with_faults(vec![
         fault(9.0, 3.0, Kind::NotReady(1)),
@@ -77,7 +77,7 @@ fn two_interfaces(seed: u64) -> History {
 
 use Invariant::{AnsweredUnheard, FlowBroken, Ghost, PingPong, QuietChange, Reason, StaleCache, TwoMacs, Unanswered};
 
-// Mostly ping-pong: who takes over loses at once to the claim that it has just outdone.
+// Mostly ping-pong: a node that takes over loses at once to the claim that it has just outdone.
 #[test_case(Mutation::IgnoreEpoch, random, 100, &[PingPong, Unanswered, Reason, FlowBroken, TwoMacs, StaleCache])]
 #[test_case(Mutation::SkipBarrier, random, 100, &[Reason])]
 #[test_case(Mutation::TakeOverWithoutProbing, random, 50, &[Reason])]
@@ -95,7 +95,12 @@ use Invariant::{AnsweredUnheard, FlowBroken, Ghost, PingPong, QuietChange, Reaso
 #[test_case(Mutation::IgnoreUnheardPeers, random, 600, &[Reason, FlowBroken, TwoMacs])]
 #[test_case(Mutation::IgnoreDigests, random, 50, &[TwoMacs, Reason])]
 #[test_case(Mutation::SpeakOnBoth, two_interfaces, 20, &[TwoMacs, Reason, QuietChange, FlowBroken])]
-fn a_broken_rule_is_seen(mutation: Mutation, history: fn(u64) -> History, seeds: u64, expected: &[Invariant]) {
+fn broken_rule_violates_an_invariant(
+    mutation: Mutation,
+    history: fn(u64) -> History,
+    seeds: u64,
+    expected: &[Invariant],
+) {
     let caught = (0..seeds).find(|seed| {
         let mut broken = history(*seed);
         broken.mutation = Some(mutation);
@@ -103,7 +108,7 @@ fn a_broken_rule_is_seen(mutation: Mutation, history: fn(u64) -> History, seeds:
         if !seen.is_some_and(|seen| expected.contains(&seen)) {
             return false;
         }
-        // A history that fails anyhow shows nothing.
+        // A history that fails even with the rule kept shows nothing.
         world::run(&history(*seed), Detail::Nothing).violation.is_none()
     });
     assert!(caught.is_some(), "{mutation:?}: none of {seeds} histories violates {expected:?}");

@@ -1,4 +1,4 @@
-//! Histories that random seeds have found, as small as they could be made: in each of them the machine was wrong once.
+//! Histories that random seeds have found, made as small as possible: in each of them the engine was wrong once.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ fn cable(node: usize, silent_s: u64) -> Kind {
     Kind::Cable { node, silent: Duration::from_secs(silent_s) }
 }
 
-/// With some seeds of its own besides the one it was found with: delays, jitter and who starts first differ.
+/// Each history runs with some seeds besides the one it was found with: delays, jitter and the order of starts differ.
 fn holds(seed: u64, nodes: usize, addresses: usize, faults: &[Fault]) {
     for seed in [seed, 1, 2, 3, 4, 5, 6, 7, 8, 9] {
         all_holds(&History::quiet(seed, nodes, addresses).with_faults(faults.to_vec()));
@@ -38,7 +38,7 @@ fn all_holds(history: &History) {
     fault(8.5, 0.5, Kind::Speaker(0, Stop::Deleted)),
     fault(8.5, 0.5, Kind::Speaker(1, Stop::Deleted)),
     fault(9.273, 7.015, Kind::StallSpeaker(0)),
-]; "who is named by the API has restarted and hangs before it claims")]
+]; "node that the API names has restarted and hangs before it claims")]
 #[test_case(30685, 4, 4, &[
     fault(14.393, 8.208, Kind::Recreate(3)),
     fault(22.009, 7.640, Kind::PauseNode { node: 3, clock: false }),
@@ -47,7 +47,7 @@ fn all_holds(history: &History) {
 #[test_case(760_537, 2, 1, &[
     fault(0.0, 60.0, Kind::EtherTypeDropped(None)),
     fault(34.755, 10.374, Kind::Renumbered { node: 0, none_left: true }),
-]; "who is presumed to own an address is listed no more")]
+]; "presumed owner of an address is no longer listed")]
 #[test_case(49819, 3, 1, &[
     fault(8.0, 20.0, power_off(1, 1000)),
     fault(16.234, 9.730, Kind::StallSpeaker(0)),
@@ -65,32 +65,32 @@ fn all_holds(history: &History) {
     fault(11.944, 7.971, Kind::Partition(vec![1])),
     fault(16.158, 18.0, Kind::Excluded(1)),
     fault(19.119, 0.087, Kind::ProxyArp),
-]; "two that were apart go on with one address")]
+]; "two nodes that were apart go on with one address")]
 #[test_case(24896, 4, 11, &[
     fault(0.0, 30.0, Kind::EtherTypeDropped(None)),
     fault(8.458, 0.775, cable(3, 0)),
     fault(18.614, 3.750, Kind::Excluded(2)),
-]; "who was found dead is back, and nobody hears it")]
+]; "node that was found dead is back, and no peer hears it")]
 #[test_case(44689, 4, 33, &[
     fault(16.009, 0.588, Kind::StallSpeaker(0)),
     fault(18.507, 4.309, cable(1, 0)),
     fault(20.432, 2.080, Kind::PauseNode { node: 0, clock: true }),
-]; "a machine that stood still misses who succeeded it before it is heard")]
+]; "a machine that stood still misses its successor before it is heard")]
 #[test_case(8534, 3, 26, &[
     fault(0.0, 30.518, Kind::Mtu(0, 576)),
     fault(0.0, 31250.0, Kind::Mtu(1, 576)),
     fault(19.941, 18.951, Kind::Speaker(2, Stop::Killed)),
-]; "claims of who is silent, which nobody else knows, are not waited for")]
+]; "claims of a silent node that no other node knows are not awaited")]
 #[test_case(28842, 2, 2, &[
     fault(14.992, 17.166, Kind::OneWay(0, 1)),
     fault(19.063, 0.066, Kind::NodeDeleted(1, Removal::MachineReplaced)),
     fault(22.438, 6.0, Kind::ApiLost(0)),
     fault(26.0, 0.075, Kind::Recreate(1)),
-]; "a deletion is told by a run that does not echo")]
+]; "a run that does not echo reports a deletion")]
 #[test_case(34471, 2, 1, &[
     fault(18.992, 15.143, Kind::Reverted(1)),
     fault(31.670, 3.523, Kind::Deaf(1)),
-]; "a machine that was set back is found dead before it hears so")]
+]; "a machine that was set back is found dead before it learns that it was set back")]
 #[test_case(15393, 3, 49, &[
     fault(0.0, 1_000_000.0, Kind::Mtu(0, 1280)),
     fault(0.0, 1_000_000.0, Kind::Mtu(1, 576)),
@@ -99,14 +99,14 @@ fn all_holds(history: &History) {
     fault(34.125, 3.369, Kind::Stranger(2)),
     fault(35.770, 0.097, Kind::PauseNode { node: 2, clock: true }),
     fault(37.748, 14.011, Kind::StallSpeaker(0)),
-]; "who loses an address to a silent node has told clients that it is its own")]
+]; "node that loses an address to a silent node has announced it to clients")]
 #[test_case(31052, 5, 2, &[
     fault(14.693, 17.376, Kind::Partition(vec![0, 4])),
     fault(25.993, 2.769, power_off(4, 2015)),
     fault(26.576, 4.248, Kind::Excluded(4)),
     fault(29.345, 0.887, Kind::Suppression),
     fault(29.579, 0.188, Kind::Partition(vec![1, 3, 4])),
-]; "two silent nodes claim an address, and each is covered by who does not know of the other's claim")]
+]; "two silent nodes claim an address, and each is covered by a peer that does not know the other's claim")]
 #[test_case(30890, 2, 3, &[
     fault(17.961, 7.298, Kind::PauseNode { node: 0, clock: false }),
     fault(24.117, 0.063, Kind::Recreate(2)),
@@ -120,7 +120,7 @@ fn seeds(seed: u64, nodes: usize, addresses: usize, faults: &[Fault]) {
     fault(8.0, 60.0, Kind::EtherTypeDropped(None)),
     fault(15.693, 26.0, Kind::NotReady(1)),
     fault(17.005, 19.0, Kind::Excluded(2)),
-]; "an address is handed back to who had it before")]
+]; "an address is handed back to its former owner")]
 fn some_local(seed: u64, nodes: usize, addresses: usize, local_share: f64, faults: &[Fault]) {
     for seed in [seed, 1, 2, 3, 4, 5, 6, 7, 8, 9] {
         let history = History::quiet(seed, nodes, addresses).with_faults(faults.to_vec());
@@ -128,7 +128,7 @@ fn some_local(seed: u64, nodes: usize, addresses: usize, local_share: f64, fault
     }
 }
 
-/// Whoever replays Hellos of a node's former run to peers that have just started keeps them from hearing each other.
+/// Replayed Hellos of a node's former run must not keep peers that have just started from hearing each other.
 #[test]
 fn replayed_former_run_delays_no_echo() {
     let deleted = |node| fault(8.5, 0.5, Kind::Speaker(node, Stop::Deleted));
@@ -146,10 +146,10 @@ fn replayed_former_run_delays_no_echo() {
     }
 }
 
-/// The claims of a successor are longer than the link of a node that leaves carries. Until they have come in short frames, what
-/// the successor announces is not taken for the doing of its kernel.
+/// The claims of a successor are longer than the link of a leaving node carries. Until they have come in short frames,
+/// an announcement of the successor is not taken for one of its kernel.
 #[test]
-fn announcement_of_who_has_claims_to_say_is_believed() {
+fn announcement_of_a_successor_with_unsent_claims_is_believed() {
     let faults =
         [fault(0.0, 15.259, Kind::Mtu(1, 576)), fault(14.259, 0.241, Kind::Speaker(1, Stop::Asked(Shutdown::Leaving)))];
     for seed in [730_392, 1, 2, 3, 4, 5, 6, 7, 8, 9] {
@@ -157,19 +157,19 @@ fn announcement_of_who_has_claims_to_say_is_believed() {
     }
 }
 
-/// Nodes have two interfaces on the wire, the first ones of them: so many.
+/// The first nodes of the cluster, this many, have two interfaces on the wire.
 #[test_case(8506, (3, 3), 1, 0.0, &[
     fault(10.864, 55.0, Kind::ApiLost(0)),
     fault(33.288, 0.913, Kind::StallSpeaker(0)),
     fault(34.076, 0.078, cable(0, 30)),
     fault(35.308, 9.799, Kind::SecondUnheard(0)),
-]; "peer that is heard at last has claims which are lacking")]
+]; "peer that is heard at last has claims that the others lack")]
 #[test_case(22436, (2, 1), 3, 0.3, &[
     fault(10.139, 20.5, Kind::ApiLost(0)),
     fault(10.326, 1.659, Kind::Recreate(2)),
     fault(11.798, 0.084, Kind::Recreate(0)),
     fault(20.896, 2.828, Kind::Deaf(0)),
-]; "interface that follows another knows what that one was told of deletions")]
+]; "interface that follows another knows the deletions that the other was told of")]
 #[test_case(11433, (6, 1), 8, 0.0, &[
     fault(9.151, 4.819, Kind::Deaf(0)),
     fault(26.226, 18.497, Kind::SwitchesParted(vec![1, 2, 5])),
@@ -189,7 +189,7 @@ fn announcement_of_who_has_claims_to_say_is_believed() {
     fault(14.556, 3.502, Kind::Partition(vec![0, 3, 5])),
     fault(23.628, 9.913, Kind::SwitchesParted(vec![0, 2])),
     fault(31.646, 0.146, Kind::Speaker(4, Stop::Killed)),
-]; "interface covers on its segment for who owns there what the other interface owns elsewhere")]
+]; "interface covers for a peer on its segment an address that the other interface owns elsewhere")]
 #[test_case(12055, (8, 1), 13, 0.0, &[
     fault(9.161, 1.489, Kind::Speaker(0, Stop::Killed)),
     fault(12.694, 1.281, power_off(2, 1749)),

@@ -51,7 +51,7 @@ pub enum CheckError {
     #[error("the speaker has not answered within {PATIENCE:?}: its loop is stuck")]
     Stuck,
     /// The speaker answers something else.
-    #[error("the speaker's answer makes no sense: {0}")]
+    #[error("the speaker's answer cannot be read: {0}")]
     Unreadable(#[from] serde_json::Error),
     /// The speaker does not speak on the wire.
     #[error("not ready: {0}")]

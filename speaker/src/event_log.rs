@@ -14,33 +14,33 @@ pub fn tell(event: &Event, name: impl Fn(NodeId) -> String) {
         }
         SegmentEvent::Lost { claim, to } => {
             let (address, epoch, to) = (claim.address, claim.epoch.0, name(*to));
-            tracing::info!(%address, interface, epoch, to, reason = ?claim.reason, "another node announces it now");
+            tracing::info!(%address, interface, epoch, to, reason = ?claim.reason, "another node announces now");
         }
         SegmentEvent::Withdrawn { address, why } => match why {
-            Withdrawal::Deleted => tracing::info!(%address, interface, "no longer announcing: it is being deleted"),
+            Withdrawal::Deleted => tracing::info!(%address, interface, "stopped announcing: address being deleted"),
             Withdrawal::NoCandidate => {
-                tracing::warn!(%address, interface, "no longer announcing: no node may announce it");
+                tracing::warn!(%address, interface, "stopped announcing: no node may announce the address");
             }
             Withdrawal::HandedOver(node) => {
                 let node = name(*node);
-                tracing::warn!(%address, interface, node, "no longer announcing, so that a fitter node which is not heard can");
+                tracing::warn!(%address, interface, node, "stopped announcing for a fitter node that is not heard");
             }
             Withdrawal::TakenByUnheard(node) => {
                 let node = name(*node);
-                tracing::warn!(%address, interface, node, "no longer announcing: a node that is not heard does");
+                tracing::warn!(%address, interface, node, "stopped announcing: a node that is not heard announces");
             }
         },
         SegmentEvent::PeerUp(node) => tracing::info!(interface, node = node.as_str(), "a peer is heard"),
         SegmentEvent::PeerSilent(node) => tracing::info!(interface, node = name(*node), "a peer has fallen silent"),
         SegmentEvent::PeerUnheard(node) => {
-            tracing::warn!(interface, node = node.as_str(), "a node is not heard, and its kernel is asked");
+            tracing::warn!(interface, node = node.as_str(), "a node is not heard; probing its kernel");
         }
         SegmentEvent::PeerDead(node) => tracing::warn!(interface, node = name(*node), "a node is dead"),
         SegmentEvent::Covering(node) => tracing::info!(interface, node = name(*node), "answering for a silent speaker"),
         SegmentEvent::CoveringLong(node) => {
             tracing::warn!(interface, node = name(*node), "a speaker has been silent for a minute on a living node");
         }
-        SegmentEvent::CoverEnded(node) => tracing::info!(interface, node = name(*node), "no longer answering for it"),
+        SegmentEvent::CoverEnded(node) => tracing::info!(interface, node = name(*node), "stopped covering a node"),
         SegmentEvent::Conflict { address, mac } => {
             tracing::warn!(%address, interface, %mac, "a host outside the cluster claims an address");
         }
@@ -50,7 +50,7 @@ pub fn tell(event: &Event, name: impl Fn(NodeId) -> String) {
         SegmentEvent::BornOutOfOrder(address) => {
             tracing::warn!(
                 %address, interface,
-                "its VirtualIP was created after the one before it, and its creationTimestamp is not later: the clocks of \
+                "a VirtualIP was created after its predecessor, but its creationTimestamp is not later: the clocks of \
                  API servers differ, or one was set back"
             );
         }
@@ -58,23 +58,23 @@ pub fn tell(event: &Event, name: impl Fn(NodeId) -> String) {
             tracing::warn!(
                 interface,
                 node = name(*node),
-                "a silent node cannot be asked whether it lives: the API lists no address of it on this segment"
+                "a silent node cannot be probed: the API lists no address of it on this segment"
             );
         }
         SegmentEvent::ClaimsLacking(node) => {
-            tracing::warn!(interface, node = name(*node), "the claims of a node that is heard do not come through");
+            tracing::warn!(interface, node = name(*node), "the claims of a node that is heard do not arrive");
         }
         SegmentEvent::Reverted => {
             tracing::warn!(
                 interface,
-                "this machine was set back to a snapshot of its memory: joining the segment anew"
+                "this machine was set back to a snapshot of its memory: joining the segment again"
             );
         }
         SegmentEvent::DuplicateNode(node) => {
             tracing::error!(interface, node = name(*node), "two machines speak as one node");
         }
         SegmentEvent::SegmentLoop => tracing::error!(interface, "this node's own frames come back"),
-        SegmentEvent::Stalled(time) => tracing::warn!(interface, ?time, "this process was not run for a while"),
+        SegmentEvent::Stalled(time) => tracing::warn!(interface, ?time, "this process did not run for a while"),
         // The coordinator turns these into outputs of its own.
         SegmentEvent::StateChanged | SegmentEvent::Finished => {}
     }

@@ -115,7 +115,7 @@ impl RunArgs {
         let from_kernel = netlink::run(inputs.clone(), selected);
         tasks.spawn(async move {
             if let Err(error) = from_kernel.await {
-                tracing::error!(%error, "the interfaces are unknown");
+                tracing::error!(%error, "cannot read the interfaces from the kernel");
             }
             "netlink"
         });
@@ -205,7 +205,7 @@ impl RunArgs {
                 Step::KeepView => speaker.keep_view(),
                 Step::Signal => stop_by = stop_by.or_else(|| Some(speaker.terminate())),
                 Step::StopNow => {
-                    tracing::warn!(after = ?STOP_WITHIN, "not all segments have stopped in time");
+                    tracing::warn!(after = ?STOP_WITHIN, "some segments have not stopped in time");
                     break;
                 }
                 Step::Ended(part) => return Err(RunError::Ended(part)),
@@ -228,7 +228,7 @@ async fn serve_metrics(tasks: &mut JoinSet<&'static str>, listen: Listen, log: L
                     "the metrics server"
                 });
             }
-            Err(error) => tracing::error!(%address, %error, "no metrics are served: choose --metrics-listen"),
+            Err(error) => tracing::error!(%address, %error, "cannot serve metrics: set --metrics-listen"),
         }
     }
     asked
@@ -246,7 +246,7 @@ fn serve_inspection(tasks: &mut JoinSet<&'static str>, state_dir: &Path) -> (Que
                 "the inspection socket"
             });
         }
-        Err(error) => tracing::warn!(dir = %state_dir.display(), %error, "this speaker cannot be inspected"),
+        Err(error) => tracing::warn!(dir = %state_dir.display(), %error, "cannot open the inspection socket"),
     }
     (asked_for_report, asked_for_health)
 }
@@ -351,7 +351,7 @@ impl Running {
             // The speaker has nothing to wait for: until it has listed, it guards what it kept. The asker may have
             // gone.
             Ok(metrics) => drop(reply.send(Telling { metrics, readiness: Readiness::Ready })),
-            Err(error) => tracing::error!(%error, "the metrics cannot be written"),
+            Err(error) => tracing::error!(%error, "cannot render the metrics"),
         }
     }
 
@@ -462,7 +462,7 @@ impl Running {
             Err(error) => self.sockets_fail(segment, SocketFailure::Listen(error.to_string())),
             Ok(()) => {
                 if self.sockets.remove(&segment).is_some() {
-                    tracing::info!(segment, "the kernel refuses nothing any more");
+                    tracing::info!(segment, "the kernel accepts the sockets, filters and groups again");
                     self.machine.handle(self.now(), Input::Sockets(segment, Ok(())));
                 }
             }
@@ -473,8 +473,10 @@ impl Running {
     fn sockets_fail(&mut self, segment: u32, failure: SocketFailure) {
         if self.sockets.get(&segment) != Some(&failure) {
             match &failure {
-                SocketFailure::Open(error) => tracing::error!(error, "a segment is neither heard nor spoken to"),
-                SocketFailure::Listen(error) => tracing::error!(error, "not every question for an address is heard"),
+                SocketFailure::Open(error) => tracing::error!(error, "cannot open the packet sockets of a segment"),
+                SocketFailure::Listen(error) => {
+                    tracing::error!(error, "cannot set the ARP/ND filter or multicast group");
+                }
             }
             self.sockets.insert(segment, failure.clone());
         }
@@ -493,7 +495,7 @@ impl Running {
         let (inputs, asker) = (self.inputs.clone(), self.asker.clone());
         tokio::spawn(async move {
             if asker.synced(target, &service).await && inputs.send(Input::ProxySynced(address)).await.is_err() {
-                tracing::debug!("nobody waits for kube-proxy any more");
+                tracing::debug!("the answer of kube-proxy is no longer awaited");
             }
         });
     }

@@ -39,7 +39,7 @@ impl Post {
             let value = match error {
                 mpsc::error::TrySendError::Full(value) | mpsc::error::TrySendError::Closed(value) => value,
             };
-            tracing::warn!(reason = value.reason, note = value.note, "an event is lost: too many wait");
+            tracing::warn!(reason = value.reason, note = value.note, "an Event is lost: too many wait");
         }
     }
 }
@@ -75,7 +75,8 @@ pub async fn run(client: Client, node: String, mut waiting: mpsc::Receiver<Event
                 Ok(Err(error)) => {
                     let outcome = outcome(&error);
                     if outcome != Outcome::Told {
-                        tracing::warn!(event = value.name, note = value.note, %error, retry = outcome == Outcome::Failed, "an event was not posted");
+                        tracing::warn!(event = value.name, note = value.note, %error, retry = outcome == Outcome::Failed,
+                            "an Event was not posted");
                     }
                     outcome
                 }

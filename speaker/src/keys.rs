@@ -95,12 +95,12 @@ impl From<Keys> for Vec<ByteString> {
 pub enum ClusterError {
     /// The API server answers, but its answer does not have the UID.
     #[error(
-        "the API server does not say the UID of the Namespace {CLUSTER_NAMESPACE}, to which the key is bound: {0}; apply \
-         Herald's manifest, by which the speaker may read it"
+        "the API server does not give the UID of Namespace {CLUSTER_NAMESPACE}, to which the key is bound: {0}; apply \
+         Herald's manifest, which lets the speaker read it"
     )]
     Refused(String),
     /// The API server does not answer.
-    #[error("the UID of the Namespace {CLUSTER_NAMESPACE}, to which the key is bound, cannot be read yet: {0}")]
+    #[error("the UID of Namespace {CLUSTER_NAMESPACE}, to which the key is bound, cannot be read yet: {0}")]
     Unreached(String),
 }
 
@@ -111,10 +111,10 @@ pub enum KeysError {
     #[error(transparent)]
     Cluster(#[from] ClusterError),
     /// The Secret does not exist.
-    #[error("Secret {SECRET_CLUSTER_KEY} is missing: apply Herald's manifest, the controller fills it")]
+    #[error("Secret {SECRET_CLUSTER_KEY} is missing: apply Herald's manifest; the controller fills the Secret")]
     Missing,
     /// The Secret has no values.
-    #[error("Secret {SECRET_CLUSTER_KEY} is empty: the controller fills it, is one running?")]
+    #[error("Secret {SECRET_CLUSTER_KEY} is empty: check that the controller, which fills it, runs")]
     Empty,
     /// The values of the Secret make no set of keys.
     #[error("Secret {SECRET_CLUSTER_KEY}: {0}")]
@@ -159,7 +159,7 @@ mod tests {
         let (here, there) = (read(copied()).unwrap(), Keys::read(copied(), "another").unwrap());
         assert_ne!(here, there);
         assert_ne!(here.bytes, there.bytes);
-        assert!(!here.bytes.contains(&ByteString(vec![1; 32])), "nor does the secret itself sign");
+        assert!(!here.bytes.contains(&ByteString(vec![1; 32])), "the secret itself does not sign either");
     }
 
     #[test_case(&[], KeysError::Empty; "no value")]
@@ -185,6 +185,6 @@ mod tests {
         let keys = read(secret(&[("key-1", 1, 32), ("key-2", 2, 40)])).unwrap();
         let read: Keys = serde_json::from_str(&serde_json::to_string(&keys).unwrap()).unwrap();
         assert_eq!(read.bytes, keys.bytes);
-        assert!(serde_json::from_str::<Keys>("[\"AAAA\"]").is_err(), "three bytes are no key");
+        assert!(serde_json::from_str::<Keys>("[\"AAAA\"]").is_err(), "three bytes are not a key");
     }
 }

@@ -392,7 +392,7 @@ mod tests {
 
     /// A write into /proc/sys is not reported by netlink.
     #[test]
-    fn changed_setting_is_warned_of_until_it_is_mended() {
+    fn changed_setting_is_warned_of_until_it_is_corrected() {
         in_namespace(async {
             assert!(ip("link add eth0 type veth peer name wire") && ip("link set eth0 up") && ip("link set wire up"));
             assert!(ip("addr add 192.0.2.1/24 dev eth0"));
@@ -440,7 +440,7 @@ mod tests {
                 return (names.collect::<Vec<_>>(), interfaces.links);
             };
             let before = tokio::time::timeout(Duration::from_millis(200), segments()).await;
-            assert!(before.is_err(), "told before anybody could exclude an interface: {before:?}");
+            assert!(before.is_err(), "reported before any setting could exclude an interface: {before:?}");
             select.send_replace(Some(Selection::default()));
             assert_eq!(segments().await.0, ["eth0"]);
             let patterns = vec![herald_crds::advertisement::InterfacePattern("!eth0".to_owned())];

@@ -123,7 +123,7 @@ impl StateDir {
             return None;
         }
         let boot = fs::read_to_string(BOOT_ID).unwrap_or_else(|error| {
-            tracing::warn!(%error, path = BOOT_ID, "the machine's boot is unknown: it counts as booted anew");
+            tracing::warn!(%error, path = BOOT_ID, "the boot id is unknown: it counts as a new boot");
             String::new()
         });
         Some(Self { path: path.to_owned(), boot: boot.trim().to_owned(), failing: Arc::default() })
@@ -176,7 +176,7 @@ impl StateDir {
             // The file is missing on the first start.
             Err(StateError::Io(error)) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "a state file is not used: the speaker starts without it");
+                tracing::warn!(path = %path.display(), %error, "ignored a state file: the speaker starts without it");
                 None
             }
         }
@@ -230,9 +230,9 @@ impl StateDir {
             self.set_failing(name, error.is_some());
             match error {
                 Some(error) if complaint.is_new(&error) => {
-                    tracing::warn!(file = name.file(), error, "the state is not written: a restart would not know it");
+                    tracing::warn!(file = name.file(), error, "cannot write the state: a restart would not know it");
                 }
-                None if complaint.is_over() => tracing::info!(file = name.file(), "the state is written again"),
+                None if complaint.is_over() => tracing::info!(file = name.file(), "wrote the state again"),
                 _ => {}
             }
         }

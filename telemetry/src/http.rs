@@ -53,7 +53,7 @@ pub enum Listen {
 
 /// The error of a text that is neither empty nor an address and port.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no address and port: write [::]:7475, 0.0.0.0:7475 or, to serve nothing, nothing")]
+#[error("{0:?} is not an address and port: write [::]:7475, 0.0.0.0:7475 or, to serve no metrics, an empty value")]
 pub struct ParseListenError(String);
 
 impl FromStr for Listen {
@@ -125,7 +125,7 @@ pub async fn serve(listener: TcpListener, ask: Querier<Telling>, log: Log) {
                     oldest_first.push_back(connections.spawn(tokio::time::timeout(DEADLINE, pages.serve(stream))));
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "cannot take in a connection to the metrics");
+                    tracing::warn!(%error, "cannot accept a connection to the metrics");
                     // The process has no file descriptors left: `accept` fails again at once, and there is nothing to
                     // wait for.
                     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -197,12 +197,12 @@ impl Pages {
             return plain(StatusCode::PAYLOAD_TOO_LARGE, "a log filter has at most 4 KiB");
         }
         let Ok(body) = Limited::new(body, LONGEST_FILTER).collect().await else {
-            return plain(StatusCode::BAD_REQUEST, "no log filter of at most 4 KiB came");
+            return plain(StatusCode::BAD_REQUEST, "the request has no log filter of at most 4 KiB");
         };
         let text = String::from_utf8_lossy(&body.to_bytes()).into_owned();
         match self.log.change(&text) {
             Ok(filter) => {
-                tracing::info!(filter, "the log's filter is changed");
+                tracing::info!(filter, "changed the log's filter");
                 plain(StatusCode::OK, &filter)
             }
             Err(error) => plain(StatusCode::BAD_REQUEST, &error.to_string()),

@@ -47,7 +47,7 @@ pub struct LogArgs {
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     /// The text is not a filter.
-    #[error("{text:?} is no log filter ({source}): write a level (info), or target=level pairs (info,kube=debug)")]
+    #[error("{text:?} is not a log filter ({source}): write a level (info), or target=level pairs (info,kube=debug)")]
     Filter {
         /// The text as given.
         text: String,
@@ -59,10 +59,10 @@ pub enum LogError {
     #[error("the log was started before")]
     Started(#[from] SetGlobalDefaultError),
     /// The kernel cannot start the thread.
-    #[error("the log has no thread to write it: {0}")]
+    #[error("cannot start the thread that writes the log: {0}")]
     Thread(#[source] io::Error),
     /// The log has ended.
-    #[error("the log takes no other filter")]
+    #[error("the log does not accept another filter")]
     Reload(#[from] ReloadError),
 }
 
@@ -241,7 +241,7 @@ mod tests {
     fn unreadable_filter_changes_nothing() {
         with_log(false, |log| {
             let error = log.change("herald=loud").unwrap_err().to_string();
-            assert!(error.starts_with("\"herald=loud\" is no log filter"), "{error}");
+            assert!(error.starts_with("\"herald=loud\" is not a log filter"), "{error}");
             assert_eq!(log.filter(), "info");
         });
     }

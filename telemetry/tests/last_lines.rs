@@ -61,7 +61,7 @@ fn program_whose_log_is_not_read_ends() {
     let Some(mut child) = start("program_whose_log_is_not_read_ends") else {
         // The lines exceed the pipe and the queue together.
         for number in 0..50_000 {
-            tracing::info!(number, "a line of which nobody reads anything");
+            tracing::info!(number, "a line that no reader reads");
         }
         log::flush();
         std::process::exit(7);

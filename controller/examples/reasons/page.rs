@@ -26,26 +26,26 @@ const HEAD: &str = "\
 <!-- Generated from controller/src by `make reasons`; do not edit. -->
 
 The condition `heraldlb.io/AddressAssigned` of a Service is False while it lacks an address it asks for; its reason is
-one of these, its message a sentence for each address that is lacking. A Warning event says it once. Where annotation
-`heraldlb.io/address-count` asks for several addresses and some are there, the message begins with how many of how many.
-Where `spec.addresses` of a Gateway asks for the address, the sentence ends with the Gateway and what to change there.
+one of these, its message has a sentence for each address that is lacking, and one Warning Event reports it. If
+annotation `heraldlb.io/address-count` asks for several addresses and some are there, the message begins with how many of
+how many. If `spec.addresses` of a Gateway asks for the address, the sentence ends with the Gateway and the remedy there.
 
 | reason | sentence, for example |
 |---|---|
 ";
 
 const OBSTACLES: &str = "
-Behind `NoPoolAllows` stands, for each pool, why it gives none:
+`NoPoolAllows` gives for each pool one of these reasons:
 
 ";
 
 const SHARING: &str = "
-Behind `SharingRefused` and `SharingConflict` stands why two Services cannot share an address:
+`SharingRefused` and `SharingConflict` give one of these reasons why two Services cannot share an address:
 
 ";
 
 const CAVEATS: &str = "
-## What is worth knowing all the same
+## Notes
 
 Each is a note in the message of the same condition while it holds, whether the Service has its address or waits, and
 one Warning event of this reason when it appears.
@@ -62,38 +62,38 @@ const REST: &str = "
 | reason | status | when |
 |---|---|---|
 | `Assigned` | True | the Service has what it asks for |
-| `OutsidePool` | True | its address is in no pool any more; the sentence says what to type to get another |
-| `AddressConflict` | True | a host outside the cluster answers for its address; the sentence says which, and why the Service keeps it |
+| `OutsidePool` | True | its address is no longer in any pool; the sentence gives the command to get another |
+| `AddressConflict` | True | a host outside the cluster answers for its address; the sentence names that host, and why the Service keeps the address |
 | `AnsweredByClusterNode` | True | a node of the cluster answers for its address unasked |
-| `WriteRefused` | False | the API server does not take its VirtualIP; the sentence is the API server's |
+| `WriteRefused` | False | the API server refuses its VirtualIP; the sentence is the API server's |
 
 ## Events
 
-Beside the Warnings above, each told once an hour at most:
+These Events come besides the Warnings above. Each is posted at most once an hour:
 
 | reason | about | when |
 |---|---|---|
-| `EnsuredLoadBalancer` | Service | it has got an address |
+| `EnsuredLoadBalancer` | Service | it was given an address |
 | `SyncLoadBalancerFailed` | Service | the condition has become False; the note begins with its reason |
 | `DeletedLoadBalancer` | Service | every address of it is withdrawn and free again |
 | `AddressOutsidePool` | Service | the condition has become `OutsidePool` |
-| `AddressQuarantined` | Service | a host outside the cluster has its address, which was never announced: it gets another |
-| `AddressConflict`, `AnsweredByClusterNode` | Service | the condition has become that |
+| `AddressQuarantined` | Service | a host outside the cluster has its address, which was never announced: the Service gets another |
+| `AddressConflict`, `AnsweredByClusterNode` | Service | the condition has become this |
 | `StatusOverwritten` | Service | another program undoes what Herald writes into its status |
 | `UnAvailableLoadBalancer` | Service | no node announces its address |
 | `FieldsNotKept` | VirtualIP, AddressPool, L2Advertisement | the CustomResourceDefinitions are of another version than the controller, or a webhook changes what it writes |
 | `VirtualIPMisdated` | Service | the clocks of the control plane are apart, so no node announces its address |
-| `WithdrawalTimedOut` | VirtualIP | its announcer has not said that it fell silent, and is not waited for any longer |
+| `WithdrawalTimedOut` | VirtualIP | its announcer has not reported that it fell silent, and the controller waits no longer |
 
 ## Pools and advertisements
 
 | object | condition | reasons |
 |---|---|---|
-| AddressPool | `Accepted` True | `Valid`; `HostBits`: a CIDR is read as its network; `Overlaps`: what of it is also elsewhere; `InvalidAnnotation`: the one that releases its quarantine cannot be read |
-| AddressPool | `Accepted` False | `InvalidAddresses`: an entry cannot be read; `InvalidSelector`: a selector cannot be read, and it gives nothing; `NoAddresses`: nothing is left of its addresses; `Deleting`: it waits for a finalizer, and gives nothing |
-| AddressPool | `ContainsAssigned` | `Contained`; `Orphaned`: addresses assigned from it are in no pool any more |
+| AddressPool | `Accepted` True | `Valid`; `HostBits`: a CIDR is read as its network; `Overlaps`: some of its addresses are also elsewhere; `InvalidAnnotation`: the one that releases its quarantine cannot be read |
+| AddressPool | `Accepted` False | `InvalidAddresses`: an entry cannot be read; `InvalidSelector`: a selector cannot be read, and the pool gives out no address; `NoAddresses`: no address is left of it; `Deleting`: it waits for a finalizer, and gives out no address |
+| AddressPool | `ContainsAssigned` | `Contained`; `Orphaned`: addresses assigned from it are no longer in any pool |
 | L2Advertisement | `Accepted` True | `Valid`; `UnknownPool`; `NoNodeSelected`; `ManyBefore`: 64 others come before it by name |
-| L2Advertisement | `Accepted` False | `InvalidSelector`: it changes nothing until it is mended: what it selected keeps its rules by it, to all else it does not exist |
+| L2Advertisement | `Accepted` False | `InvalidSelector`: it changes nothing until it is corrected: addresses that it selected keep their rules from it, and all others ignore it |
 | AddressPool, L2Advertisement | `Stalled` True | the reason of `Accepted` while that is False; otherwise the condition is absent |
 ";
 

@@ -125,7 +125,7 @@ pub enum Refusal {
         why: Box<SharingObstacle>,
     },
     /// A Service lists the address in `spec.externalIPs`.
-    #[error("{address} stands in spec.externalIPs of Service {by}: take it out there, or ask for another")]
+    #[error("{address} is in spec.externalIPs of Service {by}: remove it there, or ask for another")]
     AddressInExternalIps {
         /// The requested address.
         address: IpAddr,
@@ -153,7 +153,7 @@ pub enum Refusal {
         by: Reservation,
     },
     /// `avoidBuggyIPs` keeps the address back.
-    #[error("AddressPool {pool} keeps {address} back (spec.avoidBuggyIPs): ask for another, or set it to false")]
+    #[error("AddressPool {pool} withholds {address} (spec.avoidBuggyIPs): ask for another, or set the field to false")]
     AddressAvoided {
         /// The requested address.
         address: IpAddr,
@@ -162,8 +162,8 @@ pub enum Refusal {
     },
     /// A Service without an address was created for a Gateway that does not exist.
     #[error(
-        "metadata.labels[{LABEL_GATEWAY_NAME}] names Gateway {gateway}, which does not exist: create it, or ask for \
-         addresses by annotation {ANNOTATION_ADDRESSES}, or take the label away"
+        "metadata.labels[{LABEL_GATEWAY_NAME}] names Gateway {gateway}, which does not exist: create it, ask for \
+         addresses by annotation {ANNOTATION_ADDRESSES}, or remove the label"
     )]
     GatewayNotFound {
         /// The Gateway that the Service names.
@@ -278,7 +278,7 @@ pub enum PoolFault {
         message: String,
     },
     /// No address is left.
-    #[error("spec.exclude and spec.avoidBuggyIPs leave no address of spec.addresses: add some that stay")]
+    #[error("spec.exclude and spec.avoidBuggyIPs leave no address of spec.addresses: add others")]
     NoAddresses,
 }
 

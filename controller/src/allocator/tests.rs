@@ -203,7 +203,7 @@ fn reserved_addresses_are_passed_over_until_they_are_given_up() {
     a.set_pool("lan", &pool(lan().1));
     ask(&mut a, "x", None, None).unwrap();
     assert_eq!(a.set_reserved(node("after"), block("192.0.2.2-192.0.2.3")), block("192.0.2.2-192.0.2.3"));
-    assert_eq!(a.held(&service("x")), ["192.0.2.2".parse::<IpAddr>().unwrap()], "what is assigned stays");
+    assert_eq!(a.held(&service("x")), ["192.0.2.2".parse::<IpAddr>().unwrap()], "assigned address stays");
     assert_eq!(ask(&mut a, "y", None, None).unwrap_err().reason(), "PoolFull");
     assert_eq!(ask(&mut a, "y", Some("192.0.2.3"), None).unwrap_err().reason(), "AddressReserved");
     a.vacate(&service("x"), "192.0.2.2".parse().unwrap());
@@ -358,7 +358,7 @@ proptest! {
                 let of = |state: bool| model.iter().filter(move |(_, by)| by.get(&s) == Some(&state)).map(|(n, _)| address(*n));
                 prop_assert_eq!(a.held(&reference), of(true).collect::<Vec<_>>());
                 prop_assert_eq!(a.leaving(&reference), of(false).collect::<Vec<_>>());
-                prop_assert!(of(true).all(|n| a.clash(&reference, n).is_none()), "nobody joined whom it may not join");
+                prop_assert!(of(true).all(|n| a.clash(&reference, n).is_none()), "no Service joined one it may not join");
             }
         }
     }

@@ -80,7 +80,7 @@ mod tests {
     #[test_case(json!({"addressPools": ["lan", "wan"]}), "True UnknownPool", "AddressPool wan")]
     #[test_case(json!({"nodeSelectors": [{"matchLabels": {"rack": "9"}}]}), "True NoNodeSelected", "spec.nodeSelectors")]
     #[test_case(json!({}), "True Valid", "")]
-    fn fault_of_an_advertisement_is_reported_until_it_is_mended(spec: Value, expected: &str, sentence: &str) {
+    fn fault_of_an_advertisement_is_reported_until_it_is_corrected(spec: Value, expected: &str, sentence: &str) {
         let mut world = World::new();
         world.advertisement("front", spec);
         world.settle();

@@ -1,9 +1,9 @@
 //! Addresses that another host answers for, and the consequences for their Services.
 //!
 //! A stranger's address that was never announced goes into the quarantine of its pool, and its Service gets another:
-//! the pool's status says so first, then the Service's, so that a restart between the two forgets nothing. An address
-//! stays if it was ever announced, if the Service asks for it, or if the Service carried it before Herald served it:
-//! its clients know the Service by that address.
+//! the pool's status reports that first, then the Service's, so that a restart between the two forgets nothing. An
+//! address stays if it was ever announced, if the Service asks for it, or if the Service carried it before Herald served
+//! it: its clients know the Service by that address.
 
 use std::{fmt, net::IpAddr, time::Duration};
 

@@ -157,6 +157,6 @@ fn unavailable(service: &ServiceReference, address: IpAddr, why: &str) -> EventV
         warning: true,
         reason: "UnAvailableLoadBalancer",
         action: "Announce",
-        note: format!("nobody announces {address}, which the Service keeps: {why}"),
+        note: format!("no node announces {address}, which the Service keeps: {why}"),
     }
 }

@@ -116,7 +116,7 @@ mod tests {
         at_rest(&mut world);
         world.pool("lan", json!({"addresses": ["192.0.2.1-192.0.2.2"]}));
         world.pass(60);
-        assert_eq!(judged(&pool(&world)), "Current", "mended");
+        assert_eq!(judged(&pool(&world)), "Current", "corrected");
         at_rest(&mut world);
     }
 
@@ -135,7 +135,7 @@ mod tests {
         at_rest(&mut world);
         world.advertisement("front", json!({"addressPools": ["lan"]}));
         world.pass(60);
-        assert_eq!(judged(&advertisement(&world)), "Current", "mended");
+        assert_eq!(judged(&advertisement(&world)), "Current", "corrected");
         at_rest(&mut world);
     }
 

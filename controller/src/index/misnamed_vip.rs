@@ -1,5 +1,5 @@
 //! VirtualIPs whose names are not those of their addresses: made by hand, or broken. No node announces them. The status
-//! of each says so, and the address that it is named after is not assigned, since no VirtualIP of that name can be
+//! of each reports that. The address that it is named after is not assigned, since no VirtualIP of that name can be
 //! created.
 
 use std::net::IpAddr;
@@ -63,7 +63,7 @@ impl Index {
             status: reason.status(),
             reason: reason.as_str().to_owned(),
             message: format!(
-                "metadata.name is {name}, and spec.address {:?} is {right}: nobody announces it. Herald makes its \
+                "metadata.name is {name}, and spec.address {:?} is {right}: no node announces it. Herald creates its \
                  VirtualIPs itself; delete this one (kubectl delete vip {name})",
                 vip.spec.address
             ),

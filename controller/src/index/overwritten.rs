@@ -37,8 +37,9 @@ impl Index {
         }
         let ServiceReference { namespace, name, .. } = service;
         let note = format!(
-            "another program changes what Herald writes into the status of this Service: Herald writes it again after pauses \
-             of up to 30 s. See who it is: kubectl get service -n {namespace} {name} -o yaml --show-managed-fields"
+            "another program changes what Herald writes into the status of this Service: Herald writes it again after \
+             pauses of up to 30 s. To find that program: kubectl get service -n {namespace} {name} -o yaml \
+             --show-managed-fields"
         );
         let event = EventValue {
             regarding: Regarding::Service(service.clone()),

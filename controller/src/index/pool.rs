@@ -18,7 +18,7 @@ use crate::{
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The sentence in the condition of a pool that gives nothing.
-const NOTHING_ASSIGNED: &str = "Nothing is assigned from this pool; what is assigned stays";
+const NOTHING_ASSIGNED: &str = "No address is assigned from this pool; assigned addresses stay";
 
 /// Maximum of addresses, runs or pools that a message lists.
 const SHOWN: usize = 8;
@@ -205,7 +205,7 @@ impl Index {
             }
             (None, Err(error), _) => {
                 let message =
-                    format!("metadata.annotations {ANNOTATION_RELEASE_QUARANTINE}: {error}. Nothing is released.");
+                    format!("metadata.annotations {ANNOTATION_RELEASE_QUARANTINE}: {error}. No address is released.");
                 condition(CONDITION_ACCEPTED, "True", "InvalidAnnotation", message)
             }
             // The pool is usable as written, so the status is True: no address is given out twice, and no reserved one
@@ -225,8 +225,9 @@ impl Index {
             condition(CONDITION_CONTAINS_ASSIGNED, "True", "Contained", message)
         } else {
             let message = format!(
-                "{} assigned from this pool and no longer in any: served, by the advertisements they have, until their \
-                 Services are deleted or ask for another. Put them back into spec.addresses to keep them for good.",
+                "{} assigned from this pool and no longer in any pool. Each is served, by the advertisements that it \
+                 has, until its Service is deleted or asks for another address. Put them back into spec.addresses to \
+                 keep them for good.",
                 list(orphans.iter().map(ToString::to_string)),
             );
             condition(CONDITION_CONTAINS_ASSIGNED, "False", "Orphaned", message)

@@ -221,7 +221,7 @@ mod tests {
         assert!(pause(&queue) > FIRST_PAUSE);
         queue.settled(&subject);
         queue.ended(&subject, Ended::Failed, Duration::ZERO);
-        assert!(pause(&queue) <= FIRST_PAUSE, "another writer has mended it meanwhile");
+        assert!(pause(&queue) <= FIRST_PAUSE, "another writer has corrected it meanwhile");
     }
 
     #[test]

@@ -68,8 +68,8 @@ impl Index {
             status: "False",
             reason: WRITE_REFUSED.to_owned(),
             message: format!(
-                "the API server does not take VirtualIP {} for this Service: {}. Let ClusterRole herald-controller create \
-                 and patch virtualips, and admission policies admit them",
+                "the API server refuses VirtualIP {} for this Service: {}. ClusterRole herald-controller has to allow \
+                 create and patch of virtualips, and admission policies have to admit them",
                 name_of_address(address),
                 refused.sentence
             ),

@@ -217,9 +217,9 @@ impl Index {
         let (are, them, ones) = if outside.len() == 1 { ("is", "it", "one") } else { ("are", "them", "some") };
         let listed = outside.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         format!(
-            "{listed} {are} in no AddressPool any more: the Service keeps {them}, and the advertisements it has. Put {them} \
-             back into spec.addresses of a pool, or let the Service have {ones} of another: kubectl -n {namespace} annotate \
-             service {name} {ANNOTATION_POOL}={} --overwrite",
+            "{listed} {are} no longer in any AddressPool: the Service keeps {them}, and the advertisements it has. Put \
+             {them} back into spec.addresses of a pool, or let the Service have {ones} of another: kubectl -n \
+             {namespace} annotate service {name} {ANNOTATION_POOL}={} --overwrite",
             others.join(",")
         )
     }

@@ -225,8 +225,8 @@ impl Index {
         let name = entry.name().to_owned();
         for service in entry.vip.spec.services.clone() {
             let note = format!(
-                "nobody announces {address}: the API server dated VirtualIP {name} {date}, and an earlier one of the \
-                 address {before}, so speakers take it for one that is gone: set the clocks of the control plane (NTP), \
+                "no node announces {address}: the API server dated VirtualIP {name} {date}, and an earlier one of the \
+                 address {before}, so speakers take it for a deleted one: set the clocks of the control plane (NTP), \
                  then kubectl delete vip {name}"
             );
             let regarding = Regarding::Service(service);
@@ -413,8 +413,8 @@ impl Index {
         if !silent {
             let node = entry.announcer().unwrap_or_default();
             let note = format!(
-                "the speaker of node {node} has not said within {} s that it withdrew {address}; the address is given \
-                 out again: see the speaker's log, and kubectl get speakerstatus {node}",
+                "the speaker of node {node} has not reported within {} s that it withdrew {address}; the address is \
+                 given out again: see the speaker's log, and kubectl get speakerstatus {node}",
                 WITHDRAWAL_LIMIT.as_secs()
             );
             let event = EventValue {

@@ -45,25 +45,25 @@ impl Outbox {
         let signal = failure.as_ref().map_or(Signal::Answers, |(failure, _)| failure.signal());
         self.breaker.ended(now, begun, signal, fastrand::f64());
         if signal == Signal::Answers && self.outage.is_over() {
-            tracing::info!("the API server takes writes again");
+            tracing::info!("the API server accepts writes again");
         }
         let Some((failure, error)) = failure else { return decision_log::decision(action) };
         match (failure, action, action.subject()) {
             // The API server may have accepted the event, and a second one would report it twice.
-            (Failure::TimedOut, Action::Event(_), _) => tracing::warn!(?action, error, "an event may be lost"),
+            (Failure::TimedOut, Action::Event(_), _) => tracing::warn!(?action, error, "an Event may be lost"),
             (_, Action::Event(_), _) if signal != Signal::Answers => self.events.push_back(action.clone()),
-            (_, _, None) => tracing::warn!(?action, error, "an event is lost"),
+            (_, _, None) => tracing::warn!(?action, error, "an Event is lost"),
             (Failure::Conflict, _, _) => {
-                tracing::debug!(?action, error, "decided on what is no more; decided again");
+                tracing::debug!(?action, error, "a write was decided on an outdated object; it is decided again");
             }
             (Failure::Server | Failure::Refused, _, Some(subject)) => {
-                tracing::warn!(?subject, error, "a write failed and is tried again");
+                tracing::warn!(?subject, error, "a write failed and is retried");
             }
             _ => {}
         }
         if signal != Signal::Answers && self.outage.is_new(failure.as_str()) {
             let reason = failure.as_str();
-            tracing::warn!(reason, error, "the API server takes no writes; each is tried again, nothing is lost");
+            tracing::warn!(reason, error, "the API server accepts no writes; each is retried, and none is lost");
         }
     }
 }

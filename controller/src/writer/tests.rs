@@ -72,7 +72,7 @@ async fn failed_write_is_one_request_and_has_a_kind(reply: Reply, expected: Fail
     assert!(matches!(written.outcome, Outcome::Failed | Outcome::Refused(_) | Outcome::Unavailable));
     assert_eq!(matches!(written.outcome, Outcome::Refused(_)), expected == Failure::Refused);
     assert_eq!(written.failure.map(|(failure, _)| failure), Some(expected));
-    assert_eq!(requests.load(Ordering::Relaxed), 1, "who tries again is the queue");
+    assert_eq!(requests.load(Ordering::Relaxed), 1, "the queue retries");
 }
 
 #[tokio::test]

@@ -22,7 +22,7 @@ fn lists_and_texts_below_a_rule_are_bounded() {
     for place in places().iter().filter(|place| !rules(place).is_empty()) {
         ruled += 1;
         assert!(place.times.is_some(), "a list round {} has no maxItems", place.path);
-        assert_eq!(place.text("type"), Some("string"), "{}: measure rules on other types anew", place.path);
+        assert_eq!(place.text("type"), Some("string"), "{}: measure rules on other types again", place.path);
         assert!(place.schema.get("maxLength").is_some(), "{} has no maxLength", place.path);
     }
     assert!(ruled > 0);

@@ -13,7 +13,7 @@ fn descriptions_are_written_for_people_who_type_kubectl() {
         let Some(text) = place.text("description") else { continue };
         let found: Vec<_> = OF_RUST.iter().filter(|word| text.contains(**word)).collect();
         assert!(found.is_empty(), "{}: {found:?} in {text:?}", place.path);
-        assert!(text.ends_with('.'), "{}: {text:?} is no sentence", place.path);
+        assert!(text.ends_with('.'), "{}: {text:?} is not a sentence", place.path);
         assert!(!text.contains("  ") || is_upstreams(&place.path), "{}: {text:?}", place.path);
     }
 }

@@ -123,7 +123,7 @@ fn report(figures: &Figures) -> Result<()> {
         ("create -> first announcement, ms", &figures.create_to_announcement_ms),
         ("ingress -> first announcement, ms", &figures.ingress_to_announcement_ms),
         ("kubectl apply -> first EXTERNAL-IP, ms", &figures.apply_to_external_ip_ms),
-        ("... applies until kubectl was content", &figures.apply_attempts),
+        ("... applies until kubectl succeeded", &figures.apply_attempts),
     ] {
         writeln!(out, "| {what} {spread}")?;
     }
@@ -143,8 +143,8 @@ fn next<T>(events: &Receiver<T>, what: &str, fits: impl Fn(&T) -> bool) -> Resul
         match events.recv_timeout(end.saturating_duration_since(Instant::now())) {
             Ok(event) if fits(&event) => return Ok(event),
             Ok(_) => {}
-            Err(RecvTimeoutError::Timeout) => bail!("waited {} s in vain for {what}", LIMIT.as_secs()),
-            Err(RecvTimeoutError::Disconnected) => bail!("whoever looks for {what} ended"),
+            Err(RecvTimeoutError::Timeout) => bail!("gave up waiting for {what} after {} s", LIMIT.as_secs()),
+            Err(RecvTimeoutError::Disconnected) => bail!("the task that looks for {what} ended"),
         }
     }
 }

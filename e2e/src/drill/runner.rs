@@ -158,7 +158,7 @@ impl<'a> DrillRun<'a> {
         let nodes_stalled = bystanders.end()?;
         let reports = format!("nodes stalled {} ms at most\n{watch}{traffic}", nodes_stalled.as_millis());
         let void = watch.void || traffic.void || nodes_stalled > NODE_STALL;
-        let acted = acted.with_context(|| format!("what the clients saw:\n{reports}"));
+        let acted = acted.with_context(|| format!("the clients' reports:\n{reports}"));
         acted.map_err(|error| if void { error.context(TooBusy { nodes_stalled }) } else { error })?;
 
         let seen = self.targets.iter().map(|target| Observation::of(*target, &watch, &traffic, struck_ns));
@@ -172,7 +172,7 @@ impl<'a> DrillRun<'a> {
     /// Waits until one node answers itself for each probed address; where the promise says that the owner moves, it
     /// must be another node than before.
     fn settled(&self, phase: &Phase, before: &BTreeMap<IpAddr, Vec<MacSeen>>) -> Result<()> {
-        self.until("one owner to answer for each address, itself", |now| {
+        self.until("each address to be answered for by its owner itself", |now| {
             self.targets.iter().all(|target| {
                 let Some(owner) = answerer(now, target.address, itself) else { return false };
                 let moves = phase.promise(target.policy).owner == Owner::Moves;
@@ -300,13 +300,13 @@ impl<'a> DrillRun<'a> {
             last = self.look()?;
             Ok(holds(&last).then_some(()))
         });
-        waited.with_context(|| format!("who answered last: {last:?}"))
+        waited.with_context(|| format!("last answers: {last:?}"))
     }
 
     /// Waits until other nodes themselves answer for all addresses of the victim.
     pub(super) fn until_succeeded(&self) -> Result<()> {
         let old = self.mac(&self.victim)?;
-        self.until(&format!("others to answer for what {} had", self.victim), |now| {
+        self.until(&format!("other nodes to answer for the addresses of {}", self.victim), |now| {
             now.values().all(|seen| itself(seen).is_some_and(|mac| mac != old))
         })
     }
@@ -328,7 +328,7 @@ impl ActivePhase<'_> {
 
     /// Waits until every solicitation and all traffic are answered again.
     pub(super) fn recovered(&mut self) -> Result<()> {
-        self.watch.steady_again(SOON).context("nobody answers for an address")?;
+        self.watch.steady_again(SOON).context("no node answers for an address")?;
         self.traffic.steady_again(SOON).context("traffic does not flow")
     }
 

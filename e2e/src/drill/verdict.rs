@@ -19,7 +19,7 @@ pub fn violations(phase: &Phase, seen: &Observation) -> Vec<String> {
             broken.push(format!("{}, {} ({}): {what}", phase.name, seen.target.address, seen.target.policy));
         }
     };
-    demand(!seen.macs.is_empty(), "nobody answered for it".to_owned());
+    demand(!seen.macs.is_empty(), "no node answered for it".to_owned());
     demand(!seen.unanswered_at_the_end, "it was unanswered at the end".to_owned());
     let both = seen.two_macs_ms;
     match promise.owner {
@@ -34,7 +34,7 @@ pub fn violations(phase: &Phase, seen: &Observation) -> Vec<String> {
     }
     let took = [
         ("the next owner answered after", seen.moved_after_ms.unwrap_or_default(), phase.bounds.moved_ms),
-        ("nobody answered for", seen.answer_gap_ms, phase.bounds.unanswered_ms),
+        ("no node answered for", seen.answer_gap_ms, phase.bounds.unanswered_ms),
         ("traffic stood still for", seen.data_gap_ms, phase.bounds.traffic_ms),
     ];
     for (what, ms, most) in took {

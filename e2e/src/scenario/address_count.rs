@@ -26,10 +26,10 @@ pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
 
     // The pool has no fourth address: the existing ones stay, and the condition gives both numbers.
     asks_for(ns, 4)?;
-    let short = ns.eventually("the Service to say that one is missing", || {
+    let short = ns.eventually("the Service to report that one is missing", || {
         Ok(ns.assigned("web")?.filter(|c| c.status == "False" && c.message.contains("3 of the 4")))
     })?;
-    ensure!(ns.ingress("web")? == all, "{}: those there are stay", short.message);
+    ensure!(ns.ingress("web")? == all, "{}: the present addresses stay", short.message);
 
     asks_for(ns, 1)?;
     ns.eventually("one address", || Ok((ns.ingress("web")? == [address(1)]).then_some(())))?;

@@ -31,7 +31,7 @@ pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
     }
     // The value is accepted as in MetalLB, but the condition mentions it.
     ns.pool("address-rules", &["192.0.2.5/24".to_owned()])?;
-    let said = ns.eventually("the pool to say that bits of the host do not count", || {
+    let said = ns.eventually("the pool to report that host bits do not count", || {
         let (reason, said) = ns.pool_condition("address-rules", names::CONDITION_ACCEPTED, "True")?;
         Ok((reason == "HostBits").then_some(said))
     })?;

@@ -17,12 +17,12 @@ pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
     ns.reachable(address)?;
 
     advertise_from(ns, "nowhere")?;
-    let sentence = ns.eventually("the VirtualIP to say that no node may announce it", || {
+    let sentence = ns.eventually("the VirtualIP to report that no node may announce it", || {
         let vip = ns.virtual_ip(address)?.context("the VirtualIP")?;
         let condition = vip.announced().filter(|c| c.reason == AnnouncedReason::NoEligibleNode.as_str());
         Ok(condition.map(|c| c.message.clone()))
     })?;
-    ensure!(sentence.contains("L2Advertisement"), "it names what selects no node: {sentence}");
+    ensure!(sentence.contains("L2Advertisement"), "the sentence names the selector that selects no node: {sentence}");
     ns.silent(address)?;
     ensure!(ns.ingress("web")? == [address], "the Service keeps its address");
 

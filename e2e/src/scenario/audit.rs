@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::testbed::audit_log;
 
-/// What a rule allows or a request used: one verb on one resource.
+/// A permission that a rule grants or a request used: one verb on one resource.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Permission {
     pub(super) account: String,

@@ -73,7 +73,7 @@ fn told(ns: &TestNamespace<'_>) -> Result<()> {
     /// more.
     const MOST: usize = 3;
     let expected = [("VirtualIP", "spec.serviceNames"), ("AddressPool", "status.observedGeneration")];
-    let told = ns.eventually("the controller to tell which fields are not kept", || {
+    let told = ns.eventually("the controller to report which fields are not kept", || {
         let told = fields_not_kept(ns)?;
         Ok(expected.iter().all(|(kind, _)| told.iter().any(|(of, _)| of == kind)).then_some(told))
     })?;

@@ -33,12 +33,12 @@ fn try_each(ns: &TestNamespace<'_>) -> Result<()> {
     ns.deploy_echo(1)?;
     ns.expose(&Expose::ours("before"))?;
     let address = ns.external_ip("before")?;
-    let sentence = ns.eventually("the VirtualIP to say that no node may announce it", || {
+    let sentence = ns.eventually("the VirtualIP to report that no node may announce it", || {
         let vip = ns.virtual_ip(address)?.context("the VirtualIP")?;
         let condition = vip.announced().filter(|c| c.reason == AnnouncedReason::NoEligibleNode.as_str());
         Ok(condition.map(|condition| condition.message.clone()))
     })?;
-    ensure!(sentence.contains("exclude label"), "it names the label: {sentence}");
+    ensure!(sentence.contains("exclude label"), "the sentence names the label: {sentence}");
 
     let setting = "--from-literal=includeExcludedNodes=true";
     ns.kubectl(&["create", "configmap", "-n", install::NAMESPACE, SETTINGS, setting])?;

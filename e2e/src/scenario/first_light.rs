@@ -26,7 +26,7 @@ pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
         pods.insert(ns.fetch(address)?["pod"].as_str().context("the pod's name")?.to_owned());
         Ok((pods.len() == 3).then_some(()))
     })
-    .with_context(|| format!("reached were {pods:?}"))?;
+    .with_context(|| format!("the requests reached {pods:?}"))?;
 
     let shown = ns.kubectl(&["get", "vip"])?;
     let row = shown.lines().find(|l| l.starts_with(&address.to_string())).context("a row of kubectl get vip")?;
@@ -59,7 +59,7 @@ pub(super) fn local(ns: &TestNamespace<'_>) -> Result<()> {
     ensure!(seen.contains(&client.to_string()), "the pod saw {seen}, the client is {client}");
 
     ns.kubectl_here(&["scale", "deployment/echo", "--replicas=0"])?;
-    ns.eventually("nobody to answer without an endpoint", || Ok(ns.who_has(address)?.is_empty().then_some(())))?;
+    ns.eventually("no node to answer without an endpoint", || Ok(ns.who_has(address)?.is_empty().then_some(())))?;
     ensure!(ns.ingress("web")? == [address], "the address stays without endpoints");
     // The wire is silent before the status is updated; until then the status names the former node.
     ns.unannounced(address)?;

@@ -42,7 +42,7 @@ fn restart(ns: &TestNamespace<'_>) -> Result<()> {
     install::wait_for_rollout(ns.bed.lab())
 }
 
-/// What has nothing to do with Gateways is served, and what has waits.
+/// A Service without a Gateway is served, and one with a Gateway waits.
 fn without_the_kind(ns: &TestNamespace<'_>) -> Result<()> {
     ns.known_pool(&ns.namespace, &[ns.range(1, 9)])?;
     ns.deploy_echo(1)?;
@@ -81,7 +81,7 @@ fn with_the_kind(ns: &TestNamespace<'_>) -> Result<()> {
     ensure!(parts.iter().all(|part| sentence.contains(part)), "{sentence}");
     ensure!(has(ns, ns.address(6))?.is_some(), "the Service keeps what it has");
 
-    // What the Service itself asks for wins, and a note says so.
+    // The Service's own request wins, and a note reports that.
     of_gateway(ns, &format!("{{{ANNOTATION_ADDRESSES}: \"{}\"}}", ns.address(7)))?;
     let note = ns.eventually("the Service's own request to win", || {
         let condition = ns.assigned("front")?.filter(|c| c.status == "True");
@@ -104,7 +104,7 @@ fn has(ns: &TestNamespace<'_>, address: IpAddr) -> Result<Option<()>> {
     Ok((ns.ingress("front")? == [address]).then_some(()))
 }
 
-/// What an implementation creates for Gateway `front`.
+/// Creates the Service that an implementation creates for Gateway `front`.
 fn of_gateway(ns: &TestNamespace<'_>, annotations: &str) -> Result<()> {
     service(ns, "front", &format!("{{{LABEL_GATEWAY_NAME}: front}}"), annotations)
 }

@@ -160,7 +160,7 @@ fn lives(ns: &TestNamespace<'_>, helm: &Helm<'_>) -> Result<()> {
     ns.bed.progress.step("helm: uninstall");
     helm.run(&["uninstall", RELEASE, "-n", install::NAMESPACE, "--wait", TIMEOUT])?;
     // The pods have a moment to end.
-    ns.eventually("nobody to answer", || Ok(ns.who_has(address)?.is_empty().then_some(())))?;
+    ns.eventually("no node to answer", || Ok(ns.who_has(address)?.is_empty().then_some(())))?;
     left(ns, address, &key)?;
     ns.bed.progress.step("helm: install again");
     with("install", &[])?;

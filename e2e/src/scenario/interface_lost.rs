@@ -67,7 +67,10 @@ fn try_each(ns: &TestNamespace<'_>, faults: &Faults<'_>) -> Result<()> {
         let expected = AnnouncedReason::InterfaceLost.as_str();
         ensure!(said.reason == expected, "{expected} while {fault}, not {}: {}", said.reason, said.message);
         let sentence = &said.message;
-        ensure!(sentence.contains(&host) && sentence.contains(&interface), "it names {host}, {interface}: {sentence}");
+        ensure!(
+            sentence.contains(&host) && sentence.contains(&interface),
+            "the sentence names {host}, {interface}: {sentence}"
+        );
         ns.silent(address)?;
         ns.eventually("a Warning on the Service", || {
             let warnings =

@@ -128,7 +128,7 @@ fn not_announced(ns: &TestNamespace<'_>, address: IpAddr, node: &Host) -> Result
     let recorder = Probers { neighbour: false, ..Probers::NEIGHBOUR };
     let recording = Probe::start(ns.bed.lab(), ns.client()?.name(), &ProbeSpec::all([address]).with(recorder))?;
     ns.advertise_from("In", node.name())?;
-    let sentence = ns.eventually("the VirtualIP to say that the node has the address itself", || {
+    let sentence = ns.eventually("the VirtualIP to report that the node has the address itself", || {
         let vip = ns.virtual_ip(address)?;
         let condition = vip.as_ref().and_then(|vip| vip.announced()).filter(|condition| condition.status == "False");
         Ok(condition.filter(|condition| condition.message.contains(node.name())).map(|c| c.message.clone()))

@@ -25,7 +25,7 @@ fn source_ranges_by_annotation(ns: &TestNamespace<'_>) -> Result<()> {
     ns.expose(&Expose::ours("web"))?;
     ns.eventually("the note to go", || Ok((!notes()?.contains("note:")).then_some(())))?;
     let told = ns.events("web")?.iter().filter(|(_, reason, _)| reason == "SourceRangesNotEnforced").count();
-    ensure!(told == 1, "told once, not {told} times");
+    ensure!(told == 1, "reported once, not {told} times");
     ensure!(ns.ingress("web")? == [address], "no note costs an address");
     Ok(())
 }
@@ -56,7 +56,7 @@ fn an_unreadable_selector(ns: &TestNamespace<'_>) -> Result<()> {
         "{apiVersion: heraldlb.io/v1alpha1, kind: L2Advertisement, metadata: {name: notes, labels: {scenario: notes}}, \
          spec: {addressPools: [notes], nodeSelectors: [{matchExpressions: [{key: rack, operator: Is}]}]}}",
     )?;
-    let sentence = ns.eventually("the advertisement to say what cannot be read", || {
+    let sentence = ns.eventually("the advertisement to report what cannot be read", || {
         let object: L2Advertisement = ns.get_cluster("notes")?.context("the advertisement")?;
         let conditions = object.status.map(|s| s.conditions).unwrap_or_default();
         Ok(conditions.into_iter().find(|c| c.reason == "InvalidSelector").map(|c| c.message))
@@ -73,7 +73,7 @@ fn a_virtual_ip_by_hand(ns: &TestNamespace<'_>) -> Result<()> {
          pool: notes, services: [{{namespace: notes, name: web, uid: by-hand}}], \
          advertisements: [{{cover: true, failback: Never}}]}}}}"
     ))?;
-    let sentence = ns.eventually("the VirtualIP to say that its name is not its address", || {
+    let sentence = ns.eventually("the VirtualIP to report that its name is not its address", || {
         let vip: VirtualIP = ns.get_cluster(&name)?.context("the VirtualIP")?;
         let condition = vip.announced().filter(|c| c.reason == AnnouncedReason::NameMismatch.as_str());
         Ok(condition.map(|c| c.message.clone()))

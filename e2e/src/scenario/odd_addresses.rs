@@ -36,7 +36,7 @@ fn ends_of_the_nodes_subnet(ns: &TestNamespace<'_>) -> Result<()> {
     for (what, odd) in [("network", subnet.network()), ("broadcast", subnet.broadcast())] {
         ns.pool(what, &[odd.to_string()])?;
         let sentence = overlaps(ns, what, &format!("the {what} address of {}", subnet.trunc()))?;
-        ensure!(sentence.contains(&odd.to_string()), "it names {odd}: {sentence}");
+        ensure!(sentence.contains(&odd.to_string()), "the sentence names {odd}: {sentence}");
         let from_pool = format!("{{{}: {what}}}", names::ANNOTATION_POOL);
         ns.expose(&Expose { annotations: &from_pool, ..Expose::ours(what) })?;
         ns.refusal(what, "PoolFull")?;
@@ -44,7 +44,7 @@ fn ends_of_the_nodes_subnet(ns: &TestNamespace<'_>) -> Result<()> {
         ns.expose(&Expose { annotations: &by_name, ..Expose::ours(what) })?;
         let refused = ns.refusal(what, "AddressReserved")?;
         ensure!(refused.contains(&format!("the {what} address of {}", subnet.trunc())), "the reason: {refused}");
-        ensure!(ns.virtual_ip(odd.into())?.is_none(), "nobody is to announce {odd}");
+        ensure!(ns.virtual_ip(odd.into())?.is_none(), "no node may announce {odd}");
     }
     Ok(())
 }
@@ -106,9 +106,9 @@ fn a_node_in_the_status(ns: &TestNamespace<'_>) -> Result<()> {
     show(serde_json::json!([{"ip": theirs.to_string()}]))?;
     ns.pool("nodes", &[theirs.to_string(), ns.range(1, 9)])?;
     let sentence = ns.refusal("legacy", "AddressNotAdopted")?;
-    ensure!(sentence.contains(&format!("Node {}", node.name())), "it names the node: {sentence}");
-    ensure!(ns.ingress("legacy")? == [theirs], "what another provider wrote stays");
-    ensure!(ns.virtual_ip(theirs)?.is_none(), "nobody is to announce {theirs}");
+    ensure!(sentence.contains(&format!("Node {}", node.name())), "the sentence names the node: {sentence}");
+    ensure!(ns.ingress("legacy")? == [theirs], "the other provider's status stays");
+    ensure!(ns.virtual_ip(theirs)?.is_none(), "no node may announce {theirs}");
 
     show(serde_json::json!([]))?;
     let given = ns.external_ip("legacy")?;
@@ -119,7 +119,7 @@ fn a_node_in_the_status(ns: &TestNamespace<'_>) -> Result<()> {
 /// Waits until the pool reports with this reason that some of its addresses are excluded, and returns the message. The
 /// reason may come from a SpeakerStatus alone.
 fn overlaps(ns: &TestNamespace<'_>, pool: &str, why: &str) -> Result<String> {
-    ns.bed.wait_for(&format!("pool {pool} to say {why:?}"), REPORTED_WITHIN, || {
+    ns.bed.wait_for(&format!("pool {pool} to report {why:?}"), REPORTED_WITHIN, || {
         let (reason, sentence) = ns.pool_condition(pool, names::CONDITION_ACCEPTED, "True")?;
         Ok((reason == "Overlaps" && sentence.contains(why)).then_some(sentence))
     })

@@ -89,7 +89,7 @@ fn first_fails(ns: &TestNamespace<'_>, faults: &Faults<'_>, owners: &BTreeMap<Ip
 
 /// Waits until the node reports that it does not use the second interface.
 fn said_of(ns: &TestNamespace<'_>, node: &str, first: &str, second: &str) -> Result<()> {
-    ns.bed.wait_for(&format!("the SpeakerStatus of {node} to say so of {second}"), REPORTED_WITHIN, || {
+    ns.bed.wait_for(&format!("the SpeakerStatus of {node} to report {second}"), REPORTED_WITHIN, || {
         let status = ns.get_cluster::<SpeakerStatus>(node)?.and_then(|speaker| speaker.status);
         let Some(status) = status else { return Ok(None) };
         let interfaces: Vec<&str> = status.segments.iter().map(|segment| segment.interface.as_str()).collect();

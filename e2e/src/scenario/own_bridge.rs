@@ -104,14 +104,14 @@ fn try_each(ns: &TestNamespace<'_>, node: &Host, client: &Host) -> Result<()> {
     let but_these = format!("{}=!{},!{}", names::ANNOTATION_INTERFACES, OWN.name, ENGINE.name);
     ns.kubectl(&["annotate", "node", node.name(), &but_these])?;
     let sentence = used_as(ns, node, OWN.name, LinkUse::Skipped)?;
-    ensure!(sentence.contains(names::ANNOTATION_INTERFACES), "it names the setting: {sentence}");
+    ensure!(sentence.contains(names::ANNOTATION_INTERFACES), "the sentence names the setting: {sentence}");
     used_as(ns, node, ENGINE.name, LinkUse::Containers)?;
     for bridge in [OWN, ENGINE] {
         ns.eventually(&format!("no Hello on {}", bridge.name), || {
             Ok(speaker_state::heard(client, bridge.far)?.is_empty().then_some(()))
         })?;
         let address = bridge.address(ns);
-        ns.eventually(&format!("{address} not to be announced any more"), || {
+        ns.eventually(&format!("{address} to be announced no longer"), || {
             let vip = ns.virtual_ip(address)?.context("the VirtualIP")?;
             Ok(vip.announced().filter(|condition| condition.status == "False").map(drop))
         })?;
@@ -121,7 +121,7 @@ fn try_each(ns: &TestNamespace<'_>, node: &Host, client: &Host) -> Result<()> {
 
 /// Waits until the node reports this use of the link, and returns the message.
 fn used_as(ns: &TestNamespace<'_>, node: &Host, interface: &str, link_use: LinkUse) -> Result<String> {
-    ns.bed.wait_for(&format!("{} to say of {interface}: {link_use:?}", node.name()), REPORTED_WITHIN, || {
+    ns.bed.wait_for(&format!("{} to report of {interface}: {link_use:?}", node.name()), REPORTED_WITHIN, || {
         let status = ns.get_cluster::<SpeakerStatus>(node.name())?.and_then(|speaker| speaker.status);
         let mut links = status.map(|status| status.links).unwrap_or_default().into_iter();
         let link = links.find(|link| link.interface == interface && link.link_use == link_use);

@@ -12,7 +12,7 @@ pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
     let sentence = ns.eventually("a sentence that says why", || {
         Ok(ns.assigned("first")?.filter(|c| c.status == "False").map(|c| c.message))
     })?;
-    ensure!(sentence.contains("AddressPool"), "it names what is missing: {sentence}");
+    ensure!(sentence.contains("AddressPool"), "the sentence names what is missing: {sentence}");
     ns.eventually("a Warning event", || {
         Ok(ns.events("first")?.iter().any(|(kind, ..)| kind == "Warning").then_some(()))
     })?;
@@ -25,7 +25,7 @@ pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
     ensure!(sentence.contains("pools-small"), "the full pool is named: {sentence}");
     ensure!(ns.ingress("first")? == [ns.address(1)], "the first keeps its address");
     ns.kubectl_here(&["delete", "service", "first", "--timeout=60s"])?;
-    ensure!(ns.external_ip("second")? == ns.address(1), "the freed address goes to the one who waits");
+    ensure!(ns.external_ip("second")? == ns.address(1), "the freed address goes to the waiting Service");
     let condition =
         ns.eventually("the condition to turn", || Ok(ns.assigned("second")?.filter(|c| c.status == "True")))?;
     ensure!(condition.reason == "Assigned", "{condition:?}");
@@ -35,11 +35,11 @@ pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
     ns.pool("pools-typo", std::slice::from_ref(&reversed))?;
     let (_, message) = ns.pool_condition("pools-typo", names::CONDITION_ACCEPTED, "False")?;
     ensure!(message.contains(&reversed) && message.contains("spec.addresses[0]"), "field and value: {message}");
-    ensure!(ns.ingress("second")? == [ns.address(1)], "a broken pool harms nobody");
+    ensure!(ns.ingress("second")? == [ns.address(1)], "a broken pool harms no other pool");
     ns.pool("pools-typo", &[ns.range(5, 9)])?;
     ns.pool_condition("pools-typo", names::CONDITION_ACCEPTED, "True")?;
     ns.expose(&Expose::ours("third"))?;
-    ensure!(ns.external_ip("third")? == ns.address(5), "the mended pool serves");
+    ensure!(ns.external_ip("third")? == ns.address(5), "the corrected pool serves");
 
     // Overlapping pools: both report it, and no address is assigned twice.
     ns.pool("pools-overlap", &[ns.range(5, 6)])?;
@@ -70,7 +70,7 @@ pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
     // Deleting a pool takes no address away. The controller receives the deletion and the next Service by different
     // watches; the condition of the Service whose address is in no other pool shows that it has processed the deletion.
     ns.kubectl(&["delete", "pool", "pools-typo"])?;
-    ns.eventually("a Service of the deleted pool to say that no pool holds its address", || {
+    ns.eventually("a Service of the deleted pool to report that no pool holds its address", || {
         Ok(ns.assigned("sixth")?.filter(|c| c.status == "True" && c.reason == "OutsidePool"))
     })?;
     ns.expose(&Expose::ours("seventh"))?;

@@ -20,7 +20,9 @@ pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
         .map(|s| s.name)
         .collect();
     if !missing.is_empty() {
-        ns.bed.progress.step(format!("unused permissions are not judged: not run here or failed: {missing:?}"));
+        ns.bed.progress.step(format!(
+            "unused permissions are not judged, because these scenarios did not run here or failed: {missing:?}"
+        ));
         return Ok(());
     }
     let mut granted = std::collections::BTreeSet::new();
@@ -40,7 +42,7 @@ pub(super) fn nothing_denied(ns: &TestNamespace<'_>) -> Result<Requests> {
     // The last line may be incomplete.
     let complete = log.rsplit_once('\n').map_or("", |(lines, _)| lines);
     let requests = requests_of(install::NAMESPACE, complete)?;
-    ensure!(!requests.used.is_empty(), "the log speaks of Herald");
+    ensure!(!requests.used.is_empty(), "the log mentions Herald");
     ensure!(requests.denied.is_empty(), "denied: {:#?}", requests.denied);
     Ok(requests)
 }

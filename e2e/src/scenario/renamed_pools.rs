@@ -27,7 +27,7 @@ pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
     let before = announced(ns, address)?;
 
     ns.kubectl(&["delete", "pool", &ns.namespace])?;
-    ns.eventually("the Service to say that no pool holds its address", || {
+    ns.eventually("the Service to report that no pool holds its address", || {
         Ok(ns.assigned("web")?.filter(|c| c.status == "True" && c.reason == "OutsidePool"))
     })?;
     stays(ns, address, &node, &before)?;

@@ -82,13 +82,13 @@ fn stops(ns: &TestNamespace<'_>) -> Result<()> {
     let node = sick.spec.as_ref().and_then(|spec| spec.node_name.clone()).context("a pod's node")?;
     // The kubelet's Event contains the output of the probe `herald-speaker check ready`.
     let reason = format!("Secret {SECRET_CLUSTER_KEY}");
-    ns.bed.wait_for("an Event that says why it is not ready", install::ROLLOUT, || {
+    ns.bed.wait_for("an Event that gives the reason why it is not ready", install::ROLLOUT, || {
         let path = "-o=jsonpath={.items[*].message}";
         let about = format!("involvedObject.name={name},reason=Unhealthy");
         let said = ns.kubectl(&["get", "events", "-n", install::NAMESPACE, "--field-selector", &about, path])?;
         Ok((said.contains("not ready") && said.contains(&reason)).then_some(()))
     })?;
-    ns.bed.wait_for(&format!("the SpeakerStatus of {node} to say why"), REPORTED_WITHIN, || {
+    ns.bed.wait_for(&format!("the SpeakerStatus of {node} to give the reason"), REPORTED_WITHIN, || {
         let warnings = ns.get_cluster::<SpeakerStatus>(&node)?.and_then(|speaker| speaker.status);
         let warnings = warnings.map(|status| status.warnings).unwrap_or_default();
         let says = |kind, message: &str| kind == WarningKind::ClusterKey && message.contains(&reason);

@@ -14,7 +14,7 @@ pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
     expose(ns, "admin", 81, "")?;
     ensure!(ns.external_ip("admin")? == address, "one key, one address");
     let vip = ns.virtual_ip(address)?.context("the VirtualIP")?;
-    ensure!(vip.spec.services.len() == 2, "it names both: {:?}", vip.spec.services);
+    ensure!(vip.spec.services.len() == 2, "the VirtualIP names both Services: {:?}", vip.spec.services);
     let node = ns.announcer(address)?;
     ns.answered_by(address, &node)?;
     ns.reachable(address)?;

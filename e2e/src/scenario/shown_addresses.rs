@@ -26,10 +26,13 @@ fn of_another_provider(ns: &TestNamespace<'_>) -> Result<()> {
     let asks = format!("{{{}: \"{shown}\"}}", names::ANNOTATION_ADDRESSES);
     ns.expose(&Expose { annotations: &asks, ..Expose::ours("asks") })?;
     let sentence = ns.refusal("asks", "AddressInUse")?;
-    ensure!(sentence.contains(&format!("{}/theirs", ns.namespace)), "it names who shows it: {sentence}");
+    ensure!(
+        sentence.contains(&format!("{}/theirs", ns.namespace)),
+        "the sentence names the Service that shows the address: {sentence}"
+    );
     ensure!(ns.ingress("theirs")? == [shown], "the other Service keeps what it shows");
     ns.kubectl_here(&["delete", "service", "theirs", "ours", "--timeout=60s"])?;
-    ensure!(ns.external_ip("asks")? == shown, "once nobody shows it, it is given out");
+    ensure!(ns.external_ip("asks")? == shown, "the address is given out once no Service shows it");
     Ok(())
 }
 
@@ -68,7 +71,7 @@ fn without_its_virtual_ip(ns: &TestNamespace<'_>) -> Result<()> {
     ns.announcer(address)?;
     ns.reachable(address)?;
     ns.refusal("old", "PoolFull")?;
-    ensure!(ns.ingress("old")?.is_empty(), "who waits goes on waiting");
+    ensure!(ns.ingress("old")?.is_empty(), "the waiting Service goes on waiting");
     Ok(())
 }
 

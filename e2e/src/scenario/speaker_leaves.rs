@@ -38,7 +38,7 @@ fn leaves(ns: &TestNamespace<'_>, address: std::net::IpAddr, node: &str) -> Resu
     let nodes = ns.bed.lab().nodes()?;
     let others: BTreeSet<String> =
         nodes.iter().map(|node| node.name().to_owned()).filter(|name| name != node).collect();
-    ns.bed.wait_for("the other nodes' SpeakerStatuses, and no more", install::ROLLOUT, || {
+    ns.bed.wait_for("the other nodes' SpeakerStatuses, and no others", install::ROLLOUT, || {
         let left = ns.list_cluster::<SpeakerStatus>()?;
         let names: BTreeSet<String> = left.iter().filter_map(|speaker| speaker.metadata.name.clone()).collect();
         Ok((names == others).then_some(()))

@@ -1,5 +1,5 @@
-//! Somebody deletes the SpeakerStatus of a speaker that runs, empties it, or deletes the kind itself: no client notices, no
-//! address moves, and the speaker writes its status again.
+//! A person deletes the SpeakerStatus of a running speaker, empties it, or deletes the kind itself: no client notices,
+//! no address moves, and the speaker writes its status again.
 
 use std::collections::BTreeMap;
 

@@ -44,7 +44,7 @@ pub(super) fn first(ns: &TestNamespace<'_>) -> Result<()> {
         ns.expose(&Expose { spec: families, ..Expose::ours("web") })?;
 
         let expected = [ns.address(2), v6(2)];
-        ns.eventually("an address of each family that nobody has", || {
+        ns.eventually("an address of each family that no host has", || {
             Ok((ns.ingress("web")? == expected).then_some(()))
         })?;
         for address in expected {
@@ -61,7 +61,7 @@ pub(super) fn first(ns: &TestNamespace<'_>) -> Result<()> {
         let mac = stranger.mac(0)?.to_string();
         for address in taken {
             let found = aside.iter().find(|q| q.address == address.to_string());
-            let found = found.with_context(|| format!("{address} is not put aside: {aside:?}"))?;
+            let found = found.with_context(|| format!("{address} is not in quarantine: {aside:?}"))?;
             ensure!(found.mac_address == mac, "{found:?} does not name {mac}");
         }
         ns.eventually(&format!("a Warning on the Service that names the stranger {mac}"), || {
@@ -90,7 +90,7 @@ pub(super) fn later(ns: &TestNamespace<'_>) -> Result<()> {
             let found = conditions.unwrap_or_default().into_iter().find(|c| c.type_ == names::CONDITION_CONFLICT);
             Ok(found.filter(|c| c.status == "True").map(|c| c.message))
         })?;
-        ensure!(sentence.contains(&theirs.to_string()), "it names the stranger {theirs}: {sentence}");
+        ensure!(sentence.contains(&theirs.to_string()), "the sentence names the stranger {theirs}: {sentence}");
         let said = recording.stop()?.announcements;
         let claimed = said.iter().find(|a| a.address == address && a.mac == theirs).context("the stranger's frame")?;
         let defended = said.iter().any(|a| a.address == address && a.mac == ours && a.last_ms >= claimed.first_ms);
@@ -120,7 +120,7 @@ pub(super) fn cluster_node(ns: &TestNamespace<'_>) -> Result<()> {
         faults.inject(takes(&node, address))?;
         // Another node must probe the address: a kernel does not answer the requests of its own node.
         ns.advertise_from("NotIn", node.name())?;
-        let sentence = ns.eventually("the VirtualIP to say that a node of the cluster answers", || {
+        let sentence = ns.eventually("the VirtualIP to report that a node of the cluster answers", || {
             let vip = ns.virtual_ip(address)?;
             let condition = vip.as_ref().and_then(|vip| vip.announced());
             let wanted = AnnouncedReason::AnsweredByClusterNode.as_str();
@@ -129,7 +129,7 @@ pub(super) fn cluster_node(ns: &TestNamespace<'_>) -> Result<()> {
         ensure!(sentence.contains(node.name()), "it names {}: {sentence}", node.name());
         let pool: AddressPool = ns.get_cluster(&ns.namespace)?.context("the pool")?;
         let aside = pool.status.map(|status| status.quarantined).unwrap_or_default();
-        ensure!(aside.is_empty(), "nothing is put aside for a node of the cluster: {aside:?}");
+        ensure!(aside.is_empty(), "no address goes into quarantine because of a node of the cluster: {aside:?}");
         Ok(())
     })?;
     let announcer = ns.announcer(address)?;

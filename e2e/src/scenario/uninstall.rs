@@ -40,7 +40,7 @@ fn uninstalled(ns: &TestNamespace<'_>, first: impl FnOnce(&TestNamespace<'_>) ->
         let service = ns.service(name)?;
         let finalizers = service.metadata.finalizers.unwrap_or_default();
         ensure!(finalizers.is_empty(), "{name} keeps {finalizers:?}");
-        ensure!(ns.ingress(name)?.is_empty() && ns.assigned(name)?.is_none(), "{name} still speaks of Herald");
+        ensure!(ns.ingress(name)?.is_empty() && ns.assigned(name)?.is_none(), "{name} still has fields of Herald");
     }
     ns.silent(address)?;
     ns.kubectl_here(&["delete", "service", "leaving", "--timeout=10s"])?;

@@ -38,7 +38,7 @@ impl Unnoticed {
         let report = self.watch.stop()?;
         for (address, owner) in &self.owners {
             let seen = report.target(*address).and_then(|target| target.neighbour.as_ref());
-            let seen = seen.context("what the client saw")?;
+            let seen = seen.context("the client's report")?;
             let macs: Vec<_> = seen.macs.iter().map(|seen| seen.mac).collect();
             let mac = Mac::from(ns.bed.lab().host(owner)?.mac(0)?);
             ensure!(macs == [mac], "{address} was answered by {macs:?}, and is {owner}'s ({mac})");

@@ -194,7 +194,7 @@ pub(crate) mod tests {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(line(CONTROLLER, "create", "virtualips", "", 201).as_bytes()).unwrap();
         let mut log = AuditLog::from_now(file.path()).unwrap();
-        assert_eq!(log.writes().unwrap(), [], "what was before does not count");
+        assert_eq!(log.writes().unwrap(), [], "earlier requests do not count");
         let half = line(SPEAKER, "patch", "virtualips", "status", 200);
         let (begin, end) = half.split_at(20);
         for text in [

@@ -38,7 +38,8 @@ impl Manifest {
     pub const GATEWAY_ADDRESSES: Self = Self {
         directory: "gateway-addresses",
         file: "herald-gateway-addresses.yaml",
-        about: "Herald honours spec.addresses of Gateways: apply it beside Herald, then restart the controller.",
+        about: "Herald honours spec.addresses of Gateways: apply it in addition to Herald, then restart the \
+                controller.",
     };
     /// All that are shipped.
     pub const ALL: [Self; 4] = [Self::CLASS, Self::DEFAULT_PROVIDER, Self::UNINSTALL, Self::GATEWAY_ADDRESSES];

@@ -307,7 +307,7 @@ spec:
 
     /// Waits until the Service's condition is False for this reason, and returns the message.
     pub fn refusal(&self, name: &str, reason: &str) -> Result<String> {
-        self.eventually(&format!("{}/{name} to say {reason}", self.namespace), || {
+        self.eventually(&format!("{}/{name} to report {reason}", self.namespace), || {
             let condition = self.assigned(name)?.filter(|c| c.status == "False" && c.reason == reason);
             Ok(condition.map(|c| c.message))
         })
@@ -439,7 +439,7 @@ spec:
     /// Checks that no host answers ARP for the address.
     pub fn silent(&self, address: IpAddr) -> Result<()> {
         let macs = self.who_has(address)?;
-        ensure!(macs.is_empty(), "{address} is answered by {macs:?}; nobody should");
+        ensure!(macs.is_empty(), "{address} is answered by {macs:?}; no node should answer");
         Ok(())
     }
 

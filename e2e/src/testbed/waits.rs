@@ -50,7 +50,7 @@ impl TestNamespace<'_> {
     /// Waits until the status no longer names an announcing node: [`TestNamespace::announcer`] could otherwise return
     /// the former one.
     pub fn unannounced(&self, address: IpAddr) -> Result<()> {
-        self.eventually(&format!("{address} not to be announced any more"), || {
+        self.eventually(&format!("{address} to be announced no longer"), || {
             let vip = self.virtual_ip(address)?.with_context(|| format!("the VirtualIP of {address}"))?;
             Ok(vip.announced().is_none_or(|c| c.status != "True").then_some(()))
         })
@@ -66,7 +66,7 @@ impl TestNamespace<'_> {
         let mut told = self.eventually(&format!("an Event {reason} of {}/{name}", self.namespace), || {
             Ok(Some(notes()?).filter(|notes| !notes.is_empty()))
         })?;
-        ensure!(told.len() == 1, "{reason} was told of {name} {} times: {told:?}", told.len());
+        ensure!(told.len() == 1, "{reason} was posted for {name} {} times: {told:?}", told.len());
         Ok(told.remove(0))
     }
 
@@ -86,7 +86,7 @@ impl TestNamespace<'_> {
     /// of what earlier scenarios did to speakers.
     pub fn speakers_say_all_is_well(&self) -> Result<()> {
         let others = i64::try_from(self.bed.lab.nodes()?.len())? - 1;
-        self.bed.wait_for("every SpeakerStatus to say that all others are heard", REPORTED_WITHIN, || {
+        self.bed.wait_for("every SpeakerStatus to report that all others are heard", REPORTED_WITHIN, || {
             let reports = self.list_cluster::<SpeakerStatus>()?;
             let is_well = |speaker: &SpeakerStatus| {
                 let status = speaker.status.as_ref();

@@ -393,7 +393,7 @@ async fn kind_that_may_be_unknown_is_an_empty_one_and_asked_for_again_after_its_
     assert_eq!(server.steps().await[..4], ["listing", "+a", "listed", "current"], "it was updated");
 }
 
-/// Nobody has given the program the role for a kind that it can do without: that may be so for ever.
+/// The program has no role for a kind that it can do without, perhaps for ever.
 #[tokio::test(start_paused = true)]
 async fn optional_kind_that_may_not_be_listed_is_asked_for_once_a_minute() {
     let config = WatchConfig { pause_if_unknown: Some(Duration::from_secs(600)), ..WatchConfig::default() };

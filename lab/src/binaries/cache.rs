@@ -21,7 +21,7 @@ pub fn cache_dir() -> Result<PathBuf> {
     let directory = set("HERALD_LAB_CACHE")
         .or_else(|| set("XDG_CACHE_HOME").map(|cache| cache.join("herald-lab")))
         .or_else(|| set("HOME").map(|home| home.join(".cache/herald-lab")))
-        .context("no place for the cache: set HERALD_LAB_CACHE, XDG_CACHE_HOME or HOME")?;
+        .context("no directory for the cache: set HERALD_LAB_CACHE, XDG_CACHE_HOME or HOME")?;
     // The path is absolute because its programs are started from other directories.
     std::path::absolute(&directory).with_context(|| directory.display().to_string())
 }
@@ -42,7 +42,7 @@ pub fn lock(file: &Path, progress: &Progress) -> Result<Flock<File>> {
             Ok(lock) => Ok(Some(lock)),
             Err((_, Errno::EWOULDBLOCK)) => {
                 if !std::mem::replace(&mut said, true) {
-                    progress.step(format!("another run is building the same: waiting for {}", file.display()));
+                    progress.step(format!("another process is building the same: waiting for {}", file.display()));
                 }
                 Ok(None)
             }

@@ -80,11 +80,11 @@ pub(crate) fn build_file(source: &Path, program: &Path, task: &str, progress: &P
     long_command::run(&mut command, task, progress)
 }
 
-/// What `go mod download -json` says of a module.
+/// The part of `go mod download -json` about a module.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Downloaded {
-    /// Where its files are.
+    /// The directory of its files.
     pub(super) dir: PathBuf,
     /// The hash of its files, as in go.sum.
     pub(super) sum: String,
@@ -106,7 +106,7 @@ pub(super) fn download(module: &str, version: &str, directory: &Path, progress: 
     serde_json::from_str(&report).with_context(|| format!("go mod download -json: {report}"))
 }
 
-/// So many compilers at once as there are processors, and memory for.
+/// Number of compilers at once: as many as there are processors, and memory for them.
 fn processes() -> Result<usize> {
     let processors = std::thread::available_parallelism().context("counting the processors")?.get();
     let memory = fs::read_to_string("/proc/meminfo").context("/proc/meminfo")?;

@@ -1,5 +1,5 @@
-//! Helm, which many install Herald with: built from its Go module like the cluster's programs, and kept in a directory of its own,
-//! so that another version of it builds nothing else anew.
+//! Helm, with which many install Herald: built from its Go module like the cluster's programs, and kept in a directory
+//! of its own, so that another version of it makes no other program be built again.
 
 use std::fs;
 use std::path::PathBuf;

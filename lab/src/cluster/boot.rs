@@ -112,7 +112,7 @@ pub fn own_program() -> Result<PathBuf> {
             },
         )
         .find(|candidate| candidate.is_file())
-        .with_context(|| format!("there is no {NAME} beside {}: build it (cargo build -p herald-e2e)", own.display()))
+        .with_context(|| format!("there is no {NAME} next to {}: build it (cargo build -p herald-e2e)", own.display()))
 }
 
 /// Returns the directory of the own program and its siblings.

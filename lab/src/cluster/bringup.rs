@@ -74,7 +74,7 @@ pub(super) fn up(spec: &Spec, progress: &Progress) -> Result<Lab> {
         Err(error) => {
             progress.step(format!("taking lab {} down again: {error:#}", spec.id));
             let kept = keep_logs(&lab);
-            lab.down().context("and taking it down failed as well")?;
+            lab.down().context("and it could not be taken down either")?;
             Err(match kept {
                 Ok(logs) => error.context(format!("lab {} did not come up (logs: {})", spec.id, logs.display())),
                 Err(lost) => {

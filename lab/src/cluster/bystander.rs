@@ -68,7 +68,7 @@ impl Bystander {
         let longest = self.longest.take().context("a bystander's account")?;
         let longest = longest.join().map_err(|_| anyhow::anyhow!("the reader of a bystander panicked"))?;
         // No sleep ends exactly on time, so every bystander reports at least one delay.
-        longest.context("a bystander has said nothing: it did not stand by")
+        longest.context("a bystander has printed nothing: it did not run")
     }
 }
 

@@ -396,8 +396,8 @@ fn healed_one(faults: &Faults<'_>, fault: &Fault) -> Result<()> {
 }
 
 fn healed(faults: &Faults<'_>, fits: impl Fn(&Fault) -> bool) -> Result<()> {
-    let mended: Vec<String> = faults.heal_where(fits)?.iter().map(|fault| format!("no more: {fault}")).collect();
-    tell(&mended, "nothing to mend")
+    let mended: Vec<String> = faults.heal_where(fits)?.iter().map(|fault| format!("healed: {fault}")).collect();
+    tell(&mended, "nothing to heal")
 }
 
 fn tell<T: ToString>(lines: &[T], nothing: &str) -> Result<()> {

@@ -39,7 +39,7 @@ impl Flood {
     /// # Errors
     /// If there are no frames, one of them is invalid, or the host has no such interface.
     pub fn start(host: &Host, interface: &str, frames: &[Vec<u8>], per_second: u32) -> Result<Self> {
-        ensure!(!frames.is_empty() && per_second > 0, "a flood of nothing");
+        ensure!(!frames.is_empty() && per_second > 0, "a flood needs a frame and a rate above 0");
         let frames: Vec<Frame> = frames.iter().map(|bytes| Frame::try_from(&**bytes)).collect::<Result<_, _>>()?;
         let (name, interface) = (host.name().to_owned(), interface.to_owned());
         let open = move || {
@@ -74,6 +74,6 @@ fn send(socket: &PacketSocket, stop: &Stop, frames: &[Frame], per_second: u32) -
         }
         std::thread::sleep(BURST_EVERY);
     }
-    ensure!(sent > 0, "the link took none of {attempted} frames");
+    ensure!(sent > 0, "the link accepted none of {attempted} frames");
     Ok(Sent { frames: sent, lasted: begun.elapsed() })
 }

@@ -153,11 +153,11 @@ fn who_has(lab: &Lab, client: &str, address: IpAddr, interface: Option<String>) 
     let mut out = io::stdout().lock();
     let macs = report.target(address).and_then(|target| target.neighbour.as_ref()).map_or(&[][..], |seen| &seen.macs);
     if macs.is_empty() {
-        return writeln!(out, "nobody answers for {address} on the segment of {client}").context("cannot print");
+        return writeln!(out, "no host answers for {address} on the segment of {client}").context("cannot print");
     }
     for seen in macs {
-        let owner = owner(lab, seen.mac).unwrap_or_else(|| "no port this lab planned".to_owned());
-        let cover = if seen.covered > 0 { ", said by another node" } else { "" };
+        let owner = owner(lab, seen.mac).unwrap_or_else(|| "not a port of this lab".to_owned());
+        let cover = if seen.covered > 0 { ", as another node answers" } else { "" };
         writeln!(out, "{address} is at {} ({owner}{cover})", seen.mac).context("cannot print")?;
     }
     Ok(())

@@ -124,7 +124,7 @@ impl Running {
         match self.lines.recv_timeout(limit) {
             Ok(line) => line.with_context(|| format!("cannot read what the agent on {} prints", self.client)),
             Err(RecvTimeoutError::Timeout) => {
-                bail!("the probes on {} said nothing for {:.1} s", self.client, limit.as_secs_f64())
+                bail!("the probes on {} have printed nothing for {:.1} s", self.client, limit.as_secs_f64())
             }
             Err(RecvTimeoutError::Disconnected) => Err(self.failure()),
         }

@@ -1,37 +1,37 @@
-//! Fields as bytes: big-endian, and nothing read that is not there.
+//! Fields as bytes: big-endian. No read passes the end.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     time::Duration,
 };
 
-/// Why a frame cannot be: the field, and what is wrong with it.
+/// The reason why a frame is invalid: the field, and its fault.
 #[derive(Debug)]
 pub(super) struct Flaw {
-    /// The field, as docs/protocol/frames.md calls it.
+    /// The field, by its name in docs/protocol/frames.md.
     pub field: &'static str,
-    /// What is wrong, with the value.
+    /// The fault, with the value.
     pub what: String,
 }
 
 impl Flaw {
-    /// A flaw.
+    /// Returns a flaw.
     pub fn new(field: &'static str, what: impl Into<String>) -> Self {
         Self { field, what: what.into() }
     }
 }
 
-/// Codes of the families of addresses: they read well in a hex dump.
+/// Codes of the families of addresses: they are easy to read in a hex dump.
 const NO_ADDRESS: u8 = 0;
 const IPV4: u8 = 4;
 const IPV6: u8 = 6;
 
-/// What is left to read of a body, or of a record within it.
+/// The unread part of a body, or of a record within it.
 #[derive(Debug)]
 pub(super) struct Reader<'a>(pub &'a [u8]);
 
 impl<'a> Reader<'a> {
-    /// The next `count` bytes.
+    /// Returns the next `count` bytes.
     pub fn bytes(&mut self, field: &'static str, count: usize) -> Result<&'a [u8], Flaw> {
         let (bytes, rest) = self.0.split_at_checked(count).ok_or_else(|| ends(field, self.0.len(), count))?;
         self.0 = rest;
@@ -64,12 +64,12 @@ impl<'a> Reader<'a> {
         self.array(field)
     }
 
-    /// Whole milliseconds in two bytes.
+    /// Returns whole milliseconds in two bytes.
     pub fn millis(&mut self, field: &'static str) -> Result<Duration, Flaw> {
         self.u16(field).map(|millis| Duration::from_millis(millis.into()))
     }
 
-    /// An address, which may be absent.
+    /// Returns an address, which may be absent.
     pub fn optional_address(&mut self, field: &'static str) -> Result<Option<IpAddr>, Flaw> {
         match self.u8(field)? {
             NO_ADDRESS => Ok(None),
@@ -79,7 +79,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// An address.
+    /// Returns an address.
     pub fn address(&mut self, field: &'static str) -> Result<IpAddr, Flaw> {
         self.optional_address(field)?.ok_or_else(|| Flaw::new(field, "there is none"))
     }
@@ -89,7 +89,7 @@ fn ends(field: &'static str, left: usize, needed: usize) -> Flaw {
     Flaw::new(field, format!("it is cut off: {left} of {needed} bytes are there"))
 }
 
-/// Bytes that an address takes, its family included.
+/// Returns the number of bytes that an address takes, its family included.
 pub(super) const fn address_len(address: IpAddr) -> usize {
     match address {
         IpAddr::V4(_) => 5,
@@ -97,10 +97,10 @@ pub(super) const fn address_len(address: IpAddr) -> usize {
     }
 }
 
-/// Bytes that an address takes at most.
+/// Maximum number of bytes that an address takes.
 pub(super) const MAX_ADDRESS: usize = 17;
 
-/// Appends an address, or that there is none.
+/// Appends an address, or the mark that there is none.
 pub(super) fn put_address(out: &mut Vec<u8>, address: Option<IpAddr>) {
     match address {
         None => out.push(NO_ADDRESS),
@@ -115,7 +115,7 @@ pub(super) fn put_address(out: &mut Vec<u8>, address: Option<IpAddr>) {
     }
 }
 
-/// Whole milliseconds of a time that has passed, `max` for that or more.
+/// Returns whole milliseconds of a time that has passed; `max` stands for that or more.
 pub(super) fn whole_millis(time: Duration, max: u16) -> u16 {
     u16::try_from(time.as_millis()).unwrap_or(u16::MAX).min(max)
 }

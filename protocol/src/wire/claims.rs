@@ -26,7 +26,7 @@ const COVER: u8 = 1;
 /// Subject (8), flags (1), a range of two IPv6 addresses, number of changes (2).
 const MAX_FIXED: usize = 8 + 1 + 2 * MAX_ADDRESS + 2;
 
-/// Bytes for changes in one frame, whatever its range.
+/// Returns the bytes for changes in one frame, whatever its range.
 const fn room(limit: FrameLimit) -> usize {
     limit.bytes() - ENVELOPE - MAX_FIXED
 }
@@ -37,7 +37,8 @@ const WITHDRAWAL: usize = 3 + 8;
 /// A withdrawal's fields, and epoch (4), key (8), reason (1).
 const CLAIM: usize = WITHDRAWAL + 4 + 8 + 1;
 
-/// How many changes fit into any frame, whatever they are: claims of IPv6 addresses, with a range, are the longest.
+/// Returns how many changes fit into any frame, whatever they are: claims of IPv6 addresses, with a range, are the
+/// longest.
 pub const fn changes_per_frame(limit: FrameLimit) -> usize {
     room(limit) / (CLAIM + MAX_ADDRESS)
 }
@@ -49,16 +50,16 @@ const fn length(change: &Change) -> usize {
     }
 }
 
-/// What has changed of a subject's claims, in as few frames as it takes. Of several changes of one address the last
+/// Returns the changes of a subject's claims, in as few frames as possible. Of several changes of one address the last
 /// counts.
 pub fn delta(limit: FrameLimit, subject: NodeId, mut changes: Vec<Change>) -> Vec<Claims> {
     sort(&mut changes);
     split(limit, changes).into_iter().map(|changes| Claims { subject, range: None, changes }).collect()
 }
 
-/// All there is to say about a subject's claims, as frames whose ranges follow each other without a gap from the lowest
-/// IPv4 to the highest IPv6 address: whoever has them all knows every claim of the subject, and each of them is of use
-/// without the others. At least one frame, also for no claims.
+/// Returns all of a subject's claims, as frames whose ranges follow each other without a gap from the lowest IPv4 to
+/// the highest IPv6 address: a receiver of all of them knows every claim of the subject, and each frame is of use
+/// without the others. There is at least one frame, also for no claims.
 pub fn full_list(limit: FrameLimit, subject: NodeId, mut changes: Vec<Change>) -> Vec<Claims> {
     sort(&mut changes);
     let mut parts = split(limit, changes);
@@ -80,15 +81,15 @@ pub fn full_list(limit: FrameLimit, subject: NodeId, mut changes: Vec<Change>) -
     frames
 }
 
-/// In ascending order of addresses, each once.
+/// Sorts changes in ascending order of addresses, each once.
 fn sort(changes: &mut Vec<Change>) {
-    // The sort is stable: of several, the one said last comes first now, and stays.
+    // The sort is stable: of several changes, the last one comes first now, and stays.
     changes.reverse();
     changes.sort_by_key(Change::address);
     changes.dedup_by_key(|change| change.address());
 }
 
-/// Parts that fit into a frame each.
+/// Splits changes into parts that fit into a frame each.
 fn split(limit: FrameLimit, changes: Vec<Change>) -> Vec<Vec<Change>> {
     let mut parts: Vec<Vec<Change>> = Vec::new();
     let mut left = 0;
@@ -106,7 +107,7 @@ fn split(limit: FrameLimit, changes: Vec<Change>) -> Vec<Vec<Change>> {
     parts
 }
 
-/// The address before this one, in the order of frames: IPv4 before IPv6.
+/// Returns the address before this one, in the order of frames: IPv4 before IPv6.
 fn predecessor(address: IpAddr) -> Option<IpAddr> {
     match address {
         IpAddr::V4(address) => address.to_bits().checked_sub(1).map(|bits| Ipv4Addr::from_bits(bits).into()),
@@ -131,7 +132,7 @@ pub(super) fn put(out: &mut Vec<u8>, claims: &Claims) -> Result<(), Flaw> {
     claims.changes.iter().try_for_each(|change| put_change(out, change))
 }
 
-/// Appends a change: the length of its fields, by which a reader skips what it does not know, and its fields.
+/// Appends a change: the length of its fields, by which a reader skips unknown ones, and its fields.
 fn put_change(out: &mut Vec<u8>, change: &Change) -> Result<(), Flaw> {
     let fields = length(change) - 1;
     let fields =
@@ -155,7 +156,7 @@ fn put_change(out: &mut Vec<u8>, change: &Change) -> Result<(), Flaw> {
     Ok(())
 }
 
-/// Reads Claims. What comes after the fields of this version stays unread.
+/// Reads Claims. Bytes after the fields of this version stay unread.
 pub(super) fn read(reader: &mut Reader<'_>) -> Result<Claims, Flaw> {
     let subject = NodeId(reader.u64("subject")?);
     let flags = reader.u8("flags")?;
@@ -166,8 +167,8 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Result<Claims, Flaw> {
     Ok(Claims { subject, range, changes })
 }
 
-/// Reads a change. What comes after its fields of this version stays unread; one of a kind that a later build may send is
-/// left out, whatever its fields are.
+/// Reads a change. Bytes after its fields of this version stay unread; a change of a kind that a later build may send
+/// is left out, whatever its fields are.
 fn read_change(reader: &mut Reader<'_>) -> Result<Option<Change>, Flaw> {
     let length = reader.u8("change.length")?;
     let mut fields = Reader(reader.bytes("change", length.into())?);
@@ -187,7 +188,7 @@ fn read_change(reader: &mut Reader<'_>) -> Result<Option<Change>, Flaw> {
     Ok(Some(Change::Claimed(Claim { address, birth, epoch, key, reason, cover: flags & COVER != 0 })))
 }
 
-/// What Claims must keep to.
+/// Checks the rules for Claims.
 pub(super) fn check(claims: &Claims) -> Result<(), Flaw> {
     if let Some((first, last)) = claims.range {
         if first > last {

@@ -1,4 +1,4 @@
-//! What is around every frame: header and authentication code.
+//! The envelope of every frame: header and authentication code.
 
 use super::{
     Body, ENVELOPE, Frame, KeyId, Keyring, MAX_FRAME, PREFIX, Sender, Versions,
@@ -11,32 +11,33 @@ use crate::node::{Incarnation, NodeId};
 const HELLO: u8 = 1;
 const CLAIMS: u8 = 2;
 
-/// Why bytes are no frame for this speaker.
+/// The reason why this speaker rejects bytes.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Rejected {
-    /// Less came than a frame has, or than this one says it has.
+    /// Fewer bytes came than a frame has, or than this one states.
     #[error("truncated: {has} bytes of {needs}")]
     Truncated {
-        /// Bytes that came.
+        /// Number of bytes that came.
         has: usize,
-        /// Bytes that there should be.
+        /// Number of bytes that there should be.
         needs: usize,
     },
-    /// Of a version this speaker cannot read.
+    /// The version is one that this speaker cannot read.
     #[error("of protocol version {0}; this speaker reads {1}")]
     Version(u8, Versions),
-    /// Signed with a key this speaker does not have: another cluster's, or one that it has not got yet.
+    /// The frame is signed with a key that this speaker does not have: another cluster's, or one that it has not
+    /// received yet.
     #[error("signed with the unknown key {0}")]
     Foreign(KeyId),
-    /// Signed with a known key, but wrongly.
+    /// The frame is signed with a known key, but wrongly.
     #[error("wrong authentication code")]
     Forged,
-    /// Not understood.
+    /// The frame cannot be parsed.
     #[error("malformed: {field}: {what}")]
     Malformed {
-        /// The field, as docs/protocol/frames.md calls it.
+        /// The field, by its name in docs/protocol/frames.md.
         field: &'static str,
-        /// What is wrong with it.
+        /// The fault of the field.
         what: String,
     },
 }
@@ -47,7 +48,7 @@ impl From<Flaw> for Rejected {
     }
 }
 
-/// Why a frame cannot be sent.
+/// The reason why a frame cannot be sent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SealError {
     /// This speaker does not have the key.
@@ -56,7 +57,7 @@ pub enum SealError {
     /// This speaker does not write this version.
     #[error("this speaker writes protocol versions {1}, not {0}")]
     Version(u8, Versions),
-    /// It says more than fits into one frame.
+    /// Its content does not fit into one frame.
     #[error("{0} bytes do not fit into a frame of at most {MAX_FRAME}: say less, or split it")]
     TooLong(usize),
     /// No receiver would understand it.
@@ -64,7 +65,7 @@ pub enum SealError {
     Invalid {
         /// The field.
         field: &'static str,
-        /// What is wrong with it.
+        /// The fault of the field.
         what: String,
     },
 }
@@ -75,18 +76,19 @@ impl From<Flaw> for SealError {
     }
 }
 
-/// The key that a frame which was opened is signed with.
+/// Returns the key with which an opened frame is signed.
 pub(crate) fn signing_key_of(bytes: &[u8]) -> Option<KeyId> {
     let (_, id) = bytes.first_chunk::<PREFIX>()?.split_last_chunk()?;
     Some(KeyId(u64::from_be_bytes(*id)))
 }
 
 impl Keyring {
-    /// A frame as bytes, written in this version and signed with this key. Times are cut to what their fields hold.
+    /// Returns a frame as bytes, written in this version and signed with this key. Times are cut to the range of their
+    /// fields.
     ///
     /// # Errors
     ///
-    /// If there is no such key or version, or the frame is too long, or says what [`Keyring::open`] would refuse.
+    /// If there is no such key or version, or the frame is too long, or [`Keyring::open`] would refuse its content.
     pub fn seal(&self, key: KeyId, version: u8, frame: &Frame) -> Result<Vec<u8>, SealError> {
         let key = self.get(key).ok_or(SealError::UnknownKey(key))?;
         let versions = self.versions();
@@ -122,12 +124,12 @@ impl Keyring {
         Ok(out)
     }
 
-    /// Reads a frame, as it was received behind its Ethernet header. What follows the length it states is ignored:
+    /// Reads a frame, as it was received behind its Ethernet header. Bytes after the length that it states are ignored:
     /// Ethernet fills frames up to 46 bytes.
     ///
     /// # Errors
     ///
-    /// If it is not for this speaker. The authentication code is checked before anything of the body is looked at.
+    /// If the frame is not for this speaker. The authentication code is checked before any byte of the body is read.
     pub fn open(&self, bytes: &[u8]) -> Result<Frame, Rejected> {
         let version = *bytes.first().ok_or(Rejected::Truncated { has: 0, needs: ENVELOPE })?;
         let versions = self.versions();
@@ -173,7 +175,7 @@ impl Keyring {
     }
 }
 
-/// What every frame must keep to, whoever writes it: checked before it is sent and after it was read.
+/// Checks the rules for every frame, whichever build wrote it: before it is sent and after it was read.
 fn check(frame: &Frame) -> Result<(), Flaw> {
     if frame.sender.sequence == 0 {
         return Err(Flaw::new("sequence", "it is 0; the first frame has 1"));

@@ -22,7 +22,7 @@ const SUSPECT: u8 = 1 << 2;
 const PROBED: u8 = 1 << 3;
 const PINGED: u8 = 1 << 4;
 
-/// In the place of the time since a kernel's last answer: it is silent.
+/// Stands for a silent kernel, in the place of the time since its last answer.
 const KERNEL_SILENT: u16 = u16::MAX;
 
 /// State, flags, highest version (1 each), interval (2), uptime (8), peers (2), digest (4 + 8), MAC (6), and how many
@@ -32,8 +32,8 @@ const FIXED: usize = 3 + 2 + 8 + 2 + 12 + 6 + 4;
 /// Node, incarnation, sequence (8 each), age, kernel (2 each), flags (1).
 const HEARD: u8 = 3 * 8 + 2 * 2 + 1;
 
-/// How many heard entries fit into a Hello beside the rest. At the least 34, where the link carries the longest frame:
-/// with a name of 253 bytes, an IPv6 address and four keys.
+/// Returns how many heard entries fit into a Hello besides the rest: at least 34, if the link carries the longest
+/// frame, with a name of 253 bytes, an IPv6 address and four keys.
 pub fn heard_capacity(limit: FrameLimit, hello_without_heard: &Hello) -> usize {
     let Hello { name, address, keys, .. } = hello_without_heard;
     let rest = ENVELOPE + FIXED + name.as_str().len() + address.map_or(1, address_len) + keys.len() * size_of::<u64>();
@@ -86,7 +86,7 @@ fn put_heard(out: &mut Vec<u8>, heard: &Heard) {
     out.push(flags.into_iter().filter(|(set, _)| *set).fold(0, |flags, (_, flag)| flags | flag));
 }
 
-/// Reads a Hello. What comes after the fields of this version stays unread.
+/// Reads a Hello. Bytes after the fields of this version stay unread.
 pub(super) fn read(reader: &mut Reader<'_>) -> Result<Hello, Flaw> {
     let state = match reader.u8("state")? {
         0 => State::Listening,
@@ -111,7 +111,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Result<Hello, Flaw> {
     let keys = (0..count).map(|_| reader.u64("keys").map(KeyId)).collect::<Result<_, _>>()?;
     let count = reader.u8("heard")?;
     let length = reader.u8("heard.length")?;
-    // What comes after an entry's fields of this version stays unread.
+    // Bytes after an entry's fields of this version stay unread.
     let mut entry = || read_heard(&mut Reader(reader.bytes("heard", length.into())?));
     let heard = (0..count).map(|_| entry()).collect::<Result<_, _>>()?;
     Ok(Hello {
@@ -155,7 +155,7 @@ fn read_heard(reader: &mut Reader<'_>) -> Result<Heard, Flaw> {
     })
 }
 
-/// What a Hello must keep to.
+/// Checks the rules for a Hello.
 pub(super) fn check(sender: Sender, hello: &Hello) -> Result<(), Flaw> {
     if hello.highest_version == 0 {
         return Err(Flaw::new("highest version", "it is 0; the first version is 1"));
@@ -164,21 +164,22 @@ pub(super) fn check(sender: Sender, hello: &Hello) -> Result<(), Flaw> {
         return Err(Flaw::new("interval", "it is 0: the sender would be silent at once"));
     }
     if !hello.mac.is_unicast() {
-        return Err(Flaw::new("mac", format!("{} is no address of one station", hello.mac)));
+        return Err(Flaw::new("mac", format!("{} is not the address of one station", hello.mac)));
     }
     check_name(hello.name.as_str())?;
     if hello.name.id() != sender.node {
         let what = format!("{} has the id {:?}, but the header says {:?}", hello.name, hello.name.id(), sender.node);
         return Err(Flaw::new("name", what));
     }
-    // More than this build takes are no flaw: a later one may take more.
+    // More keys than this build takes are allowed: a later build may take more.
     if hello.keys.is_empty() {
         return Err(Flaw::new("keys", "there are none"));
     }
     Ok(())
 }
 
-/// Names of nodes are DNS subdomains (RFC 1123, as the API server has it): it will be written to logs and statuses.
+/// Checks a node's name. It is a DNS subdomain (RFC 1123, as the API server has it), since it is written to logs and
+/// statuses.
 fn check_name(name: &str) -> Result<(), Flaw> {
     let alphabet = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
     if name.is_empty() || name.len() > NodeName::MAX_LEN {
@@ -190,7 +191,7 @@ fn check_name(name: &str) -> Result<(), Flaw> {
     }
 }
 
-/// A promise is written in whole milliseconds, never shorter than it is.
+/// Returns a promise in whole milliseconds, never shorter than it is.
 fn promised_millis(time: Duration) -> u16 {
     u16::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u16::MAX)
 }

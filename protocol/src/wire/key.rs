@@ -1,7 +1,7 @@
 //! The cluster's key: authenticates frames, and keeps other clusters out.
 //!
-//! What signs is not the secret itself but a key made of it and of the cluster ([`key_of_cluster`]): a secret that is
-//! copied into another cluster, by a backup or a Git repository, makes another key there.
+//! Frames are not signed with the secret itself but with a key made of it and of the cluster ([`key_of_cluster`]): a
+//! secret that is copied into another cluster, by a backup or a Git repository, makes another key there.
 
 use std::{fmt, iter};
 
@@ -14,7 +14,7 @@ use subtle::ConstantTimeEq;
 use super::Versions;
 use crate::node::first_eight;
 
-/// What names a key in frames: the first eight bytes of SHA-256 over "herald key id" and the key, so nobody has to
+/// The name of a key in frames: the first eight bytes of SHA-256 over "herald key id" and the key, so no person has to
 /// number keys.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyId(pub u64);
@@ -31,14 +31,13 @@ impl fmt::Display for KeyId {
     }
 }
 
-/// What comes before the key in the hash that names it: so the name is no other hash of the key.
+/// Prefix of the key in the hash that names it: so the name is not another hash of the key.
 const ID_CONTEXT: &[u8] = b"herald key id";
 
-/// What comes before the cluster's UID in the message that makes a key of a secret: so a key is no other code of the
-/// secret.
+/// Prefix of the cluster's UID in the message that makes a key of a secret: so a key is not another code of the secret.
 const CLUSTER_CONTEXT: &[u8] = b"herald cluster key";
 
-/// Bytes of a key that is made of a secret: an output of SHA-256.
+/// Number of bytes of a key that is made of a secret: an output of SHA-256.
 const CLUSTER_KEY: usize = 32;
 
 /// Returns the key that a secret makes in a cluster: HMAC-SHA256 with the secret over "herald cluster key" and the UID of
@@ -62,11 +61,11 @@ pub fn key_of_cluster(secret: &[u8], cluster_uid: &str) -> Result<[u8; CLUSTER_K
     Ok(key)
 }
 
-/// Bytes of a frame's authentication code: HMAC-SHA256, cut to its first half, which is as short as RFC 2104 section 5
-/// recommends. A forger hits one in 2^128, and learns of a hit only by being obeyed.
+/// Number of bytes of a frame's authentication code: HMAC-SHA256, cut to its first half, which is as short as RFC 2104
+/// section 5 recommends. A forger hits one in 2^128, and learns of a hit only by being obeyed.
 pub(super) const TAG: usize = 16;
 
-/// A key of the cluster. It shows its id, never itself.
+/// A key of the cluster. Its debug output shows its id, never the key.
 #[derive(Clone)]
 pub struct Key {
     id: KeyId,
@@ -77,7 +76,7 @@ impl Key {
     /// The shortest key, in bytes: as long as the hash, below which HMAC loses strength (RFC 2104 section 3).
     pub const MIN_LEN: usize = 32;
 
-    /// The key with these secret bytes.
+    /// Returns the key with these secret bytes.
     ///
     /// # Errors
     ///
@@ -93,12 +92,12 @@ impl Key {
         Ok(Self { id, hmac: hmac::Key::new(hmac::HMAC_SHA256, secret) })
     }
 
-    /// What names it in frames.
+    /// Returns its name in frames.
     pub fn id(&self) -> KeyId {
         self.id
     }
 
-    /// The authentication code of these bytes.
+    /// Returns the authentication code of these bytes.
     pub(super) fn tag(&self, bytes: &[u8]) -> [u8; TAG] {
         let full = hmac::sign(&self.hmac, bytes);
         let mut tag = [0; TAG];
@@ -108,8 +107,9 @@ impl Key {
         tag
     }
 
-    /// Is this their authentication code? Takes as long for a wrong one as for the right one: a comparison that stops
-    /// at the first difference tells a forger how far they got. (ring compares full codes only.)
+    /// Returns whether this is the authentication code of these bytes. The comparison takes as long for a wrong code as
+    /// for the right one: a comparison that stops at the first difference tells a forger how far they got. (ring
+    /// compares full codes only.)
     pub(super) fn verifies(&self, bytes: &[u8], tag: &[u8]) -> bool {
         self.tag(bytes).ct_eq(tag).into()
     }
@@ -121,11 +121,11 @@ impl fmt::Debug for Key {
     }
 }
 
-/// Why something is no key, or no set of keys.
+/// The reason why bytes are not a key, or keys not a set of keys.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
     /// Too few bytes.
-    #[error("a key has {0} bytes, but needs at least {min}: generate it anew", min = Key::MIN_LEN)]
+    #[error("a key has {0} bytes, but needs at least {min}: generate a new one", min = Key::MIN_LEN)]
     TooShort(usize),
     /// No key, or too many.
     #[error(
@@ -138,8 +138,8 @@ pub enum KeyError {
     Twice(KeyId),
 }
 
-/// What a speaker reads and writes frames with: the keys of the cluster, oldest first, and the protocol's versions. All of
-/// the keys are accepted; [`Keyring::signing_key`] says which one signs.
+/// The means to read and write frames: the keys of the cluster, oldest first, and the protocol's versions. All keys are
+/// accepted; [`Keyring::signing_key`] returns the one that signs.
 #[derive(Clone, Debug)]
 pub struct Keyring {
     oldest: Key,
@@ -149,10 +149,11 @@ pub struct Keyring {
 }
 
 impl Keyring {
-    /// The most keys at once. A rotation needs two; two more are for one that was begun anew before it was over.
+    /// Maximum number of keys at once. A rotation needs two; two more are for one that was started again before it was
+    /// over.
     pub const MAX_KEYS: usize = 4;
 
-    /// The keys, oldest first, with the versions of this build.
+    /// Returns a ring of these keys, oldest first, with the versions of this build.
     ///
     /// # Errors
     ///
@@ -172,36 +173,36 @@ impl Keyring {
         Ok(Self { oldest, newer: keys, ids, versions: Versions::THIS })
     }
 
-    /// The same keys, with these versions in the place of this build's.
+    /// Returns the same keys, with these versions in the place of this build's.
     #[must_use]
     pub fn with_versions(self, versions: Versions) -> Self {
         Self { versions, ..self }
     }
 
-    /// The versions to read and write.
+    /// Returns the versions to read and write.
     pub fn versions(&self) -> Versions {
         self.versions
     }
 
-    /// The ids of the keys, oldest first: what a Hello lists.
+    /// Returns the ids of the keys, oldest first, as a Hello lists them.
     pub fn ids(&self) -> &[KeyId] {
         &self.ids
     }
 
-    /// The key with this id.
+    /// Returns the key with this id.
     pub(super) fn get(&self, id: KeyId) -> Option<&Key> {
         iter::once(&self.oldest).chain(&self.newer).find(|key| key.id == id)
     }
 
-    /// The key to sign the next frame with, given the keys that each peer accepts:
+    /// Returns the key with which to sign the next frame, given the keys that each peer accepts:
     ///
     /// * the newest that every peer accepts;
     /// * if there is no such key, the one that most peers accept, the newer of two;
-    /// * if there is no peer, each in turn (`turn` rises with every Hello): somebody who has only one of them hears a
+    /// * if there is no peer, each in turn (`turn` rises with every Hello): a node that has only one of them hears a
     ///   Hello before long, answers, and is a peer.
     ///
-    /// Peers are all whose Hellos can be read, *also those that have not echoed this node yet*: a newcomer that lacks
-    /// the newest key could never hear, so never echo, a speaker that signs with it.
+    /// All nodes whose Hellos can be read are peers here, *also those that have not echoed this node yet*: a newcomer
+    /// that lacks the newest key could never hear, so never echo, a speaker that signs with it.
     pub fn signing_key<'a>(&self, peers: impl Iterator<Item = &'a [KeyId]>, turn: u64) -> KeyId {
         if let [only] = self.ids.as_slice() {
             return *only;
@@ -218,7 +219,7 @@ impl Keyring {
             let turn = usize::try_from(turn % self.ids.len() as u64).unwrap_or_default();
             self.ids.get(turn)
         } else {
-            // A key that every peer accepts has the most votes there can be; of several maxima this is the last.
+            // A key that every peer accepts has the maximum of votes; of several maxima this is the last.
             self.ids.iter().zip(votes).max_by_key(|(_, votes)| *votes).map(|(id, _)| id)
         };
         chosen.copied().unwrap_or(self.oldest.id)

@@ -24,23 +24,23 @@ pub use versions::Versions;
 /// EtherType of Herald's frames: Local Experimental Ethertype 1 (IEEE 802-2014 section 9.2.4).
 pub const ETHERTYPE: u16 = 0x88b5;
 
-/// Where Herald's frames go: a locally administered group address (IEEE 802-2014 section 8.2), "HRLD" behind the two
-/// flag bits. Outside 01:80:c2:00:00:0x, which bridges do not forward.
+/// The destination of Herald's frames: a locally administered group address (IEEE 802-2014 section 8.2), "HRLD" behind
+/// the two flag bits. Outside 01:80:c2:00:00:0x, which bridges do not forward.
 pub const GROUP: MacAddr = MacAddr([0x03, 0x48, 0x52, 0x4c, 0x44, 0x01]);
 
 /// The newest protocol version of this build.
 pub const VERSION: u8 = Versions::THIS.newest();
 
-/// Version, type, length, key id: what is read of a frame before it is known to be from this cluster.
+/// Version, type, length, key id: the part of a frame that is read before it is known to be from this cluster.
 const PREFIX: usize = 12;
 
-/// The prefix, and who sent the frame: node, incarnation, sequence.
+/// The prefix and the sender: node, incarnation, sequence.
 const HEADER: usize = PREFIX + 24;
 
 /// Bytes of a frame around its body.
 const ENVELOPE: usize = HEADER + key::TAG;
 
-/// The longest frame, in bytes after the Ethernet header. Below 1,450: what VXLAN leaves of a 1,500-byte wire.
+/// The longest frame, in bytes after the Ethernet header. It is below 1,450, which VXLAN leaves of a 1,500-byte wire.
 pub const MAX_FRAME: usize = 1400;
 
 /// The longest frame that a link carries, in bytes after the Ethernet header: at most [`MAX_FRAME`].
@@ -48,28 +48,28 @@ pub const MAX_FRAME: usize = 1400;
 pub struct FrameLimit(usize);
 
 impl FrameLimit {
-    /// That of a link with an MTU of [`MAX_FRAME`] or more.
+    /// The limit of a link with an MTU of [`MAX_FRAME`] or more.
     pub const LARGEST: Self = Self(MAX_FRAME);
-    /// What every link carries that the protocol runs on.
+    /// The limit of every link that the protocol runs on.
     pub const LEAST: Self = Self(Self::SMALLEST);
 
-    /// What every link carries on which IPv4 hosts need not fragment what each of them has to take (RFC 791, section
-    /// 3.1). A Hello with the longest name, four keys and a heard entry is shorter.
+    /// The length that every link carries on which IPv4 hosts need not fragment what each of them has to accept (RFC
+    /// 791, section 3.1). A Hello with the longest name, four keys and a heard entry is shorter.
     const SMALLEST: usize = 576;
 
-    /// That of a link with this MTU, in bytes. A frame that is sent over several links, the shortest of which is not this
-    /// node's own, may be lost all the same.
+    /// Returns the limit of a link with this MTU, in bytes. A frame that passes several links, the shortest of which is
+    /// not this node's own, may be lost all the same.
     pub fn of_mtu(mtu: u32) -> Self {
         Self(usize::try_from(mtu).unwrap_or(MAX_FRAME).clamp(Self::SMALLEST, MAX_FRAME))
     }
 
-    /// In bytes.
+    /// Returns the limit in bytes.
     pub const fn bytes(self) -> usize {
         self.0
     }
 }
 
-/// Who sent a frame, and which.
+/// The sender of a frame, and the number of the frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sender {
     /// The node.
@@ -83,24 +83,25 @@ pub struct Sender {
 /// A frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
-    /// Who.
+    /// The sender.
     pub sender: Sender,
-    /// What.
+    /// The content.
     pub body: Body,
 }
 
-/// What a frame says.
+/// The content of a frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Body {
     /// "I am here."
     Hello(Hello),
     /// "I answer for these."
     Claims(Claims),
-    /// Of a type that a later build may send, by its number: what it says is not read, only that its sender is there.
+    /// A frame of a type that a later build may send, by its number: its content is not read, but its sender counts as
+    /// heard.
     Later(u8),
 }
 
-/// How a speaker stands to its addresses.
+/// The state of a speaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum State {
@@ -108,42 +109,43 @@ pub enum State {
     Listening = 0,
     /// It takes part.
     Active = 1,
-    /// It stops for a moment: cover.
+    /// It stops for a moment: other nodes cover.
     Restarting = 2,
-    /// It stops for good: take over.
+    /// It stops for good: other nodes take over.
     Leaving = 3,
 }
 
 /// A Hello.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hello {
-    /// How it stands.
+    /// The sender's state.
     pub state: State,
-    /// The highest protocol version the sender can read.
+    /// The highest protocol version that the sender can read.
     pub highest_version: u8,
-    /// It hears nothing at all: no peer, no other host.
+    /// The sender hears nothing at all: no peer, no other host.
     pub deaf: bool,
-    /// When its next Hello comes at the latest; whole milliseconds, at most 65,535.
+    /// When the sender's next Hello comes at the latest; whole milliseconds, at most 65,535.
     pub interval: Duration,
-    /// Since its incarnation began; whole milliseconds.
+    /// Time since the sender's incarnation began; whole milliseconds.
     pub uptime: Duration,
-    /// How many peers it hears both ways: a newcomer listens until it hears as many.
+    /// Number of peers that the sender hears both ways: a newcomer listens until it hears as many.
     pub peers: u16,
-    /// Its claims in short.
+    /// Digest of the sender's claims.
     pub claims: Digest,
-    /// Its name.
+    /// The sender's name.
     pub name: NodeName,
-    /// Its link-layer address on this segment.
+    /// The sender's link-layer address on this segment.
     pub mac: MacAddr,
-    /// An address of its own on this segment, if it has one: its kernel answers for it, whatever its speaker does.
+    /// An address of the sender's own on this segment, if it has one: its kernel answers for it, whatever its speaker
+    /// does.
     pub address: Option<IpAddr>,
-    /// The keys it accepts.
+    /// The keys that the sender accepts.
     pub keys: Vec<KeyId>,
-    /// What it has to say about peers: echoes for those who need them, and those it no longer hears.
+    /// Reports on peers: echoes for those that need them, and those that the sender no longer hears.
     pub heard: Vec<Heard>,
 }
 
-/// What a Hello says about one peer.
+/// A Hello's report on one peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Heard {
     /// The peer.
@@ -154,65 +156,66 @@ pub struct Heard {
     pub sequence: u64,
     /// Time since then; whole milliseconds, 65,535 for that or more.
     pub age: Duration,
-    /// What its kernel says, if the sender probes it.
+    /// The state of its kernel, if the sender probes it.
     pub kernel: Option<Kernel>,
     /// "You have not echoed me yet; I do not count you."
     pub wants_echo: bool,
     /// "I lack some of your claims: send them all."
     pub wants_claims: bool,
-    /// "I no longer hear it": whoever does, says so at once.
+    /// "I no longer hear it": a peer that does says so at once.
     pub suspect: bool,
 }
 
 /// The outcome of liveness probes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kernel {
-    /// It answered this question this long ago; whole milliseconds, at most 65,534. A sender that knows the node to answer
-    /// pings speaks of these only.
+    /// It answered this question this long ago; whole milliseconds, at most 65,534. A sender that knows the node to
+    /// answer pings reports pings only.
     Answered(Question, Duration),
-    /// It does not answer this question any more.
+    /// It has ceased to answer this question.
     Silent(Question),
 }
 
-/// What a kernel is asked.
+/// A question to a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Question {
     /// Whether it has its own address: ARP, Neighbour Discovery. A switch may answer for it.
     Address,
-    /// For the answer to a ping (an ICMP or ICMPv6 echo request), which nobody else can give.
+    /// A ping (an ICMP or ICMPv6 echo request), which no other host can answer.
     Ping,
 }
 
-/// A part of somebody's claims.
+/// A part of a node's claims.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claims {
-    /// Whose claims: the sender's own, or those it remembers of a peer that has restarted and is to resume them.
+    /// The node whose claims these are: the sender itself, or a peer that has restarted and is to resume claims that
+    /// the sender remembers.
     pub subject: NodeId,
-    /// The first and the last address this frame is exhaustive about: what it does not list between them, the subject
-    /// does not claim. `None`: it only lists what has changed.
+    /// The first and the last address for which this frame is exhaustive: the subject does not claim an address between
+    /// them that the frame does not list. `None`: it lists changes only.
     pub range: Option<(IpAddr, IpAddr)>,
-    /// What there is to say, in ascending order of addresses.
+    /// The changes, in ascending order of addresses.
     pub changes: Vec<Change>,
 }
 
-/// What is said about one address.
+/// A change of one address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
     /// It is claimed.
     Claimed(Claim),
-    /// It is not claimed any more.
+    /// It is no longer claimed.
     Withdrawn {
         /// The address.
         address: IpAddr,
-        /// Of which object.
+        /// The birth of the object.
         birth: Birth,
-        /// The object is gone: nobody is to claim the address for an object of this birth again.
+        /// The object is gone: no node may claim the address for an object of this birth again.
         deleted: bool,
     },
 }
 
 impl Change {
-    /// The address it is about.
+    /// Returns the address.
     pub fn address(&self) -> IpAddr {
         match self {
             Self::Claimed(claim) => claim.address,

@@ -1,4 +1,5 @@
-//! Versions of the protocol: which a speaker reads, and in which it writes (docs/protocol/frames.md#versions).
+//! Versions of the protocol: those that a speaker reads, and the one in which it writes
+//! (docs/protocol/frames.md#versions).
 
 use std::{fmt, ops::RangeInclusive};
 
@@ -10,10 +11,10 @@ pub struct Versions {
 }
 
 impl Versions {
-    /// Those of this build.
+    /// The versions of this build.
     pub const THIS: Self = Self { oldest: 1, newest: 1 };
 
-    /// The versions in this range; `None` if it is empty or has a 0, which is no version.
+    /// Returns the versions in this range; `None` if it is empty or has a 0, which is not a version.
     pub fn new(range: RangeInclusive<u8>) -> Option<Self> {
         let (oldest, newest) = range.into_inner();
         (1 <= oldest && oldest <= newest).then_some(Self { oldest, newest })
@@ -24,16 +25,16 @@ impl Versions {
         (self.oldest..=self.newest).contains(&version)
     }
 
-    /// The highest: what a Hello says.
+    /// Returns the highest version, which a Hello states.
     pub const fn newest(self) -> u8 {
         self.newest
     }
 
-    /// The version to write so that all peers can read it: the highest that this speaker and each of them reads. A peer
-    /// that reads none of this speaker's versions is written to in the oldest.
+    /// Returns the version to write so that all peers can read it: the highest that this speaker and each of them read.
+    /// If a peer reads none of this speaker's versions, that is the oldest.
     ///
-    /// Peers are all whose Hellos can be read, *also those that have not echoed this node yet*: they can do so only once
-    /// they can read it.
+    /// All nodes whose Hellos can be read are peers here, *also those that have not echoed this node yet*: a node can
+    /// do so only once it can read the version.
     pub fn to_write(self, peers_newest: impl Iterator<Item = u8>) -> u8 {
         peers_newest.min().map_or(self.newest, |lowest| lowest.clamp(self.oldest, self.newest))
     }

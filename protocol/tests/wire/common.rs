@@ -1,4 +1,4 @@
-//! Frames for the tests, and an envelope made by hand, for bodies which no speaker writes.
+//! Frames for the tests, and an envelope made by hand, for bodies that no speaker writes.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -10,7 +10,7 @@ use herald_protocol::{
 };
 use ring::hmac;
 
-/// A key of 32 bytes that count up from here.
+/// Returns a key of 32 bytes that count up from `from`.
 pub fn secret(from: u8) -> Vec<u8> {
     (from..).take(32).collect()
 }
@@ -19,7 +19,7 @@ pub fn key(from: u8) -> Key {
     Key::new(&secret(from)).unwrap()
 }
 
-/// The ring with the key 00..1f.
+/// Returns the ring with the key 00..1f.
 pub fn ring() -> Keyring {
     Keyring::new(vec![key(0)]).unwrap()
 }
@@ -77,7 +77,7 @@ pub fn frame(body: Body) -> Frame {
     let node = match &body {
         Body::Hello(hello) => hello.name.id(),
         Body::Claims(claims) => claims.subject,
-        Body::Later(kind) => panic!("nobody writes type {kind}"),
+        Body::Later(kind) => panic!("no test writes type {kind}"),
     };
     Frame { sender: Sender { node, incarnation: Incarnation(11), sequence: 12 }, body }
 }
@@ -86,13 +86,13 @@ pub fn seal(frame: &Frame) -> Vec<u8> {
     ring().seal(key_id(), 1, frame).unwrap()
 }
 
-/// Where the body begins.
+/// Offset of the body.
 pub const BODY: usize = 36;
 
 /// Length of the authentication code.
 pub const TAG: usize = 16;
 
-/// The frame with its length and authentication code made right again, after its header or body was changed.
+/// Returns the frame with its length and authentication code corrected, after its header or body was changed.
 pub fn resign(without_tag: &[u8]) -> Vec<u8> {
     let mut bytes = without_tag.to_vec();
     let length = u16::try_from(bytes.len() + TAG).unwrap();
@@ -102,7 +102,7 @@ pub fn resign(without_tag: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// What of a frame is signed.
+/// Returns the signed part of a frame.
 pub fn unsigned(frame: &[u8]) -> Vec<u8> {
     frame[..frame.len() - TAG].to_vec()
 }

@@ -13,13 +13,13 @@ fn keyring(keys: &[u8]) -> Keyring {
     Keyring::new(keys.iter().map(|from| key(*from)).collect()).unwrap()
 }
 
-#[test_case(0, "a key has 0 bytes, but needs at least 32: generate it anew")]
-#[test_case(31, "a key has 31 bytes, but needs at least 32: generate it anew")]
+#[test_case(0, "a key has 0 bytes, but needs at least 32: generate a new one")]
+#[test_case(31, "a key has 31 bytes, but needs at least 32: generate a new one")]
 fn short_keys_are_refused(length: usize, expected: &str) {
     assert_eq!(Key::new(&vec![1; length]).unwrap_err().to_string(), expected);
 }
 
-/// A secret that is copied into another cluster makes another key there, and none of them is the secret.
+/// A secret that is copied into another cluster makes another key there, and neither key is the secret.
 #[test]
 fn key_is_bound_to_the_cluster() {
     let made = |secret: &[u8], cluster| key_of_cluster(secret, cluster).unwrap();
@@ -72,10 +72,10 @@ fn debug_shows_the_id_and_not_the_key() {
     assert_eq!(secret(0x61)[..4], *b"abcd");
 }
 
-/// Keys by their first byte; the ring is [1, 2], 1 being the older.
-#[test_case(&[], 0, 1; "nobody: in turn, first")]
-#[test_case(&[], 1, 2; "nobody: in turn, second")]
-#[test_case(&[], 2, 1; "nobody: in turn, third")]
+/// The peers' keys by their first byte; the ring is [1, 2], 1 being the older.
+#[test_case(&[], 0, 1; "no peer: in turn, first")]
+#[test_case(&[], 1, 2; "no peer: in turn, second")]
+#[test_case(&[], 2, 1; "no peer: in turn, third")]
 #[test_case(&[&[1]], 1, 1; "the newer is not accepted yet")]
 #[test_case(&[&[1, 2], &[1]], 1, 1; "not by all")]
 #[test_case(&[&[1, 2], &[1, 2]], 0, 2; "by all")]
@@ -84,7 +84,7 @@ fn debug_shows_the_id_and_not_the_key() {
 #[test_case(&[&[2], &[1], &[1]], 0, 1; "nothing in common: the most")]
 #[test_case(&[&[2, 3]], 0, 2; "a key that is not here does not matter")]
 #[test_case(&[&[2, 1]], 0, 2; "the order of a peer does not matter")]
-fn the_signing_key(peers: &[&[u8]], turn: u64, expected: u8) {
+fn signing_key_is_one_that_the_peers_accept(peers: &[&[u8]], turn: u64, expected: u8) {
     let peers: Vec<Vec<KeyId>> = peers.iter().map(|keys| keys.iter().map(|from| key(*from).id()).collect()).collect();
     assert_eq!(keyring(&[1, 2]).signing_key(peers.iter().map(Vec::as_slice), turn), key(expected).id());
 }
@@ -100,7 +100,7 @@ fn only_keys_of_the_ring_sign_and_open() {
     assert_eq!(keyring(&[2]).open(&sealed), Ok(said));
 }
 
-/// A segment whose speakers do nothing but say Hello, to see who can read whom.
+/// A segment whose speakers send nothing but Hellos, to see which of them can read which.
 struct Speakers(Vec<Speaker>);
 
 struct Speaker {
@@ -117,7 +117,7 @@ impl Speakers {
         self.0.push(Speaker { name, keys: keyring(keys), turn: 0, peers: Vec::new() });
     }
 
-    /// Everybody says Hello once. Returns who could not read whom.
+    /// Every speaker sends one Hello. Returns the pairs that could not read each other.
     fn round(&mut self) -> Vec<(usize, usize)> {
         let said: Vec<Vec<u8>> = self.0.iter_mut().map(Speaker::say).collect();
         let mut unread = Vec::new();
@@ -132,7 +132,7 @@ impl Speakers {
         unread
     }
 
-    /// Rounds in which everybody reads everybody.
+    /// Rounds in which every speaker reads every other.
     fn settle(&mut self, step: usize) {
         for round in 0..3 {
             assert_eq!(self.round(), [], "step {step}, round {round}");
@@ -163,10 +163,10 @@ fn order() -> impl Strategy<Value = Vec<usize>> {
 
 proptest! {
     /// The rotation of docs/protocol/frames.md#rotation: a key is added everywhere, then the old one is dropped
-    /// everywhere. Whatever the order in which the nodes learn of it, everybody reads everybody at every step; and a
+    /// everywhere. Whatever the order in which the nodes learn of it, every node reads every other at every step; and a
     /// newcomer is read, and reads, by its third round at the latest.
     #[test]
-    fn a_rotation_has_no_gap(
+    fn rotation_has_no_gap(
         adding in order(),
         dropping in order(),
         join_at in 0..10_usize,
@@ -186,7 +186,7 @@ fn rotate(adding: &[usize], dropping: &[usize], join_at: usize, with_both: bool)
     let dropped = dropping.iter().map(|node| (*node, [2].as_slice()));
     for (step, (node, keys)) in added.chain(dropped).enumerate() {
         if step == adding.len() && join_at < step {
-            // The first drop waits until everybody has both, the newcomer too.
+            // The first drop waits until every node has both keys, the newcomer too.
             speakers.0[adding.len()].keys = keyring(&[1, 2]);
             speakers.settle(step);
         }
@@ -203,7 +203,7 @@ fn rotate(adding: &[usize], dropping: &[usize], join_at: usize, with_both: bool)
 }
 
 #[test]
-fn a_newcomer_with_the_old_key_only_is_heard_and_hears() {
+fn newcomer_with_the_old_key_only_is_heard_and_hears() {
     let mut speakers = Speakers(Vec::new());
     for _ in 0..3 {
         speakers.join(&[1, 2]);
@@ -212,14 +212,14 @@ fn a_newcomer_with_the_old_key_only_is_heard_and_hears() {
         speakers.round();
     }
     speakers.join(&[1]);
-    // The others sign with the new key until they have heard it; it is heard at once.
+    // The others sign with the new key until they have heard the newcomer; it is heard at once.
     assert_eq!(speakers.round(), [(0, 3), (1, 3), (2, 3)]);
     assert_eq!(speakers.round(), []);
 }
 
 #[test]
 fn without_peers_the_keys_take_turns() {
-    // Each has a key in common with the first, which hears nobody to begin with.
+    // Each has a key in common with the first, which hears no peer to begin with.
     for keys in [[1].as_slice(), &[2]] {
         let mut speakers = Speakers(Vec::new());
         speakers.join(&[1, 2]);

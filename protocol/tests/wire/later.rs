@@ -1,5 +1,5 @@
-//! What a later build may say within a version, and a speaker of this build reads as far as it knows it
-//! (docs/protocol/frames.md#extensions). And which version is written.
+//! Additions that a later build may make within a version, which a speaker of this build reads as far as it knows them
+//! (docs/protocol/frames.md#extensions); and the version that is written.
 
 use std::ops::RangeInclusive;
 
@@ -47,10 +47,10 @@ fn claims_of(addresses: &[&str]) -> Claims {
     Claims { subject: NodeId(1), range: Some((address("192.0.2.0"), address("192.0.2.255"))), changes }
 }
 
-/// Where the number of changes is, in a frame of Claims with a range of IPv4 addresses.
+/// Offset of the number of changes, in a frame of Claims with a range of IPv4 addresses.
 const CHANGES: usize = BODY + 8 + 1 + 2 * 5;
 
-/// The frame of these claims as a later build writes it: with these bytes behind the change of this number.
+/// Returns the frame of these claims as a later build writes it: with these bytes behind the change with this number.
 fn with_change(claims: &Claims, behind: usize, change: &[u8]) -> Vec<u8> {
     let mut bytes = unsigned(&seal(&frame(Body::Claims(claims.clone()))));
     bytes[CHANGES + 1] += 1;
@@ -71,7 +71,7 @@ fn field_of_a_change_is_passed_over() {
     assert_eq!(ring().open(&resign(&bytes)), Ok(said));
 }
 
-/// (b) Bits that mean nothing yet.
+/// (b) Bits that have no meaning yet.
 #[test]
 fn unknown_flags_are_ignored() {
     let said = frame(Body::Hello(hello("n")));
@@ -88,7 +88,7 @@ fn unknown_flags_are_ignored() {
     assert_eq!(ring().open(&resign(&bytes)), Ok(said));
 }
 
-/// (c) A reason is kept as it came: the digest covers it, so both sides agree on it, and so does who says it again.
+/// (c) A reason is kept unchanged: the digest covers it, so both sides agree on it, and so does a node that repeats it.
 #[test]
 fn unknown_reason_is_kept_and_repeated() {
     let later = Claim { reason: Reason::of_code(200), ..claim(address("192.0.2.1")) };
@@ -116,7 +116,7 @@ fn reasons_have_the_codes_of_the_table() {
     }
 }
 
-/// (d) A type of frame is no flaw of a frame: its sender is there.
+/// (d) An unknown type is not a fault of a frame: its sender is there.
 #[test]
 fn unknown_type_is_a_frame_without_a_body() {
     let said = frame(Body::Hello(hello("n")));
@@ -125,7 +125,7 @@ fn unknown_type_is_a_frame_without_a_body() {
     let read = ring().open(&resign(&bytes));
     assert_eq!(read, Ok(Frame { sender: said.sender, body: Body::Later(3) }));
     let empty = resign(&bytes[..BODY]);
-    assert_eq!(ring().open(&empty), read, "whatever its body is");
+    assert_eq!(ring().open(&empty), read, "the body does not matter");
     let refused = ring().seal(key_id(), 1, &read.unwrap());
     assert!(matches!(refused, Err(SealError::Invalid { field: "type", .. })), "{refused:?}");
     // It is authenticated all the same, and has a sequence.
@@ -136,7 +136,7 @@ fn unknown_type_is_a_frame_without_a_body() {
     assert!(matches!(ring().open(&resign(&bytes)), Err(Rejected::Malformed { field: "sequence", .. })));
 }
 
-/// (e) A kind of change is left out, whatever it consists of and wherever it stands.
+/// (e) A change of an unknown kind is left out, whatever its content and position.
 #[test_case(0, &[2]; "first, nothing but its kind")]
 #[test_case(1, &[2, 0, 4, 192, 0, 2, 1]; "of the same address as the claim before it")]
 #[test_case(2, &[77, 0, 4, 10, 0, 0, 1, 1, 2, 3]; "last, outside the range")]
@@ -149,20 +149,20 @@ fn unknown_kind_of_change_is_left_out(behind: usize, change: &[u8]) {
 
 /// A later build may take more keys than this one.
 #[test]
-fn fifth_key_of_a_peer_is_no_flaw() {
+fn fifth_key_of_a_peer_is_accepted() {
     let mut said = hello("n");
     said.keys = (0..5).map(|from| key(from).id()).collect();
     let said = frame(Body::Hello(said));
     assert_eq!(ring().open(&seal(&said)), Ok(said));
 }
 
-#[test_case(1..=1, &[], 1; "nobody there: the newest")]
+#[test_case(1..=1, &[], 1; "no peer: the newest")]
 #[test_case(1..=1, &[1, 9], 1; "peers read more")]
 #[test_case(1..=1, &[0], 1; "there is no version 0")]
-#[test_case(1..=3, &[], 3; "nobody there: the newest of three")]
+#[test_case(1..=3, &[], 3; "no peer: the newest of three")]
 #[test_case(1..=3, &[3, 9], 3; "all read it")]
 #[test_case(1..=3, &[3, 1, 2], 1; "the lowest of what they read")]
-#[test_case(2..=3, &[3, 1], 2; "one reads nothing that is written here")]
+#[test_case(2..=3, &[3, 1], 2; "one reads no version that is written here")]
 fn version_that_all_read_is_written(own: RangeInclusive<u8>, peers: &[u8], expected: u8) {
     assert_eq!(Versions::new(own).unwrap().to_write(peers.iter().copied()), expected);
 }

@@ -1,4 +1,4 @@
-//! The wire format, from outside: what docs/protocol/frames.md promises about bytes.
+//! The wire format, from outside: the promises of docs/protocol/frames.md about bytes.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 

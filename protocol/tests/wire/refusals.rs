@@ -1,4 +1,4 @@
-//! What is no frame for this speaker is refused for what it is, and never more than that happens.
+//! Bytes that are not a frame for this speaker are refused with the right reason, and never cause more than that.
 
 use std::time::Duration;
 
@@ -38,14 +38,15 @@ proptest! {
         let refused = ring().open(&bytes).unwrap_err();
         match at {
             0 => prop_assert!(matches!(refused, Rejected::Version(..))),
-            // Longer than what came, longer than any frame; shorter, then it is not what was signed, or no frame.
+            // Longer than the bytes that came, or than any frame. If shorter, the signature does not match, or there is
+            // no frame.
             2..=3 => {}
             4..=11 => prop_assert!(matches!(refused, Rejected::Foreign(_))),
             _ => prop_assert_eq!(refused, Rejected::Forged),
         }
     }
 
-    /// Whoever has the key can say nonsense. It is named, or it is sense.
+    /// A holder of the key can send nonsense. Nonsense is refused by name, and everything else makes sense.
     #[test]
     fn any_signed_body(kind in 0..4_u8, body in vec(any::<u8>(), 0..1348)) {
         let mut bytes = vec![1, kind, 0, 0];
@@ -59,7 +60,7 @@ proptest! {
     fn any_signed_change(frame in frames(), changes in vec((any::<Index>(), any::<u8>()), 1..4)) {
         let mut bytes = unsigned(&seal(&frame));
         for (at, value) in changes {
-            // Not the version, length or key.
+            // The version, length and key stay.
             let at = 12 + at.index(bytes.len() - 12);
             bytes[at] = value;
         }
@@ -78,7 +79,7 @@ proptest! {
 fn is_named_or_sense(bytes: &[u8]) -> Result<(), TestCaseError> {
     match ring().open(bytes) {
         Err(Rejected::Malformed { field, what }) => prop_assert!(!field.is_empty() && !what.is_empty()),
-        // What it says was not read.
+        // The body was not read.
         Ok(Frame { body: Body::Later(_), .. }) => {}
         Ok(frame) => prop_assert_eq!(ring().open(&seal(&frame)), Ok(frame)),
         Err(other) => prop_assert!(false, "{}", other),
@@ -97,7 +98,7 @@ fn before_the_key(bytes: &[u8], expected: Rejected) {
 }
 
 #[test]
-fn a_later_version_is_told_from_a_forgery() {
+fn later_version_is_distinguished_from_a_forgery() {
     let mut bytes = unsigned(&seal(&frame(Body::Hello(hello("n")))));
     bytes[0] = 2;
     assert_eq!(ring().open(&resign(&bytes)), Err(Rejected::Version(2, Versions::THIS)));
@@ -115,7 +116,7 @@ fn lengths_out_of_bounds(length: u16) {
 }
 
 #[test]
-fn the_body_is_not_looked_at_before_the_authentication_code() {
+fn body_is_not_read_before_the_authentication_code() {
     let mut bytes = seal(&frame(Body::Hello(hello("n"))));
     bytes[1] = 77;
     bytes[BODY..].fill(0xff);
@@ -125,7 +126,7 @@ fn the_body_is_not_looked_at_before_the_authentication_code() {
 /// A Hello of `n` with this byte put at this offset of its body, and signed.
 #[test_case(0, 4, "state", "unknown state 4")]
 #[test_case(2, 0, "highest version", "it is 0; the first version is 1")]
-#[test_case(27, 3, "mac", "03:00:00:00:00:01 is no address of one station")]
+#[test_case(27, 3, "mac", "03:00:00:00:00:01 is not the address of one station")]
 #[test_case(33, 5, "address", "unknown family 5: 4, 6, and here and there 0, are known")]
 #[test_case(38, 200, "name", "it is cut off: 41 of 200 bytes are there")]
 #[test_case(39, 0xff, "name", "it is not UTF-8: invalid utf-8 sequence of 1 bytes from index 0")]
@@ -182,7 +183,7 @@ fn nonsense_in_a_header(offset: usize, value: &[u8], field: &str, what: &str) {
 #[test_case(|hello| hello.keys.clear(), "keys"; "no keys")]
 #[test_case(|hello| hello.interval = Duration::ZERO, "interval"; "no interval")]
 #[test_case(|hello| hello.heard = vec![heard(1); 256], "heard"; "more than can be counted")]
-fn hellos_that_nobody_would_take_are_not_sent(change: fn(&mut Hello), field: &str) {
+fn hellos_that_peers_would_refuse_are_not_sent(change: fn(&mut Hello), field: &str) {
     let mut said = Hello { claims: Digest::default(), ..hello("n") };
     change(&mut said);
     let refused = ring().seal(key_id(), 1, &frame(Body::Hello(said)));
@@ -194,7 +195,7 @@ fn hellos_that_nobody_would_take_are_not_sent(change: fn(&mut Hello), field: &st
 #[test_case(&["::1", "192.0.2.1"], None; "IPv4 comes first")]
 #[test_case(&["192.0.2.1"], Some(("192.0.2.2", "192.0.2.9")); "before the range")]
 #[test_case(&["::"], Some(("192.0.2.2", "255.255.255.255")); "after the range")]
-fn claims_that_nobody_would_take_are_not_sent(addresses: &[&str], range: Option<(&str, &str)>) {
+fn claims_that_peers_would_refuse_are_not_sent(addresses: &[&str], range: Option<(&str, &str)>) {
     let changes = addresses.iter().map(|text| Change::Claimed(claim(address(text)))).collect();
     let range = range.map(|(first, last)| (address(first), address(last)));
     let refused = ring().seal(key_id(), 1, &frame(Body::Claims(Claims { subject: NodeId(1), range, changes })));

@@ -1,4 +1,4 @@
-//! What is written is read again as it was.
+//! A frame that is written and read again is unchanged.
 
 use std::{
     collections::BTreeMap,
@@ -115,7 +115,7 @@ fn claims() -> impl Strategy<Value = Body> {
     )
 }
 
-/// Any frame a speaker may send.
+/// Returns any frame that a speaker may send.
 pub fn frames() -> impl Strategy<Value = Frame> {
     (prop_oneof![hellos(), claims()], any::<u64>(), 1..=u64::MAX).prop_map(|(body, incarnation, sequence)| {
         let mut frame = frame(body);
@@ -133,20 +133,20 @@ proptest! {
     }
 
     #[test]
-    fn what_follows_the_length_is_ignored(frame in frames(), padding in vec(any::<u8>(), 0..200)) {
+    fn bytes_after_the_length_are_ignored(frame in frames(), padding in vec(any::<u8>(), 0..200)) {
         let mut bytes = seal(&frame);
         bytes.extend(padding);
         prop_assert_eq!(ring().open(&bytes), Ok(frame));
     }
 }
 
-/// The time that comes out of a Hello into which this one was put.
+/// Returns the time that comes out of a Hello into which this one was put.
 fn through(change: impl Fn(&mut Hello)) -> Hello {
     let mut hello = hello("n");
     change(&mut hello);
     match ring().open(&seal(&frame(Body::Hello(hello)))).unwrap().body {
         Body::Hello(hello) => hello,
-        other => panic!("a Hello went in, and out came {other:?}"),
+        other => panic!("a Hello was written, and {other:?} was read"),
     }
 }
 
@@ -173,7 +173,7 @@ fn intervals_are_never_promised_shorter(interval: Duration, expected: Duration) 
 }
 
 #[test]
-fn the_longest_hello_fits() {
+fn longest_hello_fits() {
     let mut longest = hello(&"n".repeat(NodeName::MAX_LEN));
     longest.address = Some(address("2001:db8::1"));
     longest.keys = (0..4).map(|from| key(from).id()).collect();
@@ -188,7 +188,7 @@ fn the_longest_hello_fits() {
 }
 
 #[test]
-fn the_shortest_hello_says_the_most_about_others() {
+fn shortest_hello_has_room_for_most_reports() {
     let mut shortest = Hello { address: None, ..hello("n") };
     shortest.heard = (0..heard_capacity(FrameLimit::LARGEST, &shortest) as u64).map(heard).collect();
     assert_eq!(shortest.heard.len(), 44);
@@ -196,7 +196,7 @@ fn the_shortest_hello_says_the_most_about_others() {
 }
 
 #[test]
-fn the_longest_changes_fit() {
+fn longest_changes_fit() {
     let longest = |n: usize| Change::Claimed(claim(address(&format!("2001:db8::{n:x}"))));
     let body = |n| {
         let changes: Vec<Change> = (0..n).map(longest).collect();

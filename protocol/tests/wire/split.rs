@@ -57,18 +57,18 @@ fn a_full_list(change: fn(u32) -> Change, count: u32, expected: usize) {
 }
 
 #[test]
-fn no_changes_are_no_frame() {
+fn no_changes_make_no_frame() {
     assert_eq!(delta(FrameLimit::LARGEST, SUBJECT, Vec::new()), []);
 }
 
 #[test]
-fn no_claims_are_a_list_all_the_same() {
+fn no_claims_still_make_a_list() {
     let nothing = Claims { subject: SUBJECT, range: Some((LOWEST, HIGHEST)), changes: Vec::new() };
     assert_eq!(full_list(FrameLimit::LARGEST, SUBJECT, Vec::new()), [nothing]);
 }
 
 #[test]
-fn the_last_of_several_changes_of_an_address_counts() {
+fn last_of_several_changes_of_an_address_counts() {
     let changes = vec![withdrawn("192.0.2.9"), withdrawn("10.0.0.1"), v4(1), withdrawn("192.0.2.1")];
     let expected = vec![v4(1), withdrawn("192.0.2.1"), withdrawn("192.0.2.9")];
     assert_eq!(
@@ -90,7 +90,7 @@ fn ranges_meet_across_the_families() {
     assert_eq!(at_the_boundary[1].range, Some((address("::"), HIGHEST)));
 }
 
-/// Is there no address between these two?
+/// Returns whether there is no address between these two.
 fn meet(end: IpAddr, next: IpAddr) -> bool {
     match (end, next) {
         (IpAddr::V4(end), IpAddr::V4(next)) => end.to_bits().checked_add(1) == Some(next.to_bits()),

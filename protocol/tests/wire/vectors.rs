@@ -22,7 +22,7 @@ const CLUSTER: &str = "7c1f0f0e-3b1a-4a55-8f6e-2d9d6b1c9e42";
 const UID_1: &str = "3f2a6c1e-0d0b-4c57-9a55-6f4f0c2b7a10";
 const UID_2: &str = "9d1c2f58-7e64-4b0c-8f3e-52b6f5d0a977";
 
-/// Both keys, the older first.
+/// Returns both keys, the older first.
 fn both() -> Keyring {
     Keyring::new(vec![key(0x00), key(0x20)]).unwrap()
 }
@@ -147,7 +147,7 @@ fn claims_changes() -> Frame {
     Frame { sender: sender("node-a", RUN_A, 77), body: Body::Claims(claims) }
 }
 
-/// Two digits a byte; spaces and what follows a # do not count.
+/// Returns the bytes of this text: two digits a byte; spaces and everything after a # do not count.
 fn bytes(text: &str) -> Vec<u8> {
     let digits: String =
         text.lines().filter_map(|line| line.split('#').next()).flat_map(|hex| hex.split_whitespace()).collect();
@@ -177,7 +177,7 @@ fn cluster_key() {
     assert_eq!(Key::new(&made).unwrap().id().0.to_be_bytes(), id);
 }
 
-/// The hashes that docs/protocol/frames.md#hashes spells out.
+/// The hashes that docs/protocol/frames.md#hashes lists.
 #[test]
 fn hashes() {
     assert_eq!([key(0x00).id(), key(0x20).id()], [KeyId(0x2847_81e3_38eb_7ec7), KeyId(0x336b_4c3c_552e_174d)]);

@@ -5,19 +5,19 @@ use std::time::Duration;
 use super::{Invariant, Violation};
 use crate::names::AddrIx;
 
-/// Which addresses are not answered, since when.
+/// The unanswered addresses, with the time since when.
 #[derive(Debug)]
 pub struct Answered {
     missing: Vec<Option<Duration>>,
 }
 
 impl Answered {
-    /// Nothing is answered yet.
+    /// Returns the check for a number of addresses, all still unanswered.
     pub fn new(addresses: usize) -> Self {
         Self { missing: vec![Some(Duration::ZERO); addresses] }
     }
 
-    /// Whether an address should be and is answered. True if it has just ceased to be.
+    /// Notes whether an address that should be answered is. Returns whether it has just ceased to be answered.
     pub fn update(&mut self, now: Duration, address: AddrIx, answered: bool) -> bool {
         let missing = &mut self.missing[address];
         match (answered, missing.is_some()) {
@@ -33,19 +33,19 @@ impl Answered {
         }
     }
 
-    /// Since when an address has not been answered.
+    /// Returns since when an address has not been answered.
     pub fn missing_since(&self, address: AddrIx) -> Option<Duration> {
         self.missing[address]
     }
 
-    /// The violation, if an address has not been answered for longer than the bound.
+    /// Returns the violation, if an address has not been answered for longer than the bound.
     pub fn overdue(&self, now: Duration, address: AddrIx, bound: Duration) -> Option<Violation> {
         let since = self.missing[address].filter(|since| now >= *since + bound)?;
         Some(Violation {
             invariant: Invariant::Unanswered,
             at: now,
             seen: format!(
-                "address {address} is not answered since {:.3} s; the bound is {:.3} s",
+                "address {address} has not been answered since {:.3} s; the bound is {:.3} s",
                 since.as_secs_f64(),
                 bound.as_secs_f64()
             ),

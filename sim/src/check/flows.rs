@@ -1,28 +1,29 @@
-//! I4: a client that was talking keeps talking unless its node died.
+//! I4: a client's connection goes on unless its node died.
 
 use std::time::Duration;
 
 use super::{Invariant, Violation};
 use crate::names::{AddrIx, HostIx, NodeIx};
 
-/// A flow's packets reach another node than before, which resets it.
+/// A flow whose packets reach another node than before, which resets it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moved {
-    /// Which client's.
+    /// The client.
     pub client: HostIx,
-    /// To which address.
+    /// The address.
     pub address: AddrIx,
-    /// Where it was.
+    /// The node that the flow had reached.
     pub from: NodeIx,
-    /// Where it is.
+    /// The node that the flow reaches now.
     pub to: NodeIx,
-    /// Was the old node out of the client's reach since the last packet got through?
+    /// Whether the old node was out of the client's reach since the last packet got through.
     pub node_failed: bool,
-    /// Did the owner change, or was the segment in parts, since the flow began? (Judged by itself.)
+    /// Whether the owner changed, or the segment was divided, since the flow began. (The other invariants judge those
+    /// changes.)
     pub owner_changed: bool,
 }
 
-/// A reset nobody can justify.
+/// Returns a violation if nothing justifies the reset.
 pub fn moved(now: Duration, moved: Moved) -> Option<Violation> {
     if moved.node_failed || moved.owner_changed {
         return None;
@@ -37,33 +38,33 @@ pub fn moved(now: Duration, moved: Moved) -> Option<Violation> {
     })
 }
 
-/// A flow as it is when all should be well.
+/// A flow as it is when everything should be well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settled {
-    /// Which client's.
+    /// The client.
     pub client: HostIx,
-    /// To which address.
+    /// The address.
     pub address: AddrIx,
-    /// Since when nothing has got through.
+    /// Since when no packet has got through.
     pub progress: Duration,
-    /// The node the cache leads to.
+    /// The node to which the cache leads.
     pub cached: Option<NodeIx>,
     /// The owner.
     pub owner: Option<NodeIx>,
 }
 
-/// A client whose entry expires the moment its owner's speaker falls silent solicits at once, and again a second later
-/// when the cover has begun.
+/// Longest time without progress of a settled flow. A client whose entry expires the moment its owner's speaker falls
+/// silent solicits at once, and again a second later, when the cover has begun.
 pub const STUCK: Duration = Duration::from_millis(2500);
 
-/// A flow that does not go on, or goes elsewhere than to the owner, long after the last fault.
+/// Returns a violation if a flow does not go on, or goes elsewhere than to the owner, long after the last fault.
 pub fn settled(now: Duration, flow: Settled) -> Option<Violation> {
     let Settled { client, address, progress, cached, owner } = flow;
     let (invariant, seen) = if now >= progress + STUCK {
         let since = progress.as_secs_f64();
         (
             Invariant::FlowBroken,
-            format!("nothing of client {client}'s to address {address} gets through since {since:.3} s"),
+            format!("no packet of client {client} to address {address} has got through since {since:.3} s"),
         )
     } else if cached.is_some() && owner.is_some() && cached != owner {
         let seen = format!("client {client} reaches address {address} at node {cached:?}, but its owner is {owner:?}");

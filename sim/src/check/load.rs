@@ -1,4 +1,4 @@
-//! I5: what a node sends and how often it wakes stays bounded, whatever it is sent.
+//! I5: the number of frames that a node sends and of its wake-ups stays bounded, whatever it receives.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use herald_protocol::timers::TRIGGERED_GAP_DIVISOR;
 use super::{Invariant, Violation};
 use crate::names::NodeIx;
 
-/// What one node did in one second.
+/// The load of one node in one second.
 #[derive(Clone, Copy, Debug, Default)]
 struct Second {
     index: u64,
@@ -15,27 +15,27 @@ struct Second {
     wakes: u32,
 }
 
-/// What a node may do in a second.
+/// Limits of a node's load in one second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Frames of the protocol.
     pub frames: u32,
-    /// Times its timer fires.
+    /// Firings of its timer.
     pub wakes: u32,
 }
 
-/// Hellos at once, if the heard list is long.
+/// Hellos sent at once, if the heard list is long.
 const HELLOS_AT_ONCE: u32 = 5;
 
-/// Claims that surely fit a frame (about 40 bytes each in 1,400).
+/// Number of claims that surely fit a frame (about 40 bytes each in 1,400).
 const CLAIMS_PER_FRAME: u32 = 25;
 
 impl Limits {
-    /// For a segment.
+    /// Returns the limits for a segment.
     ///
-    /// Frames: Hellos at most every quarter of an interval, five at once. Each peer may ask for all claims with each of
-    /// its Hellos; each address may change a few times. Wakes: each frame and packet may set a timer (probes every 50 ms
-    /// for each silent peer, announcements five rounds for each address).
+    /// Frames: a node sends Hellos at most every quarter of an interval, five at once. Each peer may ask for all claims
+    /// with each of its Hellos; each address may change a few times. Wake-ups: each frame and packet may set a timer
+    /// (probes every 50 ms for each silent peer, announcements five rounds for each address).
     pub fn of(interval: Duration, nodes: usize, addresses: usize) -> Self {
         let (nodes, addresses) = (nodes as u32, addresses as u32);
         let hellos =
@@ -49,14 +49,14 @@ impl Limits {
 #[derive(Debug)]
 pub struct Load {
     seconds: Vec<Second>,
-    /// Frames of the protocol sent by all.
+    /// Frames of the protocol that all nodes sent.
     pub frames: u64,
-    /// The most that one node sent in one second.
+    /// The largest number of frames that one node sent in one second.
     pub peak: u32,
 }
 
 impl Load {
-    /// Nobody has sent anything.
+    /// Returns the load of nodes that have sent nothing.
     pub fn new(nodes: usize) -> Self {
         Self { seconds: vec![Second::default(); nodes], frames: 0, peak: 0 }
     }
@@ -69,7 +69,7 @@ impl Load {
         second
     }
 
-    /// A node sends a frame.
+    /// Counts a frame that a node sends. Returns a violation if the limit is passed.
     pub fn frame(&mut self, now: Duration, node: NodeIx, limits: Limits) -> Option<Violation> {
         self.frames += 1;
         let second = self.second(now, node);
@@ -83,7 +83,7 @@ impl Load {
         })
     }
 
-    /// A node's timer fires.
+    /// Counts a firing of a node's timer. Returns a violation if the limit is passed.
     pub fn wake(&mut self, now: Duration, node: NodeIx, limits: Limits) -> Option<Violation> {
         let second = self.second(now, node);
         second.wakes += 1;
@@ -107,14 +107,14 @@ mod tests {
         for at in [0, 300, 600, 1000, 1300, 1600] {
             assert_eq!(load.frame(ms(at), 1, limits), None);
         }
-        assert_eq!(load.frame(ms(1700), 0, limits), None, "nodes are counted apart");
+        assert_eq!(load.frame(ms(1700), 0, limits), None, "each node has a count of its own");
         assert_eq!(load.frame(ms(1700), 1, limits).unwrap().invariant, Invariant::Unbounded);
         assert!(load.wake(ms(0), 0, limits).is_none() && load.wake(ms(1), 0, limits).is_none());
         assert!(load.wake(ms(2), 0, limits).is_some());
     }
 
     #[test]
-    fn the_limit_of_a_plain_segment() {
+    fn plain_segment_has_this_limit() {
         let limits = Limits::of(Duration::from_millis(100), 3, 10);
         assert!(limits.frames >= 200 && limits.frames < 300, "{limits:?}");
     }

@@ -1,4 +1,4 @@
-//! What must hold at every step.
+//! The invariants that must hold at every step.
 
 pub mod answered;
 pub mod flows;
@@ -11,25 +11,25 @@ use std::{fmt, time::Duration};
 /// An invariant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Invariant {
-    /// I1: one address, one MAC.
+    /// I1: an address has one MAC.
     TwoMacs,
-    /// I1: of two interfaces of a node on one wire, the one that yields sends nothing.
+    /// I1: of two interfaces of a node on one wire, the yielding one sends nothing.
     Yielding,
     /// I2: an address with a live eligible candidate is answered.
     Unanswered,
-    /// I2: an address does not stay with a node that serves nobody while another would.
+    /// I2: an address does not stay with a node that serves nobody while another node would.
     Unserved,
     /// I2: an address that does not exist is not answered.
     Ghost,
-    /// I1: whoever was stopped answers only after it has heard what it missed.
+    /// I1: a speaker that was stopped answers only after it has heard what it missed.
     AnsweredUnheard,
-    /// I3: the owner changes only for a reason the design names.
+    /// I3: the owner changes only for a reason that the design names.
     Reason,
-    /// I3: while nothing goes wrong no owner changes.
+    /// I3: while nothing goes wrong, no owner changes.
     QuietChange,
     /// I3: an address does not go back to a former owner.
     PingPong,
-    /// I4: a client that was talking keeps talking.
+    /// I4: a client's connection goes on.
     FlowBroken,
     /// I4: clients' caches agree with the owner.
     StaleCache,
@@ -37,7 +37,7 @@ pub enum Invariant {
     Unbounded,
     /// I5: forged input changes nothing.
     Forgery,
-    /// I6: an address that a stranger holds is not claimed, one that is owned is defended, seldom.
+    /// I6: an address that a stranger holds is not claimed; an owned address is defended, but seldom.
     Stranger,
 }
 
@@ -45,10 +45,10 @@ impl fmt::Display for Invariant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::TwoMacs => "I1 two MACs",
-            Self::Yielding => "I1 interface that yields",
+            Self::Yielding => "I1 yielding interface speaks",
             Self::Unanswered => "I2 unanswered",
-            Self::Unserved => "I2 left with a node that serves nobody",
-            Self::Ghost => "I2 answered though gone",
+            Self::Unserved => "I2 address left with a node that serves nobody",
+            Self::Ghost => "I2 deleted address answered",
             Self::AnsweredUnheard => "I1 answered before it listened",
             Self::Reason => "I3 owner changed without a reason",
             Self::QuietChange => "I3 owner changed while nothing happened",
@@ -62,12 +62,12 @@ impl fmt::Display for Invariant {
     }
 }
 
-/// An invariant that did not hold.
+/// An invariant that was violated.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Violation {
-    /// Which.
+    /// The invariant.
     pub invariant: Invariant,
-    /// When.
+    /// Time of the violation.
     pub at: Duration,
     /// What was seen.
     pub seen: String,
@@ -79,14 +79,14 @@ impl fmt::Display for Violation {
     }
 }
 
-/// How many more tries it takes until one of them has got through a path that loses frames with probability `loss`,
-/// but for one case in ten million: the smallest k with loss^k <= 1e-7. Nothing that waits for one frame of a peer can
-/// be bounded more tightly.
+/// Returns after how many more tries one of them has got through a path that loses frames with probability `loss`, but
+/// for one case in ten million: the smallest k with loss^k <= 1e-7. No wait for one frame of a peer can be bounded more
+/// tightly.
 pub fn retries(loss: f64) -> u32 {
     if loss <= 0.0 {
         return 0;
     }
-    // A path that loses all is no path; the cap keeps the arithmetic finite.
+    // A path that loses every frame does not count as a path; the cap keeps the arithmetic finite.
     (1e-7_f64.ln() / loss.min(0.95).ln()).ceil() as u32
 }
 

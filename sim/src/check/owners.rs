@@ -1,6 +1,6 @@
-//! I3: the owner of an address changes only for a reason the design names, and never goes back and forth.
+//! I3: the owner of an address changes only for a reason that the design names, and never goes back and forth.
 //!
-//! Every claim says why it was made. The check holds that against what is true of the nodes.
+//! Every claim carries its reason. The check compares the reason with the true state of the nodes.
 
 use std::time::Duration;
 
@@ -10,32 +10,34 @@ use herald_protocol::timers::{COVER_MAX, HOLD_DOWN};
 use super::{Invariant, Violation};
 use crate::names::{AddrIx, NodeIx};
 
-/// What is true, and was a moment ago: a verdict rests on what was seen before it. All of it is about interfaces: of a node's
-/// two, it matters which one claims, and on which one an address is held.
+/// Facts about the present and the last few seconds: a verdict rests on what a node saw before it. All facts are about
+/// interfaces: if a node has two, it matters which one claims, and on which one an address is held.
 pub trait Facts {
-    /// The node to which an interface belongs.
+    /// Returns the node to which an interface belongs.
     fn node(&self, interface: NodeIx) -> NodeIx {
         interface
     }
-    /// Can, or could within the last seconds, one node not reach the other's kernel?
+    /// Returns whether one node cannot reach the other's kernel, or could not within the last seconds.
     fn apart(&self, a: NodeIx, b: NodeIx) -> bool;
-    /// For how long has nothing of this node's speaker been on the wire?
+    /// Returns for how long nothing of this node's speaker has been on the wire.
     fn silent_for(&self, node: NodeIx) -> Duration;
-    /// Was its speaker told to stop for good?
+    /// Returns whether the node's speaker was told to stop for good.
     fn leaving(&self, node: NodeIx) -> bool;
-    /// Does it, or did it within the last seconds, hear nothing?
+    /// Returns whether the node hears nothing, or heard nothing within the last seconds.
     fn deaf(&self, node: NodeIx) -> bool;
-    /// Was the first of a better class for the address than the second, by a view not older than the design allows?
+    /// Returns whether the first node was of a better class for the address than the second, by a view not older than
+    /// the design allows.
     fn better(&self, address: AddrIx, first: NodeIx, second: NodeIx) -> bool;
-    /// Was it no candidate for the address, by a view not older than the design allows? Then it serves nobody.
+    /// Returns whether the node was not a candidate for the address, by a view not older than the design allows. Such a
+    /// node serves nobody.
     fn excluded(&self, address: AddrIx, node: NodeIx) -> bool;
-    /// Is the protocol's EtherType dropped between them, or was within the last seconds?
+    /// Returns whether the protocol's EtherType is dropped between the two, or was within the last seconds.
     fn unheard(&self, a: NodeIx, b: NodeIx) -> bool;
-    /// Has nothing of any other host reached it for so long that it must know?
+    /// Returns whether no frame of any other host has reached the node for so long that it must know.
     fn hears_nothing(&self, node: NodeIx) -> bool;
-    /// When did its speaker start?
+    /// Returns when the node's speaker started.
     fn started(&self, node: NodeIx) -> Duration;
-    /// How long a frame to this node may take: what was said more recently than that it need not know.
+    /// Returns how long a frame to this node may take. The node need not know of anything sent more recently than that.
     fn flight(&self, to: NodeIx) -> Duration;
 }
 
@@ -48,7 +50,7 @@ struct Change {
     claim: Claim,
 }
 
-/// An owner gave the address up since its object is gone.
+/// An owner gave the address up because its object is gone.
 #[derive(Clone, Debug)]
 struct Deleted {
     at: Duration,
@@ -58,81 +60,83 @@ struct Deleted {
 
 #[derive(Clone, Debug, Default)]
 struct History {
-    /// Those who hold the address by their own word; more than one on a segment in parts.
+    /// The nodes that hold the address by their own word; more than one on a divided segment.
     holders: Vec<Change>,
     /// All changes, latest last.
     changes: Vec<Change>,
-    /// Who lost it to somebody of a better class, and when.
+    /// The nodes that lost the address to a node of a better class, with the time.
     deposed: Vec<(NodeIx, Duration)>,
-    /// The last deletion of which owners told.
+    /// The last deletion that an owner reported.
     deleted: Option<Deleted>,
 }
 
-/// Changes that are remembered per address.
+/// Number of changes that are remembered per address.
 const REMEMBERED: usize = 16;
 
-/// The owners there were.
+/// The owners so far.
 #[derive(Debug)]
 pub struct Owners {
     addresses: Vec<History>,
 }
 
-/// An address does not return to a former owner within this (the hold-down, less what clocks and frames take).
+/// An address does not return to a former owner within this time (the hold-down, less what clocks and frames take).
 const NO_RETURN: Duration = HOLD_DOWN.saturating_sub(Duration::from_secs(1));
 
 impl Owners {
-    /// Nobody owns anything.
+    /// Returns a record without owners.
     pub fn new(addresses: usize) -> Self {
         Self { addresses: vec![History::default(); addresses] }
     }
 
-    /// Who holds an address by their own word, and on which interface.
+    /// Returns the interfaces that hold an address by their own word.
     pub fn holders(&self, address: AddrIx) -> impl Iterator<Item = NodeIx> {
         self.addresses[address].holders.iter().map(|change| change.node)
     }
 
-    /// Of those who hold an address, the one with the highest claim: after a segment was in parts there are several.
+    /// Returns, of those that hold an address, the one with the highest claim. After a segment was divided there are
+    /// several.
     pub fn highest(&self, address: AddrIx) -> Option<NodeIx> {
         self.addresses[address].holders.iter().max_by_key(|holder| holder.claim.precedence()).map(|holder| holder.node)
     }
 
-    /// Was the address ever claimed for the object of this birth, or a younger one?
+    /// Returns whether the address was ever claimed for the object of this birth, or for a younger one.
     pub fn has_claimed(&self, address: AddrIx, birth: Birth) -> bool {
         self.addresses[address].changes.iter().any(|change| change.claim.birth >= birth)
     }
 
-    /// Does anybody hold any address on this interface?
+    /// Returns whether any address is held on this interface.
     pub fn is_in_use(&self, interface: NodeIx) -> bool {
         self.addresses.iter().any(|history| history.holders.iter().any(|holder| holder.node == interface))
     }
 
-    /// Has the owner of an address changed since then?
+    /// Returns whether the owner of an address has changed since then.
     pub fn changed_since(&self, address: AddrIx, since: Duration) -> bool {
         self.addresses[address].changes.last().is_some_and(|change| change.at >= since)
     }
 
-    /// A node's memory is as it was some time ago: it holds an address, by what it remembers.
+    /// A node's memory is as it was some time ago: by its memory, the node holds an address.
     pub fn reverted(&mut self, now: Duration, address: AddrIx, node: NodeIx, claim: Claim) {
         self.gave_up(address, node);
         self.addresses[address].holders.push(Change { at: now, node, claim });
     }
 
-    /// There is another object, whose birth is not later than the last one's: what was told of births says nothing of it.
+    /// Another object exists whose birth is not later than the last one's: what nodes were told of births does not
+    /// concern it.
     pub fn born_before(&mut self, address: AddrIx) {
         self.addresses[address].deleted = None;
     }
 
-    /// How often the owner of an address changed since then.
+    /// Returns how often the owner of an address has changed since then.
     pub fn changes_since(&self, address: AddrIx, since: Duration) -> usize {
         self.addresses[address].changes.iter().filter(|change| change.at >= since).count()
     }
 
-    /// A node no longer holds an address on this interface.
+    /// A node has given up an address on this interface.
     pub fn gave_up(&mut self, address: AddrIx, node: NodeIx) {
         self.addresses[address].holders.retain(|holder| holder.node != node);
     }
 
-    /// A node gives an address up since its object is gone; `told` are those who hear it say so.
+    /// A node gives an address up because its object is gone; `told` are the nodes that hear it.
     pub fn deleted(&mut self, now: Duration, address: AddrIx, node: NodeIx, told: Vec<NodeIx>) {
         let history = &mut self.addresses[address];
         if let Some(holder) = history.holders.iter().find(|holder| holder.node == node) {
@@ -141,7 +145,7 @@ impl Owners {
         self.gave_up(address, node);
     }
 
-    /// A node says that it lost an address to a better claim.
+    /// A node reports that it lost an address to a better claim.
     pub fn lost(&mut self, now: Duration, address: AddrIx, node: NodeIx, to: &Claim) {
         self.gave_up(address, node);
         if to.reason == Reason::Class {
@@ -151,7 +155,7 @@ impl Owners {
         }
     }
 
-    /// A node says that it owns an address now.
+    /// A node reports that it owns an address now.
     pub fn owned(
         &mut self,
         now: Duration,
@@ -162,7 +166,7 @@ impl Owners {
     ) -> Option<Violation> {
         let history = &mut self.addresses[address];
         if history.changes.last().is_some_and(|last| last.claim.birth < claim.birth) {
-            // Another object has the address now: nobody was ever deposed from it.
+            // Another object has the address now: no node was deposed from that object.
             history.deposed.clear();
         }
         let wrong = history.judge(now, address, node, &claim, facts);
@@ -186,13 +190,13 @@ impl Owners {
 }
 
 impl History {
-    /// What contradicts the reason of a claim.
+    /// Returns what contradicts the reason of a claim.
     fn judge(&self, now: Duration, address: AddrIx, node: NodeIx, claim: &Claim, facts: &impl Facts) -> Option<String> {
         let is_same = |other: NodeIx| facts.node(other) == facts.node(node);
         let known = |change: &&Change| !is_same(change.node) && now > change.at + facts.flight(node);
         let others = || self.holders.iter().filter(known);
         let lower = || others().filter(|holder| holder.claim.precedence() < claim.precedence());
-        // Those it can know of: one of them must be why it claims.
+        // The holders of which the node can know: one of them must be why it claims.
         let near = || lower().filter(|h| !facts.apart(node, h.node) && !facts.unheard(node, h.node));
         let none_is = |is: &dyn Fn(NodeIx) -> bool| {
             if near().any(|holder| is(holder.node)) { None } else { near().next().map(|holder| holder.node) }
@@ -206,7 +210,8 @@ impl History {
         }
         match claim.reason {
             Reason::Vacant => {
-                // One that is no candidate may be heard again, and not be past its barrier: nobody knows that it holds it.
+                // A holder that is not a candidate may be heard again and still be in its barrier: then no other node
+                // knows that it holds the address.
                 let known = |h: &&Change| !facts.apart(node, h.node) && !facts.unheard(node, h.node);
                 let candidates = others().filter(|h| h.claim.birth == claim.birth && !facts.excluded(address, h.node));
                 let alive = candidates.into_iter().find(known)?;
@@ -216,7 +221,8 @@ impl History {
                 let Some(own) = self.changes.iter().rev().find(|change| is_same(change.node)) else {
                     return Some("it never owned it".to_owned());
                 };
-                // Not a claim that its node has forgotten since: a machine that loses power claims anew from what it is told.
+                // A claim that its node has forgotten since does not count: a machine that loses power claims by what
+                // others tell it.
                 let holds = |change: &Change| {
                     let still = |holder: &Change| holder.claim.precedence() >= change.claim.precedence();
                     self.holders.iter().any(|holder| holder.node == change.node && still(holder))
@@ -227,7 +233,7 @@ impl History {
                         && !facts.unheard(node, change.node)
                         && holds(change)
                 })?;
-                Some(format!("node {} owns it since {:.3} s", later.node, later.at.as_secs_f64()))
+                Some(format!("node {} has owned it since {:.3} s", later.node, later.at.as_secs_f64()))
             }
             Reason::Dead => {
                 if lower().any(|holder| facts.apart(node, holder.node)) {
@@ -238,19 +244,19 @@ impl History {
             Reason::Leaving => {
                 none_is(&|holder| facts.leaving(holder)).map(|stays| format!("node {stays} was not told to leave"))
             }
-            // A deaf owner is out of reach, so it is not among those that are near.
+            // A deaf owner is out of reach, so it is not among the near ones.
             Reason::Deaf if lower().any(|holder| facts.deaf(holder.node)) => None,
             Reason::Deaf => near().next().map(|hears| format!("node {} is not deaf", hears.node)),
-            // Also from a node that is out of reach: whoever is silent is succeeded for a class as well.
+            // The owner may also be out of reach: a silent node is succeeded for a class as well.
             Reason::Class if lower().any(|holder| facts.better(address, node, holder.node)) => None,
             Reason::Class => {
                 near().next().map(|as_good| format!("it is of no better class than node {}", as_good.node))
             }
             Reason::CoverExpired => {
-                // Counted by the claimant, whose clock began with the silence.
+                // The claimant counted the time, and its clock began with the silence.
                 let least = COVER_MAX - Duration::from_secs(1);
                 none_is(&|holder| facts.silent_for(holder) >= least)
-                    .map(|silent| format!("node {silent} was silent for {:?} only", facts.silent_for(silent)))
+                    .map(|silent| format!("node {silent} was silent for only {:?}", facts.silent_for(silent)))
             }
             Reason::Recreated => {
                 let young = near().find(|holder| holder.claim.birth >= claim.birth)?;
@@ -260,8 +266,8 @@ impl History {
         }
     }
 
-    /// Does an address come back to a node which lost it for its class a moment ago? (A restart forgets it.) Not from an
-    /// owner that serves nobody.
+    /// Returns whether an address comes back to a node that lost it for its class a moment ago. (A restart forgets
+    /// that.) An owner that serves nobody does not count.
     fn ping_pong(
         &self,
         now: Duration,
@@ -290,7 +296,7 @@ mod tests {
 
     use super::*;
 
-    /// Facts about node 0, from whom node 1 takes address 0.
+    /// Facts about node 0, from which node 1 takes address 0.
     #[derive(Clone, Copy, Default)]
     struct Truth {
         apart: bool,
@@ -300,7 +306,7 @@ mod tests {
         better: bool,
         excluded: bool,
         hears_nothing: bool,
-        /// This node alone is deaf, and so out of reach.
+        /// This node alone is deaf, and therefore out of reach.
         deaf_node: Option<NodeIx>,
     }
 
@@ -358,7 +364,7 @@ mod tests {
     }
 
     #[test_case(Reason::Vacant, SOUND => Some(Invariant::Reason); "vacant with a live owner")]
-    #[test_case(Reason::Vacant, Truth { apart: true, ..SOUND } => None; "vacant as far as it sees")]
+    #[test_case(Reason::Vacant, Truth { apart: true, ..SOUND } => None; "vacant as far as the claimant sees")]
     #[test_case(Reason::Dead, SOUND => Some(Invariant::Reason); "dead but alive")]
     #[test_case(Reason::Dead, Truth { apart: true, ..SOUND } => None; "dead")]
     #[test_case(Reason::Dead, Truth { apart: true, hears_nothing: true, ..SOUND } => Some(Invariant::Reason); "deaf itself")]
@@ -371,7 +377,7 @@ mod tests {
     #[test_case(Reason::CoverExpired, Truth { silent_s: 500, ..SOUND } => Some(Invariant::Reason); "cover ends early")]
     #[test_case(Reason::CoverExpired, Truth { silent_s: 600, ..SOUND } => None; "cover ends")]
     #[test_case(Reason::Recreated, SOUND => Some(Invariant::Reason); "recreated but as old")]
-    #[test_case(Reason::Resumed, SOUND => Some(Invariant::Reason); "resumes what it never had")]
+    #[test_case(Reason::Resumed, SOUND => Some(Invariant::Reason); "resumed but never held")]
     fn reasons(reason: Reason, truth: Truth) -> Option<Invariant> {
         let mut check = Owners::new(1);
         assert_eq!(check.owned(s(1), 0, 0, claim(5, 1, Reason::Vacant), &SOUND), None);
@@ -379,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_who_was_told_revives_what_is_gone() {
+    fn node_told_of_a_deletion_does_not_claim_for_the_object() {
         for (claimant, birth, expected) in [(1, 5, Some(Invariant::Reason)), (2, 5, None), (1, 6, None)] {
             let mut check = Owners::new(1);
             check.owned(s(1), 0, 0, claim(5, 1, Reason::Vacant), &SOUND);
@@ -390,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn claims_may_cross() {
+    fn claims_that_cross_are_accepted() {
         let mut check = Owners::new(1);
         let ms = Duration::from_millis;
         check.owned(ms(1000), 0, 0, claim(5, 1, Reason::Vacant), &SOUND);
@@ -399,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn a_restarted_owner_resumes_only_what_nobody_took() {
+    fn restarted_owner_resumes_only_addresses_not_taken_since() {
         let mut check = Owners::new(1);
         check.owned(s(1), 0, 0, claim(5, 1, Reason::Vacant), &SOUND);
         assert_eq!(check.owned(s(2), 0, 0, claim(5, 1, Reason::Resumed), &SOUND), None);
@@ -408,10 +414,10 @@ mod tests {
         assert_eq!(violation.invariant, Invariant::Reason);
     }
 
-    /// The node that took an address over loses power, and with it its memory. It claims the address anew, with the first
-    /// epoch; the former owner comes back and has the better claim.
+    /// The node that took an address over loses power, and with it its memory. It claims the address with the first
+    /// epoch again; the former owner comes back and has the better claim.
     #[test]
-    fn a_claim_that_its_node_has_forgotten_does_not_count() {
+    fn claim_that_its_node_has_forgotten_does_not_count() {
         let taken = Truth { apart: true, ..SOUND };
         for (forgotten, expected) in [(true, None), (false, Some(Invariant::Reason))] {
             let mut check = Owners::new(1);
@@ -426,9 +432,9 @@ mod tests {
         }
     }
 
-    /// A silent node held the address first, and never heard that another took it. That other goes deaf.
+    /// A silent node held the address first and never heard that another took it. That other node goes deaf.
     #[test]
-    fn a_deaf_owner_is_succeeded_though_a_former_one_is_covered() {
+    fn deaf_owner_is_succeeded_though_a_former_one_is_covered() {
         let mut check = Owners::new(1);
         check.owned(s(1), 0, 0, claim(5, 1, Reason::Vacant), &SOUND);
         check.owned(s(10), 0, 1, claim(5, 2, Reason::Class), &Truth { better: true, ..SOUND });
@@ -437,7 +443,7 @@ mod tests {
     }
 
     #[test]
-    fn no_return_for_class_within_a_minute() {
+    fn address_does_not_return_for_class_within_a_minute() {
         let better = Truth { better: true, ..SOUND };
         for (at, expected) in [(s(30), Some(Invariant::PingPong)), (s(75), None)] {
             let mut check = Owners::new(1);

@@ -1,10 +1,11 @@
-//! I1: on a connected segment no address is answered with two MACs longer than the bound of P4.
+//! I1: on a connected segment no address is answered with two MACs for longer than the bound of P4.
 //!
-//! Two hello intervals of the slower of the two, counted from the first Hello that gets through from either to the
-//! other after both answer and can reach each other both ways. What the bound allows for: a Hello (one interval until
-//! it comes), by whose digest the hearer sees that it lacks claims; its request, in a Hello that may have to keep a
-//! quarter of an interval from the one before; the claims at once. Each of the three frames may be lost: on a path that
-//! loses, each is repeated with the next Hello, so the bound grows by 3 x retries(loss) intervals.
+//! The bound is two hello intervals of the slower node, counted from the first Hello that gets through from either node
+//! to the other after both answer and can reach each other both ways. It allows for a Hello (one interval until it
+//! comes), by whose digest the receiver sees that it lacks claims; for the receiver's request, in a Hello that may have
+//! to come a quarter of an interval after the one before; and for the claims at once. Each of the three frames may be
+//! lost: on a path that loses frames, each is repeated with the next Hello, so the bound grows by 3 x retries(loss)
+//! intervals.
 
 use std::time::Duration;
 
@@ -23,21 +24,21 @@ struct Contest {
     a: Answer,
     b: Answer,
     since: Duration,
-    /// When the first Hello got through, and when it must be over.
+    /// When the first Hello got through, and when the contest must be over.
     heard: Option<(Duration, Duration)>,
 }
 
-/// More nodes than this that answer one address are not compared with each other: it takes two to violate.
+/// If more nodes than this answer one address, they are not compared with each other: two suffice for a violation.
 const COMPARED: usize = 6;
 
-/// The contests there are.
+/// The present contests.
 #[derive(Debug, Default)]
 pub struct TwoMacs {
     contests: Vec<Contest>,
 }
 
 impl TwoMacs {
-    /// Who answers an address has changed, or who can reach whom.
+    /// The nodes that answer an address have changed, or the nodes that can reach each other.
     pub fn update(
         &mut self,
         now: Duration,
@@ -63,12 +64,12 @@ impl TwoMacs {
         }
     }
 
-    /// Does anything have to be told of Hellos?
+    /// Returns whether there is no contest, so that no Hello matters.
     pub fn is_empty(&self) -> bool {
         self.contests.is_empty()
     }
 
-    /// Is any address contested? One that is.
+    /// Returns a contested address, if there is one.
     pub fn any(&self) -> Option<(AddrIx, Answer, Answer)> {
         self.contests.first().map(|c| (c.address, c.a, c.b))
     }
@@ -90,7 +91,7 @@ impl TwoMacs {
         }
     }
 
-    /// A contest that is not over when it must be.
+    /// Returns a contest that is not over when it must be.
     pub fn overdue(&self, now: Duration) -> Option<Violation> {
         let contest = self.contests.iter().find(|c| c.heard.is_some_and(|(_, due)| now > due))?;
         let (heard, due) = contest.heard?;
@@ -113,7 +114,7 @@ impl TwoMacs {
     }
 }
 
-/// How long a contest may last after the first Hello.
+/// Returns how long a contest may last after the first Hello.
 pub fn bound(interval: Duration, loss: f64, longest_delay: Duration) -> Duration {
     interval * (2 + 3 * retries(loss)) + longest_delay * 3 + Duration::from_millis(5)
 }
@@ -139,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn fires_without_a_hello_where_both_are_of_one_process() {
+    fn fires_without_a_hello_if_both_are_of_one_process() {
         let mut check = TwoMacs::default();
         check.update(ms(0), 3, &[(0, mac(0)), (1, mac(1)), (5, mac(5))], |_, _| true);
         check.known(ms(0), ms(200), |a, b| (a.0, b.0) == (0, 5));
@@ -149,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_yields_in_time_is_fine() {
+    fn node_that_yields_in_time_is_fine() {
         let mut check = TwoMacs::default();
         check.update(ms(0), 3, &[(0, mac(0)), (1, mac(1))], |_, _| true);
         check.hello(ms(10), 1, 0, ms(200));
@@ -158,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn cover_is_no_second_mac_and_the_unconnected_do_not_count() {
+    fn cover_and_unconnected_nodes_do_not_count_as_a_second_mac() {
         let mut check = TwoMacs::default();
         check.update(ms(0), 3, &[(0, mac(0)), (1, mac(0))], |_, _| true);
         assert!(check.is_empty());
@@ -167,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_contest_goes_on_when_a_third_joins() {
+    fn contest_goes_on_when_a_third_joins() {
         let mut check = TwoMacs::default();
         check.update(ms(0), 3, &[(0, mac(0)), (1, mac(1))], |_, _| true);
         check.hello(ms(0), 0, 1, ms(200));

@@ -1,4 +1,4 @@
-//! What is true, for the invariants.
+//! Facts for the invariants.
 
 use std::time::Duration;
 
@@ -18,13 +18,13 @@ use crate::{
     node::Node,
 };
 
-/// A verdict may rest on what was seen this long before.
+/// How long ago the observation may be on which a verdict rests.
 const A_MOMENT: Duration = Duration::from_secs(6);
 
-/// A view may be this old when a move is made by it: 30 s, the watch's delay, and the steps from one to the other.
+/// Greatest age of a view by which a move is made: 30 s, the watch's delay, and the steps from one to the other.
 const VIEW_AGE: Duration = Duration::from_secs(36);
 
-/// The facts, borrowed beside the checks.
+/// The facts, borrowed while the checks are changed.
 pub(super) struct Truth<'a> {
     now: Duration,
     net: &'a Network,
@@ -41,8 +41,8 @@ pub(super) struct Truth<'a> {
     seconds: Seconds,
 }
 
-/// An address that nobody could announce is announced this long after somebody can: watches, two probes 100 ms apart,
-/// and some who step in late.
+/// An address that no node could announce is announced this long after a node can: watches, two probes 100 ms apart,
+/// and some candidates that step in late.
 const CLAIM: Duration = Duration::from_millis(1500);
 
 impl Truth<'_> {
@@ -87,12 +87,12 @@ impl Facts for Truth<'_> {
     }
 
     fn better(&self, address: AddrIx, first: NodeIx, second: NodeIx) -> bool {
-        // It may have been a node of the clone's by then, which is a candidate of nobody here.
+        // The node may have belonged to the clone by then, and the clone's nodes are not candidates here.
         self.cloned || self.api.was_better(self.now, VIEW_AGE, address, self.node(first), self.node(second))
     }
 
     fn excluded(&self, address: AddrIx, node: NodeIx) -> bool {
-        // It may have been taken from a node of the clone's since.
+        // The address may have been taken since from a node of the clone.
         self.cloned || self.api.was_excluded(self.now, VIEW_AGE, address, self.node(node))
     }
 
@@ -103,14 +103,15 @@ impl Facts for Truth<'_> {
     }
 
     fn hears_nothing(&self, node: NodeIx) -> bool {
-        // What came just before is evidence until a silence shows: one and a half intervals after the last Hello.
+        // Frames that came just before count as evidence until a silence shows: one and a half intervals after the last
+        // Hello.
         let patience = self.interval * 2 + self.net.longest_delay();
-        // A machine that was set back to a snapshot, or that stood still together with its clock, remembers hearing others just
-        // now, whatever it hears since.
+        // A machine that was set back to a snapshot, or that stood still together with its clock, remembers that it
+        // heard others just now, whatever it hears since.
         let reverted = self.nodes[node].reverted.map(|(_, reverted)| reverted);
         let remembers = reverted.max(self.nodes[self.node(node)].thawed_at);
         self.deaf_since[node].is_some_and(|since| {
-            // A run that has heard clients, and was alone among the nodes, misses nobody.
+            // A run that has heard clients, and was alone among the nodes, misses no peer.
             let spoke =
                 |other: &NodeIx| self.node(*other) != self.node(node) && self.last_sent[*other] + patience >= since;
             let misses = self.started(node) >= since || (0..self.nodes.len()).any(|other| spoke(&other));
@@ -123,14 +124,15 @@ impl Facts for Truth<'_> {
     }
 
     fn flight(&self, to: NodeIx) -> Duration {
-        // A frame that overtakes another, or is lost, is made good by the digest of the next Hello but one.
+        // The digest of the next Hello but one makes up for a frame that is lost or overtakes another.
         let made_good = if self.net.is_uniform() { 0 } else { 2 } + 3 * retries(self.net.loss);
-        // What waits in the sockets of a process that was stopped for too short a time to notice is read in its order.
+        // Frames that wait in the sockets of a process that was stopped for too short a time to notice are read in
+        // their order.
         let waited = self.nodes[to].speaker.as_ref().and_then(|speaker| speaker.waited).filter(|waited| {
             let (from, until) = *waited;
             until - from <= lost_after(self.interval) + self.interval && self.now <= until
         });
-        // A machine that was reverted knows nothing of what was said since the snapshot, until each has said Hello.
+        // A machine that was reverted knows nothing that was sent since the snapshot, until each peer has sent a Hello.
         let reverted = self.nodes[to].reverted.filter(|(_, at)| self.now <= *at + self.interval * 2);
         let waited = waited.or(reverted).map_or(Duration::ZERO, |(from, until)| until - from);
         self.net.longest_delay() + Duration::from_millis(1) + self.interval * made_good + waited
@@ -138,7 +140,7 @@ impl Facts for Truth<'_> {
 }
 
 impl World<'_> {
-    /// What is true now.
+    /// Returns the facts as they are now.
     pub(super) fn truth(&self) -> Truth<'_> {
         Truth {
             now: self.now,
@@ -157,21 +159,21 @@ impl World<'_> {
         }
     }
 
-    /// Holds a claim against the owners there were, and against what is true.
+    /// Compares a claim with the owners so far and with the facts.
     pub(super) fn judge_owned(
         &mut self,
         node: NodeIx,
         address: AddrIx,
         claim: herald_protocol::claim::Claim,
     ) -> Option<crate::check::Violation> {
-        // Taken out while they change: the facts borrow the world.
+        // Taken out while they change, because the facts borrow the world.
         let mut owners = std::mem::replace(&mut self.owners, Owners::new(0));
         let found = owners.owned(self.now, address, node, claim, &self.truth());
         self.owners = owners;
         found
     }
 
-    /// Whoever answers, or can be reached, has changed: looks at the address again.
+    /// The nodes that answer, or that can be reached, have changed: looks at the address again.
     pub(super) fn recheck(&mut self, address: AddrIx) {
         let mut contested = false;
         if self.answers[address].windows(2).any(|pair| pair[0].1 != pair[1].1) {
@@ -179,14 +181,14 @@ impl World<'_> {
             let real: Vec<_> = answers.filter(|(node, _)| self.answers_now(*node)).collect();
             contested = true;
             let net = &self.net;
-            // Another cluster is a stranger; and where frames are lost that are allowed, a segment is not connected.
+            // Another cluster is a stranger; and a segment on which permitted frames are lost is not connected.
             let (first, members) = (self.history.nodes, self.history.nodes + self.history.rivals);
             let rival = |node: NodeIx| (first..members).contains(&node);
             let cloned = self.history.is_cloned();
             let seconds = self.seconds;
             let nodes = &self.nodes;
-            // A node's interfaces are of one process, which knows on which of them an address lies. (On each of two segments it
-            // may cover for a third node.)
+            // A node's interfaces belong to one process, which knows on which of them an address lies. (On each of two
+            // segments it may cover for a third node.)
             let is_own = |(node, mac): &Answer| nodes[*node].mac == *mac;
             let is_one_node = |a: &Answer, b: &Answer| seconds.node(a.0) == seconds.node(b.0) && is_own(a) && is_own(b);
             let hear =
@@ -220,7 +222,7 @@ impl World<'_> {
         }
     }
 
-    /// A step has changed who can be heard.
+    /// A step has changed which nodes can hear each other.
     pub(super) fn note_who_hears(&mut self) {
         for node in 0..self.nodes.len() {
             let covers = |other: NodeIx| {
@@ -244,9 +246,9 @@ impl World<'_> {
         }
     }
 
-    /// Was a machine set back to a snapshot while the protocol was dropped, so that nobody can tell it, or were
-    /// recorded frames played back then, so that nodes believe different ones? What they answer is not promised
-    /// (docs/protocol/peers.md#snapshot, docs/protocol/frames.md#attack-held-back).
+    /// Returns whether a machine was set back to a snapshot while the protocol was dropped, so that no peer can tell
+    /// it, or recorded frames were played back then, so that nodes believe different ones. Their answers are not
+    /// promised then (docs/protocol/peers.md#snapshot, docs/protocol/frames.md#attack-held-back).
     pub(super) fn goes_by_old_memory(&self) -> bool {
         let drops = |condition: &Condition| matches!(condition, Condition::EtherTypeDropped(_));
         let since = |dropped: Duration| {
@@ -256,13 +258,13 @@ impl World<'_> {
         self.conditions.iter().any(drops) && self.unheard.is_some_and(since)
     }
 
-    /// Does the node's speaker run and answer?
+    /// Returns whether the node's speaker runs and answers.
     pub(super) fn answers_now(&self, index: NodeIx) -> bool {
         let node = &self.nodes[index];
         node.speaks() && node.speaker.as_ref().is_some_and(|speaker| speaker.answering)
     }
 
-    /// The interface with whose MAC the cluster answers for an address.
+    /// Returns the interface with whose MAC the cluster answers for an address.
     pub(super) fn answered_with(&self, address: AddrIx) -> Option<NodeIx> {
         let (_, mac) =
             self.answers[address].iter().find(|(node, _)| self.answers_now(*node) && !self.is_rival(*node))?;
@@ -278,16 +280,16 @@ impl World<'_> {
         }
     }
 
-    /// How long an address may be unanswered from now on; `None`: as long as it takes.
+    /// Returns how long an address may be unanswered from now on. `None`: there is no bound.
     pub(super) fn gap(&self) -> Option<Duration> {
         if self.settled.is_some() {
             return Some(Duration::from_millis(50));
         }
-        // Before the first step it is the first claims that take their time.
+        // Before the first step the first claims take their time.
         self.history.gap.filter(|_| self.step_count > 0)
     }
 
-    /// Is there a node that can, and by the truth may, announce the address?
+    /// Returns whether a node can announce the address and, by the true state, may.
     pub(super) fn is_eligible(&self, address: AddrIx) -> bool {
         let vantage = self.nodes.len();
         let Some(object) = &self.api.entries[address].object else { return false };
@@ -306,8 +308,9 @@ impl World<'_> {
         })
     }
 
-    /// May a node still take an object for one that is known to be deleted? Its birth is not later, the node has started
-    /// since it was created, and what its view shows was not confirmed for 30 s (docs/protocol/ownership.md#births).
+    /// Returns whether a node may still take the object for a known deleted one: its birth is not later, the node has
+    /// started since it was created, and nothing has confirmed for 30 s what the node's view shows
+    /// (docs/protocol/ownership.md#births).
     pub(super) fn may_doubt_birth(&self, address: AddrIx, node: NodeIx) -> bool {
         let started = self.nodes[node].speaker.as_ref().map(|speaker| speaker.started);
         let since = |created: Duration| started.is_some_and(|at| at >= created && self.now < at + VIEW_AGE);
@@ -319,7 +322,7 @@ impl World<'_> {
             return;
         }
         let Some(bound) = self.gap() else { return };
-        // Was nobody eligible a moment ago, then watches are late, and it is claimed as a new one is.
+        // If no node was eligible a moment ago, watches are late, and the address is claimed as a new one is.
         let Some(eligible) = self.eligible[address] else { return };
         let claimed_by = eligible + CLAIM;
         if self.now < claimed_by {

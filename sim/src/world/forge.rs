@@ -1,4 +1,4 @@
-//! Frames that nobody of the cluster sent.
+//! Frames that no node of the cluster sent.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::{
     net::Kind,
 };
 
-/// From one forged frame to the next.
+/// Time from one forged frame to the next.
 const FORGE_EVERY: Duration = Duration::from_millis(20);
 
 impl World<'_> {
@@ -37,7 +37,8 @@ impl World<'_> {
         let forger = self.nodes.len();
         for index in 0..self.nodes.len() {
             let node = &mut self.nodes[index];
-            // A node's own frames that come back are a loop, not a forgery. The forger sits beside the clients.
+            // A node's own frames that come back are a loop, not a forgery. The forger is connected where the clients
+            // are.
             if !node.speaks() || from == Some(index) || !self.net.carries(forger, index, Kind::Other) {
                 continue;
             }
@@ -45,12 +46,12 @@ impl World<'_> {
             let Some(speaker) = &mut node.speaker else { continue };
             let believed = speaker.machine.hear_forged(now, &bytes);
             self.after(index);
-            // A replay may bring what a node had not received; that is for the other invariants to judge.
+            // A replay may bring a frame that a node had not received; the other invariants judge that.
             if believed && !matches!(kind, Forgery::Replay | Forgery::FormerRuns) {
                 self.violate(Violation {
                     invariant: Invariant::Forgery,
                     at: self.now,
-                    seen: format!("node {index} takes in a frame that is {kind:?}"),
+                    seen: format!("node {index} accepts a forged frame ({kind:?})"),
                 });
                 return;
             }
@@ -64,7 +65,7 @@ impl World<'_> {
         match kind {
             Forgery::Noise => {
                 let length = self.rng.usize(0..200);
-                // The version first: else the first byte ends it all.
+                // The version comes first: otherwise the first byte would end the parsing.
                 let noise = |rng: &mut fastrand::Rng| rng.u8(..);
                 let bytes = (0..length).map(|at| if at == 0 { VERSION } else { noise(&mut self.rng) }).collect();
                 Some((None, bytes))

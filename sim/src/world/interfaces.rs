@@ -1,8 +1,8 @@
-//! Nodes with two interfaces on the wire. Which of them takes part is decided by what the speaker decides it by
-//! ([`herald_protocol::twins`]); what becomes of it here is what the speaker makes of it (speaker/src/coordinator/one_segment.rs and
+//! Nodes with two interfaces on the wire. The speaker's own code ([`herald_protocol::twins`]) decides which of them
+//! takes part, and this module acts on the decision as the speaker does (speaker/src/coordinator/one_segment.rs and
 //! segments.rs).
 //!
-//! Each interface has a run of the protocol. One that yields is without carrier to its run.
+//! Each interface has a run of the protocol. For its run, an interface that yields has no carrier.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,49 +22,49 @@ use herald_protocol::{
 use super::{Event, World, members::REGISTER_DELAY};
 use crate::names::{self, AddrIx, NodeIx};
 
-/// The names of a node's interfaces, in the order of which they are tried.
+/// The names of a node's interfaces, in the order in which they are tried.
 const NAMES: [&str; 2] = ["eth0", "eth1"];
 
-/// Both are in one subnet.
+/// Both interfaces are in one subnet.
 const SUBNETS: [(IpAddr, u8); 1] = [(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 0)), 16)];
 
-/// What the process of a node with two interfaces knows of them.
+/// State that the process of a node with two interfaces keeps about them.
 #[derive(Debug, Default)]
 pub(super) struct Pair {
     twins: Twins,
     runs: [Run; 2],
     /// The wake-up that is in the queue (simulation time).
     wake: Option<Duration>,
-    /// As of when its view of the API is current (its own clock).
+    /// The time (of its own clock) at which its view of the API was last current.
     fresh: Option<Duration>,
-    /// Has the API listed everything, or has an earlier run left that?
+    /// Whether the API has listed everything, or an earlier run left a complete list.
     listed: bool,
     /// By address, the interface on which it lies.
     lies: BTreeMap<AddrIx, usize>,
-    /// It was asked to stop.
+    /// Whether it was asked to stop, and how.
     stopping: Option<Shutdown>,
 }
 
 /// The run on one interface.
 #[derive(Debug, Default)]
 struct Run {
-    /// Does it take part?
+    /// Whether the run takes part.
     speaks: bool,
-    /// It has said its last word.
+    /// Whether the run has sent its last word.
     finished: bool,
-    /// What it was told of addresses.
+    /// The addresses as the run was last told of them.
     told: BTreeMap<AddrIx, Arc<Vip>>,
-    /// What it was told of the other one.
+    /// The other run's incarnation and MAC, as this run was told.
     siblings: BTreeMap<Incarnation, MacAddr>,
 }
 
-/// The number by which [`Twins`] knows an interface, as the kernel numbers them: from 1 on.
+/// The number by which [`Twins`] knows an interface. The kernel numbers interfaces from 1 on.
 fn number(side: usize) -> u32 {
     side as u32 + 1
 }
 
 impl World<'_> {
-    /// The interfaces of a node.
+    /// Returns the interfaces of a node.
     pub(super) fn interfaces(&self, node: NodeIx) -> impl Iterator<Item = NodeIx> + use<> {
         self.seconds.interfaces(node)
     }
@@ -73,7 +73,7 @@ impl World<'_> {
         self.seconds.of(node).is_some()
     }
 
-    /// The interface of a node on one side.
+    /// Returns the interface of a node on one side.
     fn on_side(&self, node: NodeIx, side: usize) -> NodeIx {
         self.seconds.of(node).filter(|_| side == 1).unwrap_or(node)
     }
@@ -82,7 +82,7 @@ impl World<'_> {
         usize::from(self.seconds.contains(interface))
     }
 
-    /// The process of a node that may have two interfaces begins: nothing is known yet, and it is decided which of them takes
+    /// The process of a node that may have two interfaces begins: it knows nothing yet, and decides which of them takes
     /// part.
     pub(super) fn begin_interfaces(&mut self, node: NodeIx) {
         if self.has_two(node) {
@@ -91,13 +91,13 @@ impl World<'_> {
         }
     }
 
-    /// Does the run on an interface take part in the protocol?
+    /// Returns whether the run on an interface takes part in the protocol.
     pub(super) fn takes_part(&self, interface: NodeIx) -> bool {
         let node = self.seconds.node(interface);
         !self.has_two(node) || self.pairs[node].runs[self.side_of(interface)].speaks
     }
 
-    /// A run begins on an interface. Returns whether it may resume what an earlier one claimed there.
+    /// A run begins on an interface. Returns whether it may resume the claims of an earlier run there.
     pub(super) fn begin_run(&mut self, interface: NodeIx) -> bool {
         let (node, side) = (self.seconds.node(interface), self.side_of(interface));
         if !self.has_two(node) {
@@ -105,11 +105,11 @@ impl World<'_> {
         }
         let role = self.pairs[node].twins.role(number(side));
         self.pairs[node].runs[side] = Run { speaks: role == Role::Speaks, ..Run::default() };
-        // Where it yields, what was claimed is the other interface's to claim.
+        // If the interface yields, the earlier claims belong to the other interface.
         !matches!(role, Role::Yields(_))
     }
 
-    /// The interfaces of a node may have changed, or their carrier: what each does is decided, and done.
+    /// The interfaces of a node or their carrier may have changed: decides the role of each, and acts on it.
     pub(super) fn update_interfaces(&mut self, node: NodeIx) {
         if !self.has_two(node) {
             let carrier = self.net.carrier(node);
@@ -132,12 +132,12 @@ impl World<'_> {
         self.schedule_decision(node);
     }
 
-    /// Does the process of a node with two interfaces run?
+    /// Returns whether the process of a node with two interfaces runs.
     fn runs_both(&self, node: NodeIx) -> bool {
         self.has_two(node) && self.interfaces(node).all(|interface| self.nodes[interface].speaks())
     }
 
-    /// Decides what each interface of a node does, and returns whether that has changed.
+    /// Decides the role of each interface of a node, and returns whether a role has changed.
     fn decide_roles(&mut self, node: NodeIx) -> bool {
         let now = self.nodes[node].local(self.now);
         let runs_on = |side: usize| -> BTreeSet<Incarnation> {
@@ -185,13 +185,13 @@ impl World<'_> {
         changed
     }
 
-    /// An interface does what was decided.
+    /// An interface takes the role that was decided.
     fn take_role(&mut self, node: NodeIx, side: usize) {
         let interface = self.on_side(node, side);
         let speaks = self.pairs[node].twins.role(number(side)) == Role::Speaks;
         if self.pairs[node].runs[side].speaks && !speaks {
             self.speaker_handles(interface, Input::Superseded);
-            // What it claims is the other one's to claim.
+            // Its claims now belong to the other interface.
             self.nodes[interface].saved = None;
             return self.rejoin(interface);
         }
@@ -200,7 +200,7 @@ impl World<'_> {
         self.speaker_handles(interface, Input::Carrier(carrier && speaks));
     }
 
-    /// The run on one interface ends without a word, and another begins with what is saved of it.
+    /// The run on one interface ends without a word, and another begins with its saved state.
     pub(super) fn rejoin(&mut self, interface: NodeIx) {
         let node = self.seconds.node(interface);
         let told_of_stations = self.nodes[interface].speaker.as_ref().is_some_and(|speaker| speaker.told_of_stations);
@@ -219,7 +219,7 @@ impl World<'_> {
         }
     }
 
-    /// Each run is told of the other one of its process.
+    /// Tells each run of the other run of its process.
     fn tell_siblings(&mut self, node: NodeIx) {
         let run = |interface: NodeIx| {
             let here = &self.nodes[interface];
@@ -238,7 +238,7 @@ impl World<'_> {
         }
     }
 
-    /// Takes notice of what was heard on an interface that matters to the other one.
+    /// Passes on to the other interface what this one heard and the other needs to know.
     pub(super) fn note_sibling(&mut self, interface: NodeIx) {
         let node = self.seconds.node(interface);
         if !self.runs_both(node) {
@@ -266,7 +266,7 @@ impl World<'_> {
         }
     }
 
-    /// A node may decide otherwise by now.
+    /// The time for a node's decision has come.
     pub(super) fn decision_is_due(&mut self, node: NodeIx) {
         if self.pairs[node].wake != Some(self.now) {
             return;
@@ -297,14 +297,14 @@ impl World<'_> {
         }
     }
 
-    /// The view of a node's process is of everything that there is.
+    /// The view of a node's process is complete.
     pub(super) fn is_listed(&mut self, node: NodeIx) {
         if self.has_two(node) {
             self.pairs[node].listed = true;
         }
     }
 
-    /// A node's process is told as of when its view is current.
+    /// Tells a node's process when its view was last current.
     pub(super) fn view_is_fresh(&mut self, node: NodeIx) {
         let now = self.nodes[node].local(self.now);
         if self.has_two(node) && self.nodes[node].speaks() {
@@ -315,7 +315,7 @@ impl World<'_> {
         }
     }
 
-    /// Tells the runs of a node with two interfaces of each address what has changed for it.
+    /// Tells the runs of a node with two interfaces what has changed of each address.
     fn tell_addresses(&mut self, node: NodeIx) {
         if self.pairs[node].listed {
             for address in 0..self.history.addresses {
@@ -324,7 +324,7 @@ impl World<'_> {
         }
     }
 
-    /// Tells a node's process what its view says of an address.
+    /// Tells a node's process the content of its view of an address.
     pub(super) fn tell_address(&mut self, node: NodeIx, address: AddrIx) {
         let (vip, told) = (names::vip(address), self.nodes[node].view[address].clone());
         if !self.has_two(node) {
@@ -346,7 +346,7 @@ impl World<'_> {
             let told = match &told {
                 None if run.told.remove(&address).is_some() || claims => None,
                 Some(viewed) if lies == Some(side) => Some(viewed.clone()),
-                // Where it lies no more, nobody may announce it.
+                // An address that no longer lies on this side has no candidate there.
                 Some(viewed) if knows => {
                     Some(Arc::new(Vip { candidates: Candidates::default(), ..(**viewed).clone() }))
                 }
@@ -361,7 +361,7 @@ impl World<'_> {
         }
     }
 
-    /// The side of a node on which an address lies. Both are in its subnet.
+    /// Returns the side of a node on which an address lies. Both sides are in its subnet.
     fn lies_on(&mut self, node: NodeIx, address: AddrIx) -> Option<usize> {
         let pair = &mut self.pairs[node];
         let speaking = (0..2).filter(|side| pair.runs[*side].speaks).map(number);
@@ -372,12 +372,12 @@ impl World<'_> {
         Some(side)
     }
 
-    /// Asks the run on an interface, if there is one.
+    /// Returns the answer of the run on an interface, or false if there is none.
     fn asks(&self, interface: NodeIx, question: impl Fn(&Engine) -> bool) -> bool {
         self.nodes[interface].speaker.as_ref().is_some_and(|speaker| question(speaker.machine.segment()))
     }
 
-    /// What a node learns of its own claims from peers may lie on its other interface.
+    /// A claim of its own that a node learns of from peers may lie on its other interface.
     pub(super) fn note_where_it_lies(&mut self, interface: NodeIx, address: AddrIx) {
         let node = self.seconds.node(interface);
         if self.has_two(node) {
@@ -388,8 +388,8 @@ impl World<'_> {
         }
     }
 
-    /// The interface by which others know a node: the one that takes part, or will unless it turns out to be on the segment of
-    /// the other. `None`: it is not decided yet.
+    /// Returns the interface by which others know a node: the one that takes part, or will unless it turns out to be on
+    /// the segment of the other. `None`: that is not decided yet.
     pub(super) fn published_interface(&self, node: NodeIx) -> Option<NodeIx> {
         if !self.has_two(node) || !self.runs_both(node) {
             return Some(node);
@@ -416,7 +416,7 @@ impl World<'_> {
         }
     }
 
-    /// A run has said its last word. Returns whether all of its process have.
+    /// A run has sent its last word. Returns whether all runs of its process have.
     pub(super) fn run_has_finished(&mut self, interface: NodeIx) -> bool {
         let node = self.seconds.node(interface);
         if !self.has_two(node) {

@@ -1,4 +1,4 @@
-//! The cluster's keys, and who has which.
+//! The cluster's keys, and the nodes that have them.
 
 use std::{ops::RangeInclusive, sync::Arc};
 
@@ -17,7 +17,7 @@ use crate::{
 const CLUSTER: &str = "the simulated cluster";
 
 impl World<'_> {
-    /// The keys a node has now.
+    /// Returns the keys that a node has now.
     pub(super) fn keys_of(&self, index: NodeIx) -> Arc<Keyring> {
         if self.history.rotations() == 0 || self.is_rival(index) {
             return self.keys_seen(index).clone();
@@ -26,7 +26,7 @@ impl World<'_> {
         Arc::new(keyring(node.dropped_keys..=node.dropped_keys + node.next_keys))
     }
 
-    /// All keys with which frames of a node can be read.
+    /// Returns all keys with which frames of a node can be read.
     pub(super) fn keys_seen(&self, from: NodeIx) -> &Arc<Keyring> {
         if self.is_rival(from) { &self.rival_keys } else { &self.keys }
     }
@@ -45,30 +45,30 @@ impl World<'_> {
         }
     }
 
-    /// The run on an interface is told of its keys.
+    /// Tells the run on an interface its keys.
     pub(super) fn tell_keys(&mut self, index: NodeIx) {
         let keys = self.keys_of(index);
         self.speaker_handles(index, Input::Keys(keys));
     }
 }
 
-/// Keys of the cluster by their numbers, from the oldest on.
+/// Returns keys of the cluster by their numbers, from the oldest on.
 pub(crate) fn keyring(numbers: RangeInclusive<usize>) -> Keyring {
     keyring_of(numbers, CLUSTER)
 }
 
-/// The key of the other cluster, which has the first Secret of this one. A cluster that was cloned whole keeps it, even if
-/// this one replaces its own.
+/// Returns the key of the other cluster, which has the first Secret of this one. A cluster that was cloned whole keeps
+/// it, even if this one replaces its own.
 pub(super) fn rival_keyring(history: &History) -> Keyring {
     keyring_of(0..=0, if history.rivals_are == Rivals::Cloned { CLUSTER } else { "another" })
 }
 
-/// The key of another cluster with another Secret.
+/// Returns the key of another cluster with another Secret.
 pub(super) fn foreign_keyring() -> Keyring {
     keyring_of(9..=9, "a third")
 }
 
-/// What is made of the Secrets with these numbers in a cluster with this UID.
+/// Returns the keys derived from the Secrets with these numbers in a cluster with this UID.
 #[allow(clippy::expect_used, reason = "the secrets are of the right length, and few")]
 fn keyring_of(numbers: RangeInclusive<usize>, cluster: &str) -> Keyring {
     let key = |number| {

@@ -1,4 +1,4 @@
-//! Who belongs to the segment by the API: nodes that come, go, are renumbered, replaced or reverted to a snapshot; and
+//! Membership of the segment by the API: nodes that come, go, are renumbered, replaced or reverted to a snapshot; and
 //! nodes of another cluster.
 
 use std::{sync::Arc, time::Duration};
@@ -13,10 +13,10 @@ use crate::{
     node::Node,
 };
 
-/// A speaker writes its SpeakerStatus this long after something in it has changed.
+/// Time from a change until the speaker writes its SpeakerStatus.
 pub(super) const REGISTER_DELAY: Duration = Duration::from_millis(80);
 
-/// What the API says of the nodes, and what each node knows of the others.
+/// Returns what the API lists of each node, and what each node knows of the others.
 pub(super) fn stations(history: &History, nodes: &[Node]) -> (Vec<Option<ExpectedPeer>>, Vec<Arc<[ExpectedPeer]>>) {
     let station = |index: NodeIx| ExpectedPeer {
         node: nodes[index].name.clone(),
@@ -40,12 +40,12 @@ pub(super) fn stations(history: &History, nodes: &[Node]) -> (Vec<Option<Expecte
 }
 
 impl World<'_> {
-    /// The host that has this link-layer address now.
+    /// Returns the host that has this link-layer address now.
     pub(super) fn host_of(&self, mac: herald_protocol::mac::MacAddr) -> Option<HostIx> {
         names::host_of_mac(mac).filter(|host| self.nodes.get(*host).is_none_or(|node| node.mac == mac))
     }
 
-    /// Who is on the segment by the API has changed: all watches will tell.
+    /// The API's list of the nodes on the segment has changed: all watches will deliver it.
     pub(super) fn publish_stations(&mut self) {
         let all: Arc<[ExpectedPeer]> = self.stations.iter().flatten().cloned().collect();
         for (watch, delay) in WATCH_DELAYS.into_iter().enumerate() {
@@ -78,14 +78,14 @@ impl World<'_> {
         self.tell_stations(index);
     }
 
-    /// The node's speaker is told of the others.
+    /// Tells the node's speaker of the other nodes.
     pub(super) fn tell_stations(&mut self, index: NodeIx) {
         for interface in self.interfaces(index) {
             self.tell_stations_on(interface);
         }
     }
 
-    /// The run on an interface is told of the other nodes.
+    /// Tells the run on an interface of the other nodes.
     pub(super) fn tell_stations_on(&mut self, interface: NodeIx) {
         let known = self.nodes[self.seconds.node(interface)].stations.clone();
         if let Some(speaker) = &mut self.nodes[interface].speaker {
@@ -94,10 +94,10 @@ impl World<'_> {
         self.speaker_handles(interface, Input::Stations(known));
     }
 
-    /// A node's speaker writes what it is on the segment, if the API takes it.
+    /// A node's speaker writes its state on the segment, if the API accepts the write.
     pub(super) fn registers(&mut self, index: NodeIx) {
         let node = &self.nodes[index];
-        // One that has left the segment says so.
+        // A speaker that has left the segment reports that.
         let left = node.without_prefix > 0 && node.runs() && node.stalled == 0 && node.down == 0;
         if node.cut > 0 || !(node.speaks() || left) || self.history.role(index) != Role::Member {
             return;
@@ -106,7 +106,7 @@ impl World<'_> {
             return;
         }
         let Some(interface) = self.published_interface(index) else {
-            // What is being decided is not written.
+            // A role that is still being decided is not written.
             self.queue.push(self.now + REGISTER_DELAY, Event::Registers(index));
             return;
         };
@@ -132,7 +132,7 @@ impl World<'_> {
         self.publish_all();
     }
 
-    /// Another machine bears a node's name. It knows nothing of what was before.
+    /// Another machine takes a node's name. It does not know the former state.
     pub(super) fn machine_is_replaced(&mut self, index: NodeIx) {
         self.kill(index);
         for interface in self.interfaces(index) {
@@ -141,7 +141,7 @@ impl World<'_> {
             node.mac = names::mac_of_machine(interface, node.machine);
             node.saved = None;
             node.view.iter_mut().for_each(|vip| *vip = None);
-            // The snapshots are of the machine before.
+            // The snapshots are of the former machine.
             node.snapshots.iter_mut().for_each(|memory| *memory = None);
             for address in 0..self.history.addresses {
                 self.owners.gave_up(address, interface);
@@ -149,7 +149,7 @@ impl World<'_> {
         }
     }
 
-    /// A node's own address changes, or it is as it was.
+    /// A node's own address changes, or changes back.
     pub(super) fn renumbered(&mut self, begins: bool, index: NodeIx, none_left: bool) {
         let node = &mut self.nodes[index];
         let counter = if none_left { &mut node.without_prefix } else { &mut node.renumbered };
@@ -182,20 +182,20 @@ impl World<'_> {
         self.queue.push(self.now + REGISTER_DELAY, Event::Registers(index));
     }
 
-    /// The node's speaker is told of its own addresses.
+    /// Tells the node's speaker its own addresses.
     pub(super) fn tell_interface(&mut self, index: NodeIx) {
         let node = &self.nodes[index];
         let (mac, address) = (node.mac, node.address);
         self.speaker_handles(index, Input::Interface { mac, address });
     }
 
-    /// The node's speaker is told how long frames may be.
+    /// Tells the node's speaker how long frames may be.
     pub(super) fn tell_mtu(&mut self, index: NodeIx) {
         let limit = FrameLimit::of_mtu(self.net.mtu(index));
         self.speaker_handles(index, Input::FrameLimit(limit));
     }
 
-    /// A snapshot of a virtual machine is taken, or it goes on from the one that was taken first.
+    /// Takes a snapshot of a virtual machine, or lets it go on from the oldest one.
     pub(super) fn snapshot_changes(&mut self, begins: bool, index: NodeIx) {
         let now = self.now;
         let node = &mut self.nodes[index];
@@ -227,7 +227,7 @@ impl World<'_> {
         for (address, mac) in answers {
             self.answers[address].push((index, mac));
         }
-        // Its connections are broken: it lists anew, and reads its link.
+        // Its connections are broken: it lists again, and reads its link.
         self.resume(index);
         self.tell_interface(index);
         self.tell_mtu(index);

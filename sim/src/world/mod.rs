@@ -51,16 +51,16 @@ use keys::keyring;
 use pace::Pace;
 use strangers::Strangers;
 
-/// Who is meant.
+/// The receivers of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum To {
-    /// Everybody but the sender.
+    /// All hosts but the sender.
     All,
     /// One host.
     Host(HostIx),
 }
 
-/// What is to happen.
+/// Future events.
 #[derive(Debug)]
 enum Event {
     /// A node's timer.
@@ -73,62 +73,62 @@ enum Event {
     Ping { from: NodeIx, to: HostIx, address: IpAddr },
     /// The answer to a ping arrives.
     Pong { from: HostIx, to: NodeIx, address: IpAddr, mac: MacAddr },
-    /// Answers to an echo request to all arrive.
+    /// Answers to a broadcast echo request arrive.
     EchoReplies(NodeIx),
-    /// The watches of these nodes tell of an address.
+    /// The watches of these nodes deliver an address.
     View { watch: usize, address: AddrIx, vip: Option<Arc<Vip>> },
     /// A node's watches have listed everything.
     Listed(NodeIx),
-    /// The watches of these nodes tell which nodes are on the segment.
+    /// The watches of these nodes deliver the nodes on the segment.
     Stations { watch: usize, all: Arc<[ExpectedPeer]> },
-    /// A node looks which of its interfaces is to take part.
+    /// A node decides which of its interfaces takes part.
     Decide(NodeIx),
     /// A node's speaker writes its SpeakerStatus.
     Registers(NodeIx),
     /// The edges note that their watches make progress.
     Fresh,
-    /// A speaker's status write arrives: it owns the address, or does not any more.
+    /// A speaker's status write arrives: it owns the address, or has ceased to.
     Status { node: NodeIx, address: AddrIx },
     /// A flow's next packet.
     Talk { client: usize, flow: usize },
     /// The next step of the history.
     Step(usize),
-    /// A speaker starts, unless something keeps it down.
+    /// A speaker starts, unless a condition keeps it down.
     Start(NodeIx),
-    /// A speaker that was asked to stop and has not is killed.
+    /// A speaker that was asked to stop and still runs is killed.
     Kill { node: NodeIx, started: u64 },
     /// A stranger announces an address.
     Stranger(AddrIx),
     /// A forged frame.
     Forge(usize),
-    /// All has had its time to settle since the step that this counts.
+    /// Everything has had its time to settle since the step with this number.
     Settled(u64),
     /// An address may have been unanswered for too long.
     Answered { address: AddrIx, since: Duration },
-    /// Time to look whether all is well, if all should be.
+    /// Checks whether all is well, if it should be.
     Look,
-    /// The end.
+    /// The history ends.
     End,
 }
 
-/// What came of a history.
+/// The result of a history.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
-    /// The first invariant that did not hold.
+    /// The first invariant that was violated.
     pub violation: Option<Violation>,
     /// Simulated time.
     pub simulated: Duration,
     /// From a node's power-off to the verdict at the node that then claims.
     pub detect: Samples,
-    /// From a node's power-off to the first answer or announcement of another.
+    /// From a node's power-off to the first answer or announcement of another node.
     pub takeover: Samples,
-    /// Frames of the protocol sent by all.
+    /// Frames of the protocol that all nodes sent.
     pub frames: u64,
     /// Nodes times seconds.
     pub node_seconds: f64,
-    /// The most frames that one node sent in one second.
+    /// The largest number of frames that one node sent in one second.
     pub peak: u32,
-    /// What happened, if it was asked for.
+    /// What happened, if a trace was asked for.
     pub trace: Vec<String>,
 }
 
@@ -141,16 +141,16 @@ struct Recorded {
     bytes: Vec<u8>,
 }
 
-/// What is measured around power-offs.
+/// Measurements around power-offs.
 #[derive(Debug)]
 struct Measured {
-    /// The node without power, and since when; measured is only a fault that is alone.
+    /// The node without power, and since when. Only a fault that is alone is measured.
     off: Option<(NodeIx, Duration)>,
-    /// By node: when it found the other dead.
+    /// By node: when it found the other node dead.
     found_dead: Vec<Option<Duration>>,
-    /// By node: is its detection counted?
+    /// By node: whether its detection is counted.
     counted: Vec<bool>,
-    /// By address: is its take-over counted?
+    /// By address: whether its take-over is counted.
     taken: Vec<bool>,
 }
 
@@ -166,9 +166,9 @@ struct World<'h> {
     /// All interfaces: the nodes' first ones, then their second ones.
     nodes: Vec<Node>,
     seconds: Seconds,
-    /// By node, what it knows of its interfaces if it has two.
+    /// By node: what it knows of its interfaces, if it has two.
     pairs: Vec<interfaces::Pair>,
-    /// From so many nodes on all cores work.
+    /// Number of nodes from which all cores share the work on a frame.
     crowd: usize,
     api: Api,
     /// By client, its flows.
@@ -177,10 +177,10 @@ struct World<'h> {
     keys: Arc<Keyring>,
     /// The keys of the other cluster, if there is one.
     rival_keys: Arc<Keyring>,
-    /// Does each receiver open frames by its own keys?
+    /// Whether each receiver opens frames by its own keys.
     opens_itself: bool,
     foreign_keys: Keyring,
-    /// By node: what the API says of it, if it lists it.
+    /// By node: what the API lists of it, if anything.
     stations: Vec<Option<ExpectedPeer>>,
     /// The other cluster, if there is one.
     other: rivals::Other,
@@ -189,7 +189,7 @@ struct World<'h> {
     records: bool,
     forging: u32,
     strangers: Strangers,
-    /// By node: when something last kept others from reaching it, or it from reaching others.
+    /// By node: when a fault last kept others from reaching it, or it from reaching others.
     unreachable: Vec<Duration>,
     /// When a path between some nodes was last broken.
     paths_broken: Duration,
@@ -199,44 +199,44 @@ struct World<'h> {
     played_back: Option<Duration>,
     /// By node: when it was last told to leave for good.
     told_to_leave: Vec<Option<Duration>>,
-    /// By node: since when nothing of any other host reaches it.
+    /// By node: since when no frame of any other host reaches it.
     deaf_since: Vec<Option<Duration>>,
-    /// By node: when it last was cut from clients without being able to tell: deaf, mute, or paused while its clock
+    /// By node: when it was last cut off from clients without being able to tell: deaf, mute, or paused while its clock
     /// stood still.
     impaired: Vec<Duration>,
     /// By node: when its speaker was last down with no second one on the segment to cover it.
     uncovered: Vec<Duration>,
     /// By node: when its last frame went out.
     last_sent: Vec<Duration>,
-    /// Counts steps.
+    /// Number of steps so far.
     step_count: u64,
-    /// Since when all should be well.
+    /// Since when everything should be well.
     settled: Option<Duration>,
     limits: Limits,
     two_macs: TwoMacs,
     answered: Answered,
     /// By address: since when some node can and may announce it.
     eligible: Vec<Option<Duration>>,
-    /// By address: since when it is with a node that serves nobody though another would.
+    /// By address: since when it has been with a node that serves nobody while another node could serve it.
     unserved: Vec<Option<Duration>>,
     pace: Pace,
-    /// The last step until which addresses might go to and fro.
+    /// The last step until which the owner of an address might change often.
     no_pace_until_step: Option<Duration>,
     owners: Owners,
     load: Load,
-    /// By address: who says that it answers, and with what.
+    /// By address: the nodes that answer by their own word, with the MAC.
     answers: Vec<Vec<crate::check::two_macs::Answer>>,
     measured: Measured,
     outcome: Outcome,
     detail: Detail,
 }
 
-/// How much is told of what happens.
+/// How much the trace contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Detail {
     /// Nothing.
     Nothing,
-    /// What the machines tell.
+    /// The events that the machines report.
     Events,
     /// Frames as well.
     Frames,
@@ -247,13 +247,13 @@ pub fn run(history: &History, detail: Detail) -> Outcome {
     World::new(history, detail).run(None)
 }
 
-/// The same; each event that is done is counted, so that somebody else sees that it goes on.
+/// Runs a history likewise, and counts each event in `done`, so that another thread sees progress.
 pub fn run_watched(history: &History, detail: Detail, done: &AtomicU64) -> Outcome {
     World::new(history, detail).run(Some(done))
 }
 
-/// From so many nodes on a frame is taken in on all cores: a tenth of a millisecond of work, ten times what it takes to
-/// hand half of it over.
+/// Number of nodes from which a frame is taken in on all cores: that is a tenth of a millisecond of work, ten times the
+/// cost of handing half of it over.
 const CROWD: usize = 200;
 
 impl<'h> World<'h> {
@@ -287,7 +287,7 @@ impl<'h> World<'h> {
     fn new(history: &'h History, detail: Detail) -> Self {
         let mut rng = Rng::with_seed(history.seed);
         let (count, addresses) = (history.speakers(), history.addresses);
-        // Clocks started at some time before the simulation; all pauses together are shorter.
+        // Clocks started at some time before the simulation, and long enough before: all pauses together are shorter.
         let mut nodes: Vec<_> = (0..count)
             .map(|index| {
                 let clock = Duration::from_secs(10_000) + Duration::from_secs(1_000_000).mul_f64(rng.f64());
@@ -391,7 +391,7 @@ impl<'h> World<'h> {
         }
     }
 
-    /// What happens from the start.
+    /// Queues the events that happen from the start.
     fn begin(&mut self) {
         for address in 0..self.history.addresses {
             let view = self.api.publish(Duration::ZERO, address);
@@ -478,7 +478,7 @@ mod tests {
     use crate::history::Shape;
 
     #[test]
-    fn a_history_runs_the_same_each_time() {
+    fn history_runs_the_same_each_time() {
         for seed in 0..12 {
             let history = History::generate(seed, Shape::default());
             let once = run(&history, Detail::Frames);
@@ -489,7 +489,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crowd_hears_as_if_one_after_the_other() {
+    fn crowd_hears_as_if_one_after_the_other() {
         for seed in 0..24 {
             let history = History::generate(seed, Shape::default());
             let [together, one_by_one] = [0, usize::MAX].map(|crowd| {

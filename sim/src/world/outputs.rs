@@ -1,4 +1,4 @@
-//! What the machines want done.
+//! The machines' outputs.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -16,24 +16,24 @@ use crate::{
     net::{BASE_DELAY, Kind},
 };
 
-/// A speaker writes status this long after it came to own an address, at the latest.
+/// Longest time from a speaker's new claim until it writes status.
 pub(super) const STATUS_DELAY: Duration = Duration::from_millis(50);
 
-/// Nothing makes an address change its owner more often than this within this time: each fault of a history moves it once
-/// or twice, and at most nine come in half a minute.
+/// Within [`WAR`], an address changes its owner at most this often: each fault of a history moves it once or twice, and
+/// at most nine faults come in half a minute.
 const WAR_CHANGES: usize = 12;
 
-/// Three probes in vain find a kernel silent, if their answers take as long as this.
+/// If answers take as long as this, three unanswered probes find a kernel silent.
 const THREE_PROBES: Duration = Duration::from_millis(150);
 
-/// See [`WAR_CHANGES`].
+/// Period to which [`WAR_CHANGES`] applies.
 const WAR: Duration = Duration::from_secs(10);
 
 impl World<'_> {
     pub(super) fn output(&mut self, index: NodeIx, output: Output) {
         let source = self.nodes[index].mac;
         if !self.takes_part(index) && !matches!(output, Output::Event(_) | Output::Answers { mac: None, .. }) {
-            let seen = format!("interface {index} of a node yields to the other, and wants done: {output:?}");
+            let seen = format!("interface {index} of a node yields to the other, but has an output: {output:?}");
             self.violate(Violation { invariant: Invariant::Yielding, at: self.now, seen });
             return;
         }
@@ -54,7 +54,7 @@ impl World<'_> {
                 if mac == source {
                     self.took_over(index, address);
                 }
-                // A gratuitous ARP request asks; an unsolicited Neighbour Advertisement does not.
+                // A gratuitous ARP request asks; an unsolicited Neighbour Advertisement does not ask.
                 let asks = Some(address).filter(IpAddr::is_ipv4);
                 let packet = Packet { source, binding: Some((address, mac)), asks };
                 self.send_packet(index, To::All, packet);
@@ -99,7 +99,7 @@ impl World<'_> {
                     listens = !speaker.machine.segment().is_answering();
                 }
                 if self.is_rival(index) {
-                    // What is right in the other cluster is not looked at.
+                    // Claims that are right in the other cluster are not judged.
                     self.rival_owns(index, address, true);
                     return;
                 }
@@ -108,7 +108,7 @@ impl World<'_> {
                 violation = violation.or(first).or(self.judge_pace_of_owners(address));
                 let late = self.may_be_claimed_late(address) || self.may_doubt_birth(address, index);
                 let late = claim.reason == Reason::Vacant && late;
-                // Where a node is cut off from the API, it may have claimed for an object that is gone.
+                // A node that is cut off from the API may have claimed for an object that is gone.
                 let behind = claim.reason == Reason::Recreated && self.nodes.iter().any(|node| node.cut > 0);
                 let justified = late || behind || matches!(claim.reason, Reason::Class | Reason::CoverExpired);
                 if violation.is_none()
@@ -119,7 +119,7 @@ impl World<'_> {
                         invariant: Invariant::QuietChange,
                         at: self.now,
                         seen: format!(
-                            "node {index} claims {}; all is settled since {:.3} s",
+                            "node {index} claims {}; everything has been settled since {:.3} s",
                             Self::claim_text(&claim),
                             since.as_secs_f64()
                         ),
@@ -151,7 +151,8 @@ impl World<'_> {
                 if let (Withdrawal::Deleted, Some(address)) = (why, names::vip_index(address)) {
                     let hears = |node: &NodeIx| {
                         let safe = self.net.is_uniform() && self.net.loss == 0.0;
-                        // A run that does not echo what it is told is nobody's word (docs/protocol/peers.md#pending).
+                        // The word of a run that does not echo what it is told does not count
+                        // (docs/protocol/peers.md#pending).
                         safe && self.nodes[*node].speaks() && self.net.connects(index, *node, Kind::Protocol)
                     };
                     let told = (0..self.nodes.len()).filter(hears).collect();
@@ -223,13 +224,13 @@ impl World<'_> {
         }
     }
 
-    /// Does an address go back and forth?
+    /// Returns a violation if an address goes back and forth.
     fn judge_pace_of_owners(&self, address: names::AddrIx) -> Option<Violation> {
         let excused = self.no_pace_until_step.is_some_and(|at| self.now < at + WAR);
         if excused || self.no_pace_is_promised() {
             return None;
         }
-        // Candidates that cannot hear each other's claims in time claim once each.
+        // Candidates that cannot hear each other's claims in time each claim once.
         let at_once = if self.net.longest_delay() >= LONG_DELAY { self.nodes.len() } else { 0 };
         let changes = self.owners.changes_since(address, self.now.saturating_sub(WAR));
         (changes > WAR_CHANGES + at_once).then(|| Violation {
@@ -239,16 +240,16 @@ impl World<'_> {
         })
     }
 
-    /// Does docs/protocol let addresses go to and fro?
+    /// Returns whether docs/protocol lets the owner of addresses change often now.
     pub(super) fn no_pace_is_promised(&self) -> bool {
         let dropped = self.conditions.iter().any(|condition| matches!(condition, Condition::EtherTypeDropped(_)));
-        // docs/protocol/frames.md#attack-held-back: played back where the network drops the real ones, recorded frames
-        // are frames held back and let go one by one. docs/protocol/failure.md#probe-silent: kernels whose answers take
-        // longer than three probes are found silent, though they live.
+        // docs/protocol/frames.md#attack-held-back: recorded frames that are played back while the network drops the
+        // real ones are frames held back and let go one by one. docs/protocol/failure.md#probe-silent: kernels whose
+        // answers take longer than three probes are found silent, though they live.
         let played_back = self.conditions.contains(&Condition::Forged(Forgery::Replay));
         let late = self.net.longest_delay() * 2 >= THREE_PROBES;
         // docs/protocol/ownership.md#cloned-cluster: two views that differ for good; tests/clusters.rs judges what is
-        // promised there.
+        // promised for them.
         dropped && (played_back || late) || self.history.is_cloned()
     }
 
@@ -272,7 +273,7 @@ impl World<'_> {
         }
     }
 
-    /// Measures take-over: a node answers for or announces an address of the dead with its own MAC.
+    /// Measures take-over: a node answers for or announces an address of the dead node with its own MAC.
     fn took_over(&mut self, index: NodeIx, address: std::net::IpAddr) {
         let Some((dead, off)) = self.measured.off.filter(|(dead, _)| *dead != self.seconds.node(index)) else { return };
         let Some(address) = names::vip_index(address).filter(|address| !self.measured.taken[*address]) else { return };

@@ -1,4 +1,4 @@
-//! Time passes: a bound on what happens while the clock stands still. A machine that spins would not let a history end.
+//! A bound on the events at one moment. A machine that spins would not let a history end.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::{
     history::History,
 };
 
-/// How much has happened at one moment.
+/// Counts of what has happened at one moment.
 #[derive(Debug)]
 pub(super) struct Pace {
     limit: u32,
@@ -17,8 +17,8 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// For a history: at one moment each node, address and client may have to do with each of the others' ten times
-    /// over (views of all addresses at three delays, timers, frames of a full list), and some more.
+    /// Returns the bound for a history: at one moment each node, address and client may have ten events with each of
+    /// the others (views of all addresses at three delays, timers, frames of a full list), plus some more.
     pub(super) fn of(history: &History) -> Self {
         let hosts = u32::try_from(history.speakers() + history.clients).unwrap_or(u32::MAX);
         let addresses = u32::try_from(history.addresses).unwrap_or(u32::MAX);
@@ -26,7 +26,7 @@ impl Pace {
         Self { limit: limit.saturating_add(hosts.saturating_mul(addresses)), at: Duration::ZERO, events: 0, outputs: 0 }
     }
 
-    /// An event is due at this time.
+    /// Counts an event that is due at this time. Returns a violation if there are too many.
     pub(super) fn event(&mut self, at: Duration) -> Option<Violation> {
         if at > self.at {
             (self.at, self.events, self.outputs) = (at, 0, 0);
@@ -35,7 +35,7 @@ impl Pace {
         (self.events > self.limit).then(|| self.violation("events"))
     }
 
-    /// A machine wants something done.
+    /// Counts an output of a machine. Returns a violation if there are too many.
     pub(super) fn output(&mut self) -> Option<Violation> {
         self.outputs += 1;
         (self.outputs > self.limit.saturating_mul(4)).then(|| self.violation("outputs of machines"))

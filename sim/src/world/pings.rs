@@ -12,7 +12,7 @@ use crate::{
 };
 
 impl World<'_> {
-    /// A speaker pings a host. No switch answers in a host's stead, as some do for ARP.
+    /// A speaker pings a host. No switch answers in the host's name, as some do for ARP.
     pub(super) fn ping(&mut self, from: NodeIx, address: IpAddr, mac: MacAddr) {
         let Some(to) = self.host_of(mac).filter(|_| self.net.transmits(from)) else { return };
         for delay in self.net.delays(&mut self.rng).into_iter().flatten() {

@@ -14,7 +14,7 @@ use crate::{
     node::{Received, Speaker},
 };
 
-/// After SIGTERM a speaker that is not done is killed (terminationGracePeriodSeconds of the manifests).
+/// Time after SIGTERM at which a speaker that still runs is killed (terminationGracePeriodSeconds of the manifests).
 const GRACE: Duration = Duration::from_secs(5);
 
 impl World<'_> {
@@ -64,14 +64,14 @@ impl World<'_> {
         });
         let mut machine = Machine::new(now, config, self.keys_of(index), restored, is_virtual);
         if !self.takes_part(index) {
-            // Also in a process that is stopped: what it says first it says when it goes on.
+            // Also in a process that is stopped: it sends its first output when it goes on.
             machine.handle(now, Input::Carrier(false));
         }
         self.nodes[index].speaker = Some(Speaker::new(self.now, incarnation, machine));
         self.nodes[index].starts += 1;
         self.nodes[index].stopped_at = None;
         if !resumes {
-            // It knows nothing of what it owned: only its peers can tell it.
+            // The node knows nothing of what it owned: only its peers can tell it.
             for address in 0..self.history.addresses {
                 self.owners.gave_up(address, index);
             }
@@ -87,7 +87,7 @@ impl World<'_> {
         }
     }
 
-    /// Gives a fact to a node's speaker, if it runs.
+    /// Gives a fact to a node's speaker, if the speaker runs.
     pub(super) fn speaker_handles(&mut self, index: NodeIx, input: Input) {
         let node = &mut self.nodes[index];
         if !node.speaks() {
@@ -125,7 +125,7 @@ impl World<'_> {
         self.after(index);
     }
 
-    /// What follows each time the machine was given something: its outputs are done, its timer is set.
+    /// Carries out a machine's outputs and sets its timer, after each input.
     pub(super) fn after(&mut self, index: NodeIx) {
         self.note_sibling(index);
         while let Some(output) = self.nodes[index].speaker.as_mut().and_then(|s| s.machine.poll_output()) {
@@ -154,7 +154,7 @@ impl World<'_> {
         }
     }
 
-    /// A node's process that was stopped goes on.
+    /// A node's process that was stopped runs again.
     pub(super) fn resume(&mut self, index: NodeIx) {
         if self.nodes[index].without_prefix > 0 {
             self.leaves_segment(index);
@@ -186,12 +186,12 @@ impl World<'_> {
         let inbox = std::mem::take(&mut speaker.inbox);
         speaker.waited = node.stopped_at.take().map(|at| (at, self.now));
         let stopped = speaker.waited.map_or(Duration::ZERO, |(from, until)| until - from);
-        // A timer may just have been set when it stopped: one interval more than what a stall is.
+        // A timer may just have been set when the process stopped, so one interval is added to the length of a stall.
         if stopped > lost_after(node.interval) + node.interval && inbox.is_empty() {
             speaker.listens_since = Some(self.now);
             self.ask_for_all();
         }
-        // Which of its sources an event loop sees first is chance.
+        // Chance decides which of its sources an event loop sees first.
         if self.rng.bool() {
             self.timeout(index);
         }
@@ -208,7 +208,7 @@ impl World<'_> {
         }
     }
 
-    /// Somebody asks for every address, at the worst moment.
+    /// A client asks for every address, at the worst moment.
     fn ask_for_all(&mut self) {
         let (client, nodes) = (0, self.nodes.len());
         if client < self.clients.len() {
@@ -218,8 +218,8 @@ impl World<'_> {
         }
     }
 
-    /// A node that has lost its last prefix on the segment leaves it without a word, as soon as its speaker runs. It keeps
-    /// what it claimed, for the run with which it comes back.
+    /// A node that has lost its last prefix on the segment leaves it without a word as soon as its speaker runs. It
+    /// keeps its claims for the run with which it comes back.
     pub(super) fn leaves_segment(&mut self, index: NodeIx) {
         let node = &mut self.nodes[index];
         if node.speaks()
@@ -230,7 +230,7 @@ impl World<'_> {
         }
     }
 
-    /// A machine that was set back to a snapshot takes part again as another run, with what it claims.
+    /// A machine that was set back to a snapshot takes part again as another run, with its claims.
     pub(super) fn joins_anew(&mut self, index: NodeIx) {
         let node = &mut self.nodes[index];
         let Some(speaker) = &node.speaker else { return };
@@ -242,7 +242,7 @@ impl World<'_> {
         self.queue.push(self.now, Event::Start(index));
     }
 
-    /// Something stops a speaker.
+    /// Stops a speaker.
     pub(super) fn stop(&mut self, index: NodeIx, stop: Stop) {
         match stop {
             Stop::Killed => self.kill(index),
@@ -282,10 +282,10 @@ impl World<'_> {
         let node = &mut self.nodes[index];
         let Some(speaker) = node.speaker.take() else { return };
         if speaker.leaving {
-            // It gave its addresses away, or nobody wanted them.
+            // The node gave its addresses away, or no other node wanted them.
             self.told_to_leave[self.seconds.node(index)] = Some(self.now);
         }
-        self.trace(|| format!("node {index}: speaker is gone"));
+        self.trace(|| format!("node {index}: speaker has ended"));
         let answered: Vec<_> = speaker.answers.keys().copied().collect();
         for address in answered {
             self.answers[address].retain(|(node, _)| *node != index);

@@ -1,8 +1,8 @@
 //! A second cluster on the segment that announces some of the same addresses.
 //!
-//! What a speaker signs with is made of the Secret and of the cluster's own UID (docs/protocol/frames.md#keys), so the
-//! two drop each other's frames even where they have one Secret, and each is to the other what any stranger is. Only
-//! clusters with one UID, as a snapshot of etcd makes them, read each other's frames: [`Rivals::Cloned`].
+//! A speaker's key is derived from the Secret and the cluster's own UID (docs/protocol/frames.md#keys), so the two
+//! clusters drop each other's frames even if they have one Secret, and each is a stranger to the other. Only clusters
+//! with one UID, as a snapshot of etcd makes them, read each other's frames: [`Rivals::Cloned`].
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,7 +20,7 @@ use crate::{
     node::Node,
 };
 
-/// Births of the other cluster's objects: in between those of the cluster's own, which are created anew now and then.
+/// Births of the other cluster's objects: in between those of the cluster's own, which are created again now and then.
 const RIVAL_BIRTH: Birth = Birth(1_700_000_015);
 
 /// The other cluster.
@@ -28,7 +28,7 @@ const RIVAL_BIRTH: Birth = Birth(1_700_000_015);
 pub(super) struct Other {
     /// By address: its object, if it has one.
     pub(super) view: Vec<Option<Arc<Vip>>>,
-    /// By address: its node that owns it, and since when.
+    /// By address: the other cluster's node that owns it, and since when.
     owner: Vec<Option<(NodeIx, Duration)>>,
 }
 
@@ -65,7 +65,7 @@ impl World<'_> {
         self.history.role(node) == Role::Rival
     }
 
-    /// A node of the other cluster owns an address, or no longer.
+    /// Notes that a node of the other cluster owns an address, or has ceased to.
     pub(super) fn rival_owns(&mut self, node: NodeIx, address: AddrIx, owns: bool) {
         let owner = &mut self.other.owner[address];
         if owns {
@@ -75,12 +75,13 @@ impl World<'_> {
         }
     }
 
-    /// The node of the other cluster that owns an address, and since when.
+    /// Returns the node of the other cluster that owns an address, and since when.
     pub(super) fn rival_owner(&self, address: AddrIx) -> Option<(NodeIx, Duration)> {
         self.other.owner[address]
     }
 
-    /// An address that both clusters use: somebody has told of the conflict, whoever has the address.
+    /// For each address that both clusters use, a node must have reported the conflict, whichever cluster has the
+    /// address.
     pub(super) fn look_for_untold_conflicts(&mut self) {
         if self.history.rivals_are == Rivals::Cloned {
             return;
@@ -88,7 +89,7 @@ impl World<'_> {
         for address in (0..self.history.addresses).filter(|address| self.history.is_contested(*address)) {
             let both = self.owners.holders(address).next().is_some() && self.rival_owner(address).is_some();
             if both && !self.strangers.is_told(address) {
-                let seen = format!("two clusters announce address {address}, and nobody has told of a conflict");
+                let seen = format!("two clusters announce address {address}, and no node has reported a conflict");
                 self.violate(Violation { invariant: Invariant::Stranger, at: self.now, seen });
                 return;
             }

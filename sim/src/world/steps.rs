@@ -9,11 +9,11 @@ use crate::{
     net::Network,
 };
 
-/// A delay from which three probes 50 ms apart may all seem unanswered when the verdict falls.
+/// Delay from which three probes 50 ms apart may all seem unanswered when the verdict falls.
 pub(super) const LONG_DELAY: Duration = Duration::from_millis(20);
 
-/// A loss from which verdicts by three probes are wrong often enough to be met: at 3 % three round trips in a row fail
-/// with a probability of 2e-4, three Hellos of one node with 3e-5; both at once with 6e-9.
+/// Loss from which verdicts by three probes are wrong often enough to occur in the histories: at 3 % three round trips
+/// in a row fail with a probability of 2e-4, three Hellos of one node with 3e-5; both at once with 6e-9.
 const HIGH_LOSS: f64 = 0.05;
 
 impl World<'_> {
@@ -44,7 +44,7 @@ impl World<'_> {
         }
     }
 
-    /// Writes down what a verdict of the next seconds may rest on.
+    /// Records the facts on which a verdict of the next seconds may rest.
     fn note(&mut self, condition: &Condition) {
         if let Condition::Deaf(node) | Condition::Mute(node) | Condition::Paused(node, false) = condition {
             self.impaired[*node] = self.now;
@@ -60,15 +60,15 @@ impl World<'_> {
             | Condition::Deaf(node)
             | Condition::Mute(node)
             | Condition::OtherMachine(node)
-            // Its kernel does not answer for the address by which it was known.
+            // Its kernel does not answer for the address by which the others know it.
             | Condition::Renumbered(node, _) => self.unreachable[*node] = self.now,
             Condition::OneWay(..) | Condition::Partition(_) => self.paths_broken = self.now,
             Condition::Loss(p) if *p >= HIGH_LOSS => self.paths_broken = self.now,
             Condition::Delay(delay) if *delay >= LONG_DELAY => self.paths_broken = self.now,
-            // Nobody misses a second interface on which nothing is announced.
+            // No peer misses a second interface on which nothing is announced.
             Condition::EtherTypeDropped(Some(interface))
                 if self.seconds.contains(*interface) && !self.owners.is_in_use(*interface) => {}
-            // What is too long to pass is not heard either.
+            // A frame that is too long to pass is not heard either.
             Condition::EtherTypeDropped(_) | Condition::Mtu(..) | Condition::PathMtu(_) => {
                 self.unheard = Some(self.now);
             }
@@ -90,7 +90,7 @@ impl World<'_> {
                     one(&mut node_ref.paused);
                     if begins {
                         node_ref.freeze(now, *clock);
-                        // What does not show on its clock it cannot know.
+                        // The node cannot know of a pause that does not show on its clock.
                         if *clock {
                             node_ref.stopped_at.get_or_insert(now);
                         }
@@ -206,7 +206,7 @@ impl World<'_> {
     fn power(&mut self, index: NodeIx, off: bool) {
         if off {
             self.kill(index);
-            // Clients and speakers cannot tell why; only a fault that is alone is measured.
+            // Clients and speakers cannot tell the cause, so only a fault that is alone is measured.
             if self.history.faults.iter().filter(|fault| fault.node().is_some()).count() == 1 {
                 self.measured.off = Some((index, self.now));
             }
@@ -221,7 +221,7 @@ impl World<'_> {
         if self.nodes[index].down > 0 {
             return;
         }
-        // What was asked to stop and has not is killed before its successor starts.
+        // A process that was asked to stop and still runs is killed before its successor starts.
         self.kill(index);
         if self.nodes[index].saved.is_none() {
             self.nodes[index].view.iter_mut().for_each(|vip| *vip = None);
@@ -229,24 +229,25 @@ impl World<'_> {
         self.queue.push(self.now, Event::Start(index));
     }
 
-    /// All has had its time to settle since the step.
+    /// Everything has had its time to settle since the step.
     pub(super) fn settles(&mut self, step: u64) {
         // Two views that differ for good never settle.
         if step == self.step_count && !self.history.is_cloned() && !self.conditions.iter().any(keeps_unsettled) {
-            self.trace(|| "all should be settled".to_owned());
+            self.trace(|| "everything should be settled".to_owned());
             self.settled = Some(self.now);
             self.look_at_addresses();
         }
     }
 
-    /// Can packets get from one host to the other and back, and is there somebody to answer?
+    /// Returns whether packets can get from one host to the other and back, and the other can answer.
     pub(super) fn reachable(&self, from: HostIx, to: HostIx) -> bool {
         let runs = |host: HostIx| self.nodes.get(host).is_none_or(|node| node.runs());
         runs(from) && runs(to) && (from == to || self.net.connects(from, to, crate::net::Kind::Other))
     }
 }
 
-/// While this goes on, nothing need be as it should: who hears whom is chance, or differs from node to node.
+/// Returns whether nothing need be as it should while this condition lasts: chance decides which nodes hear each other,
+/// or nodes differ in it.
 pub(super) fn keeps_unsettled(condition: &Condition) -> bool {
     match condition {
         Condition::Loss(_)
@@ -260,7 +261,7 @@ pub(super) fn keeps_unsettled(condition: &Condition) -> bool {
         | Condition::NoCarrier(_)
         | Condition::Paused(..)
         | Condition::PathMtu(_)
-        // A node that drops pings and dies is covered until this ends.
+        // A node that drops pings and dies is covered until this condition ends.
         | Condition::Suppression
         | Condition::EtherTypeDropped(_) => true,
         Condition::Down(_, stop) => matches!(stop, Stop::Asked(_)),

@@ -1,4 +1,4 @@
-//! Who holds the cluster's addresses without a claim: a host outside the cluster, or a node's own kernel.
+//! Holders of the cluster's addresses without a claim: a host outside the cluster, or a node's own kernel.
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
@@ -17,33 +17,35 @@ use crate::{
     net::Kind,
 };
 
-/// A stranger that announces again and again: more often than it may be answered.
+/// A stranger repeats its announcement at this interval: more often than the owner may answer it.
 const ANNOUNCES_EVERY: Duration = Duration::from_millis(700);
 
-/// An enquiry takes 0.2 s, and its silence counts for 1 s: who appears later is not seen before the first claim.
+/// An enquiry takes 0.2 s, and its silence counts for 1 s: a holder that appears later is not seen before the first
+/// claim.
 const SEEN_AFTER: Duration = Duration::from_millis(1500);
 
-/// Clients that went elsewhere come back after this: they ask again after 20 s at most, three times by unicast.
+/// Time after which clients that went elsewhere have come back: they ask again after 20 s at most, three times by
+/// unicast.
 const CLIENTS_RETURN: Duration = Duration::from_secs(30);
 
-/// Who holds an address.
+/// The holders of an address without a claim.
 #[derive(Clone, Debug, Default)]
 struct Held {
-    /// Conditions that put a stranger there.
+    /// Number of conditions that put a stranger there.
     strangers: u32,
-    /// Nodes whose kernels answer; as often as conditions say so.
+    /// Nodes whose kernels answer, each as often as there are conditions for it.
     kernels: Vec<NodeIx>,
-    /// When the last of them came.
+    /// When the last holder came.
     since: Duration,
-    /// When one of them last went.
+    /// When a holder last went.
     gone: Option<Duration>,
 }
 
-/// The strangers, who are one host, the last on the network; and the kernels.
+/// The strangers, which are one host, the last on the network; and the kernels.
 #[derive(Debug)]
 pub(super) struct Strangers {
     held: Vec<Held>,
-    /// By node and address: when it last told of a conflict, and whether it owned the address then.
+    /// By node and address: when the node last reported a conflict, and whether it owned the address then.
     told: BTreeMap<(NodeIx, AddrIx), (Duration, bool)>,
 }
 
@@ -52,7 +54,7 @@ impl Strangers {
         Self { held: vec![Held::default(); addresses], told: BTreeMap::new() }
     }
 
-    /// Has anybody told of a conflict about the address?
+    /// Returns whether any node has reported a conflict about the address.
     pub(super) fn is_told(&self, address: AddrIx) -> bool {
         self.told.keys().any(|(_, about)| *about == address)
     }
@@ -63,7 +65,7 @@ impl Held {
         self.strangers > 0 || !self.kernels.is_empty()
     }
 
-    /// Does somebody hold the address, or did somebody within this time?
+    /// Returns whether the address has a holder, or had one within this time.
     fn is_held_within(&self, now: Duration, time: Duration) -> bool {
         self.is_held() || self.gone.is_some_and(|at| now < at + time)
     }
@@ -140,25 +142,25 @@ impl World<'_> {
         self.send_packet(host, to, Packet { source: mac, binding: Some((asked, mac)), asks: None });
     }
 
-    /// May clients be with another than the owner?
+    /// Returns whether the cache of a client may lead elsewhere than to the owner.
     pub(super) fn may_lead_elsewhere(&self, address: AddrIx) -> bool {
         self.history.is_contested(address) || self.strangers.held[address].is_held_within(self.now, CLIENTS_RETURN)
     }
 
-    /// Is nobody to claim the address, or not yet?
+    /// Returns whether no node should claim the address, or not yet.
     pub(super) fn is_refused(&self, address: AddrIx) -> bool {
-        // A node that was away resumes what it held only if nobody else took it, and says nothing if somebody did.
+        // A node that was away resumes an address only if no other node took it, and reports nothing if one did.
         let holds =
             |node: NodeIx| self.nodes[node].speaker.as_ref().is_none_or(|speaker| speaker.owns.contains(&address));
         self.may_be_claimed_late(address) && !self.owners.holders(address).any(holds)
     }
 
-    /// May the first claim of the address have been put off?
+    /// Returns whether the first claim of the address may have been put off.
     pub(super) fn may_be_claimed_late(&self, address: AddrIx) -> bool {
         self.history.is_contested(address) || self.strangers.held[address].is_held_within(self.now, RETRY)
     }
 
-    /// A first claim of an address that somebody else answers for. Judged only where nothing is lost or late.
+    /// Judges a first claim of an address that another host answers for, if no frame is lost or late.
     pub(super) fn judge_first_claim(&self, node: NodeIx, address: AddrIx, claim: &Claim) -> Option<Violation> {
         let held = &self.strangers.held[address];
         let lately = |at: Duration| !at.is_zero() && self.now < at + SEEN_AFTER * 2;
@@ -181,7 +183,7 @@ impl World<'_> {
         Some(Violation { invariant: Invariant::Stranger, at: self.now, seen })
     }
 
-    /// The node of another cluster that has answered for an address for long enough to be seen by a node.
+    /// Returns the node of another cluster that has answered for an address for long enough to be seen by a node.
     fn rival_that_answers(&self, node: NodeIx, address: AddrIx) -> Option<NodeIx> {
         if self.history.rivals_are == Rivals::Cloned {
             return None;
@@ -191,9 +193,9 @@ impl World<'_> {
         (seen && self.now >= since + SEEN_AFTER).then_some(rival)
     }
 
-    /// Is this host a node of which another knows nothing? Neither does the API, as far as that one's speaker was told, list
-    /// it with the link-layer address it has, nor do the two hear each other: a run that does not echo what it is told is
-    /// nobody's word (docs/protocol/peers.md#pending).
+    /// Returns whether a node knows nothing of this host, which is another node: the API, as far as it has reached the
+    /// node's speaker, does not list the host with its present link-layer address, and the two do not hear each other.
+    /// The word of a run that does not echo what it is told does not count (docs/protocol/peers.md#pending).
     fn passes_for_a_stranger(&self, node: NodeIx, host: HostIx) -> bool {
         let Some(other) = self.nodes.get(host) else { return false };
         // A speaker knows the interfaces of its own node.
@@ -207,13 +209,14 @@ impl World<'_> {
         !listed && (truth.unheard(node, host) || truth.apart(node, host))
     }
 
-    /// A node tells of a conflict: is there one, and does it not tell of it (so defend the address) too often?
+    /// A node reports a conflict. Returns a violation if there is none, or if the node reports it (and so defends the
+    /// address) too often.
     pub(super) fn judge_conflict(&mut self, node: NodeIx, address: AddrIx, mac: MacAddr) -> Option<Violation> {
         let speaker = self.nodes[node].speaker.as_ref()?;
         let owns = speaker.owns.contains(&address);
         let before = self.strangers.told.insert((node, address), (self.now, owns));
         let defended = before.filter(|(at, owned)| *owned && *at >= speaker.started).map(|(at, _)| at);
-        // Packets wait in the sockets of a process that does not run, for as long as it does not.
+        // Packets wait in the sockets of a process for as long as the process does not run.
         let held = &self.strangers.held[address];
         let there = self.history.is_contested(address)
             || held.is_held()
@@ -221,10 +224,10 @@ impl World<'_> {
             || self.host_of(mac).is_some_and(|host| self.passes_for_a_stranger(node, host));
         let why = match defended.filter(|at| owns && self.now < *at + DEFEND_EVERY) {
             _ if !there => "there is no stranger".to_owned(),
-            Some(at) => format!("it did at {:.3} s", at.as_secs_f64()),
+            Some(at) => format!("it reported one at {:.3} s", at.as_secs_f64()),
             None => return None,
         };
-        let seen = format!("node {node} tells of a conflict about address {address}, but {why}");
+        let seen = format!("node {node} reports a conflict about address {address}, but {why}");
         Some(Violation { invariant: Invariant::Stranger, at: self.now, seen })
     }
 }

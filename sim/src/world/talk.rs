@@ -1,4 +1,4 @@
-//! Clients talk, and from time to time all is looked at.
+//! Clients talk, and from time to time the world is checked.
 
 use std::time::Duration;
 
@@ -16,19 +16,19 @@ use crate::{
     names::{self, Family, HostIx, NodeIx},
 };
 
-/// After all has settled, clients have this long until their caches must be right: three unicast solicitations a
-/// second apart, a doubt of a second before, and a broadcast.
+/// Time after which clients' caches must be right once everything has settled: three unicast solicitations a second
+/// apart, a doubt of a second before, and a broadcast.
 const CACHES_SETTLE: Duration = Duration::from_secs(6);
 
-/// From one look to the next.
+/// Time from one check to the next.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-/// An address leaves a node that is no candidate within this: at once where the protocol is heard; where it is not, by
+/// An address leaves a node that is not a candidate within this time: at once if the protocol is heard, otherwise by
 /// way of the API.
 const MOVES: Duration = Duration::from_secs(10);
 
-/// What broke a path is an excuse for a reset this long: announcements come in rounds over 3 s, and an entry may be
-/// asked again only then.
+/// A broken path excuses a reset for this long: announcements come in rounds over 3 s, and an entry may be probed only
+/// then.
 const EXCUSED: Duration = Duration::from_secs(30);
 
 impl World<'_> {
@@ -54,7 +54,7 @@ impl World<'_> {
             && !self.net.loses(&mut self.rng)
             && !self.net.loses(&mut self.rng)
         {
-            // By which of its interfaces a node is reached is nothing to a flow.
+            // A flow does not depend on the interface by which a node is reached.
             let node = self.seconds.node(node);
             let flow = &mut self.clients[client][index];
             let established = flow.established;
@@ -73,7 +73,7 @@ impl World<'_> {
                             || self.unreachable[interface] >= since
                             || self.uncovered[interface] >= established
                     }),
-                    // What was said before the change may arrive after it, and after what was said of it.
+                    // A frame that was sent before the change may arrive after it, and after the frames that report it.
                     owner_changed: self
                         .owners
                         .changed_since(address, established.saturating_sub(self.net.longest_delay()))
@@ -118,7 +118,7 @@ impl World<'_> {
         }
     }
 
-    /// All should be well: is it?
+    /// Checks whether all is well, if it should be.
     pub(super) fn look(&mut self) {
         self.queue.push(self.now + LOOK_EVERY, Event::Look);
         let Some(since) = self.settled else {
@@ -141,7 +141,7 @@ impl World<'_> {
                 {
                     continue;
                 }
-                // A change a moment ago has still to reach the clients.
+                // A change a moment ago has yet to reach the clients.
                 if self.owners.changed_since(address, self.now.saturating_sub(CACHES_SETTLE)) {
                     continue;
                 }
@@ -160,10 +160,10 @@ impl World<'_> {
         }
     }
 
-    /// Each address that somebody may announce is answered, with one MAC.
+    /// Checks that each address that some node may announce is answered, with one MAC.
     pub(super) fn look_at_addresses(&mut self) {
         for address in 0..self.history.addresses {
-            // Conditions under which it need be answered may have come about without a step.
+            // The conditions under which it must be answered may have come about without a step.
             self.recheck(address);
             let patience = Duration::from_millis(200);
             let missing = self.answered.missing_since(address);
@@ -185,9 +185,10 @@ impl World<'_> {
         }
     }
 
-    /// No address stays with a node that is no candidate (so that its traffic goes nowhere) while another could have it.
+    /// Checks that no address stays with a node that is not a candidate (so that its traffic goes nowhere) while
+    /// another node could have it.
     ///
-    /// Looked at also where the protocol is not heard at all: ARP passes there.
+    /// The check also runs while the protocol is not heard at all: ARP passes there.
     fn look_for_unserved(&mut self) {
         let disturbed = |condition: &Condition| match condition {
             Condition::EtherTypeDropped(None) => false,
@@ -201,7 +202,7 @@ impl World<'_> {
             let owner = owner.filter(|owner| *owner < self.history.nodes);
             let left = |owner: NodeIx| {
                 let holds = self.owners.holders(address).any(|holder| self.seconds.node(holder) == owner);
-                // What was handed over in vain is not handed over again for a while.
+                // An address that no other node took after a hand-over is not handed over again for a while.
                 let mut speakers =
                     self.interfaces(owner).filter_map(|interface| self.nodes[interface].speaker.as_ref());
                 let waits = speakers
@@ -213,7 +214,7 @@ impl World<'_> {
             self.unserved[address] = unserved.then_some(since);
             if self.now >= since + MOVES {
                 let seen = format!(
-                    "address {address} is with node {owner:?}, which serves nobody, since {:.3} s; another could have it",
+                    "address {address} has stayed with node {owner:?}, no candidate, since {:.3} s; another could have it",
                     since.as_secs_f64()
                 );
                 self.violate(Violation { invariant: Invariant::Unserved, at: self.now, seen });
@@ -222,7 +223,7 @@ impl World<'_> {
         }
     }
 
-    /// No address is answered whose object is gone.
+    /// Checks that no address is answered whose object is gone.
     fn look_for_ghosts(&mut self) {
         if self.nodes.iter().any(|node| node.cut > 0) {
             return;

@@ -1,4 +1,4 @@
-//! Frames and packets on their way.
+//! Frames and packets in transit.
 
 use std::{hint::black_box, net::IpAddr, sync::Arc};
 
@@ -19,15 +19,16 @@ use crate::{
     node::{Node, Received},
 };
 
-/// Frames a forger records, and replays at random.
+/// Number of frames that a forger records, and replays at random.
 const RECORDED: usize = 400;
 
-/// So many receivers are looked at before the first of them takes a frame in. Among a thousand nodes each looks its
-/// record of the sender up in 300 KB of its own that nobody has touched for a while. Alone such a look-up waits for
-/// memory three times over; several in a row wait together.
+/// Number of receivers that are looked up before the first of them takes a frame in. Among a thousand nodes each looks
+/// up its record of the sender in 300 KB of its own that nothing has touched for a while. A single such look-up waits
+/// for memory three times; several in a row wait together.
 const LOOKED_AHEAD: usize = 16;
 
-/// So many of those that a Hello misses are looked up as well; what it says of others is mostly passed over.
+/// Number of the peers that a Hello reports as missed for which receivers look up their records as well. Receivers
+/// pass over most of what a Hello says of other peers.
 const LOOKED_AHEAD_ENTRIES: usize = 2;
 
 impl World<'_> {
@@ -44,7 +45,7 @@ impl World<'_> {
                 self.violate(Violation {
                     invariant: Invariant::Unbounded,
                     at: self.now,
-                    seen: format!("node {from} sends a frame which nobody can read: {error}"),
+                    seen: format!("node {from} sends a frame that no receiver can read: {error}"),
                 });
                 return;
             }
@@ -98,8 +99,8 @@ impl World<'_> {
         }
     }
 
-    /// All receivers take in a frame, on all cores: what one makes of it depends on no other. Returns those of whom
-    /// something follows, in the order in which they would have heard it one after the other.
+    /// Lets all receivers take in a frame, on all cores: the result of one does not depend on another. Returns the
+    /// receivers whose state has changed, in the order in which they would have heard the frame one after the other.
     fn crowd_hears(&mut self, carried: &Arc<Carried>) -> Vec<NodeIx> {
         let (now, net) = (self.now, &self.net);
         let share = self.nodes.len().div_ceil(rayon::current_num_threads());
@@ -181,7 +182,7 @@ impl World<'_> {
             return;
         }
         if self.net.proxy_arp && !self.reachable(from, to) && self.net.transmits(from) {
-            // Two ways in which switches and routers answer for the dead: with their own MAC, or with the right one.
+            // Switches and routers answer for the dead in two ways: with their own MAC, or with the right one.
             let Some(asked) = packet.asks else { return };
             let stated = if self.rng.bool() { names::SWITCH_MAC } else { mac };
             let answer = Packet { source: names::SWITCH_MAC, binding: Some((asked, stated)), asks: None };
@@ -205,7 +206,7 @@ impl World<'_> {
     }
 
     fn packet_arrives_at(&mut self, host: HostIx, from: HostIx, packet: &Packet) {
-        // A host's own number as the sender: the switch speaks.
+        // If the host itself is the sender, the switch speaks.
         let carried = if host == from { self.net.delivers(host) } else { self.net.carries(from, host, Kind::Other) };
         if !carried || self.net.loses(&mut self.rng) {
             return;
@@ -244,7 +245,7 @@ impl World<'_> {
         if let (Some(since), Some(mac)) = (listens, answer) {
             let stopped = since.as_secs_f64();
             let seen =
-                format!("node {index} was stopped until {stopped:.3} s, has heard nobody yet, and answers {mac}");
+                format!("node {index} was stopped until {stopped:.3} s, has not heard a peer since, and answers {mac}");
             self.violate(Violation { invariant: Invariant::AnsweredUnheard, at: self.now, seen });
         }
         if let (Some(mac), Some(asked)) = (answer, packet.asks) {
@@ -259,7 +260,7 @@ impl World<'_> {
         }
     }
 
-    /// Is this one of the host's own addresses?
+    /// Returns whether this is one of the host's own addresses.
     pub(super) fn kernel_has(&self, host: HostIx, address: IpAddr) -> bool {
         let has = |node: &Node| {
             let (left, changed) = (node.without_prefix == 0, node.renumbered > 0);
@@ -268,7 +269,7 @@ impl World<'_> {
         names::host_of_address(address) == Some(host) && self.nodes.get(host).is_none_or(has)
     }
 
-    /// A host's link-layer address.
+    /// Returns a host's link-layer address.
     pub(super) fn mac_of(&self, host: HostIx) -> MacAddr {
         self.nodes.get(host).map_or_else(|| names::mac(host), |node| node.mac)
     }
@@ -299,7 +300,7 @@ impl World<'_> {
     }
 }
 
-/// Brings what receivers know of a frame's sender into the cache.
+/// Brings what receivers know of a frame's sender into the processor's cache.
 fn look_ahead(receivers: &[Node], frame: &Frame) {
     let entries = match &frame.body {
         Body::Hello(hello) => hello.heard.as_slice(),

@@ -1,4 +1,4 @@
-//! The API's watches, and what the speakers write.
+//! The API's watches, and the speakers' writes.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::{
 };
 
 impl World<'_> {
-    /// Something about an address has changed: all watches will tell.
+    /// An address has changed: all watches will deliver it.
     pub(super) fn publish(&mut self, address: AddrIx) {
         let vip = self.api.publish(self.now, address);
         for (watch, delay) in WATCH_DELAYS.into_iter().enumerate() {
@@ -22,7 +22,7 @@ impl World<'_> {
         self.recheck(address);
     }
 
-    /// Something about a node has changed.
+    /// A node has changed: all watches will deliver every address.
     pub(super) fn publish_all(&mut self) {
         for address in 0..self.history.addresses {
             self.publish(address);
@@ -39,7 +39,7 @@ impl World<'_> {
             if !node.speaks() {
                 continue;
             }
-            // What it owns and another has written that nobody announces, it writes again.
+            // If the node owns the address and another has written that no node announces it, the node writes again.
             let owns = self.says_it_owns(index, address);
             if owns && vip.as_ref().is_some_and(|vip| vip.announced_by.is_none() && vip.given_up.is_some()) {
                 self.queue.push(self.now + STATUS_DELAY, Event::Status { node: index, address });
@@ -49,7 +49,7 @@ impl World<'_> {
     }
 
     /// A node's watches list everything: after a start, or when the API can be reached again. A speaker that starts
-    /// without the API has what it wrote down before.
+    /// without the API has what it saved before.
     pub(super) fn listed(&mut self, index: NodeIx) {
         let connected = self.nodes[index].cut == 0;
         let role = self.history.role(index);
@@ -59,7 +59,7 @@ impl World<'_> {
                 self.nodes[index].view[address] = match role {
                     Role::Member => published.and_then(|(_, vip)| vip.clone()),
                     Role::Rival => self.other.view[address].clone(),
-                    // Its process is the first one's.
+                    // It has the process of the first interface.
                     Role::SecondOf(_) => None,
                 };
             }
@@ -74,7 +74,7 @@ impl World<'_> {
         }
         self.is_listed(index);
         for address in 0..self.history.addresses {
-            // Without the API, what never came is unknown, not gone.
+            // Without the API, an address that never came is unknown, not deleted.
             if connected || self.nodes[index].view[address].is_some() {
                 self.tell_address(index, address);
             }
@@ -84,7 +84,7 @@ impl World<'_> {
         }
     }
 
-    /// Does a node's speaker say that it owns an address?
+    /// Returns whether a node's speaker reports that it owns an address.
     fn says_it_owns(&self, node: NodeIx, address: AddrIx) -> bool {
         let owns = |speaker: &Speaker| speaker.owns.contains(&address);
         self.interfaces(node).any(|interface| self.nodes[interface].speaker.as_ref().is_some_and(owns))
@@ -113,7 +113,7 @@ impl World<'_> {
         let given_up = speakers.find_map(|speaker| speaker.given_up.get(&address).copied());
         let Some(object) = &mut self.api.entries[address].object else { return };
         let before = (object.announced_by, object.ever_announced, object.given_up);
-        // A writer whose view is of an older object addresses that by its UID, and is refused.
+        // A writer whose view is of an older object addresses that object by its UID, and is refused.
         let same = node.view[address].as_ref().is_some_and(|vip| vip.uid == object.uid);
         if owns && same {
             object.announced_by = Some(index);
@@ -130,7 +130,7 @@ impl World<'_> {
         }
     }
 
-    /// The API can be reached again: what could not be written is written.
+    /// The API can be reached again: writes that could not be made are made.
     pub(super) fn reconnected(&mut self, index: NodeIx) {
         let delay = WATCH_DELAYS[self.nodes[index].watch];
         self.queue.push(self.now + delay, Event::Listed(index));

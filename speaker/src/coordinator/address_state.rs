@@ -111,12 +111,12 @@ pub(super) enum OutageCause {
 impl fmt::Display for OutageCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unusable => f.write_str("is down, gone, or has no address with an on-link prefix any more"),
+            Self::Unusable => f.write_str("is down, gone, or no longer has an address with an on-link prefix"),
             Self::NoCarrier => f.write_str("has no carrier"),
             Self::Yields(to) => {
                 write!(f, "is on the same segment as {to}, which speaks for it and has not announced the address yet")
             }
-            Self::Tried => f.write_str("listens whether another interface of the node is on the same segment"),
+            Self::Tried => f.write_str("is checking whether another interface of the node is on the same segment"),
         }
     }
 }

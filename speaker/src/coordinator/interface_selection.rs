@@ -83,7 +83,7 @@ mod tests {
             ApiFact::Node(Change::Applied(node)),
         ];
         for fact in facts {
-            assert_eq!(tell(machine, fact), None, "before everything is listed, nobody may be excluded");
+            assert_eq!(tell(machine, fact), None, "no interface may be excluded before everything is listed");
         }
         tell(machine, ApiFact::Node(Change::Listed))
     }
@@ -106,11 +106,7 @@ mod tests {
         assert_eq!((selection.setting.patterns, selection.setting.node), (patterns(&["eth0"]), Some("a".to_owned())));
         assert_eq!(tell(&mut machine, changed(Node { cordoned: true, ..annotated("eth0") })), None);
         assert_eq!(tell(&mut machine, changed(Node { interfaces: Some("x".to_owned()), ..node("b") })), None);
-        assert_eq!(
-            tell(&mut machine, ApiFact::Node(Change::Deleted("a".to_owned()))),
-            None,
-            "what it said last counts"
-        );
+        assert_eq!(tell(&mut machine, ApiFact::Node(Change::Deleted("a".to_owned()))), None, "the last report counts");
         assert_eq!(tell(&mut machine, changed(node("a"))).unwrap().setting.node, None);
     }
 

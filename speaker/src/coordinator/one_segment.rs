@@ -202,7 +202,7 @@ impl Coordinator {
             if let Some(link) = links.iter_mut().find(|link| link.interface == standing_by) {
                 link.link_use = LinkUse::Skipped;
                 link.message =
-                    Some(format!("{speaking} is in the same subnets and in touch with other nodes; it stands by"));
+                    Some(format!("{speaking} is in the same subnets and hears other nodes; this interface stands by"));
             }
         }
         links

@@ -67,12 +67,12 @@ impl Sockets {
     pub(super) fn warning(&self, interface: &str) -> Option<SpeakerWarning> {
         let message = match &self.0.as_ref()?.failure {
             SocketFailure::Open(error) => format!(
-                "{interface}: nothing is announced there, for the kernel refuses a socket ({error}); it is asked again \
-                 every {LONGEST_WAIT:?}"
+                "{interface}: no address is announced there, because the kernel refuses a socket ({error}); the \
+                 speaker asks again every {LONGEST_WAIT:?}"
             ),
             SocketFailure::Listen(error) => format!(
-                "{interface}: not every question for an address is answered, for the kernel refuses to let them through \
-                 ({error}); it is asked again every {LONGEST_WAIT:?}"
+                "{interface}: some requests for an address are not answered, because the kernel refuses the filter or \
+                 a multicast group ({error}); the speaker asks again every {LONGEST_WAIT:?}"
             ),
         };
         Some(SpeakerWarning { kind: WarningKind::SocketRefused, message })

@@ -88,8 +88,8 @@ pub(super) fn desired(
             // If the address was announced before, its last announcer reports more about it.
             Obstacle::Stranger(mac) if !was.was_ever_announced() => {
                 let message = format!(
-                    "a host outside the cluster with the link-layer address {mac} answered node {me}'s probe for it, so \
-                     nobody announces it: find that host, or exclude the address from its pool"
+                    "a host outside the cluster with the link-layer address {mac} answered node {me}'s probe for it, \
+                     so no node announces it: find that host, or exclude the address from its pool"
                 );
                 (AnnouncedReason::Conflict, message)
             }
@@ -105,16 +105,18 @@ pub(super) fn desired(
             Obstacle::HandedOver(to) if mine || was.node.is_none() => {
                 let to = name(*to);
                 let message = format!(
-                    "node {me} has fallen silent so that node {to}, which is fitter, can announce it: it does not hear \
-                     that node's speaker, so either that does not run, or the network drops EtherType 0x88b5"
+                    "node {me} has fallen silent so that node {to}, which is fitter, can announce it: {me} does not \
+                     hear that node's speaker, so either the speaker does not run, or the network drops EtherType \
+                     0x88b5"
                 );
                 (AnnouncedReason::HandedOver, message)
             }
             Obstacle::Yielded(to) if mine => {
                 let to = name(*to);
                 let message = format!(
-                    "node {me} has fallen silent because node {to} announced it; it does not hear that node's speaker, so \
-                     the network drops EtherType 0x88b5, or the kernel of {to} has the address and no speaker runs there"
+                    "node {me} has fallen silent because node {to} announced it; {me} does not hear that node's \
+                     speaker, so the network drops EtherType 0x88b5, or the kernel of {to} has the address and no \
+                     speaker runs there"
                 );
                 (AnnouncedReason::TakenByUnheard, message)
             }
@@ -172,19 +174,20 @@ fn describe_conflict(vip: &Vip, rival: Option<&Rival>, now: Timestamp) -> Option
     match (rival, condition(&vip.status, CONDITION_CONFLICT)) {
         (Some(Rival::Stranger(mac)), _) => {
             let message = format!(
-                "a host outside the cluster with the link-layer address {mac} claims it too; it is defended, and stays \
-                 where it is: find that host"
+                "a host outside the cluster with the link-layer address {mac} claims it too; the address is defended \
+                 and stays where it is: find that host"
             );
             Some(new("True", "ClaimedByStranger", message))
         }
         (Some(Rival::Kernel(node)), _) => {
             let message = format!(
                 "the kernel of node {node} has the address itself and answers for it too, so that some clients reach \
-                 that node; it stays where it is: remove it from that node's interface, and stop what put it there"
+                 that node; the address stays where it is: remove it from that node's interface, and stop what put it \
+                 there"
             );
             Some(new("True", AnnouncedReason::AnsweredByClusterNode.as_str(), message))
         }
-        (None, Some(_)) => Some(new("False", "NotSeen", "nobody else answers for it".to_owned())),
+        (None, Some(_)) => Some(new("False", "NotSeen", "no other host answers for it".to_owned())),
         (None, None) => None,
     }
 }

@@ -68,9 +68,9 @@ impl WireWarnings {
             Trouble::ClaimsLacking(node) => SpeakerWarning {
                 kind: WarningKind::ClaimsLacking,
                 message: format!(
-                    "{interface}: node {} is heard, but its longer frames are not, so it is not known which addresses \
-                     it has, and none that it may have is taken over: frames of up to 1400 bytes have to pass between \
-                     the nodes, or set the MTU of both interfaces to what the path carries",
+                    "{interface}: node {} is heard, but its longer frames are not, so this node does not know its \
+                     addresses and takes none of them over: let frames of up to 1400 bytes pass between the nodes, or \
+                     set the MTU of both interfaces to what the path carries",
                     name(*node)
                 ),
             },
@@ -111,12 +111,12 @@ pub(super) fn keys(error: Option<&KeysError>, in_use: bool) -> Option<SpeakerWar
     let warning = |message| SpeakerWarning { kind: WarningKind::ClusterKey, message };
     match (error, in_use) {
         (Some(KeysError::Cluster(ClusterError::Unreached(_))), true) => None,
-        (Some(error), true) => Some(warning(format!("{error}; the keys in use before stay in use"))),
-        (Some(error), false) => Some(warning(format!("{error}; until then nothing is announced"))),
+        (Some(error), true) => Some(warning(format!("{error}; the former keys stay in use"))),
+        (Some(error), false) => Some(warning(format!("{error}; until there are keys, no address is announced"))),
         (None, true) => None,
         (None, false) => Some(warning(format!(
-            "the Secret {SECRET_CLUSTER_KEY} has not been read yet, and until then nothing is announced: see whether \
-             the controller runs, which fills it"
+            "Secret {SECRET_CLUSTER_KEY} has not been read yet, and until then no address is announced: check that the \
+             controller, which fills it, runs"
         ))),
     }
 }

@@ -69,7 +69,7 @@ impl Question {
 
 /// The error for a word that is not a question.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no question: write table, json or health")]
+#[error("{0:?} is not a question: write table, json or health")]
 pub struct ParseQuestionError(String);
 
 impl FromStr for Question {

@@ -36,7 +36,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub enum InspectError {
     /// No speaker listens.
-    #[error("no speaker can be asked at {path}: {error}; does it run here, with this --state-dir?")]
+    #[error("cannot ask a speaker at {path}: {error}; check that it runs here with this --state-dir")]
     Connect {
         /// The socket.
         path: PathBuf,
@@ -45,13 +45,13 @@ pub enum InspectError {
         error: io::Error,
     },
     /// The connection broke off.
-    #[error("the speaker broke off: {0}")]
+    #[error("the speaker closed the connection: {0}")]
     Broken(#[source] io::Error),
     /// The speaker takes too long.
     #[error("the speaker has not answered within {PATIENCE:?}: it is stuck or stopped")]
     Slow,
     /// The answer is empty.
-    #[error("the speaker answered nothing; its log says why")]
+    #[error("the speaker's answer is empty; its log says why")]
     Empty,
 }
 
@@ -66,7 +66,7 @@ enum Refused {
     Unanswered(#[from] Unanswered),
     #[error("{0}")]
     Render(#[from] serde_json::Error),
-    #[error("it took longer than {PATIENCE:?}")]
+    #[error("the request took longer than {PATIENCE:?}")]
     Slow,
 }
 
@@ -108,12 +108,12 @@ pub async fn serve(listener: UnixListener, sources: Sources) {
                 under_way.spawn(async move {
                     let answered = timeout(PATIENCE, answer(stream, &sources)).await.unwrap_or(Err(Refused::Slow));
                     if let Err(error) = answered {
-                        tracing::warn!(%error, "a request to inspect this speaker was not answered");
+                        tracing::warn!(%error, "a request to inspect this speaker failed");
                     }
                 });
             }
             Err(error) => {
-                tracing::warn!(%error, "cannot take in a request to inspect this speaker");
+                tracing::warn!(%error, "cannot accept a request to inspect this speaker");
                 // The process may be out of file descriptors: accept then fails again at once, and there is nothing to
                 // wait for.
                 tokio::time::sleep(Duration::from_secs(1)).await;

@@ -97,16 +97,16 @@ fn unfit(link: &Link, by_index: &BTreeMap<u32, &Link>) -> Option<String> {
     }
     if link.kind.as_deref() == Some("ipvlan") {
         // `ipvlan_addr_lookup` (drivers/net/ipvlan/ipvlan_core.c) hands no other packets to it.
-        let why = "an ipvlan takes in packets to its own addresses alone, and never those to a Service's: use the link \
-                   it stands on, or a macvlan";
+        let why = "an ipvlan takes in packets to its own addresses alone, never those to a Service's address: use its \
+                   parent link, or a macvlan";
         return Some(why.to_owned());
     }
     if link.mac.is_none_or(|mac| !mac.is_unicast()) {
-        return Some("it is no Ethernet link: nobody there asks by ARP or Neighbour Discovery".to_owned());
+        return Some("it is not an Ethernet link: no host there asks by ARP or Neighbour Discovery".to_owned());
     }
     if link.noarp {
         return Some(
-            "ARP is off on it (NOARP, as on a dummy link or a VRF): nobody there asks for addresses".to_owned(),
+            "ARP is off on it (NOARP, as on a dummy link or a VRF): no host there asks for addresses".to_owned(),
         );
     }
     if !link.up {
@@ -123,7 +123,7 @@ fn unfit(link: &Link, by_index: &BTreeMap<u32, &Link>) -> Option<String> {
 /// its frames (Documentation/networking/vrf.rst); every other master takes the frames for itself.
 fn belongs(master: Option<&Link>) -> Option<String> {
     let Some(master) = master else {
-        return Some("another link takes its frames, which is not among those of this network namespace".to_owned());
+        return Some("a link outside this network namespace takes its frames".to_owned());
     };
     let (name, kind) = (&master.name, master.kind.as_deref().unwrap_or("link"));
     (kind != "vrf").then(|| {

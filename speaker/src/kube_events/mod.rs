@@ -152,7 +152,7 @@ impl Coalescer {
             return;
         }
         for service in api.services(address) {
-            let note = format!("nobody announces {address}: {why}");
+            let note = format!("no node announces {address}: {why}");
             let regarding = Regarding::Service(service);
             let name =
                 name(&regarding, &["AddressNotAnnounced", &address.to_string(), &at.as_nanosecond().to_string()]);
@@ -251,8 +251,8 @@ fn conflict(
 ) -> EventValue {
     let note = format!(
         "{mac}, a host outside the cluster, answers for {address} on the segment of {node}'s {interface}: an address \
-         that was never announced is not announced, one that was is defended; find the host, or take the address out \
-         of its pool"
+         that was never announced stays unannounced, and one that was is defended; find the host, or take the address \
+         out of its pool"
     );
     let regarding = Regarding::Service(service);
     let name = name(&regarding, &["AddressConflict", &address.to_string(), &mac.to_string()]);

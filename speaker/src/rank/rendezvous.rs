@@ -131,7 +131,7 @@ pub(crate) mod tests {
         scores.forget_node("a");
         assert_eq!(scores.score(&vip, "c"), Scores::default().score(&vip, "c"));
         assert_eq!(scores.score(&vip, "b"), b);
-        assert_eq!(scores.rows[&vip.address].scores.len(), 2, "nodes that come and go take no more room");
+        assert_eq!(scores.rows[&vip.address].scores.len(), 2, "nodes that come and go take no additional room");
         scores.forget_address(vip.address);
         assert!(scores.rows.is_empty());
     }

@@ -350,7 +350,7 @@ fn address_moves_for_a_class_alone() {
     world.prefer("a", 5);
     world.incumbent("b");
     let [a, b, c] = classes(&world);
-    assert!(a == b && b == c, "nor does preference");
+    assert!(a == b && b == c, "preference does not either");
     world.vip.rules[0].failback = Failback::Always;
     let [a, b, c] = classes(&world);
     assert!(a < b && b == c, "unless it fails back");
@@ -398,7 +398,7 @@ fn unreadable_rule_is_reported_and_harms_no_other() {
     assert_eq!(world.order().0[0], "c");
     let broken = world.vip.rules.remove(0).node_selectors.remove(0);
     world.vip.rules[0].preferred_node_selectors = vec![NodePreference { weight: 9, preference: broken }];
-    assert_eq!(world.order().0[0], "c", "a preference that cannot be read prefers nobody");
+    assert_eq!(world.order().0[0], "c", "a preference that cannot be read prefers no node");
 }
 
 #[test]

@@ -103,7 +103,7 @@ mod tests {
         assert_eq!(said(Step::Applied(one())), None, "listed again");
         assert_eq!(said(Step::Listed), None);
         assert_eq!(said(Step::Listing), None);
-        assert_eq!(said(Step::Listed), Some(Err(KeysError::Missing)), "deleted while nobody watched");
+        assert_eq!(said(Step::Listed), Some(Err(KeysError::Missing)), "deleted while no watch was open");
         assert_eq!(said(Step::Applied(one())), Some(Ok(read(one()).unwrap())));
         assert_eq!(said(Step::Deleted(one())), Some(Err(KeysError::Missing)));
     }

@@ -35,7 +35,8 @@ pub async fn read<T: Future<Output = bool>>(client: Client, mut tell: impl FnMut
             Err(error) => ClusterError::Unreached(error.to_string()),
         };
         if complaint.is_new(&error.to_string()) {
-            tracing::warn!(%error, "the cluster's keys are not known, or not renewed; it is retried");
+            tracing::warn!(%error, "cannot read the identity of the cluster, to which its keys are bound; trying \
+                                    again");
             if !tell(error).await {
                 return None;
             }

@@ -205,7 +205,7 @@ mod tests {
             queue.push(&line);
         }
         assert_eq!(queue.dropped(), 10_000 - 2048);
-        assert!(!queue.flush(Duration::from_millis(1)), "whoever ends does not wait for ever");
+        assert!(!queue.flush(Duration::from_millis(1)), "the end does not wait for ever");
         // The reader reads again, and another line arrives.
         let_go.send(()).unwrap();
         assert_eq!(lines.recv().unwrap(), line);

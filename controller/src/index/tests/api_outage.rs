@@ -93,7 +93,7 @@ fn burst_survives_a_restart_of_the_api_server(failure: Failure) {
     let done = outage.assigned();
     assert!((1..200).contains(&done), "in the middle: {done}");
     // 32 writes were under way, then one at a time follows, at last every 2 s.
-    assert!((33..32 + 25).contains(&failed), "{failed} requests in vain");
+    assert!((33..32 + 25).contains(&failed), "{failed} failed requests");
     let before = outage.requests;
     outage.run(back + 5 * SECOND, |_, _| None);
     assert_eq!(outage.assigned(), 200, "5 s after it is back");
@@ -176,7 +176,7 @@ fn service_learns_why_its_virtual_ip_is_refused() {
     let sentence = "virtualips.heraldlb.io is forbidden: denied by policy";
     let mut refused = 0;
     while world.condition("web") == "none" {
-        assert!(refused < 10, "nothing is told");
+        assert!(refused < 10, "no Event is posted");
         match world.index.poll_action(world.now) {
             Some(action @ Action::CreateVirtualIp { .. }) => {
                 refused += 1;

@@ -129,7 +129,7 @@ fn annotation_releases_addresses_from_quarantine(annotation: &str) {
 }
 
 #[test]
-fn unreadable_annotation_releases_nothing_and_the_pool_says_so() {
+fn unreadable_annotation_releases_nothing_and_is_reported_by_the_pool() {
     let mut world = world(40, 1);
     world.create("web", json!({}));
     annotate(&mut world, "192.0.2.1 and more");

@@ -59,7 +59,7 @@ fn larger_number_adds_addresses_and_smaller_one_releases_the_last_added() {
     world.change("web", json!({"metadata": {"annotations": {"heraldlb.io/addresses": null}}}));
     world.change("web", count("3"));
     world.live();
-    assert_eq!(world.ingress("web"), ["192.0.2.7", "192.0.2.1", "192.0.2.2"], "what it had is first");
+    assert_eq!(world.ingress("web"), ["192.0.2.7", "192.0.2.1", "192.0.2.2"], "the former address is first");
     at_rest(&mut world);
     world.change("web", count("2"));
     world.live();

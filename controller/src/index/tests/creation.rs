@@ -67,7 +67,7 @@ fn address_that_is_dated_too_early_is_created_again_before_it_is_published() {
     assert_eq!((creations(&world), world.ingress("web")), (2, vec![VIP.to_owned()]));
     assert!(world.events().iter().all(|event| !event.warning), "{:?}", world.events());
     let labels = world.vips[&address(VIP)].metadata.labels.clone().unwrap();
-    assert!(!labels.contains_key(herald_crds::names::LABEL_ADOPTED), "nobody has seen it before");
+    assert!(!labels.contains_key(herald_crds::names::LABEL_ADOPTED), "no watch has seen it before");
     world.live();
     world.log.clear();
     world.pass(3600);

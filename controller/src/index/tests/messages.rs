@@ -92,7 +92,7 @@ fn pool_over_the_clusters_networks_keeps_their_addresses_back() {
     world.relist(Kind::ServiceNetwork);
     world.live();
     assert_eq!(world.pool_condition("lan", CONDITION_ACCEPTED).reason, "Valid");
-    assert_eq!(world.ingress("192.0.2.1"), ["192.0.2.1"], "who waits is woken");
+    assert_eq!(world.ingress("192.0.2.1"), ["192.0.2.1"], "the waiting Service is woken");
     assert_eq!(world.ingress("web"), ["192.0.2.3"]);
 }
 

@@ -255,7 +255,7 @@ fn address_of_a_link_is_reserved_as_the_nodes() {
     );
     world.links("a", &["192.0.2.1/24"]);
     world.live();
-    assert_eq!(world.ingress("named"), ["192.0.2.2"], "who waits is woken");
+    assert_eq!(world.ingress("named"), ["192.0.2.2"], "the waiting Service is woken");
 }
 
 /// kube-vip and PureLB bind a Service's address to a NIC.

@@ -288,7 +288,7 @@ fn address_that_cannot_be_published_is_given_up() {
         (world.ingress("web"), world.condition("web")),
         (vec!["203.0.113.9".into()], "False ForeignIngress".into())
     );
-    assert!(world.vips.is_empty(), "nothing is announced that nobody is told of");
+    assert!(world.vips.is_empty(), "every announced address has a Service that is told of it");
 }
 
 #[test]

@@ -116,7 +116,7 @@ fn withdrawal_timeout_is_reported_after_a_failed_write_and_an_earlier_correction
     world.settle();
     let refused = world.refuse_next(Outcome::Failed);
     assert!(matches!(refused, Action::RemoveVirtualIpFinalizer { .. }), "{refused:?}");
-    assert_eq!(world.events(), [] as [&EventValue; 0], "nothing is told of what has not happened");
+    assert_eq!(world.events(), [] as [&EventValue; 0], "no Event reports what has not happened");
     world.pass(2);
     let told: Vec<_> = world.events().iter().map(|event| event.reason).collect();
     assert_eq!(told, ["WithdrawalTimedOut", "DeletedLoadBalancer"]);

@@ -96,7 +96,7 @@ pub fn run(spec: &Spec, options: &Options, progress: &Progress) -> Result<()> {
         write(&all)?;
     }
     if all.rows.is_empty() && all.failures.is_empty() {
-        bail!("no fault that is done there has a name that holds {:?}", options.only);
+        bail!("no fault that is injected there has a name that contains {:?}", options.only);
     }
     report(&all)
 }

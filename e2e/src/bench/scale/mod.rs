@@ -73,7 +73,7 @@ pub fn run(spec: &Spec, load: Load, progress: &Progress) -> Result<()> {
 
     let before = processes::usage(bed.lab())?;
     let times = burst(&ns, load, progress)?;
-    progress.step("waiting until Herald has nothing left to write");
+    progress.step("waiting until Herald writes nothing more");
     let writes = RunReport::of(come_to_rest(&bed, &mut log, QUIET, QUIET_WITHIN)?);
     let after = processes::usage(bed.lab())?;
     let of = |usage: &BTreeMap<&str, processes::Usage>, program: &str| -> Result<processes::Usage> {

@@ -102,7 +102,7 @@ fn ledger(title: &str, ledger: &RunReport, services: u16) -> String {
         let each = count as f64 / f64::from(services);
         format!("| {} | {} | {} | {} | {count} | {each:.2} |\n", entry.account, entry.verb, entry.resource, entry.code)
     });
-    let head = "| who | verb | resource | code | requests | a Service |\n|---|---|---|---|---|---|\n";
+    let head = "| account | verb | resource | code | requests | a Service |\n|---|---|---|---|---|---|\n";
     format!("\n{title}:\n\n{head}{}", lines.collect::<String>())
 }
 

@@ -33,7 +33,7 @@ pub(super) const DRILLS: &[Drill] = &[
     },
     Drill {
         name: "endpoint-moves",
-        about: "the only endpoint is on the announcing node; one comes up elsewhere, and it goes",
+        about: "the only endpoint is on the announcing node; one comes up elsewhere, and the first ends",
         places: &[Topology::Three, Topology::Iptables],
         more_services: 0,
         tried: Tried::Always,

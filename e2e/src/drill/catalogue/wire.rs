@@ -72,7 +72,7 @@ pub(super) const DRILLS: &[Drill] = &[
     },
     Drill {
         name: "mute",
-        about: "nobody hears the announcing node, which hears all; then they hear it again",
+        about: "no node hears the announcing node, which hears all; then they hear it again",
         places: &[Topology::Three],
         more_services: 0,
         tried: Tried::Always,
@@ -89,7 +89,7 @@ pub(super) const DRILLS: &[Drill] = &[
     },
     Drill {
         name: "deaf",
-        about: "the announcing node hears nobody, and all hear it; then it hears again",
+        about: "the announcing node hears no node, and all hear it; then it hears again",
         places: &[Topology::Three],
         more_services: 0,
         tried: Tried::Always,

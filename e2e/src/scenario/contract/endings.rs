@@ -42,7 +42,7 @@ fn beside_another_finalizer(ns: &TestNamespace<'_>) -> Result<()> {
     ensure!(ns.ingress("two-finalizers")?.is_empty(), "a released Service shows no address");
     ns.silent(address)?;
     caught_up(ns, "two-finalizers")?;
-    ensure!(version(&ns.service("two-finalizers")?)? == version(&released)?, "it is written to no more");
+    ensure!(version(&ns.service("two-finalizers")?)? == version(&released)?, "the Service is no longer written to");
     told_once(ns, "two-finalizers", "DeletedLoadBalancer")
 }
 
@@ -54,7 +54,7 @@ fn delete_and_recreate(ns: &TestNamespace<'_>) -> Result<()> {
     let mut last = create(ns, "again", asks())?;
     let mut born = None;
     for force in [false, true, true, true] {
-        ensure!(ns.external_ip("again")? == address, "what it asks for");
+        ensure!(ns.external_ip("again")? == address, "the Service gets the address that it asks for");
         // Speakers distinguish VirtualIPs by their creation time, which has a resolution of one second.
         let birth = ns.virtual_ip(address)?.and_then(|vip| vip.metadata.creation_timestamp);
         ensure!(birth > born, "its VirtualIP was created at {birth:?}, the one before at {born:?}");
@@ -107,7 +107,7 @@ fn without_controller(ns: &TestNamespace<'_>) -> Result<()> {
         ensure!(waits.metadata.deletion_timestamp.is_some(), "it is being deleted");
         ensure!(finalizers(ns, "leaves")? == [names::FINALIZER_SERVICE_CLASS], "and waits for its finalizer");
         ensure!(ns.ingress("leaves")? == [address], "and has its address");
-        ensure!(ns.ingress("comes")?.is_empty(), "nobody gives addresses");
+        ensure!(ns.ingress("comes")?.is_empty(), "no controller gives out addresses");
         Ok(())
     });
     // The controllers are scaled up regardless of the result, for the next row.
@@ -138,7 +138,7 @@ fn zero_nodes(ns: &TestNamespace<'_>) -> Result<()> {
     let node = ns.announcer(address)?;
     ns.answered_by(address, &node)?;
     let tried = label("--all", "=").and_then(|()| {
-        ns.eventually("nobody to answer", || Ok(ns.who_has(address)?.is_empty().then_some(())))?;
+        ns.eventually("no node to answer", || Ok(ns.who_has(address)?.is_empty().then_some(())))?;
         ns.eventually("a Warning that no node is left", || {
             Ok((told(ns, "nowhere", "UnAvailableLoadBalancer")? > 0).then_some(()))
         })?;

@@ -123,7 +123,10 @@ fn external_name_and_back(ns: &TestNamespace<'_>) -> Result<()> {
         Ok((finalizers(ns, "turns")?.is_empty() && ns.virtual_ip(four)?.is_none()).then_some(()))
     })?;
     ns.silent(four)?;
-    ensure!(ns.assigned("turns")?.is_none() && ns.ingress("turns")?.is_empty(), "nothing speaks of Herald");
+    ensure!(
+        ns.assigned("turns")?.is_none() && ns.ingress("turns")?.is_empty(),
+        "the Service has nothing of Herald left"
+    );
     let back = json!({"type": "LoadBalancer", "loadBalancerClass": names::CLASS, "externalName": null,
         "ipFamilyPolicy": "SingleStack", "ipFamilies": ["IPv6"]});
     change(ns, "turns", json!({"spec": back}))?;

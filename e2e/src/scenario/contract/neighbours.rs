@@ -119,7 +119,7 @@ fn manual_slices(ns: &TestNamespace<'_>) -> Result<()> {
     let local = ns.external_ip("manual-local")?;
     told_once(ns, "manual-local", "LocalWithoutSelector")?;
     let note = ns.assigned("manual-local")?.context("a condition")?;
-    ensure!(note.status == "True" && note.message.contains("nodeName"), "what to write: {note:?}");
+    ensure!(note.status == "True" && note.message.contains("nodeName"), "the note says what to write: {note:?}");
 
     create(ns, "manual", json!({"selector": null}))?;
     ns.apply(&slice("manual", &json!([{"addresses": [pod]}]), 8080).to_string())?;

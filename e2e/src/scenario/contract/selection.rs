@@ -104,19 +104,22 @@ fn load_balancer_class(ns: &TestNamespace<'_>) -> Result<()> {
     ensure!(ns.virtual_ip(address)?.is_none(), "the finalizer goes last");
     let theirs = change(ns, "class", json!({"spec": {"type": "LoadBalancer", "loadBalancerClass": other}}))?;
     caught_up(ns, "class")?;
-    ensure!(version(&ns.service("class")?)? == version(&theirs)?, "it is not ours any more");
+    ensure!(version(&ns.service("class")?)? == version(&theirs)?, "the Service is no longer Herald's");
     told_once(ns, "class", "DeletedLoadBalancer")
 }
 
 fn load_balancer_ip(ns: &TestNamespace<'_>) -> Result<()> {
     let [asked, next, last] = [50, 51, 52].map(|last| ns.address(last));
     create(ns, "asks", json!({"loadBalancerIP": asked}))?;
-    ensure!(ns.external_ip("asks")? == asked, "what it asks for");
+    ensure!(ns.external_ip("asks")? == asked, "the Service gets the address that it asks for");
 
     // A requested address that another Service has: no other address instead, and a single event.
     create(ns, "waits", json!({"loadBalancerIP": asked}))?;
     let sentence = ns.refusal("waits", "AddressInUse")?;
-    ensure!(sentence.contains(&format!("{}/asks", ns.namespace)), "it names who has it: {sentence}");
+    ensure!(
+        sentence.contains(&format!("{}/asks", ns.namespace)),
+        "the sentence names the Service that has the address: {sentence}"
+    );
     for round in ["1", "2"] {
         change(ns, "waits", json!({"metadata": {"labels": {"round": round}}}))?;
     }
@@ -151,7 +154,7 @@ fn foreign_ingress(ns: &TestNamespace<'_>) -> Result<()> {
     let ingress = |ingress: Value| Patch::Merge(json!({"status": {"loadBalancer": {"ingress": ingress}}}));
     change_status(ns, "contested", ingress(json!([{"hostname": "lb.example.com"}])))?;
     let sentence = ns.refusal("contested", "ForeignIngress")?;
-    ensure!(sentence.contains("lb.example.com"), "it names what it found: {sentence}");
+    ensure!(sentence.contains("lb.example.com"), "the sentence names the address that was found: {sentence}");
     caught_up(ns, "contested")?;
     let status = ns.service("contested")?.status.and_then(|s| s.load_balancer).context("a status")?;
     let shown: Vec<_> = status.ingress.into_iter().flatten().filter_map(|entry| entry.hostname).collect();
@@ -172,7 +175,10 @@ fn external_ips(ns: &TestNamespace<'_>) -> Result<()> {
     ensure!(ns.external_ip("takes")? == free, "the address that no Service lists");
     create(ns, "asks-for-it", json!({"loadBalancerIP": listed}))?;
     let sentence = ns.refusal("asks-for-it", "AddressInExternalIPs")?;
-    ensure!(sentence.contains(&format!("{}/lists", ns.namespace)), "it names who lists it: {sentence}");
+    ensure!(
+        sentence.contains(&format!("{}/lists", ns.namespace)),
+        "the sentence names the Service that lists the address: {sentence}"
+    );
     ns.announcer(free)?;
     ns.silent(listed)
 }

@@ -26,7 +26,7 @@ pub(super) fn all() -> Vec<Scenario> {
     };
     vec![
         scenario("cgroup-v2", "hosts and pods are accounted for by version 2 alone", &[CgroupV2], cgroup::run),
-        scenario("ipvs", "with strictARP one node answers, without it all do and it is said", &[Ipvs], ipvs::run),
+        scenario("ipvs", "with strictARP one node answers, else all do with a warning", &[Ipvs], ipvs::run),
         scenario("vlan", "a VLAN and its network card are two networks", &[Vlan], vlan::run),
         scenario("vrf", "an interface of a VRF is a segment", &[Vlan, Vrf], vrf::run),
         scenario("bond", "a bond whose active port fails, and a VLAN on it", &[Bonding, Vlan], bond::run),

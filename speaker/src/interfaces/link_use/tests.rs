@@ -68,7 +68,7 @@ fn use_of(output: &str, default_route: &str, selection: &Selection, name: &str) 
     (link.link_use, link.message.clone().unwrap_or_default())
 }
 
-#[test_case(SEEN, "lo", LinkUse::Skipped, "no Ethernet link")]
+#[test_case(SEEN, "lo", LinkUse::Skipped, "not an Ethernet link")]
 #[test_case(SEEN, "eth0", LinkUse::Segment, ""; "a veth with an on-link prefix is a network card, as in kind")]
 #[test_case(SEEN, "eth1", LinkUse::Skipped, "the bridge br-lan takes its frames")]
 #[test_case(SEEN, "br-lan", LinkUse::Segment, ""; "a bridge of a person")]
@@ -77,7 +77,7 @@ fn use_of(output: &str, default_route: &str, selection: &Selection, name: &str) 
 #[test_case(SEEN, "eth4", LinkUse::Skipped, "ARP is off")]
 #[test_case(SEEN, "shim", LinkUse::Segment, ""; "a macvlan")]
 #[test_case(SEEN, "tap0", LinkUse::Segment, ""; "a tap")]
-#[test_case(SEEN, "tun0", LinkUse::Skipped, "no Ethernet link"; "a tun")]
+#[test_case(SEEN, "tun0", LinkUse::Skipped, "not an Ethernet link"; "a tun")]
 #[test_case(SEEN, "docker0", LinkUse::Containers, "that Docker gives")]
 #[test_case(SEEN, "docker_gwbridge", LinkUse::Containers, "that Docker gives"; "of a swarm")]
 #[test_case(SEEN, "br-0123456789ab", LinkUse::Containers, "that Docker gives"; "of a network of Docker")]
@@ -111,7 +111,7 @@ fn use_of(output: &str, default_route: &str, selection: &Selection, name: &str) 
 #[test_case(HANDMADE, "ovn-k8s-mp0", LinkUse::Containers, "OVN-Kubernetes")]
 #[test_case(HANDMADE, "antrea-gw0", LinkUse::Containers, "Antrea")]
 #[test_case(HANDMADE, "tunl0", LinkUse::Containers, "Calico")]
-#[test_case(HANDMADE, "wg0", LinkUse::Skipped, "no Ethernet link"; "WireGuard")]
+#[test_case(HANDMADE, "wg0", LinkUse::Skipped, "not an Ethernet link"; "WireGuard")]
 #[test_case(HANDMADE, "genev_sys_6081", LinkUse::Containers, "a network of pods"; "geneve")]
 #[test_case(HANDMADE, "cni0", LinkUse::Segment, ""; "a network card is not judged by its name")]
 #[test_case(HANDMADE, "eno7", LinkUse::Skipped, "none of its addresses has neighbours on link"; "a single address")]

@@ -82,8 +82,8 @@ fn an_address_without_a_virtual_ip_belongs_to_the_service_with_a_finalizer() {
     assert_eq!((&*world.condition("1"), &*world.condition("0")), ("True Assigned", "False AddressInUse"));
 }
 
-/// A Service that shares a contested address keeps it because another asks for it, and its condition says so before a
-/// restart.
+/// A Service that shares a contested address keeps it because another asks for it, and its condition reports that
+/// before a restart.
 #[test]
 fn request_for_a_contested_address_is_reported_to_its_sharers() {
     let mut world = World::new();
