@@ -300,9 +300,9 @@ impl Reports {
         self.missed_pings = None;
     }
 
-    /// Returns whether any of them asks the kernel.
-    pub(crate) fn any(&self) -> bool {
-        self.answered.max(self.silent).max(self.missed_pings).is_some()
+    /// Returns whether a peer has asked the kernel since then. A peer that asks gets an answer, or reports that it gets none.
+    pub(crate) fn any_since(&self, since: Duration) -> bool {
+        self.answered.max(self.silent).max(self.missed_pings).is_some_and(|last| last >= since)
     }
 
     /// Returns whether others found that it does not answer for its address, and none of them had an answer of any kind

@@ -211,8 +211,9 @@ impl Engine {
         if !peer.rest.kernel.is_watched() {
             let holds = self.claims.addresses_of(id).next().is_some();
             let patience = timers::lost_after(self.interval()) * 2;
-            let unattended =
-                !peer.rest.reports.any() && peer.silent_since().is_some_and(|since| now >= since + patience);
+            // A peer that asked once may have found the node dead since, or be dead itself.
+            let attended = peer.rest.reports.any_since(now.saturating_sub(patience));
+            let unattended = !attended && peer.silent_since().is_some_and(|since| now >= since + patience);
             if !holds || !(unattended || self.is_coverer(id, false) || self.is_next_in_line(id)) {
                 return;
             }

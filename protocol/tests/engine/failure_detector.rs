@@ -295,3 +295,27 @@ fn switch_does_not_bring_a_dead_node_back() {
     bus.kernels.insert(1);
     bus.until(ms(61_000), |bus| shown(bus) == SpeakerState::Silent);
 }
+
+/// The speaker of a node is killed and its machine loses power later: the node is found dead also by peers that neither
+/// cover for it nor come first among its successors, and so have never asked its kernel themselves.
+#[test]
+fn covered_node_that_loses_power_is_found_dead_by_every_peer() {
+    for drops_pings in [false, true] {
+        let mut bus = Bus::new(7);
+        if drops_pings {
+            bus.drop_pings_to([mac(1)]);
+        }
+        bus.run(ms(1000));
+        bus.publish(address(1), 1, &[(1, 0), (2, 0), (3, 0)]);
+        bus.run(ms(10_000));
+        bus.kill(1);
+        is_covered(&mut bus, ms(5000));
+        bus.power_off_kernel(1);
+        bus.run(ms(5000));
+        for (node, speaker) in &bus.speakers {
+            let snapshot = speaker.snapshot(bus.now);
+            let peer = snapshot.peers.iter().find(|peer| peer.name == name(1).to_string()).unwrap();
+            assert_eq!(peer.state, SpeakerState::Dead, "node {node}, pings dropped: {drops_pings}");
+        }
+    }
+}
