@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use herald_protocol::timers::lost_after;
 
-use super::{Event, World};
+use super::{Event, World, trouble::Trouble};
 use crate::{
     api::{Api, NO_CANDIDATE},
     check::{
@@ -30,12 +30,7 @@ pub(super) struct Truth<'a> {
     net: &'a Network,
     nodes: &'a [Node],
     api: &'a Api,
-    unreachable: &'a [Duration],
-    paths_broken: Duration,
-    unheard: Option<Duration>,
-    told_to_leave: &'a [Option<Duration>],
-    deaf_since: &'a [Option<Duration>],
-    last_sent: &'a [Duration],
+    trouble: &'a Trouble,
     interval: Duration,
     cloned: bool,
     seconds: Seconds,
@@ -59,29 +54,29 @@ impl Facts for Truth<'_> {
     fn apart(&self, a: NodeIx, b: NodeIx) -> bool {
         let renumbered = |node: &Node| node.renumbered > 0 || node.without_prefix > 0;
         let lost = |node: NodeIx| {
-            !self.nodes[node].runs() || self.lately(self.unreachable[node]) || renumbered(&self.nodes[node])
+            !self.nodes[node].runs() || self.lately(self.trouble.unreachable[node]) || renumbered(&self.nodes[node])
         };
         lost(a)
             || lost(b)
             || !self.net.connects(a, b, Kind::Other)
-            || self.lately(self.paths_broken)
+            || self.lately(self.trouble.paths_broken)
             || self.net.loss >= 0.05
             || self.net.delay >= Duration::from_millis(20)
     }
 
     fn silent_for(&self, node: NodeIx) -> Duration {
-        let sent = self.seconds.interfaces(self.node(node)).map(|interface| self.last_sent[interface]);
+        let sent = self.seconds.interfaces(self.node(node)).map(|interface| self.trouble.last_sent[interface]);
         self.now - sent.max().unwrap_or_default()
     }
 
     fn leaving(&self, node: NodeIx) -> bool {
         self.nodes[node].speaker.as_ref().is_some_and(|speaker| speaker.leaving)
-            || self.told_to_leave[self.node(node)].is_some_and(|at| self.now < at + A_MOMENT)
+            || self.trouble.told_to_leave[self.node(node)].is_some_and(|at| self.now < at + A_MOMENT)
     }
 
     fn deaf(&self, node: NodeIx) -> bool {
-        self.lately(self.unreachable[node])
-            || self.lately(self.paths_broken)
+        self.lately(self.trouble.unreachable[node])
+            || self.lately(self.trouble.paths_broken)
             || !(0..self.nodes.len())
                 .any(|other| self.node(other) != self.node(node) && self.net.carries(other, node, Kind::Other))
     }
@@ -99,7 +94,7 @@ impl Facts for Truth<'_> {
     fn unheard(&self, a: NodeIx, b: NodeIx) -> bool {
         !self.net.connects(a, b, Kind::Protocol)
             || !self.net.fits_all(a, b)
-            || self.unheard.is_some_and(|at| self.now < at + A_MOMENT)
+            || self.trouble.unheard.is_some_and(|at| self.now < at + A_MOMENT)
     }
 
     fn hears_nothing(&self, node: NodeIx) -> bool {
@@ -110,10 +105,11 @@ impl Facts for Truth<'_> {
         // heard others just now, whatever it hears since.
         let reverted = self.nodes[node].reverted.map(|(_, reverted)| reverted);
         let remembers = reverted.max(self.nodes[self.node(node)].thawed_at);
-        self.deaf_since[node].is_some_and(|since| {
+        self.trouble.deaf_since[node].is_some_and(|since| {
             // A run that has heard clients, and was alone among the nodes, misses no peer.
-            let spoke =
-                |other: &NodeIx| self.node(*other) != self.node(node) && self.last_sent[*other] + patience >= since;
+            let spoke = |other: &NodeIx| {
+                self.node(*other) != self.node(node) && self.trouble.last_sent[*other] + patience >= since
+            };
             let misses = self.started(node) >= since || (0..self.nodes.len()).any(|other| spoke(&other));
             misses && self.now > since.max(remembers.unwrap_or_default()) + patience
         })
@@ -147,12 +143,7 @@ impl World<'_> {
             net: &self.net,
             nodes: &self.nodes,
             api: &self.api,
-            unreachable: &self.unreachable,
-            paths_broken: self.paths_broken,
-            unheard: self.unheard,
-            told_to_leave: &self.told_to_leave,
-            deaf_since: &self.deaf_since,
-            last_sent: &self.last_sent,
+            trouble: &self.trouble,
             interval: self.history.interval(),
             seconds: self.seconds,
             cloned: self.history.is_cloned(),
@@ -167,17 +158,17 @@ impl World<'_> {
         claim: herald_protocol::claim::Claim,
     ) -> Option<crate::check::Violation> {
         // Taken out while they change, because the facts borrow the world.
-        let mut owners = std::mem::replace(&mut self.owners, Owners::new(0));
+        let mut owners = std::mem::replace(&mut self.judges.owners, Owners::new(0));
         let found = owners.owned(self.now, address, node, claim, &self.truth());
-        self.owners = owners;
+        self.judges.owners = owners;
         found
     }
 
     /// The nodes that answer, or that can be reached, have changed: looks at the address again.
     pub(super) fn recheck(&mut self, address: AddrIx) {
         let mut contested = false;
-        if self.answers[address].windows(2).any(|pair| pair[0].1 != pair[1].1) {
-            let answers = self.answers[address].iter().copied();
+        if self.judges.answers[address].windows(2).any(|pair| pair[0].1 != pair[1].1) {
+            let answers = self.judges.answers[address].iter().copied();
             let real: Vec<_> = answers.filter(|(node, _)| self.answers_now(*node)).collect();
             contested = true;
             let net = &self.net;
@@ -193,15 +184,15 @@ impl World<'_> {
             let is_one_node = |a: &Answer, b: &Answer| seconds.node(a.0) == seconds.node(b.0) && is_own(a) && is_own(b);
             let hear =
                 |a, b| (cloned || rival(a) == rival(b)) && net.connects(a, b, Kind::Protocol) && net.fits_all(a, b);
-            self.two_macs.update(self.now, address, &real, |a, b| is_one_node(a, b) || hear(a.0, b.0));
+            self.judges.two_macs.update(self.now, address, &real, |a, b| is_one_node(a, b) || hear(a.0, b.0));
             let bound = two_macs::bound(self.history.interval(), net.loss, net.longest_delay());
-            self.two_macs.known(self.now, bound, is_one_node);
+            self.judges.two_macs.known(self.now, bound, is_one_node);
         }
-        if !contested && !self.two_macs.is_empty() {
-            self.two_macs.update(self.now, address, &[], |_, _| false);
+        if !contested && !self.judges.two_macs.is_empty() {
+            self.judges.two_macs.update(self.now, address, &[], |_, _| false);
         }
         let vantage = self.nodes.len();
-        let answered = self.answers[address].iter().any(|(node, mac)| {
+        let answered = self.judges.answers[address].iter().any(|(node, mac)| {
             let owner = self.host_of(*mac);
             self.answers_now(*node)
                 && !self.is_rival(*node)
@@ -209,12 +200,12 @@ impl World<'_> {
                 && owner.is_some_and(|owner| self.reachable(vantage, owner))
         });
         let eligible = self.is_eligible(address) && !self.is_refused(address);
-        match (&mut self.eligible[address], eligible) {
+        match (&mut self.judges.eligible[address], eligible) {
             (since @ None, true) => *since = Some(self.now),
             (since @ Some(_), false) => *since = None,
             _ => {}
         }
-        if self.answered.update(self.now, address, answered || !eligible)
+        if self.judges.answered.update(self.now, address, answered || !eligible)
             && let Some(bound) = self.gap()
         {
             let event = Event::Answered { address, since: self.now };
@@ -230,7 +221,7 @@ impl World<'_> {
                 is_other && self.nodes[other].speaks() && self.net.connects(node, other, Kind::Protocol)
             };
             if !self.nodes[node].speaks() && !(0..self.nodes.len()).any(covers) {
-                self.uncovered[node] = self.now;
+                self.trouble.uncovered[node] = self.now;
             }
         }
         let hosts = self.nodes.len() + self.clients.len();
@@ -241,8 +232,8 @@ impl World<'_> {
                 is_other && runs && self.net.carries(host, node, Kind::Other)
             });
             let hears = hears || (self.net.proxy_arp || self.net.suppresses) && self.net.delivers(node);
-            let since = self.deaf_since[node].unwrap_or(self.now);
-            self.deaf_since[node] = (!hears).then_some(since);
+            let since = self.trouble.deaf_since[node].unwrap_or(self.now);
+            self.trouble.deaf_since[node] = (!hears).then_some(since);
         }
     }
 
@@ -253,9 +244,9 @@ impl World<'_> {
         let drops = |condition: &Condition| matches!(condition, Condition::EtherTypeDropped(_));
         let since = |dropped: Duration| {
             self.nodes.iter().any(|node| node.reverted.is_some_and(|(_, reverted)| reverted >= dropped))
-                || self.played_back.is_some_and(|at| at >= dropped)
+                || self.trouble.played_back.is_some_and(|at| at >= dropped)
         };
-        self.conditions.iter().any(drops) && self.unheard.is_some_and(since)
+        self.conditions.iter().any(drops) && self.trouble.unheard.is_some_and(since)
     }
 
     /// Returns whether the node's speaker runs and answers.
@@ -267,7 +258,7 @@ impl World<'_> {
     /// Returns the interface with whose MAC the cluster answers for an address.
     pub(super) fn answered_with(&self, address: AddrIx) -> Option<NodeIx> {
         let (_, mac) =
-            self.answers[address].iter().find(|(node, _)| self.answers_now(*node) && !self.is_rival(*node))?;
+            self.judges.answers[address].iter().find(|(node, _)| self.answers_now(*node) && !self.is_rival(*node))?;
         self.host_of(*mac)
     }
 
@@ -282,7 +273,7 @@ impl World<'_> {
 
     /// Returns how long an address may be unanswered from now on. `None`: there is no bound.
     pub(super) fn gap(&self) -> Option<Duration> {
-        if self.settled.is_some() {
+        if self.judges.settled.is_some() {
             return Some(Duration::from_millis(50));
         }
         // Before the first step the first claims take their time.
@@ -318,18 +309,18 @@ impl World<'_> {
     }
 
     pub(super) fn check_answered(&mut self, address: AddrIx, since: Duration) {
-        if self.answered.missing_since(address) != Some(since) {
+        if self.judges.answered.missing_since(address) != Some(since) {
             return;
         }
         let Some(bound) = self.gap() else { return };
         // If no node was eligible a moment ago, watches are late, and the address is claimed as a new one is.
-        let Some(eligible) = self.eligible[address] else { return };
+        let Some(eligible) = self.judges.eligible[address] else { return };
         let claimed_by = eligible + CLAIM;
         if self.now < claimed_by {
             self.queue.push(claimed_by, Event::Answered { address, since });
             return;
         }
-        if let Some(violation) = self.answered.overdue(self.now, address, bound) {
+        if let Some(violation) = self.judges.answered.overdue(self.now, address, bound) {
             self.violate(violation);
         }
     }

@@ -2,17 +2,49 @@
 
 use std::time::Duration;
 
-use herald_protocol::wire::VERSION;
+use herald_protocol::{
+    node::Incarnation,
+    wire::{Keyring, VERSION},
+};
 
-use super::{Event, Recorded, World};
+use super::{Event, World, keys::foreign_keyring};
 use crate::{
     check::{Invariant, Violation},
-    fault::{Condition, Forgery},
+    fault::{Condition, Forgery, Step},
+    names::NodeIx,
     net::Kind,
 };
 
 /// Time from one forged frame to the next.
 const FORGE_EVERY: Duration = Duration::from_millis(20);
+
+/// A frame that a forger has recorded.
+#[derive(Clone, Debug)]
+pub(super) struct Recorded {
+    pub(super) from: NodeIx,
+    pub(super) run: Incarnation,
+    pub(super) hello: bool,
+    pub(super) bytes: Vec<u8>,
+}
+
+/// The sender of frames that no node of the cluster sent.
+#[derive(Debug)]
+pub(super) struct Forger {
+    /// Frames of the cluster's nodes.
+    pub(super) recorded: Vec<Recorded>,
+    /// Whether the history has forged frames, so that frames are recorded.
+    pub(super) records: bool,
+    /// Number of forgeries under way.
+    pub(super) forging: u32,
+    foreign_keys: Keyring,
+}
+
+impl Forger {
+    pub(super) fn new(steps: &[Step]) -> Self {
+        let records = steps.iter().any(|step| matches!(step.condition, Condition::Forged(_)));
+        Self { recorded: Vec::new(), records, forging: 0, foreign_keys: foreign_keyring() }
+    }
+}
 
 impl World<'_> {
     /// A forged frame reaches all nodes; the next follows while the condition holds.
@@ -32,7 +64,7 @@ impl World<'_> {
         self.queue.push(self.now + FORGE_EVERY, Event::Forge(turn + 1));
         let Some((from, bytes)) = self.forged(kind) else { return };
         if kind == Forgery::Replay {
-            self.played_back = Some(self.now);
+            self.trouble.played_back = Some(self.now);
         }
         let forger = self.nodes.len();
         for index in 0..self.nodes.len() {
@@ -71,24 +103,24 @@ impl World<'_> {
                 Some((None, bytes))
             }
             Forgery::Foreign => {
-                let Recorded { bytes, .. } = some(&mut self.rng, &self.recorded)?;
+                let Recorded { bytes, .. } = some(&mut self.rng, &self.forger.recorded)?;
                 let frame = self.keys.open(&bytes).ok()?;
-                let key = *self.foreign_keys.ids().first()?;
-                Some((None, self.foreign_keys.seal(key, VERSION, &frame).ok()?))
+                let key = *self.forger.foreign_keys.ids().first()?;
+                Some((None, self.forger.foreign_keys.seal(key, VERSION, &frame).ok()?))
             }
             Forgery::Flipped => {
-                let Recorded { mut bytes, .. } = some(&mut self.rng, &self.recorded)?;
+                let Recorded { mut bytes, .. } = some(&mut self.rng, &self.forger.recorded)?;
                 let at = self.rng.usize(0..bytes.len());
                 bytes[at] ^= 1 << self.rng.u32(0..8);
                 Some((None, bytes))
             }
-            Forgery::Replay => some(&mut self.rng, &self.recorded).map(|frame| (Some(frame.from), frame.bytes)),
+            Forgery::Replay => some(&mut self.rng, &self.forger.recorded).map(|frame| (Some(frame.from), frame.bytes)),
             Forgery::FormerRuns => {
                 let is_over = |frame: &&Recorded| {
                     let speaker = self.nodes[frame.from].speaker.as_ref();
                     frame.hello && speaker.is_none_or(|speaker| speaker.incarnation != frame.run)
                 };
-                let over: Vec<_> = self.recorded.iter().filter(is_over).cloned().collect();
+                let over: Vec<_> = self.forger.recorded.iter().filter(is_over).cloned().collect();
                 some(&mut self.rng, &over).map(|frame| (Some(frame.from), frame.bytes))
             }
         }

@@ -144,7 +144,7 @@ impl World<'_> {
             // The snapshots are of the former machine.
             node.snapshots.iter_mut().for_each(|memory| *memory = None);
             for address in 0..self.history.addresses {
-                self.owners.gave_up(address, interface);
+                self.judges.owners.gave_up(address, interface);
             }
         }
     }
@@ -212,7 +212,7 @@ impl World<'_> {
         }
         self.kill(index);
         for address in 0..self.history.addresses {
-            self.owners.gave_up(address, index);
+            self.judges.owners.gave_up(address, index);
         }
         self.nodes[index].revert(now, memory);
         self.trace(|| format!("node {index}: goes on from a snapshot"));
@@ -221,11 +221,11 @@ impl World<'_> {
         let answers: Vec<_> = speaker.answers.iter().map(|(address, mac)| (*address, *mac)).collect();
         for claim in claims {
             if let Some(address) = names::vip_index(claim.address) {
-                self.owners.reverted(now, address, index, claim);
+                self.judges.owners.reverted(now, address, index, claim);
             }
         }
         for (address, mac) in answers {
-            self.answers[address].push((index, mac));
+            self.judges.answers[address].push((index, mac));
         }
         // Its connections are broken: it lists again, and reads its link.
         self.resume(index);

@@ -3,6 +3,7 @@
 mod facts;
 mod forge;
 mod interfaces;
+mod judges;
 mod keys;
 mod members;
 mod outputs;
@@ -14,6 +15,7 @@ mod steps;
 mod strangers;
 mod talk;
 mod traffic;
+mod trouble;
 mod views;
 
 use std::{
@@ -27,14 +29,14 @@ use herald_protocol::{
     api_view::{ExpectedPeer, Packet, Vip},
     claim::Claim,
     mac::MacAddr,
-    node::{Incarnation, NodeName},
+    node::NodeName,
     wire::Keyring,
 };
 
 use crate::{
     api::Api,
     carried::Carried,
-    check::{Violation, answered::Answered, load::Limits, load::Load, owners::Owners, two_macs::TwoMacs},
+    check::Violation,
     client::Flow,
     fault::{Condition, Step},
     history::{History, Role},
@@ -43,13 +45,14 @@ use crate::{
     net::Network,
     node::Node,
 };
-use keys::foreign_keyring;
+use forge::Forger;
+use judges::Judges;
 #[cfg(test)]
 pub(crate) use keys::keyring;
 #[cfg(not(test))]
 use keys::keyring;
-use pace::Pace;
 use strangers::Strangers;
+use trouble::Trouble;
 
 /// The receivers of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,15 +135,6 @@ pub struct Outcome {
     pub trace: Vec<String>,
 }
 
-/// A frame that a forger has recorded.
-#[derive(Clone, Debug)]
-struct Recorded {
-    from: NodeIx,
-    run: Incarnation,
-    hello: bool,
-    bytes: Vec<u8>,
-}
-
 /// Measurements around power-offs.
 #[derive(Debug)]
 struct Measured {
@@ -179,53 +173,16 @@ struct World<'h> {
     rival_keys: Arc<Keyring>,
     /// Whether each receiver opens frames by its own keys.
     opens_itself: bool,
-    foreign_keys: Keyring,
     /// By node: what the API lists of it, if anything.
     stations: Vec<Option<ExpectedPeer>>,
     /// The other cluster, if there is one.
     other: rivals::Other,
-    /// Frames that a forger has recorded.
-    recorded: Vec<Recorded>,
-    records: bool,
-    forging: u32,
+    forger: Forger,
     strangers: Strangers,
-    /// By node: when a fault last kept others from reaching it, or it from reaching others.
-    unreachable: Vec<Duration>,
-    /// When a path between some nodes was last broken.
-    paths_broken: Duration,
-    /// When the protocol's EtherType was last dropped somewhere.
-    unheard: Option<Duration>,
-    /// When a recorded frame was last played back.
-    played_back: Option<Duration>,
-    /// By node: when it was last told to leave for good.
-    told_to_leave: Vec<Option<Duration>>,
-    /// By node: since when no frame of any other host reaches it.
-    deaf_since: Vec<Option<Duration>>,
-    /// By node: when it was last cut off from clients without being able to tell: deaf, mute, or paused while its clock
-    /// stood still.
-    impaired: Vec<Duration>,
-    /// By node: when its speaker was last down with no second one on the segment to cover it.
-    uncovered: Vec<Duration>,
-    /// By node: when its last frame went out.
-    last_sent: Vec<Duration>,
+    trouble: Trouble,
     /// Number of steps so far.
     step_count: u64,
-    /// Since when everything should be well.
-    settled: Option<Duration>,
-    limits: Limits,
-    two_macs: TwoMacs,
-    answered: Answered,
-    /// By address: since when some node can and may announce it.
-    eligible: Vec<Option<Duration>>,
-    /// By address: since when it has been with a node that serves nobody while another node could serve it.
-    unserved: Vec<Option<Duration>>,
-    pace: Pace,
-    /// The last step until which the owner of an address might change often.
-    no_pace_until_step: Option<Duration>,
-    owners: Owners,
-    load: Load,
-    /// By address: the nodes that answer by their own word, with the MAC.
-    answers: Vec<Vec<crate::check::two_macs::Answer>>,
+    judges: Judges,
     measured: Measured,
     outcome: Outcome,
     detail: Detail,
@@ -260,7 +217,7 @@ impl<'h> World<'h> {
     fn run(mut self, done: Option<&AtomicU64>) -> Outcome {
         self.begin();
         while let Some((at, event)) = self.queue.pop() {
-            if let Some(violation) = self.pace.event(at) {
+            if let Some(violation) = self.judges.pace.event(at) {
                 self.violate(violation);
                 break;
             }
@@ -272,8 +229,8 @@ impl<'h> World<'h> {
                 break;
             }
             self.dispatch(event);
-            if !self.two_macs.is_empty()
-                && let Some(violation) = self.two_macs.overdue(at)
+            if !self.judges.two_macs.is_empty()
+                && let Some(violation) = self.judges.two_macs.overdue(at)
             {
                 self.violate(violation);
             }
@@ -334,7 +291,7 @@ impl<'h> World<'h> {
                     .collect()
             })
             .collect();
-        let records = steps.iter().any(|step| matches!(step.condition, Condition::Forged(_)));
+        let forger = Forger::new(&steps);
         Self {
             history,
             now: Duration::ZERO,
@@ -352,32 +309,11 @@ impl<'h> World<'h> {
             keys: Arc::new(keyring(0..=history.rotations())),
             rival_keys: Arc::new(keys::rival_keyring(history)),
             opens_itself: history.rotations() > 0 || history.rivals > 0,
-            foreign_keys: foreign_keyring(),
-            recorded: Vec::new(),
-            records,
-            forging: 0,
+            forger,
             strangers: Strangers::new(addresses),
-            unreachable: vec![Duration::ZERO; count],
-            paths_broken: Duration::ZERO,
-            unheard: None,
-            played_back: None,
-            told_to_leave: vec![None; count],
-            deaf_since: vec![None; count],
-            impaired: vec![Duration::ZERO; count],
-            uncovered: vec![Duration::ZERO; count],
-            last_sent: vec![Duration::ZERO; count],
+            trouble: Trouble::none(count),
             step_count: 0,
-            settled: None,
-            limits: Limits::of(history.timers.interval(0), count, addresses),
-            two_macs: TwoMacs::default(),
-            answered: Answered::new(addresses),
-            eligible: vec![None; addresses],
-            unserved: vec![None; addresses],
-            pace: Pace::of(history),
-            no_pace_until_step: None,
-            owners: Owners::new(addresses),
-            load: Load::new(count),
-            answers: vec![Vec::new(); addresses],
+            judges: Judges::of(history),
             measured: Measured {
                 off: None,
                 found_dead: vec![None; count],
@@ -460,8 +396,8 @@ impl<'h> World<'h> {
 
     fn finish(mut self) -> Outcome {
         self.outcome.simulated = self.now;
-        self.outcome.frames = self.load.frames;
-        self.outcome.peak = self.load.peak;
+        self.outcome.frames = self.judges.load.frames;
+        self.outcome.peak = self.judges.load.peak;
         self.outcome.node_seconds = self.now.as_secs_f64() * self.nodes.len() as f64;
         self.outcome
     }

@@ -67,7 +67,7 @@ impl World<'_> {
     fn answers_change(&mut self, index: NodeIx, address: std::net::IpAddr, mac: Option<herald_protocol::mac::MacAddr>) {
         let Some(vip) = names::vip_index(address) else { return };
         let Some(speaker) = &mut self.nodes[index].speaker else { return };
-        let answers = &mut self.answers[vip];
+        let answers = &mut self.judges.answers[vip];
         answers.retain(|(node, _)| *node != index);
         match mac {
             Some(mac) => {
@@ -113,7 +113,7 @@ impl World<'_> {
                 let justified = late || behind || matches!(claim.reason, Reason::Class | Reason::CoverExpired);
                 if violation.is_none()
                     && !justified
-                    && let Some(since) = self.settled
+                    && let Some(since) = self.judges.settled
                 {
                     violation = Some(Violation {
                         invariant: Invariant::QuietChange,
@@ -142,7 +142,7 @@ impl World<'_> {
                 self.gives_up(index, claim.address);
                 let rival = to.is_some_and(|to| self.is_rival(to));
                 if let Some(address) = names::vip_index(claim.address).filter(|_| !rival) {
-                    self.owners.lost(self.now, address, index, &claim);
+                    self.judges.owners.lost(self.now, address, index, &claim);
                 }
             }
             Told::Withdrawn { address, why } => {
@@ -156,7 +156,7 @@ impl World<'_> {
                         safe && self.nodes[*node].speaks() && self.net.connects(index, *node, Kind::Protocol)
                     };
                     let told = (0..self.nodes.len()).filter(hears).collect();
-                    self.owners.deleted(self.now, address, index, told);
+                    self.judges.owners.deleted(self.now, address, index, told);
                 }
                 self.gives_up(index, address);
                 if let Some(address) = names::vip_index(address) {
@@ -226,13 +226,13 @@ impl World<'_> {
 
     /// Returns a violation if an address goes back and forth.
     fn judge_pace_of_owners(&self, address: names::AddrIx) -> Option<Violation> {
-        let excused = self.no_pace_until_step.is_some_and(|at| self.now < at + WAR);
+        let excused = self.judges.no_pace_until_step.is_some_and(|at| self.now < at + WAR);
         if excused || self.no_pace_is_promised() {
             return None;
         }
         // Candidates that cannot hear each other's claims in time each claim once.
         let at_once = if self.net.longest_delay() >= LONG_DELAY { self.nodes.len() } else { 0 };
-        let changes = self.owners.changes_since(address, self.now.saturating_sub(WAR));
+        let changes = self.judges.owners.changes_since(address, self.now.saturating_sub(WAR));
         (changes > WAR_CHANGES + at_once).then(|| Violation {
             invariant: Invariant::PingPong,
             at: self.now,
@@ -261,7 +261,7 @@ impl World<'_> {
         if self.is_rival(index) {
             self.rival_owns(index, address, false);
         }
-        self.owners.gave_up(address, index);
+        self.judges.owners.gave_up(address, index);
     }
 
     /// Measures detection.
@@ -277,7 +277,7 @@ impl World<'_> {
     fn took_over(&mut self, index: NodeIx, address: std::net::IpAddr) {
         let Some((dead, off)) = self.measured.off.filter(|(dead, _)| *dead != self.seconds.node(index)) else { return };
         let Some(address) = names::vip_index(address).filter(|address| !self.measured.taken[*address]) else { return };
-        if self.owners.holders(address).any(|holder| self.seconds.node(holder) == dead) {
+        if self.judges.owners.holders(address).any(|holder| self.seconds.node(holder) == dead) {
             self.measured.taken[address] = true;
             self.outcome.takeover.push(self.now - off);
         }

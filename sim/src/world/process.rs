@@ -73,7 +73,7 @@ impl World<'_> {
         if !resumes {
             // The node knows nothing of what it owned: only its peers can tell it.
             for address in 0..self.history.addresses {
-                self.owners.gave_up(address, index);
+                self.judges.owners.gave_up(address, index);
             }
         }
         self.speaker_handles(index, Input::Carrier(self.net.carrier(index) && self.takes_part(index)));
@@ -117,7 +117,7 @@ impl World<'_> {
         let Some(speaker) = &mut node.speaker else { return };
         if speaker.machine.segment().poll_timeout().is_some_and(|due| due <= now) {
             speaker.machine.timeout(now);
-            if let Some(violation) = self.load.wake(self.now, index, self.limits) {
+            if let Some(violation) = self.judges.load.wake(self.now, index, self.judges.limits) {
                 self.violate(violation);
                 return;
             }
@@ -129,7 +129,7 @@ impl World<'_> {
     pub(super) fn after(&mut self, index: NodeIx) {
         self.note_sibling(index);
         while let Some(output) = self.nodes[index].speaker.as_mut().and_then(|s| s.machine.poll_output()) {
-            if let Some(violation) = self.pace.output() {
+            if let Some(violation) = self.judges.pace.output() {
                 self.violate(violation);
                 return;
             }
@@ -254,7 +254,7 @@ impl World<'_> {
             }
             Stop::Asked(how) => {
                 if how == Shutdown::Leaving {
-                    self.told_to_leave[index] = Some(self.now);
+                    self.trouble.told_to_leave[index] = Some(self.now);
                 }
                 self.shut_down(index, how);
                 let started = self.nodes[index].starts;
@@ -283,12 +283,12 @@ impl World<'_> {
         let Some(speaker) = node.speaker.take() else { return };
         if speaker.leaving {
             // The node gave its addresses away, or no other node wanted them.
-            self.told_to_leave[self.seconds.node(index)] = Some(self.now);
+            self.trouble.told_to_leave[self.seconds.node(index)] = Some(self.now);
         }
         self.trace(|| format!("node {index}: speaker has ended"));
         let answered: Vec<_> = speaker.answers.keys().copied().collect();
         for address in answered {
-            self.answers[address].retain(|(node, _)| *node != index);
+            self.judges.answers[address].retain(|(node, _)| *node != index);
             self.recheck(address);
         }
     }

@@ -87,7 +87,7 @@ impl World<'_> {
             return;
         }
         for address in (0..self.history.addresses).filter(|address| self.history.is_contested(*address)) {
-            let both = self.owners.holders(address).next().is_some() && self.rival_owner(address).is_some();
+            let both = self.judges.owners.holders(address).next().is_some() && self.rival_owner(address).is_some();
             if both && !self.strangers.is_told(address) {
                 let seen = format!("two clusters announce address {address}, and no node has reported a conflict");
                 self.violate(Violation { invariant: Invariant::Stranger, at: self.now, seen });

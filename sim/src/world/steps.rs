@@ -21,9 +21,9 @@ impl World<'_> {
         let Step { begins, condition, .. } = self.steps[index].clone();
         self.trace(|| format!("{} {condition:?}", if begins { "begins" } else { "ends" }));
         self.step_count += 1;
-        self.settled = None;
+        self.judges.settled = None;
         if self.no_pace_is_promised() {
-            self.no_pace_until_step = Some(self.now);
+            self.judges.no_pace_until_step = Some(self.now);
         }
         if begins {
             self.conditions.push(condition.clone());
@@ -47,12 +47,12 @@ impl World<'_> {
     /// Records the facts on which a verdict of the next seconds may rest.
     fn note(&mut self, condition: &Condition) {
         if let Condition::Deaf(node) | Condition::Mute(node) | Condition::Paused(node, false) = condition {
-            self.impaired[*node] = self.now;
+            self.trouble.impaired[*node] = self.now;
         }
         match condition {
             Condition::Off(node) | Condition::Paused(node, _) => {
                 for interface in self.interfaces(*node) {
-                    self.unreachable[interface] = self.now;
+                    self.trouble.unreachable[interface] = self.now;
                 }
             }
             Condition::NoCarrier(node)
@@ -61,16 +61,16 @@ impl World<'_> {
             | Condition::Mute(node)
             | Condition::OtherMachine(node)
             // Its kernel does not answer for the address by which the others know it.
-            | Condition::Renumbered(node, _) => self.unreachable[*node] = self.now,
-            Condition::OneWay(..) | Condition::Partition(_) => self.paths_broken = self.now,
-            Condition::Loss(p) if *p >= HIGH_LOSS => self.paths_broken = self.now,
-            Condition::Delay(delay) if *delay >= LONG_DELAY => self.paths_broken = self.now,
+            | Condition::Renumbered(node, _) => self.trouble.unreachable[*node] = self.now,
+            Condition::OneWay(..) | Condition::Partition(_) => self.trouble.paths_broken = self.now,
+            Condition::Loss(p) if *p >= HIGH_LOSS => self.trouble.paths_broken = self.now,
+            Condition::Delay(delay) if *delay >= LONG_DELAY => self.trouble.paths_broken = self.now,
             // No peer misses a second interface on which nothing is announced.
             Condition::EtherTypeDropped(Some(interface))
-                if self.seconds.contains(*interface) && !self.owners.is_in_use(*interface) => {}
+                if self.seconds.contains(*interface) && !self.judges.owners.is_in_use(*interface) => {}
             // A frame that is too long to pass is not heard either.
             Condition::EtherTypeDropped(_) | Condition::Mtu(..) | Condition::PathMtu(_) => {
-                self.unheard = Some(self.now);
+                self.trouble.unheard = Some(self.now);
             }
             _ => {}
         }
@@ -146,7 +146,7 @@ impl World<'_> {
                     (true, 1) => self.api.delete(*address),
                     (false, 0) => {
                         self.api.create(self.now, *address, true);
-                        self.owners.born_before(*address);
+                        self.judges.owners.born_before(*address);
                     }
                     _ => return,
                 }
@@ -182,7 +182,7 @@ impl World<'_> {
             }
             Condition::TwoKeys(node) => self.keys_change(begins, *node),
             Condition::Forged(_) => {
-                one(&mut self.forging);
+                one(&mut self.forger.forging);
                 if begins {
                     self.queue.push(self.now, Event::Forge(0));
                 }
@@ -234,7 +234,7 @@ impl World<'_> {
         // Two views that differ for good never settle.
         if step == self.step_count && !self.history.is_cloned() && !self.conditions.iter().any(keeps_unsettled) {
             self.trace(|| "everything should be settled".to_owned());
-            self.settled = Some(self.now);
+            self.judges.settled = Some(self.now);
             self.look_at_addresses();
         }
     }

@@ -152,7 +152,7 @@ impl World<'_> {
         // A node that was away resumes an address only if no other node took it, and reports nothing if one did.
         let holds =
             |node: NodeIx| self.nodes[node].speaker.as_ref().is_none_or(|speaker| speaker.owns.contains(&address));
-        self.may_be_claimed_late(address) && !self.owners.holders(address).any(holds)
+        self.may_be_claimed_late(address) && !self.judges.owners.holders(address).any(holds)
     }
 
     /// Returns whether the first claim of the address may have been put off.
@@ -165,16 +165,18 @@ impl World<'_> {
         let held = &self.strangers.held[address];
         let lately = |at: Duration| !at.is_zero() && self.now < at + SEEN_AFTER * 2;
         let known = self.nodes[self.seconds.node(node)].view[address].as_ref().is_none_or(|vip| vip.ever_announced);
-        let first = claim.reason == Reason::Vacant && !known && !self.owners.has_claimed(address, claim.birth);
-        let sound = self.net.is_uniform() && self.net.loss == 0.0 && !lately(self.paths_broken);
-        if !first || !sound || lately(self.unreachable[node]) || self.now < held.since + SEEN_AFTER {
+        let first = claim.reason == Reason::Vacant && !known && !self.judges.owners.has_claimed(address, claim.birth);
+        let sound = self.net.is_uniform() && self.net.loss == 0.0 && !lately(self.trouble.paths_broken);
+        if !first || !sound || lately(self.trouble.unreachable[node]) || self.now < held.since + SEEN_AFTER {
             return None;
         }
         let stranger = (held.strangers > 0 && self.net.connects(node, self.stranger(), Kind::Other))
             .then(|| "a stranger".to_owned());
         let answers = |holder: &&NodeIx| {
             let heard = self.nodes[**holder].speaks() && self.net.connects(node, **holder, Kind::Protocol);
-            self.seconds.node(**holder) != self.seconds.node(node) && heard && !lately(self.unreachable[**holder])
+            self.seconds.node(**holder) != self.seconds.node(node)
+                && heard
+                && !lately(self.trouble.unreachable[**holder])
         };
         let kernel = || held.kernels.iter().find(answers).map(|holder| format!("the kernel of node {holder}"));
         let rival = || self.rival_that_answers(node, address).map(|rival| format!("node {rival} of another cluster"));

@@ -62,7 +62,7 @@ impl World<'_> {
                 self.trace(|| format!("client {host}: address {address} moves from node {from} to node {node}"));
                 let lately = |at: Duration| !at.is_zero() && now < at + EXCUSED;
                 let any = |node: NodeIx, is: &dyn Fn(NodeIx) -> bool| self.interfaces(node).any(is);
-                let highest = self.owners.highest(address).map(|interface| self.seconds.node(interface));
+                let highest = self.judges.owners.highest(address).map(|interface| self.seconds.node(interface));
                 let moved = Moved {
                     client: host,
                     address,
@@ -70,20 +70,21 @@ impl World<'_> {
                     to: node,
                     node_failed: any(from, &|interface| {
                         !self.reachable(host, interface)
-                            || self.unreachable[interface] >= since
-                            || self.uncovered[interface] >= established
+                            || self.trouble.unreachable[interface] >= since
+                            || self.trouble.uncovered[interface] >= established
                     }),
                     // A frame that was sent before the change may arrive after it, and after the frames that report it.
                     owner_changed: self
+                        .judges
                         .owners
                         .changed_since(address, established.saturating_sub(self.net.longest_delay()))
                         || highest == Some(node)
-                        || lately(self.paths_broken)
-                        || self.unheard.is_some_and(lately)
-                        || any(node, &|interface| lately(self.impaired[interface]))
+                        || lately(self.trouble.paths_broken)
+                        || self.trouble.unheard.is_some_and(lately)
+                        || any(node, &|interface| lately(self.trouble.impaired[interface]))
                         || self.may_lead_elsewhere(address)
                         || self.goes_by_old_memory()
-                        || any(from, &|interface| lately(self.unreachable[interface])),
+                        || any(from, &|interface| lately(self.trouble.unreachable[interface])),
                 };
                 if let Some(violation) = flows::moved(now, moved) {
                     self.violate(violation);
@@ -121,7 +122,7 @@ impl World<'_> {
     /// Checks whether all is well, if it should be.
     pub(super) fn look(&mut self) {
         self.queue.push(self.now + LOOK_EVERY, Event::Look);
-        let Some(since) = self.settled else {
+        let Some(since) = self.judges.settled else {
             self.look_for_unserved();
             return;
         };
@@ -142,7 +143,7 @@ impl World<'_> {
                     continue;
                 }
                 // A change a moment ago has yet to reach the clients.
-                if self.owners.changed_since(address, self.now.saturating_sub(CACHES_SETTLE)) {
+                if self.judges.owners.changed_since(address, self.now.saturating_sub(CACHES_SETTLE)) {
                     continue;
                 }
                 let settled = Settled {
@@ -166,7 +167,7 @@ impl World<'_> {
             // The conditions under which it must be answered may have come about without a step.
             self.recheck(address);
             let patience = Duration::from_millis(200);
-            let missing = self.answered.missing_since(address);
+            let missing = self.judges.answered.missing_since(address);
             if let Some(since) = missing.filter(|since| self.now >= *since + patience) {
                 self.check_answered(address, since);
             }
@@ -176,7 +177,7 @@ impl World<'_> {
         }
         self.look_for_ghosts();
         self.look_for_unserved();
-        if let Some((address, a, b)) = self.two_macs.any() {
+        if let Some((address, a, b)) = self.judges.two_macs.any() {
             let seen = format!(
                 "all should be settled, but address {address} is answered by node {} with {} and by node {} with {}",
                 a.0, a.1, b.0, b.1
@@ -201,7 +202,7 @@ impl World<'_> {
             let owner = self.answered_with(address).map(|interface| self.seconds.node(interface));
             let owner = owner.filter(|owner| *owner < self.history.nodes);
             let left = |owner: NodeIx| {
-                let holds = self.owners.holders(address).any(|holder| self.seconds.node(holder) == owner);
+                let holds = self.judges.owners.holders(address).any(|holder| self.seconds.node(holder) == owner);
                 // An address that no other node took after a hand-over is not handed over again for a while.
                 let mut speakers =
                     self.interfaces(owner).filter_map(|interface| self.nodes[interface].speaker.as_ref());
@@ -210,8 +211,8 @@ impl World<'_> {
                 holds && !waits && self.api.class(address, owner) == NO_CANDIDATE
             };
             let unserved = sound && owner.is_some_and(left) && self.is_eligible(address);
-            let since = self.unserved[address].filter(|_| unserved).unwrap_or(self.now);
-            self.unserved[address] = unserved.then_some(since);
+            let since = self.judges.unserved[address].filter(|_| unserved).unwrap_or(self.now);
+            self.judges.unserved[address] = unserved.then_some(since);
             if self.now >= since + MOVES {
                 let seen = format!(
                     "address {address} has stayed with node {owner:?}, no candidate, since {:.3} s; another could have it",

@@ -10,7 +10,7 @@ use herald_protocol::{
 };
 use rayon::prelude::*;
 
-use super::{Detail, Event, Recorded, To, World};
+use super::{Detail, Event, To, World, forge::Recorded};
 use crate::{
     carried::Carried,
     check::{Invariant, Violation, two_macs},
@@ -34,11 +34,11 @@ const LOOKED_AHEAD_ENTRIES: usize = 2;
 impl World<'_> {
     /// A speaker sends a frame of the protocol.
     pub(super) fn transmit(&mut self, from: NodeIx, bytes: Vec<u8>) {
-        if let Some(violation) = self.load.frame(self.now, from, self.limits) {
+        if let Some(violation) = self.judges.load.frame(self.now, from, self.judges.limits) {
             self.violate(violation);
             return;
         }
-        self.last_sent[from] = self.now;
+        self.trouble.last_sent[from] = self.now;
         let frame = match self.keys_seen(from).open(&bytes) {
             Ok(frame) => frame,
             Err(error) => {
@@ -60,12 +60,12 @@ impl World<'_> {
             }
             Body::Claims(_) | Body::Later(_) => false,
         };
-        if self.records {
-            if self.recorded.len() == RECORDED {
+        if self.forger.records {
+            if self.forger.recorded.len() == RECORDED {
                 let forgotten = self.rng.usize(0..RECORDED);
-                self.recorded.swap_remove(forgotten);
+                self.forger.recorded.swap_remove(forgotten);
             }
-            self.recorded.push(Recorded { from, run: frame.sender.incarnation, hello, bytes: bytes.clone() });
+            self.forger.recorded.push(Recorded { from, run: frame.sender.incarnation, hello, bytes: bytes.clone() });
         }
         if !self.net.transmits(from) {
             return;
@@ -85,7 +85,7 @@ impl World<'_> {
 
     pub(super) fn frame_arrives(&mut self, to: To, carried: &Arc<Carried>) {
         match to {
-            To::All if self.nodes.len() >= self.crowd && self.net.loss == 0.0 && self.two_macs.is_empty() => {
+            To::All if self.nodes.len() >= self.crowd && self.net.loss == 0.0 && self.judges.two_macs.is_empty() => {
                 for index in self.crowd_hears(carried) {
                     self.after(index);
                 }
@@ -140,10 +140,10 @@ impl World<'_> {
     /// A speaker takes a frame from its socket.
     pub(super) fn hear(&mut self, index: NodeIx, carried: &Arc<Carried>) {
         let node = &self.nodes[index];
-        if carried.hello && node.speaks() && !self.two_macs.is_empty() {
+        if carried.hello && node.speaks() && !self.judges.two_macs.is_empty() {
             let interval = node.interval.max(self.nodes[carried.from].interval);
             let bound = two_macs::bound(interval, self.net.loss, self.net.longest_delay());
-            self.two_macs.hello(self.now, carried.from, index, bound);
+            self.judges.two_macs.hello(self.now, carried.from, index, bound);
         }
         if self.nodes[index].hear(self.now, carried) {
             self.after(index);
