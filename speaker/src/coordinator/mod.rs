@@ -325,7 +325,8 @@ impl Coordinator {
 
     /// Returns the claims of each segment, by interface name, which outlive a restart of the process.
     pub fn saved_claims(&self) -> Claims {
-        let joined = self.segments.values().map(|l| (l.interface.segment.interface.clone(), l.engine.saved_state()));
+        let joined =
+            self.segments.values().map(|l| (l.interface.segment.interface.name.clone(), l.engine.saved_state()));
         // These segments are not joined yet: their claims are still those that an earlier run left.
         let remembered = self.remembered.iter().map(|(interface, (claims, _))| (interface.clone(), claims.clone()));
         remembered.chain(joined).collect()
@@ -348,7 +349,7 @@ impl Coordinator {
         let joining = self.segments.values().filter(|local| local.speaks).filter_map(|local| {
             let waited = now.saturating_sub(local.engine.joining_since()?);
             let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
-            Some(Joining { interface: local.interface.segment.interface.clone(), waited_ms })
+            Some(Joining { interface: local.interface.segment.interface.name.clone(), waited_ms })
         });
         Health {
             has_key: self.keys.is_some(),
@@ -362,7 +363,7 @@ impl Coordinator {
     /// Returns the segments on which this node takes part: the name of the interface, and the engine.
     pub fn segments(&self) -> impl Iterator<Item = (&str, &herald_protocol::Engine)> {
         let speaking = self.segments.values().filter(|local| local.speaks);
-        speaking.map(|local| (local.interface.segment.interface.as_str(), &local.engine))
+        speaking.map(|local| (local.interface.segment.interface.name.as_str(), &local.engine))
     }
 
     /// Returns the name of a node, as the API or the wire gives it; its id where neither does.

@@ -564,7 +564,7 @@ impl Lan {
     /// Gives the interface of a node another name.
     pub(super) fn rename(&mut self, name: &'static str, to: &str) {
         let mut interfaces = self.interfaces(name);
-        interfaces.segments[0].segment.interface = to.to_owned();
+        interfaces.segments[0].segment.interface.name = to.to_owned();
         self.tell(name, Input::Interfaces(interfaces));
     }
 
