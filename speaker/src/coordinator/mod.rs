@@ -64,7 +64,7 @@ use evaluation::Evaluation;
 pub use io::{
     Announcing, ApiFact, Config, Event, Input, Interfaces, Now, Output, Purpose, Restored, SpeakerWrite, VipWrite,
 };
-pub use proxy_sync::PROXY_SYNC;
+pub use proxy_sync::PROXY_SYNC_TIMEOUT;
 use proxy_sync::ProxySyncGate;
 pub use sockets::SocketFailure;
 use speaker_status::SpeakerReport;
@@ -463,7 +463,7 @@ impl Coordinator {
             return;
         }
         let port = vip.local.and_then(|local| local.health_check_node_port);
-        // An endpoint without a port to ask counts after [`PROXY_SYNC`].
+        // An endpoint without a port to ask counts after [`PROXY_SYNC_TIMEOUT`].
         let target = self.own_node().and_then(|node| proxy_sync::target(&node.internal_ips, vip.address, port));
         if let (Some(target), Some(service)) = (target, vip.services.first().map(ServiceName::from)) {
             self.outputs.push_back(Output::AskProxy { address: vip.address, service, target });
