@@ -7,7 +7,7 @@ use herald_crds::{
     virtual_ip::AdvertisementRule,
 };
 
-use crate::view::{NodeView, SegmentView};
+use crate::view::NodeView;
 
 /// A node with the report of its speaker.
 #[derive(Clone, Copy, Debug)]
@@ -17,7 +17,7 @@ pub struct Candidate<'a> {
     /// The reduced Node.
     pub node: &'a NodeView,
     /// Its interfaces; `None` if no speaker has reported from the node.
-    pub segments: Option<&'a [SegmentView]>,
+    pub segments: Option<&'a [Interface]>,
     /// The number of addresses that the node announces, or is home of, already.
     pub addresses: usize,
     /// The number of those addresses that are of the same family and the same Services as the address to place.
@@ -63,7 +63,7 @@ pub fn home<'a>(
     }
     let nodes: Vec<_> = nodes.into_iter().collect();
     // If the address lies in the subnet of some node, a node outside the subnet would announce to the wrong segment.
-    let is_on_link = |segment: &SegmentView| segment.longest_match(address).is_some();
+    let is_on_link = |segment: &Interface| segment.longest_match(address).is_some();
     let has_subnet = nodes.iter().any(|node| node.segments.is_some_and(|segments| segments.iter().any(is_on_link)));
     let mut nearest = NoCandidate::NoNode;
     let mut best: Option<(i64, usize, usize, &str)> = None;
@@ -137,9 +137,9 @@ mod tests {
         }
     }
 
-    fn segment(interface: &str, prefix: &str, default_route: bool) -> SegmentView {
-        let (interface, prefixes) = (interface.to_owned(), vec![prefix.parse().unwrap()]);
-        SegmentView { interface, prefixes, default_route, speaks_for: vec![] }
+    fn segment(name: &str, prefix: &str, default_route: bool) -> Interface {
+        let (name, prefixes) = (name.to_owned(), vec![prefix.parse().unwrap()]);
+        Interface { name, prefixes, default_route, speaks_for: vec![] }
     }
 
     fn zone(zone: &str) -> LabelSelector {

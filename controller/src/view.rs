@@ -267,44 +267,13 @@ impl NodeView {
     }
 }
 
-/// One interface of a node on which addresses can be announced.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SegmentView {
-    /// The name of the interface.
-    pub interface: String,
-    /// The on-link prefixes of the interface.
-    pub prefixes: Vec<IpNet>,
-    /// Whether the default route uses the interface.
-    pub default_route: bool,
-    /// The node's other interfaces on the same network, for which it speaks.
-    pub speaks_for: Vec<String>,
-}
-
-impl Interface for SegmentView {
-    fn name(&self) -> &str {
-        &self.interface
-    }
-
-    fn speaks_for(&self) -> &[String] {
-        &self.speaks_for
-    }
-
-    fn prefixes(&self) -> &[IpNet] {
-        &self.prefixes
-    }
-
-    fn has_default_route(&self) -> bool {
-        self.default_route
-    }
-}
-
 /// The report of a speaker.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SpeakerView {
     /// The UID of the SpeakerStatus.
     pub uid: String,
     /// The interfaces on which the node can announce.
-    pub segments: Vec<SegmentView>,
+    pub segments: Vec<Interface>,
     /// The addresses of the node's own links, each with the length of its on-link prefix. Addresses of container
     /// networks, and of links where kube-proxy binds the addresses of Services, are left out.
     pub link_addresses: BTreeSet<IpNet>,
@@ -315,9 +284,10 @@ pub struct SpeakerView {
 impl SpeakerView {
     /// Reduces a SpeakerStatus.
     pub fn of(status: &SpeakerStatus) -> Self {
+        let reported = status.status.iter().flat_map(|s| &s.segments);
         Self {
             uid: status.metadata.uid.clone().unwrap_or_default(),
-            segments: segments(status),
+            segments: reported.map(Interface::from_status).collect(),
             link_addresses: link_addresses(status),
             covering: status.status.iter().flat_map(|s| &s.covering).cloned().collect(),
         }
@@ -338,17 +308,6 @@ fn link_addresses(status: &SpeakerStatus) -> BTreeSet<IpNet> {
         LinkUse::Containers | LinkUse::Later => false,
     });
     own.flat_map(|link| &link.addresses).filter_map(|address| address.parse().ok()).collect()
-}
-
-fn segments(status: &SpeakerStatus) -> Vec<SegmentView> {
-    let reported = status.status.iter().flat_map(|s| &s.segments);
-    let segment = |s: &herald_crds::speaker_status::SegmentStatus| SegmentView {
-        interface: s.interface.clone(),
-        prefixes: s.prefixes.iter().filter_map(|p| p.parse::<IpNet>().ok()).map(|p| p.trunc()).collect(),
-        default_route: s.default_route,
-        speaks_for: s.speaks_for.clone(),
-    };
-    reported.map(segment).collect()
 }
 
 /// Returns whether an object's version is older than the known one. The API server's versions of one object rise as

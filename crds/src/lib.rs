@@ -6,7 +6,7 @@
 //! |---|---|---|---|
 //! | [`AddressPool`] | `pool` | the administrator | the addresses that may be given to Services |
 //! | [`L2Advertisement`] | `l2adv` | the administrator | the nodes and interfaces that announce them (optional) |
-//! | [`VirtualIP`] | `vip` | the controller; its status by the announcing speaker | one assigned address, its Services and the node that answers for it |
+//! | [`VirtualIP`] | `vip` | the controller; its status by speakers, and by the controller where no speaker can | one assigned address, its Services and the node that answers for it |
 //! | [`SpeakerStatus`] | `speaker` | the speaker of the node it is named after | the interfaces on which that node can announce, and its problems |
 //!
 //! The CustomResourceDefinitions in `deploy/crds` are generated from these types ([`manifest`]); a test fails when they

@@ -5,35 +5,58 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     advertisement::{InterfacePattern, chooses_interface},
     selector::{self, SelectorError},
+    speaker_status::SegmentStatus,
     virtual_ip::AdvertisementRule,
 };
 
-/// An interface on which addresses can be announced, as SpeakerStatus lists it.
-pub trait Interface {
-    /// Returns the name.
-    fn name(&self) -> &str;
-    /// Returns the other interfaces of the node on the same network, for which this one speaks: an advertisement that
-    /// names them applies to this one.
-    fn speaks_for(&self) -> &[String];
-    /// Returns the on-link prefixes.
-    fn prefixes(&self) -> &[IpNet];
-    /// Returns whether a default route uses the interface.
-    fn has_default_route(&self) -> bool;
+/// An interface on which addresses can be announced, as far as the choice of an address's interface depends on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interface {
+    /// The name.
+    #[serde(rename = "interface")]
+    pub name: String,
+    /// The on-link prefixes.
+    pub prefixes: Vec<IpNet>,
+    /// Whether a default route uses the interface.
+    pub default_route: bool,
+    /// The other interfaces of the node on the same network, for which this one speaks: an advertisement that names
+    /// them applies to this one.
+    #[serde(default)]
+    pub speaks_for: Vec<String>,
+}
+
+impl Interface {
+    /// Reads an interface that a speaker published. A prefix that cannot be read is left out.
+    pub fn from_status(status: &SegmentStatus) -> Self {
+        Self {
+            name: status.interface.clone(),
+            prefixes: status.prefixes.iter().filter_map(|p| p.parse().ok()).map(|p: IpNet| p.trunc()).collect(),
+            default_route: status.default_route,
+            speaks_for: status.speaks_for.clone(),
+        }
+    }
 
     /// Returns the length of the longest on-link prefix that holds the address.
-    fn longest_match(&self, address: IpAddr) -> Option<u8> {
-        self.prefixes().iter().filter(|prefix| prefix.contains(&address)).map(IpNet::prefix_len).max()
+    pub fn longest_match(&self, address: IpAddr) -> Option<u8> {
+        self.prefixes.iter().filter(|prefix| prefix.contains(&address)).map(IpNet::prefix_len).max()
+    }
+}
+
+impl AsRef<Interface> for Interface {
+    fn as_ref(&self) -> &Interface {
+        self
     }
 }
 
 /// The interface on which a node may announce an address.
 #[derive(Debug)]
 pub struct Place<'a, I> {
-    /// The chosen interface.
+    /// The chosen interface, with whatever the caller keeps beside it.
     pub interface: &'a I,
     /// The preference for the node: the sum of the weights of all preferences that match it, of all advertisements that
     /// select it.
@@ -76,7 +99,7 @@ pub enum Unplaced {
 ///
 /// # Errors
 /// When the node may not announce the address; the error is the reason.
-pub fn place<'a, I: Interface>(
+pub fn place<'a, I: AsRef<Interface>>(
     address: IpAddr,
     rules: &[AdvertisementRule],
     labels: &BTreeMap<String, String>,
@@ -111,7 +134,7 @@ pub fn place<'a, I: Interface>(
 }
 
 /// Returns which of these interfaces a rule chooses for an address.
-pub fn choose_by<'a, I: Interface>(
+pub fn choose_by<'a, I: AsRef<Interface>>(
     address: IpAddr,
     interfaces: impl IntoIterator<Item = &'a I>,
     rule: &AdvertisementRule,
@@ -119,7 +142,7 @@ pub fn choose_by<'a, I: Interface>(
 ) -> Option<&'a I> {
     let patterns = &rule.interfaces;
     choose(address, interfaces, patterns)
-        .filter(|interface| !has_subnet || names_any(patterns) || interface.longest_match(address).is_some())
+        .filter(|interface| !has_subnet || names_any(patterns) || interface.as_ref().longest_match(address).is_some())
 }
 
 /// Returns the interface on which an address is announced, under the patterns of one advertisement.
@@ -127,7 +150,7 @@ pub fn choose_by<'a, I: Interface>(
 /// Among the interfaces that the patterns allow: the one whose on-link prefix holds the address (the longest prefix,
 /// then the first name); else one that a default route uses; else, where a pattern names interfaces rather than only
 /// excluding some, the first of these: the administrator knows a subnet in which the node has no address.
-pub fn choose<'a, I: Interface>(
+pub fn choose<'a, I: AsRef<Interface>>(
     address: IpAddr,
     interfaces: impl IntoIterator<Item = &'a I>,
     patterns: &[InterfacePattern],
@@ -135,25 +158,24 @@ pub fn choose<'a, I: Interface>(
     let named = names_any(patterns);
     interfaces
         .into_iter()
-        .filter(|interface| is_chosen(patterns, *interface))
+        .filter(|interface| is_chosen(patterns, interface.as_ref()))
         .filter_map(|interface| {
-            let fit = match interface.longest_match(address) {
+            let fit = match interface.as_ref().longest_match(address) {
                 Some(length) => Fit::OnLink(length),
-                None if interface.has_default_route() => Fit::DefaultRoute,
+                None if interface.as_ref().default_route => Fit::DefaultRoute,
                 None if named => Fit::Named,
                 None => return None,
             };
             Some((fit, interface))
         })
         // `max_by` keeps the last of equals, so names are compared the other way round.
-        .max_by(|(fit_a, a), (fit_b, b)| fit_a.cmp(fit_b).then_with(|| b.name().cmp(a.name())))
+        .max_by(|(fit_a, a), (fit_b, b)| fit_a.cmp(fit_b).then_with(|| b.as_ref().name.cmp(&a.as_ref().name)))
         .map(|(_, interface)| interface)
 }
 
 /// Returns whether the patterns choose the interface, or one for which it speaks.
-fn is_chosen(patterns: &[InterfacePattern], interface: &impl Interface) -> bool {
-    let names = interface.speaks_for().iter().map(String::as_str);
-    std::iter::once(interface.name()).chain(names).any(|name| chooses_interface(patterns, name))
+fn is_chosen(patterns: &[InterfacePattern], interface: &Interface) -> bool {
+    std::iter::once(&interface.name).chain(&interface.speaks_for).any(|name| chooses_interface(patterns, name))
 }
 
 /// Returns whether the patterns name interfaces, and do not only exclude some.
@@ -178,40 +200,27 @@ mod tests {
     use super::*;
     use crate::advertisement::NodePreference;
 
-    struct Nic {
-        name: &'static str,
-        speaks_for: Vec<String>,
-        prefixes: Vec<IpNet>,
-        default_route: bool,
-    }
-
-    impl Interface for Nic {
-        fn name(&self) -> &str {
-            self.name
-        }
-        fn speaks_for(&self) -> &[String] {
-            &self.speaks_for
-        }
-        fn prefixes(&self) -> &[IpNet] {
-            &self.prefixes
-        }
-        fn has_default_route(&self) -> bool {
-            self.default_route
+    fn nic(name: &str, prefix: &str) -> Interface {
+        Interface {
+            name: name.to_owned(),
+            prefixes: vec![prefix.parse().unwrap()],
+            default_route: name == "eth0",
+            speaks_for: vec![],
         }
     }
 
-    fn nic(name: &'static str, prefix: &str) -> Nic {
-        let default_route = name == "eth0";
-        Nic { name, speaks_for: vec![], prefixes: vec![prefix.parse().unwrap()], default_route }
-    }
-
-    fn nics() -> Vec<Nic> {
+    fn nics() -> Vec<Interface> {
         vec![
             nic("eth0", "192.0.2.0/24"),
             nic("eth1", "10.0.0.0/8"),
             nic("eth2", "10.1.0.0/16"),
             nic("eth3", "172.16.0.0/12"),
         ]
+    }
+
+    /// Returns the name as a constant, so that cases can state it.
+    fn known(name: &str) -> &'static str {
+        ["eth0", "eth1", "eth2", "eth3"].into_iter().find(|known| *known == name).unwrap()
     }
 
     fn patterns(patterns: &[&str]) -> Vec<InterfacePattern> {
@@ -230,13 +239,13 @@ mod tests {
     #[test_case("10.1.2.3", &["eth*"] => Some("eth2"); "named: the prefix goes first")]
     #[test_case("203.0.113.1", &["!eth0"] => None; "exclusions name nothing")]
     fn interface_is_chosen_by_prefix_route_or_name(address: &str, names: &[&str]) -> Option<&'static str> {
-        choose(address.parse().unwrap(), &nics(), &patterns(names)).map(|nic| nic.name)
+        choose(address.parse().unwrap(), &nics(), &patterns(names)).map(|nic| known(&nic.name))
     }
 
     #[test]
     fn first_name_wins_among_equals() {
         let nics = [nic("eth1", "192.0.2.0/24"), nic("eth0", "192.0.2.0/24")];
-        assert_eq!(choose("192.0.2.10".parse().unwrap(), &nics, &[]).map(|nic| nic.name), Some("eth0"));
+        assert_eq!(choose("192.0.2.10".parse().unwrap(), &nics, &[]).map(|nic| &*nic.name), Some("eth0"));
     }
 
     /// Two interfaces of a node are on one network, and advertisements name each: eth0 speaks for both.
@@ -246,8 +255,8 @@ mod tests {
     #[test_case(&["!eth0", "!eth1"] => None; "both are excluded")]
     #[test_case(&["eth2"] => None; "a third is named")]
     fn interface_that_speaks_for_another_is_chosen_by_either_name(names: &[&str]) -> Option<&'static str> {
-        let nic = Nic { speaks_for: vec!["eth1".to_owned()], ..nic("eth0", "192.0.2.0/24") };
-        choose("192.0.2.10".parse().unwrap(), [&nic], &patterns(names)).map(|nic| nic.name)
+        let nic = Interface { speaks_for: vec!["eth1".to_owned()], ..nic("eth0", "192.0.2.0/24") };
+        choose("192.0.2.10".parse().unwrap(), [&nic], &patterns(names)).map(|nic| known(&nic.name))
     }
 
     fn labelled(labels: Value) -> LabelSelector {
@@ -277,12 +286,12 @@ mod tests {
     fn placed(
         address: &str,
         rules: &[AdvertisementRule],
-        nics: Option<&[Nic]>,
+        nics: Option<&[Interface]>,
     ) -> Result<(&'static str, i64), Unplaced> {
         let labels = BTreeMap::from([("zone".to_owned(), "x".to_owned())]);
         let address = address.parse().unwrap();
         let has_subnet = nics.is_some_and(|nics| nics.iter().any(|nic| nic.longest_match(address).is_some()));
-        place(address, rules, &labels, nics, has_subnet).map(|place| (place.interface.name, place.weight))
+        place(address, rules, &labels, nics, has_subnet).map(|place| (known(&place.interface.name), place.weight))
     }
 
     #[test]
@@ -312,7 +321,7 @@ mod tests {
         let placed = |rule: &AdvertisementRule| {
             let address = "192.0.2.9".parse().unwrap();
             place(address, std::slice::from_ref(rule), &BTreeMap::new(), Some(&nics[..]), true)
-                .map(|place| place.interface.name)
+                .map(|place| known(&place.interface.name))
         };
         assert_eq!(placed(&AdvertisementRule::everywhere()), Err(Unplaced::NoInterface));
         let named = AdvertisementRule { interfaces: patterns(&["eth0"]), ..AdvertisementRule::everywhere() };

@@ -68,7 +68,9 @@ pub struct VirtualIPSpec {
     /// not silenced because it comes to count to another pool, or to none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub advertised_by: Option<String>,
-    /// Its home: the node that announces it first. Set once; the status names the node that announces it now.
+    /// Its home: the node that should announce it first. Set when this object is created, and again only once the node
+    /// has left the cluster. Absent: no node was known to reach the address then, and the speakers choose. The status
+    /// names the node that announces it now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub home_node: Option<String>,
 }
@@ -156,7 +158,8 @@ impl AdvertisementRule {
     }
 }
 
-/// The node that answers for the address, written by its speaker.
+/// The node that answers for the address. Speakers write it; the controller corrects the condition `Announced` where no
+/// speaker can: the announcing node or its speaker is lost, no node may announce the address, or the object is misnamed.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct VirtualIPStatus {

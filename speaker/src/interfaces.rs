@@ -26,37 +26,19 @@ use serde::{Deserialize, Serialize};
 /// One interface on which addresses can be announced.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Segment {
-    /// The interface's name.
-    pub interface: String,
+    /// The interface; its prefixes are sorted.
+    #[serde(flatten)]
+    pub interface: Interface,
     /// The interface's link-layer address.
     pub mac: MacAddr,
     /// An address of the node's own on the interface, IPv4 where there is one: the node's kernel answers for it,
     /// whatever its speaker does.
     pub address: Option<IpAddr>,
-    /// The interface's on-link prefixes, sorted.
-    pub prefixes: Vec<IpNet>,
-    /// Whether a default route leaves by the interface.
-    pub default_route: bool,
-    /// The node's other interfaces on the same network, for which this one speaks.
-    #[serde(default)]
-    pub speaks_for: Vec<String>,
 }
 
-impl Interface for Segment {
-    fn name(&self) -> &str {
+impl AsRef<Interface> for Segment {
+    fn as_ref(&self) -> &Interface {
         &self.interface
-    }
-
-    fn speaks_for(&self) -> &[String] {
-        &self.speaks_for
-    }
-
-    fn prefixes(&self) -> &[IpNet] {
-        &self.prefixes
-    }
-
-    fn has_default_route(&self) -> bool {
-        self.default_route
     }
 }
 
@@ -83,13 +65,14 @@ pub struct LocalSegment {
 impl Segment {
     /// Returns the segment as SpeakerStatus shows it, with the count of the nodes whose speakers are heard on it.
     pub fn to_status(&self, peers: usize) -> SegmentStatus {
+        let Interface { name, prefixes, default_route, speaks_for } = &self.interface;
         SegmentStatus {
-            interface: self.interface.clone(),
-            speaks_for: self.speaks_for.clone(),
+            interface: name.clone(),
+            speaks_for: speaks_for.clone(),
             mac_address: self.mac.to_string(),
             address: self.address.map(|address| address.to_string()),
-            prefixes: self.prefixes.iter().map(ToString::to_string).collect(),
-            default_route: self.default_route,
+            prefixes: prefixes.iter().map(ToString::to_string).collect(),
+            default_route: *default_route,
             peers: i64::try_from(peers).unwrap_or(i64::MAX),
         }
     }
@@ -98,19 +81,16 @@ impl Segment {
     /// useless to other nodes. A prefix or an address that cannot be read is left out.
     pub fn from_status(status: &SegmentStatus) -> Option<Self> {
         Some(Self {
-            interface: status.interface.clone(),
+            interface: Interface::from_status(status),
             mac: status.mac_address.parse().ok()?,
             address: status.address.as_ref().and_then(|address| address.parse().ok()),
-            prefixes: status.prefixes.iter().filter_map(|p| p.parse().ok()).collect(),
-            default_route: status.default_route,
-            speaks_for: status.speaks_for.clone(),
         })
     }
 
     /// Returns whether the two share a prefix: then they are on one segment, as far as configuration can tell.
     pub fn meets(&self, other: &Self) -> bool {
-        let shared = |p: &IpNet| other.prefixes.iter().any(|q| p.contains(q) || q.contains(p));
-        self.prefixes.iter().any(shared)
+        let shared = |p: &IpNet| other.interface.prefixes.iter().any(|q| p.contains(q) || q.contains(p));
+        self.interface.prefixes.iter().any(shared)
     }
 }
 
@@ -118,15 +98,10 @@ impl Segment {
 fn segment_of(link: &Link) -> Option<LocalSegment> {
     let (mac, prefixes) = (link.mac?, link.on_link_prefixes());
     let addresses: Vec<_> = link.global_addresses().collect();
-    let segment = Segment {
-        interface: link.name.clone(),
-        mac,
-        address: representative(&addresses),
-        prefixes,
-        default_route: link.default_route,
-        speaks_for: vec![],
-    };
-    (!segment.prefixes.is_empty()).then_some(LocalSegment {
+    let interface =
+        Interface { name: link.name.clone(), prefixes, default_route: link.default_route, speaks_for: vec![] };
+    let segment = Segment { interface, mac, address: representative(&addresses) };
+    (!segment.interface.prefixes.is_empty()).then_some(LocalSegment {
         index: link.index,
         carrier: link.carrier,
         mtu: link.mtu,
@@ -147,14 +122,15 @@ fn representative(addresses: &[IpNet]) -> Option<IpAddr> {
 /// Returns the pairs of segments that an address can both fit, with the prefix they share: the narrower of the two.
 pub fn ambiguities(segments: &[LocalSegment]) -> Vec<(&str, &str, IpNet)> {
     let mut found = Vec::new();
-    for (i, LocalSegment { segment: a, .. }) in segments.iter().enumerate() {
-        for LocalSegment { segment: b, .. } in &segments[i + 1..] {
+    let mut later = segments.iter().map(|local| &local.segment.interface);
+    while let Some(a) = later.next() {
+        for b in later.clone() {
             for p in &a.prefixes {
                 for q in &b.prefixes {
                     if p.contains(q) {
-                        found.push((a.interface.as_str(), b.interface.as_str(), *q));
+                        found.push((a.name.as_str(), b.name.as_str(), *q));
                     } else if q.contains(p) {
-                        found.push((a.interface.as_str(), b.interface.as_str(), *p));
+                        found.push((a.name.as_str(), b.name.as_str(), *p));
                     }
                 }
             }
@@ -193,7 +169,7 @@ pub(crate) mod tests {
     }
 
     fn names(segments: &[LocalSegment]) -> Vec<&str> {
-        segments.iter().map(|s| s.segment.interface.as_str()).collect()
+        segments.iter().map(|s| s.segment.interface.name.as_str()).collect()
     }
 
     #[test]
@@ -244,8 +220,18 @@ pub(crate) mod tests {
     #[test]
     fn prefixes_are_networks_sorted_and_once() {
         let segments = usable(&[link(2, "eth0", &["192.0.2.9/24", "192.0.2.1/24", "10.0.0.1/8", "10.0.0.2/32"])]);
-        let prefixes: Vec<_> = segments[0].segment.prefixes.iter().map(ToString::to_string).collect();
+        let prefixes: Vec<_> = segments[0].segment.interface.prefixes.iter().map(ToString::to_string).collect();
         assert_eq!(prefixes, ["10.0.0.0/8", "192.0.2.0/24"]);
+    }
+
+    /// A speaker reads the state that the build before it has saved.
+    #[test]
+    fn saved_segment_keeps_its_form() {
+        let saved = serde_json::json!({"interface": "eth0", "mac": "02:00:00:00:00:02", "address": "192.0.2.1",
+            "prefixes": ["192.0.2.0/24"], "default_route": false, "speaks_for": ["eth1"]});
+        let segment: Segment = serde_json::from_value(saved.clone()).unwrap();
+        assert_eq!((&*segment.interface.name, &*segment.interface.speaks_for), ("eth0", &["eth1".to_owned()][..]));
+        assert_eq!(serde_json::to_value(segment).unwrap(), saved);
     }
 
     #[test]

@@ -19,7 +19,7 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::api_objects::ServiceName;
+use crate::{api_objects::ServiceName, coordinator::PROXY_SYNC_TIMEOUT};
 
 /// Time between two questions about an address. If an endpoint on one node replaces an endpoint on another node,
 /// kube-proxy on both nodes writes its rules at the same moment, `minSyncPeriod` (1 s) after the last sync; new
@@ -30,8 +30,6 @@ const PATIENCE: Duration = Duration::from_millis(100);
 /// Number of questions in flight at most, over all addresses. If a hundred addresses wait at once, each is asked about
 /// less often.
 const AT_A_TIME: usize = 2;
-/// Time after which the endpoint counts in any case: some kube-proxies, or replacements of them, do not answer.
-const LIMIT: Duration = Duration::from_secs(3);
 /// The longest answer read, in bytes. The body is three fields; two of them are names of at most 253 bytes.
 const LONGEST: usize = 4096;
 
@@ -63,7 +61,7 @@ impl Asker {
 
 /// Asks until the answer is good, or the time is up.
 async fn poll<F: Future<Output = Option<Answer>>>(mut ask: impl FnMut() -> F, service: &ServiceName) -> bool {
-    let deadline = Instant::now() + LIMIT;
+    let deadline = Instant::now() + PROXY_SYNC_TIMEOUT;
     let mut ticks = interval(PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let asking = async {
@@ -101,7 +99,7 @@ impl Answer {
 }
 
 /// The reason why there is no answer. No log line reports it: the next question comes at once, and the address stops
-/// waiting after [`LIMIT`] in any case.
+/// waiting after [`PROXY_SYNC_TIMEOUT`] in any case.
 #[derive(Debug, thiserror::Error)]
 enum AskError {
     #[error(transparent)]
@@ -163,7 +161,11 @@ mod tests {
             std::future::ready(Some(answer(0)))
         };
         assert!(!poll(ask, &web()).await);
-        assert!(begun.elapsed() >= LIMIT && begun.elapsed() < LIMIT + PERIOD, "{:?}", begun.elapsed());
+        assert!(
+            begun.elapsed() >= PROXY_SYNC_TIMEOUT && begun.elapsed() < PROXY_SYNC_TIMEOUT + PERIOD,
+            "{:?}",
+            begun.elapsed()
+        );
         assert!((150..=151).contains(&asked), "{asked}");
     }
 

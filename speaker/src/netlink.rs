@@ -292,7 +292,7 @@ fn read_settings(conf: &Path, segments: &[LocalSegment]) -> BTreeMap<String, Int
         });
         text.trim().parse().unwrap_or(0)
     };
-    let names = segments.iter().map(|local| local.segment.interface.as_str()).chain(["all"]);
+    let names = segments.iter().map(|local| local.segment.interface.name.as_str()).chain(["all"]);
     let settings =
         |name: &str| InterfaceSettings { arp_ignore: read(name, "arp_ignore"), rp_filter: read(name, "rp_filter") };
     names.map(|name| (name.to_owned(), settings(name))).collect()
@@ -368,7 +368,7 @@ mod tests {
             let mut until = async |expected: &[&str]| loop {
                 let input = tokio::time::timeout(Duration::from_secs(5), told.recv()).await.unwrap().unwrap();
                 let Input::Interfaces(interfaces) = input else { continue };
-                let prefixes = interfaces.segments.iter().flat_map(|segment| &segment.segment.prefixes);
+                let prefixes = interfaces.segments.iter().flat_map(|segment| &segment.segment.interface.prefixes);
                 if prefixes.map(ToString::to_string).collect::<Vec<_>>() == expected {
                     break;
                 }
@@ -436,7 +436,7 @@ mod tests {
             let mut segments = async || loop {
                 let input = tokio::time::timeout(Duration::from_secs(5), told.recv()).await.unwrap().unwrap();
                 let Input::Interfaces(interfaces) = input else { continue };
-                let names = interfaces.segments.iter().map(|local| local.segment.interface.clone());
+                let names = interfaces.segments.iter().map(|local| local.segment.interface.name.clone());
                 return (names.collect::<Vec<_>>(), interfaces.links);
             };
             let before = tokio::time::timeout(Duration::from_millis(200), segments()).await;

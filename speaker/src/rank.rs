@@ -31,7 +31,7 @@ use std::{cmp::Reverse, collections::BTreeMap};
 use herald_crds::{
     advertisement::Failback,
     node::Exclusion,
-    placement::{self, Interface, Place, Unplaced},
+    placement::{self, Place, Unplaced},
     selector,
     virtual_ip::AdvertisementRule,
 };
@@ -169,7 +169,7 @@ fn is_in_a_subnet(vip: &Vip, view: View<'_>) -> bool {
 }
 
 fn has_on_link(speaker: &Speaker, vip: &Vip) -> bool {
-    speaker.segments.iter().any(|segment| segment.longest_match(vip.address).is_some())
+    speaker.segments.iter().any(|segment| segment.interface.longest_match(vip.address).is_some())
 }
 
 /// Returns the one of the given segments of a node on which an address lies, whether or not the node may announce it:
@@ -188,7 +188,7 @@ pub fn segment_of<'a>(
     by_rule
         .flat_map(|rule| placement::choose_by(vip.address, segments.clone(), rule, has_subnet))
         .next()
-        .or_else(|| segments.clone().find(|segment| segment.longest_match(vip.address).is_some()))
+        .or_else(|| segments.clone().find(|segment| segment.interface.longest_match(vip.address).is_some()))
 }
 
 /// Returns how well an address lies on a segment of a node: the place of the first rule that chooses the segment (the
@@ -200,7 +200,7 @@ pub fn fit(vip: &Vip, view: View<'_>, node: Option<&Node>, segment: &Segment) ->
         selects && placement::choose_by(vip.address, [segment], rule, has_subnet).is_some()
     };
     let rule = vip.rules.iter().position(chooses).unwrap_or(vip.rules.len());
-    (rule, segment.longest_match(vip.address))
+    (rule, segment.interface.longest_match(vip.address))
 }
 
 /// The facts about a node that may announce.

@@ -68,11 +68,11 @@ pub fn warnings(survey: &Survey, kernel: &KernelSettings) -> Vec<SpeakerWarning>
                 format!(
                     "{0}: no carrier, so nothing is announced there and other nodes take over: check cable, switch port \
                      and 802.1X",
-                    segment.interface
+                    segment.interface.name
                 ),
             );
         }
-        let (name, settings) = (&segment.interface, kernel.in_force(&segment.interface));
+        let (name, settings) = (&segment.interface.name, kernel.in_force(&segment.interface.name));
         if kernel.kube_ipvs0 && settings.arp_ignore == 0 {
             warn(
                 WarningKind::ArpIgnore,
@@ -84,7 +84,7 @@ pub fn warnings(survey: &Survey, kernel: &KernelSettings) -> Vec<SpeakerWarning>
         }
         // Strict filtering drops a packet whose reply would leave by another interface: with the default route on this
         // one, the replies to all unknown clients leave here.
-        if settings.rp_filter == 1 && !segment.default_route {
+        if settings.rp_filter == 1 && !segment.interface.default_route {
             warn(
                 WarningKind::RpFilter,
                 format!(
@@ -129,7 +129,7 @@ mod tests {
 
     fn eth0(default_route: bool) -> LocalSegment {
         let mut segment = segment("eth0", 1, "192.0.2.0/24");
-        segment.default_route = default_route;
+        segment.interface.default_route = default_route;
         local(2, segment)
     }
 

@@ -19,7 +19,8 @@ pub struct Module {
     pub path: ModulePath,
     /// Its references within its own crate: module paths, some of which end in items.
     pub references: BTreeSet<Vec<String>>,
-    /// The first two names of each path in a `use` declaration that leaves the crate: `std::fs`, `tokio::net`.
+    /// Its other paths of two names or more, and all names that it imports from other crates: `std::fs::File`, `libc`.
+    /// An import of everything ends in `*`. A path may begin with a name that the module has imported: `fs::read`.
     pub foreign: BTreeSet<String>,
 }
 
@@ -86,14 +87,19 @@ struct Reader {
 }
 
 impl Reader {
-    /// Records a path as written, if it begins at the crate, at this module or above it.
+    /// Records a path as written: a reference, if it begins at the crate, at this module or above it.
     fn note(&mut self, written: &[String]) {
         let Some((first, rest)) = written.split_first() else { return };
         let mut base = match first.as_str() {
             "crate" => Vec::new(),
             "self" => self.path.clone(),
             "super" => self.path.iter().take(self.path.len().saturating_sub(1)).cloned().collect(),
-            _ => return,
+            _ => {
+                if !rest.is_empty() {
+                    self.foreign.insert(written.join("::"));
+                }
+                return;
+            }
         };
         let mut rest = rest.iter().peekable();
         while rest.next_if(|name| *name == "super").is_some() {
@@ -108,7 +114,7 @@ impl Reader {
             UseTree::Path(path) => self.note_use(&path.tree, &with(before, path.ident.to_string())),
             UseTree::Name(name) => self.note_imported(with(before, name.ident.to_string())),
             UseTree::Rename(rename) => self.note_imported(with(before, rename.ident.to_string())),
-            UseTree::Glob(_) => self.note_imported(before.to_vec()),
+            UseTree::Glob(_) => self.note_imported(with(before, "*".to_owned())),
             UseTree::Group(group) => group.items.iter().for_each(|tree| self.note_use(tree, before)),
         }
     }
@@ -118,14 +124,10 @@ impl Reader {
         if path.len() > 1 && path.last().is_some_and(|name| name == "self") {
             path.pop();
         }
-        match path.first().map(String::as_str) {
-            Some("crate" | "super" | "self") => self.note(&path),
-            Some(_) => {
-                path.truncate(2);
-                self.foreign.insert(path.join("::"));
-            }
-            None => {}
+        if let [name] = path.as_slice() {
+            self.foreign.insert(name.clone());
         }
+        self.note(&path);
     }
 }
 
@@ -234,9 +236,12 @@ mod tests {
         assert_eq!(references, expected);
     }
 
-    #[test]
-    fn foreign_paths_are_cut_after_the_second_name() {
-        let module = read(&[], "use std::fs::File; use tokio::net::{TcpStream, UdpSocket}; use libc;");
-        assert_eq!(module.foreign.into_iter().collect::<Vec<_>>(), ["libc", "std::fs", "tokio::net"]);
+    #[test_case("use std::fs::File; use tokio::net::{TcpStream, self}; use libc;", &["libc", "std::fs::File", "tokio::net", "tokio::net::TcpStream"])]
+    #[test_case("use std::time::*;", &["std::time::*"])]
+    #[test_case("fn f() -> kube::Client { Instant::now(); g(x) }", &["Instant::now", "kube::Client"]; "paths anywhere")]
+    #[test_case("fn f() { debug!(at = std::time::Instant::now()) }", &["std::time::Instant::now"]; "paths in macros")]
+    #[test_case("#[cfg(test)] fn f() { std::fs::read(x) }", &[]; "tests are left out")]
+    fn foreign_paths_are_read(text: &str, expected: &[&str]) {
+        assert_eq!(read(&[], text).foreign.into_iter().collect::<Vec<_>>(), expected);
     }
 }

@@ -134,9 +134,42 @@ const EDGE: &[(&str, &[&str])] = &[
     ("protocol", &[]),
 ];
 
-/// Crates and modules that a deciding module must not use.
-const OF_THE_EDGE: &[&str] =
-    &["nix", "rtnetlink", "socket2", "std::fs", "std::process", "std::thread", "tokio", "hyper"];
+/// Crates, modules and items that a deciding module must not use. What is below one of [`DATA`] is excepted.
+const OF_THE_EDGE: &[&str] = &[
+    "herald_kube_common::client",
+    "herald_kube_common::reflector",
+    "herald_kube_common::request",
+    "herald_telemetry::http",
+    "hyper",
+    "kube",
+    "nix",
+    "rtnetlink",
+    "socket2",
+    "std::fs",
+    "std::process",
+    "std::thread",
+    "std::time::Instant",
+    "std::time::SystemTime",
+    "tokio",
+];
+
+/// The parts of those crates that are data or derive macros, and perform no request.
+const DATA: &[&str] =
+    &["kube::core", "kube::CustomResource", "kube::KubeSchema", "kube::Resource", "kube::ResourceExt"];
+
+/// The functions that read a clock, as the last names of a path: a deciding module takes the time as an argument.
+const CLOCKS: &[&str] = &["Instant::now", "SystemTime::now", "Timestamp::now", "Zoned::now"];
+
+/// Returns whether a path is one of the edge.
+fn is_of_the_edge(path: &str) -> bool {
+    // An import of everything in a module, or of a module that holds a part of the edge, is an import of the edge.
+    let module = path.strip_suffix("::*").unwrap_or(path);
+    let is_below =
+        |path: &str, part: &str| path.strip_prefix(part).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
+    let is_edge = |edge: &&str| is_below(module, edge) || module.contains("::") && is_below(edge, module);
+    let reads_clock = CLOCKS.iter().any(|clock| path == *clock || path.ends_with(&format!("::{clock}")));
+    reads_clock || OF_THE_EDGE.iter().any(is_edge) && !DATA.iter().any(|data| is_below(module, data))
+}
 
 fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -212,12 +245,32 @@ fn decisions_do_not_know_the_edge() {
                 .iter()
                 .filter(|path| path.first().is_some_and(|top| edge[name].contains(&top.as_str())));
             found.extend(of_edge.map(|path| format!("{name}: {at} names {}", path.join("::"))));
-            let foreign = module
-                .foreign
-                .iter()
-                .filter(|path| OF_THE_EDGE.iter().any(|edge| *path == edge || path.starts_with(&format!("{edge}::"))));
+            let foreign = module.foreign.iter().filter(|path| is_of_the_edge(path));
             found.extend(foreign.map(|path| format!("{name}: {at} uses {path}")));
         }
     }
     assert!(found.is_empty(), "what decides knows the edge:\n{}", found.join("\n"));
+}
+
+#[test]
+fn paths_of_the_edge_are_distinguished_from_data() {
+    for edge in [
+        "kube::Client",
+        "kube::api::Patch",
+        "std::time::Instant",
+        "std::time::Instant::now",
+        "std::time::*",
+        "std::time",
+        "Timestamp::now",
+        "jiff::Timestamp::now",
+        "tokio",
+        "tokio::sync::mpsc",
+    ] {
+        assert!(is_of_the_edge(edge), "{edge}");
+    }
+    for other in
+        ["kube::core::ObjectMeta", "kube::Resource", "std::time::Duration", "kubelet::Client", "jiff::Timestamp"]
+    {
+        assert!(!is_of_the_edge(other), "{other}");
+    }
 }

@@ -5,7 +5,7 @@
 
 use herald_crds::names::{CONDITION_ACCEPTED, CONDITION_STALLED};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::api::ObjectMeta;
+use kube::core::ObjectMeta;
 
 use super::{Index, Kind};
 use crate::action::ConditionValue;

@@ -9,6 +9,7 @@
 
 mod advertisement;
 mod conflict;
+mod content;
 mod correction;
 mod counts;
 mod creation_dates;
@@ -55,6 +56,7 @@ use crate::{
     speaker_pod::SpeakerPodView,
     view::{NodeView, ServiceKey, ServiceView, SpeakerView, is_older},
 };
+use content::Contents;
 pub use counts::{PoolTally, Tally};
 use creation_dates::CreationDates;
 use gateways::Gateways;
@@ -105,6 +107,7 @@ pub struct Index {
     /// Services that lack an address: any event that may cure that wakes them.
     waiting: BTreeSet<ServiceKey>,
     look_ups: LookUps,
+    contents: Contents,
     last_written: LastWritten,
     refused_writes: RefusedWrites,
     /// Homes of the VirtualIPs being created: they count before they are observed.

@@ -76,8 +76,8 @@ impl Index {
             generation: None,
             since: None,
         };
-        let events = events_of(view, &condition, false);
         (!condition.is(view.condition.as_ref())).then(|| {
+            let events = events_of(view, &condition, false, false);
             let condition = Change::Set(condition.following(view.condition.as_ref()));
             patch_of(view, ServicePatch { condition, ..ServicePatch::default() }, events)
         })

@@ -12,6 +12,7 @@ use herald_crds::{
 use super::{
     Index,
     conflict::{ADDRESS_CONFLICT, ANSWERED_BY_CLUSTER_NODE, Standing},
+    content::Content,
     creation_dates::Dated,
     plan::Plan,
     told::DELETED,
@@ -26,8 +27,6 @@ use crate::{
 const ASSIGNED: &str = "Assigned";
 /// Reason of the condition where an address has left its pool by an edit.
 const OUTSIDE_POOL: &str = "OutsidePool";
-/// The mark in the condition's message before each caveat.
-const CAVEAT_MARK: &str = "; note: ";
 
 impl Index {
     pub(super) fn decide_service(&mut self, key: &ServiceKey) -> Option<Action> {
@@ -76,16 +75,13 @@ impl Index {
         let has_finalizer =
             view.finalizer == Some(finalizer) || (finalizer == FINALIZER_SERVICE_DEFAULT && view.default_finalizer);
         let allocated_from = self.allocated_from(view, &desired);
-        let verdict = self.condition(view, &plan, &desired);
-        let caveats = self.caveats(view, &plan, &desired);
-        let condition = with_caveats(verdict.clone(), &caveats);
+        let content =
+            Content { verdict: self.verdict(view, &plan, &desired), caveats: self.caveats(view, &plan, &desired) };
+        let shown = self.contents.replace(view, &content);
+        let condition = content.condition();
         let changed = !condition.is(view.condition.as_ref());
         let patch = ServicePatch {
-            condition: if changed {
-                Change::Set(condition.clone().following(view.condition.as_ref()))
-            } else {
-                Change::Keep
-            },
+            condition: if changed { Change::Set(condition.following(view.condition.as_ref())) } else { Change::Keep },
             // The finalizer comes no later than the ingress; without an address there is nothing to clean up.
             add_finalizer: (!desired.is_empty() && !has_finalizer).then_some(finalizer),
             // The Service was given up on the way (its type changed there and back) and refused since. The address that
@@ -103,8 +99,10 @@ impl Index {
             return None;
         }
         let ingress_changes = patch.ingress != Change::Keep;
-        let mut events = events_of(view, &verdict, ingress_changes);
-        events.extend(caveats.iter().filter(|caveat| !is_told(view, caveat)).map(|caveat| {
+        let is_told = shown.as_ref().is_some_and(|shown| shown.verdict == content.verdict);
+        let mut events = events_of(view, &content.verdict, is_told, ingress_changes);
+        let told = shown.map(|shown| shown.caveats).unwrap_or_default();
+        events.extend(content.caveats.iter().filter(|caveat| !told.contains(caveat)).map(|caveat| {
             warning(view, caveat.reason(), "Serve", caveat.to_string()) // its sentence is in the condition from now on
         }));
         events.extend(burned.into_iter().filter(|_| ingress_changes));
@@ -154,7 +152,8 @@ impl Index {
         }
     }
 
-    fn condition(&self, view: &ServiceView, plan: &Plan, desired: &[IpAddr]) -> ConditionValue {
+    /// Returns the condition without caveats.
+    fn verdict(&self, view: &ServiceView, plan: &Plan, desired: &[IpAddr]) -> ConditionValue {
         let from = |address: &IpAddr| match self.allocator.occupant(*address) {
             Some(occupant) => format!("{address} from AddressPool {}", occupant.pool),
             None => address.to_string(),
@@ -334,33 +333,19 @@ fn warning(view: &ServiceView, reason: &'static str, action: &'static str, note:
     EventValue { regarding: Regarding::Service(view.reference.clone()), warning: true, reason, action, note }
 }
 
-/// Returns the condition with a sentence for each caveat.
-fn with_caveats(mut condition: ConditionValue, caveats: &[Advisory]) -> ConditionValue {
-    for caveat in caveats {
-        condition.message.push_str(CAVEAT_MARK);
-        condition.message.push_str(&caveat.to_string());
-    }
-    condition
-}
-
-fn is_told(view: &ServiceView, caveat: &Advisory) -> bool {
-    view.condition.as_ref().is_some_and(|c| c.message.contains(&caveat.to_string()))
-}
-
-/// Returns the events of a Service. They follow the condition, which outlives a restart, so that each fact is reported
-/// once.
-pub(super) fn events_of(view: &ServiceView, verdict: &ConditionValue, ingress_changes: bool) -> Vec<EventValue> {
+/// Returns the events of a verdict; `is_told` says whether the Service shows the verdict already. They follow the
+/// condition, which outlives a restart, so that each fact is reported once.
+pub(super) fn events_of(
+    view: &ServiceView,
+    verdict: &ConditionValue,
+    is_told: bool,
+    ingress_changes: bool,
+) -> Vec<EventValue> {
     let observed = view.condition.as_ref();
-    let without_caveats = observed.cloned().map(|mut condition| {
-        let end = condition.message.find(CAVEAT_MARK).unwrap_or(condition.message.len());
-        condition.message.truncate(end);
-        condition
-    });
-    let told = verdict.is(without_caveats.as_ref());
     let was = |status: &str| observed.is_some_and(|c| c.status == status);
     if verdict.status == "False" {
         let note = format!("{}: {}", verdict.reason, verdict.message);
-        return if told { Vec::new() } else { vec![warning(view, "SyncLoadBalancerFailed", "Assign", note)] };
+        return if is_told { Vec::new() } else { vec![warning(view, "SyncLoadBalancerFailed", "Assign", note)] };
     }
     let mut events = Vec::new();
     if ingress_changes || !was("True") {
@@ -373,7 +358,7 @@ pub(super) fn events_of(view: &ServiceView, verdict: &ConditionValue, ingress_ch
         events.push(warning(view, "AddressOutsidePool", "Keep", verdict.message.clone()));
     }
     let contested = [ADDRESS_CONFLICT, ANSWERED_BY_CLUSTER_NODE].into_iter().find(|r| verdict.reason == *r);
-    let contested = contested.filter(|_| !told);
+    let contested = contested.filter(|_| !is_told);
     events.extend(contested.map(|reason| warning(view, reason, "Announce", verdict.message.clone())));
     events
 }

@@ -115,6 +115,7 @@ impl Index {
         }
         self.note_shown(reference, &BTreeSet::new(), false);
         self.look_ups.forget(reference);
+        self.contents.forget(&key);
         self.last_written.remove(reference);
         self.mark_waiting();
         self.note_sharing(reference, None);

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use herald_crds::{VirtualIPSpec, names::GROUP};
-use kube::api::ObjectMeta;
+use kube::core::ObjectMeta;
 use serde_json::Value;
 
 use super::{Index, Kind};

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use ipnet::{IpNet, Ipv4Net};
 
 use super::unnoticed::Unnoticed;
-use crate::testbed::{Expose, TestNamespace};
+use crate::testbed::TestNamespace;
 use herald_lab::cluster::netns;
 use herald_lab::fault::{Direction, Fault, Faults, Link, Percent};
 
@@ -38,15 +38,7 @@ pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
 }
 
 fn try_each(ns: &TestNamespace<'_>, faults: &Faults<'_>) -> Result<()> {
-    ns.pool(&ns.namespace, &[ns.range(1, 9)])?;
-    ns.deploy_echo(1)?;
-    let mut owners = BTreeMap::new();
-    for number in 1..=SERVICES {
-        let name = format!("web{number}");
-        ns.expose(&Expose::ours(&name))?;
-        let address = ns.external_ip(&name)?;
-        owners.insert(address, ns.announcer(address)?);
-    }
+    let owners = ns.announced_services(SERVICES)?;
     second_interfaces(ns, faults, &owners)?;
     returning_cable(ns, faults, &owners)
 }

@@ -13,7 +13,7 @@ use ipnet::{IpNet, Ipv4Net};
 
 use super::unnoticed::Unnoticed;
 use crate::testbed::waits::REPORTED_WITHIN;
-use crate::testbed::{Expose, TestNamespace, install};
+use crate::testbed::{TestNamespace, install};
 use herald_lab::cluster::netns;
 use herald_lab::fault::{Fault, Faults, Link};
 
@@ -40,16 +40,7 @@ pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
 }
 
 fn try_each(ns: &TestNamespace<'_>, faults: &Faults<'_>) -> Result<()> {
-    ns.pool(&ns.namespace, &[ns.range(1, 9)])?;
-    ns.deploy_echo(1)?;
-    let mut owners = BTreeMap::new();
-    for number in 1..=SERVICES {
-        let name = format!("web{number}");
-        ns.expose(&Expose::ours(&name))?;
-        let address = ns.external_ip(&name)?;
-        owners.insert(address, ns.announcer(address)?);
-    }
-
+    let owners = ns.announced_services(SERVICES)?;
     let unnoticed = Unnoticed::from_here(ns, owners.clone())?;
     // The nodes have their first interfaces in 10.10.0.0/16.
     for (node, low) in ns.bed.lab().nodes()?.iter().zip(111..) {

@@ -227,6 +227,21 @@ spec:
         Ok((address, node))
     }
 
+    /// Creates a pool with the scenario's name, an echo server, and so many Services in front of it. Waits until a node
+    /// announces the address of each, and returns the addresses with these nodes.
+    pub fn announced_services(&self, count: u8) -> Result<BTreeMap<IpAddr, String>> {
+        self.pool(&self.namespace, &[self.range(1, 9)])?;
+        self.deploy_echo(1)?;
+        let mut owners = BTreeMap::new();
+        for number in 1..=count {
+            let name = format!("web{number}");
+            self.expose(&Expose::ours(&name))?;
+            let address = self.external_ip(&name)?;
+            owners.insert(address, self.announcer(address)?);
+        }
+        Ok(owners)
+    }
+
     // The following functions observe what a user sees.
 
     /// Evaluates a condition until it holds.

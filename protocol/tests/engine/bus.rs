@@ -1,6 +1,9 @@
 //! A wire for a handful of segments: every frame reaches everybody a millisecond later. (Loss, partitions and a thousand
 //! nodes are the simulator's.)
 
+mod delivery;
+mod views;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr},
@@ -11,15 +14,15 @@ use std::{
 use herald_protocol::{
     Config, Engine, Event, Input, Neighbour, Output, SavedState,
     announce::Pace,
-    api_view::{Candidate, Class, ExpectedPeer, GivenUp, Packet, Vip},
-    claim::{Birth, Reason},
+    api_view::{ExpectedPeer, Packet, Vip},
+    claim::Reason,
     mac::MacAddr,
     node::{Incarnation, NodeId, NodeName},
     timers::Timers,
     wire::{Body, Frame, Hello, Key, Keyring},
 };
 
-use crate::next_build::{self, Build};
+use crate::next_build::Build;
 
 /// A host of the segment that is no node: what a node asks for a sign of life when it hears nobody else.
 pub const GATEWAY: Neighbour =
@@ -280,73 +283,11 @@ impl Bus {
         self.strangers.insert(address, mac);
     }
 
-    /// Every node's view shows this: candidates with their classes, first in rank first.
-    pub fn publish(&mut self, address: IpAddr, birth: u64, candidates: &[(usize, u8)]) {
-        self.publish_announced(address, birth, candidates, None);
-    }
-
-    /// The same, with the node that announces it by VirtualIP.status.
-    pub fn publish_announced(&mut self, address: IpAddr, birth: u64, candidates: &[(usize, u8)], by: Option<usize>) {
-        let candidates =
-            candidates.iter().map(|(node, class)| Candidate { node: name(*node).id(), class: Class(*class) }).collect();
-        let uid: Arc<str> = format!("uid-{birth}").into();
-        let announced_by = by.map(|node| name(node).id());
-        let seen = self.views.get(&address).is_some_and(|vip| vip.uid == uid);
-        let ever_announced = seen || by.is_some();
-        let vip = Vip {
-            birth: Birth(birth),
-            uid,
-            candidates,
-            announced_by,
-            given_up: None,
-            held_here: false,
-            ever_announced,
-            cover: true,
-        };
-        self.show(address, vip);
-    }
-
-    /// The same, with the UID of the object; it was never announced.
-    pub fn publish_object(&mut self, address: IpAddr, birth: u64, uid: &str, candidates: &[(usize, u8)]) {
-        self.publish(address, birth, candidates);
-        let vip = Vip { uid: uid.into(), ever_announced: false, ..self.views[&address].as_ref().clone() };
-        self.show(address, vip);
-    }
-
-    /// Every node's view shows what it showed before, and by VirtualIP.status that a node has given the address up.
-    pub fn publish_given_up(&mut self, address: IpAddr, given_up: GivenUp) {
-        let before = self.views[&address].as_ref().clone();
-        self.show(address, Vip { announced_by: None, given_up: Some(given_up), ..before });
-    }
-
-    fn show(&mut self, address: IpAddr, vip: Vip) {
-        let vip = Arc::new(vip);
-        self.views.insert(address, Arc::clone(&vip));
-        for node in self.speakers.keys().filter(|node| !self.late_views.contains(node)).copied().collect::<Vec<_>>() {
-            self.tell(node, Input::Vip(address, Some(Arc::clone(&vip))));
-        }
-    }
-
-    /// The object of an address is gone, and every node that runs is told.
-    pub fn unpublish(&mut self, address: IpAddr) {
-        self.views.remove(&address);
-        for node in self.speakers.keys().filter(|node| !self.late_views.contains(node)).copied().collect::<Vec<_>>() {
-            self.tell(node, Input::Vip(address, None));
-        }
-    }
-
     /// A fact for one node.
     pub fn tell(&mut self, node: usize, input: Input) {
         let now = self.now;
         self.speakers.get_mut(&node).unwrap().handle(now, input);
         self.collect(node);
-    }
-
-    /// Every view is fresh.
-    pub fn refresh(&mut self) {
-        for node in self.speakers.keys().copied().collect::<Vec<_>>() {
-            self.tell(node, Input::Fresh(self.now));
-        }
     }
 
     /// Somebody who has recorded a frame, or has the key, sends it to all.
@@ -403,143 +344,6 @@ impl Bus {
             }
         }
         self.now = end;
-    }
-
-    fn deliver(&mut self, from: usize, traffic: &Traffic) {
-        if let Traffic::Packet(packet, Some(to)) = traffic
-            && *to == GATEWAY.mac
-        {
-            let binding = Some((GATEWAY.address, GATEWAY.mac));
-            let answer = Packet { source: GATEWAY.mac, binding, asks: None };
-            self.in_flight.push((self.now + DELAY, 0, Traffic::Packet(answer, Some(packet.source))));
-        }
-        if let Traffic::Ping { address, to, from } = *traffic {
-            self.ping_arrives(address, to, from);
-            return;
-        }
-        for node in 1..=self.nodes {
-            if node == from || self.deaf.contains(&node) {
-                continue;
-            }
-            if let Traffic::Packet(packet, to) = traffic {
-                if to.is_some_and(|to| to != mac(node)) {
-                    continue;
-                }
-                let answers = self.kernels.contains(&node) || self.suppressed.contains(&node);
-                if packet.asks == Some(own_address(node)) && answers && !self.mute.contains(&node) {
-                    let answer =
-                        Packet { source: mac(node), binding: Some((own_address(node), mac(node))), asks: None };
-                    self.in_flight.push((self.now + DELAY, node, Traffic::Packet(answer, Some(packet.source))));
-                }
-            }
-            let Some(segment) = self.speakers.get_mut(&node) else { continue };
-            match traffic {
-                Traffic::Frame(_) if self.loses_frames_to == Some(node) => continue,
-                Traffic::Frame(bytes) if self.builds.get(&node) == Some(&Build::Next) => {
-                    self.read_of_next.extend(next_build::hear(self.now, node, segment, bytes).map(|what| (node, what)));
-                }
-                Traffic::Frame(bytes) => segment.handle_frame(self.now, bytes),
-                Traffic::Packet(packet, _) => {
-                    segment.handle_packet(self.now, packet);
-                }
-                Traffic::Pong { address, from, to } if *to == mac(node) => {
-                    segment.handle(self.now, Input::Pong { address: *address, mac: *from });
-                }
-                Traffic::Pong { .. } | Traffic::Ping { .. } => continue,
-            }
-            self.collect(node);
-        }
-    }
-
-    /// The gateway and the living nodes answer, unless a firewall is before it.
-    fn ping_arrives(&mut self, address: IpAddr, to: MacAddr, from: MacAddr) {
-        let node = (1..=self.nodes).find(|node| mac(*node) == to);
-        let answers = match node {
-            Some(node) => self.kernels.contains(&node) && !self.mute.contains(&node) && !self.deaf.contains(&node),
-            None => to == GATEWAY.mac,
-        };
-        let lost = self.drops_pings.contains(&(to, from)) || self.loses_ping() || self.loses_ping();
-        if answers && !lost {
-            let pong = Traffic::Pong { address, from: to, to: from };
-            self.in_flight.push((self.now + self.pong_delay, node.unwrap_or_default(), pong));
-        }
-    }
-
-    /// So many percent of the pings are lost, and of the answers.
-    pub fn lose_pings(&mut self, percent: u8, seed: u64) {
-        self.loses_pings = percent;
-        self.luck = fastrand::Rng::with_seed(seed);
-    }
-
-    fn loses_ping(&mut self) -> bool {
-        self.luck.u8(..100) < self.loses_pings
-    }
-
-    /// A firewall at these nodes drops every ping.
-    pub fn drop_pings_to(&mut self, to: impl IntoIterator<Item = MacAddr>) {
-        for to in to {
-            self.drops_pings.extend((1..=self.nodes).map(|from| (to, mac(from))));
-        }
-    }
-
-    fn collect(&mut self, node: usize) {
-        while let Some(output) = self.speakers.get_mut(&node).unwrap().poll_output() {
-            let now = self.now;
-            if self.loses.as_mut().is_some_and(|losses| losses.takes(now, node, &output)) {
-                continue;
-            }
-            let packet = |asks, binding| Packet { source: mac(node), binding, asks };
-            let mine = Some((own_address(node), mac(node)));
-            let traffic = match output {
-                Output::Send(_) if self.drops_protocol => continue,
-                Output::Send(bytes) if bytes.len() > self.carries => continue,
-                Output::Send(bytes) => {
-                    let build = self.build(node);
-                    // A test may have rotated the key.
-                    let keys = keys(&[SECRET[0], SECRET[0] + 1]).with_versions(build.versions());
-                    if let Body::Hello(hello) = keys.open(&bytes).unwrap().body {
-                        let suspects = hello.heard.iter().filter(|heard| heard.suspect);
-                        self.suspicions.extend(suspects.map(|heard| (now, node, heard.node)));
-                        let asks = hello.heard.iter().filter(|heard| heard.wants_claims);
-                        self.requests.extend(asks.map(|heard| (now, node, heard.node)));
-                    }
-                    self.sent.push((node, bytes.clone()));
-                    let frames = match build {
-                        Build::Today => vec![bytes],
-                        Build::Next => next_build::say(&self.speakers[&node].saved_state().claims, &bytes),
-                    };
-                    if !self.mute.contains(&node) {
-                        let at = self.now + DELAY;
-                        self.in_flight.extend(frames.into_iter().map(|bytes| (at, node, Traffic::Frame(bytes))));
-                    }
-                    continue;
-                }
-                Output::Probe { address, mac } => Traffic::Packet(packet(Some(address), mine), Some(mac)),
-                Output::Ping { address, mac: to } => {
-                    self.pings.push((now, node, to));
-                    Traffic::Ping { address, to, from: mac(node) }
-                }
-                Output::Enquire(address) => {
-                    if let Some(mac) = self.strangers.get(&address) {
-                        let answer = Packet { source: *mac, binding: Some((address, *mac)), asks: None };
-                        self.in_flight.push((self.now + DELAY * 2, 0, Traffic::Packet(answer, None)));
-                    }
-                    Traffic::Packet(packet(Some(address), None), None)
-                }
-                Output::Announce { address, mac } => {
-                    self.announced.push((self.now, node, address));
-                    Traffic::Packet(packet(Some(address), Some((address, mac))), None)
-                }
-                Output::EchoAll | Output::Answers { .. } => continue,
-                Output::Event(event) => {
-                    self.events.push((self.now, node, event));
-                    continue;
-                }
-            };
-            if !self.mute.contains(&node) {
-                self.in_flight.push((self.now + DELAY, node, traffic));
-            }
-        }
     }
 
     /// What a broadcast solicitation would be answered with: the nodes that answer and the link-layer addresses they

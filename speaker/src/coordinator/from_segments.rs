@@ -87,7 +87,7 @@ impl Coordinator {
 
     fn happened(&mut self, now: Now, segment: u32, event: SegmentEvent) {
         let Some(local) = self.segments.get_mut(&segment) else { return };
-        let interface = local.interface.segment.interface.clone();
+        let interface = local.interface.segment.interface.name.clone();
         match &event {
             SegmentEvent::Owned { claim, .. } => {
                 let mac = local.interface.segment.mac;
@@ -300,7 +300,7 @@ impl Coordinator {
         {
             let segment = &local.interface.segment;
             owned.mac = segment.mac;
-            owned.interface.clone_from(&segment.interface);
+            owned.interface.clone_from(&segment.interface.name);
             if !local.answering && !matches!(duty.obstacle, Some(Obstacle::InterfaceLost(_))) {
                 // The link of this node has just come up, or the node has stood still: another may have taken the
                 // address over.
@@ -379,12 +379,12 @@ impl Coordinator {
 
     fn wire_facts(&self) -> WireFacts {
         let peers = self.segments.values().filter(|local| local.speaks);
-        let peers = peers.map(|local| (local.interface.segment.interface.clone(), local.peers.len()));
+        let peers = peers.map(|local| (local.interface.segment.interface.name.clone(), local.peers.len()));
         let is_ready = |name: &str| self.cluster.nodes.get(&name.to_owned()).is_some_and(|node| node.ready);
         let carriers = self.segments.values().filter(|local| local.has_carrier());
         let unheard = carriers.filter_map(|local| wire_warnings::unheard(local, is_ready));
         let keys = wire_warnings::keys(self.keys_error.as_ref(), self.keys.is_some());
-        let of = |local: &ActiveSegment| local.sockets.warning(&local.interface.segment.interface);
+        let of = |local: &ActiveSegment| local.sockets.warning(&local.interface.segment.interface.name);
         let sockets = self.segments.values().filter_map(of);
         let told = self.wire_warnings.list(|id| self.name_of(id));
         let covering = self.segments.values().flat_map(|local| &local.covering).map(|id| self.name_of(*id)).collect();

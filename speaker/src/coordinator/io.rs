@@ -166,7 +166,7 @@ pub enum Output {
     WriteSpeaker(SpeakerWrite),
     /// Watch these EndpointSlices, and no others.
     WatchSlices(SliceSelection),
-    /// Ask kube-proxy's health check until it reports local endpoints, for [`PROXY_SYNC`](super::PROXY_SYNC) at most,
+    /// Ask kube-proxy's health check until it reports local endpoints, for [`PROXY_SYNC_TIMEOUT`](super::PROXY_SYNC_TIMEOUT) at most,
     /// and answer with [`Input::ProxySynced`].
     AskProxy {
         /// The address that waits for it.

@@ -64,7 +64,7 @@ use evaluation::Evaluation;
 pub use io::{
     Announcing, ApiFact, Config, Event, Input, Interfaces, Now, Output, Purpose, Restored, SpeakerWrite, VipWrite,
 };
-pub use proxy_sync::PROXY_SYNC;
+pub use proxy_sync::PROXY_SYNC_TIMEOUT;
 use proxy_sync::ProxySyncGate;
 pub use sockets::SocketFailure;
 use speaker_status::SpeakerReport;
@@ -325,7 +325,8 @@ impl Coordinator {
 
     /// Returns the claims of each segment, by interface name, which outlive a restart of the process.
     pub fn saved_claims(&self) -> Claims {
-        let joined = self.segments.values().map(|l| (l.interface.segment.interface.clone(), l.engine.saved_state()));
+        let joined =
+            self.segments.values().map(|l| (l.interface.segment.interface.name.clone(), l.engine.saved_state()));
         // These segments are not joined yet: their claims are still those that an earlier run left.
         let remembered = self.remembered.iter().map(|(interface, (claims, _))| (interface.clone(), claims.clone()));
         remembered.chain(joined).collect()
@@ -348,7 +349,7 @@ impl Coordinator {
         let joining = self.segments.values().filter(|local| local.speaks).filter_map(|local| {
             let waited = now.saturating_sub(local.engine.joining_since()?);
             let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
-            Some(Joining { interface: local.interface.segment.interface.clone(), waited_ms })
+            Some(Joining { interface: local.interface.segment.interface.name.clone(), waited_ms })
         });
         Health {
             has_key: self.keys.is_some(),
@@ -362,7 +363,7 @@ impl Coordinator {
     /// Returns the segments on which this node takes part: the name of the interface, and the engine.
     pub fn segments(&self) -> impl Iterator<Item = (&str, &herald_protocol::Engine)> {
         let speaking = self.segments.values().filter(|local| local.speaks);
-        speaking.map(|local| (local.interface.segment.interface.as_str(), &local.engine))
+        speaking.map(|local| (local.interface.segment.interface.name.as_str(), &local.engine))
     }
 
     /// Returns the name of a node, as the API or the wire gives it; its id where neither does.
@@ -462,7 +463,7 @@ impl Coordinator {
             return;
         }
         let port = vip.local.and_then(|local| local.health_check_node_port);
-        // An endpoint without a port to ask counts after [`PROXY_SYNC`].
+        // An endpoint without a port to ask counts after [`PROXY_SYNC_TIMEOUT`].
         let target = self.own_node().and_then(|node| proxy_sync::target(&node.internal_ips, vip.address, port));
         if let (Some(target), Some(service)) = (target, vip.services.first().map(ServiceName::from)) {
             self.outputs.push_back(Output::AskProxy { address: vip.address, service, target });

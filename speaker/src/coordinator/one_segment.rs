@@ -22,7 +22,7 @@ impl Coordinator {
     pub(super) fn decide_roles(&mut self, now: Now) -> bool {
         let Some(interfaces) = &self.interfaces else { return false };
         let subnets_of = |interface: &LocalSegment| -> Vec<(IpAddr, u8)> {
-            interface.segment.prefixes.iter().map(|prefix| (prefix.network(), prefix.prefix_len())).collect()
+            interface.segment.interface.prefixes.iter().map(|prefix| (prefix.network(), prefix.prefix_len())).collect()
         };
         let subnets: Vec<Vec<(IpAddr, u8)>> = interfaces.segments.iter().map(subnets_of).collect();
         let heard_on = |interface: &LocalSegment| -> BTreeSet<Incarnation> {
@@ -38,11 +38,14 @@ impl Coordinator {
             .zip(subnets.iter().zip(&runs))
             .map(|(LocalSegment { index, carrier, macvlan_on, segment, .. }, (subnets, runs))| Interface {
                 index: *index,
-                name: &segment.interface,
+                name: &segment.interface.name,
                 able: *carrier && !closed(*index),
-                default_route: segment.default_route,
+                default_route: segment.interface.default_route,
                 macvlan_on: *macvlan_on,
-                has_claims: self.remembered.get(&segment.interface).is_some_and(|(left, _)| !left.claims.is_empty()),
+                has_claims: self
+                    .remembered
+                    .get(&segment.interface.name)
+                    .is_some_and(|(left, _)| !left.claims.is_empty()),
                 hears: self.segments.get(index).is_some_and(|local| local.engine.is_hearing()),
                 heard: self.segments.get(index).map(|local| local.engine.last_evidence()).unwrap_or_default(),
                 runs,
@@ -65,16 +68,18 @@ impl Coordinator {
     /// then also stands for it where settings name it.
     pub(super) fn unite(&self, present: &mut [LocalSegment]) {
         for (index, to) in self.twins.yielding() {
-            let Some(yielding) = present.iter().find(|other| other.index == index).map(|other| other.segment.clone())
+            let Some(yielding) =
+                present.iter().find(|other| other.index == index).map(|other| other.segment.interface.clone())
             else {
                 continue;
             };
             if let Some(LocalSegment { segment, .. }) = present.iter_mut().find(|other| other.index == to) {
-                segment.prefixes.extend(yielding.prefixes);
-                segment.prefixes.sort();
-                segment.prefixes.dedup();
-                segment.default_route |= yielding.default_route;
-                segment.speaks_for.push(yielding.interface);
+                let interface = &mut segment.interface;
+                interface.prefixes.extend(yielding.prefixes);
+                interface.prefixes.sort();
+                interface.prefixes.dedup();
+                interface.default_route |= yielding.default_route;
+                interface.speaks_for.push(yielding.name);
             }
         }
     }
@@ -104,13 +109,14 @@ impl Coordinator {
         self.drain_segment(now, index);
         let Some(local) = self.segments.get(&index) else { return };
         let (interface, neighbours) = (local.interface.clone(), self.neighbours.get(&index).cloned());
-        let name_of = |index: u32| self.segments.get(&index).map(|local| local.interface.segment.interface.clone());
+        let name_of =
+            |index: u32| self.segments.get(&index).map(|local| local.interface.segment.interface.name.clone());
         let why = match self.twins.role(index) {
             Role::Yields(to) => name_of(to).map_or(OutageCause::Unusable, OutageCause::Yields),
             Role::Tried | Role::Speaks => OutageCause::Tried,
         };
         self.leave(now, index, why);
-        self.remembered.remove(&interface.segment.interface);
+        self.remembered.remove(&interface.segment.interface.name);
         self.neighbours.extend(neighbours.map(|neighbours| (index, neighbours)));
         self.join(now, interface);
     }
@@ -230,7 +236,7 @@ impl Coordinator {
         &'a self,
         pairs: impl Iterator<Item = (u32, u32)> + 'a,
     ) -> impl Iterator<Item = (&'a str, &'a str)> {
-        let name = |index: u32| self.segments.get(&index).map(|local| local.interface.segment.interface.as_str());
+        let name = |index: u32| self.segments.get(&index).map(|local| local.interface.segment.interface.name.as_str());
         pairs.filter_map(move |(index, to)| Some((name(index)?, name(to)?)))
     }
 }

@@ -14,8 +14,9 @@ use std::{
 
 use crate::api_objects::Endpoint;
 
-/// Time after which an endpoint counts, whatever kube-proxy answers: three times its default `minSyncPeriod`.
-pub const PROXY_SYNC: Duration = Duration::from_secs(3);
+/// Time after which an endpoint counts, whatever kube-proxy answers: three times its default `minSyncPeriod`. Some
+/// kube-proxies, or replacements of them, do not answer. The questions to kube-proxy end at the same time.
+pub const PROXY_SYNC_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The local endpoints of this node that count.
 #[derive(Debug, Default)]
@@ -42,7 +43,7 @@ impl ProxySyncGate {
             (None, _) => State::Open,
             // An endpoint that shuts down has had its rules for long.
             (Some(State::Shut), Endpoint::ServingTerminating) => State::Open,
-            (Some(State::Shut), Endpoint::Ready) => State::Waiting(now + PROXY_SYNC),
+            (Some(State::Shut), Endpoint::Ready) => State::Waiting(now + PROXY_SYNC_TIMEOUT),
             (Some(state), _) => *state,
         };
         let before = self.states.insert(address, next);
@@ -141,7 +142,7 @@ mod tests {
         let mut gate = ProxySyncGate::default();
         gate.observe(s(1), VIP, Endpoint::None);
         gate.observe(s(2), VIP, Endpoint::Ready);
-        assert_eq!(gate.poll_timeout(), Some(s(2) + PROXY_SYNC));
+        assert_eq!(gate.poll_timeout(), Some(s(2) + PROXY_SYNC_TIMEOUT));
         assert!(gate.expire(s(4)).is_empty());
         assert_eq!(gate.expire(s(5)), vec![VIP]);
         assert!(!gate.is_waiting(VIP) && gate.poll_timeout().is_none());
@@ -155,7 +156,7 @@ mod tests {
         gate.observe(s(3), VIP, Endpoint::None);
         assert!(!gate.open(VIP), "kube-proxy's answer was about the one before");
         assert!(gate.observe(s(4), VIP, Endpoint::Ready));
-        assert_eq!(gate.poll_timeout(), Some(s(4) + PROXY_SYNC));
+        assert_eq!(gate.poll_timeout(), Some(s(4) + PROXY_SYNC_TIMEOUT));
     }
 
     #[test]

@@ -178,7 +178,7 @@ impl SpeakerReport {
         let wire = self.held.as_ref()?.facts();
         let peers = |interface: &str| wire.peers.get(interface).copied().unwrap_or_default();
         let segments: Vec<_> =
-            interfaces.segments.iter().map(|s| s.segment.to_status(peers(&s.segment.interface))).collect();
+            interfaces.segments.iter().map(|s| s.segment.to_status(peers(&s.segment.interface.name))).collect();
         let warnings: Vec<_> = interfaces.warnings.iter().chain(&wire.warnings).cloned().collect();
         let status = SpeakerStatusStatus {
             version: version.to_owned(),

@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
-use herald_crds::placement::Interface as _;
 use herald_protocol::{
     Config as SegmentConfig, Engine, Input as SegmentInput,
     api_view::{self, ExpectedPeer},
@@ -72,7 +71,7 @@ impl Coordinator {
             seed: self.rng.u64(..),
             ..SegmentConfig::new(node, incarnation, interface.segment.mac)
         };
-        let left = self.remembered.remove(&interface.segment.interface);
+        let left = self.remembered.remove(&interface.segment.interface.name);
         // The claims of an interface that yields belong to the other interface.
         let left = left.filter(|_| !matches!(self.twins.role(interface.index), Role::Yields(_)));
         let restored = left.map(|(mut saved, same_boot)| {
@@ -113,7 +112,7 @@ impl Coordinator {
     /// is back.
     pub(super) fn leave(&mut self, now: Now, index: u32, why: OutageCause) {
         let Some(local) = self.segments.remove(&index) else { return };
-        let interface = local.interface.segment.interface;
+        let interface = local.interface.segment.interface.name;
         self.neighbours.remove(&index);
         self.remembered.insert(interface.clone(), (local.engine.saved_state(), true));
         let outage = Outage { interface, why, since: now.monotonic };
@@ -126,7 +125,7 @@ impl Coordinator {
     /// Begins or ends the outages of an interface whose carrier has gone or come.
     fn carrier_changed(&mut self, now: Now, index: u32, carrier: bool) {
         let Some(local) = self.segments.get(&index) else { return };
-        let interface = local.interface.segment.interface.clone();
+        let interface = local.interface.segment.interface.name.clone();
         let outage = Outage { interface, why: OutageCause::NoCarrier, since: now.monotonic };
         for (address, duty) in self.duties.iter_mut().filter(|(_, duty)| duty.is_owned_on(index)) {
             if carrier {
@@ -165,21 +164,22 @@ impl Coordinator {
         let speaking = self.segments.iter().filter(|(index, local)| local.speaks && !self.twins.is_deaf(**index));
         let segments = speaking.clone().map(|(_, local)| &local.interface.segment);
         let first = rank::segment_of(vip, view, node, segments)?;
-        let name = &first.interface;
-        if first.longest_match(vip.address).is_none() || speaking.clone().nth(1).is_none() {
+        let name = &first.interface.name;
+        if first.interface.longest_match(vip.address).is_none() || speaking.clone().nth(1).is_none() {
             return Some(name);
         }
         let fit = rank::fit(vip, view, node, first);
         let fits = |local: &ActiveSegment| rank::fit(vip, view, node, &local.interface.segment) == fit;
         let mut equal: Vec<(u32, &ActiveSegment)> =
             speaking.filter(|(_, local)| fits(local)).map(|(index, local)| (*index, local)).collect();
-        equal
-            .sort_by_key(|(_, local)| (&local.interface.segment.interface != name, &local.interface.segment.interface));
+        equal.sort_by_key(|(_, local)| {
+            (&local.interface.segment.interface.name != name, &local.interface.segment.interface.name)
+        });
         let now_on = equal.iter().find(|(_, local)| local.has(vip.address)).map(|(index, _)| *index);
         let indices: Vec<u32> = equal.iter().map(|(index, _)| *index).collect();
         let chosen = self.twins.choose(&indices, now_on);
         let chosen = equal.iter().find(|(index, _)| Some(*index) == chosen);
-        Some(chosen.map_or(name, |(_, local)| &local.interface.segment.interface))
+        Some(chosen.map_or(name, |(_, local)| &local.interface.segment.interface.name))
     }
 
     /// Hands the segments the nodes that may announce an address.
@@ -201,8 +201,8 @@ impl Coordinator {
         for local in self.segments.values_mut() {
             let segment = &local.interface.segment;
             let announced_here = first.as_ref().is_none_or(|first| first.meets(segment));
-            let lies_here = mine.as_ref() == Some(&segment.interface) && announced_here;
-            let lies_elsewhere = mine.as_ref().is_some_and(|mine| *mine != segment.interface);
+            let lies_here = mine.as_ref() == Some(&segment.interface.name) && announced_here;
+            let lies_elsewhere = mine.as_ref().is_some_and(|mine| *mine != segment.interface.name);
             if lies_elsewhere && local.engine.resumes(vip.address) {
                 local.engine.handle(now.monotonic, SegmentInput::LiesElsewhere(vip.address));
             }

@@ -98,7 +98,7 @@ pub(super) fn unheard(local: &ActiveSegment, is_ready: impl Fn(&str) -> bool) ->
         message: format!(
             "{}: not heard: {}; either their speakers do not run, or the network drops Herald's frames: let multicast \
              frames of EtherType 0x88b5 pass between the nodes",
-            local.interface.segment.interface,
+            local.interface.segment.interface.name,
             missing.into_iter().collect::<Vec<_>>().join(", ")
         ),
     })

@@ -55,7 +55,7 @@ pub fn survey(links: &[Link], selection: &Selection) -> Survey {
             listed.push(status(link, decision));
         }
     }
-    survey.segments.sort_by(|a, b| a.segment.interface.cmp(&b.segment.interface));
+    survey.segments.sort_by(|a, b| a.segment.interface.name.cmp(&b.segment.interface.name));
     listed.sort_by(|a, b| (a.link_use, &a.interface).cmp(&(b.link_use, &b.interface)));
     survey.links_left_out = listed.len().saturating_sub(MAX_LISTED);
     listed.truncate(MAX_LISTED);

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use herald_crds::{
     address::IpFamily,
     advertisement::{InterfacePattern, NodePreference},
+    placement::Interface,
     virtual_ip::{AdvertisementRule, ServiceReference, VirtualIPStatus},
 };
 use herald_protocol::{claim::Birth, mac::MacAddr, node::NodeName};
@@ -50,14 +51,13 @@ pub(crate) fn node(name: &str) -> Node {
 }
 
 pub(crate) fn segment(interface: &str, last: u8, prefix: &str) -> Segment {
-    Segment {
-        interface: interface.to_owned(),
-        mac: MacAddr([2, 0, 0, 0, 0, last]),
-        address: None,
+    let interface = Interface {
+        name: interface.to_owned(),
         prefixes: vec![prefix.parse().unwrap()],
         default_route: false,
         speaks_for: vec![],
-    }
+    };
+    Segment { interface, mac: MacAddr([2, 0, 0, 0, 0, last]), address: None }
 }
 
 pub(crate) fn speaker(name: &str) -> Speaker {
@@ -455,7 +455,7 @@ proptest! {
 fn node_outside_the_subnet_announces_only_where_no_node_is_in_it() {
     let mut world = World::new();
     let mut outside = segment("eth0", 3, "198.51.100.0/24");
-    outside.default_route = true;
+    outside.interface.default_route = true;
     world.speakers[2].segments = vec![outside.clone()];
     let (order, refused) = world.order();
     assert!(!order.contains(&"c".to_owned()), "home or not, c is on another segment: {order:?}");

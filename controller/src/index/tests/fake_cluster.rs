@@ -15,6 +15,7 @@ use herald_crds::{
     AddressPool, L2Advertisement, VirtualIP,
     address::name_of_address,
     names::{ANNOTATION_ALLOCATED_FROM, FINALIZER_WITHDRAWAL},
+    placement::Interface,
     virtual_ip::AnnouncedReason,
 };
 use ipnet::IpNet;
@@ -29,7 +30,6 @@ use crate::index::*;
 use crate::{
     action::Outcome,
     gateway_view::{GatewayKey, GatewayView},
-    view::SegmentView,
 };
 pub(in crate::index) use api_server::Trouble;
 use speakers::pod_on;
@@ -100,8 +100,8 @@ impl World {
 
     pub(in crate::index) fn empty() -> Self {
         let node = NodeView { labels: BTreeMap::new(), ready: true, eligible: true, ..NodeView::default() };
-        let segment = SegmentView {
-            interface: "eth0".to_owned(),
+        let segment = Interface {
+            name: "eth0".to_owned(),
             prefixes: ["192.0.2.0/24", "2001:db8::/64"].map(|p| p.parse().unwrap()).into(),
             default_route: true,
             speaks_for: vec![],

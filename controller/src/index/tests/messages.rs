@@ -46,6 +46,34 @@ fn caveat_is_reported_once_and_withdrawn(with: Value, mended: Value, reason: &st
     assert_eq!(world.events().len(), 2);
 }
 
+/// Two parts of one condition are reported apart, and a restart does not report again the one that stays. The text of
+/// the condition does not show where its parts end: the request that cannot be read looks like a note.
+#[test]
+fn part_of_a_condition_that_stays_is_not_reported_again() {
+    let mut world = World::new();
+    let unreadable = json!({"heraldlb.io/addresses": "192.0.2.1; note: soon"});
+    let local = json!({"spec": {"externalTrafficPolicy": "Local"}});
+    let told = |world: &mut World| {
+        world.live();
+        let told: Vec<_> = world.events().iter().map(|e| e.reason).collect();
+        world.log.clear();
+        told
+    };
+    world.create("web", json!({"metadata": {"annotations": unreadable}}));
+    assert_eq!(told(&mut world), ["SyncLoadBalancerFailed"]);
+    world.change("web", local);
+    assert_eq!(told(&mut world), ["LocalWithoutSelector"]);
+    world.restart();
+    assert_eq!(told(&mut world), Vec::<&str>::new());
+    world.change("web", json!({"metadata": {"labels": {"service.kubernetes.io/headless": ""}}}));
+    assert_eq!(told(&mut world), ["SkippedByKubeProxy"], "neither the verdict nor the other note");
+    world.restart();
+    world.pass(60);
+    world.wrote_nothing();
+    world.change("web", json!({"metadata": {"annotations": {"heraldlb.io/addresses": null}}}));
+    assert_eq!(told(&mut world), ["EnsuredLoadBalancer"], "the notes stay");
+}
+
 /// No Service gets an address of nodes, pods or cluster Services; the pool reports these addresses, and gives them once
 /// the other use ends.
 #[test]

@@ -76,9 +76,9 @@ fn step() -> impl Strategy<Value = Step> {
 
 fn segments(kind: usize) -> Vec<Segment> {
     let mut routed = segment("eth0", 9, "198.51.100.0/24");
-    routed.default_route = true;
+    routed.interface.default_route = true;
     let mut both = segment("eth0", 8, "192.0.2.0/24");
-    both.default_route = true;
+    both.interface.default_route = true;
     match kind {
         0 => vec![],
         1 => vec![segment("eth0", 7, "192.0.2.0/24")],

@@ -143,6 +143,6 @@ fn segment_that_another_replaces_on_the_same_wire_is_gone_at_once() {
     let (mut speakers, _) = known();
     let other = Speaker { segments: vec![segment("eth1", 9, "192.0.2.0/24")], ..speaker("b") };
     set(&mut speakers, 0, Change::Applied(other), &["b"]);
-    assert_eq!(speakers.counted().get(&"b".to_owned()).unwrap().segments[0].interface, "eth1");
+    assert_eq!(speakers.counted().get(&"b".to_owned()).unwrap().segments[0].interface.name, "eth1");
     assert_eq!(counted(&speakers), ALL);
 }

@@ -63,7 +63,7 @@ fn selection(setting: &str, advertised: &str) -> Selection {
 fn use_of(output: &str, default_route: &str, selection: &Selection, name: &str) -> (LinkUse, String) {
     let survey = survey(&links(output, default_route), selection);
     let link = survey.links.iter().find(|link| link.interface == name).unwrap();
-    let is_segment = survey.segments.iter().any(|local| local.segment.interface == name);
+    let is_segment = survey.segments.iter().any(|local| local.segment.interface.name == name);
     assert_eq!(is_segment, link.link_use == LinkUse::Segment);
     (link.link_use, link.message.clone().unwrap_or_default())
 }

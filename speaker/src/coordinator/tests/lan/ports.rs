@@ -5,6 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr},
 };
 
+use herald_crds::placement::Interface;
 use herald_protocol::mac::MacAddr;
 
 use super::{ETH0, mac, own_address};
@@ -69,14 +70,13 @@ pub(super) fn interfaces(name: &str, ports: &Ports, held: &[IpAddr]) -> Interfac
         let [a, b, c] = port.net;
         let own = Ipv4Addr::new(a, b, c, host);
         let held = held.iter().filter(|_| *index == ETH0).map(|address| ipnet::IpNet::from(*address));
-        let segment = Segment {
-            interface: format!("eth{}", index - ETH0),
-            mac: mac_of(name, *index),
-            address: Some(own.into()),
+        let interface = Interface {
+            name: format!("eth{}", index - ETH0),
             prefixes: vec![format!("{a}.{b}.{c}.0/24").parse().unwrap()],
             default_route: port.default_route,
             speaks_for: vec![],
         };
+        let segment = Segment { interface, mac: mac_of(name, *index), address: Some(own.into()) };
         let addresses = std::iter::once(format!("{own}/24").parse().unwrap()).chain(held).collect();
         let carrier = port.carrier;
         LocalSegment { index: *index, carrier, mtu: 1500, addresses, link_local: None, macvlan_on: None, segment }
