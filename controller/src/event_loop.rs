@@ -275,7 +275,7 @@ fn take(index: &mut Index, health: &mut WatchHealth, input: Input, now: Duration
             index.note_broken(kind);
         }
         Input::Apply(object) => index.apply(object),
-        Input::Delete(object) => index.delete(&object),
+        Input::Delete(object) => index.delete(&object.identity()),
         Input::Replace(kind, objects) => index.replace(kind, objects),
     }
 }

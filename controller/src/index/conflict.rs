@@ -189,12 +189,14 @@ impl Index {
         let adopted = entry.vip.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(LABEL_ADOPTED));
         let pool = self.allocator.occupant(address).map(|o| o.pool.as_str()).unwrap_or_default();
         let released = || self.pools.get(pool).is_some_and(|p| p.release().unwrap_or_default().covers(address));
-        match () {
-            () if asked_for => Some(WhyKept::Requested),
-            () if adopted => Some(WhyKept::Adopted),
-            () if !self.allocator.pool_contains(pool, address) => Some(WhyKept::Outside),
-            () if released() => Some(WhyKept::Released),
-            () => None,
+        if asked_for {
+            Some(WhyKept::Requested)
+        } else if adopted {
+            Some(WhyKept::Adopted)
+        } else if !self.allocator.pool_contains(pool, address) {
+            Some(WhyKept::Outside)
+        } else {
+            released().then_some(WhyKept::Released)
         }
     }
 

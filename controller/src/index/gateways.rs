@@ -1,13 +1,10 @@
 //! The Gateways for which Services were created, and the requests of those Services because of them.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-};
+use std::{collections::BTreeMap, net::IpAddr};
 
 use herald_crds::service::Request;
 
-use super::{Index, Kind, Object};
+use super::{Index, Kind};
 use crate::{
     action::Subject,
     gateway::{CombinedRequest, Knowledge, Obstruction},
@@ -26,15 +23,8 @@ pub(super) struct Gateways {
 }
 
 impl Gateways {
-    /// Returns the known Gateways that are not listed, as objects to delete.
-    pub(super) fn missing(&self, listed: &[Object]) -> Vec<Object> {
-        let key = |object: &Object| match object {
-            Object::Gateway(key, _) => Some(key.clone()),
-            _ => None,
-        };
-        let listed: BTreeSet<_> = listed.iter().filter_map(key).collect();
-        let gone = self.held.keys().filter(|key| !listed.contains(key));
-        gone.map(|key| Object::Gateway(key.clone(), GatewayView::default())).collect()
+    pub(super) fn keys(&self) -> impl Iterator<Item = &GatewayKey> {
+        self.held.keys()
     }
 }
 

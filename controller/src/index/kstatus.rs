@@ -72,10 +72,12 @@ mod tests {
         }
         let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
         let is_true = |type_: &str| conditions.iter().any(|c| c["type"] == type_ && c["status"] == "True");
-        match () {
-            () if is_true("Reconciling") => "InProgress",
-            () if is_true("Stalled") => "Failed",
-            () => "Current",
+        if is_true("Reconciling") {
+            "InProgress"
+        } else if is_true("Stalled") {
+            "Failed"
+        } else {
+            "Current"
         }
     }
 

@@ -53,16 +53,14 @@ use k8s_openapi::jiff::Timestamp;
 use crate::{
     action::{Action, EventValue, Subject},
     allocator::{Allocator, Reservation},
-    speaker_pod::SpeakerPodView,
-    view::{NodeView, ServiceKey, ServiceView, SpeakerView, is_older},
+    view::{NodeView, ServiceKey, ServiceView, is_older},
 };
 use content::Contents;
 pub use counts::{PoolTally, Tally};
 use creation_dates::CreationDates;
 use gateways::Gateways;
 use look_up::LookUps;
-use object::missing;
-pub use object::{Kind, Object};
+pub use object::{Identity, Kind, NameAndUid, Object};
 use on_link::OnLinkPrefixes;
 use overwritten::LastWritten;
 use pool::PoolEntry;
@@ -173,40 +171,12 @@ impl Index {
 
     /// Applies a complete list of a kind: objects that are not in it are gone.
     pub fn replace(&mut self, kind: Kind, objects: Vec<Object>) {
-        let gone = match kind {
-            Kind::Service => {
-                let listed: BTreeSet<_> = objects.iter().filter_map(Object::service_key).collect();
-                self.services.iter().filter(|(k, _)| !listed.contains(k)).map(|(_, v)| v.clone().into()).collect()
+        let listed: Vec<_> = objects.iter().map(Object::identity).collect();
+        let listed: BTreeSet<_> = listed.iter().map(Identity::key).collect();
+        for identity in self.identities(kind) {
+            if !listed.contains(&identity.key()) {
+                self.delete(&identity);
             }
-            Kind::Namespace => missing(&self.namespaces, &objects, |n| Object::Namespace(n, BTreeMap::new())),
-            Kind::Pool => {
-                let listed: BTreeSet<_> = objects.iter().filter_map(Object::name).collect();
-                let gone = self.pools.iter().filter(|(name, _)| !listed.contains(name.as_str()));
-                gone.map(|(_, entry)| Object::Pool(Box::new(entry.pool.clone()))).collect()
-            }
-            Kind::Advertisement => {
-                let listed: BTreeSet<_> = objects.iter().filter_map(Object::name).collect();
-                let gone = self.advertisements.iter().filter(|(name, _)| !listed.contains(name.as_str()));
-                gone.map(|(_, held)| Object::Advertisement(Box::new(held.clone()))).collect()
-            }
-            Kind::VirtualIp => {
-                let listed: BTreeSet<_> = objects.iter().filter_map(Object::name).collect();
-                let held = self.vips.values().map(|e| &e.vip).chain(self.strays.values());
-                let gone = held.filter(|vip| !vip.metadata.name.as_deref().is_some_and(|name| listed.contains(name)));
-                gone.map(|vip| Object::VirtualIp(Box::new(vip.clone()))).collect::<Vec<_>>()
-            }
-            Kind::Node => missing(&self.nodes, &objects, |n| Object::Node(n, NodeView::default())),
-            Kind::Speaker => missing(&self.speakers, &objects, |n| Object::Speaker(n, SpeakerView::default())),
-            Kind::SpeakerPod => {
-                missing(self.speaker_pods.pods(), &objects, |n| Object::SpeakerPod(n, SpeakerPodView::default()))
-            }
-            Kind::ServiceNetwork => {
-                missing(&self.service_networks, &objects, |n| Object::ServiceNetwork(n, Vec::new()))
-            }
-            Kind::Gateway => self.gateways.missing(&objects),
-        };
-        for object in &gone {
-            self.delete(object);
         }
         // The list of the API server is true, even where its versions have gone back: a store that was restored from a
         // backup counts from there.
@@ -258,19 +228,39 @@ impl Index {
         }
     }
 
-    /// Removes an object that is gone.
-    pub fn delete(&mut self, object: &Object) {
-        match object {
-            Object::Service(view) => self.delete_service(&view.reference),
-            Object::Namespace(name, _) => {
+    /// Returns the identities of the known objects of a kind.
+    fn identities(&self, kind: Kind) -> Vec<Identity> {
+        match kind {
+            Kind::Service => self.services.values().map(|view| Identity::Service(view.reference.clone())).collect(),
+            Kind::Namespace => self.namespaces.keys().cloned().map(Identity::Namespace).collect(),
+            Kind::Pool => {
+                let pools = self.pools.values();
+                pools.map(|entry| Identity::Pool(NameAndUid::of(&entry.pool.metadata))).collect()
+            }
+            Kind::Advertisement => self.advertisements.keys().cloned().map(Identity::Advertisement).collect(),
+            Kind::VirtualIp => {
+                let vips = self.vips.values().map(|entry| &entry.vip).chain(self.strays.values());
+                vips.map(|vip| Identity::VirtualIp(NameAndUid::of(&vip.metadata))).collect()
+            }
+            Kind::Node => self.nodes.keys().cloned().map(Identity::Node).collect(),
+            Kind::Speaker => self.speakers.keys().cloned().map(Identity::Speaker).collect(),
+            Kind::SpeakerPod => self.speaker_pods.pods().keys().cloned().map(Identity::SpeakerPod).collect(),
+            Kind::ServiceNetwork => self.service_networks.keys().cloned().map(Identity::ServiceNetwork).collect(),
+            Kind::Gateway => self.gateways.keys().cloned().map(Identity::Gateway).collect(),
+        }
+    }
+
+    /// Removes an object that is gone. A later object of the same name stays.
+    pub fn delete(&mut self, identity: &Identity) {
+        match identity {
+            Identity::Service(service) => self.delete_service(service),
+            Identity::Namespace(name) => {
                 self.namespaces.remove(name);
             }
-            Object::Pool(pool) => self.delete_pool(pool),
-            Object::Advertisement(advertisement) => {
-                self.delete_advertisement(advertisement.metadata.name.as_deref().unwrap_or_default());
-            }
-            Object::VirtualIp(vip) => self.delete_vip(vip),
-            Object::Node(name, _) => {
+            Identity::Pool(pool) => self.delete_pool(pool),
+            Identity::Advertisement(name) => self.delete_advertisement(name),
+            Identity::VirtualIp(vip) => self.delete_vip(vip),
+            Identity::Node(name) => {
                 self.nodes.remove(name);
                 self.speaker_pods.forget(name);
                 self.forget_deleted_speaker(name);
@@ -278,13 +268,13 @@ impl Index {
                 self.mark_vips();
                 self.mark_advertisements();
             }
-            Object::Speaker(name, _) => self.delete_speaker(name),
-            Object::SpeakerPod(name, _) => self.speaker_pods.delete(name),
-            Object::ServiceNetwork(name, _) => {
+            Identity::Speaker(name) => self.delete_speaker(name),
+            Identity::SpeakerPod(name) => self.speaker_pods.delete(name),
+            Identity::ServiceNetwork(name) => {
                 self.service_networks.remove(name);
                 self.reserve(Reservation::Services(name.clone()), []);
             }
-            Object::Gateway(key, _) => self.delete_gateway(key),
+            Identity::Gateway(key) => self.delete_gateway(key),
         }
     }
 

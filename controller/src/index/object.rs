@@ -1,14 +1,15 @@
 //! The inputs of the index: watched objects, reduced.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use herald_crds::{AddressPool, L2Advertisement, VirtualIP};
+use herald_crds::{AddressPool, L2Advertisement, VirtualIP, virtual_ip::ServiceReference};
 use ipnet::IpNet;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::{
     gateway_view::{GatewayKey, GatewayView},
     speaker_pod::SpeakerPodView,
-    view::{NodeView, ServiceKey, ServiceView, SpeakerView},
+    view::{NodeView, ServiceView, SpeakerView},
 };
 
 /// The kinds that the index needs.
@@ -107,36 +108,79 @@ impl From<ServiceView> for Object {
     }
 }
 
-impl Object {
-    pub(super) fn service_key(&self) -> Option<ServiceKey> {
-        match self {
-            Self::Service(view) => Some(view.key()),
-            _ => None,
-        }
-    }
+/// The identity of a watched object: what is left of it once it is gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Identity {
+    /// A Service.
+    Service(ServiceReference),
+    /// A namespace, by its name.
+    Namespace(String),
+    /// A pool.
+    Pool(NameAndUid),
+    /// An advertisement, by its name.
+    Advertisement(String),
+    /// A VirtualIP.
+    VirtualIp(NameAndUid),
+    /// A node, by its name.
+    Node(String),
+    /// The report of a node's speaker, by the node.
+    Speaker(String),
+    /// A speaker's pod, by its name.
+    SpeakerPod(String),
+    /// A network of the cluster's Services, by its name.
+    ServiceNetwork(String),
+    /// A Gateway, by namespace and name.
+    Gateway(GatewayKey),
+}
 
-    pub(super) fn name(&self) -> Option<&str> {
+/// The name of a cluster-wide object, and the UID that tells it from a later one of that name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NameAndUid {
+    /// Name; empty where the object has none.
+    pub name: String,
+    /// UID; absent where the API server gave none.
+    pub uid: Option<String>,
+}
+
+impl NameAndUid {
+    pub(super) fn of(metadata: &ObjectMeta) -> Self {
+        Self { name: metadata.name.clone().unwrap_or_default(), uid: metadata.uid.clone() }
+    }
+}
+
+impl Object {
+    /// Returns the identity of the object.
+    pub fn identity(&self) -> Identity {
         match self {
-            Self::Service(view) => Some(&view.reference.name),
-            Self::Namespace(name, _)
-            | Self::Node(name, _)
-            | Self::Speaker(name, _)
-            | Self::SpeakerPod(name, _)
-            | Self::ServiceNetwork(name, _) => Some(name),
-            Self::Gateway(key, _) => Some(&key.name),
-            Self::Advertisement(advertisement) => advertisement.metadata.name.as_deref(),
-            Self::Pool(pool) => pool.metadata.name.as_deref(),
-            Self::VirtualIp(vip) => vip.metadata.name.as_deref(),
+            Self::Service(view) => Identity::Service(view.reference.clone()),
+            Self::Namespace(name, _) => Identity::Namespace(name.clone()),
+            Self::Pool(pool) => Identity::Pool(NameAndUid::of(&pool.metadata)),
+            Self::Advertisement(advertisement) => {
+                Identity::Advertisement(advertisement.metadata.name.clone().unwrap_or_default())
+            }
+            Self::VirtualIp(vip) => Identity::VirtualIp(NameAndUid::of(&vip.metadata)),
+            Self::Node(name, _) => Identity::Node(name.clone()),
+            Self::Speaker(name, _) => Identity::Speaker(name.clone()),
+            Self::SpeakerPod(name, _) => Identity::SpeakerPod(name.clone()),
+            Self::ServiceNetwork(name, _) => Identity::ServiceNetwork(name.clone()),
+            Self::Gateway(key, _) => Identity::Gateway(key.clone()),
         }
     }
 }
 
-/// Returns the known objects that are not listed, as objects to delete.
-pub(super) fn missing<V>(
-    held: &BTreeMap<String, V>,
-    listed: &[Object],
-    object: impl Fn(String) -> Object,
-) -> Vec<Object> {
-    let listed: BTreeSet<_> = listed.iter().filter_map(Object::name).collect();
-    held.keys().filter(|name| !listed.contains(name.as_str())).cloned().map(object).collect()
+impl Identity {
+    /// Returns namespace and name; the namespace of a cluster-wide object is empty.
+    pub(super) fn key(&self) -> (&str, &str) {
+        match self {
+            Self::Service(service) => (&service.namespace, &service.name),
+            Self::Gateway(gateway) => (&gateway.namespace, &gateway.name),
+            Self::Pool(object) | Self::VirtualIp(object) => ("", &object.name),
+            Self::Namespace(name)
+            | Self::Advertisement(name)
+            | Self::Node(name)
+            | Self::Speaker(name)
+            | Self::SpeakerPod(name)
+            | Self::ServiceNetwork(name) => ("", name),
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Index, Kind, address_of, queue::Ended, uid};
+use super::{Index, Kind, NameAndUid, address_of, queue::Ended, uid};
 use crate::action::{Action, Outcome, Subject};
 
 impl Index {
@@ -133,8 +133,7 @@ impl Index {
             Action::PatchServiceStatus { service, .. } => self.delete_service(service),
             Action::PatchPoolStatus { pool, .. } => {
                 if let Some(entry) = self.pools.get(pool) {
-                    let gone = entry.pool.clone();
-                    self.delete_pool(&gone);
+                    self.delete_pool(&NameAndUid::of(&entry.pool.metadata));
                 }
             }
             Action::PatchAdvertisementStatus { advertisement, .. } => self.delete_advertisement(advertisement),
@@ -146,8 +145,7 @@ impl Index {
                 if let Some(Subject::VirtualIp(address)) = action.subject()
                     && let Some(entry) = self.vips.get(&address)
                 {
-                    let gone = entry.vip.clone();
-                    self.delete_vip(&gone);
+                    self.delete_vip(&NameAndUid::of(&entry.vip.metadata));
                 }
             }
         }

@@ -8,7 +8,7 @@ use herald_crds::{
     names::{ANNOTATION_RELEASE_QUARANTINE, CONDITION_ACCEPTED, CONDITION_CONTAINS_ASSIGNED},
 };
 
-use super::{Index, Kind, kstatus};
+use super::{Index, Kind, NameAndUid, kstatus};
 use crate::{
     action::{Action, ConditionValue, PoolReport, Subject},
     allocator::{PoolFault, Reservation},
@@ -77,10 +77,8 @@ impl Index {
         }
     }
 
-    pub(super) fn delete_pool(&mut self, pool: &AddressPool) {
-        if let Some(name) = &pool.metadata.name
-            && self.pools.get(name).is_some_and(|o| o.pool.metadata.uid == pool.metadata.uid)
-        {
+    pub(super) fn delete_pool(&mut self, NameAndUid { name, uid }: &NameAndUid) {
+        if self.pools.get(name).is_some_and(|entry| entry.pool.metadata.uid == *uid) {
             self.pools.remove(name);
             self.queue.forget(&Subject::Pool(name.clone()));
             self.allocator.remove_pool(name);

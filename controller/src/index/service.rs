@@ -66,10 +66,12 @@ impl Index {
         let burned = self.burned(view, &plan);
         let desired = plan.targets.clone();
         let observed: Vec<IpAddr> = view.addresses().collect();
-        let ingress = match () {
-            () if plan.foreign || desired == observed => Change::Keep,
-            () if desired.is_empty() => Change::Remove,
-            () => Change::Set(desired.clone()),
+        let ingress = if plan.foreign || desired == observed {
+            Change::Keep
+        } else if desired.is_empty() {
+            Change::Remove
+        } else {
+            Change::Set(desired.clone())
         };
         let finalizer = claim.finalizer();
         let has_finalizer =

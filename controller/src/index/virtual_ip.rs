@@ -14,7 +14,10 @@ use herald_crds::{
 };
 use k8s_openapi::jiff::Timestamp;
 
-use super::{Index, Kind, address_of, creation_dates::Dated, speakers::SILENT_AFTER, uid, unkept::Unkept};
+use super::{
+    Index, Kind, NameAndUid, address_of, address_of_name, creation_dates::Dated, speakers::SILENT_AFTER, uid,
+    unkept::Unkept,
+};
 use crate::{
     action::{Action, Announcement, EventValue, Regarding, Subject},
     advertisement_rules::{self, Advertised, AdvertisedPool, Selection},
@@ -149,15 +152,16 @@ impl Index {
         self.mark(Subject::VirtualIp(address));
     }
 
-    pub(super) fn delete_vip(&mut self, vip: &VirtualIP) {
-        if let Some(address) = address_of(vip)
-            && self.vips.get(&address).is_some_and(|e| e.uid() == uid(vip))
+    pub(super) fn delete_vip(&mut self, gone: &NameAndUid) {
+        let is_gone = |vip: &VirtualIP| vip.metadata.uid == gone.uid;
+        if let Some(address) = address_of_name(&gone.name)
+            && self.vips.get(&address).is_some_and(|entry| is_gone(&entry.vip))
         {
             self.vips.remove(&address);
             self.contested.remove(&address);
             self.mark(Subject::VirtualIp(address));
-        } else if address_of(vip).is_none() {
-            self.forget_stray(vip.metadata.name.as_deref().unwrap_or_default());
+        } else if self.strays.get(&gone.name).is_some_and(is_gone) {
+            self.forget_stray(&gone.name);
         }
     }
 

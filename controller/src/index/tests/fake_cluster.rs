@@ -30,6 +30,8 @@ use crate::index::*;
 use crate::{
     action::Outcome,
     gateway_view::{GatewayKey, GatewayView},
+    speaker_pod::SpeakerPodView,
+    view::SpeakerView,
 };
 pub(in crate::index) use api_server::Trouble;
 use speakers::pod_on;

@@ -4,9 +4,12 @@ use herald_crds::names::CONDITION_ACCEPTED;
 use serde_json::{Value, json};
 use test_case::test_case;
 
-use crate::index::{
-    tests::fake_cluster::{World, address},
-    *,
+use crate::{
+    index::{
+        tests::fake_cluster::{World, address},
+        *,
+    },
+    view::SpeakerView,
 };
 
 fn shown(addresses: &[&str]) -> Value {
@@ -118,7 +121,7 @@ fn service_that_shows_the_address_of_a_node_is_woken_when_the_node_goes() {
     world.live();
     assert_eq!(world.condition("web"), "False AddressNotAdopted");
     world.nodes.remove("b");
-    world.index.delete(&Object::Node("b".to_owned(), NodeView::default()));
+    world.index.delete(&Identity::Node("b".to_owned()));
     world.live();
     assert_eq!((world.condition("web"), world.ingress("web")), ("True Assigned".into(), vec!["192.0.2.2".into()]));
 }

@@ -4,10 +4,13 @@ use herald_crds::virtual_ip::{AdvertisementRule, AnnouncedReason};
 use serde_json::json;
 use test_case::test_case;
 
-use crate::index::{
-    speakers::SILENT_AFTER,
-    tests::fake_cluster::{World, address},
-    *,
+use crate::{
+    index::{
+        speakers::SILENT_AFTER,
+        tests::fake_cluster::{World, address},
+        *,
+    },
+    view::SpeakerView,
 };
 
 const VIP: &str = "192.0.2.1";

@@ -7,7 +7,7 @@ use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 
 use super::{STRANGER, World, address};
 use crate::{
-    index::Object,
+    index::{Identity, Object},
     speaker_pod::SpeakerPodView,
     view::{NodeView, SpeakerView},
 };
@@ -71,7 +71,8 @@ impl World {
     /// Deletes the pod of a node's speaker.
     pub(in crate::index) fn delete_pod(&mut self, node: &str) {
         let name = format!("speaker-{node}");
-        self.index.delete(&Object::SpeakerPod(name.clone(), self.pods.remove(&name).unwrap()));
+        self.pods.remove(&name).unwrap();
+        self.index.delete(&Identity::SpeakerPod(name));
     }
 
     /// Makes the Node list these addresses as its own.
@@ -98,8 +99,8 @@ impl World {
 
     /// Deletes the SpeakerStatus of a node.
     pub(in crate::index) fn delete_report(&mut self, node: &str) {
-        if let Some(view) = self.speakers.remove(node) {
-            self.index.delete(&Object::Speaker(node.to_owned(), view));
+        if self.speakers.remove(node).is_some() {
+            self.index.delete(&Identity::Speaker(node.to_owned()));
         }
     }
 

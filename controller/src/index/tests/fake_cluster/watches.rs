@@ -31,7 +31,7 @@ impl World {
     pub(super) fn shows(&mut self, gone: bool, object: Object) {
         match self.watches.behind.get_mut(&kind_of(&object)) {
             Some(unseen) => unseen.next.push((gone, object)),
-            None if gone => self.index.delete(&object),
+            None if gone => self.index.delete(&object.identity()),
             None => self.index.apply(object),
         }
     }
