@@ -38,8 +38,8 @@ proptest! {
         let refused = ring().open(&bytes).unwrap_err();
         match at {
             0 => prop_assert!(matches!(refused, Rejected::Version(..))),
-            // Longer than the bytes that came, or than any frame. If shorter, the signature does not match, or there is
-            // no frame.
+            // The length is more than the bytes that came, or more than a frame may have. If it is less, the signature
+            // does not match, or there is no frame.
             2..=3 => {}
             4..=11 => prop_assert!(matches!(refused, Rejected::Foreign(_))),
             _ => prop_assert_eq!(refused, Rejected::Forged),
