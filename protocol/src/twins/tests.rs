@@ -1,4 +1,4 @@
-//! Tables of what interfaces do.
+//! Tables of the roles of interfaces.
 
 mod failure;
 mod same_subnets;
@@ -31,7 +31,7 @@ fn interface(index: u32, name: &str) -> Interface<'_> {
     }
 }
 
-/// Each interface is in one of its own.
+/// The subnets by the index of an interface: each interface is in one of its own.
 const SUBNETS: [(IpAddr, u8); 40] = {
     let mut subnets = [(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 24); 40];
     let mut index = 0;
@@ -46,7 +46,7 @@ static NO_RUNS: BTreeSet<Incarnation> = BTreeSet::new();
 
 const PEERS: Others = Others { heard: true, listed: true };
 
-/// A macvlan on the link with the index 2 of a network namespace.
+/// Returns a macvlan on the link with the index 2 of a network namespace.
 fn macvlan(index: u32, name: &str, namespace: Option<i32>) -> Interface<'_> {
     Interface { macvlan_on: Some(Parent { index: 2, namespace }), ..interface(index, name) }
 }
@@ -55,7 +55,7 @@ fn down(interface: Interface<'_>) -> Interface<'_> {
     Interface { able: false, ..interface }
 }
 
-/// eth1 yields to eth0.
+/// Returns the state in which eth1 yields to eth0.
 fn twinned() -> Twins {
     let mut twins = Twins::default();
     decide(&mut twins, 0, &both(), "");
@@ -64,7 +64,7 @@ fn twinned() -> Twins {
     twins
 }
 
-/// The roles of interfaces 2 (eth0) and 3 (eth1).
+/// Decides, and returns the roles of the interfaces 2 (eth0) and 3 (eth1).
 fn decide(twins: &mut Twins, at: u64, interfaces: &[Interface<'_>], named: &str) -> [Role; 2] {
     twins.decide(ms(at), INTERVAL, interfaces, PEERS, |name| name == named);
     [twins.role(2), twins.role(3)]
@@ -99,8 +99,8 @@ fn interface_on_the_same_segment_yields_to_the_one_in_use(first: &str, second: &
     let interfaces = [interface(2, first), interface(3, second)];
     decide(&mut twins, 0, &interfaces[..1], "");
     decide(&mut twins, 1000, &interfaces, "");
-    assert!(twins.heard(ms(1100), 3, 2), "that is new");
-    assert!(!twins.heard(ms(1200), 2, 3), "that is known");
+    assert!(twins.heard(ms(1100), 3, 2), "the pair is new");
+    assert!(!twins.heard(ms(1200), 2, 3), "the pair is known");
     assert_eq!(decide(&mut twins, 1200, &interfaces, ""), [Role::Speaks, Role::Yields(2)]);
     assert_eq!(twins.yielding().collect::<Vec<_>>(), [(3, 2)]);
 }
@@ -108,7 +108,7 @@ fn interface_on_the_same_segment_yields_to_the_one_in_use(first: &str, second: &
 #[test_case(false, "", [Role::Speaks, Role::Yields(2)]; "by name")]
 #[test_case(true, "", [Role::Yields(3), Role::Speaks]; "by the default route")]
 #[test_case(true, "eth0", [Role::Speaks, Role::Yields(2)]; "an advertisement wins")]
-fn of_two_that_start_together_the_same_one_speaks_each_time(default_route: bool, named: &str, expected: [Role; 2]) {
+fn same_one_of_two_that_start_together_speaks_each_time(default_route: bool, named: &str, expected: [Role; 2]) {
     let mut twins = Twins::default();
     let interfaces = [interface(2, "eth0"), Interface { default_route, ..interface(3, "eth1") }];
     let first = decide(&mut twins, 0, &interfaces, named);
@@ -141,7 +141,7 @@ fn macvlan_yields_to_its_parent_at_once_and_for_good() {
 }
 
 #[test]
-fn three_on_one_segment_yield_to_one() {
+fn two_of_three_interfaces_on_one_segment_yield_to_the_third() {
     let mut twins = Twins::default();
     let interfaces = [interface(2, "eth0"), interface(3, "eth1"), interface(4, "eth2")];
     decide(&mut twins, 0, &interfaces, "");
@@ -151,27 +151,29 @@ fn three_on_one_segment_yield_to_one() {
     assert_eq!([2, 3, 4].map(|index| twins.role(index)), [Role::Speaks, Role::Yields(2), Role::Yields(2)]);
 }
 
-/// The parent has no address, so it is no segment. In the mode `private` neither macvlan hears the other.
+/// The parent has no address, so it is not an interface of the speaker. In the mode `private` neither macvlan hears the
+/// other.
 #[test]
-fn of_two_macvlans_on_one_parent_one_yields() {
+fn one_of_two_macvlans_on_one_parent_yields() {
     let mut twins = Twins::default();
     let interfaces = [macvlan(3, "shim0", Some(0)), macvlan(4, "shim1", Some(0))];
     twins.decide(ms(0), INTERVAL, &interfaces, PEERS, |_| false);
     assert_eq!([3, 4].map(|index| twins.role(index)), [Role::Speaks, Role::Yields(3)]);
 }
 
-/// A node in a container: its eth1 is a macvlan on the second link of the host, which is none of its own.
+/// A node runs in a container: its eth1 is a macvlan on the second link of the host, which is not one of the node's own
+/// links.
 #[test]
-fn macvlan_on_a_link_of_another_network_namespace_is_on_none_of_this_one() {
+fn macvlan_on_a_link_of_another_network_namespace_does_not_yield() {
     let mut twins = Twins::default();
     let interfaces = [macvlan(2, "eth0", Some(0)), macvlan(3, "eth1", Some(1))];
     decide(&mut twins, 0, &interfaces, "");
     assert_eq!(decide(&mut twins, 300, &interfaces, ""), [Role::Speaks, Role::Speaks]);
 }
 
-/// What the speaker did before it was restarted it does afterwards.
+/// A speaker goes on after a restart as before.
 #[test]
-fn interface_on_which_an_earlier_run_left_claims_speaks() {
+fn interface_with_claims_of_an_earlier_incarnation_speaks() {
     let mut twins = Twins::default();
     let interfaces = [interface(2, "eth0"), Interface { has_claims: true, ..interface(3, "eth1") }];
     assert_eq!(decide(&mut twins, 0, &interfaces, ""), [Role::Tried, Role::Speaks]);
@@ -179,9 +181,9 @@ fn interface_on_which_an_earlier_run_left_claims_speaks() {
     assert_eq!(decide(&mut twins, 100, &interfaces, ""), [Role::Yields(3), Role::Speaks]);
 }
 
-/// What was left on an interface that is plugged in again says nothing.
+/// Claims that were left on an interface do not count when the interface is plugged in again.
 #[test]
-fn interface_that_comes_is_tried_whatever_was_claimed_there() {
+fn interface_that_comes_is_tried_despite_earlier_claims() {
     let mut twins = Twins::default();
     decide(&mut twins, 0, &both()[..1], "");
     let interfaces = [interface(2, "eth0"), Interface { has_claims: true, ..interface(3, "eth1") }];
@@ -189,7 +191,7 @@ fn interface_that_comes_is_tried_whatever_was_claimed_there() {
 }
 
 #[test]
-fn thirty_on_one_segment_yield_to_one() {
+fn all_but_one_of_thirty_interfaces_on_one_segment_yield() {
     let names: Vec<String> = (0..30).map(|n| format!("eth{n}")).collect();
     let interfaces: Vec<_> = (2..).zip(&names).map(|(index, name)| interface(index, name)).collect();
     let mut twins = Twins::default();
@@ -203,7 +205,7 @@ fn thirty_on_one_segment_yield_to_one() {
 #[test_case(None => Some(2); "the first")]
 #[test_case(Some(3) => Some(3); "the one in use")]
 #[test_case(Some(9) => Some(2); "it is not there any more")]
-fn of_equal_interfaces_the_one_in_use_is_chosen(now_on: Option<u32>) -> Option<u32> {
+fn interface_in_use_is_chosen_among_equal_ones(now_on: Option<u32>) -> Option<u32> {
     let mut twins = Twins::default();
     decide(&mut twins, 0, &both(), "");
     decide(&mut twins, 300, &both(), "");
@@ -211,7 +213,7 @@ fn of_equal_interfaces_the_one_in_use_is_chosen(now_on: Option<u32>) -> Option<u
 }
 
 #[test]
-fn interface_on_which_nobody_is_heard_is_not_chosen() {
+fn interface_that_hears_no_host_is_not_chosen() {
     let mut twins = Twins::default();
     decide(&mut twins, 0, &both(), "");
     decide(&mut twins, 300, &both(), "");
@@ -220,9 +222,9 @@ fn interface_on_which_nobody_is_heard_is_not_chosen() {
     assert_eq!(twins.choose(&[2, 3], Some(3)), Some(2));
 }
 
-/// Two that spoke hear each other: the one on which addresses lie goes on, whatever the other is called.
+/// Two interfaces that spoke hear each other: the one on which addresses lie goes on, whatever the name of the other.
 #[test]
-fn of_two_that_spoke_the_one_in_use_goes_on() {
+fn interface_in_use_goes_on_of_two_that_spoke() {
     let mut twins = Twins::default();
     decide(&mut twins, 0, &both(), "");
     decide(&mut twins, 300, &both(), "");

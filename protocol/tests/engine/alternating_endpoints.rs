@@ -1,4 +1,4 @@
-//! Endpoints of a Local Service that come and go: nobody's view differs from another's.
+//! Endpoints of a Local Service that come and go, while the views of all nodes agree.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use crate::bus::{Bus, address, ms};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Of two pods now one is ready, now the other (each is overloaded as soon as it is alone). The address is where a pod is.
+/// Two pods are ready in turn (each is overloaded as soon as it is alone). The address follows the ready pod.
 #[test]
 fn address_follows_endpoints_that_alternate() {
     let mut bus = Bus::with_addresses(3, &[1]);

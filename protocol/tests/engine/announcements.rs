@@ -1,4 +1,4 @@
-//! Announcements by those that cover for an owner which is silent.
+//! Announcements by the nodes that cover for a silent owner.
 
 use std::time::Duration;
 
@@ -9,8 +9,9 @@ use crate::bus::{Bus, address};
 const SECOND: Duration = Duration::from_secs(1);
 const REFRESH: Duration = Duration::from_secs(10);
 
-/// The speaker of node 1 is killed, and node 2 takes its address for a class. Then no node is a candidate any more: node 2
-/// withdraws, and the claim of node 1, which is covered, is the best again. Returns when that was.
+/// Kills the speaker of node 1, and lets node 2 take its address for a class. Then the API removes the last candidate:
+/// node 2 withdraws, and the claim of node 1, which is covered, is the best one again. Returns the bus, and when the
+/// last candidate was removed.
 fn withdrawn_before_a_silent_owner() -> (Bus, Duration) {
     let mut bus = Bus::new(4);
     bus.pace = Pace { refresh: Some(REFRESH), ..Pace::default() };
@@ -34,17 +35,17 @@ fn withdrawn_before_a_silent_owner() -> (Bus, Duration) {
     (bus, withdrawn)
 }
 
-/// Clients know the address at the node that has withdrawn.
+/// Clients have the link-layer address of the node that has withdrawn.
 #[test]
-fn coverers_announce_an_owner_whose_successor_withdraws() {
+fn coverers_announce_for_an_owner_whose_successor_withdraws() {
     let (bus, withdrawn) = withdrawn_before_a_silent_owner();
     let announced = bus.announced.iter().filter(|(at, ..)| *at >= withdrawn).count();
     assert!(announced >= 5, "{announced} announcements");
 }
 
-/// What is announced all along is what a node owns: a cover ends, and the address may be gone then.
+/// Periodic announcements are for owned addresses only: a cover ends, and the address may be gone by then.
 #[test]
-fn only_owners_announce_all_along() {
+fn only_owners_announce_periodically() {
     let (mut bus, _) = withdrawn_before_a_silent_owner();
     let since = bus.now;
     bus.run(REFRESH * 5);

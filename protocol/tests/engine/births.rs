@@ -12,7 +12,7 @@ fn odd_births(bus: &Bus) -> usize {
     bus.events.iter().filter(|(.., event)| matches!(event, Event::BornOutOfOrder(_))).count()
 }
 
-/// API servers whose clocks differ, or a clock that is set back between two creations.
+/// The clocks of two API servers differ, or a clock is set back between two creations.
 #[test]
 fn younger_object_with_an_older_or_the_same_timestamp_is_announced() {
     for births in [[105, 103], [105, 105]] {
@@ -22,12 +22,12 @@ fn younger_object_with_an_older_or_the_same_timestamp_is_announced() {
             let took = bus.until(ms(1500), |bus| bus.reached(address(1)) == Some(1));
             assert!(took < ms(500), "{births:?}: {took:?}");
             bus.run(ms(3000));
-            assert_eq!(bus.claims_since(bus.now - ms(2000)), [], "{births:?}: nobody takes it from another");
+            assert_eq!(bus.claims_since(bus.now - ms(2000)), [], "{births:?}: no node takes the address from another");
             bus.unpublish(address(1));
             bus.run(ms(2000));
-            assert_eq!(bus.answers(address(1)), [], "{births:?}: it is gone");
+            assert_eq!(bus.answers(address(1)), [], "{births:?}: the object is gone");
         }
-        assert!(odd_births(&bus) > 0, "it is told");
+        assert!(odd_births(&bus) > 0, "the order of the births is reported");
     }
 }
 
@@ -42,18 +42,18 @@ fn late_view_resurrects_nothing_and_learns_of_the_younger_object() {
     bus.unpublish(address(1));
     for _ in 0..4 {
         bus.run(Duration::from_secs(5));
-        assert_eq!(bus.answers(address(1)), [], "node 1 still sees it, and was told that it is gone");
+        assert_eq!(bus.answers(address(1)), [], "node 1 still sees the object, and has heard that the object is gone");
     }
     bus.late_views.remove(&1);
     bus.publish_object(address(1), 103, "second", &[(1, 0)]);
-    // Node 1 has not seen the first one go: its view has to make progress first.
+    // The view of node 1 has not shown the deletion of the first object, so that view has to make progress first.
     bus.refresh();
     bus.until(ms(1000), |bus| bus.reached(address(1)) == Some(1));
 }
 
 /// A speaker that restarts lists the younger object, and hears from others that the one before it is gone.
 #[test]
-fn restarted_speaker_is_told_of_a_deletion_that_is_older_than_what_it_sees() {
+fn restarted_speaker_claims_although_it_hears_of_an_earlier_deletion() {
     let mut bus = Bus::with_addresses(3, &[]);
     bus.publish_object(address(1), 105, "first", &ALL);
     bus.run(ms(3000));
@@ -75,9 +75,10 @@ fn restarted_speaker_is_told_of_a_deletion_that_is_older_than_what_it_sees() {
     assert_eq!(bus.reached(address(1)), Some(2));
 }
 
-/// A node's view shows that an object is gone before the withdrawal of its owner comes, which it was told of by the same watch.
+/// A node's view shows that an object is gone before the owner's withdrawal arrives; the owner learns of the deletion
+/// by the same watch.
 #[test]
-fn nothing_is_saved_of_an_address_that_is_gone() {
+fn deleted_address_leaves_no_saved_floor() {
     let mut bus = Bus::with_addresses(3, &[1]);
     bus.unpublish(address(1));
     bus.run(ms(2000));
@@ -86,8 +87,8 @@ fn nothing_is_saved_of_an_address_that_is_gone() {
     }
 }
 
-/// A node cannot reach the API: the owner of an address tells it that the object is gone, and the view that it goes on with
-/// after a restart shows the object still.
+/// A node cannot reach the API. The owner of an address tells that node that the object is gone, and the view with
+/// which the node goes on after a restart still shows the object.
 #[test]
 fn deletion_outlives_a_restart() {
     let mut bus = Bus::with_addresses(3, &[1]);

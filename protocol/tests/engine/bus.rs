@@ -1,5 +1,5 @@
-//! A wire for a handful of segments: every frame reaches everybody a millisecond later. (Loss, partitions and a thousand
-//! nodes are the simulator's.)
+//! A wire for a handful of engines: every frame reaches every node a millisecond later. (Loss, partitions and a
+//! thousand nodes are subjects of the simulator.)
 
 mod delivery;
 mod views;
@@ -24,14 +24,14 @@ use herald_protocol::{
 
 use crate::next_build::Build;
 
-/// A host of the segment that is no node: what a node asks for a sign of life when it hears nobody else.
+/// A host of the segment outside the cluster, which a node asks for a sign of life when it hears no other node.
 pub const GATEWAY: Neighbour =
     Neighbour { address: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 254)), mac: MacAddr([2, 0, 0, 0, 0, 0xfe]) };
 
 /// The key of the cluster.
 pub const SECRET: [u8; 32] = [7; 32];
 
-/// How long a frame is on its way.
+/// Time that a frame takes on its way.
 const DELAY: Duration = Duration::from_millis(1);
 
 pub const fn ms(ms: u64) -> Duration {
@@ -58,13 +58,13 @@ fn own_address(node: usize) -> IpAddr {
 enum Traffic {
     Frame(Vec<u8>),
     Packet(Packet, Option<MacAddr>),
-    /// A ping: who is asked for which address, and by whom.
+    /// A ping: the address that is asked for, the host asked, and the host that asks.
     Ping {
         address: IpAddr,
         to: MacAddr,
         from: MacAddr,
     },
-    /// Its answer: who answers from which address, and to whom.
+    /// The answer to a ping: the address that answers, its host, and the host that asked.
     Pong {
         address: IpAddr,
         from: MacAddr,
@@ -72,12 +72,12 @@ enum Traffic {
     },
 }
 
-/// A node's next Claims frame is lost, and for a while its Hellos and announcements are.
+/// The loss of a node's next Claims frame and, for a while, of its Hellos and announcements.
 #[derive(Clone, Copy, Debug)]
 pub struct Losses {
     node: usize,
     lasts: Duration,
-    /// When the first announcement was lost: it goes out just before the claim.
+    /// When the first announcement was lost, which goes out just before the claim.
     begun: Option<Duration>,
     claims_lost: bool,
 }
@@ -87,7 +87,7 @@ impl Losses {
         Self { node, lasts, begun: None, claims_lost: false }
     }
 
-    /// Is this lost?
+    /// Returns whether this output is lost.
     fn takes(&mut self, now: Duration, from: usize, output: &Output) -> bool {
         if from != self.node {
             return false;
@@ -102,18 +102,18 @@ impl Losses {
     }
 }
 
-/// The API lists these nodes.
+/// Returns the input by which the API lists these nodes.
 pub fn stations(nodes: impl IntoIterator<Item = usize>) -> Input {
     let station = |node| ExpectedPeer { node: name(node), mac: mac(node), address: own_address(node) };
     Input::Stations(nodes.into_iter().map(station).collect())
 }
 
-/// What the speakers of a build read and write frames with.
+/// Returns the keyring with which the speakers of a build read and write frames.
 pub fn keyring(build: Build) -> Keyring {
     keys(&SECRET[..1]).with_versions(build.versions())
 }
 
-/// Keys of which all bytes are these, oldest first.
+/// Returns a ring of one key for each of these bytes, the oldest first. All bytes of a key are the same.
 pub fn keys(bytes: &[u8]) -> Keyring {
     Keyring::new(bytes.iter().map(|byte| Key::new(&[*byte; 32]).unwrap()).collect()).unwrap()
 }
@@ -124,32 +124,32 @@ pub struct Bus {
     pub speakers: BTreeMap<usize, Engine>,
     /// Nodes whose kernels answer.
     pub kernels: BTreeSet<usize>,
-    /// Nodes for which the switch answers ARP and ND in their name, with their link-layer address as Ethernet source, be
-    /// they alive or not: suppression.
+    /// Nodes in whose name the switch answers ARP and ND (suppression), with their link-layer address as Ethernet
+    /// source, whether they are alive or not.
     pub suppressed: BTreeSet<usize>,
-    /// Who drops whose pings: a firewall at the first, or on the way.
+    /// Pairs of hosts: pings to the first from the second are dropped, by a firewall at the first or on the way.
     pub drops_pings: BTreeSet<(MacAddr, MacAddr)>,
-    /// So many percent of the pings are lost, and of the answers.
+    /// Percentage of the pings, and of the answers, that are lost.
     loses_pings: u8,
-    /// How long an answer to a ping takes.
+    /// Time from the arrival of a ping to the arrival of its answer.
     pub pong_delay: Duration,
-    /// Pings: time, node, who is asked.
+    /// Pings: the time, the node that asks, the host that is asked.
     pub pings: Vec<(Duration, usize, MacAddr)>,
     /// Nodes that hear nothing.
     pub deaf: BTreeSet<usize>,
-    /// Nodes nobody hears.
+    /// Nodes that no other node hears.
     pub mute: BTreeSet<usize>,
-    /// How often the speakers that are started from now on announce.
+    /// Pace of the announcements of speakers that are started from now on.
     pub pace: Pace,
     /// Frames that are lost.
     pub loses: Option<Losses>,
-    /// The switch drops the protocol, and passes everything else.
+    /// Whether the switch drops the protocol, and passes everything else.
     pub drops_protocol: bool,
     /// Nodes whose watches show nothing new.
     pub late_views: BTreeSet<usize>,
-    /// Frames of the protocol to this node are lost.
+    /// The node on the way to which frames of the protocol are lost.
     pub loses_frames_to: Option<usize>,
-    /// Longer frames of the protocol are lost.
+    /// Length in bytes of the longest frame of the protocol that is not lost.
     pub carries: usize,
     /// Every event, with its time and node.
     pub events: Vec<(Duration, usize, Event)>,
@@ -157,30 +157,31 @@ pub struct Bus {
     pub sent: Vec<(usize, Vec<u8>)>,
     /// Announcements: time, node, address.
     pub announced: Vec<(Duration, usize, IpAddr)>,
-    /// Suspicions in Hellos: time, who suspects, who is suspected.
+    /// Suspicions in Hellos: the time, the node that suspects, the node that is suspected.
     pub suspicions: Vec<(Duration, usize, NodeId)>,
-    /// Requests for claims in Hellos: time, who asks, whose claims it lacks.
+    /// Requests for claims in Hellos: the time, the node that asks, the node whose claims it lacks.
     pub requests: Vec<(Duration, usize, NodeId)>,
-    /// The builds of the speakers that are started from now on; today's where none is given.
+    /// The builds of the nodes' speakers, set before they start; today's where none is given.
     pub builds: BTreeMap<usize, Build>,
-    /// What a node of the next build has read of another that only the next build says: reader, what.
+    /// Additions of the next build that a node of that build has read in frames of another node: the reader, the
+    /// addition.
     pub read_of_next: BTreeSet<(usize, &'static str)>,
     in_flight: Vec<(Duration, usize, Traffic)>,
     runs: u64,
     views: BTreeMap<IpAddr, Arc<Vip>>,
     nodes: usize,
-    /// Decides which pings are lost.
+    /// Random numbers that decide which pings are lost.
     luck: fastrand::Rng,
     strangers: BTreeMap<IpAddr, MacAddr>,
 }
 
 impl Bus {
-    /// Nodes 1 to `nodes`, all of them there, listening.
+    /// Returns a bus with the nodes 1 to `nodes`, whose speakers have all started and listen.
     pub fn new(nodes: usize) -> Self {
         Self::of(nodes, BTreeMap::new())
     }
 
-    /// The same; the speakers of these nodes are of these builds.
+    /// Returns a bus as [`Bus::new`] does; the speakers of these nodes are of these builds.
     pub fn of(nodes: usize, builds: BTreeMap<usize, Build>) -> Self {
         let mut bus = Self {
             now: ms(1000),
@@ -217,7 +218,8 @@ impl Bus {
         bus
     }
 
-    /// Nodes 1 to `nodes` that have joined, and these addresses, each with all nodes as candidates in their order.
+    /// Returns a bus with the nodes 1 to `nodes`, which have joined, and these addresses, each with all nodes as
+    /// candidates in their order.
     pub fn with_addresses(nodes: usize, addresses: &[u8]) -> Self {
         let mut bus = Self::new(nodes);
         bus.run(ms(1000));
@@ -257,12 +259,12 @@ impl Bus {
         self.speakers.insert(node, segment);
     }
 
-    /// The build that a node's speaker is of.
+    /// Returns the build of a node's speaker.
     fn build(&self, node: usize) -> Build {
         self.builds.get(&node).copied().unwrap_or(Build::Today)
     }
 
-    /// Kills a speaker; its node goes on.
+    /// Kills a speaker, whose node goes on, and returns the state that the speaker saved.
     pub fn kill(&mut self, node: usize) -> SavedState {
         self.speakers.remove(&node).unwrap().saved_state()
     }
@@ -278,24 +280,24 @@ impl Bus {
         self.kernels.remove(&node);
     }
 
-    /// A host outside the cluster holds an address.
+    /// Gives an address to a host outside the cluster.
     pub fn stranger(&mut self, address: IpAddr, mac: MacAddr) {
         self.strangers.insert(address, mac);
     }
 
-    /// A fact for one node.
+    /// Hands a fact to the engine of one node.
     pub fn tell(&mut self, node: usize, input: Input) {
         let now = self.now;
         self.speakers.get_mut(&node).unwrap().handle(now, input);
         self.collect(node);
     }
 
-    /// Somebody who has recorded a frame, or has the key, sends it to all.
+    /// Sends a frame to all nodes, as a host does that has recorded the frame or has the key.
     pub fn inject(&mut self, bytes: Vec<u8>) {
         self.in_flight.push((self.now + DELAY, 0, Traffic::Frame(bytes)));
     }
 
-    /// A Hello of a node as it might be: the last one it sent, changed and signed anew.
+    /// Returns a forged Hello of a node: the last one that the node sent, changed and signed again.
     pub fn forge_hello(&self, node: usize, change: impl FnOnce(&mut Hello)) -> Vec<u8> {
         self.forge(node, |frame| {
             if let Body::Hello(hello) = &mut frame.body {
@@ -304,7 +306,7 @@ impl Bus {
         })
     }
 
-    /// The same, of another run of the node.
+    /// Returns a Hello as [`Bus::forge_hello`] does, of another incarnation of the node.
     pub fn forge_hello_of(&self, node: usize, run: Incarnation, change: impl FnOnce(&mut Hello)) -> Vec<u8> {
         self.forge(node, |frame| {
             frame.sender.incarnation = run;
@@ -346,13 +348,13 @@ impl Bus {
         self.now = end;
     }
 
-    /// What a broadcast solicitation would be answered with: the nodes that answer and the link-layer addresses they
-    /// give.
+    /// Returns the answers that a broadcast solicitation would get: the nodes that answer, and the link-layer addresses
+    /// that they give.
     pub fn answers(&self, address: IpAddr) -> Vec<(usize, MacAddr)> {
         self.speakers.iter().filter_map(|(node, s)| Some((*node, s.answer(address)?))).collect()
     }
 
-    /// The node whose link-layer address is given, if all give the same.
+    /// Returns the node whose link-layer address is given, if all answers give the same one.
     pub fn reached(&self, address: IpAddr) -> Option<usize> {
         let mut given: Vec<_> = self.answers(address).into_iter().map(|(_, mac)| mac).collect();
         given.dedup();
@@ -362,7 +364,7 @@ impl Bus {
         }
     }
 
-    /// Runs until a condition holds; how long that took.
+    /// Lets time pass until a condition holds, and returns the time that passed.
     pub fn until(&mut self, limit: Duration, condition: impl Fn(&Self) -> bool) -> Duration {
         let begun = self.now;
         while !condition(self) {
@@ -372,12 +374,12 @@ impl Bus {
         self.now - begun
     }
 
-    /// What happened since a moment.
+    /// Returns the events since a moment.
     pub fn events_since(&self, since: Duration) -> Vec<&(Duration, usize, Event)> {
         self.events.iter().filter(|(at, ..)| *at >= since).collect()
     }
 
-    /// Changes of owners since a moment: node and reason.
+    /// Returns the changes of owners since a moment: the new owner and the reason.
     pub fn claims_since(&self, since: Duration) -> Vec<(usize, Reason)> {
         let claim = |(at, node, event): &(Duration, usize, Event)| match event {
             Event::Owned { claim, .. } if *at >= since => Some((*node, claim.reason)),

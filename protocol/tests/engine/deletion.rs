@@ -1,11 +1,11 @@
-//! Addresses that are deleted, and made again under the same name.
+//! Addresses that are deleted, and created again under the same name.
 
 use herald_protocol::{Input, claim::Reason};
 
 use crate::bus::{Bus, address, mac, ms};
 
 #[test]
-fn what_was_deleted_while_a_lone_node_restarted_is_not_resumed() {
+fn address_deleted_while_a_lone_node_restarted_is_not_resumed() {
     let mut bus = Bus::with_addresses(1, &[1, 2]);
     let saved = bus.kill(1);
     bus.unpublish(address(1));
@@ -19,7 +19,7 @@ fn what_was_deleted_while_a_lone_node_restarted_is_not_resumed() {
 }
 
 #[test]
-fn a_deleted_address_is_not_covered() {
+fn deleted_address_is_not_covered() {
     let mut bus = Bus::with_addresses(3, &[1, 2]);
     bus.kill(1);
     bus.until(ms(500), |bus| bus.reached(address(1)) == Some(1) && bus.reached(address(2)) == Some(1));
@@ -30,7 +30,7 @@ fn a_deleted_address_is_not_covered() {
 }
 
 #[test]
-fn a_deleted_address_is_not_resurrected_by_those_who_have_not_heard() {
+fn deleted_address_is_not_resurrected_by_nodes_with_an_old_view() {
     let mut bus = Bus::with_addresses(3, &[1]);
     let since = bus.now;
     bus.tell(1, Input::Vip(address(1), None));
@@ -43,7 +43,7 @@ fn a_deleted_address_is_not_resurrected_by_those_who_have_not_heard() {
 }
 
 #[test]
-fn an_owner_that_missed_the_deletion_is_superseded_by_the_new_object() {
+fn owner_that_missed_the_deletion_is_superseded_by_the_new_object() {
     let mut bus = Bus::with_addresses(3, &[1]);
     bus.speakers.remove(&1).map(|cut_off| {
         bus.publish(address(1), 2, &[(3, 0), (1, 0), (2, 0)]);

@@ -1,4 +1,5 @@
-//! Is a silent node alive? What its kernel answers, and what a switch answers for it.
+//! The distinction between a dead node and a silent speaker: answers of a node's kernel, and answers of a switch in the
+//! node's name.
 
 use std::time::Duration;
 
@@ -12,9 +13,9 @@ use herald_protocol::{
 
 const BOUND: Duration = ms(2000);
 
-/// A third speaker stands still while a node loses power, and goes on when the others have begun to miss that one.
+/// A third speaker stalls while a node loses power, and goes on when the other speakers have begun to miss the node.
 #[test]
-fn speaker_that_stood_still_does_not_put_off_a_succession() {
+fn stalled_speaker_does_not_delay_a_succession() {
     for (before, lasts) in (0..400).step_by(20).flat_map(|before| [400, 450, 500, 600].map(|lasts| (before, lasts))) {
         let mut bus = Bus::with_addresses(4, &[1]);
         let stands_still = bus.speakers.remove(&3).unwrap();
@@ -32,7 +33,8 @@ fn speaker_that_stood_still_does_not_put_off_a_succession() {
     }
 }
 
-/// Nodes that have been up for long enough to know who answers pings. The switch answers ARP for the first.
+/// Returns nodes that have been up for long enough to know which peers answer pings. The switch answers ARP in the name
+/// of node 1.
 fn suppressed(nodes: usize) -> Bus {
     let mut bus = Bus::with_addresses(nodes, &[1, 2]);
     bus.run(ms(10_000));
@@ -40,7 +42,7 @@ fn suppressed(nodes: usize) -> Bus {
     bus
 }
 
-/// Node 1 is dead, and node 2 takes its addresses in time.
+/// Asserts that node 2 takes the addresses of node 1, which is dead, within [`BOUND`].
 fn is_succeeded(bus: &mut Bus, died: Duration) {
     bus.until(BOUND, |bus| bus.reached(address(1)) == Some(2));
     bus.run(ms(5000));
@@ -48,7 +50,7 @@ fn is_succeeded(bus: &mut Bus, died: Duration) {
     assert_eq!(bus.answers(address(1)), [(2, mac(2))]);
 }
 
-/// Node 1 lives, and its addresses stay where they are, covered.
+/// Asserts that the addresses of node 1, which lives, stay with it, covered, for this time.
 fn is_covered(bus: &mut Bus, lasts: Duration) {
     let since = bus.now;
     let end = since + lasts;
@@ -108,16 +110,16 @@ fn firewall_that_came_later_is_noticed() {
     is_covered(&mut bus, ms(60_000));
 }
 
-/// The last to be asked was asked just before: only the others show that pings are not answered any more.
+/// The last habitual pings were answered just before: only pings to other hosts show that pings are no longer answered.
 #[test]
-fn network_that_ceases_to_pass_pings_kills_nobody() {
+fn node_is_not_found_dead_when_the_network_stops_passing_pings() {
     let mut bus = suppressed(3);
     bus.drop_pings_to([mac(1), mac(2), mac(3), GATEWAY.mac]);
     bus.kill(1);
     is_covered(&mut bus, ms(60_000));
 }
 
-/// A leaf switch that lost its uplinks answers ARP for all that it knows.
+/// A leaf switch that lost its uplinks answers ARP for all hosts that it knows.
 #[test]
 fn node_cut_off_with_its_switch_takes_nothing() {
     let mut bus = suppressed(3);
@@ -130,7 +132,7 @@ fn node_cut_off_with_its_switch_takes_nothing() {
 }
 
 #[test]
-fn loss_of_pings_kills_no_living_node() {
+fn living_node_is_not_found_dead_by_lost_pings() {
     for seed in 0..2 {
         let mut bus = suppressed(3);
         bus.lose_pings(30, seed);
@@ -139,9 +141,9 @@ fn loss_of_pings_kills_no_living_node() {
     }
 }
 
-/// The same, where nobody else asks.
+/// Two nodes: no third node sends pings as well.
 #[test]
-fn loss_of_pings_kills_no_living_node_of_two() {
+fn living_node_of_two_is_not_found_dead_by_lost_pings() {
     for seed in 0..4 {
         let mut bus = suppressed(2);
         bus.lose_pings(30, seed);
@@ -151,7 +153,7 @@ fn loss_of_pings_kills_no_living_node_of_two() {
 }
 
 #[test]
-fn slow_answer_is_proof_of_life() {
+fn slow_answer_proves_life() {
     for delay in [150, 500, 1000] {
         let mut bus = suppressed(3);
         bus.pong_delay = ms(delay);
@@ -159,7 +161,7 @@ fn slow_answer_is_proof_of_life() {
         is_covered(&mut bus, ms(60_000));
         let died = bus.now;
         bus.power_off_kernel(1);
-        // What is on its way arrives; the others answer in time.
+        // Answers that are on their way arrive; later ones take 1 ms.
         bus.pong_delay = ms(1);
         bus.run(ms(delay));
         is_succeeded(&mut bus, died);
@@ -183,9 +185,9 @@ fn restarted_speaker_learns_again_who_answers_pings() {
     is_succeeded(&mut bus, died);
 }
 
-/// The successor itself never had an answer: a firewall drops its pings. Its ARP requests are answered.
+/// The successor itself never had an answer to a ping, since a firewall drops its pings. Its ARP requests are answered.
 #[test]
-fn successor_without_answers_goes_by_the_word_of_one_that_had_them() {
+fn successor_without_answers_relies_on_a_peer_that_had_them() {
     for phase in (0..100).step_by(10) {
         let mut bus = Bus::new(3);
         bus.drops_pings.insert((mac(1), mac(2)));
@@ -201,9 +203,9 @@ fn successor_without_answers_goes_by_the_word_of_one_that_had_them() {
     }
 }
 
-/// One cannot ping it, all others can: what they say keeps it alive.
+/// Nodes 2 and 3 cannot ping node 1, and node 4 can: the reports of node 4 keep node 1 alive.
 #[test]
-fn answer_of_another_outweighs_pings_in_vain() {
+fn answer_to_one_peer_outweighs_unanswered_pings_of_others() {
     let mut bus = suppressed(4);
     bus.drops_pings.extend([2, 3].map(|node| (mac(1), mac(node))));
     bus.kill(1);
@@ -224,7 +226,7 @@ fn node_that_was_taken_for_dead_comes_back() {
     bus.start(1, None);
     bus.run(ms(10_000));
     assert_eq!((bus.claims_since(since), bus.answers(address(1))), (vec![], vec![(2, mac(2))]));
-    // What it answered in its life before does not count.
+    // Answers of node 1 from before its power was cut do not count.
     bus.power_off(2);
     bus.run(ms(5000));
     assert_eq!(bus.reached(address(1)), Some(1));
@@ -245,13 +247,13 @@ fn peers_are_pinged_seldom() {
         assert!(sent.windows(2).all(|pair| pair[1] - pair[0] >= PING_HABIT_GAP), "node{node}: {sent:?}");
         for other in (1..=nodes).filter(|other| *other != node) {
             let to = bus.pings.iter().filter(|(_, by, to)| (*by, *to) == (node, mac(other))).count();
-            assert_eq!(to, 2, "node{node} asks node{other} within 9 s, and a minute later");
+            assert_eq!(to, 2, "node{node} pings node{other} within 9 s, and a minute later");
         }
     }
 }
 
 #[test]
-fn dead_node_and_absent_one_are_not_pinged() {
+fn only_a_node_found_dead_by_pings_is_still_pinged_and_seldom() {
     let mut bus = suppressed(3);
     bus.power_off(1);
     bus.power_off(3);
@@ -259,21 +261,22 @@ fn dead_node_and_absent_one_are_not_pinged() {
     bus.tell(2, stations([1, 3, 9]));
     let since = bus.now;
     bus.run(ms(130_000));
-    // But whether the one that was found dead by pings is back, as nobody else is heard: after 5, 10, 20, 40 and 60 s.
+    // Only the node that was found dead by pings is pinged, to see whether it is back, since no other node is heard:
+    // after 5, 10, 20, 40 and 60 s.
     let (dead, others): (Vec<&(Duration, usize, MacAddr)>, Vec<_>) =
         bus.pings.iter().filter(|(at, ..)| *at > since).partition(|(_, _, to)| *to == mac(1));
     assert!(others.is_empty(), "{others:?}");
     assert!(dead.len() <= 5 && dead.windows(2).all(|pair| pair[1].0 - pair[0].0 >= ms(9900)), "{dead:?}");
 }
 
-/// What node 2 says of node 1.
+/// Returns the state of node 1 that node 2 shows.
 fn shown(bus: &Bus) -> SpeakerState {
     let peers = bus.speakers[&2].snapshot(bus.now).peers;
     peers.into_iter().find(|peer| peer.name == name(1).to_string()).unwrap().state
 }
 
-/// The switch answers probes in everybody's name, and drops the protocol. Whether a node that was found dead by pings is back
-/// is asked now and then: the switch does not answer that.
+/// The switch answers host probes in the name of every node, and drops the protocol. A node that was found dead by
+/// pings is pinged now and then to see whether it is back: the switch does not answer pings.
 #[test]
 fn switch_does_not_bring_a_dead_node_back() {
     let mut bus = suppressed(3);
@@ -285,12 +288,12 @@ fn switch_does_not_bring_a_dead_node_back() {
     is_succeeded(&mut bus, died);
     bus.run(ms(120_000));
     assert_eq!(shown(&bus), SpeakerState::Dead);
-    // The API does not know yet, and thinks it the fittest.
+    // The API does not show the death yet, and ranks node 1 as the fittest.
     bus.publish_announced(address(1), 1, &[(1, 0), (2, 1), (3, 1)], Some(2));
     for _ in 0..100 {
         bus.refresh();
         bus.run(ms(100));
-        assert_eq!(bus.reached(address(1)), Some(2), "it is handed over to nobody");
+        assert_eq!(bus.reached(address(1)), Some(2), "the address is not handed over");
     }
     bus.kernels.insert(1);
     bus.until(ms(61_000), |bus| shown(bus) == SpeakerState::Silent);

@@ -12,7 +12,8 @@ use crate::bus::{Bus, address, mac, ms, name};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Node 1 announces an address on a network that drops the protocol; no speaker ever heard another.
+/// Returns nodes on a network that drops the protocol, of which node 1 announces an address; no speaker has ever heard
+/// another.
 fn without_hellos(nodes: usize) -> Bus {
     let mut bus = Bus::new(nodes);
     bus.drops_protocol = true;
@@ -32,7 +33,8 @@ fn handed_over(bus: &Bus, since: Duration) -> bool {
     bus.events.iter().any(handed)
 }
 
-/// The edge of node 1 writes what it has done, and every watch shows it a little later.
+/// Waits until node 1 has handed the address over, and shows that in every view 20 ms later, as a write of the status
+/// does. Returns the time until the hand-over.
 fn relay_hand_over(bus: &mut Bus, since: Duration) -> Duration {
     let took = bus.until(5 * SECOND, |bus| handed_over(bus, since));
     bus.run(ms(20));
@@ -40,7 +42,7 @@ fn relay_hand_over(bus: &mut Bus, since: Duration) -> Duration {
     took
 }
 
-/// Runs, and sees at each millisecond that no two nodes are reached.
+/// Lets time pass, and asserts at each millisecond that no two nodes are reached.
 fn run_with_one_mac(bus: &mut Bus, time: Duration) {
     let end = bus.now + time;
     while bus.now < end {
@@ -68,32 +70,33 @@ fn unfit_owner_hands_over_to_a_node_it_never_heard() {
     }
 }
 
-/// All had heard each other before: the fitter node knows the owner's claim, and takes the address as from any silent owner
-/// that is less fit.
+/// All nodes had heard each other before: the fitter node knows the owner's claim, and takes the address as from any
+/// silent owner that is less fit.
 #[test]
 fn silent_owner_whose_claim_is_known_is_succeeded_at_once() {
     let mut bus = Bus::with_addresses(3, &[1]);
     bus.publish_announced(address(1), 1, &[(1, 0), (2, 0), (3, 0)], Some(1));
     bus.drops_protocol = true;
     bus.run(10 * SECOND);
-    assert_eq!(bus.reached(address(1)), Some(1), "nothing moves for a network that drops the protocol");
+    assert_eq!(bus.reached(address(1)), Some(1), "a network that drops the protocol moves nothing");
     let begun = bus.now;
     bus.publish_announced(address(1), 1, &[(2, 0), (3, 0)], Some(1));
     bus.refresh();
-    // The former owner judges what it overhears after 100 ms.
+    // The former owner judges overheard announcements after 100 ms.
     bus.until(ms(110), |bus| bus.reached(address(1)) == Some(2));
     assert_eq!(bus.claims_since(begun), [(2, Reason::Class)]);
     bus.publish_announced(address(1), 1, &[(2, 0), (3, 0)], Some(2));
     run_with_one_mac(&mut bus, 90 * SECOND);
     assert_eq!(bus.reached(address(1)), Some(2));
-    // Hellos pass again: everybody hears how it stands.
+    // Hellos pass again, and every node learns the claims.
     bus.drops_protocol = false;
     run_with_one_mac(&mut bus, 5 * SECOND);
     assert_eq!(bus.reached(address(1)), Some(2));
 }
 
-/// All had heard each other before, and two watches are late: the owner knows first that another is fitter. When that one
-/// knows as well, the third node still covers for the former owner, until it overhears the new one.
+/// All nodes had heard each other before, and two watches are late: the owner knows first that another node is fitter.
+/// When the fitter node knows as well, the third node still covers for the former owner, until the third node overhears
+/// the new one.
 #[test]
 fn late_watches_make_no_second_link_layer_address() {
     let mut bus = Bus::with_addresses(3, &[1]);
@@ -104,7 +107,7 @@ fn late_watches_make_no_second_link_layer_address() {
     bus.publish_announced(address(1), 1, &[(2, 0)], Some(1));
     bus.refresh();
     bus.until(5 * SECOND, |bus| handed_over(bus, begun));
-    assert_eq!(bus.reached(address(1)), Some(1), "others cover for it, by what they know");
+    assert_eq!(bus.reached(address(1)), Some(1), "others cover for node 1, by their views");
     bus.late_views.remove(&2);
     bus.publish_given_up(address(1), GivenUp::HandedOver(name(1).id()));
     bus.until(ms(250), |bus| bus.answers(address(1)).iter().any(|answer| *answer == (2, mac(2))));
@@ -115,10 +118,10 @@ fn late_watches_make_no_second_link_layer_address() {
     assert_eq!(bus.reached(address(1)), Some(2));
 }
 
-/// Nobody has ever heard a claim, but by the API all know the owner: two cover for it. The watch of one of them shows the
-/// hand-over after that of the successor.
+/// No node has ever heard a claim, but all know the owner by the API, and two nodes cover for the owner. The watch of
+/// one coverer shows the hand-over after the watch of the successor does.
 #[test]
-fn successor_waits_for_those_who_cover() {
+fn successor_waits_for_the_coverers() {
     let mut bus = without_hellos(3);
     bus.publish_announced(address(1), 1, &[(1, 0)], Some(1));
     bus.until(SECOND, |bus| bus.answers(address(1)).len() == 3);
@@ -129,22 +132,22 @@ fn successor_waits_for_those_who_cover() {
     bus.late_views.insert(3);
     bus.publish_given_up(address(1), GivenUp::HandedOver(name(1).id()));
     run_with_one_mac(&mut bus, ms(100));
-    assert_eq!(bus.reached(address(1)), Some(1), "node 3 covers for it");
+    assert_eq!(bus.reached(address(1)), Some(1), "node 3 covers for node 1");
     bus.late_views.remove(&3);
     bus.publish_given_up(address(1), GivenUp::HandedOver(name(1).id()));
     run_with_one_mac(&mut bus, SECOND);
     assert_eq!(bus.reached(address(1)), Some(2));
 }
 
-/// The API server has gone since: nobody learns of it.
+/// The API server has gone since, so no other node learns of the hand-over.
 #[test]
-fn what_nobody_takes_is_taken_back_and_not_offered_again_at_once() {
+fn address_that_no_node_takes_is_taken_back_and_not_offered_again_at_once() {
     let mut bus = without_hellos(2);
     let begun = bus.now;
     bus.publish_announced(address(1), 1, &[(2, 0)], Some(1));
     bus.refresh();
     bus.until(5 * SECOND, |bus| handed_over(bus, begun));
-    // The other speaker's view still names the owner: it covers for it.
+    // The view of the other speaker still names the owner, so that speaker covers for the owner.
     let taken_back = bus.until(2 * SECOND, |bus| bus.answers(address(1)).iter().any(|(node, _)| *node == 1));
     assert!(taken_back >= ms(900) && taken_back <= ms(1100), "{taken_back:?}");
     assert_eq!(bus.claims_since(begun), [(1, Reason::Vacant)]);
@@ -157,9 +160,9 @@ fn what_nobody_takes_is_taken_back_and_not_offered_again_at_once() {
     assert_eq!(bus.reached(address(1)), Some(1));
 }
 
-/// With two nodes nobody else is heard while a speaker restarts.
+/// The owner is one of two nodes, and hears no other node while the other speaker restarts.
 #[test]
-fn nothing_is_handed_over_to_a_speaker_that_restarts() {
+fn address_is_not_handed_over_to_a_speaker_that_restarts() {
     let mut bus = Bus::with_addresses(2, &[1]);
     let begun = bus.now;
     let saved = bus.kill(2);
@@ -169,11 +172,11 @@ fn nothing_is_handed_over_to_a_speaker_that_restarts() {
     bus.start(2, Some((saved, true)));
     bus.run(10 * SECOND);
     assert!(!handed_over(&bus, begun));
-    assert_eq!(bus.reached(address(1)), Some(2), "it claims by itself");
+    assert_eq!(bus.reached(address(1)), Some(2), "node 2 claims without a hand-over");
 }
 
 #[test]
-fn nothing_is_handed_over_to_a_dead_node() {
+fn address_is_not_handed_over_to_a_dead_node() {
     let mut bus = without_hellos(3);
     bus.power_off(2);
     let begun = bus.now;
@@ -187,7 +190,7 @@ fn nothing_is_handed_over_to_a_dead_node() {
 }
 
 #[test]
-fn nothing_is_handed_over_by_an_old_view() {
+fn address_is_not_handed_over_by_an_old_view() {
     let mut bus = without_hellos(2);
     bus.run(31 * SECOND);
     let begun = bus.now;
@@ -199,7 +202,8 @@ fn nothing_is_handed_over_by_an_old_view() {
     bus.until(SECOND, |bus| bus.reached(address(1)) == Some(2));
 }
 
-/// The link of the owner is away until another node has taken the address. The owner cannot hear that, but the API says so.
+/// The owner's link is down until another node has taken the address. The owner cannot hear the successor, but the API
+/// names the successor.
 #[test]
 fn owner_whose_link_comes_back_leaves_the_address_to_its_successor() {
     let mut bus = without_hellos(3);
@@ -219,8 +223,8 @@ fn owner_whose_link_comes_back_leaves_the_address_to_its_successor() {
     assert_eq!(bus.claims_since(back), []);
 }
 
-/// The kernel of node 3 announces the address for a moment. Its speaker does not know of it; the owner's says by the API that
-/// it has yielded.
+/// The kernel of node 3 announces the address for a moment. The speaker of node 3 does not know of the announcement;
+/// the owner's speaker shows by the API that it has yielded.
 #[test]
 fn address_that_a_kernel_took_and_let_go_is_claimed_again() {
     for candidates in [&[(1, 0), (2, 0), (3, 0)][..], &[(1, 0)]] {

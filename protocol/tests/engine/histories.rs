@@ -1,11 +1,11 @@
-//! Short histories of a few nodes: what the protocol promises, one fault at a time.
+//! Short histories of a few nodes: the promises of the protocol, one fault at a time.
 
 use crate::bus::{Bus, Losses, address, mac, ms, name};
 
 use herald_protocol::{Event, Input, api_view::Shutdown, claim::Reason, mac::MacAddr};
 
 #[test]
-fn the_first_candidate_announces_after_asking_whether_the_address_is_free() {
+fn first_candidate_announces_after_conflict_detection() {
     let mut bus = Bus::new(3);
     bus.run(ms(1000));
     let published = bus.now;
@@ -18,7 +18,7 @@ fn the_first_candidate_announces_after_asking_whether_the_address_is_free() {
 }
 
 #[test]
-fn a_killed_speaker_is_covered_and_comes_back_to_what_it_had() {
+fn killed_speaker_is_covered_and_resumes_its_addresses() {
     for restored in [true, false] {
         let mut bus = Bus::with_addresses(3, &[1, 2]);
         let killed = bus.now;
@@ -37,7 +37,7 @@ fn a_killed_speaker_is_covered_and_comes_back_to_what_it_had() {
 }
 
 #[test]
-fn a_dead_node_is_succeeded_within_half_a_second() {
+fn dead_node_is_succeeded_within_half_a_second() {
     for nodes in [2, 3, 10] {
         let mut bus = Bus::with_addresses(nodes, &[1, 2, 3]);
         let died = bus.now;
@@ -45,7 +45,7 @@ fn a_dead_node_is_succeeded_within_half_a_second() {
         let gap = bus.until(ms(500), |bus| bus.reached(address(1)) == Some(2));
         bus.run(ms(5000));
         assert_eq!(bus.claims_since(died), [(2, Reason::Dead); 3], "{nodes} nodes, {gap:?}");
-        // It comes back, and gets nothing back.
+        // The node comes back, and does not get its addresses back.
         let returned = bus.now;
         bus.kernels.insert(1);
         bus.start(1, None);
@@ -56,7 +56,7 @@ fn a_dead_node_is_succeeded_within_half_a_second() {
 }
 
 #[test]
-fn a_node_that_dies_while_it_is_covered_is_succeeded_as_well() {
+fn node_that_dies_while_it_is_covered_is_succeeded() {
     let mut bus = Bus::with_addresses(3, &[1]);
     bus.kill(1);
     bus.run(ms(3000));
@@ -65,9 +65,9 @@ fn a_node_that_dies_while_it_is_covered_is_succeeded_as_well() {
 }
 
 #[test]
-fn who_is_gone_and_holds_nothing_is_suspected_no_more() {
+fn gone_node_without_claims_is_no_longer_suspected() {
     let mut bus = Bus::with_addresses(4, &[1]);
-    // Nobody asks for the address of the one, and so nobody finds it dead; what the other holds is covered.
+    // No node probes node 3, which owns nothing, so no node finds it dead; the address of node 1 is covered.
     bus.power_off(3);
     bus.kill(1);
     bus.run(ms(1000));
@@ -75,14 +75,14 @@ fn who_is_gone_and_holds_nothing_is_suspected_no_more() {
     bus.run(ms(2000));
     let about = |node| bus.suspicions.iter().filter(|(at, _, about)| *at > since && *about == name(node).id()).count();
     assert_eq!(about(3), 0);
-    assert!(about(1) > 0, "whether it is heard matters to those that cover for it");
+    assert!(about(1) > 0, "the coverers of node 1 need to know whether it is heard");
 }
 
 #[test]
-fn a_successor_whose_first_claim_is_lost_is_not_claimed_against() {
+fn successor_whose_first_claim_is_lost_keeps_the_address() {
     let mut bus = Bus::with_addresses(3, &[1]);
     let died = bus.now;
-    // Nothing else tells of the claim before the next candidate's turn, two intervals later.
+    // No other frame shows the claim before the next candidate's turn, two intervals later.
     bus.loses = Some(Losses::new(2, ms(210)));
     bus.power_off(1);
     bus.run(ms(2000));
@@ -91,7 +91,7 @@ fn a_successor_whose_first_claim_is_lost_is_not_claimed_against() {
 }
 
 #[test]
-fn who_leaves_is_succeeded_while_it_answers() {
+fn leaving_node_is_succeeded_while_it_answers() {
     let mut bus = Bus::with_addresses(3, &[1]);
     let since = bus.now;
     bus.tell(1, Input::Shutdown(Shutdown::Leaving));
@@ -105,7 +105,7 @@ fn who_leaves_is_succeeded_while_it_answers() {
 }
 
 #[test]
-fn who_restarts_is_covered_at_once() {
+fn restarting_speaker_is_covered_at_once() {
     let mut bus = Bus::with_addresses(3, &[1]);
     let since = bus.now;
     bus.tell(1, Input::Shutdown(Shutdown::Restarting));
@@ -120,7 +120,7 @@ fn who_restarts_is_covered_at_once() {
 }
 
 #[test]
-fn every_speaker_at_once_comes_back_to_what_it_had() {
+fn speakers_that_restart_together_resume_their_addresses() {
     let mut bus = Bus::with_addresses(3, &[1, 2]);
     bus.publish(address(3), 1, &[(3, 0), (1, 0), (2, 0)]);
     bus.run(ms(1000));
@@ -139,20 +139,20 @@ fn every_speaker_at_once_comes_back_to_what_it_had() {
 }
 
 #[test]
-fn a_better_class_takes_over_and_the_deposed_one_stays_down() {
+fn better_class_takes_over_and_the_deposed_owner_is_held_down() {
     let mut bus = Bus::with_addresses(3, &[1]);
     let since = bus.now;
     bus.publish(address(1), 1, &[(2, 0), (3, 0), (1, 1)]);
     bus.run(ms(1000));
     assert_eq!(bus.claims_since(since), [(2, Reason::Class)]);
-    // Now 2 is worse than 1 and 3: 1 is first in rank, but was deposed.
+    // Node 2 is now less fit than nodes 1 and 3; node 1 is first in rank, but was deposed.
     bus.publish(address(1), 1, &[(1, 0), (3, 0), (2, 1)]);
     bus.run(ms(1000));
     assert_eq!(bus.claims_since(since), [(2, Reason::Class), (3, Reason::Class)]);
 }
 
 #[test]
-fn nothing_moves_by_an_old_view() {
+fn address_is_not_moved_by_an_old_view() {
     let mut bus = Bus::with_addresses(3, &[1]);
     bus.run(ms(31_000));
     let since = bus.now;
@@ -165,7 +165,7 @@ fn nothing_moves_by_an_old_view() {
 }
 
 #[test]
-fn a_strangers_address_is_not_claimed() {
+fn address_of_a_stranger_is_not_claimed() {
     let mut bus = Bus::new(3);
     bus.run(ms(1000));
     let stranger = MacAddr([2, 9, 9, 9, 9, 9]);
@@ -191,10 +191,10 @@ fn cover_ends_with_a_move_after_ten_minutes() {
 }
 
 #[test]
-fn who_lost_its_endpoint_is_succeeded_by_one_that_is_held_down() {
+fn owner_without_an_endpoint_is_succeeded_by_a_node_in_hold_down() {
     let mut bus = Bus::with_addresses(3, &[1]);
     bus.run(ms(5000));
-    // An endpoint on one node after the other, as in a rolling update: each move deposes the one before.
+    // The endpoint is on one node after the other, as in a rolling update: each move deposes the previous owner.
     for node in [2, 3, 1] {
         bus.publish(address(1), 1, &[(node, 0)]);
         bus.refresh();
@@ -204,10 +204,11 @@ fn who_lost_its_endpoint_is_succeeded_by_one_that_is_held_down() {
 }
 
 #[test]
-fn of_two_runs_of_a_node_the_one_that_goes_on_speaking_is_heard_again() {
+fn incarnation_that_goes_on_speaking_is_heard_again() {
     let mut bus = Bus::with_addresses(3, &[1]);
     let earlier = bus.speakers.remove(&1).unwrap();
-    // As if a second interface of the node had been plugged into the segment, and pulled out again.
+    // The second speaker stands for a second interface of the node that is plugged into the segment and pulled out
+    // again.
     bus.start(1, None);
     bus.run(ms(2000));
     bus.speakers.insert(1, earlier);
@@ -215,5 +216,5 @@ fn of_two_runs_of_a_node_the_one_that_goes_on_speaking_is_heard_again() {
     assert_eq!(bus.answers(address(1)).len(), 1);
     bus.publish(address(2), 1, &[(1, 0), (2, 0), (3, 0)]);
     bus.run(ms(2000));
-    assert_eq!(bus.answers(address(2)), [(1, mac(1))], "it takes part again");
+    assert_eq!(bus.answers(address(2)), [(1, mac(1))], "the earlier incarnation takes part again");
 }

@@ -1,11 +1,12 @@
-//! Nodes that hear nothing or are not heard, and nodes that were stalled: such a node takes nothing, and loses what it held.
+//! Nodes that hear nothing or are not heard, and nodes that were stalled: such a node takes no address, and loses those
+//! that it owned.
 
 use herald_protocol::{Event, Input, claim::Reason};
 
 use crate::bus::{Bus, address, mac, ms, name};
 
 #[test]
-fn an_owner_that_hears_again_announces_what_a_lost_successor_had() {
+fn owner_that_hears_again_announces_after_its_successor_died() {
     let mut bus = Bus::new(3);
     bus.run(ms(1000));
     bus.publish(address(1), 1, &[(1, 0), (2, 0)]);
@@ -19,13 +20,13 @@ fn an_owner_that_hears_again_announces_what_a_lost_successor_had() {
     let hears = bus.now;
     bus.deaf.clear();
     bus.run(ms(1000));
-    assert_eq!(bus.claims_since(hears), [], "its claim is the best, and old");
+    assert_eq!(bus.claims_since(hears), [], "the claim of node 1 is the best, and old");
     let told: Vec<_> = bus.announced.iter().filter(|(at, ..)| *at > hears).map(|(_, node, _)| *node).collect();
     assert_eq!(told, [1]);
 }
 
 #[test]
-fn a_deaf_node_takes_nothing_and_loses_what_it_held() {
+fn deaf_node_takes_no_address_and_loses_its_own() {
     let mut bus = Bus::with_addresses(3, &[1]);
     let since = bus.now;
     bus.deaf.insert(1);
@@ -42,9 +43,9 @@ fn a_deaf_node_takes_nothing_and_loses_what_it_held() {
 }
 
 #[test]
-fn who_falls_deaf_while_it_waits_for_its_turn_claims_nothing() {
-    // The owner loses power, the first candidate soon after, and the second is deaf before it knows that: when its turn
-    // comes it is the first.
+fn node_that_becomes_deaf_while_it_contends_does_not_claim() {
+    // The owner loses power, the first candidate loses power soon after, and the second candidate becomes deaf before
+    // it knows that: when the turn of the second candidate comes, no other node could claim before it.
     for (off, deaf) in (0..100).step_by(20).flat_map(|off| (200..340).step_by(20).map(move |deaf| (off, deaf))) {
         let mut bus = Bus::with_addresses(3, &[1]);
         let begun = bus.now;
@@ -62,7 +63,7 @@ fn who_falls_deaf_while_it_waits_for_its_turn_claims_nothing() {
 }
 
 #[test]
-fn a_node_that_falls_deaf_leaves_its_last_rounds_to_its_successor() {
+fn node_that_becomes_deaf_leaves_the_last_announcements_to_its_successor() {
     let mut bus = Bus::new(3);
     bus.publish(address(1), 1, &[(1, 0), (2, 0), (3, 0)]);
     bus.until(ms(1000), |bus| bus.answers(address(1)) == [(1, mac(1))]);
@@ -75,7 +76,7 @@ fn a_node_that_falls_deaf_leaves_its_last_rounds_to_its_successor() {
 }
 
 #[test]
-fn an_owner_that_hears_nothing_does_not_claim_for_a_new_object() {
+fn deaf_owner_does_not_claim_for_a_new_object() {
     let mut bus = Bus::with_addresses(1, &[1]);
     let since = bus.now;
     bus.deaf.insert(1);
@@ -88,7 +89,7 @@ fn an_owner_that_hears_nothing_does_not_claim_for_a_new_object() {
 }
 
 #[test]
-fn a_mute_owner_is_succeeded_and_stops() {
+fn mute_owner_is_succeeded_and_stops() {
     let mut bus = Bus::with_addresses(3, &[1]);
     bus.mute.insert(1);
     bus.run(ms(1000));
@@ -96,14 +97,14 @@ fn a_mute_owner_is_succeeded_and_stops() {
 }
 
 #[test]
-fn a_stalled_owner_listens_before_it_answers() {
+fn stalled_owner_listens_before_it_answers() {
     let mut bus = Bus::with_addresses(3, &[1]);
     let stalled = bus.speakers.remove(&1).unwrap();
     bus.power_off_kernel(1);
     bus.run(ms(2000));
     bus.kernels.insert(1);
     bus.speakers.insert(1, stalled);
-    // It is run, and finds out.
+    // The speaker is scheduled, and notices the stall.
     bus.run(ms(1));
     bus.until(ms(300), |bus| {
         assert!(bus.answers(address(1)).iter().all(|(_, given)| *given == mac(2)), "{:?}", bus.answers(address(1)));
@@ -113,7 +114,7 @@ fn a_stalled_owner_listens_before_it_answers() {
 }
 
 #[test]
-fn a_better_node_that_returns_takes_its_place_only_when_it_has_settled() {
+fn fitter_node_that_returns_takes_over_only_when_it_has_settled() {
     let mut bus = Bus::new(3);
     bus.publish(address(1), 1, &[(1, 0), (2, 1), (3, 1)]);
     bus.run(ms(2000));

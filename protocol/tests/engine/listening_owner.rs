@@ -1,4 +1,4 @@
-//! An owner that has restarted and listens cannot say what it claims. Its coverers say it.
+//! The claims of an owner that has restarted and listens: only its coverers can state them.
 
 use std::time::Duration;
 
@@ -6,13 +6,13 @@ use herald_protocol::{Event, inspect::SpeakerState};
 
 use crate::bus::{Bus, address, ms};
 
-/// Node 3 does not hear that node 2 takes its address, and node 2 restarts at once, without its state. Until node 2 has
-/// heard everybody it says nothing of its claims; its coverer answers with its link-layer address.
+/// Node 3 does not hear that node 2 takes its address, and node 2 restarts at once, without its state. Node 2 does not
+/// state its claims until it has heard all peers; the coverer of node 2 answers with the link-layer address of node 2.
 #[test]
-fn claims_of_an_owner_that_listens_are_believed() {
+fn claims_of_a_listening_owner_are_accepted_from_its_coverers() {
     let mut bus = Bus::new(4);
     bus.run(ms(1000));
-    // While one is silent, who has restarted goes on listening.
+    // A restarted speaker goes on listening while a peer is silent.
     bus.kill(4);
     bus.publish(address(1), 1, &[(3, 0), (1, 1), (2, 1)]);
     bus.run(ms(6000));

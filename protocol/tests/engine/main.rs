@@ -1,4 +1,4 @@
-//! Several nodes on one bus: what the protocol promises, and what a segment tells of itself.
+//! Several nodes on one bus: the promises of the protocol, and the reports of an engine.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 

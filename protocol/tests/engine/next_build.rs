@@ -1,10 +1,10 @@
-//! A build after this one, made up: this one's machine behind a wire format in which everything is added that
-//! docs/protocol/frames.md#extensions leaves room for.
+//! An invented next build: today's engine behind a wire format with every addition for which
+//! docs/protocol/frames.md#extensions leaves room.
 //!
-//! * In **version 1**, for peers of today: a flag and a field in each Hello, a field in each entry and each change, a kind
-//!   of change, a type of frame, and a reason for claims.
-//! * In **version 2**, for its own kind: the same in another layout, of which today's build can read nothing but the first
-//!   byte.
+//! * In **version 1**, for peers of today: a flag and a field in each Hello, a field in each entry and each change, a
+//!   kind of change, a type of frame, and a reason for claims.
+//! * In **version 2**, for peers of the next build: the same in another layout, of which today's build can read only
+//!   the first byte.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use ring::hmac;
 
 use crate::bus::{SECRET, keyring, name};
 
-/// What a speaker is made from.
+/// The build of a speaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Build {
     Today,
@@ -35,31 +35,32 @@ impl Build {
 
 pub const NEXT: u8 = VERSION + 1;
 
-/// In version 2, what follows its number: version 1 has the type of the frame there, and its length.
+/// The bytes that follow the version in version 2: version 1 has the type of the frame there, and its length.
 const LAYOUT: [u8; 4] = *b"next";
 
-/// Where the body of a frame begins, and how long its authentication code is.
+/// Offset of the body of a frame.
 const BODY: usize = 36;
+/// Length of the authentication code of a frame.
 const TAG: usize = 16;
 
-/// The flag and the field of a Hello, the fields of an entry and a change.
+/// The flag and the field of a Hello, and the fields of an entry and of a change.
 const FLAG: u8 = 1 << 1;
 const FIELD: [u8; 4] = *b"more";
 const ENTRY_FIELD: [u8; 3] = *b"and";
 const CHANGE_FIELD: [u8; 2] = *b"so";
 
-/// A change of a kind that today's build does not know, and its length.
+/// A change of a kind that today's build does not know, with its length in front.
 const CHANGE: [u8; 6] = [5, 9, 0, b'o', b'n', 0];
 
 /// The type of a frame that today's build does not know.
 const GREETING: u8 = 3;
 
-/// Why the next build claims what it had before it restarted, in the place of [`Reason::Resumed`].
+/// The reason with which the next build claims what it owned before a restart, in the place of [`Reason::Resumed`].
 pub const RESUMED: Reason = Reason::Later(100);
 
-/// The frames of the next build for one that today's machine says. `own`: what its node claims.
+/// Returns the frames of the next build for one frame of today's engine. `own`: the claims of the sending node.
 ///
-/// It says each sequence twice as high, which leaves one for the frame of the new type.
+/// The sequence is doubled, which leaves a number for the frame of the new type.
 pub fn say(own: &[Claim], bytes: &[u8]) -> Vec<Vec<u8>> {
     let keys = keyring(Build::Next);
     let mut frame = keys.open(bytes).unwrap();
@@ -77,7 +78,7 @@ pub fn say(own: &[Claim], bytes: &[u8]) -> Vec<Vec<u8>> {
                 }
             }
         }
-        // What it says for a silent node it says as it heard it.
+        // Claims stated for a silent node are repeated as they were heard.
         _ => {}
     }
     let sealed = keys.seal(keys.ids()[0], version, &frame).unwrap();
@@ -109,7 +110,7 @@ fn extend_hello(said: &mut Vec<u8>, entries: usize) {
 }
 
 fn extend_claims(said: &mut Vec<u8>) {
-    // Subject, flags, and the two addresses of a range.
+    // The subject, the flags, and the two addresses of a range precede the number of changes.
     let mut at = BODY + 9;
     if said[BODY + 8] & 1 == 1 {
         for _ in 0..2 {
@@ -129,7 +130,7 @@ fn extend_claims(said: &mut Vec<u8>) {
     }
 }
 
-/// A frame of the new type, from the sender of a Hello.
+/// Returns a frame of the new type, from the sender of a Hello.
 fn greeting(hello: &[u8], sequence: u64) -> Vec<u8> {
     let mut said = hello[..BODY].to_vec();
     said[1] = GREETING;
@@ -138,7 +139,7 @@ fn greeting(hello: &[u8], sequence: u64) -> Vec<u8> {
     said
 }
 
-/// With its length and authentication code.
+/// Returns the frame with its length and authentication code.
 fn sign(mut said: Vec<u8>) -> Vec<u8> {
     let length = u16::try_from(said.len() + TAG).unwrap();
     said[2..4].copy_from_slice(&length.to_be_bytes());
@@ -154,7 +155,7 @@ fn laid_out(version: u8, mut bytes: Vec<u8>) -> Vec<u8> {
     bytes
 }
 
-/// A speaker of the next build hears a frame. Returns what there is in it that only the next build says.
+/// Lets a speaker of the next build hear a frame. Returns the parts of the frame that only the next build writes.
 pub fn hear(now: Duration, node: usize, segment: &mut Engine, bytes: &[u8]) -> impl Iterator<Item = &'static str> {
     let mut bytes = bytes.to_vec();
     if bytes[0] == NEXT {
@@ -162,9 +163,9 @@ pub fn hear(now: Duration, node: usize, segment: &mut Engine, bytes: &[u8]) -> i
         assert_eq!(layout, LAYOUT);
     }
     let Ok(mut frame) = keyring(Build::Next).open(&bytes) else {
-        panic!("the next build reads what all say: {bytes:02x?}")
+        panic!("the next build reads every frame: {bytes:02x?}")
     };
-    // Its own sequences, as its machine counts them.
+    // The engine of the hearer counts its own sequences without the doubling.
     if let Body::Hello(hello) = &mut frame.body {
         hello.heard.iter_mut().filter(|heard| heard.node == name(node).id()).for_each(|heard| heard.sequence /= 2);
     }
@@ -190,5 +191,5 @@ fn is_next(change: &Change) -> bool {
     matches!(change, Change::Claimed(claim) if claim.reason == RESUMED)
 }
 
-/// What [`hear`] finds once everybody is of the next build, and everything was said.
+/// The parts that [`hear`] finds once every speaker is of the next build and every part was sent.
 pub const ALL_OF_NEXT: [&str; 5] = ["field", "flag", "kind", "reason", "type"];

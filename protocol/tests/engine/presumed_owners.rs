@@ -1,4 +1,4 @@
-//! Who is taken to own an address though it is not heard, and until when.
+//! Presumed owners: nodes that are not heard and are taken to own an address, and when that ends.
 
 use std::time::Duration;
 
@@ -7,7 +7,8 @@ use crate::bus::{Bus, address, mac, stations};
 const SECOND: Duration = Duration::from_secs(1);
 const ALL: [(usize, u8); 3] = [(1, 0), (2, 0), (3, 0)];
 
-/// Node 1 announces an address on a network that drops the protocol. Its speaker is killed, and others cover for it.
+/// Returns a network that drops the protocol, on which the speaker of the announcing node 1 is killed and others cover
+/// for it.
 fn covered_without_hellos() -> Bus {
     let mut bus = Bus::new(3);
     bus.drops_protocol = true;
@@ -21,19 +22,19 @@ fn covered_without_hellos() -> Bus {
     bus
 }
 
-/// A watch began anew: it shows the next object of the address, and not that the one before is gone. The node that announced
-/// that one is no candidate for the next.
+/// A watch has started over: the view shows the next object of the address, and has not shown that the previous object
+/// is gone. The node that announced the previous object is not a candidate for the next.
 #[test]
-fn announcement_of_the_object_before_says_nothing_about_the_next() {
+fn announcement_of_the_previous_object_does_not_count_for_the_next() {
     let mut bus = covered_without_hellos();
     bus.publish_object(address(1), 2, "the next", &[(2, 0), (3, 0)]);
     bus.refresh();
     bus.until(SECOND, |bus| bus.answers(address(1)) == [(2, mac(2))]);
 }
 
-/// A Node is deleted, then its SpeakerStatus, and its machine is switched off: nobody asks its kernel any more.
+/// A Node is deleted, then its SpeakerStatus, and its machine is switched off: no node probes its kernel any longer.
 #[test]
-fn node_that_the_api_lists_no_more_owns_nothing() {
+fn node_that_the_api_no_longer_lists_owns_nothing() {
     let mut bus = covered_without_hellos();
     bus.publish_announced(address(1), 1, &[(2, 0), (3, 0)], Some(1));
     bus.refresh();
@@ -44,10 +45,10 @@ fn node_that_the_api_lists_no_more_owns_nothing() {
     bus.until(3 * SECOND, |bus| bus.answers(address(1)) == [(2, mac(2))]);
 }
 
-/// The API is away, and all speakers have been replaced but that of the node which the API names. While two of them run,
-/// neither goes by the view that it saved; when one of the two is gone, the other does.
+/// The API is away, and all speakers have been replaced but that of the node which the API names. While two of them
+/// run, neither uses the view that it saved; when one of the two is gone, the other does.
 #[test]
-fn last_that_is_heard_covers_by_its_saved_view() {
+fn last_running_speaker_covers_by_its_saved_view() {
     let mut bus = Bus::with_addresses(3, &[1]);
     bus.publish_announced(address(1), 1, &ALL, Some(1));
     bus.run(SECOND);

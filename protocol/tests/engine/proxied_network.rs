@@ -1,5 +1,5 @@
-//! A switch or gateway answers for every address (local proxy ARP): each would be taken for one that is in use, unless the
-//! enquiry before the first claim is left out.
+//! A switch or gateway answers for every address (local proxy ARP): each address would be taken for one in use, unless
+//! the probe before the first claim is left out.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,7 +12,8 @@ use herald_protocol::{
 };
 use test_case::test_case;
 
-/// What a lone node did about a new address within ten seconds, in a network whose gateway answers for every address.
+/// The actions of a lone node for a new address within ten seconds, in a network whose gateway answers for every
+/// address.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Seen {
     enquiries: usize,
@@ -63,6 +64,6 @@ fn seen(first_claim_probe: bool) -> Seen {
 
 #[test_case(true => Seen { enquiries: 1, announcements: 0, conflicts: 1 }; "asked for, and taken for one in use")]
 #[test_case(false => Seen { enquiries: 0, announcements: 5, conflicts: 0 }; "announced at once, and in four repeats")]
-fn a_gateway_that_answers_for_every_address(first_claim_probe: bool) -> Seen {
+fn gateway_that_answers_for_every_address_conflicts_if_it_is_asked(first_claim_probe: bool) -> Seen {
     seen(first_claim_probe)
 }

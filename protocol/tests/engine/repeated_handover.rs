@@ -1,4 +1,4 @@
-//! Hand-overs by way of the API that come again, or that their owner does not see the end of.
+//! Hand-overs by way of the API that are repeated, or whose end the owner does not see.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::bus::{Bus, address, ms, name};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Two nodes on a network that drops the protocol; node 1 announces an address.
+/// Returns two nodes on a network that drops the protocol; node 1 announces an address.
 fn without_hellos() -> Bus {
     let mut bus = Bus::new(2);
     bus.drops_protocol = true;
@@ -19,7 +19,8 @@ fn without_hellos() -> Bus {
     bus
 }
 
-/// Only one node may announce the address from now on, by every view. The other hands it over within `limit`.
+/// Lets only the node `to` announce the address from now on, by every view, and asserts that `from` hands the address
+/// over within `limit`.
 fn moves(bus: &mut Bus, from: usize, to: usize, limit: Duration) {
     let begun = bus.now;
     bus.publish_announced(address(1), 1, &[(to, 0)], Some(from));
@@ -36,8 +37,8 @@ fn moves(bus: &mut Bus, from: usize, to: usize, limit: Duration) {
     bus.publish_announced(address(1), 1, &[(to, 0)], Some(to));
 }
 
-/// The pods of a Local Service are replaced time after time. What was taken is no reason to wait the next time: the owner
-/// has no endpoint, so all that reaches it is dropped.
+/// The pods of a Local Service are replaced time after time. An earlier move does not delay the next one: the owner has
+/// no endpoint, so all that reaches it is dropped.
 #[test]
 fn address_that_was_taken_is_handed_over_again_at_once() {
     let mut bus = without_hellos();
@@ -48,10 +49,10 @@ fn address_that_was_taken_is_handed_over_again_at_once() {
     }
 }
 
-/// The machine of the former owner stands still just after it has handed over. Its successor has taken the address
-/// meanwhile, which it hears from its socket's buffer only after it goes on.
+/// The machine of the former owner stalls just after the hand-over. The successor takes the address meanwhile, and the
+/// former owner hears of that from its socket's buffer only after it goes on.
 #[test]
-fn nothing_is_taken_back_while_a_stall_is_caught_up_with() {
+fn address_is_not_taken_back_while_the_former_owner_catches_up_with_a_stall() {
     let mut bus = without_hellos();
     let begun = bus.now;
     bus.publish_announced(address(1), 1, &[(2, 0)], Some(1));
@@ -70,12 +71,12 @@ fn nothing_is_taken_back_while_a_stall_is_caught_up_with() {
     bus.speakers.insert(1, paused);
     bus.run(ms(60));
     let taken: Vec<_> = bus.claims_since(resumed).into_iter().filter(|(node, _)| *node == 1).collect();
-    assert_eq!(taken, [], "who catches up with a stall claims nothing");
+    assert_eq!(taken, [], "a node that catches up with a stall claims nothing");
 }
 
 /// The link of the former owner goes down just after it has handed over.
 #[test]
-fn nothing_is_taken_back_without_a_carrier() {
+fn address_is_not_taken_back_without_a_carrier() {
     let mut bus = without_hellos();
     let begun = bus.now;
     bus.publish_announced(address(1), 1, &[(2, 0)], Some(1));
@@ -91,7 +92,7 @@ fn nothing_is_taken_back_without_a_carrier() {
     let lost = bus.now;
     bus.run(5 * SECOND);
     assert_eq!(bus.claims_since(lost).into_iter().filter(|(node, _)| *node == 1).count(), 0);
-    // The link comes back, and the API server is away: the address is not lost for that.
+    // The link comes back while the API server is away: the address does not stay lost.
     bus.deaf.clear();
     bus.mute.clear();
     bus.power_off(2);
@@ -99,9 +100,10 @@ fn nothing_is_taken_back_without_a_carrier() {
     bus.until(5 * SECOND, |bus| bus.reached(address(1)) == Some(1));
 }
 
-/// The cable of an owner is pulled, another takes the address over, and the cable is plugged in again. Neither hears the
-/// other's Hellos. If the API names the other, the address stays there. So it does if the API was away: the other announces it
-/// as soon as it hears that the former owner is back, which yields.
+/// The cable of an owner is pulled, another node takes the address over, and the cable is plugged in again. Neither
+/// node hears the other's Hellos. If the API names the other node, the address stays there. If the API was away, the
+/// address stays there as well: the other node announces it as soon as that node hears that the former owner is back,
+/// and the former owner yields.
 #[test]
 fn owner_whose_link_comes_back_makes_no_second_link_layer_address() {
     for named in [2, 1] {
@@ -119,12 +121,12 @@ fn owner_whose_link_comes_back_makes_no_second_link_layer_address() {
         bus.mute.clear();
         bus.tell(1, Input::Carrier(true));
         bus.run(5 * SECOND);
-        // The other covers for it: it gives the same link-layer address.
+        // Node 1 covers for node 2, and gives the same link-layer address.
         assert_eq!(bus.reached(address(1)), Some(2), "named {named}: {:?}", bus.answers(address(1)));
     }
 }
 
-/// The owner serves nobody. Of those that could, one is NotReady every other second, so that the best of them changes
+/// The owner is not a candidate. The two candidates are NotReady in turn, a second each, so that the fitter one changes
 /// before three seconds are over each time.
 #[test]
 fn address_is_handed_over_though_the_best_successor_alternates() {

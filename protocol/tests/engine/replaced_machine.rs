@@ -1,5 +1,5 @@
 //! Machines that bear the name, or the link-layer address, of another: a Node is deleted, and another machine registers
-//! with its name; or a machine is installed anew with another name.
+//! with its name; or a machine is installed again with another name.
 
 use std::time::Duration;
 
@@ -18,7 +18,8 @@ fn own_address(node: u8) -> std::net::IpAddr {
     [10, 0, 0, node].into()
 }
 
-/// Three nodes, of which node 1 owned an address and has lost its power. The API lists another machine with its name.
+/// Returns three nodes, of which node 1 owned an address and has lost its power. The API lists another machine with the
+/// name of node 1.
 fn replaced() -> Bus {
     let mut bus = Bus::with_addresses(3, &[1]);
     bus.power_off(1);
@@ -36,14 +37,15 @@ fn hears(bus: &mut Bus, source: MacAddr, address: std::net::IpAddr) {
     bus.run(ms(1));
 }
 
-/// How many conflicts with hosts outside the cluster were told of since a moment.
+/// Returns the number of conflicts with hosts outside the cluster that were reported since a moment.
 fn conflicts(bus: &Bus, since: Duration) -> usize {
     bus.events_since(since).iter().filter(|(_, _, event)| matches!(event, Event::Conflict { .. })).count()
 }
 
-/// The new machine has joined elsewhere while the segment was in parts, and its announcement comes before its first Hello.
+/// The new machine has joined elsewhere while the segment was partitioned, and its announcement arrives before its
+/// first Hello.
 #[test]
-fn announcement_of_a_replaced_machine_is_no_conflict() {
+fn announcement_of_the_new_machine_does_not_conflict() {
     let mut bus = replaced();
     let since = bus.now;
     hears(&mut bus, NEW, address(1));
@@ -51,9 +53,9 @@ fn announcement_of_a_replaced_machine_is_no_conflict() {
     assert_eq!(conflicts(&bus, since), 0);
 }
 
-/// The machine before may still be there, and announce: it is the node's as well until the new one is heard.
+/// The previous machine may still be there, and announce: it counts as the node as well until the new machine is heard.
 #[test]
-fn announcement_of_the_machine_before_is_no_conflict() {
+fn announcement_of_the_previous_machine_does_not_conflict() {
     let mut bus = replaced();
     let since = bus.now;
     hears(&mut bus, mac(1), address(1));
@@ -61,10 +63,10 @@ fn announcement_of_the_machine_before_is_no_conflict() {
     assert_eq!(conflicts(&bus, since), 0);
 }
 
-/// The kernel of the new machine has the node's own address. It is not the kernel of the machine that claimed, so that
-/// machine is dead all the same.
+/// The kernel of the new machine has the node's own address. The machine that claimed has another kernel, and is dead
+/// all the same.
 #[test]
-fn kernel_of_a_replaced_machine_does_not_keep_the_one_before_alive() {
+fn kernel_of_the_new_machine_does_not_keep_the_previous_one_alive() {
     let mut bus = Bus::with_addresses(3, &[1]);
     let station = |node: usize, mac| ExpectedPeer { node: name(node), mac, address: own_address(node as u8) };
     for (node, other) in [(2, 3), (3, 2)] {
@@ -78,10 +80,11 @@ fn kernel_of_a_replaced_machine_does_not_keep_the_one_before_alive() {
     assert_eq!(bus.reached(address(1)), Some(2));
 }
 
-/// The network drops the protocol, so the new machine is not heard. It announces an address, and is asked for a sign of life
-/// where it is, not where the dead machine was: its kernel answers, and nobody takes the address from it.
+/// The network drops the protocol, so the new machine is not heard. The new machine announces an address, and is probed
+/// at its own link-layer address, not at that of the dead machine: its kernel answers, and no node takes the address
+/// from it.
 #[test]
-fn unheard_machine_that_bears_a_dead_name_is_asked_where_it_is() {
+fn unheard_machine_with_a_dead_name_is_probed_at_its_own_mac() {
     let mut bus = replaced();
     bus.drops_protocol = true;
     bus.run(ms(500));
@@ -96,9 +99,9 @@ fn unheard_machine_that_bears_a_dead_name_is_asked_where_it_is() {
     assert_eq!(bus.claims_since(since), []);
 }
 
-/// Node 1's machine was installed anew as node 3. Node 1 is forgotten, the machine is not.
+/// The machine of node 3 was installed again as node 4. Node 3 is forgotten, the machine is not.
 #[test]
-fn machine_with_another_name_outlives_the_name_before() {
+fn renamed_machine_outlives_its_previous_name() {
     let mut bus = Bus::with_addresses(3, &[1]);
     bus.kill(3);
     bus.power_off_kernel(3);
@@ -108,7 +111,7 @@ fn machine_with_another_name_outlives_the_name_before() {
     owner.handle(now, Input::Stations([].into()));
     let renamed = ExpectedPeer { node: name(4), mac: mac(3), address: own_address(3) };
     owner.handle(now, Input::Stations([renamed].into()));
-    // Nothing of node 3 is claimed, and the API does not list it: after 10 minutes it is forgotten.
+    // Node 3 has no claims, and the API does not list it, so node 3 is forgotten after 10 minutes.
     bus.run(Duration::from_secs(660));
     let since = bus.now;
     let packet = Packet { source: mac(3), binding: Some((address(1), mac(3))), asks: Some(address(1)) };

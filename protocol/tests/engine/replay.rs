@@ -1,4 +1,4 @@
-//! Frames that come again, runs that are set back, and views that contradict each other for good.
+//! Replayed frames, incarnations that are set back, and views that contradict each other permanently.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use crate::bus::{Bus, address, mac, ms, name};
 const SECOND: Duration = Duration::from_secs(1);
 const ALL: [(usize, u8); 3] = [(1, 0), (2, 0), (3, 0)];
 
-/// A power cut: node 1 stays off, the others start anew, and the API still names node 1. Somebody plays back what was
-/// recorded of two runs of node 1, in turn.
+/// After a power cut node 1 stays off, the others start again, and the API still names node 1. A host replays recorded
+/// Hellos of two incarnations of node 1, in turn.
 #[test]
-fn recorded_hellos_of_a_dead_node_keep_nothing_unanswered() {
+fn replayed_hellos_of_a_dead_node_do_not_keep_its_address_unanswered() {
     let mut bus = Bus::with_addresses(3, &[1]);
     bus.kill(1);
     bus.run(SECOND);
@@ -30,7 +30,7 @@ fn recorded_hellos_of_a_dead_node_keep_nothing_unanswered() {
     bus.start(3, None);
     let mut unanswered = Duration::ZERO;
     while bus.answers(address(1)).is_empty() {
-        assert!(unanswered < 10 * SECOND, "it stays unanswered for as long as somebody plays recorded frames");
+        assert!(unanswered < 10 * SECOND, "the address stays unanswered for as long as recorded frames are replayed");
         bus.inject(one.clone());
         bus.inject(two.clone());
         bus.run(ms(100));
@@ -39,10 +39,10 @@ fn recorded_hellos_of_a_dead_node_keep_nothing_unanswered() {
     assert!(unanswered < 5 * SECOND, "{unanswered:?}");
 }
 
-/// Somebody plays back what was recorded of a node's run before to one that has just started. It lacks a claim of that node:
-/// its request has to reach the run that is at work.
+/// A host replays the Hellos of a node's previous incarnation to a speaker that has just started. That speaker lacks a
+/// claim of the node: its request has to reach the present incarnation.
 #[test]
-fn recorded_hellos_do_not_keep_claims_from_who_asks_for_them() {
+fn replayed_hellos_do_not_keep_claims_from_a_peer_that_requests_them() {
     let mut bus = Bus::new(2);
     bus.run(20 * SECOND);
     let of_node_1 = bus.sent.iter().filter(|(node, bytes)| *node == 1 && bytes[1] == 1);
@@ -54,7 +54,7 @@ fn recorded_hellos_do_not_keep_claims_from_who_asks_for_them() {
     bus.run(5 * SECOND);
     bus.publish(address(1), 1, &[(1, 0)]);
     bus.until(SECOND, |bus| bus.reached(address(1)) == Some(1));
-    // The claim is on its way, and is said again after half an interval.
+    // The claim is on its way to node 2 and is sent again after half an interval: both frames are lost.
     bus.loses_frames_to = Some(2);
     bus.run(ms(70));
     bus.loses_frames_to = None;
@@ -62,12 +62,12 @@ fn recorded_hellos_do_not_keep_claims_from_who_asks_for_them() {
         bus.inject(frame);
         bus.run(ms(10));
     }
-    assert!(bus.speakers[&2].is_claimed(address(1)), "it has asked for a second");
+    assert!(bus.speakers[&2].is_claimed(address(1)), "node 2 has requested the claim for a second");
 }
 
-/// A virtual machine is set back to a snapshot with its memory: its peers have heard what it has yet to say.
+/// A virtual machine is set back to a snapshot with its memory: its peers have heard frames that it is yet to send.
 #[test]
-fn run_that_was_set_back_is_told_so() {
+fn reverted_incarnation_is_detected_by_the_hello_of_a_peer() {
     let mut bus = Bus::with_addresses(2, &[1]);
     let incarnation = Incarnation(1);
     let mention = |sequence| Heard {
@@ -85,16 +85,16 @@ fn run_that_was_set_back_is_told_so() {
     let now = bus.forge_hello(2, |hello| hello.heard = vec![mention(1)]);
     bus.inject(now);
     bus.run(ms(200));
-    assert_eq!(reverted(&bus), 0, "an old frame of its was the last one that was heard");
+    assert_eq!(reverted(&bus), 0, "the last frame of node 1 that was heard was an old one");
     let later = bus.forge_hello(2, |hello| hello.heard = vec![mention(1_000_000)]);
     bus.inject(later);
     bus.run(ms(200));
     assert_eq!(reverted(&bus), 1);
 }
 
-/// The same, and since the snapshot all its peers have been replaced: it counts none of their runs.
+/// Since the snapshot all peers have been replaced as well, and the node counts none of their incarnations.
 #[test]
-fn run_that_was_set_back_is_told_so_by_who_is_not_counted() {
+fn reverted_incarnation_is_detected_by_the_hello_of_an_uncounted_peer() {
     let mut bus = Bus::with_addresses(2, &[1]);
     let mention = Heard {
         node: name(1).id(),
@@ -112,9 +112,9 @@ fn run_that_was_set_back_is_told_so_by_who_is_not_counted() {
     assert!(bus.events.iter().any(|(_, node, event)| *node == 1 && *event == Event::Reverted));
 }
 
-/// Speakers are configured differently: each half of the nodes takes the other half for no candidates.
+/// Speakers are configured differently: each half of the nodes does not count the other half as candidates.
 #[test]
-fn nodes_whose_views_differ_for_good_do_not_fight_without_end() {
+fn nodes_whose_views_differ_permanently_move_the_address_ever_less_often() {
     let mut bus = Bus::new(4);
     bus.run(SECOND);
     bus.publish(address(1), 1, &[(1, 0), (2, 0), (3, 0), (4, 0)]);
@@ -129,16 +129,17 @@ fn nodes_whose_views_differ_for_good_do_not_fight_without_end() {
         bus.run(10 * SECOND);
     }
     let moves = bus.claims_since(begun).len();
-    // Each of the four moves it twice without a pause, then after 1, 2, 4, ... 32 s, and once a minute in what is left.
+    // Each of the four nodes moves the address twice without a pause, then after 1, 2, 4, ... 32 s, and once a minute
+    // in the time that is left.
     assert!(moves <= 4 * (2 + 6 + 10), "{moves} moves in ten minutes");
     let last_minute = bus.claims_since(bus.now - 60 * SECOND).len();
     assert!(last_minute <= 4, "{last_minute} moves in the last minute");
 }
 
-/// Two interfaces of one speaker. A frame of the one that is heard on the other shows that both are on one network, if it was
-/// sent just now; not if somebody has recorded it.
+/// A speaker has two interfaces. A frame of one interface that is heard on the other shows that both are on one
+/// network, if the frame was sent just now; a replayed frame does not.
 #[test]
-fn frame_of_another_interface_is_told_from_a_recorded_one() {
+fn frame_of_another_interface_is_distinguished_from_a_recorded_one() {
     let mut bus = Bus::new(1);
     bus.run(20 * SECOND);
     let own: Vec<Vec<u8>> = bus.sent.iter().filter(|(node, _)| *node == 1).map(|(_, bytes)| bytes.clone()).collect();
@@ -146,12 +147,12 @@ fn frame_of_another_interface_is_told_from_a_recorded_one() {
     bus.start(1, None);
     let (now, mut other) = (bus.now, bus.speakers.remove(&1).unwrap());
     other.handle_frame(now, &own[0]);
-    assert_eq!(other.take_sibling(), None, "it knows of no other run yet");
+    assert_eq!(other.take_sibling(), None, "the other incarnation is not known yet");
     other.handle(now, Input::Siblings([(first.incarnation(), mac(2))].into()));
     for (bytes, lately) in [(&own[0], false), (own.last().unwrap(), true)] {
         other.handle_frame(now, bytes);
         let heard = other.take_sibling().unwrap();
         assert_eq!(first.has_sent(heard), lately);
-        assert_eq!(other.take_sibling(), None, "once");
+        assert_eq!(other.take_sibling(), None, "a sibling is reported once");
     }
 }

@@ -16,11 +16,12 @@ use crate::{
 struct Rollout {
     bus: Bus,
     since: Duration,
-    /// How long each address has been unanswered.
+    /// Time in milliseconds for which each address has been unanswered.
     unanswered: BTreeMap<IpAddr, u32>,
 }
 
-/// A speaker that ends is covered within one and a half intervals, and the frame of its cover takes its time.
+/// Longest time in milliseconds for which an address may be unanswered: a speaker that ends is covered within one and a
+/// half intervals (150 ms), and the frame of its cover takes its time.
 const LONGEST_GAP_MS: u32 = 155;
 
 impl Rollout {
@@ -39,8 +40,8 @@ impl Rollout {
         rollout
     }
 
-    /// Lets time pass. At each of its moments each address is answered for with the MAC of its owner alone, or for a
-    /// moment not at all.
+    /// Lets time pass, and asserts at each millisecond that each address is answered for with the MAC of its owner
+    /// alone, or is unanswered for [`LONGEST_GAP_MS`] at most.
     fn run(&mut self, time: Duration) {
         for _ in 0..time.as_millis() {
             self.bus.run(ms(1));
@@ -63,7 +64,7 @@ impl Rollout {
         }
     }
 
-    /// The pod of a node's speaker is replaced by one of this build, as a DaemonSet does it: nothing is left of the old.
+    /// Replaces the pod of a node's speaker by one of this build, as a DaemonSet does: no state of the old pod is left.
     fn replace(&mut self, node: usize, build: Build) {
         self.bus.tell(node, Input::Shutdown(Shutdown::Restarting));
         self.run(ms(30));
@@ -74,7 +75,7 @@ impl Rollout {
         self.run(ms(3000));
     }
 
-    /// The container of a node's speaker is started again.
+    /// Restarts the container of a node's speaker, whose saved state stays.
     fn restart(&mut self, node: usize) {
         let saved: SavedState = self.bus.kill(node);
         self.run(ms(400));
@@ -82,7 +83,8 @@ impl Rollout {
         self.run(ms(2000));
     }
 
-    /// All write this version, and in the second that follows nobody lacks anything, or anybody.
+    /// Asserts that all nodes write this version after a second in which no node lacks claims or suspects a peer, that
+    /// each node counts both peers, and that no owner has changed.
     fn settled(&mut self, version: u8) {
         let since = self.bus.now;
         self.run(ms(1000));
@@ -95,7 +97,7 @@ impl Rollout {
         self.no_owner_has_changed();
     }
 
-    /// The version of each node's last frame.
+    /// Returns the version of each node's last frame.
     fn written(&self) -> [u8; 3] {
         let last = |node| self.bus.sent.iter().rev().find(|(sender, _)| *sender == node).unwrap();
         [1, 2, 3].map(|node| last(node).1[0])
@@ -117,7 +119,7 @@ impl Rollout {
     }
 }
 
-/// The node that owns an address.
+/// Returns the node that owns an address with this last byte.
 fn owner(last: u8) -> usize {
     usize::from(last) % 3 + 1
 }
@@ -130,7 +132,7 @@ fn owner_of(address: IpAddr) -> usize {
 }
 
 #[test]
-fn roll_out_to_the_next_version_and_back() {
+fn roll_out_to_the_next_version_and_back_moves_nothing() {
     use Build::{Next, Today};
     let mut rollout = Rollout::of([Today; 3]);
     rollout.settled(VERSION);
@@ -138,7 +140,7 @@ fn roll_out_to_the_next_version_and_back() {
     rollout.settled(VERSION);
     rollout.replace(2, Next);
     rollout.settled(VERSION);
-    // In the middle of it, a speaker of each build is started again.
+    // A speaker of each build restarts in the middle of the roll-out.
     rollout.restart(2);
     rollout.settled(VERSION);
     rollout.restart(3);
@@ -156,7 +158,7 @@ fn roll_out_to_the_next_version_and_back() {
     }
 }
 
-/// What the next build says within today's version costs today's build nothing.
+/// Additions of the next build within today's version do not disturb today's build.
 #[test]
 fn next_build_is_understood_in_the_version_of_today() {
     use Build::{Next, Today};
@@ -172,7 +174,7 @@ fn next_build_is_understood_in_the_version_of_today() {
         shown.addresses.iter().filter_map(|shown| shown.owner.as_ref()).map(|owner| (&owner.node, owner.reason));
     let claimed: Vec<_> = reasons.filter(|(node, _)| node.as_str() == "node2").collect();
     assert!(claimed.len() == 2 && claimed.iter().all(|(_, reason)| *reason == RESUMED), "{claimed:?}");
-    // It says in the place of a silent node what it knows of it.
+    // Today's build states what it knows of the claims of a silent node in that node's place.
     rollout.restart(3);
     rollout.bus.kill(2);
     rollout.run(ms(3000));
@@ -180,7 +182,7 @@ fn next_build_is_understood_in_the_version_of_today() {
     rollout.no_owner_has_changed();
 }
 
-/// A peer that does not hear yet reads no more than today's version, and holds the version down.
+/// A pending peer, which does not hear yet, reads only today's version, and keeps its peers at that version.
 #[test]
 fn pending_peer_is_spoken_to_in_its_version() {
     use Build::{Next, Today};
@@ -191,7 +193,8 @@ fn pending_peer_is_spoken_to_in_its_version() {
     rollout.bus.kill(3);
     rollout.bus.builds.insert(3, Today);
     rollout.bus.start(3, None);
-    // Its frames get out, and those of the others are lost on their way to it, for less time than its barrier lasts.
+    // Frames of node 3 get out, and frames of the others are lost on their way to node 3, for less time than its join
+    // barrier lasts.
     rollout.bus.loses_frames_to = Some(3);
     rollout.run(ms(700));
     assert_eq!(rollout.written(), [VERSION; 3]);
@@ -203,7 +206,7 @@ fn pending_peer_is_spoken_to_in_its_version() {
     rollout.settled(VERSION);
 }
 
-/// A speaker that was paused reads at once what it comes back to.
+/// A speaker that was paused can read the frames of its peers at once.
 #[test_case(2000)]
 #[test_case(20_000)]
 fn paused_speaker_of_today_comes_back_to_speakers_of_the_next(pause: u64) {

@@ -6,10 +6,11 @@ use herald_protocol::{Event, Input, wire::FrameLimit};
 
 use crate::bus::{Bus, address, mac, ms, name};
 
-/// The type of a frame, its second byte, that says claims.
+/// The type of a Claims frame, in the second byte of the frame.
 const CLAIMS: u8 = 2;
 
-/// Sixty addresses on node1, all announced; then node2 restarts as a new pod, on links that carry so many bytes.
+/// Returns a bus with sixty addresses on node1, all announced, on which node2 has restarted as a new pod, on links that
+/// carry frames of up to `carries` bytes.
 fn replaced_on_short_links(carries: usize, limit: Option<FrameLimit>) -> Bus {
     let mut bus = Bus::new(3);
     bus.run(ms(1000));
@@ -46,7 +47,7 @@ fn claims_fit_the_frames_of_a_short_link() {
     are_covered(bus);
 }
 
-/// Sixty addresses of node1, which node2 has learned if it covers for them as node3 does.
+/// Asserts that the sixty addresses of node1 are covered, by node2 as by node3: node2 has learned them.
 fn are_covered(mut bus: Bus) {
     bus.kill(1);
     bus.run(ms(1000));
@@ -54,29 +55,29 @@ fn are_covered(mut bus: Bus) {
     assert_eq!(covered, 60, "node2 has learned all of them, and covers as node3 does");
 }
 
-/// A port or a tunnel on the way carries less than the node's own link: the lists are sent in shorter frames then, and nobody
-/// has to be told.
+/// A port or a tunnel on the way carries less than the node's own link: full lists are then sent in shorter frames, and
+/// no warning is needed.
 #[test]
-fn claims_that_are_asked_for_in_vain_come_in_short_frames() {
+fn claims_that_do_not_arrive_are_sent_in_short_frames() {
     let bus = replaced_on_short_links(1300, None);
     assert_eq!(addresses_of_node1(&bus), 60, "claims: {:?}", bus.claims_since(ms(7000)));
     assert_eq!(told_lacking(&bus), []);
     are_covered(bus);
 }
 
-/// When node2 told that the claims of node1 do not come through.
+/// Returns when node2 reported that the claims of node1 do not come through.
 fn told_lacking(bus: &Bus) -> Vec<Duration> {
     let lacks = |node: usize, event: &Event| node == 2 && *event == Event::ClaimsLacking(name(1).id());
     bus.events.iter().filter(|(_, node, event)| lacks(*node, event)).map(|(at, ..)| *at).collect()
 }
 
-/// The links carry not even the shortest frames of a list: a peer's claims that do not come through are taken to be on what
-/// seems vacant.
+/// The links do not carry even the shortest frames of a full list. A peer's claims that do not come through are then
+/// taken to be on any address that seems vacant.
 #[test]
-fn claims_that_do_not_come_through_make_nothing_vacant() {
+fn claims_that_do_not_come_through_leave_no_address_vacant() {
     let mut bus = replaced_on_short_links(500, None);
     assert_eq!(addresses_of_node1(&bus), 60, "claims: {:?}", bus.claims_since(ms(7000)));
-    assert_eq!(told_lacking(&bus).len(), 1, "once a minute");
+    assert_eq!(told_lacking(&bus).len(), 1, "one report a minute");
     bus.sent.clear();
     bus.run(ms(10_000));
     let lists = bus.sent.iter().filter(|(node, frame)| *node == 1 && frame[1] == CLAIMS).count();

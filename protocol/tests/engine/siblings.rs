@@ -1,4 +1,4 @@
-//! A node with another interface, on the same segment or on another one: what the run here makes of that.
+//! A node with another interface, on the same segment or on another one: the effects on the incarnation here.
 
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use crate::bus::{Bus, address, mac, ms};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// The run on the other interface, and its link-layer address.
+/// Returns the input that names the incarnation on the other interface, and its link-layer address.
 fn other_interface() -> Input {
     Input::Siblings([(Incarnation(1_000_000), mac(9))].into())
 }
 
-/// An interface that listens beside another one is without carrier to its run, and hears all the same.
+/// An interface that listens beside another one is without carrier to its incarnation, and hears all the same.
 #[test]
-fn run_without_carrier_resumes_nothing() {
+fn incarnation_without_carrier_does_not_resume() {
     let mut bus = Bus::with_addresses(3, &[1]);
     let owner = bus.reached(address(1)).unwrap();
     let saved = bus.kill(owner);
@@ -31,7 +31,7 @@ fn run_without_carrier_resumes_nothing() {
     assert_eq!(bus.claims_since(since), [(owner, Reason::Resumed)]);
 }
 
-/// Peers tell a run that has just started what its node claims: on the other interface.
+/// Peers send an incarnation that has just started the claims of its node, which the other interface may have made.
 #[test_case(false => true; "it lies here")]
 #[test_case(true => false; "it lies on the other interface")]
 fn address_that_lies_on_the_other_interface_is_not_resumed(lies_elsewhere: bool) -> bool {
@@ -54,10 +54,10 @@ fn address_that_lies_on_the_other_interface_is_not_resumed(lies_elsewhere: bool)
     bus.claims_since(since).contains(&(owner, Reason::Resumed))
 }
 
-/// The node's other interface announces an address that the run here owns.
+/// The node's other interface, or a host outside the cluster, announces an address that the incarnation here owns.
 #[test_case(true => false; "its own")]
 #[test_case(false => true; "a host outside the cluster")]
-fn another_interface_of_the_node_is_no_stranger(is_own: bool) -> bool {
+fn other_interface_of_the_node_does_not_conflict(is_own: bool) -> bool {
     let mut bus = Bus::with_addresses(3, &[1]);
     let owner = bus.reached(address(1)).unwrap();
     if is_own {
@@ -70,10 +70,10 @@ fn another_interface_of_the_node_is_no_stranger(is_own: bool) -> bool {
     std::iter::from_fn(|| speaker.poll_output()).any(conflict)
 }
 
-/// Cut off together with its other interface, a node hears nobody.
+/// A node that is cut off together with its other interface hears no other host.
 #[test_case(true => false; "its own")]
 #[test_case(false => true; "another host")]
-fn another_interface_of_the_node_is_nobody_who_is_heard(is_own: bool) -> bool {
+fn other_interface_of_the_node_does_not_count_as_heard(is_own: bool) -> bool {
     let mut bus = Bus::new(1);
     if is_own {
         bus.tell(1, other_interface());
@@ -85,7 +85,8 @@ fn another_interface_of_the_node_is_nobody_who_is_heard(is_own: bool) -> bool {
     speaker.is_hearing()
 }
 
-/// The node of the run here is cut off from the API, and hears from the owner that an object is gone.
+/// Returns a node with another interface that is cut off from the API, and that has heard from the owner of an address
+/// that the object is gone.
 fn told_of_a_deletion() -> (Bus, usize) {
     let mut bus = Bus::with_addresses(3, &[1]);
     let owner = bus.reached(address(1)).unwrap();
@@ -97,7 +98,7 @@ fn told_of_a_deletion() -> (Bus, usize) {
 }
 
 #[test]
-fn deletion_is_shared_with_the_other_run_once() {
+fn deletion_is_shared_with_the_other_incarnation_once() {
     let (mut bus, learner) = told_of_a_deletion();
     let learner = bus.speakers.get_mut(&learner).unwrap();
     let shared: Vec<_> = learner.take_deletions().into_iter().map(|deletion| deletion.address).collect();
@@ -105,10 +106,10 @@ fn deletion_is_shared_with_the_other_run_once() {
     assert_eq!(learner.take_deletions(), []);
 }
 
-/// The other run follows the one that was told, and its view shows the object still.
+/// Another incarnation follows the one that heard of the deletion, and its view still shows the object.
 #[test_case(true => None; "it was told")]
 #[test_case(false => Some(1); "it was not told")]
-fn run_that_was_told_of_a_deletion_does_not_claim(is_told: bool) -> Option<usize> {
+fn incarnation_that_knows_of_a_deletion_does_not_claim(is_told: bool) -> Option<usize> {
     let (mut bus, learner) = told_of_a_deletion();
     let deletions = bus.speakers.get_mut(&learner).unwrap().take_deletions();
     for node in 1..=3 {
@@ -122,9 +123,9 @@ fn run_that_was_told_of_a_deletion_does_not_claim(is_told: bool) -> Option<usize
     bus.reached(address(1))
 }
 
-/// A run that another one takes the place of is not counted any more from its last word on.
+/// An incarnation that another one replaces does not count any longer once its last Hello has arrived.
 #[test]
-fn run_that_is_superseded_is_not_missed_first() {
+fn superseded_incarnation_stops_counting_at_once() {
     let mut bus = Bus::with_addresses(3, &[1]);
     let hears = |bus: &Bus, node: usize| bus.speakers[&node].totals().peers;
     assert_eq!(hears(&bus, 2), 2);

@@ -1,4 +1,4 @@
-//! What a segment tells of itself: the events of a take-over, the snapshot, the counters.
+//! The reports of an engine: the events of a take-over, the snapshot, the counters.
 
 use std::time::Duration;
 
@@ -15,7 +15,8 @@ fn snapshot(bus: &Bus, node: usize) -> Snapshot {
     bus.speakers[&node].snapshot(bus.now)
 }
 
-/// Take-overs since a moment: new owner, whose it was, for how long that one was silent.
+/// Returns the take-overs since a moment: the new owner, the previous owner, and for how long the previous owner was
+/// silent.
 fn taken_over(bus: &Bus, since: Duration) -> Vec<(usize, Option<NodeId>, Option<Duration>)> {
     let take_over = |(_, node, event): &&(Duration, usize, Event)| match event {
         Event::Owned { from, silent_for, .. } => Some((*node, *from, *silent_for)),
@@ -25,13 +26,13 @@ fn taken_over(bus: &Bus, since: Duration) -> Vec<(usize, Option<NodeId>, Option<
 }
 
 #[test]
-fn a_first_claim_takes_from_nobody() {
+fn first_claim_has_no_previous_owner() {
     let bus = Bus::with_addresses(3, &[1]);
     assert_eq!(taken_over(&bus, ms(0)), [(1, None, None)]);
 }
 
 #[test]
-fn who_succeeds_the_dead_says_whom_and_after_how_long() {
+fn successor_of_a_dead_node_reports_the_node_and_its_silence() {
     let mut bus = Bus::with_addresses(3, &[1, 2]);
     let died = bus.now;
     bus.power_off(1);
@@ -42,14 +43,15 @@ fn who_succeeds_the_dead_says_whom_and_after_how_long() {
     assert_eq!(told.len(), 2);
     for (node, from, silent_for) in told {
         assert_eq!((node, from), (2, Some(name(1).id())));
-        // Its last Hello came at most an interval before it died, and counts from when it was heard.
+        // The last Hello of node 1 went out at most an interval before the power was cut, and silence counts from the
+        // arrival of that Hello.
         let silent_for = silent_for.unwrap();
         assert!(silent_for + ms(2) >= claimed - died && silent_for <= claimed - died + ms(101), "{silent_for:?}");
     }
 }
 
 #[test]
-fn who_succeeds_one_that_leaves_says_whom_and_no_silence() {
+fn successor_of_a_leaving_node_reports_the_node_and_no_silence() {
     let mut bus = Bus::with_addresses(3, &[1]);
     let since = bus.now;
     bus.tell(1, Input::Shutdown(Shutdown::Leaving));
@@ -58,7 +60,7 @@ fn who_succeeds_one_that_leaves_says_whom_and_no_silence() {
 }
 
 #[test]
-fn a_restart_takes_from_nobody() {
+fn resumed_claim_has_no_previous_owner() {
     let mut bus = Bus::with_addresses(3, &[1]);
     let saved = bus.kill(1);
     bus.run(ms(500));
@@ -69,7 +71,7 @@ fn a_restart_takes_from_nobody() {
 }
 
 #[test]
-fn the_snapshot_shows_owner_peers_and_who_is_next() {
+fn snapshot_shows_owner_peers_and_next_owner() {
     let bus = Bus::with_addresses(3, &[1, 2]);
     let owner = snapshot(&bus, 1);
     assert_eq!((owner.node.as_str(), owner.state, owner.answering), ("node1", SpeakerState::Active, true));
@@ -91,8 +93,8 @@ fn the_snapshot_shows_owner_peers_and_who_is_next() {
 }
 
 #[test]
-fn the_snapshot_shows_who_covers_for_whom() {
-    // Of four nodes two cover, and one does not.
+fn snapshot_shows_coverers_of_a_silent_node() {
+    // Two of the four nodes cover, and one does not.
     let mut bus = Bus::with_addresses(4, &[1]);
     bus.kill(1);
     bus.run(ms(1000));
@@ -117,7 +119,7 @@ fn the_snapshot_shows_who_covers_for_whom() {
 }
 
 #[test]
-fn the_snapshot_shows_why_nobody_announces() {
+fn snapshot_shows_why_no_node_announces() {
     let mut bus = Bus::new(2);
     let stranger = herald_protocol::mac::MacAddr([2, 0, 0, 0, 0, 0x99]);
     bus.run(ms(1000));
@@ -136,12 +138,13 @@ fn hellos_are_counted() {
     let before = bus.speakers[&1].counters();
     bus.run(ms(1000));
     let after = bus.speakers[&1].counters();
-    // One every 80 to 100 ms, and two peers that do the same.
+    // A speaker sends a Hello every 80 to 100 ms, and two peers do the same.
     let (sent, received) = (after.hellos_sent - before.hellos_sent, after.hellos_accepted - before.hellos_accepted);
     assert!((10..=13).contains(&sent) && (19..=26).contains(&received), "{sent} sent, {received} received");
 }
 
-/// The keys a node shows: of each, whether it signs with it, and how many peers sign with it and accept it.
+/// Returns, of each key that a node shows, whether the node signs with it, and how many peers sign with it and accept
+/// it.
 fn keys(bus: &Bus, node: usize) -> Vec<(bool, usize, usize)> {
     snapshot(bus, node).keys.iter().map(|key| (key.signs, key.peers_signing, key.peers_accepting)).collect()
 }
@@ -152,7 +155,7 @@ fn tell_keys(bus: &mut Bus, node: usize, bytes: &[u8]) {
 }
 
 #[test]
-fn rotation_of_the_key_can_be_followed() {
+fn snapshot_shows_the_progress_of_a_key_rotation() {
     let mut bus = Bus::new(3);
     bus.run(ms(1000));
     assert_eq!(keys(&bus, 1), [(true, 2, 2)]);
@@ -161,7 +164,7 @@ fn rotation_of_the_key_can_be_followed() {
     // Step 1: node 3 does not accept the new key yet.
     assert_eq!(keys(&bus, 1), [(true, 2, 2), (false, 0, 1)]);
     tell_keys(&mut bus, 3, &[7, 8]);
-    // Step 2: the old key may be dropped, for nobody signs with it.
+    // Step 2: the old key may be dropped, for no node signs with it.
     for node in 1..=3 {
         assert_eq!(keys(&bus, node), [(false, 0, 2), (true, 2, 2)]);
     }

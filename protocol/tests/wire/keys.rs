@@ -65,7 +65,7 @@ fn keyrings_are_refused(keys: &[u8], expected: KeyError) {
 fn debug_shows_the_id_and_not_the_key() {
     let shown = format!("{:?}", keyring(&[0x61]));
     assert!(shown.contains(&key(0x61).id().to_string()), "{shown}");
-    // As text, as a list of bytes, as hex.
+    // The key would show as text, as a list of bytes, or as hex.
     for trace in ["abcd", "97, 98", "61626364"] {
         assert!(!shown.contains(trace), "{shown}");
     }
@@ -117,7 +117,7 @@ impl Speakers {
         self.0.push(Speaker { name, keys: keyring(keys), turn: 0, peers: Vec::new() });
     }
 
-    /// Every speaker sends one Hello. Returns the pairs that could not read each other.
+    /// Lets every speaker send one Hello, and returns the pairs that could not read each other.
     fn round(&mut self) -> Vec<(usize, usize)> {
         let said: Vec<Vec<u8>> = self.0.iter_mut().map(Speaker::say).collect();
         let mut unread = Vec::new();
@@ -132,7 +132,7 @@ impl Speakers {
         unread
     }
 
-    /// Rounds in which every speaker reads every other.
+    /// Runs rounds, and asserts that every speaker reads every other.
     fn settle(&mut self, step: usize) {
         for round in 0..3 {
             assert_eq!(self.round(), [], "step {step}, round {round}");
@@ -156,7 +156,7 @@ impl Speaker {
     }
 }
 
-/// The nodes of a segment, in the order in which they learn of a change.
+/// Returns the nodes of a segment, in the order in which they learn of a change.
 fn order() -> impl Strategy<Value = Vec<usize>> {
     Just((0..5).collect::<Vec<usize>>()).prop_shuffle()
 }
@@ -192,7 +192,7 @@ fn rotate(adding: &[usize], dropping: &[usize], join_at: usize, with_both: bool)
         }
         speakers.0[node].keys = keyring(keys);
         if step == join_at {
-            // Its Secret may be as old as the oldest, or as new as the newest, of the others'.
+            // The newcomer's Secret may be as old as the oldest of the others, or as new as the newest.
             let either = if step < adding.len() { [1] } else { [2] };
             speakers.join(if with_both { &[1, 2] } else { &either });
             speakers.round();
@@ -212,14 +212,14 @@ fn newcomer_with_the_old_key_only_is_heard_and_hears() {
         speakers.round();
     }
     speakers.join(&[1]);
-    // The others sign with the new key until they have heard the newcomer; it is heard at once.
+    // The others sign with the new key until they have heard the newcomer, which is heard at once.
     assert_eq!(speakers.round(), [(0, 3), (1, 3), (2, 3)]);
     assert_eq!(speakers.round(), []);
 }
 
 #[test]
 fn without_peers_the_keys_take_turns() {
-    // Each has a key in common with the first, which hears no peer to begin with.
+    // Each of the two peers has a key in common with the first speaker, which hears no peer to begin with.
     for keys in [[1].as_slice(), &[2]] {
         let mut speakers = Speakers(Vec::new());
         speakers.join(&[1, 2]);

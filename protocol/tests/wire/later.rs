@@ -19,7 +19,7 @@ use crate::{
 proptest! {
     /// (a) A field behind the last one of a body.
     #[test]
-    fn any_appended_field(frame in frames(), later in vec(any::<u8>(), 1..100)) {
+    fn appended_field_is_passed_over(frame in frames(), later in vec(any::<u8>(), 1..100)) {
         let mut bytes = unsigned(&seal(&frame));
         bytes.extend(later);
         prop_assume!(bytes.len() + TAG <= 1400);
@@ -116,7 +116,7 @@ fn reasons_have_the_codes_of_the_table() {
     }
 }
 
-/// (d) An unknown type is not a fault of a frame: its sender is there.
+/// (d) An unknown type is not a fault of a frame: its sender counts as heard.
 #[test]
 fn unknown_type_is_a_frame_without_a_body() {
     let said = frame(Body::Hello(hello("n")));
@@ -128,7 +128,7 @@ fn unknown_type_is_a_frame_without_a_body() {
     assert_eq!(ring().open(&empty), read, "the body does not matter");
     let refused = ring().seal(key_id(), 1, &read.unwrap());
     assert!(matches!(refused, Err(SealError::Invalid { field: "type", .. })), "{refused:?}");
-    // It is authenticated all the same, and has a sequence.
+    // The frame is authenticated all the same, and has a sequence.
     let mut forged = empty.clone();
     forged[20] ^= 1;
     assert_eq!(ring().open(&forged), Err(Rejected::Forged));
@@ -169,7 +169,7 @@ fn version_that_all_read_is_written(own: RangeInclusive<u8>, peers: &[u8], expec
 
 #[test_case(0..=1)]
 #[test_case(RangeInclusive::new(3, 2))]
-fn no_versions(range: RangeInclusive<u8>) {
+fn ranges_without_a_version_are_refused(range: RangeInclusive<u8>) {
     assert_eq!(Versions::new(range), None);
 }
 

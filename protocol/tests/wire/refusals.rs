@@ -18,12 +18,12 @@ use crate::{
 
 proptest! {
     #[test]
-    fn any_bytes(bytes in vec(any::<u8>(), 0..1500)) {
+    fn arbitrary_bytes_are_refused(bytes in vec(any::<u8>(), 0..1500)) {
         prop_assert!(ring().open(&bytes).is_err());
     }
 
     #[test]
-    fn any_truncation(frame in frames(), at in any::<Index>()) {
+    fn truncated_frame_is_refused(frame in frames(), at in any::<Index>()) {
         let bytes = seal(&frame);
         let has = at.index(bytes.len());
         let refused = ring().open(&bytes[..has]);
@@ -31,24 +31,25 @@ proptest! {
     }
 
     #[test]
-    fn any_flipped_bit(frame in frames(), at in any::<Index>(), bit in 0..8_u8) {
+    fn frame_with_a_flipped_bit_is_refused(frame in frames(), at in any::<Index>(), bit in 0..8_u8) {
         let mut bytes = seal(&frame);
         let at = at.index(bytes.len());
         bytes[at] ^= 1_u8 << bit;
         let refused = ring().open(&bytes).unwrap_err();
         match at {
             0 => prop_assert!(matches!(refused, Rejected::Version(..))),
-            // Longer than the bytes that came, or than any frame. If shorter, the signature does not match, or there is
-            // no frame.
+            // The length is more than the bytes that came, or more than a frame may have. If it is less, the signature
+            // does not match, or there is no frame.
             2..=3 => {}
             4..=11 => prop_assert!(matches!(refused, Rejected::Foreign(_))),
             _ => prop_assert_eq!(refused, Rejected::Forged),
         }
     }
 
-    /// A holder of the key can send nonsense. Nonsense is refused by name, and everything else makes sense.
+    /// A holder of the key can send nonsense. The field with the nonsense is named in the refusal, and everything else
+    /// makes sense.
     #[test]
-    fn any_signed_body(kind in 0..4_u8, body in vec(any::<u8>(), 0..1348)) {
+    fn signed_body_is_refused_or_makes_sense(kind in 0..4_u8, body in vec(any::<u8>(), 0..1348)) {
         let mut bytes = vec![1, kind, 0, 0];
         bytes.extend(key_id().0.to_be_bytes());
         bytes.extend([1; 24]);
@@ -57,7 +58,7 @@ proptest! {
     }
 
     #[test]
-    fn any_signed_change(frame in frames(), changes in vec((any::<Index>(), any::<u8>()), 1..4)) {
+    fn signed_change_is_refused_or_makes_sense(frame in frames(), changes in vec((any::<Index>(), any::<u8>()), 1..4)) {
         let mut bytes = unsigned(&seal(&frame));
         for (at, value) in changes {
             // The version, length and key stay.
@@ -68,7 +69,7 @@ proptest! {
     }
 
     #[test]
-    fn any_signed_truncation(frame in frames(), at in any::<Index>()) {
+    fn signed_truncated_body_is_refused(frame in frames(), at in any::<Index>()) {
         let bytes = unsigned(&seal(&frame));
         let has = BODY + at.index(bytes.len() - BODY);
         let refused = ring().open(&resign(&bytes[..has]));
@@ -93,7 +94,7 @@ fn is_named_or_sense(bytes: &[u8]) -> Result<(), TestCaseError> {
 #[test_case(&[0], Rejected::Version(0, Versions::THIS); "no version")]
 #[test_case(&[2], Rejected::Version(2, Versions::THIS); "the version comes first: a later one may be shorter")]
 #[test_case(&[0xaa; 60], Rejected::Version(0xaa, Versions::THIS); "something else with this EtherType")]
-fn before_the_key(bytes: &[u8], expected: Rejected) {
+fn frame_is_refused_before_its_key_is_read(bytes: &[u8], expected: Rejected) {
     assert_eq!(ring().open(bytes), Err(expected));
 }
 
@@ -107,7 +108,7 @@ fn later_version_is_distinguished_from_a_forgery() {
 #[test_case(51)]
 #[test_case(1401)]
 #[test_case(0xffff)]
-fn lengths_out_of_bounds(length: u16) {
+fn lengths_out_of_bounds_are_refused(length: u16) {
     let mut bytes = seal(&frame(Body::Hello(hello("n"))));
     bytes.resize(usize::from(u16::MAX), 0);
     bytes[2..4].copy_from_slice(&length.to_be_bytes());
@@ -123,7 +124,7 @@ fn body_is_not_read_before_the_authentication_code() {
     assert_eq!(ring().open(&bytes), Err(Rejected::Forged));
 }
 
-/// A Hello of `n` with this byte put at this offset of its body, and signed.
+/// The byte is put at this offset of the body of a Hello of `n`, which is then signed.
 #[test_case(0, 4, "state", "unknown state 4")]
 #[test_case(2, 0, "highest version", "it is 0; the first version is 1")]
 #[test_case(27, 3, "mac", "03:00:00:00:00:01 is not the address of one station")]
@@ -135,7 +136,7 @@ fn body_is_not_read_before_the_authentication_code() {
 #[test_case(49, 2, "heard", "it is cut off: 0 of 29 bytes are there")]
 #[test_case(50, 28, "heard.flags", "it is cut off: 0 of 1 bytes are there"; "shorter than an entry")]
 #[test_case(50, 30, "heard", "it is cut off: 29 of 30 bytes are there"; "longer than what came")]
-fn nonsense_in_a_hello(offset: usize, value: u8, field: &str, what: &str) {
+fn nonsense_in_a_hello_is_refused_by_name(offset: usize, value: u8, field: &str, what: &str) {
     let mut bytes = unsigned(&seal(&frame(Body::Hello(hello("n")))));
     bytes[BODY + offset] = value;
     let refused = ring().open(&resign(&bytes));
@@ -143,7 +144,8 @@ fn nonsense_in_a_hello(offset: usize, value: u8, field: &str, what: &str) {
     assert_eq!((named, says.as_str()), (field, what));
 }
 
-/// One claim, 192.0.2.1, with the range 192.0.2.0 to 192.0.2.255, with these bytes put at this offset, and signed.
+/// The bytes are put at this offset of a body with one claim, 192.0.2.1, and the range 192.0.2.0 to 192.0.2.255, which
+/// is then signed.
 #[test_case(9, &[0], "range.first", "there is none")]
 #[test_case(9, &[4, 192, 0, 3, 0], "range", "it begins at 192.0.3.0, behind its end 192.0.2.255")]
 #[test_case(14, &[4, 192, 0, 2, 0], "changes", "192.0.2.1 is outside the range 192.0.2.0 to 192.0.2.0")]
@@ -152,7 +154,7 @@ fn nonsense_in_a_hello(offset: usize, value: u8, field: &str, what: &str) {
 #[test_case(21, &[27], "change.reason", "it is cut off: 0 of 1 bytes are there"; "shorter than a claim")]
 #[test_case(21, &[29], "change", "it is cut off: 28 of 29 bytes are there"; "longer than what came")]
 #[test_case(24, &[7], "change.address", "unknown family 7: 4, 6, and here and there 0, are known")]
-fn nonsense_in_claims(offset: usize, value: &[u8], field: &str, what: &str) {
+fn nonsense_in_claims_is_refused_by_name(offset: usize, value: &[u8], field: &str, what: &str) {
     let claims = Claims {
         subject: NodeId(1),
         range: Some((address("192.0.2.0"), address("192.0.2.255"))),
@@ -165,10 +167,10 @@ fn nonsense_in_claims(offset: usize, value: &[u8], field: &str, what: &str) {
     assert_eq!((named, says.as_str()), (field, what));
 }
 
-/// A Hello of `n` with these bytes put at this offset of its header, and signed.
+/// The bytes are put at this offset of the header of a Hello of `n`, which is then signed.
 #[test_case(12, &[0], "name", "n has the id 1b16b1df538ba12d, but the header says 0016b1df538ba12d"; "another's name")]
 #[test_case(28, &[0; 8], "sequence", "it is 0; the first frame has 1")]
-fn nonsense_in_a_header(offset: usize, value: &[u8], field: &str, what: &str) {
+fn nonsense_in_a_header_is_refused_by_name(offset: usize, value: &[u8], field: &str, what: &str) {
     let mut bytes = unsigned(&seal(&frame(Body::Hello(hello("n")))));
     bytes[offset..][..value.len()].copy_from_slice(value);
     let refused = ring().open(&resign(&bytes));
@@ -204,7 +206,7 @@ fn claims_that_peers_would_refuse_are_not_sent(addresses: &[&str], range: Option
 
 #[test_case(0)]
 #[test_case(2)]
-fn versions_that_are_not_written(version: u8) {
+fn unknown_versions_are_not_written(version: u8) {
     let refused = ring().seal(key_id(), version, &frame(Body::Hello(hello("n"))));
     assert_eq!(refused, Err(SealError::Version(version, Versions::THIS)));
 }

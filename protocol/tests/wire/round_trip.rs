@@ -126,7 +126,7 @@ pub fn frames() -> impl Strategy<Value = Frame> {
 
 proptest! {
     #[test]
-    fn any_frame(frame in frames()) {
+    fn frame_is_read_as_it_was_written(frame in frames()) {
         let bytes = seal(&frame);
         prop_assert!(bytes.len() <= MAX_FRAME);
         prop_assert_eq!(ring().open(&bytes), Ok(frame));
@@ -140,7 +140,7 @@ proptest! {
     }
 }
 
-/// Returns the time that comes out of a Hello into which this one was put.
+/// Returns a Hello as it is read after it was changed in this way and written.
 fn through(change: impl Fn(&mut Hello)) -> Hello {
     let mut hello = hello("n");
     change(&mut hello);
@@ -160,7 +160,7 @@ fn ages_are_cut_and_saturate(age: Duration, expected: Duration) {
 #[test_case(Duration::from_millis(65_534), Duration::from_millis(65_534))]
 #[test_case(Duration::from_millis(65_535), Duration::from_millis(65_534); "never read as silence")]
 #[test_case(Duration::MAX, Duration::from_millis(65_534))]
-fn an_old_answer_of_a_kernel_stays_an_answer(age: Duration, expected: Duration) {
+fn old_answer_of_a_kernel_stays_an_answer(age: Duration, expected: Duration) {
     let hello = through(|hello| hello.heard[0].kernel = Some(Kernel::Answered(Question::Address, age)));
     assert_eq!(hello.heard[0].kernel, Some(Kernel::Answered(Question::Address, expected)));
 }

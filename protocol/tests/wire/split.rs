@@ -48,7 +48,7 @@ fn all(claims: &[Claims]) -> Vec<Change> {
 #[test_case(v6, 1_000, 33; "1_000 IPv6")]
 #[test_case(v4, 10_000, 228; "10_000 IPv4")]
 #[test_case(v6, 10_000, 323; "10_000 IPv6")]
-fn a_full_list(change: fn(u32) -> Change, count: u32, expected: usize) {
+fn full_list_has_every_change_in_bounded_frames(change: fn(u32) -> Change, count: u32, expected: usize) {
     let changes: Vec<Change> = (0..count).map(change).collect();
     let frames = full_list(FrameLimit::LARGEST, SUBJECT, changes.clone());
     assert_eq!(frames.len(), expected);

@@ -158,15 +158,15 @@ fn bytes(text: &str) -> Vec<u8> {
 #[test_case(include_str!("../vectors/hello-heard.hex"), hello_heard(), 0x20; "hello heard")]
 #[test_case(include_str!("../vectors/claims-list.hex"), claims_list(), 0x20; "claims list")]
 #[test_case(include_str!("../vectors/claims-changes.hex"), claims_changes(), 0x00; "claims changes")]
-fn vector(text: &str, frame: Frame, signed_with: u8) {
+fn vector_is_read_and_written(text: &str, frame: Frame, signed_with: u8) {
     let expected = bytes(text);
     assert_eq!(both().open(&expected).as_ref(), Ok(&frame));
     assert_eq!(both().seal(key(signed_with).id(), 1, &frame).unwrap(), expected);
 }
 
-/// The key that a secret makes in a cluster.
+/// The vector holds a secret, the UID of a cluster, and the key that they make.
 #[test]
-fn cluster_key() {
+fn key_of_a_cluster_matches_its_vector() {
     let vector = bytes(include_str!("../vectors/cluster-key.hex"));
     let (of, rest) = vector.split_at(32);
     let (uid, rest) = rest.split_at(36);
@@ -177,9 +177,9 @@ fn cluster_key() {
     assert_eq!(Key::new(&made).unwrap().id().0.to_be_bytes(), id);
 }
 
-/// The hashes that docs/protocol/frames.md#hashes lists.
+/// The values are those that docs/protocol/frames.md#hashes lists.
 #[test]
-fn hashes() {
+fn hashes_match_the_documented_values() {
     assert_eq!([key(0x00).id(), key(0x20).id()], [KeyId(0x2847_81e3_38eb_7ec7), KeyId(0x336b_4c3c_552e_174d)]);
     assert_eq!(node("node-a").id().0, 0x6657_0ff0_5a20_7404);
     assert_eq!(claims_of_b().map(|claim| claim.key.0), [0x9e63_810b_b33a_fcd0, 0xad26_3691_1fdc_562c]);

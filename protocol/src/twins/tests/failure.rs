@@ -1,10 +1,10 @@
-//! Interfaces that fail, fall deaf or mute, and come back.
+//! Interfaces that fail, become deaf or mute, and come back.
 
 use test_case::test_case;
 
 use super::*;
 
-/// Its cable is pulled: the other is tried, while peers take over.
+/// The cable of an interface is pulled: the other interface is tried, while peers take over.
 #[test]
 fn interface_that_fails_is_followed_by_the_other() {
     let mut twins = Twins::default();
@@ -16,26 +16,26 @@ fn interface_that_fails_is_followed_by_the_other() {
     assert_eq!(twins.poll_timeout(), Some(ms(1500)));
     assert_eq!(decide(&mut twins, 1499, &failed, "")[1], Role::Tried);
     assert_eq!(decide(&mut twins, 1500, &failed, "")[1], Role::Speaks);
-    // It is plugged in again: the other goes on.
+    // The cable is plugged in again: the other interface goes on.
     assert_eq!(decide(&mut twins, 2000, &both(), ""), [Role::Tried, Role::Speaks]);
     twins.heard(ms(2100), 2, 3);
     assert_eq!(decide(&mut twins, 2100, &both(), ""), [Role::Yields(3), Role::Speaks]);
 }
 
 #[test]
-fn interface_that_does_not_hear_the_other_any_more_speaks_again() {
+fn interface_that_no_longer_hears_the_other_speaks_again() {
     let mut twins = Twins::default();
     decide(&mut twins, 0, &both(), "");
     twins.heard(ms(100), 2, 3);
     decide(&mut twins, 100, &both(), "");
-    assert_eq!(twins.poll_timeout(), Some(ms(1100)), "whether it still hears the other is looked at");
+    assert_eq!(twins.poll_timeout(), Some(ms(1100)), "the yielding interface is due for a check");
     assert_eq!(decide(&mut twins, 1100, &both(), ""), [Role::Speaks, Role::Yields(2)]);
     assert_eq!(twins.poll_timeout(), Some(ms(2100)));
     assert_eq!(decide(&mut twins, 2100, &both(), ""), [Role::Speaks, Role::Tried]);
     assert_eq!(decide(&mut twins, 2400, &both(), ""), [Role::Speaks, Role::Speaks]);
 }
 
-/// Two networks: the node keeps what it claims on the one whose cable is pulled for a moment.
+/// A node on two networks keeps its claims on the one whose cable is pulled for a moment.
 #[test]
 fn interface_on_another_segment_speaks_again_at_once() {
     let mut twins = Twins::default();
@@ -46,7 +46,7 @@ fn interface_on_another_segment_speaks_again_at_once() {
     assert_eq!(decide(&mut twins, 1100, &both(), ""), [Role::Speaks, Role::Speaks]);
 }
 
-/// What it claims it keeps, and nobody else is given a turn.
+/// The interface keeps its claims, and no other interface gets a turn.
 #[test_case(1000, 100; "the other's wait has begun")]
 #[test_case(1000, 990; "the other's wait is almost over")]
 fn interface_that_comes_back_before_the_other_follows_goes_on(failed: u64, lasted: u64) {
@@ -70,9 +70,9 @@ fn interface_of_a_node_that_is_alone_follows_soon() {
     assert_eq!(decide(&mut twins, 800, &failed, ""), [Role::Tried, Role::Speaks]);
 }
 
-/// Two that yielded do not hear each other, since neither speaks.
+/// Two interfaces that yielded do not hear each other, since neither speaks.
 #[test]
-fn one_of_several_follows() {
+fn one_of_several_yielding_interfaces_follows() {
     let mut twins = Twins::default();
     let all = [interface(2, "eth0"), interface(3, "eth1"), interface(4, "eth2")];
     let roles = |twins: &mut Twins, at: u64, interfaces: &[Interface<'_>]| {
@@ -91,7 +91,7 @@ fn one_of_several_follows() {
     assert_eq!(roles(&mut twins, 1800, &failed), [Role::Tried, Role::Speaks, Role::Yields(3)]);
 }
 
-/// A switch restarts: both lose their carrier, and get it back one after the other.
+/// A switch restarts: both interfaces lose their carrier, and get it back one after the other.
 #[test_case(true, [Role::Speaks, Role::Yields(2)]; "the one in use comes back")]
 #[test_case(false, [Role::Tried, Role::Speaks]; "it does not")]
 fn interface_in_use_is_waited_for_when_both_have_failed(comes_back: bool, expected: [Role; 2]) {
@@ -109,11 +109,11 @@ fn interface_in_use_is_waited_for_when_both_have_failed(comes_back: bool, expect
     assert_eq!(decide(&mut twins, 61_000, &interfaces, ""), expected);
 }
 
-/// Its switch port passes nothing any more, and the link stays up.
+/// The switch port of an interface no longer passes frames, and the link stays up.
 #[test]
-fn interface_that_hears_nobody_is_followed_by_one_that_does() {
+fn interface_that_hears_no_host_is_followed_by_one_that_does() {
     let mut twins = twinned();
-    // The first hears nobody since the given time.
+    // The first interface hears no host since the given time.
     let at = |first: Option<u64>, second: u64| {
         let [eth0, eth1] = both();
         let eth0 = Interface { hears: first.is_none(), heard: ms(first.unwrap_or(second)), ..eth0 };
@@ -123,18 +123,18 @@ fn interface_that_hears_nobody_is_followed_by_one_that_does() {
     assert_eq!(decide(&mut twins, 3000, &at(Some(2000), 3000), ""), [Role::Speaks, Role::Yields(2)]);
     assert_eq!(decide(&mut twins, 3100, &at(Some(2000), 3001), ""), [Role::Speaks, Role::Tried]);
     assert_eq!(decide(&mut twins, 3400, &at(Some(2000), 3400), ""), [Role::Tried, Role::Speaks]);
-    // The wires may have been parted: it says that it is there, and nothing lies there.
+    // The wires may have been parted: the first interface shows that it is there, and no address lies on it.
     assert_eq!(decide(&mut twins, 3500, &at(Some(2000), 3500), ""), [Role::Tried, Role::Speaks]);
     assert_eq!(decide(&mut twins, 3800, &at(Some(2000), 3800), ""), [Role::Speaks, Role::Speaks]);
     assert_eq!([2, 3].map(|index| twins.is_deaf(index)), [true, false]);
     decide(&mut twins, 59_000, &at(Some(2000), 59_000), "");
-    // It hears again, first of all the other.
+    // The first interface hears again, and hears the other one first.
     twins.heard(ms(60_000), 3, 2);
     assert_eq!(decide(&mut twins, 60_000, &at(None, 60_000), ""), [Role::Yields(3), Role::Speaks]);
     assert!(!twins.is_deaf(2));
 }
 
-/// Two networks of which one is quiet.
+/// One of two networks is quiet.
 #[test]
 fn interface_on_a_quiet_segment_of_its_own_is_not_deaf() {
     let mut twins = Twins::default();
@@ -145,8 +145,8 @@ fn interface_on_a_quiet_segment_of_its_own_is_not_deaf() {
     assert!(!twins.is_deaf(2));
 }
 
-/// What eth0 sends is lost, so eth1 does not hear it; eth0 hears eth1. Each time that eth1 yields and hears nothing it would
-/// speak again, for ever.
+/// Frames of eth0 are lost, so eth1 does not hear it; eth0 hears eth1. If eth1 yielded, it would hear nothing and speak
+/// again, time after time.
 #[test]
 fn interface_that_is_not_heard_yields_to_the_one_that_is() {
     let mut twins = Twins::default();
@@ -163,9 +163,9 @@ fn interface_that_is_not_heard_yields_to_the_one_that_is() {
     }
 }
 
-/// It hears nobody at all, so it is no proof that the other is mute.
+/// The interface that yields hears no host at all, which does not prove that the other one is mute.
 #[test]
-fn interface_that_is_deaf_itself_goes_on_yielding() {
+fn deaf_interface_goes_on_yielding() {
     let mut twins = Twins::default();
     decide(&mut twins, 0, &both(), "");
     decide(&mut twins, 300, &both(), "");
@@ -175,7 +175,7 @@ fn interface_that_is_deaf_itself_goes_on_yielding() {
     }
 }
 
-/// It hears the other once in a while, and would speak in between.
+/// The interface that yields hears the other one once in a while, and would speak in between.
 #[test]
 fn interface_that_hears_the_other_seldom_is_tried_for_longer_each_time() {
     let mut twins = twinned();
@@ -190,11 +190,11 @@ fn interface_that_hears_the_other_seldom_is_tried_for_longer_each_time() {
             twins.heard(ms(at), 2, 3);
         }
     }
-    // Without the pauses it would be 200 times.
+    // The interface would speak 200 times if its trials did not become longer.
     assert!(spoke.len() < 40, "{spoke:?}");
 }
 
-/// Two wires are joined: the one that has spoken for long goes on beside one that has just come back to the wire.
+/// Two wires are joined: the interface that has spoken for long goes on beside one that has just come back to the wire.
 #[test]
 fn interface_that_has_just_come_back_yields() {
     let mut twins = Twins::default();
@@ -225,12 +225,12 @@ fn report_waits_for_interfaces_that_flap_no_longer_than_five_seconds() {
         twins.decide(ms(at), INTERVAL, &flapping(at), PEERS, |_| false);
         longest =
             if twins.is_deciding(ms(at)) { (longest.0 + 100, longest.1.max(longest.0 + 100)) } else { (0, longest.1) };
-        assert!(twins.poll_timeout().is_none_or(|due| due > ms(at)), "nothing is due at {at} any more");
+        assert!(twins.poll_timeout().is_none_or(|due| due > ms(at)), "no timer stays due at {at}");
     }
     assert!((1000..=5000).contains(&longest.1), "{} ms", longest.1);
 }
 
-/// An interface of [`any_history_ends_with_one_that_speaks_on_each_wire`].
+/// An interface of [`any_history_ends_with_one_speaking_interface_on_each_wire`].
 #[derive(Clone, Copy, Debug)]
 struct Nic {
     wire: usize,
@@ -240,10 +240,11 @@ struct Nic {
     heard: u64,
 }
 
-/// Interfaces are plugged into other wires, lose their carrier, and one or another a direction, and get them back. When it has been quiet for long
-/// enough, on each wire with an interface that works one speaks, and no other; and nothing changes all the time.
+/// Interfaces are plugged into other wires, lose their carrier and get it back, and become deaf or mute for a while.
+/// After a long quiet time exactly one of the working interfaces on each wire speaks, and roles do not change all the
+/// time.
 #[test]
-fn any_history_ends_with_one_that_speaks_on_each_wire() {
+fn any_history_ends_with_one_speaking_interface_on_each_wire() {
     const NAMES: [&str; 4] = ["eth0", "eth1", "eth2", "eth3"];
     const TICK: u64 = 100;
     // The longest trial is 19 s.
@@ -293,12 +294,9 @@ fn any_history_ends_with_one_that_speaks_on_each_wire() {
                 if twins.decide(ms(at), INTERVAL, &interfaces, PEERS, |_| false) {
                     changes.push(at);
                 }
-                // As the machine does: what was decided is asked for again.
+                // Roles are decided a second time at the same moment, as the coordinator does.
                 twins.decide(ms(at), INTERVAL, &interfaces, PEERS, |_| false);
-                assert!(
-                    twins.poll_timeout().is_none_or(|due| due > ms(at)),
-                    "seed {seed}: nothing is due at {at} any more"
-                );
+                assert!(twins.poll_timeout().is_none_or(|due| due > ms(at)), "seed {seed}: no timer stays due at {at}");
             }
             for wire in 0..3 {
                 let on = || nics.iter().zip(2..).filter(|(nic, _)| nic.carrier && nic.wire == wire);
@@ -308,7 +306,8 @@ fn any_history_ends_with_one_that_speaks_on_each_wire() {
                 assert_eq!(speaking, expected, "seed {seed}, change {change}, wire {wire}: {nics:?} {:?}", twins.roles);
             }
             let late = changes.iter().filter(|change| **change + QUIET / 2 > until).count();
-            // One that is deaf or mute speaks and yields again every 20 s or so, and others may follow each time.
+            // An interface that is deaf or mute speaks and yields again every 20 s or so, and others may follow each
+            // time.
             let is_broken = nics.iter().any(|nic| nic.mute || nic.deaf);
             assert!(late <= if is_broken { 28 } else { 0 }, "seed {seed}, change {change}: {nics:?} {changes:?}");
         }

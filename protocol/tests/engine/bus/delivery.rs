@@ -1,4 +1,4 @@
-//! What becomes of the frames, packets and pings on a bus.
+//! The delivery of the frames, packets and pings on a bus.
 
 use std::net::IpAddr;
 
@@ -54,7 +54,8 @@ impl Bus {
         }
     }
 
-    /// The gateway and the living nodes answer, unless a firewall is before it.
+    /// Lets the gateway or a living node answer a ping, unless a firewall drops the ping, or the ping or its answer is
+    /// lost.
     fn ping_arrives(&mut self, address: IpAddr, to: MacAddr, from: MacAddr) {
         let node = (1..=self.nodes).find(|node| mac(*node) == to);
         let answers = match node {
@@ -68,7 +69,7 @@ impl Bus {
         }
     }
 
-    /// So many percent of the pings are lost, and of the answers.
+    /// Loses this percentage of the pings, and of the answers, from now on.
     pub fn lose_pings(&mut self, percent: u8, seed: u64) {
         self.loses_pings = percent;
         self.luck = fastrand::Rng::with_seed(seed);
@@ -78,7 +79,7 @@ impl Bus {
         self.luck.u8(..100) < self.loses_pings
     }
 
-    /// A firewall at these nodes drops every ping.
+    /// Lets a firewall at each of these hosts drop every ping.
     pub fn drop_pings_to(&mut self, to: impl IntoIterator<Item = MacAddr>) {
         for to in to {
             self.drops_pings.extend((1..=self.nodes).map(|from| (to, mac(from))));

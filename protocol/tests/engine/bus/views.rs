@@ -11,12 +11,13 @@ use herald_protocol::{
 use super::{Bus, name};
 
 impl Bus {
-    /// Every node's view shows this: candidates with their classes, first in rank first.
+    /// Shows the candidates of an address with their classes, first in rank first, in the view of every node whose
+    /// watches are not late.
     pub fn publish(&mut self, address: IpAddr, birth: u64, candidates: &[(usize, u8)]) {
         self.publish_announced(address, birth, candidates, None);
     }
 
-    /// The same, with the node that announces it by VirtualIP.status.
+    /// Shows the same as [`Bus::publish`], with the node that announces the address by VirtualIP.status.
     pub fn publish_announced(&mut self, address: IpAddr, birth: u64, candidates: &[(usize, u8)], by: Option<usize>) {
         let candidates =
             candidates.iter().map(|(node, class)| Candidate { node: name(*node).id(), class: Class(*class) }).collect();
@@ -37,14 +38,15 @@ impl Bus {
         self.show(address, vip);
     }
 
-    /// The same, with the UID of the object; it was never announced.
+    /// Shows the same as [`Bus::publish`], with the UID of the object, which was never announced.
     pub fn publish_object(&mut self, address: IpAddr, birth: u64, uid: &str, candidates: &[(usize, u8)]) {
         self.publish(address, birth, candidates);
         let vip = Vip { uid: uid.into(), ever_announced: false, ..self.views[&address].as_ref().clone() };
         self.show(address, vip);
     }
 
-    /// Every node's view shows what it showed before, and by VirtualIP.status that a node has given the address up.
+    /// Shows the same as before in the view of every node and, by VirtualIP.status, that a node has given the address
+    /// up.
     pub fn publish_given_up(&mut self, address: IpAddr, given_up: GivenUp) {
         let before = self.views[&address].as_ref().clone();
         self.show(address, Vip { announced_by: None, given_up: Some(given_up), ..before });
@@ -58,7 +60,8 @@ impl Bus {
         }
     }
 
-    /// The object of an address is gone, and every node that runs is told.
+    /// Removes the object of an address from the API, and from the view of every node whose speaker runs and whose
+    /// watches are not late.
     pub fn unpublish(&mut self, address: IpAddr) {
         self.views.remove(&address);
         for node in self.speakers.keys().filter(|node| !self.late_views.contains(node)).copied().collect::<Vec<_>>() {
@@ -66,7 +69,7 @@ impl Bus {
         }
     }
 
-    /// Every view is fresh.
+    /// Makes every view fresh, those of late watches included.
     pub fn refresh(&mut self) {
         for node in self.speakers.keys().copied().collect::<Vec<_>>() {
             self.tell(node, Input::Fresh(self.now));

@@ -244,7 +244,7 @@ impl Lan {
         loop {
             self.work();
             let due = self.hosts.values().filter_map(|host| host.coordinator.as_ref()?.poll_timeout()).min();
-            // Rounded up: a timeout that is not due yet would be asked for again at once.
+            // The time is rounded up: a timeout that is not due yet would be asked for again at once.
             let due = due.map(|due| u64::try_from(due.as_nanos().div_ceil(1_000_000)).unwrap());
             let Some(due) = due.filter(|due| *due <= until) else { break };
             self.now = self.now.max(due);

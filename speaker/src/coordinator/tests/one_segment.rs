@@ -95,7 +95,7 @@ fn interface_in_use_that_fails_is_followed() {
     assert_eq!(lan.who_has(VIP), now, "nothing moves back");
 }
 
-/// The second interface of a node that is alone answers, soon.
+/// The first interface of a node that is alone fails, and the second one answers soon after.
 #[test]
 fn second_interface_of_a_node_that_is_alone_follows_the_first() {
     let mut lan = Lan::of(&["a"]);
@@ -126,7 +126,8 @@ fn on_the_second() -> Lan {
     lan
 }
 
-/// Lets time pass in which an address is never answered with two link-layer addresses, nor with another than these.
+/// Lets time pass, and asserts that an address is never answered with two link-layer addresses, nor with one that is
+/// not among `allowed`.
 fn pass(lan: &mut Lan, ms: u64, allowed: &[MacAddr]) {
     for _ in 0..ms / 10 {
         lan.pass(10);
@@ -301,7 +302,7 @@ fn advertisement_that_names_the_other_interface_alone_moves_the_node() {
         vip.rules[0].interfaces = names.iter().map(pattern).collect();
         lan.apply(vip);
     };
-    // The other nodes have an eth0 alone, and it is in the subnet.
+    // The other nodes have an eth0 alone, which is in the subnet.
     rules(&mut lan, &["eth1"]);
     pass(&mut lan, 5000, &[mac("a"), second_mac("a")]);
     assert_eq!(lan.who_has(VIP), only(second_mac("a")));

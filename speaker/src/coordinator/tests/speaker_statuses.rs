@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Lets time pass, while one node and no other answers for the address at each moment.
+/// Lets time pass, and asserts at each moment that this node and no other answers for the address.
 fn pass_answered_by(lan: &mut Lan, node: &str, ms: u64) {
     for _ in 0..ms / 100 {
         lan.pass(100);

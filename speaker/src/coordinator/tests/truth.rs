@@ -85,7 +85,7 @@ fn kernel_of_another_node_that_takes_an_address_is_reported_once_with_its_name()
     assert_eq!(lan.announcer(VIP).as_deref(), Some("a"));
 }
 
-/// The kernel announces the address itself on the wire; its speaker does not know the interface.
+/// The kernel of a node announces the address itself on the wire; the node's speaker does not know the interface.
 #[test]
 fn kernel_that_announces_an_address_is_probed_and_reported() {
     let mut lan = announced();

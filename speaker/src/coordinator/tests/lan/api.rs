@@ -1,4 +1,4 @@
-//! The API server: what it stores, and what the watches of connected nodes bring.
+//! The API server: its objects, and the changes that the watches of connected nodes bring.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! What a test sees of the statuses and reports that the speakers have written.
+//! The statuses and reports that the speakers have written, as tests look at them.
 
 use super::*;
 

@@ -28,8 +28,8 @@ impl Lan {
         found
     }
 
-    /// Delivers a frame of ARP or a ping to all hosts or to one; kernels answer for their nodes, and strangers for what
-    /// they hold.
+    /// Delivers a frame of ARP or a ping to all hosts or to one; kernels answer for their nodes, and strangers for the
+    /// addresses that they hold.
     pub(super) fn deliver(&mut self, from: &'static str, segment: u32, frame: &[u8]) {
         if self.cut_off.contains(from) {
             return;
