@@ -1,4 +1,4 @@
-//! What becomes of the frames, packets and pings on a bus.
+//! The delivery of frames, packets and pings on a bus.
 
 use std::net::IpAddr;
 

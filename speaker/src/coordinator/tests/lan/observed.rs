@@ -1,4 +1,4 @@
-//! What a test sees of the statuses and reports that the speakers have written.
+//! The statuses and reports that the speakers have written, as a test reads them.
 
 use super::*;
 
