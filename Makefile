@@ -3,10 +3,12 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 
-# The directory of builds that checkouts share: the cluster's binaries and cargo-deny.
+# The directory of builds that checkouts share: the cluster's binaries, cargo-deny and cargo-mutants.
 CACHE ?= $(or $(HERALD_LAB_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/herald-lab)
 CARGO_DENY_VERSION := 0.20.2
 CARGO_DENY := $(CACHE)/tools/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
+CARGO_MUTANTS_VERSION := 27.1.0
+CARGO_MUTANTS := $(CACHE)/tools/cargo-mutants-$(CARGO_MUTANTS_VERSION)/bin/cargo-mutants
 # Only commands that create network namespaces need root.
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E env PATH="$$PATH")
 LAB := $(SUDO) target/herald/herald-lab
@@ -111,6 +113,14 @@ sim: ## Histories of faults on simulated segments (SEEDS=n NODES=n ADDRESSES=n; 
 .PHONY: mutations
 mutations: ## Break each rule of the segment protocol: an invariant of the simulation must detect it
 	cargo test --profile simulation -p herald-sim --test mutations --locked
+
+.PHONY: mutants
+mutants: $(CARGO_MUTANTS) ## Change the code that decides, one place at a time: a unit test must fail (SAMPLE=n or SHARD=k/n of the places; days without)
+	structure/mutants.sh $(CARGO_MUTANTS) $(call option,SAMPLE,sample) $(call option,SHARD,shard)
+
+$(CARGO_MUTANTS):
+	@echo "building cargo-mutants $(CARGO_MUTANTS_VERSION), once (about a minute and a half)"
+	CARGO_PROFILE_DEV_DEBUG=false cargo install --debug cargo-mutants --version $(CARGO_MUTANTS_VERSION) --locked --root $(dir $(patsubst %/,%,$(dir $@)))
 
 .PHONY: manifests
 manifests: cluster ## Write deploy/*.yaml, one file for each way to install, from the directories there

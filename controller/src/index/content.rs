@@ -15,7 +15,7 @@ use crate::{
     view::{ServiceKey, ServiceView},
 };
 
-/// What a condition consists of.
+/// The parts of a condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Content {
     /// The condition without caveats.
@@ -69,5 +69,56 @@ impl Contents {
     /// Forgets a Service that is gone.
     pub(super) fn forget(&mut self, service: &ServiceKey) {
         self.0.remove(service);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use herald_crds::{names::CONDITION_ADDRESS_ASSIGNED, service::Selection};
+    use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+    use serde_json::json;
+
+    use super::*;
+
+    fn content(caveats: &[Advisory]) -> Content {
+        let verdict = ConditionValue {
+            type_: CONDITION_ADDRESS_ASSIGNED,
+            status: "False",
+            reason: "InvalidRequest".to_owned(),
+            message: "m; note: n".to_owned(),
+            generation: None,
+            since: None,
+        };
+        Content { verdict, caveats: caveats.to_vec() }
+    }
+
+    fn shows(content: &Content) -> ServiceView {
+        let service = json!({"metadata": {"namespace": "ns", "name": "web", "uid": "u", "resourceVersion": "1"}});
+        let view = ServiceView::of(&serde_json::from_value(service).unwrap(), &Selection::default()).unwrap();
+        ServiceView { condition: Some(content.condition().at(&Time(Timestamp::UNIX_EPOCH))), ..view }
+    }
+
+    #[test]
+    fn content_is_known_once_it_was_decided_and_while_it_is_shown() {
+        let label = "service.kubernetes.io/headless";
+        let [one, two] = [vec![Advisory::LocalWithoutSelector], vec![Advisory::SkippedByKubeProxy { label }]];
+        let [one, two] = [content(&one), content(&two)];
+        let mut contents = Contents::default();
+        assert_eq!(contents.replace(&shows(&one), &one), None, "a new leader finds it");
+        assert_eq!(contents.replace(&shows(&one), &two), Some(one.clone()));
+        assert_eq!(contents.replace(&shows(&one), &two), Some(one.clone()), "the write has failed");
+        assert_eq!(contents.replace(&shows(&two), &two), Some(two.clone()));
+        assert_eq!(contents.replace(&shows(&one), &two), None, "another program has put the former text back");
+        assert_eq!(contents.0.values().map(Vec::len).collect::<Vec<_>>(), [1]);
+    }
+
+    #[test]
+    fn content_without_caveats_needs_no_memory() {
+        let (plain, noted) = (content(&[]), content(&[Advisory::LocalWithoutSelector]));
+        let mut contents = Contents::default();
+        assert_eq!(contents.replace(&shows(&plain), &noted), Some(plain.clone()));
+        assert_eq!(contents.replace(&shows(&noted), &plain), Some(noted));
+        assert_eq!(contents.replace(&shows(&plain), &plain), Some(plain));
+        assert!(contents.0.is_empty());
     }
 }

@@ -1,4 +1,4 @@
-//! The delivery of the frames, packets and pings on a bus.
+//! The delivery of frames, packets and pings on a bus.
 
 use std::net::IpAddr;
 

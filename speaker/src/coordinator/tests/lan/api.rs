@@ -1,4 +1,4 @@
-//! The API server: its objects, and the changes that the watches of connected nodes bring.
+//! The API server: its objects, and the watches of the connected nodes.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! The statuses and reports that the speakers have written, as tests look at them.
+//! The statuses and reports that the speakers have written, as a test reads them.
 
 use super::*;
 
