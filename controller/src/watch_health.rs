@@ -141,7 +141,7 @@ mod tests {
         health.broke(Kind::Node, s(50));
         assert_eq!((health.complaint(s(74)), health.timeout(s(74))), (None, Some(s(75))));
         let complaint = health.complaint(s(100)).unwrap();
-        assert!(complaint.contains("of AddressPool (99 s old), Node (99 s old);"), "{complaint}");
+        assert!(complaint.contains("AddressPool (99 s old), Node (99 s old)"), "{complaint}");
         let complaint = WatchHealth::default().complaint(s(60)).unwrap();
         assert!(complaint.contains("Service (never listed), Namespace (never listed)"), "{complaint}");
     }
