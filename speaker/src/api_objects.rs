@@ -265,6 +265,11 @@ pub struct Speaker {
 }
 
 impl Speaker {
+    /// Returns the SpeakerStatus of a node before its speaker has written anything.
+    pub fn of_node(node: String) -> Self {
+        Self { node, resource_version: String::new(), segments: Vec::new(), held: BTreeSet::new(), own: None }
+    }
+
     /// Reduces an API object.
     pub fn reduce(object: SpeakerStatus, own_node: &str) -> Self {
         let node = object.metadata.name.unwrap_or_default();

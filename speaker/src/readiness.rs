@@ -19,6 +19,8 @@ pub struct Health {
     pub key_error: Option<String>,
     /// Whether the kernel has listed the interfaces.
     pub interfaces_listed: bool,
+    /// The kinds that the API server has not listed yet, and no earlier run knew.
+    pub unlisted: Vec<String>,
     /// Number of segments in use.
     pub segments: usize,
     /// The segments in use that still listen before they take part.
@@ -44,6 +46,13 @@ impl Health {
         if !self.has_key {
             let error = self.key_error.as_deref().unwrap_or("the Secret has not been read yet");
             return Err(format!("there is no key to sign with: {error}"));
+        }
+        if !self.unlisted.is_empty() {
+            let kinds = self.unlisted.join(", ");
+            return Err(format!(
+                "the API server has not listed {kinds} yet, so nothing is announced: see the log for its answer; if \
+                 that is 404, apply Herald's CustomResourceDefinitions"
+            ));
         }
         if !self.interfaces_listed {
             return Err("the kernel has not listed the interfaces".to_owned());
@@ -73,7 +82,14 @@ mod tests {
     }
 
     fn takes_part() -> Health {
-        Health { has_key: true, key_error: None, interfaces_listed: true, segments: 1, joining: vec![] }
+        Health {
+            has_key: true,
+            key_error: None,
+            interfaces_listed: true,
+            unlisted: vec![],
+            segments: 1,
+            joining: vec![],
+        }
     }
 
     #[test_case(|_| {}, Ok("takes part on 1 segments"))]
@@ -83,6 +99,7 @@ mod tests {
     #[test_case(|health| health.key_error = Some("Secret x is missing".to_owned()), Ok("takes part");
         "the Secret is gone and the key is kept")]
     #[test_case(|health| health.interfaces_listed = false, Err("interfaces"); "no interfaces yet")]
+    #[test_case(|health| health.unlisted = vec!["SpeakerStatus".to_owned()], Err("has not listed SpeakerStatus"); "no view yet")]
     #[test_case(|health| health.joining = vec![joining(900)], Err("eth0 still listens"); "in its barrier")]
     #[test_case(|health| health.joining = vec![joining(120_000)], Ok("nothing is heard on eth0"); "cut off")]
     #[test_case(|health| health.segments = 0, Ok("no interface"); "a node without a segment")]

@@ -15,6 +15,10 @@ use crate::coordinator::{SpeakerWrite, VipWrite};
 const FIRST_RETRY: Duration = Duration::from_millis(200);
 /// Longest delay. An API server that returns receives the statuses within this.
 const LONGEST_RETRY: Duration = Duration::from_secs(10);
+/// First delay after a refusal, and the longest one: a policy that is mended takes effect within a minute, and a thousand
+/// statuses that are refused for ever cost some 20 requests a second.
+const FIRST_RETRY_OF_REFUSED: Duration = Duration::from_secs(1);
+const LONGEST_RETRY_OF_REFUSED: Duration = Duration::from_secs(60);
 /// Time between two writes of a SpeakerStatus: a flapping link deserves at most one a second.
 const SPEAKER_INTERVAL: Duration = Duration::from_secs(1);
 /// Number of writes of a SpeakerStatus, without a minute's rest between them, before the next waits for longer than
@@ -66,6 +70,9 @@ pub enum Outcome {
     Settled,
     /// The write may succeed later.
     Failed,
+    /// The API server refuses the status. The write may succeed once a person has changed a policy or the kind's
+    /// schema, which no watch reports.
+    Refused,
 }
 
 /// The queue.
@@ -139,9 +146,13 @@ impl Queue {
                     slot.not_before = now + pause;
                 }
             }
-            Outcome::Failed => {
+            Outcome::Failed | Outcome::Refused => {
+                let (first, longest) = match outcome {
+                    Outcome::Refused => (FIRST_RETRY_OF_REFUSED, LONGEST_RETRY_OF_REFUSED),
+                    _ => (FIRST_RETRY, LONGEST_RETRY),
+                };
                 slot.waiting = slot.waiting.take().or(ended);
-                slot.not_before = now + doubled(FIRST_RETRY, slot.failures, LONGEST_RETRY);
+                slot.not_before = now + doubled(first, slot.failures, longest);
                 slot.failures = slot.failures.saturating_add(1);
             }
         }
@@ -224,6 +235,24 @@ mod tests {
             now = next;
         }
         assert_eq!(delays, [200, 400, 800, 1600, 3200, 6400, 10_000, 10_000, 10_000]);
+    }
+
+    /// A policy forbids the status for an hour.
+    #[test]
+    fn refused_write_is_retried_once_a_minute() {
+        let mut queue = Queue::default();
+        queue.push(ms(0), speaker("1"));
+        let (mut now, mut attempts) = (ms(0), 0);
+        while now < ms(3_600_000) {
+            assert_eq!(queue.next(now), Some(speaker("1")));
+            queue.ended(now, &Key::Speaker, Outcome::Refused);
+            attempts += 1;
+            now = queue.poll_timeout().unwrap();
+        }
+        assert!((60..=67).contains(&attempts), "{attempts} attempts");
+        queue.next(now);
+        queue.ended(now, &Key::Speaker, Outcome::Settled);
+        assert_eq!(queue.poll_timeout(), None);
     }
 
     #[test]

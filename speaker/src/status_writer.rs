@@ -23,6 +23,8 @@ use crate::{
 const CONCURRENCY: usize = 10;
 /// Timeout of one write, which is then retried. The API server itself gives up after 60 s.
 const TIMEOUT: Duration = Duration::from_secs(15);
+/// The trouble of every refused status, in the log.
+const REFUSED: &str = "refused";
 
 /// Performs the writes that come in until the channel closes.
 pub async fn run(client: Client, mut writes: mpsc::UnboundedReceiver<Write>) {
@@ -64,7 +66,7 @@ enum Ended {
     Written,
     /// The watch brings a newer version of the object, or that it is gone, and the write is decided again.
     Outdated,
-    /// The API server would refuse the same write again.
+    /// The API server refuses the status, by the kind's schema or by a policy.
     Refused(String),
     /// The same write may succeed later.
     Failed(String),
@@ -73,24 +75,28 @@ enum Ended {
 impl Ended {
     fn outcome(&self) -> Outcome {
         match self {
-            Self::Written | Self::Outdated | Self::Refused(_) => Outcome::Settled,
+            Self::Written | Self::Outdated => Outcome::Settled,
+            Self::Refused(_) => Outcome::Refused,
             Self::Failed(_) => Outcome::Failed,
         }
     }
 }
 
 fn tell(outage: &mut WriteOutage, key: &Key, ended: &Ended) {
-    if let Ended::Failed(error) = ended {
-        if outage.failed(key, error) {
+    match ended {
+        Ended::Failed(error) if outage.failed(key, error) => {
             tracing::warn!(object = ?key, error, "writing a status failed; it is retried, which is logged again once it succeeds");
         }
-        return;
-    }
-    if outage.settled(key) {
-        tracing::info!("statuses can be written again");
-    }
-    if let Ended::Refused(error) = ended {
-        tracing::error!(object = ?key, error, "the API server refuses a status");
+        // The sentences of the API server differ by the names of the objects.
+        Ended::Refused(error) if outage.failed(key, REFUSED) => {
+            tracing::error!(object = ?key, error, "the API server refuses a status; it is tried again within a minute");
+        }
+        Ended::Failed(_) | Ended::Refused(_) => {}
+        Ended::Written | Ended::Outdated => {
+            if outage.settled(key) {
+                tracing::info!("statuses can be written again");
+            }
+        }
     }
 }
 
@@ -269,15 +275,15 @@ mod tests {
 
     #[test_case(&vip(), 404, Outcome::Settled)]
     #[test_case(&vip(), 409, Outcome::Settled)]
-    #[test_case(&vip(), 405, Outcome::Settled)]
-    #[test_case(&vip(), 422, Outcome::Settled)]
+    #[test_case(&vip(), 405, Outcome::Refused)]
+    #[test_case(&vip(), 422, Outcome::Refused; "a policy, or the schema, may change")]
     #[test_case(&vip(), 403, Outcome::Failed; "rights can be granted")]
     #[test_case(&vip(), 429, Outcome::Failed)]
     #[test_case(&vip(), 500, Outcome::Failed)]
     #[test_case(&Key::Speaker, 404, Outcome::Failed; "the kind is not there")]
     #[test_case(&Key::Speaker, 405, Outcome::Failed; "the kind is being deleted")]
     #[test_case(&Key::Speaker, 409, Outcome::Failed; "the object was made meanwhile")]
-    #[test_case(&Key::Speaker, 422, Outcome::Settled; "the speaker's status is not accepted")]
+    #[test_case(&Key::Speaker, 422, Outcome::Refused; "the speaker's status is not accepted")]
     fn failed_write_is_retried_where_that_may_help(key: &Key, code: u16, expected: Outcome) {
         let error = kube::Error::Api(Box::new(Status { code, ..Status::default() }));
         assert_eq!(ended(key, &error).outcome(), expected);

@@ -70,7 +70,7 @@ use speakers::{SpeakerEntry, SpeakerPods};
 use told::Told;
 pub(crate) use unkept::FIELDS_NOT_KEPT;
 pub(crate) use virtual_ip::MISDATED;
-use virtual_ip::VirtualIpEntry;
+use virtual_ip::{FormerAdvertisements, VirtualIpEntry};
 
 /// Default time that a node may be without a speaker's pod before its SpeakerStatus is deleted. A node that is drained,
 /// rebooted or waits for an image keeps it; a node that the DaemonSet has left for good must not stay a candidate.
@@ -106,6 +106,8 @@ pub struct Index {
     waiting: BTreeSet<ServiceKey>,
     look_ups: LookUps,
     contents: Contents,
+    /// The rules of VirtualIPs that are gone, until the next one of the address is observed or the address is free.
+    former_advertisements: BTreeMap<IpAddr, FormerAdvertisements>,
     last_written: LastWritten,
     refused_writes: RefusedWrites,
     /// Homes of the VirtualIPs being created: they count before they are observed.
@@ -330,6 +332,7 @@ impl Index {
         self.queue.forget_in_flight();
         self.homes_under_way.clear();
         self.look_ups = LookUps::default();
+        self.former_advertisements.clear();
         self.last_written.clear();
         let occupied: Vec<IpAddr> = self.allocator.occupants().map(|(a, _)| a).collect();
         for address in occupied {

@@ -55,6 +55,25 @@ pub(super) enum Concern {
     Nobody,
 }
 
+/// The rules of a VirtualIP that is gone. The next one of the same address and Services has them: a person may have
+/// deleted the first, while its rules came from a pool that is gone, or from an advertisement that is no longer accepted.
+#[derive(Clone, Debug)]
+pub(super) struct FormerAdvertisements {
+    rules: Vec<AdvertisementRule>,
+    by_pool: String,
+}
+
+impl FormerAdvertisements {
+    fn of(spec: VirtualIPSpec) -> Self {
+        Self { by_pool: advertised_by(&spec).clone(), rules: spec.advertisements }
+    }
+}
+
+/// Returns the pool by which the advertisements of a VirtualIP were chosen.
+fn advertised_by(spec: &VirtualIPSpec) -> &String {
+    spec.advertised_by.as_ref().unwrap_or(&spec.pool)
+}
+
 impl VirtualIpEntry {
     pub(super) fn name(&self) -> &str {
         self.vip.metadata.name.as_deref().unwrap_or_default()
@@ -140,6 +159,7 @@ impl Index {
         }
         let date = vip.metadata.creation_timestamp.as_ref().map(|at| at.0.as_second());
         self.creation_dates.observe(address, uid(&vip), date.unwrap_or_default());
+        self.former_advertisements.remove(&address);
         let entry = VirtualIpEntry { vip, concern, corrected, unkept };
         if unannounced && entry.was_announced() {
             // The date no longer matters, so the Services that waited for a later one go on.
@@ -157,8 +177,12 @@ impl Index {
         if let Some(address) = address_of_name(&gone.name)
             && self.vips.get(&address).is_some_and(|entry| is_gone(&entry.vip))
         {
-            self.vips.remove(&address);
+            let gone = self.vips.remove(&address);
             self.contested.remove(&address);
+            if self.leading {
+                self.former_advertisements
+                    .extend(gone.map(|entry| (address, FormerAdvertisements::of(entry.vip.spec))));
+            }
             self.mark(Subject::VirtualIp(address));
         } else if self.strays.get(&gone.name).is_some_and(is_gone) {
             self.forget_stray(&gone.name);
@@ -274,6 +298,7 @@ impl Index {
         }
         self.allocator.free(address);
         self.refused_writes.remove(&address);
+        self.former_advertisements.remove(&address);
         self.queue.forget(&Subject::VirtualIp(address));
         self.mark_waiting();
         self.mark_pools();
@@ -310,10 +335,16 @@ impl Index {
         let of = Advertised {
             pool: pool(&occupant.pool),
             held_by: &held_by,
-            had: entry.map(|entry| {
-                let spec = &entry.vip.spec;
-                (spec.advertisements.as_slice(), pool(spec.advertised_by.as_ref().unwrap_or(&spec.pool)))
-            }),
+            had: match entry {
+                Some(entry) => {
+                    let spec = &entry.vip.spec;
+                    Some((spec.advertisements.as_slice(), pool(advertised_by(spec))))
+                }
+                None => {
+                    let former = self.former_advertisements.get(&address);
+                    former.map(|former| (former.rules.as_slice(), pool(&former.by_pool)))
+                }
+            },
             service_labels: &service_labels,
         };
         let selection = advertisement_rules::select(self.advertisements.iter().map(|(name, a)| (name, &a.spec)), of);

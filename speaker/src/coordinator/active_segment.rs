@@ -33,6 +33,8 @@ pub(super) struct ActiveSegment {
     /// The nodes which the API lists here, as the engine received them last; `None`: the engine has not received any
     /// yet.
     pub stations: Option<Arc<[ExpectedPeer]>>,
+    /// The time until which the engine does not receive the nodes that the API lists here, because the list may lack some.
+    stations_due: Option<Duration>,
     /// The addresses that this node answers for here.
     pub answered: BTreeSet<IpAddr>,
     /// The state of the segment's sockets.
@@ -66,6 +68,7 @@ impl ActiveSegment {
             engine,
             told: BTreeMap::new(),
             stations: None,
+            stations_due: None,
             answered: BTreeSet::new(),
             sockets: Sockets::default(),
             speaks,
@@ -107,6 +110,17 @@ impl ActiveSegment {
     /// Returns whether frames can be heard here.
     pub(super) fn is_able(&self) -> bool {
         self.interface.carrier && !self.sockets.are_closed()
+    }
+
+    /// Returns whether the engine should not receive a list of nodes yet that may lack some. The first such list begins a
+    /// time of this length.
+    pub(super) fn holds_stations(&mut self, now: Duration, hold: Duration) -> bool {
+        self.stations.is_none() && now < *self.stations_due.get_or_insert(now + hold)
+    }
+
+    /// Returns the time at which the engine receives the nodes in any case, if it waits for them.
+    pub(super) fn stations_due(&self) -> Option<Duration> {
+        self.stations_due.filter(|_| self.stations.is_none())
     }
 
     /// Records that the API has brought an address, for which solicitations may come before long.

@@ -108,7 +108,17 @@ impl ClusterView {
 
     /// Returns whether every kind has been listed once; before that, absence means nothing.
     pub(super) fn is_listed(&self) -> bool {
-        self.vips.is_listed() && self.nodes.is_listed() && self.speakers.counted().is_listed()
+        self.unlisted().next().is_none()
+    }
+
+    /// Returns the kinds that have not been listed yet.
+    pub(super) fn unlisted(&self) -> impl Iterator<Item = &'static str> {
+        let kinds = [
+            ("VirtualIP", self.vips.is_listed()),
+            ("Node", self.nodes.is_listed()),
+            ("SpeakerStatus", self.speakers.counted().is_listed()),
+        ];
+        kinds.into_iter().filter(|(_, is_listed)| !is_listed).map(|(kind, _)| kind)
     }
 
     /// Returns whether the endpoints that decide about an address are known.
@@ -233,6 +243,18 @@ impl ClusterView {
         if *change == Change::Current {
             self.progress.insert(kind, now);
         }
+    }
+
+    /// Returns whether a Node other than this one has no SpeakerStatus that counts: it may have been deleted, and is written
+    /// again.
+    pub(super) fn lacks_statuses(&self, own: &str) -> bool {
+        self.nodes.iter().any(|node| node.name != own && self.speakers.counted().get(&node.name).is_none())
+    }
+
+    /// Lets peers count that are heard and have no SpeakerStatus, and returns the consequences.
+    pub(super) fn count_heard(&mut self, now: Duration, own: Own<'_>) -> Effects {
+        let changed = self.speakers.count_heard(now, own, &self.nodes);
+        self.speakers_changed(&changed, own)
     }
 
     /// Forgets SpeakerStatuses that have been gone for long enough, and returns the consequences.

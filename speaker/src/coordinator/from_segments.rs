@@ -108,6 +108,7 @@ impl Coordinator {
                 self.speaker_changed = true;
                 local.dead.remove(&name.id());
                 local.peers.insert(name.id(), name.clone());
+                self.peers_to_count = true;
             }
             SegmentEvent::PeerSilent(id) => {
                 self.speaker_changed = true;

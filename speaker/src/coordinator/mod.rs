@@ -104,6 +104,8 @@ pub struct Coordinator {
     /// The decision which of the interfaces are on one segment.
     twins: Twins,
     report: SpeakerReport,
+    /// Whether a peer may be heard that has no SpeakerStatus and does not count yet.
+    peers_to_count: bool,
     coalescer: Coalescer,
     /// Whether a fact has changed that SpeakerStatus reports.
     speaker_changed: bool,
@@ -138,6 +140,7 @@ impl Coordinator {
             wire_warnings: WireWarnings::default(),
             twins: Twins::default(),
             report: SpeakerReport::default(),
+            peers_to_count: false,
             speaker_changed: true,
             stopping: None,
             outputs: VecDeque::new(),
@@ -282,6 +285,9 @@ impl Coordinator {
         if self.twins.poll_timeout().is_some_and(|at| at <= now.monotonic) && self.decide_roles(now) {
             self.update_segments(now);
         }
+        if self.segments.values().filter_map(ActiveSegment::stations_due).any(|at| at <= now.monotonic) {
+            self.update_stations(now);
+        }
         self.retry_sockets(now);
         self.end_conflicts(now);
         self.tell_outages(now);
@@ -301,7 +307,8 @@ impl Coordinator {
     /// Returns the time at which [`Coordinator::handle_timeout`] has work; `None`: not before another input.
     pub fn poll_timeout(&self) -> Option<Duration> {
         let segments = self.segments.values().flat_map(|local| {
-            [local.engine.poll_timeout(), local.sockets.poll_timeout(), local.relisten_at()].into_iter().flatten()
+            let engine = [local.engine.poll_timeout(), local.stations_due()];
+            engine.into_iter().chain([local.sockets.poll_timeout(), local.relisten_at()]).flatten()
         });
         let others = [
             self.evaluation.poll_timeout(),
@@ -355,6 +362,7 @@ impl Coordinator {
             has_key: self.keys.is_some(),
             key_error: self.keys_error.as_ref().map(ToString::to_string),
             interfaces_listed: self.interfaces.is_some(),
+            unlisted: self.cluster.unlisted().map(str::to_owned).collect(),
             segments: self.segments().count(),
             joining: joining.collect(),
         }
@@ -484,6 +492,9 @@ impl Coordinator {
     fn settle(&mut self, now: Now) {
         self.share_deletions(now);
         self.drain_segments(now);
+        if self.count_heard_peers(now) {
+            self.drain_segments(now);
+        }
         self.listen(now);
         self.report_vips(now);
         self.report_speaker(now);

@@ -4,10 +4,20 @@
 //! the whole CustomResourceDefinition, while every speaker runs. The object or the segments that such a change takes
 //! away therefore count a little longer: a speaker that lives writes its status again within a second of noticing, and
 //! nothing has moved. A node whose Node is gone as well is forgotten at once.
+//!
+//! The same holds for a speaker that starts while such an object is missing, and has never seen it: a peer that it hears
+//! counts as if its SpeakerStatus listed the segment on which it is heard. A new speaker would otherwise take the
+//! addresses of every peer without one for those of a node that may not announce them.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
-use herald_protocol::node::{NodeId, NodeName};
+use herald_protocol::{
+    mac::MacAddr,
+    node::{NodeId, NodeName},
+};
 
 use super::{Coordinator, Now, active_segment::ActiveSegment, io::ApiFact};
 use crate::{
@@ -158,6 +168,37 @@ impl Speakers {
         speaker
     }
 
+    /// Lets each peer that is heard count on the segments where it is heard, if its Node exists and the API lists no
+    /// SpeakerStatus of it. Returns the objects that count differently than before.
+    pub(super) fn count_heard(&mut self, now: Duration, own: Own<'_>, nodes: &Collection<Node>) -> Changed {
+        if !self.counted.is_listed() {
+            return Vec::new();
+        }
+        let heard: BTreeSet<&str> =
+            own.wires.iter().flat_map(|wire| wire.peers.values()).map(NodeName::as_str).collect();
+        let mut changed = Vec::new();
+        for name in heard {
+            let node = name.to_owned();
+            if self.counted.get(&node).is_some() || nodes.get(&node).is_none() {
+                continue;
+            }
+            // Only the node itself knows the name and the addresses of its interface.
+            let as_heard = |here: &Segment| Segment {
+                interface: here.interface.clone(),
+                mac: MacAddr::ZERO,
+                address: None,
+                prefixes: here.prefixes.clone(),
+                default_route: here.default_route,
+                speaks_for: Vec::new(),
+            };
+            let segments = own.hears(name).map(as_heard).collect();
+            let speaker = Speaker { segments, ..Speaker::of_node(node.clone()) };
+            changed.extend(self.counted.apply(Change::Applied(speaker)));
+            self.kept.insert(node, Kept { what: What::Object, since: now, look_at: now + DELETED_COUNTS });
+        }
+        changed
+    }
+
     /// Forgets the object or the segments that are kept of a node that is gone.
     pub(super) fn forget(&mut self, node: &str) -> Changed {
         match self.kept.remove(node) {
@@ -219,12 +260,29 @@ impl Coordinator {
         let segments: Vec<_> = self.segments.values().map(|local| &local.interface.segment).collect();
         let wires = Wire::of(self.segments.values());
         let own = Own { node: &self.config.node, segments: &segments, wires: &wires };
+        self.peers_to_count |= matches!(&fact, ApiFact::Speaker(Change::Listed) | ApiFact::Node(_));
         let effects = self.cluster.take_in(now.monotonic, fact, own);
         if may_miss_own && self.cluster.speakers.written(&self.config.node).is_none() {
             self.report.write_again();
         }
         self.watch_slices(now);
         self.follow(now, effects, was_listed);
+    }
+
+    /// Lets the peers that are heard count, if that is due. Returns whether the segments have received anything.
+    pub(super) fn count_heard_peers(&mut self, now: Now) -> bool {
+        if !std::mem::take(&mut self.peers_to_count) {
+            return false;
+        }
+        let segments: Vec<_> = self.segments.values().map(|local| &local.interface.segment).collect();
+        let wires = Wire::of(self.segments.values());
+        let own = Own { node: &self.config.node, segments: &segments, wires: &wires };
+        let effects = self.cluster.count_heard(now.monotonic, own);
+        let is_new = effects.stations;
+        if is_new {
+            self.follow(now, effects, self.cluster.is_listed());
+        }
+        is_new
     }
 
     /// Forgets SpeakerStatuses that have been gone for long enough.

@@ -22,6 +22,12 @@ use crate::{
     rank::{self, Ranking},
 };
 
+/// Number of Hello intervals for which a segment that is joined does not receive the nodes that the API lists there, while
+/// the list lacks the SpeakerStatus of a Node. A segment that knows all nodes has joined as soon as it has heard these: a
+/// list that lacks some would end the join barrier before they are heard. Where nobody is heard, the list still comes
+/// before the barrier ends by itself, after ten intervals.
+const INTERVALS_WITHOUT_STATIONS: u32 = 5;
+
 impl Coordinator {
     /// Updates the segments after the interfaces or the keys have changed.
     pub(super) fn update_segments(&mut self, now: Now) {
@@ -142,7 +148,12 @@ impl Coordinator {
         if !self.cluster.speakers.counted().is_listed() {
             return;
         }
+        let lacks_some = self.cluster.lacks_statuses(&self.config.node);
+        let hold = self.config.timers.interval(self.cluster.nodes.iter().len()) * INTERVALS_WITHOUT_STATIONS;
         for local in self.segments.values_mut() {
+            if lacks_some && local.holds_stations(now.monotonic, hold) {
+                continue;
+            }
             let here = &local.interface.segment;
             let others = self.cluster.speakers.counted().iter().filter(|speaker| speaker.node != self.config.node);
             let station = |speaker: &crate::api_objects::Speaker| {

@@ -156,7 +156,8 @@ pub(super) fn desired(
         handed_over_by: given_up.then(|| me.to_owned()),
         since: announces.map(|o| Time(o.since)),
         first_announced: was.first_announced.clone().or(announces.map(|o| Time(o.since))),
-        transitions: was.transitions + i64::from(moved),
+        // A person may have written any number there.
+        transitions: was.transitions.max(0).saturating_add(i64::from(moved)),
         conditions: others.chain(conditions).collect(),
     })
 }
@@ -206,7 +207,19 @@ mod tests {
     use test_case::test_case;
 
     use super::*;
-    use crate::rank::tests::vip;
+    use crate::{coordinator::address_state::Owned, rank::tests::vip};
+
+    #[test_case(i64::MAX => i64::MAX)]
+    #[test_case(i64::MIN => 1)]
+    #[test_case(4 => 5)]
+    fn number_of_moves_that_a_person_has_written_is_counted_on(written: i64) -> i64 {
+        let mut vip = vip("192.0.2.10");
+        vip.status = VirtualIPStatus { node: Some("a".to_owned()), transitions: written, ..VirtualIPStatus::default() };
+        let owned =
+            Owned { segment: 2, interface: "eth0".to_owned(), mac: MacAddr::ZERO, since: Timestamp::UNIX_EPOCH };
+        let duty = AddressState { owned: Some(owned), ..AddressState::default() };
+        desired(&vip, "b", &duty, None, |_| String::new(), Timestamp::UNIX_EPOCH).unwrap().transitions
+    }
 
     /// Two speakers that contradict each other would write for ever: the owner, and a speaker that has overheard the
     /// owner's announcement and missed its claim.

@@ -221,7 +221,14 @@ mod tests {
     }
 
     fn health() -> Health {
-        Health { has_key: true, key_error: None, interfaces_listed: true, segments: 1, joining: vec![] }
+        Health {
+            has_key: true,
+            key_error: None,
+            interfaces_listed: true,
+            unlisted: vec![],
+            segments: 1,
+            joining: vec![],
+        }
     }
 
     fn check(dir: &Path, what: What) -> CheckArgs {

@@ -211,6 +211,43 @@ fn address_of_a_renamed_pool_stays_announced_by_the_old_name() {
     assert_eq!(world.vips[&super::fake_cluster::address("192.0.2.1")].spec.advertised_by, None);
 }
 
+/// A person deletes the VirtualIP of an address whose advertisement names a pool that is gone, or is not accepted: the
+/// next VirtualIP has the same rules.
+#[test_case(None, "a"; "the pool is renamed")]
+#[test_case(Some("a"), "a"; "the advertisement is not accepted")]
+fn virtual_ip_that_is_deleted_by_hand_keeps_its_advertisements(unaccepted: Option<&str>, expected: &str) {
+    let mut world = World::new();
+    world.advertisement("a", json!({"addressPools": ["lan"], "interfaces": ["eth1"]}));
+    world.advertisement("b", json!({"addressPools": ["dmz"]}));
+    world.create("web", json!({}));
+    world.live();
+    if let Some(name) = unaccepted {
+        let typo = json!([{"matchExpressions": [{"key": "a", "operator": "Is"}]}]);
+        world.advertisement(name, json!({"addressPools": ["lan"], "nodeSelectors": typo}));
+    } else {
+        world.delete_pool("lan");
+        world.pool("lan2", json!({"addresses": ["192.0.2.1-192.0.2.3"]}));
+    }
+    world.live();
+    let before = world.vips[&super::fake_cluster::address("192.0.2.1")].clone();
+    world.delete_vip("192.0.2.1");
+    world.live();
+    world.live();
+    let after = &world.vips[&super::fake_cluster::address("192.0.2.1")];
+    assert_ne!(before.metadata.uid, after.metadata.uid);
+    assert_eq!(announced_by(&world, "192.0.2.1").1, [expected]);
+    assert_eq!(
+        (&after.spec.advertisements, &after.spec.advertised_by),
+        (&before.spec.advertisements, &before.spec.advertised_by)
+    );
+    world.delete("web");
+    world.live();
+    world.live();
+    world.create("other", json!({}));
+    world.live();
+    assert_eq!(announced_by(&world, "192.0.2.1").1, Vec::<String>::new(), "another Service does not inherit them");
+}
+
 #[test]
 fn advertisement_by_labels_outlives_the_pool() {
     let mut world = World::new();

@@ -146,3 +146,36 @@ fn segment_that_another_replaces_on_the_same_wire_is_gone_at_once() {
     assert_eq!(speakers.counted().get(&"b".to_owned()).unwrap().segments[0].interface.name, "eth1");
     assert_eq!(counted(&speakers), ALL);
 }
+
+fn count_heard(speakers: &mut Speakers, now: u64, heard: &[&str]) -> usize {
+    let nodes = known().1;
+    with_own(heard, |own| speakers.count_heard(s(now), own, &nodes)).len()
+}
+
+/// The pod is new, and the SpeakerStatus of `b` was deleted before it started. `ghost` has no Node.
+#[test]
+fn peer_without_a_status_counts_where_it_is_heard_until_it_is_silent() {
+    let nodes = known().1;
+    let mut speakers = Speakers::default();
+    for step in [Change::Listing, Change::Applied(speaker("a")), Change::Listed] {
+        assert_eq!(count_heard(&mut speakers, 0, &["b"]), 0, "absence means nothing before the list is complete");
+        with_own(&["b"], |own| speakers.apply(s(0), step, own, &nodes));
+    }
+    assert_eq!(count_heard(&mut speakers, 1, &["b", "ghost"]), 1);
+    assert_eq!(count_heard(&mut speakers, 2, &["b"]), 0, "it counts already");
+    assert_eq!(counted(&speakers), [("a", 1), ("b", 1)]);
+    assert!(speakers.written("b").is_none(), "the API does not list it");
+    assert_eq!(speakers.counted().get(&"b".to_owned()).unwrap().segments[0].address, None);
+    assert_eq!((expire(&mut speakers, 60, &["b"]), expire(&mut speakers, 61, &[])), (0, 1));
+    assert_eq!(counted(&speakers), [("a", 1)]);
+}
+
+#[test]
+fn status_takes_the_place_of_what_was_heard() {
+    let nodes = known().1;
+    let mut speakers = Speakers::restored(vec![speaker("own")]);
+    assert_eq!(count_heard(&mut speakers, 0, &["b"]), 1);
+    with_own(&["b"], |own| speakers.apply(s(1), Change::Applied(speaker("b")), own, &nodes));
+    assert_eq!(speakers.written("b"), Some(&speaker("b")));
+    assert_eq!(speakers.poll_timeout(), None);
+}

@@ -422,6 +422,11 @@ fn new_pod_while_the_api_is_away_has_no_key_and_reports_why() {
     assert!(why.contains("no key to sign with") && why.contains("kube-system"), "{why}");
     lan.tell("a", Input::Keys(Ok(key(7))));
     lan.pass(3000);
+    let why = lan.readiness("a").unwrap_err();
+    assert!(why.contains("has not listed VirtualIP, Node, SpeakerStatus"), "{why}");
+    lan.reconnect("a");
+    lan.list("a");
+    lan.pass(3000);
     assert!(lan.readiness("a").is_ok());
 }
 

@@ -132,3 +132,61 @@ fn node_whose_speaker_is_silent_is_forgotten_after_a_while() {
     lan.pass(1000);
     assert_eq!(lan.counted_by("a"), ["a", "c"]);
 }
+
+/// The pods of all speakers are replaced while the API server does not know the kind: a new one knows no view of an
+/// earlier run, cannot tell which addresses it may announce, and must hold the roll-out up.
+#[test]
+fn new_speaker_that_cannot_list_a_kind_is_not_ready() {
+    let mut lan = fresh();
+    lan.delete_speaker_kind();
+    lan.kill("c");
+    lan.start("c");
+    lan.pass(3000);
+    assert!(lan.readiness("c").is_ok(), "a container that restarts knows the view of the one before");
+    lan.kill("c");
+    lan.delete_pod("c");
+    lan.start("c");
+    pass_answered_by(&mut lan, "a", 60_000);
+    let reason = lan.readiness("c").unwrap_err();
+    assert!(reason.contains("SpeakerStatus") && !reason.contains("VirtualIP"), "{reason}");
+    lan.restore_speaker_kind();
+    lan.list_speaker_statuses("c");
+    pass_answered_by(&mut lan, "a", 3000);
+    assert!(lan.readiness("c").is_ok());
+}
+
+/// The announcer's interface gets an address of another network, on the same wire, where its speaker goes on to be heard.
+#[test]
+fn node_that_is_renumbered_hands_its_addresses_over_at_once() {
+    let mut lan = fresh();
+    lan.change_port("a", ETH0, |port| port.net = [198, 51, 100]);
+    let begun = lan.now;
+    while lan.who_has(VIP).is_empty() || lan.who_has(VIP) == only(mac("a")) {
+        lan.pass(50);
+        assert!(lan.now < begun + 10_000, "nobody took it over");
+    }
+    assert!(lan.now - begun <= 500, "taken over after {} ms", lan.now - begun);
+}
+
+/// The SpeakerStatus of the announcer is missing when a new speaker starts, which has never seen it.
+#[test]
+fn new_speaker_takes_nothing_from_a_node_whose_status_it_has_never_seen() {
+    let mut lan = fresh();
+    for name in ["a", "b"] {
+        lan.disconnect(name);
+    }
+    for name in ["a", "b", "c"] {
+        lan.delete_speaker_status(name);
+    }
+    lan.kill("c");
+    lan.delete_pod("c");
+    lan.start("c");
+    pass_answered_by(&mut lan, "a", 10_000);
+    for name in ["b", "a"] {
+        lan.reconnect(name);
+        lan.list_speaker_statuses(name);
+        pass_answered_by(&mut lan, "a", 1000);
+    }
+    pass_answered_by(&mut lan, "a", 30_000);
+    assert_eq!(lan.written, []);
+}

@@ -4,14 +4,16 @@ use super::*;
 
 impl Lan {
     /// Lets the watches of a node list everything.
-    pub(super) fn list(&mut self, name: &'static str) {
+    pub(in super::super) fn list(&mut self, name: &'static str) {
         fn steps<T: Keyed + Clone + PartialEq>(all: &Collection<T>, fact: fn(Change<T>) -> ApiFact) -> Vec<Input> {
             let items = all.iter().cloned().map(Change::Applied);
             let steps = std::iter::once(Change::Listing).chain(items).chain([Change::Listed, Change::Current]);
             steps.map(|step| Input::Api(fact(step))).collect()
         }
         let mut facts = steps(&self.nodes, ApiFact::Node);
-        facts.extend(steps(&self.speakers, ApiFact::Speaker));
+        if self.has_speaker_kind {
+            facts.extend(steps(&self.speakers, ApiFact::Speaker));
+        }
         facts.extend(steps(&self.vips, ApiFact::Vip));
         facts.into_iter().for_each(|fact| self.tell(name, fact));
     }
