@@ -16,9 +16,23 @@ use herald_lab::progress::Progress;
 use herald_lab::{binaries, fault, probe, vm};
 use tokio::signal::unix::{SignalKind, signal};
 
+/// The version, with the commit that `e2e/programs.sh` names.
+const VERSION: &str = match option_env!("HERALD_VERSION") {
+    Some(version) => version,
+    None => concat!(env!("CARGO_PKG_VERSION"), " (commit unknown: not built by e2e/programs.sh)"),
+};
+
+/// The environment that no option has.
+const ENVIRONMENT: &str = "Environment:
+  HERALD_LAB_CACHE        directory of what is built once; by default herald-lab in $XDG_CACHE_HOME or ~/.cache
+  HERALD_LAB_LOG          filter of the log on standard error [default: info,kube_client=off]
+  HERALD_LAB_WAIT_FACTOR  number by which every wait is multiplied, for a slow machine [default: 1]
+
+docs/lab.md is the manual. Commands that make or change a cluster need root.";
+
 /// A real Kubernetes cluster on one machine, in network namespaces.
 #[derive(Debug, Parser)]
-#[command(name = "herald-lab", version)]
+#[command(name = "herald-lab", version = VERSION, after_help = ENVIRONMENT)]
 pub(crate) struct Cli {
     /// ID of the laboratory.
     #[arg(long, global = true, env = "HERALD_LAB_ID", default_value_t = LabId::default())]
