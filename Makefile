@@ -116,6 +116,10 @@ mutations: ## Break each rule of the segment protocol: an invariant of the simul
 manifests: cluster ## Write deploy/*.yaml, one file for each way to install, from the directories there
 	target/herald/herald-lab manifests
 
+.PHONY: golden
+golden: helm ## Write deploy/helm/golden, what the Helm chart makes of some values, after a change of the chart
+	target/herald/herald-lab golden
+
 .PHONY: crds
 crds: ## Generate deploy/crds from the types in crds/
 	cargo run -q -p herald-crds --example generate -- deploy/crds

@@ -9,7 +9,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
 use herald_e2e::bench::{failover, first_light, scale};
-use herald_e2e::testbed::{self, manifests};
+use herald_e2e::testbed::{self, chart, manifests};
 use herald_e2e::{demo, drill, kernel_test, scenario, vm_test};
 use herald_lab::cluster::{self, Lab, LabId, Leftovers, Paths, Phase, ProxyMode, Record, Role, Spec};
 use herald_lab::progress::Progress;
@@ -119,6 +119,8 @@ enum Verb {
     BuildHelm,
     /// Write the one-file manifests deploy/*.yaml from the directories there.
     Manifests,
+    /// Write deploy/helm/golden, what the Helm chart makes of some values.
+    Golden,
     /// Build Herald's image as an OCI archive in target/image.
     Image {
         /// Build the image of the laboratory's workload too.
@@ -207,6 +209,7 @@ impl Cli {
             Verb::Build => build(),
             Verb::BuildHelm => binaries::helm(&progress()?).map(drop),
             Verb::Manifests => manifests::write(&progress()?),
+            Verb::Golden => chart::write_golden(&progress()?),
             Verb::Image { workload } => image(workload),
             Verb::KernelTest { names, herald_image, echo_image } => {
                 kernel_test(id, &names, herald_image.zip(echo_image))
@@ -272,11 +275,7 @@ fn image(workload: bool) -> Result<()> {
     if workload {
         say(&format!("{}\n", images.export_echo()?.display()))?;
     }
-    say(&format!(
-        "{}
-",
-        images.export()?.display()
-    ))
+    say(&format!("{}\n", images.export()?.display()))
 }
 
 /// Turns SIGINT and SIGTERM into an interruption, so that everything is taken down in order.

@@ -2,6 +2,7 @@
 
 pub(crate) mod at_rest;
 pub(crate) mod audit_log;
+pub mod chart;
 pub(crate) mod controllers;
 pub mod install;
 pub(crate) mod last_release;
