@@ -115,7 +115,7 @@ enum Verb {
     },
     /// Build the cluster's binaries and Herald's static programs, and cache them. Needs no root.
     Build,
-    /// Build Helm, with which the chart is tested, and keep it. Needs no root.
+    /// Build Helm, with which the chart is tested, keep it, and print its path. Needs no root.
     BuildHelm,
     /// Write the one-file manifests deploy/*.yaml from the directories there.
     Manifests,
@@ -207,7 +207,7 @@ impl Cli {
             }
             Verb::BenchScale { up, load } => scale::run(&up.spec(id), load, &progress()?),
             Verb::Build => build(),
-            Verb::BuildHelm => binaries::helm(&progress()?).map(drop),
+            Verb::BuildHelm => say(&format!("{}\n", binaries::helm(&progress()?)?.display())),
             Verb::Manifests => manifests::write(&progress()?),
             Verb::Golden => chart::write_golden(&progress()?),
             Verb::Image { workload } => image(workload),
