@@ -9,6 +9,8 @@ CARGO_DENY_VERSION := 0.20.2
 CARGO_DENY := $(CACHE)/tools/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
 CARGO_MUTANTS_VERSION := 27.1.0
 CARGO_MUTANTS := $(CACHE)/tools/cargo-mutants-$(CARGO_MUTANTS_VERSION)/bin/cargo-mutants
+CARGO_SBOM_VERSION := 0.10.0
+CARGO_SBOM := $(CACHE)/tools/cargo-sbom-$(CARGO_SBOM_VERSION)/bin/cargo-sbom
 # Only commands that create network namespaces need root.
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E env PATH="$$PATH")
 LAB := $(SUDO) target/herald/herald-lab
@@ -26,7 +28,7 @@ demo: setup cluster ## A real cluster on this machine: EXTERNAL-IP, its announci
 
 .PHONY: test
 test: ## Everything: format, lints, licences, unit, property, doc and CRD tests, the simulation, then the scenarios on a cluster
-	+@e2e/steps.sh setup fmt lint deny unit doc sim mutations lab cluster e2e
+	+@e2e/steps.sh setup fmt lint deny unit doc sim mutations lab cluster release-dry-run e2e
 
 .PHONY: check
 check: fmt lint unit ## The inner loop: format, lints, unit tests; no root, no cluster
@@ -126,6 +128,10 @@ $(CARGO_MUTANTS):
 manifests: cluster ## Write deploy/*.yaml, one file for each way to install, from the directories there
 	target/herald/herald-lab manifests
 
+.PHONY: golden
+golden: helm ## Write deploy/helm/golden, what the Helm chart makes of some values, after a change of the chart
+	target/herald/herald-lab golden
+
 .PHONY: crds
 crds: ## Generate deploy/crds from the types in crds/
 	cargo run -q -p herald-crds --example generate -- deploy/crds
@@ -143,6 +149,24 @@ reasons: ## Generate docs/reasons.md from the types in controller/
 image: setup lab ## Build Herald's image with buildah, as an OCI archive in target/image
 	@mkdir -p $(CACHE)
 	$(LAB) image
+
+# What the scripts of a release need besides the programs.
+RELEASE = SUDO="$(SUDO)" CARGO_SBOM="$(CARGO_SBOM)" HELM="$$(target/herald/herald-lab build-helm)"
+
+.PHONY: release-dry-run
+release-dry-run: setup lab cargo-sbom ## What a release consists of, into target/release-dry-run, as far as it needs no registry and no key
+	$(RELEASE) deploy/release/dry-run.sh
+
+.PHONY: release-bundle
+release-bundle: lab cargo-sbom ## What the release's workflow publishes besides the image (VERSION=1.2.3 DIGEST=sha256:... DIRECTORY=path)
+	$(RELEASE) deploy/release/bundle.sh "$(VERSION)" "$(DIGEST)" "$(DIRECTORY)"
+
+.PHONY: cargo-sbom
+cargo-sbom: $(CARGO_SBOM)
+
+$(CARGO_SBOM):
+	@echo "building cargo-sbom $(CARGO_SBOM_VERSION), once"
+	CARGO_PROFILE_DEV_DEBUG=false cargo install --debug cargo-sbom --version $(CARGO_SBOM_VERSION) --locked --root $(dir $(patsubst %/,%,$(dir $@)))
 
 .PHONY: setup
 setup: ## Install the Debian packages the lab needs, if any is missing (prints them first)

@@ -1,6 +1,6 @@
 //! Flags and environment.
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use herald_telemetry::{http::Listen, log::LogArgs};
 
 use crate::index::FORGET_SPEAKERS_AFTER;
@@ -9,8 +9,10 @@ use crate::index::FORGET_SPEAKERS_AFTER;
 const DEFAULT_LISTEN: &str = "[::]:7476";
 
 /// Assigns addresses to Services of type LoadBalancer.
+///
+/// The API server is found as kubectl finds it ($KUBECONFIG, ~/.kube/config), or by the pod's service account.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "herald-controller", version, about)]
+#[command(name = "herald-controller", version)]
 pub struct Args {
     /// Command to run instead of the controller.
     #[command(subcommand)]
@@ -62,8 +64,18 @@ pub struct Args {
     pub metrics_listen: Listen,
 
     /// The log.
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Log")]
     pub log: LogArgs,
+}
+
+impl Args {
+    /// Reads the command line of this process, which is of this version. Ends the process with a message if the line is
+    /// invalid or asks for help or the version.
+    #[must_use]
+    pub fn read(version: &'static str) -> Self {
+        let matches = Self::command().version(version).get_matches();
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
 }
 
 /// A command that the program executes once, instead of running.

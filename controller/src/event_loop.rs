@@ -40,7 +40,7 @@ const WAITING_INPUTS: usize = 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// There is no configuration of an API server.
-    #[error("no Kubernetes API server: neither a service account nor a kubeconfig could be read")]
+    #[error("cannot tell how to reach the API server: {0}; run in a pod with a service account, or set KUBECONFIG")]
     Config(#[source] Box<kube::config::InferConfigError>),
     /// The client could not be made.
     #[error("the Kubernetes client could not be made")]

@@ -9,16 +9,30 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
 use herald_e2e::bench::{failover, first_light, scale};
-use herald_e2e::testbed::{self, manifests};
+use herald_e2e::testbed::{self, chart, manifests};
 use herald_e2e::{demo, drill, kernel_test, scenario, vm_test};
 use herald_lab::cluster::{self, Lab, LabId, Leftovers, Paths, Phase, ProxyMode, Record, Role, Spec};
 use herald_lab::progress::Progress;
 use herald_lab::{binaries, fault, probe, vm};
 use tokio::signal::unix::{SignalKind, signal};
 
+/// The version, with the commit that `e2e/programs.sh` names.
+const VERSION: &str = match option_env!("HERALD_VERSION") {
+    Some(version) => version,
+    None => concat!(env!("CARGO_PKG_VERSION"), " (commit unknown: not built by e2e/programs.sh)"),
+};
+
+/// The environment that no option has.
+const ENVIRONMENT: &str = "Environment:
+  HERALD_LAB_CACHE        directory of what is built once; by default herald-lab in $XDG_CACHE_HOME or ~/.cache
+  HERALD_LAB_LOG          filter of the log on standard error [default: info,kube_client=off]
+  HERALD_LAB_WAIT_FACTOR  number by which every wait is multiplied, for a slow machine [default: 1]
+
+docs/lab.md is the manual. Commands that make or change a cluster need root.";
+
 /// A real Kubernetes cluster on one machine, in network namespaces.
 #[derive(Debug, Parser)]
-#[command(name = "herald-lab", version)]
+#[command(name = "herald-lab", version = VERSION, after_help = ENVIRONMENT)]
 pub(crate) struct Cli {
     /// ID of the laboratory.
     #[arg(long, global = true, env = "HERALD_LAB_ID", default_value_t = LabId::default())]
@@ -101,10 +115,12 @@ enum Verb {
     },
     /// Build the cluster's binaries and Herald's static programs, and cache them. Needs no root.
     Build,
-    /// Build Helm, with which the chart is tested, and keep it. Needs no root.
+    /// Build Helm, with which the chart is tested, keep it, and print its path. Needs no root.
     BuildHelm,
     /// Write the one-file manifests deploy/*.yaml from the directories there.
     Manifests,
+    /// Write deploy/helm/golden, what the Helm chart makes of some values.
+    Golden,
     /// Build Herald's image as an OCI archive in target/image.
     Image {
         /// Build the image of the laboratory's workload too.
@@ -191,8 +207,9 @@ impl Cli {
             }
             Verb::BenchScale { up, load } => scale::run(&up.spec(id), load, &progress()?),
             Verb::Build => build(),
-            Verb::BuildHelm => binaries::helm(&progress()?).map(drop),
+            Verb::BuildHelm => say(&format!("{}\n", binaries::helm(&progress()?)?.display())),
             Verb::Manifests => manifests::write(&progress()?),
+            Verb::Golden => chart::write_golden(&progress()?),
             Verb::Image { workload } => image(workload),
             Verb::KernelTest { names, herald_image, echo_image } => {
                 kernel_test(id, &names, herald_image.zip(echo_image))
@@ -258,11 +275,7 @@ fn image(workload: bool) -> Result<()> {
     if workload {
         say(&format!("{}\n", images.export_echo()?.display()))?;
     }
-    say(&format!(
-        "{}
-",
-        images.export()?.display()
-    ))
+    say(&format!("{}\n", images.export()?.display()))
 }
 
 /// Turns SIGINT and SIGTERM into an interruption, so that everything is taken down in order.

@@ -19,14 +19,14 @@ const DEFAULT_LISTEN: &str = "[::]:7475";
 ///
 /// The API server is found as kubectl finds it ($KUBECONFIG, ~/.kube/config), or by the pod's service account.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "herald-speaker", version, about)]
+#[command(name = "herald-speaker", version)]
 pub struct Args {
     /// How the speaker runs.
     #[command(flatten)]
     pub run: RunArgs,
 
     /// The log.
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Log")]
     pub log: LogArgs,
 }
 

@@ -19,17 +19,21 @@ pub enum Cli {
 }
 
 impl Cli {
-    /// Reads the command line of this process; ends the process with a message where the line makes no sense.
-    pub fn parse() -> Self {
-        Self::read(std::env::args_os()).unwrap_or_else(|error| error.exit())
+    /// Reads the command line of this process, which is of this version; ends the process with a message where the line
+    /// makes no sense.
+    pub fn parse(version: &'static str) -> Self {
+        Self::read(version, std::env::args_os()).unwrap_or_else(|error| error.exit())
     }
 
     /// Reads a command line, the program's name first.
     ///
     /// # Errors
-    /// If the command line makes no sense, or asks for help.
-    pub fn read<T: Into<OsString> + Clone>(words: impl IntoIterator<Item = T>) -> Result<Self, clap::Error> {
-        let matches = command().try_get_matches_from(words)?;
+    /// If the command line makes no sense, or asks for help or the version.
+    fn read<T: Into<OsString> + Clone>(
+        version: &'static str,
+        words: impl IntoIterator<Item = T>,
+    ) -> Result<Self, clap::Error> {
+        let matches = command().version(version).try_get_matches_from(words)?;
         match matches.subcommand() {
             Some(("inspect", inspect)) => InspectArgs::from_arg_matches(inspect).map(Self::Inspect),
             Some(("check", check)) => CheckArgs::from_arg_matches(check).map(Self::Check),
@@ -62,8 +66,16 @@ mod tests {
 
     #[test]
     fn speaker_runs_without_a_subcommand() {
-        let Ok(Cli::Run(args)) = Cli::read(["herald-speaker", "--node-name", "a"]) else { panic!("it does not run") };
+        let Ok(Cli::Run(args)) = Cli::read("1.2.3", ["herald-speaker", "--node-name", "a"]) else {
+            panic!("it does not run")
+        };
         assert_eq!(args.run.node_name, "a");
+    }
+
+    #[test]
+    fn version_is_that_of_the_program() {
+        let answer = Cli::read("1.2.3 (abc, 2026-12-01)", ["herald-speaker", "--version"]).unwrap_err();
+        assert_eq!(answer.to_string(), "herald-speaker 1.2.3 (abc, 2026-12-01)\n");
     }
 
     #[test_case(&["inspect"], Some(("/run/herald", Format::Table)))]
@@ -71,7 +83,7 @@ mod tests {
     #[test_case(&["inspect", "-o", "yaml"], None)]
     #[test_case(&["--node-name=a", "inspect"], None; "flags of the other command")]
     fn inspect_is_read(words: &[&str], expected: Option<(&str, Format)>) {
-        let read = Cli::read(["herald-speaker"].iter().chain(words));
+        let read = Cli::read("1.2.3", ["herald-speaker"].iter().chain(words));
         let inspected = match read {
             Ok(Cli::Inspect(args)) => Some((args.state_dir, args.output)),
             _ => None,
@@ -83,7 +95,7 @@ mod tests {
     #[test_case(&["check", "ready"], Some(What::Ready))]
     #[test_case(&["check"], None; "nothing to ask for")]
     fn check_is_read(words: &[&str], expected: Option<What>) {
-        let checked = match Cli::read(["herald-speaker"].iter().chain(words)) {
+        let checked = match Cli::read("1.2.3", ["herald-speaker"].iter().chain(words)) {
             Ok(Cli::Check(args)) => Some(args.what),
             _ => None,
         };

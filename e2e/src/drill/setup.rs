@@ -171,7 +171,8 @@ impl<'a> Setup<'a> {
         self.ns.kubectl(what).map(drop)
     }
 
-    fn to_be_undone(&self, undo: &[&str]) {
+    /// Records arguments of kubectl, which are run when the drill is over, the last ones first.
+    pub(super) fn to_be_undone(&self, undo: &[&str]) {
         self.undo.borrow_mut().push(undo.iter().map(|&word| word.to_owned()).collect());
     }
 

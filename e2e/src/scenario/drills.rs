@@ -60,6 +60,10 @@ pub(super) fn small_mtu(ns: &TestNamespace<'_>) -> Result<()> {
     subject(ns, Subject::Mtu)
 }
 
+pub(super) fn upgrade(ns: &TestNamespace<'_>) -> Result<()> {
+    subject(ns, Subject::Upgrade)
+}
+
 pub(super) fn one_node(ns: &TestNamespace<'_>) -> Result<()> {
     all_in(ns, Topology::One, drills())
 }

@@ -2,35 +2,33 @@
 //! is restarted; an upgrade and a rollback are noticed by no client; `helm uninstall` leaves the addresses to their Services, and
 //! the next installation goes on with them.
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
-use std::path::PathBuf;
-use std::process::Command;
-
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use serde_json::Value;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use super::unnoticed::Unnoticed;
+use crate::testbed::chart::{self, RELEASE};
 use crate::testbed::manifests::{self, Manifest};
 use crate::testbed::{TestNamespace, install};
-use herald_lab::binaries;
 
-/// The name of the release.
-const RELEASE: &str = "herald";
 /// How long Helm waits for what it has changed.
 const TIMEOUT: &str = "--timeout=3m";
 /// The Secret with the cluster's key.
 const KEY: &str = "herald-cluster-key";
+
+/// A key as a user makes one, of 32 bytes.
+const OWN_KEY: &str = "--from-literal=mine=0123456789abcdef0123456789abcdef";
 
 /// Objects by kind and name.
 type Objects = BTreeMap<(String, String), Value>;
 
 pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
     let helm = Helm::new(ns)?;
-    helm.run(&["lint", "--strict", &helm.chart])?;
+    chart::is_golden(&helm.helm)?;
     makes_the_manifests(&helm)?;
     values_are_used(&helm)?;
     let result = lives(ns, &helm);
@@ -115,10 +113,6 @@ fn values_are_used(helm: &Helm<'_>) -> Result<()> {
         ensure!(container["image"] == image && pod["imagePullSecrets"][0]["name"] == "registry", "{name}: {pod:#}");
         ensure!(container["args"] == serde_json::json!(args), "{name} has {}", container["args"]);
     }
-    for values in ["values-k3s.yaml", "values-kind.yaml"] {
-        let file = manifests::chart().join(values).to_string_lossy().into_owned();
-        helm.template(&["--values", &file]).with_context(|| values.to_owned())?;
-    }
     for unknown in ["speaker.replicas=2", "image.pullPolicy=Sometimes", "interfaces=eth0"] {
         ensure!(helm.template(&["--set", unknown]).is_err(), "the schema lets {unknown} pass");
     }
@@ -162,8 +156,12 @@ fn lives(ns: &TestNamespace<'_>, helm: &Helm<'_>) -> Result<()> {
     // The pods have a moment to end.
     ns.eventually("no node to answer", || Ok(ns.who_has(address)?.is_empty().then_some(())))?;
     left(ns, address, &key)?;
-    ns.bed.progress.step("helm: install again");
-    with("install", &[])?;
+    ns.bed.progress.step("helm: install again, with a key of the user's own");
+    let own = ["create", "secret", "generic", KEY, "-n", install::NAMESPACE, OWN_KEY];
+    ns.kubectl(&["delete", "secret", "-n", install::NAMESPACE, KEY])?;
+    ns.kubectl(&own)?;
+    let key = self::key(ns)?;
+    with("install", &["--set", "clusterKey.create=false"])?;
     let node = ns.announcer(address)?;
     ns.answered_by(address, &node)?;
     left(ns, address, &key)
@@ -209,40 +207,23 @@ fn objects(yaml: &str) -> Result<Objects> {
 /// Helm, with the rights of the cluster's administrator.
 struct Helm<'a> {
     ns: &'a TestNamespace<'a>,
-    program: PathBuf,
-    /// What a user has in his home.
-    home: tempfile::TempDir,
+    helm: chart::Helm,
     chart: String,
 }
 
 impl<'a> Helm<'a> {
     fn new(ns: &'a TestNamespace<'_>) -> Result<Self> {
-        let program = binaries::helm(&ns.bed.progress)?;
-        let home = tempfile::tempdir().context("making a directory for Helm")?;
-        Ok(Self { ns, program, home, chart: manifests::chart().to_string_lossy().into_owned() })
+        let helm = chart::Helm::new(&ns.bed.progress)?;
+        Ok(Self { ns, helm, chart: manifests::chart().to_string_lossy().into_owned() })
     }
 
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = self.ns.bed.lab().admin_command(&self.program);
-        for variable in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
-            command.env(variable, self.home.path());
-        }
-        command.args(args);
-        command
-    }
-
-    /// Runs Helm and returns what it printed.
+    /// Runs Helm on the cluster and returns what it printed.
     fn run(&self, args: &[&str]) -> Result<String> {
-        let output = self.command(args).output().context("starting helm")?;
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        ensure!(output.status.success(), "helm {}: {}{said}", args.join(" "), String::from_utf8_lossy(&output.stderr));
-        Ok(said)
+        self.helm.run(self.ns.bed.lab().admin_command(self.helm.program()), args)
     }
 
-    /// The objects that the chart makes.
+    /// Returns the objects that the chart makes.
     fn template(&self, values: &[&str]) -> Result<String> {
-        let mut args = vec!["template", RELEASE, &self.chart, "-n", install::NAMESPACE];
-        args.extend(values);
-        self.run(&args)
+        self.helm.template(values)
     }
 }

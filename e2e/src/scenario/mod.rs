@@ -55,6 +55,7 @@ mod strangers;
 mod type_changes;
 mod uninstall;
 mod unnoticed;
+mod upgrade;
 
 use std::time::Duration;
 

@@ -39,18 +39,15 @@ impl Images {
     /// When a build fails.
     pub fn build(progress: &Progress) -> Result<Self> {
         let built = binaries::build_static(progress)?;
-        let image = |containerfile: &Path, programs: &[&Path], tag| -> Result<PathBuf> {
-            let context = tempfile::tempdir().context("making a directory for the build")?;
-            for program in programs {
-                let name = program.file_name().context("a program has a name")?;
-                std::fs::copy(program, context.path().join(name)).with_context(|| program.display().to_string())?;
-            }
-            images::build(containerfile, context.path(), tag, progress)
-        };
         let echo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../lab/images/echo/Containerfile");
         Ok(Self {
-            herald: image(&deploy().join("Containerfile"), &[&built.controller, &built.speaker], HERALD_IMAGE)?,
-            echo: image(&echo, &[&built.echo], ECHO_IMAGE)?,
+            herald: image(
+                &deploy().join("Containerfile"),
+                &[&built.controller, &built.speaker],
+                HERALD_IMAGE,
+                progress,
+            )?,
+            echo: image(&echo, &[&built.echo], ECHO_IMAGE, progress)?,
         })
     }
 
@@ -81,6 +78,16 @@ impl Images {
     }
 }
 
+/// Builds an image of a Containerfile and some programs.
+pub(super) fn image(containerfile: &Path, programs: &[&Path], tag: &str, progress: &Progress) -> Result<PathBuf> {
+    let context = tempfile::tempdir().context("making a directory for the build")?;
+    for program in programs {
+        let name = program.file_name().context("a program has a name")?;
+        std::fs::copy(program, context.path().join(name)).with_context(|| program.display().to_string())?;
+    }
+    images::build(containerfile, context.path(), tag, progress)
+}
+
 /// Copies an archive to `target/image`.
 fn export(archive: &Path, name: &str) -> Result<PathBuf> {
     let directory = binaries::workspace()?.join("target/image");
@@ -102,7 +109,15 @@ fn export(archive: &Path, name: &str) -> Result<PathBuf> {
 /// When kubectl fails or a rollout does not end.
 pub fn apply(lab: &Lab, manifest: Manifest, progress: &Progress) -> Result<()> {
     progress.step(format!("kubectl apply -f deploy/{}", manifest.file_name()));
-    kubectl(lab, &["apply", "-f", &manifest.file().to_string_lossy()])?;
+    apply_file(lab, &manifest.file())
+}
+
+/// Applies a manifest of Herald and waits until every pod of Herald is up.
+///
+/// # Errors
+/// When kubectl fails or a rollout does not end.
+pub fn apply_file(lab: &Lab, manifest: &Path) -> Result<()> {
+    kubectl(lab, &["apply", "-f", &manifest.to_string_lossy()])?;
     wait_for_rollout(lab)
 }
 
@@ -113,20 +128,34 @@ pub fn apply(lab: &Lab, manifest: Manifest, progress: &Progress) -> Result<()> {
 /// When one of the commands fails.
 pub fn uninstall(lab: &Lab) -> Result<()> {
     let readme = include_str!("../../../README.md");
-    let section = readme.split("### Uninstall").nth(1).unwrap_or_default();
+    documented(readme, "### Uninstall")?.iter().try_for_each(|command| documented_kubectl(lab, command))
+}
+
+/// Returns the commands of kubectl, without that word, in the first block of code below a heading of a page: so the
+/// documented commands are the tested ones. Their paths are made absolute.
+///
+/// # Errors
+/// When there is none.
+pub fn documented(page: &str, heading: &str) -> Result<Vec<Vec<String>>> {
+    let section = page.split_once(&format!("{heading}\n")).map(|(_, below)| below).unwrap_or_default();
     let block = section.split("```").nth(1).unwrap_or_default();
-    let commands: Vec<_> = block.lines().filter_map(|line| line.strip_prefix("kubectl ")).collect();
-    ensure!(!commands.is_empty(), "the README documents no uninstallation");
-    for command in commands {
-        // The documented paths are relative to the root of the checkout.
-        let word = |word: &str| match word.strip_prefix("deploy/") {
-            Some(below) => deploy().join(below).to_string_lossy().into_owned(),
-            None => word.to_owned(),
-        };
-        let args: Vec<String> = command.split_whitespace().map(word).collect();
-        kubectl(lab, &args.iter().map(String::as_str).collect::<Vec<_>>())?;
-    }
-    Ok(())
+    let commands = block.lines().filter_map(|line| line.strip_prefix("kubectl "));
+    // The documented paths are relative to the root of the checkout.
+    let word = |word: &str| match word.strip_prefix("deploy/") {
+        Some(below) => deploy().join(below).to_string_lossy().into_owned(),
+        None => word.to_owned(),
+    };
+    let commands: Vec<Vec<String>> = commands.map(|line| line.split_whitespace().map(word).collect()).collect();
+    ensure!(!commands.is_empty(), "there is no command of kubectl below {heading:?}");
+    Ok(commands)
+}
+
+/// Runs a documented command.
+///
+/// # Errors
+/// When it fails.
+pub fn documented_kubectl(lab: &Lab, command: &[String]) -> Result<()> {
+    kubectl(lab, &command.iter().map(String::as_str).collect::<Vec<_>>()).map(drop)
 }
 
 /// Replaces controllers and speakers, and waits until all are ready.
@@ -160,4 +189,18 @@ pub fn kubectl(lab: &Lab, args: &[&str]) -> Result<String> {
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     ensure!(output.status.success(), "kubectl {}: {}{said}", args.join(" "), String::from_utf8_lossy(&output.stderr));
     Ok(said)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documented_commands_are_those_of_the_first_block_below_the_heading() {
+        let page = "## A\n```\nkubectl get pods\n```\n## B\nText.\n```\nkubectl apply -f deploy/herald.yaml\nmake image\n```\n\
+                    ```\nkubectl delete x\n```\n";
+        let file = deploy().join("herald.yaml").to_string_lossy().into_owned();
+        assert_eq!(documented(page, "## B").unwrap(), [["apply", "-f", file.as_str()]]);
+        assert!(documented(page, "## C").is_err());
+    }
 }

@@ -2,8 +2,10 @@
 
 pub(crate) mod at_rest;
 pub(crate) mod audit_log;
+pub mod chart;
 pub(crate) mod controllers;
 pub mod install;
+pub(crate) mod last_release;
 pub mod manifests;
 pub(crate) mod namespace;
 pub(crate) mod waits;

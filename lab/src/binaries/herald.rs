@@ -27,16 +27,7 @@ pub struct StaticBinaries {
 pub fn build_static(progress: &Progress) -> Result<StaticBinaries> {
     let workspace = workspace()?;
     let mut script = Command::new(workspace.join("e2e/programs.sh"));
-    // Under `cargo test` and `cargo run` these variables describe this program. Build scripts that read them (ring's)
-    // would trigger a full rebuild whenever the two ways of starting alternate.
-    for (name, _) in std::env::vars_os() {
-        let of_this_program = ["CARGO_MANIFEST_", "CARGO_PKG_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_TARGET_TMPDIR"];
-        if name.to_str().is_some_and(|name| of_this_program.iter().any(|prefix| name.starts_with(prefix))) {
-            script.env_remove(name);
-        }
-    }
-    // cargo's progress bar goes to a file, from which the progress is read.
-    script.env("CARGO_TERM_PROGRESS_WHEN", "always").env("CARGO_TERM_PROGRESS_WIDTH", "80");
+    cargo_progress_of(&mut script);
     long_command::run_measured(&mut script, "building Herald's programs", crates_done, progress)
         .context("to build them alone: e2e/programs.sh")?;
     let binary = |name: &str| -> Result<PathBuf> {
@@ -50,8 +41,22 @@ pub fn build_static(progress: &Progress) -> Result<StaticBinaries> {
     })
 }
 
+/// Prepares a command that runs cargo, for [`crates_done`] to read its progress.
+pub(super) fn cargo_progress_of(command: &mut Command) {
+    // Under `cargo test` and `cargo run` these variables describe this program. Build scripts that read them (ring's)
+    // would trigger a full rebuild whenever the two ways of starting alternate.
+    for (name, _) in std::env::vars_os() {
+        let of_this_program = ["CARGO_MANIFEST_", "CARGO_PKG_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_TARGET_TMPDIR"];
+        if name.to_str().is_some_and(|name| of_this_program.iter().any(|prefix| name.starts_with(prefix))) {
+            command.env_remove(name);
+        }
+    }
+    // cargo's progress bar goes to a file, from which the progress is read.
+    command.env("CARGO_TERM_PROGRESS_WHEN", "always").env("CARGO_TERM_PROGRESS_WIDTH", "80");
+}
+
 /// Parses the last state of cargo's progress bar: `Building [=====>   ] 120/344: k8s-openapi`.
-fn crates_done(output: &str) -> Option<String> {
+pub(super) fn crates_done(output: &str) -> Option<String> {
     let (_, last) = output.rsplit_once("] ")?;
     let (done, all) = last.split(':').next()?.split_once('/')?;
     let (done, all): (usize, usize) = (done.trim().parse().ok()?, all.trim().parse().ok()?);

@@ -6,6 +6,7 @@ mod gateway_api;
 mod go;
 mod helm;
 mod herald;
+mod last_release;
 mod pins;
 
 use std::fs;
@@ -24,6 +25,7 @@ pub use gateway_api::gateway_definition;
 pub(crate) use go::build_file;
 pub use helm::helm;
 pub use herald::{StaticBinaries, build_static, workspace};
+pub use last_release::{LAST_RELEASE, LastRelease, last_release};
 
 /// Returns a directory with all programs of a cluster. Programs in `ready` are taken from there; the others come from
 /// the cache, and missing ones are built first.

@@ -9,6 +9,7 @@ mod power;
 mod speaker;
 mod unheard;
 mod updates;
+mod upgrade;
 mod wire;
 mod witness;
 
@@ -41,11 +42,13 @@ pub enum Subject {
     Flood,
     /// The MTU of the nodes' link.
     Mtu,
+    /// No component: Herald is upgraded and rolled back.
+    Upgrade,
 }
 
 impl Subject {
     /// All subjects.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Speaker,
         Self::Power,
         Self::Wire,
@@ -57,6 +60,7 @@ impl Subject {
         Self::Witness,
         Self::Flood,
         Self::Mtu,
+        Self::Upgrade,
     ];
 
     /// Returns its drills, the most important one first.
@@ -74,6 +78,7 @@ impl Subject {
             Self::Witness => witness::DRILLS,
             Self::Flood => flood::DRILLS,
             Self::Mtu => mtu::DRILLS,
+            Self::Upgrade => upgrade::DRILLS,
         }
     }
 }
