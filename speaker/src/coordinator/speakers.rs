@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use herald_crds::placement::Interface;
 use herald_protocol::{
     mac::MacAddr,
     node::{NodeId, NodeName},
@@ -184,12 +185,9 @@ impl Speakers {
             }
             // Only the node itself knows the name and the addresses of its interface.
             let as_heard = |here: &Segment| Segment {
-                interface: here.interface.clone(),
+                interface: Interface { speaks_for: Vec::new(), ..here.interface.clone() },
                 mac: MacAddr::ZERO,
                 address: None,
-                prefixes: here.prefixes.clone(),
-                default_route: here.default_route,
-                speaks_for: Vec::new(),
             };
             let segments = own.hears(name).map(as_heard).collect();
             let speaker = Speaker { segments, ..Speaker::of_node(node.clone()) };
