@@ -14,6 +14,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use herald_e2e::drill::Topology;
 use herald_e2e::scenario::{Cluster, RunReport, Scenario, Schedule, all, run_on};
 use herald_e2e::testbed::{Images, Testbed};
+use herald_lab::binaries::lack_of_last_release;
 use herald_lab::cluster::{LabId, Spec};
 use herald_lab::progress::Progress;
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -127,6 +128,9 @@ fn spec(cluster: Cluster) -> Result<Spec> {
     Ok(place.spec(&Spec { id, ..Spec::default() }))
 }
 
+/// The scenario that builds the last release from the history of this checkout.
+const UPGRADE: &str = "upgrade";
+
 /// Returns whether the arguments select a scenario, by the rules of the harness itself. (The schedule contains only the
 /// selected ones.)
 fn is_wanted(arguments: &Arguments, name: &str) -> bool {
@@ -137,7 +141,11 @@ fn is_wanted(arguments: &Arguments, name: &str) -> bool {
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(AT_ONCE);
-    let chosen = all().into_iter().filter(|scenario| is_wanted(&arguments, scenario.name)).collect();
+    let mut chosen: Vec<_> = all().into_iter().filter(|scenario| is_wanted(&arguments, scenario.name)).collect();
+    // A clone without the history cannot build the last release. That is said, and is no fault of what is tested.
+    let lack = lack_of_last_release().unwrap_or_else(|error| Some(format!("{error:#}")));
+    let left_out = lack.filter(|_| chosen.iter().any(|scenario| scenario.name == UPGRADE));
+    chosen.retain(|scenario| left_out.is_none() || scenario.name != UPGRADE);
     let suite = Arc::new(Suite::new(chosen));
     let trials = suite.chosen.iter().enumerate().map(|(position, scenario)| {
         let suite = Arc::clone(&suite);
@@ -147,6 +155,9 @@ fn main() -> ExitCode {
     let left = lock(&suite.site).leave();
     if !arguments.list {
         println!("\n{}", lock(&suite.ledger));
+        if let Some(lack) = left_out {
+            println!("scenario {UPGRADE} was NOT RUN: {lack}");
+        }
     }
     if let Err(error) = left {
         eprintln!("the last cluster could not be left behind clean: {error:#}");

@@ -31,6 +31,21 @@ pub struct LastRelease {
     pub speaker: PathBuf,
 }
 
+/// Returns the remedy, if the last release can not be built here: this checkout is a shallow clone without the commit, or
+/// no clone.
+///
+/// # Errors
+/// When git cannot be started, or the workspace is not found.
+pub fn lack_of_last_release() -> Result<Option<String>> {
+    let mut git = Command::new("git");
+    // Under sudo the checkout belongs to another user, which git refuses unless told otherwise.
+    git.args(["-c", "safe.directory=*", "cat-file", "-e"]).arg(format!("{LAST_RELEASE}^{{commit}}"));
+    let found = git.current_dir(workspace()?).output().context("cannot run git")?.status.success();
+    Ok((!found).then(|| {
+        format!("this checkout lacks commit {LAST_RELEASE}; to fetch it: git fetch --depth 1 origin {LAST_RELEASE}")
+    }))
+}
+
 /// Builds the last release from the history of this checkout and keeps it in the cache.
 ///
 /// # Errors

@@ -25,7 +25,7 @@ pub use gateway_api::gateway_definition;
 pub(crate) use go::build_file;
 pub use helm::helm;
 pub use herald::{StaticBinaries, build_static, workspace};
-pub use last_release::{LAST_RELEASE, LastRelease, last_release};
+pub use last_release::{LAST_RELEASE, LastRelease, lack_of_last_release, last_release};
 
 /// Returns a directory with all programs of a cluster. Programs in `ready` are taken from there; the others come from
 /// the cache, and missing ones are built first.
