@@ -117,7 +117,7 @@ mutations: ## Break each rule of the segment protocol: an invariant of the simul
 	cargo test --profile simulation -p herald-sim --test mutations --locked
 
 .PHONY: mutants
-mutants: $(CARGO_MUTANTS) ## Change the code that decides, one place at a time: a unit test must fail (SAMPLE=n or SHARD=k/n of the places; days without)
+mutants: $(CARGO_MUTANTS) ## Change the code that decides, one place at a time: a unit test must fail (SAMPLE=n or SHARD=k/n of the places; a day and more without)
 	structure/mutants.sh $(CARGO_MUTANTS) $(call option,SAMPLE,sample) $(call option,SHARD,shard)
 
 $(CARGO_MUTANTS):
