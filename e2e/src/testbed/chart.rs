@@ -157,7 +157,7 @@ mod tests {
     /// replace as a whole, is one value.
     fn not_set(path: &str, default: &Value, set: &Value) -> Vec<String> {
         let (Some(defaults), Some(values)) = (default.as_object(), set.as_object()) else {
-            return if default == set { vec![path.to_owned()] } else { Vec::new() };
+            return if default == set || set.is_null() { vec![path.to_owned()] } else { Vec::new() };
         };
         if defaults.is_empty() {
             return if values.is_empty() { vec![path.to_owned()] } else { Vec::new() };
