@@ -123,8 +123,8 @@ pub fn all() -> Vec<Scenario> {
         alone("speaker-leaves", "a node that the DaemonSet leaves is no longer a candidate", 60, speaker_leaves::run),
         alone(
             "speaker-status-deleted",
-            "a SpeakerStatus, or its definition, is deleted: no client notices",
-            90,
+            "a SpeakerStatus, or its definition, is deleted, also during a roll-out: no client notices",
+            120,
             speaker_status_deleted::run,
         ),
         alone("node-deleted", "a silent node is deleted, and the others go on", 60, node_deleted::run),

@@ -1,5 +1,5 @@
-//! A person deletes the SpeakerStatus of a running speaker, empties it, or deletes the kind itself: no client notices,
-//! no address moves, and the speaker writes its status again.
+//! A person deletes the SpeakerStatus of a running speaker, empties it, or deletes the kind itself, also during a roll-out:
+//! no client notices, no address moves, and the speakers write their statuses again.
 
 use std::collections::BTreeMap;
 
@@ -9,6 +9,7 @@ use kube::{Resource, ResourceExt};
 
 use super::unnoticed::Unnoticed;
 use crate::testbed::TestNamespace;
+use crate::testbed::install;
 use crate::testbed::manifests::deploy;
 use crate::testbed::waits::REPORTED_WITHIN;
 
@@ -30,6 +31,19 @@ pub(super) fn run(ns: &TestNamespace<'_>) -> Result<()> {
     ns.kubectl(&["delete", "-f", &definition])?;
     ns.kubectl(&["apply", "-f", &definition])?;
     ns.kubectl(&["wait", "--for", "condition=Established", "--timeout=30s", "-f", &definition])?;
+    for node in ns.bed.lab().nodes()? {
+        written_again(ns, node.name(), None)?;
+    }
+
+    let speakers = "daemonset/herald-speaker";
+    ns.bed.progress.step("speaker-status-deleted: a roll-out begins while the CustomResourceDefinition is missing");
+    ns.kubectl(&["delete", "-f", &definition])?;
+    ns.kubectl(&["rollout", "restart", "-n", install::NAMESPACE, speakers])?;
+    let new = "-o=jsonpath={.status.updatedNumberScheduled}";
+    let begun = || Ok((ns.kubectl(&["get", "-n", install::NAMESPACE, speakers, new])? == "1").then_some(()));
+    ns.bed.wait_for("the first speaker to be replaced", install::ROLLOUT, begun)?;
+    ns.kubectl(&["apply", "-f", &definition])?;
+    install::wait_for_rollout(ns.bed.lab())?;
     for node in ns.bed.lab().nodes()? {
         written_again(ns, node.name(), None)?;
     }

@@ -151,8 +151,17 @@ impl Speakers {
     }
 
     /// Returns a status as it counts: with each segment that it lacks from now on although its speaker is heard there.
+    ///
+    /// An object is created before its status is written. Until then one that was deleted counts on: its speaker may be
+    /// one that has just started, and is not heard yet.
     fn with_kept_segments(&mut self, now: Duration, mut speaker: Speaker, own: Own<'_>) -> Speaker {
-        let before = self.counted.get(&speaker.node).map(|before| before.segments.as_slice()).unwrap_or_default();
+        let counted = self.counted.get(&speaker.node);
+        let was_deleted = self.kept.get(&speaker.node).is_some_and(|kept| kept.what == What::Object);
+        let is_unwritten = speaker.node != own.node && speaker.segments.is_empty();
+        if let Some(counted) = counted.filter(|_| was_deleted && is_unwritten) {
+            return counted.clone();
+        }
+        let before = counted.map(|before| before.segments.as_slice()).unwrap_or_default();
         let lacking: Vec<Segment> = lacking(before, &speaker, own).cloned().collect();
         if lacking.is_empty() {
             self.kept.remove(&speaker.node);

@@ -51,6 +51,20 @@ fn deleted_status_counts_for_fifteen_seconds_and_longer_while_its_speaker_is_hea
     assert_eq!((counted(&speakers), speakers.poll_timeout()), (vec![("own", 1)], None));
 }
 
+/// The speaker has just started, creates its object and is not heard yet: its status is written a moment later.
+#[test]
+fn deleted_status_counts_until_the_next_one_is_written() {
+    let (mut speakers, nodes) = known();
+    delete(&mut speakers, &nodes, "a");
+    let mut apply = |segments| {
+        let again = Speaker { segments, ..speaker("a") };
+        with_own(&[], |own| speakers.apply(s(1), Change::Applied(again), own, &nodes)).len()
+    };
+    assert_eq!(apply(Vec::new()), 0, "it counts as before");
+    apply(speaker("a").segments);
+    assert_eq!((counted(&speakers), speakers.poll_timeout()), (ALL.to_vec(), None));
+}
+
 #[test]
 fn node_hears_itself() {
     let (mut speakers, nodes) = known();
