@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use super::Engine;
 use crate::{io::Event, mutation::Mutation, node::NodeId, peer::Peer};
 
-/// How many nodes answer for a silent one, in case one of them fails. Their answers are the same.
+/// Number of nodes that answer for a silent one, in case one of them fails. Their answers are the same.
 pub(super) const COVERERS: usize = 2;
 
 /// The silent nodes that this node answers for.

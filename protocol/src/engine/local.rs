@@ -1,4 +1,4 @@
-//! Who this node is on the segment, and where its jitter comes from.
+//! The identity of this node on the segment, and the source of its jitter.
 
 use std::{net::IpAddr, time::Duration};
 
