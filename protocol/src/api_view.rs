@@ -135,7 +135,7 @@ pub enum Shutdown {
 }
 
 /// An ARP or Neighbour Discovery packet, in the terms that both share.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Packet {
     /// The Ethernet source.
     pub source: MacAddr,
@@ -145,4 +145,12 @@ pub struct Packet {
     /// The address that the packet asks for; `None` for answers. A gratuitous ARP request asks for the address that it
     /// states.
     pub asks: Option<IpAddr>,
+}
+
+impl Packet {
+    /// Returns the address that the packet really asks for. A gratuitous request announces an address and asks for
+    /// none.
+    pub fn question(&self) -> Option<IpAddr> {
+        self.asks.filter(|asked| self.binding.is_none_or(|(address, _)| address != *asked))
+    }
 }

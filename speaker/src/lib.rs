@@ -25,6 +25,7 @@
 //! **Edge**: [`watch`], [`kube_proxy`], [`netlink`], [`sockets`] over [`herald_packet_socket`] (the only unsafe code),
 //! [`status_writer`], [`event_writer`], [`state_dir`]; [`event_loop`] ties them together on one thread.
 
+pub mod answer_table;
 pub mod api_objects;
 pub mod args;
 pub mod check;

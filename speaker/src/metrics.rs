@@ -78,6 +78,24 @@ pub struct Reading {
     pub keys: Vec<KeyUse>,
 }
 
+/// The counters of answers. A clone counts for the same metric.
+#[derive(Clone, Debug)]
+pub struct Answered {
+    ipv4: Counter,
+    ipv6: Counter,
+}
+
+impl Answered {
+    /// Counts an answer for this address.
+    pub fn count(&self, address: IpAddr) {
+        if address.is_ipv4() {
+            self.ipv4.inc()
+        } else {
+            self.ipv6.inc()
+        };
+    }
+}
+
 /// All metrics.
 #[derive(Debug)]
 pub struct Metrics {
@@ -205,9 +223,10 @@ impl Metrics {
         self.conflicts.get_or_create(&Held { interface: interface.to_owned(), by }).inc();
     }
 
-    /// Counts an answer for this address.
-    pub fn answered(&self, address: IpAddr) {
-        self.answers.get_or_create(&Of { family: family(address) }).inc();
+    /// Returns the counters of answers, which other threads may count with.
+    pub fn answered(&self) -> Answered {
+        let of = |family| self.answers.get_or_create(&Of { family }).clone();
+        Answered { ipv4: of("ipv4"), ipv6: of("ipv6") }
     }
 
     /// Counts an announcement of this address.
@@ -403,7 +422,7 @@ mod tests {
     #[test]
     fn families_are_counted_separately() {
         let metrics = Metrics::new("1");
-        metrics.answered("2001:db8::1".parse().unwrap());
+        metrics.answered().count("2001:db8::1".parse().unwrap());
         metrics.announced("192.0.2.1".parse().unwrap());
         metrics.announced("192.0.2.1".parse().unwrap());
         let counts = [("answers", "ipv4"), ("answers", "ipv6"), ("announcements", "ipv4"), ("announcements", "ipv6")]

@@ -161,7 +161,7 @@ mod tests {
     use crate::{api_objects::Change, coordinator::ApiFact, sockets::Body};
 
     fn arrival(segment: u32) -> Arrival {
-        Arrival { segment, kind: PacketType::Broadcast, body: Body::Arp(vec![0; 60]) }
+        Arrival { segment, kind: PacketType::Broadcast, body: Body::Hello(vec![0; 60]) }
     }
 
     fn kind(step: &Step) -> &'static str {

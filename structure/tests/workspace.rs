@@ -49,6 +49,7 @@ const PURE: &[(&str, &[&str])] = &[
     (
         "speaker",
         &[
+            "answer_table",
             "api_objects",
             "coordinator",
             "event_log",

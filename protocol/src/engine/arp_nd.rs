@@ -32,9 +32,7 @@ impl Engine {
             self.binding_seen(now, packet, address, mac);
         }
         self.settle(now);
-        // A gratuitous request announces an address and asks for none.
-        let asked = packet.asks.filter(|asked| packet.binding.is_none_or(|(address, _)| address != *asked))?;
-        self.answer(asked)
+        self.answer(packet.question()?)
     }
 
     /// Returns whether this is a link-layer address of this node, here or on another interface.

@@ -273,6 +273,13 @@ impl Engine {
         self.announcements.answer(address).filter(|_| self.is_answering())
     }
 
+    /// Returns until when the answers hold if no method is called: called later, this engine would notice that its
+    /// process was not run in time, and answer nothing. `None`: it answers nothing now.
+    pub fn answers_until(&self) -> Option<Duration> {
+        let due = self.poll_timeout().filter(|_| self.is_answering())?;
+        Some(due.max(self.called) + timers::lost_after(self.interval()))
+    }
+
     /// Returns whether this node answers solicitations. It does not while it listens after a start, a lost link or a
     /// stall.
     pub fn is_answering(&self) -> bool {

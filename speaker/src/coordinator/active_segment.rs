@@ -15,7 +15,7 @@ use herald_protocol::{
 };
 
 use super::sockets::Sockets;
-use crate::{interfaces::LocalSegment, packet::Origin};
+use crate::{answer_table::Statement, interfaces::LocalSegment, packet::Origin};
 
 /// Time for which address changes are collected: the filters let the new addresses through together, this long after
 /// the first change, because each update makes all filters again.
@@ -37,6 +37,10 @@ pub(super) struct ActiveSegment {
     stations_due: Option<Duration>,
     /// The addresses that this node answers for here.
     pub answered: BTreeSet<IpAddr>,
+    /// The answers that have changed since they were stated last.
+    pub changed_answers: Vec<(IpAddr, Option<MacAddr>)>,
+    /// Whether the segment's answers were ever stated.
+    pub stated: bool,
     /// The state of the segment's sockets.
     pub sockets: Sockets,
     /// Whether the interface takes part in the protocol. The interface does not while another of the node's interfaces
@@ -70,6 +74,8 @@ impl ActiveSegment {
             stations: None,
             stations_due: None,
             answered: BTreeSet::new(),
+            changed_answers: Vec::new(),
+            stated: false,
             sockets: Sockets::default(),
             speaks,
             siblings: BTreeMap::new(),
@@ -136,7 +142,9 @@ impl ActiveSegment {
 
     /// Records that this node answers for an address, or stops. The filters are set at once: a host that receives an
     /// announcement may ask at once.
-    pub(super) fn answers(&mut self, now: Duration, address: IpAddr, answered: bool) {
+    pub(super) fn answers(&mut self, now: Duration, address: IpAddr, mac: Option<MacAddr>) {
+        self.changed_answers.push((address, mac));
+        let answered = mac.is_some();
         if answered {
             self.answered.insert(address);
         } else {
@@ -146,6 +154,17 @@ impl ActiveSegment {
             self.relisten_at = Some(now);
         } else if !answered && !self.told.contains_key(&address) {
             self.address_went(now);
+        }
+    }
+
+    /// States what is answered here, as far as that has changed since the last time.
+    pub(super) fn state_answers(&mut self) -> Statement {
+        Statement {
+            own: self.interface.segment.mac,
+            siblings: self.siblings.values().copied().collect(),
+            until: self.engine.answers_until(),
+            afresh: !std::mem::replace(&mut self.stated, true),
+            changes: std::mem::take(&mut self.changed_answers),
         }
     }
 

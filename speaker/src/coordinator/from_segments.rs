@@ -58,7 +58,7 @@ impl Coordinator {
                 return;
             }
             SegmentOutput::Answers { address, mac } => {
-                local.answers(now.monotonic, address, mac.is_some());
+                local.answers(now.monotonic, address, mac);
                 return;
             }
             SegmentOutput::Event(event) => return self.happened(now, segment, event),

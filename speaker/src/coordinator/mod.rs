@@ -47,11 +47,12 @@ use herald_packet_socket::PacketType;
 use herald_protocol::{Input as SegmentInput, Neighbour, SavedState, api_view::Shutdown, node::NodeId, twins::Twins};
 
 use crate::{
+    answer_table::Statement,
     api_objects::{Endpoint, Node, ServiceName},
     interfaces::Selection,
     keys::KeysError,
     kube_events::Coalescer,
-    packet::{self, Asker, Heard},
+    packet::{self, Asker, Family, Heard},
     rank::Scores,
     readiness::{Health, Joining},
     saved_state::{Claims, View},
@@ -233,8 +234,17 @@ impl Coordinator {
         }
     }
 
-    /// Takes in a whole Ethernet frame of ARP, IPv4 or IPv6.
-    pub fn handle_frame(&mut self, now: Now, segment: u32, kind: PacketType, frame: &[u8], family: Family) {
+    /// Takes in a whole Ethernet frame of ARP, IPv4 or IPv6. `answered`: it asks for an address, and was answered as
+    /// [`Coordinator::state_answers`] said.
+    pub fn handle_frame(
+        &mut self,
+        now: Now,
+        segment: u32,
+        kind: PacketType,
+        frame: &[u8],
+        family: Family,
+        answered: bool,
+    ) {
         let Some(local) = self.segments.get_mut(&segment) else { return };
         let own = local.interface.segment.mac;
         let heard = match family {
@@ -249,7 +259,7 @@ impl Coordinator {
             Some(Heard::Evidence) => local.engine.handle(now.monotonic, SegmentInput::Evidence),
             Some(Heard::Packet { packet, asker }) => {
                 let at = local.engine.handle_packet(now.monotonic, &packet);
-                if let (Some(at), Some(asker), Some(address)) = (at, asker, packet.asks) {
+                if let (false, Some(at), Some(asker), Some(address)) = (answered, at, asker, packet.asks) {
                     self.answer(segment, &asker, address, at);
                 }
             }
@@ -323,6 +333,12 @@ impl Coordinator {
             self.keys.as_ref().and_then(ClusterKeys::poll_timeout),
         ];
         segments.chain(others.into_iter().flatten()).min()
+    }
+
+    /// States what is answered on each segment. Whoever answers by these statements takes them after each call of the
+    /// coordinator, before its outputs: an address that this node gives up is silent before any node learns of it.
+    pub fn state_answers(&mut self) -> impl Iterator<Item = (u32, Statement)> {
+        self.segments.iter_mut().map(|(index, local)| (*index, local.state_answers()))
     }
 
     /// Returns the next action.
@@ -505,15 +521,6 @@ impl Coordinator {
             self.outputs.push_back(Output::Finished);
         }
     }
-}
-
-/// The protocols of a frame that is not the segment protocol's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Family {
-    /// ARP, or IPv4 itself.
-    Ipv4,
-    /// IPv6.
-    Ipv6,
 }
 
 #[cfg(test)]

@@ -38,6 +38,15 @@ impl Origin {
     }
 }
 
+/// The protocols of a frame that is not the segment protocol's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// ARP, or IPv4 itself.
+    Ipv4,
+    /// IPv6.
+    Ipv6,
+}
+
 /// The content of a frame of another host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Heard {

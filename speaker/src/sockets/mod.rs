@@ -2,10 +2,11 @@
 //! what the filter lets through: one for the protocol's frames, one for ARP, one for Neighbour Discovery and IPv6
 //! pings, one for IPv4 pings. UDP sockets join the solicited-node groups of its addresses (`multicast_groups`).
 //!
-//! The protocol has a socket of its own, so that no flood of ARP takes the room of Hellos; where the speaker is slow,
-//! the tasks take turns in giving it their frames (tokio's channels are fair).
+//! ARP and Neighbour Discovery are read by a thread of their own, which answers them (`responder`). The protocol has a
+//! socket of its own, so that no flood of ARP takes the room of Hellos.
 
 mod multicast_groups;
+mod responder;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,8 +23,14 @@ use herald_protocol::{
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::filter::{self, Instruction};
+use crate::{
+    answer_table::Statement,
+    filter::{self, Instruction},
+    packet::Family,
+};
 use multicast_groups::Groups;
+use responder::Answers;
+pub use responder::Responder;
 
 /// ETH_P_IP (linux/if_ether.h).
 pub const ETHERTYPE_IPV4: u16 = 0x0800;
@@ -42,6 +49,10 @@ const ETHERNET_HEADER: usize = 14;
 /// longest frames.
 const RECEIVE_BUFFER: usize = 2 << 20;
 
+/// Number of frames that are read from a segment's socket at once, before a timer or a fact: the Hellos of 100 peers
+/// while this process was not run for 200 ms. It takes 1 ms to take these in.
+const MOST_WAITING: usize = 200;
+
 /// A frame that the kernel let through.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Arrival {
@@ -58,12 +69,15 @@ pub struct Arrival {
 pub enum Body {
     /// A frame of the protocol, without its Ethernet header.
     Hello(Vec<u8>),
-    /// ARP: the whole frame.
-    Arp(Vec<u8>),
-    /// IPv4: the whole frame.
-    Ipv4(Vec<u8>),
-    /// IPv6: the whole frame.
-    Ipv6(Vec<u8>),
+    /// A frame of ARP, IPv4 or IPv6.
+    Packet {
+        /// The family of its addresses.
+        family: Family,
+        /// The whole frame.
+        frame: Vec<u8>,
+        /// Whether it asks for an address and was answered.
+        answered: bool,
+    },
 }
 
 /// An action that failed on a segment's socket.
@@ -89,6 +103,9 @@ impl SegmentError {
 #[derive(Debug)]
 pub struct Segments {
     open: BTreeMap<u32, Open>,
+    /// What the coordinator has stated about each segment; it may state that before the sockets are open.
+    answers: BTreeMap<u32, Answers>,
+    responder: Responder,
     arrivals: mpsc::Sender<Arrival>,
     /// Whether interfaces also receive frames that are not to them.
     promiscuous: bool,
@@ -115,8 +132,15 @@ enum Traffic {
 impl Segments {
     /// Returns an empty set of segments, whose received frames go into the channel. If `promiscuous` is set, the
     /// interfaces receive all frames.
-    pub fn new(arrivals: mpsc::Sender<Arrival>, promiscuous: bool) -> Self {
-        Self { open: BTreeMap::new(), arrivals, promiscuous }
+    pub fn new(arrivals: mpsc::Sender<Arrival>, responder: Responder, promiscuous: bool) -> Self {
+        Self { open: BTreeMap::new(), answers: BTreeMap::new(), responder, arrivals, promiscuous }
+    }
+
+    /// Lets the responder answer by these statements.
+    pub fn state_answers(&mut self, statements: impl IntoIterator<Item = (u32, Statement)>) {
+        for (segment, statement) in statements {
+            self.answers.entry(segment).or_default().state(statement);
+        }
     }
 
     /// Checks that this process may open packet sockets.
@@ -132,6 +156,8 @@ impl Segments {
     /// Closes all segments but those for which `segments` returns `true`.
     pub fn retain(&mut self, segments: impl Fn(u32) -> bool) {
         self.open.retain(|segment, _| segments(*segment));
+        let gone = |segment: &u32, _: &mut Answers| !segments(*segment);
+        self.answers.extract_if(.., gone).for_each(|(_, answers)| answers.silence());
     }
 
     /// Closes a segment.
@@ -153,13 +179,12 @@ impl Segments {
         if self.open.contains_key(&segment) {
             return Ok(());
         }
-        let ear = |traffic| {
-            Ear::open(segment, traffic, &self.arrivals).map_err(|source| SegmentError {
-                action: "opening a packet socket",
-                segment,
-                source,
-            })
-        };
+        let answers = self.answers.entry(segment).or_default().clone();
+        let ear =
+            |traffic| {
+                Ear::open(segment, traffic, &self.arrivals, (&self.responder, &answers))
+                    .map_err(|source| SegmentError { action: "opening a packet socket", segment, source })
+            };
         let open = Open {
             hello: ear(Traffic::Hello)?,
             arp: ear(Traffic::Arp)?,
@@ -196,6 +221,12 @@ impl Segments {
         let ipv6 = ipv6.map_err(failed("setting the filter for IPv6"));
         let groups = open.groups.set(&multicast_groups::of(v6)).map_err(failed("joining a solicited-node group"));
         arp.and(ipv6).and(groups)
+    }
+
+    /// Returns frames of the protocol that lie in the sockets, [`MOST_WAITING`] of each segment at most. Their readers
+    /// have not been run since these came.
+    pub fn waiting(&self) -> Vec<Arrival> {
+        self.open.iter().flat_map(|(segment, open)| open.hello.waiting(*segment)).collect()
     }
 
     /// Sends an ARP, IPv4 or IPv6 frame, by the socket of its EtherType.
@@ -241,7 +272,12 @@ struct Ear {
 }
 
 impl Ear {
-    fn open(segment: u32, traffic: Traffic, arrivals: &mpsc::Sender<Arrival>) -> io::Result<Self> {
+    fn open(
+        segment: u32,
+        traffic: Traffic,
+        arrivals: &mpsc::Sender<Arrival>,
+        (responder, answers): (&Responder, &Answers),
+    ) -> io::Result<Self> {
         let (ethertype, filter) = match traffic {
             Traffic::Hello => (ETHERTYPE, filter::hello(segment)),
             Traffic::Arp => (ETHERTYPE_ARP, filter::arp(segment, [])),
@@ -253,9 +289,24 @@ impl Ear {
         if traffic == Traffic::Hello {
             socket.join_multicast(GROUP.0)?;
         }
-        let socket = Arc::new(AsyncPacketSocket::new(socket)?);
-        let reader = tokio::spawn(read(segment, traffic, Arc::clone(&socket), arrivals.clone()));
-        Ok(Self { socket, _reader: AbortOnDropHandle::new(reader) })
+        let (socket, reader) = match traffic {
+            Traffic::Arp => responder.read((segment, Family::Ipv4), socket, answers.clone(), arrivals.clone())?,
+            Traffic::Ipv6 => responder.read((segment, Family::Ipv6), socket, answers.clone(), arrivals.clone())?,
+            Traffic::Hello => read_here(segment, socket, hello_in, arrivals.clone())?,
+            Traffic::Ipv4 => read_here(segment, socket, whole_ipv4, arrivals.clone())?,
+        };
+        Ok(Self { socket, _reader: reader })
+    }
+
+    fn waiting(&self, segment: u32) -> Vec<Arrival> {
+        let mut buffer = [0; MAX_FRAME];
+        let receive = || {
+            // Netlink reports an interface that went down.
+            let received = self.socket.get_ref().recv(&mut buffer).ok()?;
+            let body = hello_in(&buffer[..received.len])?;
+            Some(Arrival { segment, kind: received.packet_type, body })
+        };
+        std::iter::from_fn(receive).take(MOST_WAITING).collect()
     }
 
     fn set_filter(&self, filter: Vec<Instruction>) -> io::Result<()> {
@@ -263,13 +314,30 @@ impl Ear {
     }
 }
 
+/// Reads a socket in the event loop's own thread, until the returned task is dropped.
+fn read_here(
+    segment: u32,
+    socket: PacketSocket,
+    body: fn(&[u8]) -> Option<Body>,
+    arrivals: mpsc::Sender<Arrival>,
+) -> io::Result<(Arc<AsyncPacketSocket>, AbortOnDropHandle<()>)> {
+    let socket = Arc::new(AsyncPacketSocket::new(socket)?);
+    let reader = tokio::spawn(read(segment, Arc::clone(&socket), body, arrivals));
+    Ok((socket, AbortOnDropHandle::new(reader)))
+}
+
 /// Carries frames until the receiver of the channel is gone.
-async fn read(segment: u32, traffic: Traffic, socket: Arc<AsyncPacketSocket>, arrivals: mpsc::Sender<Arrival>) {
+async fn read(
+    segment: u32,
+    socket: Arc<AsyncPacketSocket>,
+    body: fn(&[u8]) -> Option<Body>,
+    arrivals: mpsc::Sender<Arrival>,
+) {
     let mut buffer = vec![0; MAX_FRAME];
     loop {
         match socket.recv(&mut buffer).await {
             Ok(received) => {
-                let Some(body) = body(traffic, &buffer[..received.len]) else { continue };
+                let Some(body) = body(&buffer[..received.len]) else { continue };
                 if arrivals.send(Arrival { segment, kind: received.packet_type, body }).await.is_err() {
                     return;
                 }
@@ -281,15 +349,15 @@ async fn read(segment: u32, traffic: Traffic, socket: Arc<AsyncPacketSocket>, ar
     }
 }
 
-/// Returns the frame as a [`Body`], or `None` where it is too short for an Ethernet header.
-fn body(traffic: Traffic, frame: &[u8]) -> Option<Body> {
-    let (_, payload) = frame.split_at_checked(ETHERNET_HEADER)?;
-    Some(match traffic {
-        Traffic::Hello => Body::Hello(payload.to_vec()),
-        Traffic::Arp => Body::Arp(frame.to_vec()),
-        Traffic::Ipv4 => Body::Ipv4(frame.to_vec()),
-        Traffic::Ipv6 => Body::Ipv6(frame.to_vec()),
-    })
+/// Returns the content of a frame of the protocol, or `None` where it is too short for an Ethernet header.
+fn hello_in(frame: &[u8]) -> Option<Body> {
+    frame.get(ETHERNET_HEADER..).map(|bytes| Body::Hello(bytes.to_vec()))
+}
+
+/// Returns an IPv4 packet with its Ethernet header, or `None` where it is too short for that.
+fn whole_ipv4(frame: &[u8]) -> Option<Body> {
+    let whole = || Body::Packet { family: Family::Ipv4, frame: frame.to_vec(), answered: false };
+    (frame.len() >= ETHERNET_HEADER).then(whole)
 }
 
 /// Returns the socket for a frame that is sent, by its EtherType.
@@ -324,12 +392,21 @@ fn program(filter: Vec<Instruction>) -> Vec<SockFilter> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use test_case::test_case;
 
     use super::*;
-    use crate::network_namespace::{in_a_network_namespace, ip};
+    use crate::{
+        metrics::Metrics,
+        network_namespace::{in_a_network_namespace, ip},
+    };
 
     const MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
+
+    fn responder() -> Responder {
+        Responder::start(Instant::now(), Metrics::new("1").answered()).unwrap()
+    }
 
     #[test]
     fn hello_goes_to_the_group_and_arrives_without_its_header() {
@@ -337,21 +414,18 @@ mod tests {
         assert_eq!(frame[..6], GROUP.0);
         assert_eq!(frame[6..12], MAC.0);
         assert_eq!(frame[12..14], [0x88, 0xb5]);
-        assert_eq!(body(Traffic::Hello, &frame), Some(Body::Hello(b"hello".to_vec())));
+        assert_eq!(hello_in(&frame), Some(Body::Hello(b"hello".to_vec())));
     }
 
-    #[test_case(Traffic::Arp => Some(Body::Arp(vec![7; 60])))]
-    #[test_case(Traffic::Ipv4 => Some(Body::Ipv4(vec![7; 60])))]
-    #[test_case(Traffic::Ipv6 => Some(Body::Ipv6(vec![7; 60])))]
-    fn frames_of_other_protocols_arrive_whole(traffic: Traffic) -> Option<Body> {
-        body(traffic, &[7; 60])
+    #[test]
+    fn ipv4_packet_arrives_whole() {
+        let whole = Body::Packet { family: Family::Ipv4, frame: vec![7; 60], answered: false };
+        assert_eq!(whole_ipv4(&[7; 60]), Some(whole));
     }
 
     #[test]
     fn frame_without_a_header_does_not_arrive() {
-        for traffic in [Traffic::Hello, Traffic::Arp, Traffic::Ipv4, Traffic::Ipv6] {
-            assert_eq!(body(traffic, &[0; 13]), None);
-        }
+        assert_eq!((hello_in(&[0; 13]), whole_ipv4(&[0; 13])), (None, None));
     }
 
     #[test_case(&[0x08, 0x06] => Some(Traffic::Arp))]
@@ -373,7 +447,7 @@ mod tests {
             let make = || ip("link add eth0 index 77 type veth peer name wire") && ip("link set eth0 up");
             assert!(make() && ip("link set wire up"));
             let (arrivals, _heard) = mpsc::channel(16);
-            let mut segments = Segments::new(arrivals, false);
+            let mut segments = Segments::new(arrivals, responder(), false);
             segments.open(77).unwrap();
             segments.hello(77, MAC, b"hello").unwrap();
             assert!(ip("link delete eth0") && make() && ip("link set wire up"));
@@ -386,10 +460,36 @@ mod tests {
         in_a_network_namespace(|| runtime().block_on(replace));
     }
 
+    /// No reader is run before the frames are asked for: this process was kept from running.
+    #[test]
+    fn frames_that_lie_in_the_sockets_can_be_had_at_once() {
+        let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let test = async {
+            assert!(ip("link add eth0 index 77 type veth peer name wire index 78"));
+            assert!(ip("link set eth0 up") && ip("link set wire up"));
+            let mut segments = [77, 78].map(|index| {
+                let (arrivals, heard) = mpsc::channel(16);
+                let mut segments = Segments::new(arrivals, responder(), false);
+                segments.open(index).unwrap();
+                (segments, heard)
+            });
+            let [(sender, _), (receiver, heard)] = &mut segments;
+            assert_eq!(receiver.waiting(), []);
+            sender.hello(77, MAC, b"first").unwrap();
+            sender.hello(77, MAC, b"second").unwrap();
+            let bodies: Vec<Body> = receiver.waiting().into_iter().map(|arrival| arrival.body).collect();
+            assert_eq!(bodies, [Body::Hello(b"first".to_vec()), Body::Hello(b"second".to_vec())]);
+            assert_eq!(receiver.waiting(), []);
+            sender.hello(77, MAC, b"third").unwrap();
+            assert_eq!(heard.recv().await.unwrap().body, Body::Hello(b"third".to_vec()), "the reader reads the rest");
+        };
+        in_a_network_namespace(|| runtime().block_on(test));
+    }
+
     #[test]
     fn sending_on_a_closed_segment_is_an_error() {
         let (arrivals, _) = mpsc::channel(1);
-        let mut segments = Segments::new(arrivals, false);
+        let mut segments = Segments::new(arrivals, responder(), false);
         let arp = [&[0; 12], &[8, 6][..], &[0; 28]].concat();
         for result in [
             segments.transmit(7, &arp),

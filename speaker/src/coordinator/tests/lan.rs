@@ -25,6 +25,7 @@ use k8s_openapi::ByteString;
 
 use super::super::*;
 use crate::{
+    answer_table::{AnswerTable, Response},
     api_objects::{Change, Collection, Keyed, Node, Slice, Speaker, Vip},
     interfaces::Segment,
     keys::Keys,
@@ -46,6 +47,8 @@ const STARTED: i64 = 1_800_000_000;
 /// A node, with its coordinator while its speaker runs.
 struct Host {
     coordinator: Option<Coordinator>,
+    /// What its responder answers, by interface.
+    answers: BTreeMap<u32, AnswerTable>,
     /// The state that its speaker keeps in memory.
     kept: Restored,
     powered: bool,
@@ -147,6 +150,7 @@ impl Lan {
         for name in names {
             let host = Host {
                 coordinator: None,
+                answers: BTreeMap::new(),
                 kept: Restored::default(),
                 powered: true,
                 heard: BTreeMap::new(),
@@ -194,6 +198,7 @@ impl Lan {
             seed: self.starts,
         };
         let host = self.hosts.get_mut(name).unwrap();
+        host.answers.clear();
         host.coordinator = Some(Coordinator::new(config, Restored { same_boot: true, ..host.kept.clone() }));
         let connected = host.connected;
         self.tell(name, Input::Interfaces(self.interfaces(name)));

@@ -1,6 +1,7 @@
 //! The delivery of frames among the interfaces, and the answers of kernels and of hosts outside the cluster.
 
 use super::*;
+use crate::sockets::ETHERTYPE_ARP;
 
 impl Lan {
     /// Sends a frame from a node, whatever its speaker does.
@@ -42,9 +43,7 @@ impl Lan {
                 continue;
             }
             let kind = if all { PacketType::Broadcast } else { PacketType::Host };
-            if let Some(machine) = &mut self.hosts.get_mut(other).unwrap().coordinator {
-                machine.handle_frame(now, index, kind, frame, Family::Ipv4);
-            }
+            self.hosts.get_mut(other).unwrap().hear(now, index, kind, frame);
         }
         let powered = |(name, _): &(&'static str, u32)| *name != from && self.hosts[name].powered;
         let reachable: Vec<_> = self.reached(from, segment).into_iter().filter(powered).collect();
@@ -79,8 +78,8 @@ impl Lan {
         if self.hosts[to].ports.get(&segment).is_none_or(|port| !port.carrier || port.mute || port.deaf) {
             return;
         }
-        if let Some(machine) = self.hosts.get_mut(to).and_then(|host| host.coordinator.as_mut()) {
-            machine.handle_frame(now, segment, PacketType::Host, frame, Family::Ipv4);
+        if let Some(host) = self.hosts.get_mut(to) {
+            host.hear(now, segment, PacketType::Host, frame);
         }
     }
 
@@ -101,11 +100,11 @@ impl Lan {
         let now = self.moment();
         let mut told = BTreeSet::new();
         for host in self.hosts.values_mut() {
-            let Some(machine) = &mut host.coordinator else { continue };
             let heard = host.ports.iter().filter(|(_, port)| port.carrier && !port.deaf && port.wire == wire);
-            for (index, _) in heard {
-                machine.handle_frame(now, *index, PacketType::Broadcast, &question, Family::Ipv4);
+            for index in heard.map(|(index, _)| *index).collect::<Vec<_>>() {
+                host.hear(now, index, PacketType::Broadcast, &question);
             }
+            let Some(machine) = &mut host.coordinator else { continue };
             let outputs: Vec<Output> = std::iter::from_fn(|| machine.poll_output()).collect();
             for output in outputs {
                 match output {
@@ -123,6 +122,49 @@ impl Lan {
         self.work();
         told
     }
+}
+
+impl Host {
+    /// Takes in a frame of ARP or a ping. The responder answers ARP, as the coordinator would, and hands it on.
+    fn hear(&mut self, now: Now, index: u32, kind: PacketType, frame: &[u8]) {
+        let Some(coordinator) = &mut self.coordinator else { return };
+        let is_arp = frame[12..14] == ETHERTYPE_ARP.to_be_bytes();
+        if !is_arp {
+            coordinator.handle_frame(now, index, kind, frame, Family::Ipv4, false);
+            return;
+        }
+        let mut stated = BTreeMap::new();
+        for (segment, statement) in coordinator.state_answers() {
+            let mut table = self.answers.remove(&segment).unwrap_or_default();
+            table.take_in(statement);
+            stated.insert(segment, table);
+        }
+        self.answers = stated;
+        let Some(table) = self.answers.get_mut(&index) else { return };
+        let expected = answer_of(&coordinator.segments[&index], now.monotonic, kind, frame);
+        let Response { answer, hand_on } = table.respond(now.monotonic, kind, Family::Ipv4, frame);
+        assert_eq!(answer, expected, "the responder answers as the engine does");
+        let answered = answer.is_some();
+        if let Some((address, frame)) = answer {
+            let purpose = Purpose::Answer(address);
+            coordinator.outputs.push_front(Output::Transmit { segment: index, frame, purpose });
+        }
+        if hand_on {
+            coordinator.handle_frame(now, index, kind, frame, Family::Ipv4, answered);
+        }
+    }
+}
+
+/// Returns the answer that the engine of a segment gives, unless it is about to find that it was not run in time.
+fn answer_of(local: &ActiveSegment, now: Duration, kind: PacketType, frame: &[u8]) -> Option<(IpAddr, Vec<u8>)> {
+    let own = local.interface.segment.mac;
+    let Some(Heard::Packet { packet, asker: Some(asker) }) = packet::read_arp(frame, kind, own) else { return None };
+    let is_late = local.engine.answers_until().is_none_or(|until| until < now);
+    if is_late || local.siblings.values().any(|mac| *mac == packet.source) {
+        return None;
+    }
+    let address = packet.question()?;
+    Some((address, asker.answer(own, local.engine.answer(address)?)))
 }
 
 /// Returns the answer of a host at `own` that holds `address` to a frame: the address is at `at`.
