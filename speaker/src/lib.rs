@@ -23,7 +23,8 @@
 //! [`herald_telemetry`].
 //!
 //! **Edge**: [`watch`], [`kube_proxy`], [`netlink`], [`sockets`] over [`herald_packet_socket`] (the only unsafe code),
-//! [`status_writer`], [`event_writer`], [`state_dir`]; [`event_loop`] ties them together on one thread.
+//! [`status_writer`], [`event_writer`], [`state_dir`]; [`event_loop`] ties them together on one thread. A second thread
+//! answers ARP and Neighbour Discovery by an [`answer_table`] that the coordinator fills.
 
 pub mod answer_table;
 pub mod api_objects;

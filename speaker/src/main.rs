@@ -17,7 +17,9 @@ async fn run(command: Cli) -> anyhow::Result<()> {
     match command {
         Cli::Run(args) => {
             let log = args.log.start()?;
-            let ran = args.run.run(log).await;
+            // A task of the runtime, because each wake-up of the future that `main` waits for costs a write to an eventfd
+            // and a call of epoll_wait (tokio, runtime/scheduler/current_thread, `Wake for Handle`).
+            let ran = tokio::spawn(args.run.run(log)).await?;
             herald_telemetry::log::flush();
             Ok(ran?)
         }

@@ -9,14 +9,25 @@ use nix::sys::signal::Signal;
 
 use super::{phase, power};
 use crate::drill::{Bounds, Drill, DrillRun, Promise, Topology, Tried};
+use herald_lab::cluster::Bystanders;
 use herald_lab::fault::Flood;
 use herald_lab::probe::Mac;
 use herald_lab::probe::frame::arp_request;
 
 /// Frames per second: half of them are ARP requests for an address, half are frames of the protocol's EtherType.
 /// Sending, answering and receiving the answers on one machine keeps its two processors 85 % busy (two machines of the
-/// laboratory). If the nodes' programs do not get enough time on a machine, each retry halves the rate.
+/// laboratory). A machine that cannot bear this gets half of it, or a quarter, and so on.
 const RATE: u32 = 20_000;
+
+/// The least rate: the queues of the nodes' sockets still fill within a tenth of a second if nobody reads them.
+const LEAST_RATE: u32 = 2_500;
+
+/// Time for which a rate is tried before the drill begins.
+const TRIAL: Duration = Duration::from_secs(1);
+
+/// A machine bears a rate if no ordinary process of a node is kept from running for longer: a speaker is covered after
+/// 150 ms of silence, and the drill's fault needs processor time itself.
+const BEARABLE_STALL: Duration = Duration::from_millis(60);
 
 /// terminationGracePeriodSeconds of the DaemonSet (deploy/herald/speaker.yaml).
 const GRACE: Duration = Duration::from_secs(5);
@@ -69,8 +80,19 @@ fn flood(run: &DrillRun<'_>) -> Result<()> {
     // The shortest Ethernet frame without its frame check sequence.
     rubbish.resize(60, 0x5a);
     let frames = [arp_request(mac, own, address), rubbish];
-    let rate = RATE >> (run.attempt - 1);
-    run.setup.progress().step(format!("  {rate} frames a second"));
-    run.setup.hold(Flood::start(host, host.interface(run.setup.segment)?, &frames, rate)?);
-    Ok(())
+    let interface = host.interface(run.setup.segment)?;
+    let mut rate = RATE >> (run.attempt - 1);
+    loop {
+        let flood = Flood::start(host, interface, &frames, rate)?;
+        let bystanders = Bystanders::start(run.setup.lab())?;
+        std::thread::sleep(TRIAL);
+        let stalled = bystanders.end()?;
+        run.setup.progress().step(format!("  {rate} frames a second: nodes stalled {} ms", stalled.as_millis()));
+        if stalled <= BEARABLE_STALL || rate <= LEAST_RATE {
+            run.setup.hold(flood);
+            return Ok(());
+        }
+        flood.end()?;
+        rate /= 2;
+    }
 }
