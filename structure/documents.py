@@ -26,7 +26,7 @@ EXAMPLE = "docs/protocol/page.md#anchor"
 NOT_RUN = "<!-- not run by a test -->"
 RUN_BY = re.compile(r"<!-- run by the scenarios? ([a-z0-9, -]+) -->")
 # Pages whose blocks of commands have no marks yet. A new page is never added.
-UNMARKED = {"install.md", "lab.md", "networks.md", "observe.md", "release.md", "simulation.md"}
+UNMARKED = {"install.md", "networks.md", "observe.md"}
 
 
 def lines_of(text):
