@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 
-# The directory of builds that checkouts share: the cluster's binaries, cargo-deny and cargo-mutants.
+# The directory of builds that checkouts share: the cluster's binaries, cargo-deny, cargo-mutants and others.
 CACHE ?= $(or $(HERALD_LAB_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/herald-lab)
 CARGO_DENY_VERSION := 0.20.2
 CARGO_DENY := $(CACHE)/tools/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
@@ -11,6 +11,9 @@ CARGO_MUTANTS_VERSION := 27.1.0
 CARGO_MUTANTS := $(CACHE)/tools/cargo-mutants-$(CARGO_MUTANTS_VERSION)/bin/cargo-mutants
 CARGO_SBOM_VERSION := 0.10.0
 CARGO_SBOM := $(CACHE)/tools/cargo-sbom-$(CARGO_SBOM_VERSION)/bin/cargo-sbom
+MDBOOK_VERSION := 0.5.4
+MDBOOK_MERMAID_VERSION := 0.17.1
+MDBOOK := $(CACHE)/tools/mdbook-$(MDBOOK_VERSION)-$(MDBOOK_MERMAID_VERSION)/bin
 # Only commands that create network namespaces need root.
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E env PATH="$$PATH")
 LAB := $(SUDO) target/herald/herald-lab
@@ -28,7 +31,7 @@ demo: setup cluster ## A real cluster on this machine: EXTERNAL-IP, its announci
 
 .PHONY: test
 test: ## Everything: format, lints, licences, unit, property, doc and CRD tests, the simulation, then the scenarios on a cluster
-	+@e2e/steps.sh setup fmt lint deny unit doc sim mutations lab cluster release-dry-run e2e
+	+@e2e/steps.sh setup fmt lint deny unit doc book sim mutations lab cluster release-dry-run e2e
 
 .PHONY: check
 check: fmt lint unit ## The inner loop: format, lints, unit tests; no root, no cluster
@@ -50,6 +53,29 @@ unit: ## Unit and property tests, and the drift test of the CRDs
 doc: ## Documentation builds without warnings, and its examples run
 	cargo test --workspace --doc --locked
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+
+.PHONY: links
+links: ## Links and anchors of every page, pages that comments cite, marks of command blocks
+	structure/documents_test.py
+	structure/documents.py source
+
+# mdbook-mermaid brings the script that draws diagrams in the browser. It writes it, and an edit of book.toml, beside the
+# book.toml that it is given: a copy.
+.PHONY: book
+book: links $(MDBOOK)/mdbook-mermaid ## The documentation as a book, in target/book
+	@mkdir -p target/book-assets
+	@cp book.toml target/book-assets
+	RUST_LOG=warn $(MDBOOK)/mdbook-mermaid install target/book-assets
+	PATH="$(MDBOOK):$$PATH" mdbook build
+	structure/documents.py book target/book
+
+# Both share the builds of their dependencies.
+$(MDBOOK)/mdbook-mermaid:
+	@echo "building mdbook $(MDBOOK_VERSION) and mdbook-mermaid $(MDBOOK_MERMAID_VERSION), once"
+	export CARGO_PROFILE_DEV_DEBUG=false CARGO_TARGET_DIR=target/mdbook; \
+	cargo install --debug mdbook --version $(MDBOOK_VERSION) --no-default-features --features search --locked --root $(dir $(MDBOOK)); \
+	cargo install --debug mdbook-mermaid --version $(MDBOOK_MERMAID_VERSION) --locked --root $(dir $(MDBOOK))
+	rm -rf target/mdbook
 
 .PHONY: deny
 deny: $(CARGO_DENY) ## Licences, banned crates and sources of the dependencies
@@ -144,6 +170,10 @@ cel-cost: ## The API server's estimate of the costs of the validation rules of d
 .PHONY: reasons
 reasons: ## Generate docs/reasons.md from the types in controller/
 	cargo run -q -p herald-controller --example reasons -- docs/reasons.md
+
+.PHONY: crd-reference
+crd-reference: ## Generate docs/crds.md from the types in crds/
+	cargo run -q -p herald-crds --example reference -- docs/crds.md
 
 .PHONY: image
 image: setup lab ## Build Herald's image with buildah, as an OCI archive in target/image
