@@ -31,7 +31,7 @@ demo: setup cluster ## A real cluster on this machine: EXTERNAL-IP, its announci
 
 .PHONY: test
 test: ## Everything: format, lints, licences, unit, property, doc and CRD tests, the simulation, then the scenarios on a cluster
-	+@e2e/steps.sh setup fmt lint deny unit doc book sim mutations lab cluster release-dry-run e2e
+	+@e2e/steps.sh setup fmt lint links deny unit doc sim mutations lab cluster release-dry-run e2e
 
 .PHONY: check
 check: fmt lint unit ## The inner loop: format, lints, unit tests; no root, no cluster
