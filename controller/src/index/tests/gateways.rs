@@ -226,3 +226,60 @@ fn address_that_a_gateway_asks_for_is_not_replaced() {
     world.pass(120);
     assert_eq!(world.ingress("web"), ["192.0.2.7"]);
 }
+
+/// Starts a process that has listed everything but the Gateways, which it may not list or has not listed yet.
+fn restart_without_gateways(world: &mut World, unreadable: bool) {
+    world.index = Index::new(Timestamp::UNIX_EPOCH).honour_gateways(true);
+    world.index.set_leading(true);
+    for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::Gateway) {
+        world.relist(kind);
+    }
+    if unreadable {
+        world.index.note_broken(Kind::Gateway);
+    }
+}
+
+/// The new process does not know that the Gateway asks for the address, so the address counts as asked for.
+#[test_case(false; "not listed yet")]
+#[test_case(true; "unreadable")]
+fn address_that_an_unknown_gateway_may_ask_for_is_not_replaced(unreadable: bool) {
+    let mut world = honouring();
+    world.gateway("front", &["192.0.2.7"]);
+    world.create("web", of_front());
+    world.settle();
+    world.stranger("192.0.2.7");
+    world.live();
+    world.pass(120);
+    assert_eq!(
+        (world.ingress("web"), &*world.condition("web")),
+        (vec!["192.0.2.7".to_owned()], "True AddressConflict")
+    );
+    restart_without_gateways(&mut world, unreadable);
+    world.live();
+    world.pass(120);
+    assert_eq!((world.ingress("web"), world.quarantined("lan")), (vec!["192.0.2.7".to_owned()], Vec::new()));
+    world.relist(Kind::Gateway);
+    world.live();
+    assert_eq!((world.ingress("web"), world.quarantined("lan")), (vec!["192.0.2.7".to_owned()], Vec::new()));
+}
+
+#[test_case(false; "not listed yet")]
+#[test_case(true; "unreadable")]
+fn service_stays_where_it_is_while_its_gateway_is_unknown(unreadable: bool) {
+    let mut world = honouring();
+    world.pool("dmz", json!({"addresses": ["192.0.2.20-192.0.2.21"], "autoAssign": false}));
+    world.gateway("front", &["192.0.2.7"]);
+    world.create("web", of_front());
+    world.live();
+    world.change("web", json!({"metadata": {"annotations": {"heraldlb.io/address-pool": "dmz"}}}));
+    world.live();
+    assert_eq!(world.ingress("web"), ["192.0.2.7"], "the Gateway asks for it");
+    world.log.clear();
+    restart_without_gateways(&mut world, unreadable);
+    world.live();
+    world.pass(120);
+    assert_eq!(world.ingress("web"), ["192.0.2.7"]);
+    world.relist(Kind::Gateway);
+    world.live();
+    assert_eq!(world.ingress("web"), ["192.0.2.7"]);
+}
