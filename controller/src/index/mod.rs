@@ -187,6 +187,9 @@ impl Index {
             self.apply(object);
         }
         self.relisting = false;
+        if kind == Kind::VirtualIp {
+            self.retry_refused_writes();
+        }
         let first = self.listed.insert(kind);
         if kind == Kind::Gateway && first {
             self.mark_waiting();

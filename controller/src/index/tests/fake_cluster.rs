@@ -372,7 +372,7 @@ impl World {
 
     pub(in crate::index) fn carry_out(&mut self, action: &Action) {
         let outcome = self.write(action);
-        if matches!(outcome, Outcome::Failed | Outcome::Refused(_)) {
+        if matches!(outcome, Outcome::Failed | Outcome::Refused { .. }) {
             self.conflicts += 1
         } else if !matches!(action, Action::LookUpService { .. }) {
             self.log.push(action.clone())
