@@ -167,11 +167,7 @@ fn nothing_moves_or_is_reported_before_the_gateways_are_listed() {
     world.change("new", json!({"metadata": {"labels": {LABEL_GATEWAY_NAME: "second"}}}));
     world.gateway("second", &["192.0.2.8"]);
     world.log.clear();
-    world.index = Index::new(Timestamp::UNIX_EPOCH).honour_gateways(true);
-    world.index.set_leading(true);
-    for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::Gateway) {
-        world.relist(kind);
-    }
+    world.restart_without(Kind::Gateway);
     world.pass(5);
     world.wrote_nothing();
     world.relist(Kind::Gateway);
@@ -191,11 +187,7 @@ fn gateways_that_cannot_be_listed_keep_only_their_own_new_services_waiting() {
     world.gateway("front", &["192.0.2.7"]);
     world.create("web", of_front());
     world.live();
-    world.index = Index::new(Timestamp::UNIX_EPOCH).honour_gateways(true);
-    world.index.set_leading(true);
-    for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::Gateway) {
-        world.relist(kind);
-    }
+    world.restart_without(Kind::Gateway);
     world.index.note_broken(Kind::Gateway);
     world.create("new", of_front());
     world.create("plain", json!({}));
@@ -229,11 +221,7 @@ fn address_that_a_gateway_asks_for_is_not_replaced() {
 
 /// Starts a process that has listed everything but the Gateways, which it may not list or has not listed yet.
 fn restart_without_gateways(world: &mut World, unreadable: bool) {
-    world.index = Index::new(Timestamp::UNIX_EPOCH).honour_gateways(true);
-    world.index.set_leading(true);
-    for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::Gateway) {
-        world.relist(kind);
-    }
+    world.restart_without(Kind::Gateway);
     if unreadable {
         world.index.note_broken(Kind::Gateway);
     }
