@@ -169,3 +169,22 @@ fn local_address_without_endpoints_is_explained() {
     world.pass(60);
     assert_eq!(world.writes(), ["CorrectVirtualIpStatus"]);
 }
+
+/// An annotation holds up to 256 KiB. In full it would push the remedy out of condition and Event, and into the log.
+#[test_case(json!({"metadata": {"annotations": {"heraldlb.io/addresses": "x".repeat(200_000)}}}), "write one address per family")]
+#[test_case(json!({"metadata": {"annotations": {"heraldlb.io/address-count": "x".repeat(200_000)}}}), "write how many")]
+#[test_case(json!({"metadata": {"annotations": {"heraldlb.io/address-pool": "x".repeat(200_000)}}}), "create it, or name one that does")]
+#[test_case(json!({"metadata": {"annotations": {"heraldlb.io/allow-shared-ip": "x".repeat(200_000)}}, "spec": {"loadBalancerIP": "192.0.2.1"}}), "give both the same value")]
+#[test_case(json!({"metadata": {"annotations": {"heraldlb.io/addresses": "192.0.2.1x,".repeat(20_000)}}}), "write one address per family")]
+#[test_case(json!({"metadata": {"annotations": {"heraldlb.io/addresses": "192.0.2.2"}}, "spec": {"loadBalancerIP": "x".repeat(200_000)}}), "give both the same value")]
+#[test_case(json!({"metadata": {"annotations": {"service.beta.kubernetes.io/load-balancer-source-ranges": "x".repeat(200_000)}}}), "write the ranges there")]
+fn value_of_any_length_leaves_room_for_the_remedy(asks: Value, remedy: &str) {
+    let mut world = World::new();
+    world.create("first", json!({"metadata": {"annotations": {"heraldlb.io/allow-shared-ip": "k"}}}));
+    world.live();
+    world.create("web", asks);
+    world.live();
+    let message = world.service_condition("web").unwrap().message;
+    assert!(message.contains(remedy) && message.len() < 1024, "{} bytes: {:.200}", message.len(), message);
+    assert!(world.events().iter().all(|event| event.note.len() < 1024));
+}
