@@ -102,7 +102,7 @@ pub struct Index {
     service_networks: BTreeMap<String, Vec<IpNet>>,
     gateways: Gateways,
     allocator: Allocator,
-    /// Services that lack an address: any event that may cure that wakes them.
+    /// Services that lack an address which a change of another object may give them: any event that may do so wakes them.
     waiting: BTreeSet<ServiceKey>,
     look_ups: LookUps,
     contents: Contents,

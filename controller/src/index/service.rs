@@ -20,6 +20,7 @@ use super::{
 use crate::{
     action::{Action, Change, ConditionValue, EventValue, Regarding, ServicePatch, Subject},
     advisory::Advisory,
+    allocator::Refusal,
     view::{FamilyPolicy, Ingress, ServiceKey, ServiceView},
 };
 
@@ -40,7 +41,7 @@ impl Index {
 
     fn serve(&mut self, view: &ServiceView, claim: Claim) -> Option<Action> {
         let plan = self.plan(view);
-        if !plan.refusals.is_empty() {
+        if plan.refusals.iter().any(Refusal::may_end_by_others) {
             self.waiting.insert(view.key());
         }
         if plan.awaits_input {

@@ -170,6 +170,26 @@ fn local_address_without_endpoints_is_explained() {
     assert_eq!(world.writes(), ["CorrectVirtualIpStatus"]);
 }
 
+/// Only an edit of its own helps such a Service. Otherwise a thousand of them would cost a thousand decisions whenever
+/// some Service is deleted.
+#[test_case(json!({"metadata": {"annotations": {"heraldlb.io/addresses": "192.0.2.l"}}}), "BadRequest")]
+#[test_case(json!({"spec": {"loadBalancerIP": "2001:db8::1"}}), "FamilyNotServed")]
+fn service_that_only_its_own_edit_helps_is_not_decided_again_for_another(bad: Value, reason: &str) {
+    let mut world = World::new();
+    world.create("web", json!({}));
+    for n in 0..50 {
+        world.create(&format!("bad-{n}"), bad.clone());
+    }
+    world.live();
+    assert_eq!(world.condition("bad-0"), format!("False {reason}"));
+    world.delete("web");
+    assert!(world.index.tally().queued < 5, "{} decisions", world.index.tally().queued);
+    world.live();
+    world.change("bad-0", json!({"metadata": {"annotations": null}, "spec": {"loadBalancerIP": null}}));
+    world.live();
+    assert_eq!(world.ingress("bad-0"), ["192.0.2.1"]);
+}
+
 /// An annotation holds up to 256 KiB. In full it would push the remedy out of condition and Event, and into the log.
 #[test_case(json!({"metadata": {"annotations": {"heraldlb.io/addresses": "x".repeat(200_000)}}}), "write one address per family")]
 #[test_case(json!({"metadata": {"annotations": {"heraldlb.io/address-count": "x".repeat(200_000)}}}), "write how many")]
