@@ -292,12 +292,20 @@ impl Index {
         if patch == ServicePatch::default() {
             return None;
         }
+        // Its owner has changed nothing: the flags of the controller have, or another replica has others.
+        let by_flags = view.load_balancer && !view.deleting;
+        let note = if by_flags {
+            "every address is withdrawn and free again: the controller that leads does not serve the class of this Service, \
+             by its flags (--default-provider, --lb-class)"
+        } else {
+            "every address is withdrawn and free again"
+        };
         let deleted = view.finalizer.map(|_| EventValue {
             regarding: Regarding::Service(view.reference.clone()),
-            warning: false,
+            warning: by_flags,
             reason: DELETED,
             action: "Release",
-            note: "every address is withdrawn and free again".to_owned(),
+            note: note.to_owned(),
         });
         Some(patch_of(view, patch, deleted.into_iter().collect()))
     }
