@@ -1,6 +1,7 @@
 //! Facts that the owner of a Service should know although they do not keep an address from it.
 
 use herald_crds::{
+    address::name_of_address,
     condition::shown,
     names::{
         ANNOTATION_SOURCE_RANGES, CLASS, FOREIGN_REQUESTS, LABEL_HEADLESS, LABEL_SERVICE_PROXY_NAME, MANAGER_CONTROLLER,
@@ -104,6 +105,18 @@ pub enum Advisory {
         /// The other Service.
         other: ServiceReference,
     },
+    /// The VirtualIP of an address is deleted, and finalizers of other programs hold it.
+    #[error(
+        "VirtualIP {} is being deleted and waits for its metadata.finalizers ({finalizers}), which are not Herald's: no \
+         node announces {address}; let the programs that put them there remove them, or remove them by kubectl edit vip",
+        name_of_address(*address)
+    )]
+    VirtualIpHeld {
+        /// The address.
+        address: std::net::IpAddr,
+        /// The finalizers, separated by commas.
+        finalizers: String,
+    },
     /// The Service has an address that would not be given out today.
     #[error(
         "{address} is {by}, so Herald would not give it out today, and hosts may fail to reach it: the Service keeps \
@@ -130,6 +143,7 @@ impl Advisory {
             Self::ForeignAnnotation { .. } => "ForeignAnnotation",
             Self::SharingConflict { .. } => "SharingConflict",
             Self::ShownTwice { .. } => "AddressShownTwice",
+            Self::VirtualIpHeld { .. } => "VirtualIPHeld",
             Self::ReservedAddress { .. } => "ReservedAddress",
         }
     }

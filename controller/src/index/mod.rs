@@ -14,6 +14,7 @@ mod correction;
 mod counts;
 mod creation_dates;
 mod gateways;
+mod held_vip;
 mod kstatus;
 mod look_up;
 mod misnamed_vip;

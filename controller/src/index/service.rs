@@ -242,7 +242,9 @@ impl Index {
             Some(Advisory::ShownTwice { address: *address, other: other.clone() })
         };
         let of_addresses = desired.iter().filter_map(clash).chain(desired.iter().filter_map(reserved));
-        let of_addresses = of_addresses.chain(desired.iter().filter_map(shown_twice));
+        let held = |address: &IpAddr| self.held(*address);
+        let of_addresses =
+            of_addresses.chain(desired.iter().filter_map(shown_twice)).chain(desired.iter().filter_map(held));
         view.caveats.iter().chain(&plan.caveat).cloned().chain(of_addresses).collect()
     }
 
