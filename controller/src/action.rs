@@ -363,9 +363,13 @@ pub enum Outcome {
     /// The write failed for a reason of this object (conflict, existing already, server error, refused): the index
     /// decides again, after a pause that grows. The watch delivers the obstacle.
     Failed,
-    /// The write failed, since the API server does not accept this object; its sentence. Otherwise as
-    /// [`Outcome::Failed`].
-    Refused(String),
+    /// The write failed, since the API server does not accept this object. Otherwise as [`Outcome::Failed`].
+    Refused {
+        /// The HTTP status of its answer.
+        code: u16,
+        /// Its sentence.
+        sentence: String,
+    },
     /// The write failed, since the API server takes no writes: the index decides again. The breaker decides when.
     Unavailable,
 }

@@ -1,7 +1,8 @@
 //! Facts that the owner of a Service should know although they do not keep an address from it.
 
 use herald_crds::{
-    event::cut,
+    address::name_of_address,
+    condition::shown,
     names::{
         ANNOTATION_SOURCE_RANGES, CLASS, FOREIGN_REQUESTS, LABEL_HEADLESS, LABEL_SERVICE_PROXY_NAME, MANAGER_CONTROLLER,
     },
@@ -15,9 +16,6 @@ use crate::{
     default_finalizer::default_finalizer_by,
     gateway_view::GatewayKey,
 };
-
-/// The most bytes of an annotation's value that a sentence shows: an IPv6 address and more.
-const MOST_SHOWN: usize = 64;
 
 /// One fact. Each is a sentence in the Service's condition for as long as it holds, and one Warning when it appears.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -107,6 +105,18 @@ pub enum Advisory {
         /// The other Service.
         other: ServiceReference,
     },
+    /// The VirtualIP of an address is deleted, and finalizers of other programs hold it.
+    #[error(
+        "VirtualIP {} is being deleted and waits for its metadata.finalizers ({finalizers}), which are not Herald's: no \
+         node announces {address}; let the programs that put them there remove them, or remove them by kubectl edit vip",
+        name_of_address(*address)
+    )]
+    VirtualIpHeld {
+        /// The address.
+        address: std::net::IpAddr,
+        /// The finalizers, separated by commas.
+        finalizers: String,
+    },
     /// The Service has an address that would not be given out today.
     #[error(
         "{address} is {by}, so Herald would not give it out today, and hosts may fail to reach it: the Service keeps \
@@ -133,6 +143,7 @@ impl Advisory {
             Self::ForeignAnnotation { .. } => "ForeignAnnotation",
             Self::SharingConflict { .. } => "SharingConflict",
             Self::ShownTwice { .. } => "AddressShownTwice",
+            Self::VirtualIpHeld { .. } => "VirtualIPHeld",
             Self::ReservedAddress { .. } => "ReservedAddress",
         }
     }
@@ -146,7 +157,7 @@ pub fn of(service: &Service, claim: Claim, request: Option<&Request>) -> Vec<Adv
     let enforced = spec.and_then(|s| s.load_balancer_source_ranges.as_ref()).is_some_and(|ranges| !ranges.is_empty());
     let ranges = meta.annotations.as_ref().and_then(|a| a.get(ANNOTATION_SOURCE_RANGES));
     let ranges = ranges.filter(|ranges| !enforced && !ranges.trim().is_empty());
-    let ranges = ranges.map(|ranges| Advisory::SourceRangesNotEnforced { ranges: ranges.clone() });
+    let ranges = ranges.map(|ranges| Advisory::SourceRangesNotEnforced { ranges: shown(ranges) });
     let local = spec.is_some_and(|s| s.external_traffic_policy.as_deref() == Some("Local"));
     let no_selector = spec.is_none_or(|s| s.selector.as_ref().is_none_or(|selector| selector.is_empty()));
     let no_selector = (local && no_selector).then_some(Advisory::LocalWithoutSelector);
@@ -160,7 +171,7 @@ pub fn of(service: &Service, claim: Claim, request: Option<&Request>) -> Vec<Adv
     let value_of = |key: &str| meta.annotations.as_ref().and_then(|all| all.get(key)).filter(|v| !v.trim().is_empty());
     let foreign = FOREIGN_REQUESTS.into_iter().filter(|(_, ours)| value_of(ours).is_none());
     let foreign = foreign.filter_map(|(foreign, ours)| {
-        let value = cut(value_of(foreign)?, MOST_SHOWN);
+        let value = shown(value_of(foreign)?);
         Some(Advisory::ForeignAnnotation { foreign, value, ours })
     });
     overruled

@@ -57,17 +57,21 @@ impl From<Request> for CombinedRequest {
 
 impl CombinedRequest {
     /// Combines the request of a Service by itself with that of its Gateway. The Service's own addresses win as a
-    /// whole, and a caveat names the addresses of the Gateway that they leave out. A Service that has an address keeps
-    /// it while its Gateway is not known; a Service without one waits, since any other address would be replaced a
-    /// moment later.
+    /// whole, and a caveat names the addresses of the Gateway that they leave out. `has` are the addresses that the
+    /// Service has: while its Gateway cannot be known, they count as asked for, since the Gateway may ask for them. A
+    /// Service without an address waits, since any other address would be replaced a moment later.
     ///
     /// # Errors
     /// If the Service has to wait for its Gateway, or the request of the Gateway cannot be read.
-    pub fn of(own: &Request, key: &GatewayKey, gateway: Knowledge<'_>, has_address: bool) -> Result<Self, Obstruction> {
+    pub fn of(own: &Request, key: &GatewayKey, gateway: Knowledge<'_>, has: &[IpAddr]) -> Result<Self, Obstruction> {
         let asks_itself = !own.addresses.is_empty();
         let gateway = match gateway {
             Knowledge::Known(gateway) => gateway,
-            _ if asks_itself || has_address => return Ok(own.clone().into()),
+            _ if asks_itself => return Ok(own.clone().into()),
+            Knowledge::Absent if !has.is_empty() => return Ok(own.clone().into()),
+            Knowledge::Unlisted | Knowledge::Unreadable if !has.is_empty() => {
+                return Ok(Request { addresses: has.to_vec(), ..own.clone() }.into());
+            }
             Knowledge::Unlisted => return Err(Obstruction::Awaited),
             Knowledge::Unreadable => {
                 return Err(Obstruction::Refused(Refusal::GatewaysUnreadable { gateway: key.clone() }));
@@ -126,7 +130,7 @@ mod tests {
     #[test_case("192.0.2.9", 1, "x" => ("192.0.2.9".into(), false, Some("x".into())); "an unused value need not be readable")]
     fn combined(addresses: &str, count: usize, theirs: &str) -> (String, bool, Option<String>) {
         let theirs = gateway(theirs);
-        let combined = CombinedRequest::of(&own(addresses, count), &key(), Knowledge::Known(&theirs), false).unwrap();
+        let combined = CombinedRequest::of(&own(addresses, count), &key(), Knowledge::Known(&theirs), &[]).unwrap();
         let addresses: Vec<_> = combined.request.addresses.iter().map(ToString::to_string).collect();
         let left_out = combined.caveat.map(|caveat| match caveat {
             Advisory::GatewayAddressesOverruled { addresses, .. } => addresses,
@@ -138,21 +142,23 @@ mod tests {
     #[test_case("192.0.2.1 192.0.2.2", "spec.addresses of Gateway shop/web: 192.0.2.1 and 192.0.2.2 are both IPv4")]
     #[test_case("192.0.2.300", "spec.addresses of Gateway shop/web: \"192.0.2.300\" is not an IP address")]
     fn unreadable_addresses_are_refused_with_gateway_and_field(theirs: &str, message: &str) {
-        for has_address in [false, true] {
+        for has in [vec![], own("192.0.2.1", 1).addresses] {
             let theirs = gateway(theirs);
-            let refused = CombinedRequest::of(&own("", 1), &key(), Knowledge::Known(&theirs), has_address);
+            let refused = CombinedRequest::of(&own("", 1), &key(), Knowledge::Known(&theirs), &has);
             let Err(Obstruction::Refused(refusal)) = refused else { panic!("{refused:?}") };
             assert!(refusal.to_string().contains(message), "{refusal}");
         }
     }
 
-    #[test_case(Knowledge::Unlisted => "waits")]
-    #[test_case(Knowledge::Unreadable => "GatewaysUnreadable")]
-    #[test_case(Knowledge::Absent => "GatewayNotFound")]
-    fn new_service_waits_for_its_gateway_and_no_other_does(knowledge: Knowledge<'_>) -> &'static str {
-        assert_eq!(CombinedRequest::of(&own("", 1), &key(), knowledge, true), Ok(own("", 1).into()));
-        assert_eq!(CombinedRequest::of(&own("192.0.2.9", 1), &key(), knowledge, false), Ok(own("192.0.2.9", 1).into()));
-        match CombinedRequest::of(&own("", 1), &key(), knowledge, false) {
+    /// Each case is the state of the Gateway, and the request of a Service that has the address 192.0.2.1.
+    #[test_case(Knowledge::Unlisted, "192.0.2.1" => "waits")]
+    #[test_case(Knowledge::Unreadable, "192.0.2.1" => "GatewaysUnreadable")]
+    #[test_case(Knowledge::Absent, "" => "GatewayNotFound")]
+    fn new_service_waits_for_its_gateway_and_no_other_does(knowledge: Knowledge<'_>, served: &str) -> &'static str {
+        let has = own("192.0.2.1", 1).addresses;
+        assert_eq!(CombinedRequest::of(&own("", 1), &key(), knowledge, &has), Ok(own(served, 1).into()));
+        assert_eq!(CombinedRequest::of(&own("192.0.2.9", 1), &key(), knowledge, &[]), Ok(own("192.0.2.9", 1).into()));
+        match CombinedRequest::of(&own("", 1), &key(), knowledge, &[]) {
             Err(Obstruction::Awaited) => "waits",
             Err(Obstruction::Refused(refusal)) => refusal.reason(),
             Ok(combined) => panic!("{combined:?}"),

@@ -55,7 +55,9 @@ impl WatchHealth {
         self.dues().map(|(_, due)| due).filter(|due| *due > now).min()
     }
 
-    /// Returns a sentence that names the kinds that are blind, if any is.
+    /// Returns a sentence that names the blind kinds with which this replica should not lead, if there are any. Gateways
+    /// are none of them: where their ClusterRole is taken away again, or their conversion webhook fails, every replica
+    /// would be unready and no status be corrected, for the sake of few Services.
     pub fn complaint(&self, now: Duration) -> Option<String> {
         let age = |kind: Kind| {
             let name = kind.as_str();
@@ -64,7 +66,7 @@ impl WatchHealth {
                 None => format!("{name} (never listed)"),
             }
         };
-        let blind: Vec<_> = self.blind(now).into_iter().map(age).collect();
+        let blind: Vec<_> = self.blind(now).into_iter().filter(|kind| kind.is_needed_to_lead()).map(age).collect();
         (!blind.is_empty()).then(|| {
             format!("is blind: its view of {} may be out of date; the log says why the watches break", blind.join(", "))
         })
@@ -144,5 +146,17 @@ mod tests {
         assert!(complaint.contains("AddressPool (99 s old), Node (99 s old)"), "{complaint}");
         let complaint = WatchHealth::default().complaint(s(60)).unwrap();
         assert!(complaint.contains("Service (never listed), Namespace (never listed)"), "{complaint}");
+    }
+
+    /// Their ClusterRole was taken away while the controller ran.
+    #[test]
+    fn gateways_alone_make_no_replica_unready() {
+        let mut health = listed();
+        health.broke(Kind::Gateway, s(30));
+        let told = (health.blind(s(100)), health.complaint(s(100)));
+        assert_eq!(told, (vec![Kind::Gateway], None), "the metric reports it");
+        health.broke(Kind::Node, s(30));
+        let complaint = health.complaint(s(100)).unwrap();
+        assert!(complaint.contains("Node (99 s old)") && !complaint.contains("Gateway"), "{complaint}");
     }
 }

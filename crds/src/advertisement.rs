@@ -8,6 +8,8 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::condition::shown;
+
 /// The administrator's settings of an advertisement. Empty lists select everything.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[kube(
@@ -86,17 +88,8 @@ impl InterfacePattern {
 
 /// The error of a text that is not a pattern. The message gives the value and what to write.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{} {PATTERN_MESSAGE}", shown(.0))]
+#[error("{:?} {PATTERN_MESSAGE}", shown(.0))]
 pub struct UnreadablePattern(String);
-
-/// Returns a value as a message shows it: an annotation may be long.
-fn shown(value: &str) -> String {
-    const MAX_SHOWN: usize = 40;
-    match value.char_indices().nth(MAX_SHOWN) {
-        Some((end, _)) => format!("{:?}...", &value[..end]),
-        None => format!("{value:?}"),
-    }
-}
 
 impl FromStr for InterfacePattern {
     type Err = UnreadablePattern;

@@ -15,6 +15,18 @@ pub fn bounded(message: &str) -> &str {
     &message[..message.floor_char_boundary(MESSAGE_LIMIT)]
 }
 
+/// The most characters of a value that a message shows: an IPv6 address and more.
+const SHOWN: usize = 64;
+
+/// Returns a value in the form in which messages show it. An annotation holds up to 256 KiB; in full it would take the
+/// remedy out of the condition, which is cut at its end, and write as much into the log.
+pub fn shown(value: &str) -> String {
+    match value.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}...", &value[..end]),
+        None => value.to_owned(),
+    }
+}
+
 /// Returns the schema of a list of conditions. Each program that writes one owns its own entry, however it writes: with
 /// a list that is replaced as a whole, server-side apply by one program would remove the other's entry.
 pub(crate) fn list(generator: &mut SchemaGenerator) -> Schema {
@@ -77,5 +89,12 @@ mod tests {
             let is_bounded = ["maxLength", "enum", "minimum", "format"].iter().any(|bound| field.get(bound).is_some());
             assert!(is_bounded, "{name}: {field}");
         }
+    }
+
+    #[test]
+    fn long_value_is_shown_in_part() {
+        assert_eq!(shown("192.0.2.l"), "192.0.2.l");
+        assert_eq!(shown(&"ä".repeat(SHOWN)), "ä".repeat(SHOWN));
+        assert_eq!(shown(&"ä".repeat(SHOWN + 1)), format!("{}...", "ä".repeat(SHOWN)));
     }
 }

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use crate::{
     address::IpFamily,
+    condition::shown,
     names::{
         ANNOTATION_ADDRESSES, ANNOTATION_COUNT, ANNOTATION_POOL, ANNOTATION_SHARED, CLASS, FINALIZER_SERVICE_CLASS,
         FINALIZER_SERVICE_DEFAULT, METALLB_ADDRESSES, METALLB_POOL, METALLB_SHARED,
@@ -84,7 +85,7 @@ pub enum RequestError {
     NotAnAddress {
         /// The annotation or field that names the address.
         field: String,
-        /// The value as written.
+        /// The value as written, or the beginning of a long one.
         value: String,
     },
     /// There are two addresses of one family.
@@ -123,7 +124,7 @@ pub enum RequestError {
          addresses of each family the Service is to have, or take the annotation away"
     )]
     NotACount {
-        /// The value as written.
+        /// The value as written, or the beginning of a long one.
         value: String,
     },
 }
@@ -144,8 +145,7 @@ impl Request {
         let mut overruled = None;
         let (field, list) = match (either(annotations, ANNOTATION_ADDRESSES, METALLB_ADDRESSES), load_balancer_ip) {
             (Some((key, list)), also) => {
-                overruled =
-                    also.filter(|ip| !list.split(',').any(|a| is_same_address(a.trim(), ip))).map(str::to_owned);
+                overruled = also.filter(|ip| !list.split(',').any(|a| is_same_address(a.trim(), ip))).map(shown);
                 (format!("metadata.annotations[{key}]"), list)
             }
             (None, Some(ip)) => ("spec.loadBalancerIP".to_owned(), ip),
@@ -153,13 +153,14 @@ impl Request {
         };
         let count = read_count(annotations)?;
         let addresses = read_addresses(&field, list.split(','), count)?;
-        let pools = either(annotations, ANNOTATION_POOL, METALLB_POOL).map_or("", |(_, list)| list).split(',');
-        Ok(Self {
-            addresses,
-            count,
-            pools: pools.map(str::trim).filter(|pool| !pool.is_empty()).map(str::to_owned).collect(),
-            overruled_load_balancer_ip: overruled,
-        })
+        let list = either(annotations, ANNOTATION_POOL, METALLB_POOL).map_or("", |(_, list)| list);
+        let mut pools: Vec<String> = Vec::new();
+        for pool in list.split(',').map(str::trim).filter(|pool| !pool.is_empty()) {
+            if !pools.iter().any(|known| known == pool) {
+                pools.push(pool.to_owned());
+            }
+        }
+        Ok(Self { addresses, count, pools, overruled_load_balancer_ip: overruled })
     }
 
     /// Returns the request with these addresses in place of its own; `field` names the field that holds them.
@@ -183,7 +184,7 @@ fn read_addresses<'a>(
 ) -> Result<Vec<IpAddr>, RequestError> {
     let mut addresses: Vec<IpAddr> = Vec::new();
     for part in list.into_iter().map(str::trim).filter(|part| !part.is_empty()) {
-        let not_an_address = |_| RequestError::NotAnAddress { field: field.to_owned(), value: part.to_owned() };
+        let not_an_address = |_| RequestError::NotAnAddress { field: field.to_owned(), value: shown(part) };
         let address: IpAddr = part.parse().map_err(not_an_address)?;
         if !addresses.contains(&address) {
             addresses.push(address);
@@ -210,7 +211,7 @@ fn read_count(annotations: &BTreeMap<String, String>) -> Result<usize, RequestEr
     let text = annotations.get(ANNOTATION_COUNT).map(|text| text.trim()).filter(|text| !text.is_empty());
     let Some(text) = text else { return Ok(1) };
     let count = text.parse().ok().filter(|count| (1..=MOST_ADDRESSES).contains(count));
-    count.ok_or_else(|| RequestError::NotACount { value: text.to_owned() })
+    count.ok_or_else(|| RequestError::NotACount { value: shown(text) })
 }
 
 /// Returns the annotation that counts, with its value: ours, else the first of theirs. An empty one counts as absent.
@@ -286,6 +287,7 @@ mod tests {
     #[test_case(&[] => Vec::<String>::new())]
     #[test_case(&[(ANNOTATION_POOL, "lan")] => vec!["lan"])]
     #[test_case(&[(ANNOTATION_POOL, " four, six ,")] => vec!["four", "six"])]
+    #[test_case(&[(ANNOTATION_POOL, "six,four,six")] => vec!["six", "four"]; "each once")]
     #[test_case(&[(METALLB_POOL[1], "lan")] => vec!["lan"]; "MetalLB's earlier prefix")]
     fn requested_pools_are_read(annotations: &[(&str, &str)]) -> Vec<String> {
         read(annotations, None).unwrap().pools

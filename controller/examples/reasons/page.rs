@@ -65,7 +65,7 @@ const REST: &str = "
 | `OutsidePool` | True | its address is no longer in any pool; the sentence gives the command to get another |
 | `AddressConflict` | True | a host outside the cluster answers for its address; the sentence names that host, and why the Service keeps the address |
 | `AnsweredByClusterNode` | True | a node of the cluster answers for its address unasked |
-| `WriteRefused` | False | the API server refuses its VirtualIP; the sentence is the API server's |
+| `WriteRefused` | False | the API server refuses its VirtualIP; the sentence is the API server's, and the remedy follows from its answer |
 
 ## Events
 
@@ -75,7 +75,7 @@ These Events come besides the Warnings above. Each is posted at most once an hou
 |---|---|---|
 | `EnsuredLoadBalancer` | Service | it was given an address |
 | `SyncLoadBalancerFailed` | Service | the condition has become False; the note begins with its reason |
-| `DeletedLoadBalancer` | Service | every address of it is withdrawn and free again |
+| `DeletedLoadBalancer` | Service | every address of it is withdrawn and free again; a Warning if the controller's flags are the cause |
 | `AddressOutsidePool` | Service | the condition has become `OutsidePool` |
 | `AddressQuarantined` | Service | a host outside the cluster has its address, which was never announced: the Service gets another |
 | `AddressConflict`, `AnsweredByClusterNode` | Service | the condition has become this |
@@ -237,7 +237,10 @@ fn caveat_after(caveat: Option<&Advisory>) -> Option<Advisory> {
         Some(Advisory::ShownTwice { .. }) => {
             Advisory::ReservedAddress { address: ADDRESS, by: Reservation::Node("node1".to_owned()) }
         }
-        Some(Advisory::ReservedAddress { .. }) => return None,
+        Some(Advisory::ReservedAddress { .. }) => {
+            Advisory::VirtualIpHeld { address: ADDRESS, finalizers: "example.com/inventory".to_owned() }
+        }
+        Some(Advisory::VirtualIpHeld { .. }) => return None,
     })
 }
 

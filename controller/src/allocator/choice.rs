@@ -5,7 +5,7 @@ use std::{
     net::IpAddr,
 };
 
-use herald_crds::{address::IpFamily, virtual_ip::ServiceReference};
+use herald_crds::{address::IpFamily, condition::shown, virtual_ip::ServiceReference};
 
 use super::{Allocator, Asker, ClaimedElsewhere, Pool, Refusal, SharingObstacle, sharing};
 
@@ -55,7 +55,7 @@ impl Allocator {
     /// Checks that each of these pools exists.
     fn know(&self, pools: &[String]) -> Result<(), Refusal> {
         match pools.iter().find(|pool| !self.pools.contains_key(*pool)) {
-            Some(pool) => Err(Refusal::UnknownPool { pool: pool.clone() }),
+            Some(pool) => Err(Refusal::UnknownPool { pool: shown(pool) }),
             None => Ok(()),
         }
     }

@@ -206,6 +206,29 @@ impl Refusal {
         }
     }
 
+    /// Returns whether a change of another object than the Service and its Gateway may end the refusal, so that the
+    /// Service has to be looked at after each such change. A thousand Services with a typing error must not cost a
+    /// thousand decisions whenever some Service is deleted.
+    pub fn may_end_by_others(&self) -> bool {
+        match self {
+            Self::BadRequest(_) | Self::FamilyNotServed { .. } => false,
+            Self::NoPool
+            | Self::PoolFull { .. }
+            | Self::NoPoolAllows { .. }
+            | Self::UnknownPool { .. }
+            | Self::AddressNotInPool { .. }
+            | Self::AddressInUse { .. }
+            | Self::SharingRefused { .. }
+            | Self::AddressInExternalIps { .. }
+            | Self::AddressReserved { .. }
+            | Self::AddressNotAdopted { .. }
+            | Self::AddressAvoided { .. }
+            | Self::GatewayNotFound { .. }
+            | Self::GatewaysUnreadable { .. }
+            | Self::ForeignIngress { .. } => true,
+        }
+    }
+
     /// Returns the sentence of a refusal of a request whose addresses a Gateway asks for.
     pub fn sentence(&self, asked_by: Option<&GatewayKey>) -> String {
         match asked_by {

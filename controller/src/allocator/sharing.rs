@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use herald_crds::{names::ANNOTATION_SHARED, virtual_ip::ServiceReference};
+use herald_crds::{condition::shown, names::ANNOTATION_SHARED, virtual_ip::ServiceReference};
 
 /// The most Services of one address: the schema of `VirtualIP.spec.services`.
 pub(super) const MOST_SHARERS: usize = 64;
@@ -85,7 +85,7 @@ pub(super) fn obstacle(
 ) -> Option<SharingObstacle> {
     let Some(theirs) = theirs else { return Some(SharingObstacle::NoKey) };
     if mine.key != theirs.key {
-        return Some(SharingObstacle::OtherKey { mine: mine.key.clone(), theirs: theirs.key.clone() });
+        return Some(SharingObstacle::OtherKey { mine: shown(&mine.key), theirs: shown(&theirs.key) });
     }
     if let Some(pool) = closed_pool.filter(|_| service.namespace != other.namespace) {
         return Some(SharingObstacle::Namespaces { pool: pool.to_owned() });

@@ -47,7 +47,7 @@ impl Index {
             families.filter_map(|family| Some(self.pool_tally(pool, *family, &self.allocator.usage(pool, *family)?)))
         });
         let mut waiting = BTreeMap::new();
-        for service in self.waiting.iter().filter_map(|key| self.services.get(key)) {
+        for service in self.services.values().filter(|service| service.wants_address()) {
             // The condition of a Service that has just been refused is not written yet.
             if let Some(condition) = service.condition.as_ref().filter(|c| c.status == "False") {
                 *waiting.entry(condition.reason.clone()).or_insert(0) += 1;
@@ -106,7 +106,9 @@ mod tests {
         }
         world.create("f", json!({"metadata": {"annotations": {"heraldlb.io/address-pool": "dmz"}}}));
         world.live();
-        let expected = [("PoolFull".to_owned(), 2), ("UnknownPool".to_owned(), 1)].into();
+        world.create("g", json!({"metadata": {"annotations": {"heraldlb.io/addresses": "192.0.2.l"}}}));
+        world.live();
+        let expected = [("PoolFull".to_owned(), 2), ("UnknownPool".to_owned(), 1), ("BadRequest".to_owned(), 1)].into();
         assert_eq!(world.index.tally(), Tally { waiting: expected, queued: 0, ..world.index.tally() });
         world.delete("a");
         world.live();

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use herald_crds::service::Request;
+use herald_crds::{address::IpFamily, service::Request};
 
 use super::{Index, Kind};
 use crate::{
@@ -75,7 +75,8 @@ impl Index {
             None if self.gateways.unreadable => Knowledge::Unreadable,
             None => Knowledge::Unlisted,
         };
-        CombinedRequest::of(own, &key, knowledge, view.addresses().next().is_some())
+        let is_served = |address: &IpAddr| view.families.contains(&IpFamily::of(*address));
+        CombinedRequest::of(own, &key, knowledge, &view.addresses().filter(is_served).collect::<Vec<_>>())
     }
 
     /// Returns whether a Service, or its Gateway, asks for the address.

@@ -92,7 +92,7 @@ impl Index {
             Outcome::Service(found) => self
                 .service(service)
                 .is_some_and(|seen| seen.resource_version == found.resource_version && self.is_doubtful(service)),
-            Outcome::Failed | Outcome::Refused(_) | Outcome::Unavailable => {
+            Outcome::Failed | Outcome::Refused { .. } | Outcome::Unavailable => {
                 self.look_ups.forget(service);
                 false
             }

@@ -14,6 +14,7 @@ mod correction;
 mod counts;
 mod creation_dates;
 mod gateways;
+mod held_vip;
 mod kstatus;
 mod look_up;
 mod misnamed_vip;
@@ -102,7 +103,7 @@ pub struct Index {
     service_networks: BTreeMap<String, Vec<IpNet>>,
     gateways: Gateways,
     allocator: Allocator,
-    /// Services that lack an address: any event that may cure that wakes them.
+    /// Services that lack an address which a change of another object may give them: any event that may do so wakes them.
     waiting: BTreeSet<ServiceKey>,
     look_ups: LookUps,
     contents: Contents,
@@ -187,6 +188,9 @@ impl Index {
             self.apply(object);
         }
         self.relisting = false;
+        if kind == Kind::VirtualIp {
+            self.retry_refused_writes();
+        }
         let first = self.listed.insert(kind);
         if kind == Kind::Gateway && first {
             self.mark_waiting();

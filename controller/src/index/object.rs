@@ -75,6 +75,12 @@ impl Kind {
     pub fn is_awaited(self) -> bool {
         !matches!(self, Self::SpeakerPod | Self::Gateway)
     }
+
+    /// Returns whether a controller with an old view of this kind should not lead if another can. An old view of Gateways
+    /// concerns only the few Services that were created for one: they keep what they have.
+    pub fn is_needed_to_lead(self) -> bool {
+        self != Self::Gateway
+    }
 }
 
 /// A watched object, reduced.

@@ -11,7 +11,7 @@ impl Index {
         let subject = match (action, action.subject()) {
             (Action::Event(event), _) => {
                 // An event that the API server could not take is posted again.
-                if matches!(outcome, Outcome::Failed | Outcome::Refused(_)) {
+                if matches!(outcome, Outcome::Failed | Outcome::Refused { .. }) {
                     self.told.untell(event);
                 }
                 return;
@@ -20,7 +20,7 @@ impl Index {
             (_, Some(subject)) => subject,
         };
         let ended = match outcome {
-            Outcome::Failed | Outcome::Refused(_) => Ended::Failed,
+            Outcome::Failed | Outcome::Refused { .. } => Ended::Failed,
             Outcome::Unavailable => Ended::Unavailable,
             Outcome::Gone => Ended::WrittenUnprompted,
             _ if self.is_unprompted(action) => Ended::WrittenUnprompted,
@@ -79,7 +79,7 @@ impl Index {
                 }
             }
             Outcome::Gone => self.handle_gone(action),
-            Outcome::Done | Outcome::Failed | Outcome::Refused(_) | Outcome::Unavailable => {}
+            Outcome::Done | Outcome::Failed | Outcome::Refused { .. } | Outcome::Unavailable => {}
         }
         // Reports count as made from here on: a decision whose write fails is taken again, and reports then.
         if !failed {

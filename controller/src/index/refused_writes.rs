@@ -14,7 +14,7 @@ use super::{
     service::{events_of, patch_of},
 };
 use crate::{
-    action::{Action, Change, ConditionValue, Outcome, ServicePatch},
+    action::{Action, Change, ConditionValue, Outcome, ServicePatch, Subject},
     view::ServiceView,
 };
 
@@ -28,6 +28,7 @@ pub(super) const WRITE_REFUSED: &str = "WriteRefused";
 #[derive(Clone, Debug, Default)]
 pub(super) struct RefusedWrite {
     times: u32,
+    code: u16,
     sentence: String,
 }
 
@@ -43,9 +44,10 @@ impl Index {
             return;
         };
         match outcome {
-            Outcome::Refused(sentence) => {
+            Outcome::Refused { code, sentence } => {
                 let refused = self.refused_writes.entry(*address).or_default();
                 refused.times = refused.times.saturating_add(1);
+                refused.code = *code;
                 // The sentence takes half of an event's note: the rest is ours.
                 refused.sentence = cut(sentence, NOTE_LIMIT / 2);
                 if refused.times >= TOLD_AFTER {
@@ -59,6 +61,16 @@ impl Index {
         }
     }
 
+    /// Ends the pauses of VirtualIPs whose writes were refused: a list shows that the API server serves the kind, which
+    /// it may not have done before. An address would be silent for up to half a minute more otherwise.
+    pub(super) fn retry_refused_writes(&mut self) {
+        for address in self.refused_writes.keys().copied().collect::<Vec<_>>() {
+            let subject = Subject::VirtualIp(address);
+            self.queue.settled(&subject);
+            self.mark(subject);
+        }
+    }
+
     /// Returns a write that tells a Service why it waits for the VirtualIP of its address, once that has been refused
     /// often enough.
     pub(super) fn tell_refusal(&self, view: &ServiceView, address: IpAddr) -> Option<Action> {
@@ -68,10 +80,10 @@ impl Index {
             status: "False",
             reason: WRITE_REFUSED.to_owned(),
             message: format!(
-                "the API server refuses VirtualIP {} for this Service: {}. ClusterRole herald-controller has to allow \
-                 create and patch of virtualips, and admission policies have to admit them",
+                "the API server refuses VirtualIP {} for this Service: {}. {}",
                 name_of_address(address),
-                refused.sentence
+                refused.sentence,
+                remedy(refused.code, &refused.sentence)
             ),
             generation: None,
             since: None,
@@ -81,5 +93,48 @@ impl Index {
             let condition = Change::Set(condition.following(view.condition.as_ref()));
             patch_of(view, ServicePatch { condition, ..ServicePatch::default() }, events)
         })
+    }
+}
+
+/// Returns what a person can do about a refused VirtualIP, by the answer of the API server.
+fn remedy(code: u16, sentence: &str) -> &'static str {
+    match code {
+        // A VirtualIP has no namespace, so nothing else can be missing.
+        404 => {
+            "The CustomResourceDefinition virtualips.heraldlb.io is missing or not served yet: apply those of this \
+             version (deploy/crds)"
+        }
+        // An authorizer words its refusal so (apiserver, `endpoints/handlers/responsewriters/errors.go`); admission
+        // plugins and webhooks answer with the same code.
+        403 if sentence.contains(" cannot ") && sentence.contains(" resource ") => {
+            "ClusterRole herald-controller has to allow create and patch of virtualips"
+        }
+        403 => "An admission policy or webhook denies it: let it admit virtualips of herald-controller",
+        400 | 422 => {
+            "The CustomResourceDefinition virtualips.heraldlb.io is of another version, or an admission policy denies the \
+             object: apply the definitions of this version (deploy/crds), or change the policy"
+        }
+        413 => "The object is too large: let fewer or shorter L2Advertisements select the address",
+        _ => "The log of the API server, or of a proxy before it, says more",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use test_case::test_case;
+
+    use super::*;
+
+    #[test_case(404, "404 page not found" => "deploy/crds"; "no definition")]
+    #[test_case(404, "the server could not find the requested resource" => "deploy/crds"; "no definition, another wording")]
+    #[test_case(403, "virtualips.heraldlb.io is forbidden: User \"u\" cannot create resource \"virtualips\" in API group \"heraldlb.io\" at the cluster scope" => "ClusterRole"; "RBAC")]
+    #[test_case(403, "admission webhook \"w\" denied the request: no" => "admission"; "webhook")]
+    #[test_case(422, "VirtualIP.heraldlb.io \"192.0.2.1\" is invalid: spec.pool: Required value" => "another version"; "schema")]
+    #[test_case(413, "Request entity too large: limit is 3145728" => "too large"; "size")]
+    #[test_case(418, "odd" => "log"; "unknown")]
+    fn remedy_follows_from_the_answer(code: u16, sentence: &str) -> &'static str {
+        let remedy = remedy(code, sentence);
+        let words = ["ClusterRole", "another version", "deploy/crds", "too large", "log", "admission"];
+        words.into_iter().find(|word| remedy.contains(word)).unwrap_or_default()
     }
 }

@@ -20,6 +20,7 @@ use super::{
 use crate::{
     action::{Action, Change, ConditionValue, EventValue, Regarding, ServicePatch, Subject},
     advisory::Advisory,
+    allocator::Refusal,
     view::{FamilyPolicy, Ingress, ServiceKey, ServiceView},
 };
 
@@ -40,7 +41,7 @@ impl Index {
 
     fn serve(&mut self, view: &ServiceView, claim: Claim) -> Option<Action> {
         let plan = self.plan(view);
-        if !plan.refusals.is_empty() {
+        if plan.refusals.iter().any(Refusal::may_end_by_others) {
             self.waiting.insert(view.key());
         }
         if plan.awaits_input {
@@ -241,7 +242,9 @@ impl Index {
             Some(Advisory::ShownTwice { address: *address, other: other.clone() })
         };
         let of_addresses = desired.iter().filter_map(clash).chain(desired.iter().filter_map(reserved));
-        let of_addresses = of_addresses.chain(desired.iter().filter_map(shown_twice));
+        let held = |address: &IpAddr| self.held(*address);
+        let of_addresses =
+            of_addresses.chain(desired.iter().filter_map(shown_twice)).chain(desired.iter().filter_map(held));
         view.caveats.iter().chain(&plan.caveat).cloned().chain(of_addresses).collect()
     }
 
@@ -291,12 +294,20 @@ impl Index {
         if patch == ServicePatch::default() {
             return None;
         }
+        // Its owner has changed nothing: the flags of the controller have, or another replica has others.
+        let by_flags = view.load_balancer && !view.deleting;
+        let note = if by_flags {
+            "every address is withdrawn and free again: the controller that leads does not serve the class of this Service, \
+             by its flags (--default-provider, --lb-class)"
+        } else {
+            "every address is withdrawn and free again"
+        };
         let deleted = view.finalizer.map(|_| EventValue {
             regarding: Regarding::Service(view.reference.clone()),
-            warning: false,
+            warning: by_flags,
             reason: DELETED,
             action: "Release",
-            note: "every address is withdrawn and free again".to_owned(),
+            note: note.to_owned(),
         });
         Some(patch_of(view, patch, deleted.into_iter().collect()))
     }

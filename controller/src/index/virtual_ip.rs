@@ -15,8 +15,8 @@ use herald_crds::{
 use k8s_openapi::jiff::Timestamp;
 
 use super::{
-    Index, Kind, NameAndUid, address_of, address_of_name, creation_dates::Dated, speakers::SILENT_AFTER, uid,
-    unkept::Unkept,
+    Index, Kind, NameAndUid, address_of, address_of_name, creation_dates::Dated, held_vip::held_by,
+    speakers::SILENT_AFTER, uid, unkept::Unkept,
 };
 use crate::{
     action::{Action, Announcement, EventValue, Regarding, Subject},
@@ -148,6 +148,7 @@ impl Index {
             old.map(|o| (o.concern.clone(), o.corrected.clone(), o.unkept.clone())).unwrap_or_default();
         let unannounced = old.is_some_and(|o| !o.was_announced());
         let before = old.map(|o| o.vip.spec.services.clone());
+        let was_held_by = old.and_then(|o| held_by(&o.vip));
         if before.as_ref() != Some(&vip.spec.services) {
             let displaced = self.allocator.seize(address, &vip.spec.pool, &vip.spec.services);
             // Services removed from the spec may wait for this.
@@ -160,6 +161,11 @@ impl Index {
         let date = vip.metadata.creation_timestamp.as_ref().map(|at| at.0.as_second());
         self.creation_dates.observe(address, uid(&vip), date.unwrap_or_default());
         self.former_advertisements.remove(&address);
+        if was_held_by != held_by(&vip) {
+            for service in &vip.spec.services {
+                self.mark_service(service);
+            }
+        }
         let entry = VirtualIpEntry { vip, concern, corrected, unkept };
         if unannounced && entry.was_announced() {
             // The date no longer matters, so the Services that waited for a later one go on.
@@ -431,6 +437,7 @@ impl Index {
     fn withdraw(&mut self, address: IpAddr, now: Duration) -> Option<Action> {
         let entry = self.vips.get(&address)?;
         if !entry.finalizers().iter().any(|f| f == FINALIZER_WITHDRAWAL) {
+            self.tell_held(address, now);
             return None; // its deletion is on its way
         }
         let silent = entry.vip.is_withdrawn()

@@ -8,7 +8,10 @@ pub(crate) mod patch;
 use std::time::Duration;
 
 use herald_crds::{
-    AddressPool, L2Advertisement, SpeakerStatus, VirtualIP, address::name_of_address, names::MANAGER_CONTROLLER,
+    AddressPool, L2Advertisement, SpeakerStatus, VirtualIP,
+    address::name_of_address,
+    event::{NOTE_LIMIT, cut},
+    names::MANAGER_CONTROLLER,
     service::Selection,
 };
 use k8s_openapi::{
@@ -57,7 +60,8 @@ pub enum Failure {
         /// The pause that the API server asks for, if any.
         retry_after: Option<Duration>,
     },
-    /// The API server, or a proxy before it, is starting, stopping or without its store (502, 503, 504).
+    /// The API server, or a proxy before it, is starting, stopping or without its store (502, 503, 504), or does not
+    /// know this program (401): no other write would succeed.
     Unavailable {
         /// The pause that it asks for, if any.
         retry_after: Option<Duration>,
@@ -69,7 +73,10 @@ pub enum Failure {
     /// The API server failed at this object (500): a webhook, or its store at this moment.
     Server,
     /// The API server refuses this object (any other code).
-    Refused,
+    Refused {
+        /// The HTTP status of its answer.
+        code: u16,
+    },
 }
 
 impl Failure {
@@ -82,7 +89,7 @@ impl Failure {
             Self::TimedOut => "timeout",
             Self::Unreachable => "unreachable",
             Self::Server => "server_error",
-            Self::Refused => "refused",
+            Self::Refused { .. } => "refused",
         }
     }
 
@@ -92,14 +99,14 @@ impl Failure {
         match self {
             Self::Throttled { retry_after } | Self::Unavailable { retry_after } => Signal::Unavailable { retry_after },
             Self::TimedOut | Self::Unreachable => Signal::Unavailable { retry_after: None },
-            Self::Conflict | Self::Server | Self::Refused => Signal::Answers,
+            Self::Conflict | Self::Server | Self::Refused { .. } => Signal::Answers,
         }
     }
 
     /// Returns the outcome for the index, with the sentence of the API server.
     pub fn outcome(self, sentence: &str) -> Outcome {
         match (self.signal(), self) {
-            (Signal::Answers, Self::Refused) => Outcome::Refused(sentence.to_owned()),
+            (Signal::Answers, Self::Refused { code }) => Outcome::Refused { code, sentence: sentence.to_owned() },
             (Signal::Answers, _) => Outcome::Failed,
             (Signal::Unavailable { .. }, _) => Outcome::Unavailable,
         }
@@ -112,7 +119,7 @@ impl WriteError {
             Self::Request(kube::Error::Api(status)) => status,
             Self::Request(_) => return Failure::Unreachable,
             Self::TimedOut => return Failure::TimedOut,
-            Self::Body(_) => return Failure::Refused,
+            Self::Body(_) => return Failure::Refused { code: 400 },
         };
         // The API server repeats the Retry-After header in the body.
         let retry_after = status.details.as_ref().map(|d| d.retry_after_seconds).filter(|seconds| *seconds > 0);
@@ -120,9 +127,17 @@ impl WriteError {
         match status.code {
             409 => Failure::Conflict,
             429 => Failure::Throttled { retry_after },
-            502..=504 => Failure::Unavailable { retry_after },
+            401 | 502..=504 => Failure::Unavailable { retry_after },
             500.. => Failure::Server,
-            _ => Failure::Refused,
+            code => Failure::Refused { code },
+        }
+    }
+
+    /// Returns the sentence of the API server, else that of the error. A webhook's may have any length.
+    fn sentence(&self) -> String {
+        match self {
+            Self::Request(kube::Error::Api(status)) if !status.message.is_empty() => cut(&status.message, NOTE_LIMIT),
+            _ => cut(&self.to_string(), NOTE_LIMIT),
         }
     }
 
@@ -167,7 +182,7 @@ impl Writer {
             return Written { outcome: Outcome::Gone, failure: None };
         }
         let failure = error.failure();
-        let sentence = error.to_string();
+        let sentence = error.sentence();
         Written { outcome: failure.outcome(&sentence), failure: Some((failure, sentence)) }
     }
 

@@ -54,23 +54,34 @@ fn delete() -> Action {
     Action::DeleteVirtualIp { address: "192.0.2.1".parse().unwrap(), uid: "u".to_owned(), misdated: None }
 }
 
+fn event() -> EventValue {
+    EventValue {
+        regarding: Regarding::Object { kind: "VirtualIP", name: "192.0.2.1".to_owned(), uid: "u".to_owned() },
+        warning: false,
+        reason: "R",
+        action: "A",
+        note: String::new(),
+    }
+}
+
 const ASKED: Option<Duration> = Some(Duration::from_secs(3));
 
 #[test_case(refusal(409), Failure::Conflict)]
-#[test_case(refusal(410), Failure::Refused)]
+#[test_case(refusal(401), Failure::Unavailable { retry_after: ASKED }; "the token is refused, whatever the object")]
+#[test_case(refusal(410), Failure::Refused { code: 410 })]
 #[test_case(refusal(429), Failure::Throttled { retry_after: ASKED })]
 #[test_case(refusal(500), Failure::Server)]
 #[test_case(refusal(503), Failure::Unavailable { retry_after: ASKED })]
 #[test_case(Reply::Status(504, json!("a proxy's page")), Failure::Unavailable { retry_after: None })]
-#[test_case(refusal(403), Failure::Refused)]
+#[test_case(refusal(403), Failure::Refused { code: 403 })]
 #[test_case(Reply::Breaks, Failure::Unreachable)]
 #[test_case(Reply::Hangs, Failure::TimedOut)]
 #[tokio::test(start_paused = true)]
 async fn failed_write_is_one_request_and_has_a_kind(reply: Reply, expected: Failure) {
     let (writer, requests) = writer([reply]);
     let written = writer.write(&delete()).await;
-    assert!(matches!(written.outcome, Outcome::Failed | Outcome::Refused(_) | Outcome::Unavailable));
-    assert_eq!(matches!(written.outcome, Outcome::Refused(_)), expected == Failure::Refused);
+    assert!(matches!(written.outcome, Outcome::Failed | Outcome::Refused { .. } | Outcome::Unavailable));
+    assert_eq!(matches!(written.outcome, Outcome::Refused { .. }), matches!(expected, Failure::Refused { .. }));
     assert_eq!(written.failure.map(|(failure, _)| failure), Some(expected));
     assert_eq!(requests.load(Ordering::Relaxed), 1, "the queue retries");
 }
@@ -85,13 +96,16 @@ async fn deletion_of_a_missing_object_succeeds() {
 #[tokio::test]
 async fn event_of_a_missing_namespace_is_refused() {
     let (writer, _) = writer([refusal(404)]);
-    let event = EventValue {
-        regarding: Regarding::Object { kind: "VirtualIP", name: "192.0.2.1".to_owned(), uid: "u".to_owned() },
-        warning: false,
-        reason: "R",
-        action: "A",
-        note: String::new(),
-    };
-    let written = writer.write(&Action::Event(event)).await;
-    assert_eq!(written.failure.map(|(failure, _)| failure), Some(Failure::Refused));
+    let written = writer.write(&Action::Event(event())).await;
+    assert_eq!(written.failure.map(|(failure, _)| failure), Some(Failure::Refused { code: 404 }));
+}
+
+#[tokio::test]
+async fn sentence_of_a_refusal_is_that_of_the_api_server() {
+    let page = Reply::Status(404, json!("404 page not found"));
+    for (reply, expected) in [(refusal(403), "no"), (page, "\"404 page not found\"")] {
+        let (writer, _) = writer([reply]);
+        let written = writer.write(&Action::Event(event())).await;
+        assert_eq!(written.failure.map(|(_, sentence)| sentence).as_deref(), Some(expected));
+    }
 }

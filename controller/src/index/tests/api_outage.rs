@@ -180,7 +180,7 @@ fn service_learns_why_its_virtual_ip_is_refused() {
         match world.index.poll_action(world.now) {
             Some(action @ Action::CreateVirtualIp { .. }) => {
                 refused += 1;
-                let outcome = Failure::Refused.outcome(sentence);
+                let outcome = Failure::Refused { code: 403 }.outcome(sentence);
                 world.index.handle_outcome(world.now, &action, outcome);
             }
             Some(action) => world.carry_out(&action),
@@ -190,9 +190,35 @@ fn service_learns_why_its_virtual_ip_is_refused() {
     assert_eq!(world.condition("web"), "False WriteRefused");
     let message = world.service_condition("web").unwrap().message;
     assert!(message.contains("VirtualIP 192.0.2.1") && message.contains(sentence), "{message}");
+    assert!(message.contains("admission policy") && !message.contains("ClusterRole"), "{message}");
     world.settle();
     let warnings: Vec<_> = world.events().into_iter().filter(|event| event.warning).map(|event| event.reason).collect();
     assert_eq!(warnings, ["SyncLoadBalancerFailed"]);
     world.pass(60);
     assert_eq!((world.ingress("web"), world.condition("web")), (vec!["192.0.2.1".into()], "True Assigned".into()));
+}
+
+/// The CustomResourceDefinition was deleted and is back: the list shows it.
+#[test]
+fn refused_virtual_ip_is_written_as_soon_as_its_kind_can_be_listed() {
+    let mut world = World::new();
+    world.create("web", json!({}));
+    world.create("other", json!({}));
+    let end = Duration::from_secs(300);
+    while world.now < end {
+        match world.index.poll_action(world.now) {
+            Some(action @ Action::CreateVirtualIp { .. }) => {
+                let outcome = Failure::Refused { code: 404 }.outcome("404 page not found");
+                world.index.handle_outcome(world.now, &action, outcome);
+            }
+            Some(action) => world.carry_out(&action),
+            None => world.now = world.index.poll_timeout().expect("nothing is tried again").max(world.now),
+        }
+    }
+    let message = world.service_condition("web").unwrap().message;
+    assert!(message.contains("deploy/crds"), "{message}");
+    world.relist(Kind::VirtualIp);
+    world.settle();
+    let served = ["web", "other"].map(|name| (world.ingress(name).len(), world.condition(name)));
+    assert_eq!(served, [(1, "True Assigned".to_owned()), (1, "True Assigned".to_owned())]);
 }

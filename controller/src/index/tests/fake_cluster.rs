@@ -152,9 +152,18 @@ impl World {
 
     /// Starts a new process, which knows only the lists.
     pub(in crate::index) fn restart(&mut self) {
+        self.restart_with(|_| true);
+    }
+
+    /// Starts a new process, which has not listed this kind.
+    pub(in crate::index) fn restart_without(&mut self, unlisted: Kind) {
+        self.restart_with(|kind| kind != unlisted);
+    }
+
+    fn restart_with(&mut self, lists: impl Fn(Kind) -> bool) {
         self.index = Index::new(Timestamp::UNIX_EPOCH).honour_gateways(self.honours_gateways);
         self.index.set_leading(true);
-        for kind in Kind::ALL {
+        for kind in Kind::ALL.into_iter().filter(|kind| lists(*kind)) {
             self.relist(kind);
         }
     }
@@ -372,7 +381,7 @@ impl World {
 
     pub(in crate::index) fn carry_out(&mut self, action: &Action) {
         let outcome = self.write(action);
-        if matches!(outcome, Outcome::Failed | Outcome::Refused(_)) {
+        if matches!(outcome, Outcome::Failed | Outcome::Refused { .. }) {
             self.conflicts += 1
         } else if !matches!(action, Action::LookUpService { .. }) {
             self.log.push(action.clone())

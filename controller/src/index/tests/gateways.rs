@@ -167,11 +167,7 @@ fn nothing_moves_or_is_reported_before_the_gateways_are_listed() {
     world.change("new", json!({"metadata": {"labels": {LABEL_GATEWAY_NAME: "second"}}}));
     world.gateway("second", &["192.0.2.8"]);
     world.log.clear();
-    world.index = Index::new(Timestamp::UNIX_EPOCH).honour_gateways(true);
-    world.index.set_leading(true);
-    for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::Gateway) {
-        world.relist(kind);
-    }
+    world.restart_without(Kind::Gateway);
     world.pass(5);
     world.wrote_nothing();
     world.relist(Kind::Gateway);
@@ -191,11 +187,7 @@ fn gateways_that_cannot_be_listed_keep_only_their_own_new_services_waiting() {
     world.gateway("front", &["192.0.2.7"]);
     world.create("web", of_front());
     world.live();
-    world.index = Index::new(Timestamp::UNIX_EPOCH).honour_gateways(true);
-    world.index.set_leading(true);
-    for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::Gateway) {
-        world.relist(kind);
-    }
+    world.restart_without(Kind::Gateway);
     world.index.note_broken(Kind::Gateway);
     world.create("new", of_front());
     world.create("plain", json!({}));
@@ -224,5 +216,58 @@ fn address_that_a_gateway_asks_for_is_not_replaced() {
     world.stranger("192.0.2.7");
     world.live();
     world.pass(120);
+    assert_eq!(world.ingress("web"), ["192.0.2.7"]);
+}
+
+/// Starts a process that has listed everything but the Gateways, which it may not list or has not listed yet.
+fn restart_without_gateways(world: &mut World, unreadable: bool) {
+    world.restart_without(Kind::Gateway);
+    if unreadable {
+        world.index.note_broken(Kind::Gateway);
+    }
+}
+
+/// The new process does not know that the Gateway asks for the address, so the address counts as asked for.
+#[test_case(false; "not listed yet")]
+#[test_case(true; "unreadable")]
+fn address_that_an_unknown_gateway_may_ask_for_is_not_replaced(unreadable: bool) {
+    let mut world = honouring();
+    world.gateway("front", &["192.0.2.7"]);
+    world.create("web", of_front());
+    world.settle();
+    world.stranger("192.0.2.7");
+    world.live();
+    world.pass(120);
+    assert_eq!(
+        (world.ingress("web"), &*world.condition("web")),
+        (vec!["192.0.2.7".to_owned()], "True AddressConflict")
+    );
+    restart_without_gateways(&mut world, unreadable);
+    world.live();
+    world.pass(120);
+    assert_eq!((world.ingress("web"), world.quarantined("lan")), (vec!["192.0.2.7".to_owned()], Vec::new()));
+    world.relist(Kind::Gateway);
+    world.live();
+    assert_eq!((world.ingress("web"), world.quarantined("lan")), (vec!["192.0.2.7".to_owned()], Vec::new()));
+}
+
+#[test_case(false; "not listed yet")]
+#[test_case(true; "unreadable")]
+fn service_stays_where_it_is_while_its_gateway_is_unknown(unreadable: bool) {
+    let mut world = honouring();
+    world.pool("dmz", json!({"addresses": ["192.0.2.20-192.0.2.21"], "autoAssign": false}));
+    world.gateway("front", &["192.0.2.7"]);
+    world.create("web", of_front());
+    world.live();
+    world.change("web", json!({"metadata": {"annotations": {"heraldlb.io/address-pool": "dmz"}}}));
+    world.live();
+    assert_eq!(world.ingress("web"), ["192.0.2.7"], "the Gateway asks for it");
+    world.log.clear();
+    restart_without_gateways(&mut world, unreadable);
+    world.live();
+    world.pass(120);
+    assert_eq!(world.ingress("web"), ["192.0.2.7"]);
+    world.relist(Kind::Gateway);
+    world.live();
     assert_eq!(world.ingress("web"), ["192.0.2.7"]);
 }

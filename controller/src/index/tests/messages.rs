@@ -169,3 +169,42 @@ fn local_address_without_endpoints_is_explained() {
     world.pass(60);
     assert_eq!(world.writes(), ["CorrectVirtualIpStatus"]);
 }
+
+/// Only an edit of its own helps such a Service. Otherwise a thousand of them would cost a thousand decisions whenever
+/// some Service is deleted.
+#[test_case(json!({"metadata": {"annotations": {"heraldlb.io/addresses": "192.0.2.l"}}}), "BadRequest")]
+#[test_case(json!({"spec": {"loadBalancerIP": "2001:db8::1"}}), "FamilyNotServed")]
+fn service_that_only_its_own_edit_helps_is_not_decided_again_for_another(bad: Value, reason: &str) {
+    let mut world = World::new();
+    world.create("web", json!({}));
+    for n in 0..50 {
+        world.create(&format!("bad-{n}"), bad.clone());
+    }
+    world.live();
+    assert_eq!(world.condition("bad-0"), format!("False {reason}"));
+    world.delete("web");
+    assert!(world.index.tally().queued < 5, "{} decisions", world.index.tally().queued);
+    world.live();
+    world.change("bad-0", json!({"metadata": {"annotations": null}, "spec": {"loadBalancerIP": null}}));
+    world.live();
+    assert_eq!(world.ingress("bad-0"), ["192.0.2.1"]);
+}
+
+/// An annotation holds up to 256 KiB. In full it would push the remedy out of condition and Event, and into the log.
+#[test_case(json!({"metadata": {"annotations": {"heraldlb.io/addresses": "x".repeat(200_000)}}}), "write one address per family")]
+#[test_case(json!({"metadata": {"annotations": {"heraldlb.io/address-count": "x".repeat(200_000)}}}), "write how many")]
+#[test_case(json!({"metadata": {"annotations": {"heraldlb.io/address-pool": "x".repeat(200_000)}}}), "create it, or name one that does")]
+#[test_case(json!({"metadata": {"annotations": {"heraldlb.io/allow-shared-ip": "x".repeat(200_000)}}, "spec": {"loadBalancerIP": "192.0.2.1"}}), "give both the same value")]
+#[test_case(json!({"metadata": {"annotations": {"heraldlb.io/addresses": "192.0.2.1x,".repeat(20_000)}}}), "write one address per family")]
+#[test_case(json!({"metadata": {"annotations": {"heraldlb.io/addresses": "192.0.2.2"}}, "spec": {"loadBalancerIP": "x".repeat(200_000)}}), "give both the same value")]
+#[test_case(json!({"metadata": {"annotations": {"service.beta.kubernetes.io/load-balancer-source-ranges": "x".repeat(200_000)}}}), "write the ranges there")]
+fn value_of_any_length_leaves_room_for_the_remedy(asks: Value, remedy: &str) {
+    let mut world = World::new();
+    world.create("first", json!({"metadata": {"annotations": {"heraldlb.io/allow-shared-ip": "k"}}}));
+    world.live();
+    world.create("web", asks);
+    world.live();
+    let message = world.service_condition("web").unwrap().message;
+    assert!(message.contains(remedy) && message.len() < 1024, "{} bytes: {:.200}", message.len(), message);
+    assert!(world.events().iter().all(|event| event.note.len() < 1024));
+}

@@ -20,4 +20,5 @@ mod reservations;
 mod sharing;
 mod shown;
 mod speakers;
+mod takeovers;
 mod virtual_ips;

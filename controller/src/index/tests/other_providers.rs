@@ -52,3 +52,21 @@ fn finalizer_of_another_provider_outlives_ours(change: Value) {
     world.pass(60);
     assert!(world.log.is_empty(), "{:?}", world.log);
 }
+
+/// A replica with other flags took over, or the flags were changed: nobody edited the Service.
+#[test]
+fn service_that_is_released_by_a_flag_learns_that() {
+    let mut world = World::new();
+    world.default_provider = true;
+    world.restart();
+    world.create("web", json!({"spec": {"loadBalancerClass": null}}));
+    world.live();
+    assert_eq!(world.ingress("web"), ["192.0.2.1"]);
+    world.log.clear();
+    world.default_provider = false;
+    world.restart();
+    world.live();
+    assert!(world.ingress("web").is_empty());
+    let told: Vec<_> = world.events().into_iter().filter(|event| event.warning).collect();
+    assert!(told.len() == 1 && told[0].note.contains("--default-provider"), "{told:?}");
+}

@@ -35,7 +35,9 @@ impl World {
         match self.trouble.pop_front() {
             None => self.request(action),
             Some(Trouble::Conflict) => Outcome::Failed,
-            Some(Trouble::Refused) => Outcome::Refused("admission webhook \"w\" denied the request".to_owned()),
+            Some(Trouble::Refused) => {
+                Outcome::Refused { code: 403, sentence: "admission webhook \"w\" denied the request".to_owned() }
+            }
             Some(Trouble::AnswerLost) => {
                 self.request(action);
                 Outcome::Failed

@@ -73,6 +73,8 @@ pub(in crate::index) enum Event {
     Gateway(bool, Option<Option<u8>>),
     /// A Service gets the label of one of these Gateways, or of none.
     OfGateway(u8, Option<bool>),
+    /// The process starts again, and has not listed the Gateways, or may not.
+    RestartWithoutGateways(bool),
 }
 
 /// Lengths of the prefixes of links: with 29 and 30 bits, the network and broadcast addresses are among those of the
@@ -140,6 +142,7 @@ pub(super) fn event_in_trouble() -> impl Strategy<Value = Event> {
         3 => (any::<bool>(), prop::option::weighted(0.8, prop::option::weighted(0.8, 1u8..7)))
             .prop_map(|(second, asks)| Event::Gateway(second, asks)),
         3 => (0u8..6, choice()).prop_map(|(n, second)| Event::OfGateway(n, second)),
+        2 => any::<bool>().prop_map(Event::RestartWithoutGateways),
     ]
 }
 
@@ -244,6 +247,7 @@ pub(in crate::index) fn happen(world: &mut World, event: &Event) {
         | Event::Arrives
         | Event::Gateway(..)
         | Event::OfGateway(..)
+        | Event::RestartWithoutGateways(_)
         | Event::Clock(_) => happen_in_trouble(world, event),
         Event::Stranger(n, true) => world.stranger(&format!("192.0.2.{n}")),
         Event::Stranger(n, false) => {
@@ -383,6 +387,12 @@ fn happen_in_trouble(world: &mut World, event: &Event) {
         Event::OfGateway(n, second) => {
             let labels = second.map(|second| json!({LABEL_GATEWAY_NAME: gateway_name(second)}));
             change(world, n, json!({"metadata": {"labels": labels}}));
+        }
+        Event::RestartWithoutGateways(unreadable) => {
+            world.restart_without(Kind::Gateway);
+            if *unreadable {
+                world.index.note_broken(Kind::Gateway);
+            }
         }
         Event::Clock(ahead) => world.clock_offset = (*ahead).into(),
         _ => unreachable!("{event:?} has its own arm"),

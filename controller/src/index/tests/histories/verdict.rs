@@ -15,7 +15,10 @@ use super::event::{Event, happen, service_name};
 use crate::{
     action::{Action, Change, ServicePatch},
     allocator::Sharing,
-    index::tests::fake_cluster::{World, address, key},
+    index::{
+        Kind,
+        tests::fake_cluster::{World, address, key},
+    },
     view::ServiceView,
 };
 
@@ -26,6 +29,8 @@ pub(super) struct History {
     left: BTreeSet<String>,
     /// The addresses whose VirtualIP a person or a former leader has deleted.
     deleted: BTreeSet<String>,
+    /// Whether a Gateway has asked for an address.
+    gateways_ask: bool,
 }
 
 impl History {
@@ -34,7 +39,7 @@ impl History {
         world.honours_gateways = true;
         world.restart();
         world.pool("six", json!({"addresses": ["2001:db8::4-2001:db8::7"]}));
-        Self { world, left: BTreeSet::new(), deleted: BTreeSet::new() }
+        Self { world, left: BTreeSet::new(), deleted: BTreeSet::new(), gateways_ask: false }
     }
 
     pub(super) fn step(&mut self, event: &Event) -> Result<(), TestCaseError> {
@@ -45,6 +50,7 @@ impl History {
         let after = published(&self.world);
         match event {
             Event::Left(n, _) if after != before => drop(self.left.insert(service_name(*n))),
+            Event::Gateway(_, Some(Some(_))) => self.gateways_ask = true,
             Event::DeleteVip(n) => drop(self.deleted.insert(format!("192.0.2.{n}"))),
             Event::Arrives => self.deleted.extend(there.difference(&undeleted(&self.world)).map(IpAddr::to_string)),
             _ => {}
@@ -94,7 +100,7 @@ impl History {
             _ => None,
         };
         for (name, had) in before.iter().filter(|(name, _)| Some(*name) != owner.as_ref()) {
-            let Some(service) = world.services.get(&key(name)).filter(|service| !asks(service)) else { continue };
+            let Some(service) = world.services.get(&key(name)).filter(|service| !self.asks(service)) else { continue };
             let has = &after[name];
             let families = service.spec.as_ref().and_then(|s| s.ip_families.clone()).unwrap_or_default();
             let is_served = |a: &String| a.contains('.') || families.iter().any(|family| family == "IPv6");
@@ -121,6 +127,7 @@ impl History {
         let world = &mut self.world;
         world.trouble.clear();
         world.catch_up_all();
+        world.relist(Kind::Gateway);
         world.index.set_leading(true);
         for _ in 0..4 {
             world.live();
@@ -174,6 +181,16 @@ impl History {
         Ok(())
     }
 
+    /// Returns whether the Service asks for an address, or for a pool, or its Gateway may: it moves as soon as it can.
+    fn asks(&self, service: &Service) -> bool {
+        let annotations = service.metadata.annotations.as_ref();
+        let pool = annotations.is_some_and(|annotations| annotations.contains_key("heraldlb.io/address-pool"));
+        let labels = service.metadata.labels.as_ref();
+        let of_gateway = labels.is_some_and(|labels| labels.contains_key(LABEL_GATEWAY_NAME));
+        let address = service.spec.as_ref().is_some_and(|spec| spec.load_balancer_ip.is_some());
+        pool || address || (of_gateway && self.gateways_ask)
+    }
+
     /// Returns whether an address that is in no status may be kept, since it was published once next to another
     /// provider's entry.
     fn is_overwritten(&self, vip: &str) -> bool {
@@ -181,15 +198,6 @@ impl History {
         let mut named = world.services.keys().filter(|key| is_named(world, &key.name, vip));
         named.any(|key| self.left.contains(&key.name) && world.condition(&key.name).starts_with("False"))
     }
-}
-
-/// Returns whether the Service asks for an address, or for a pool, or its Gateway may: it moves as soon as it can.
-fn asks(service: &Service) -> bool {
-    let annotations = service.metadata.annotations.as_ref();
-    let pool = annotations.is_some_and(|annotations| annotations.contains_key("heraldlb.io/address-pool"));
-    let labels = service.metadata.labels.as_ref();
-    pool || labels.is_some_and(|labels| labels.contains_key(LABEL_GATEWAY_NAME))
-        || service.spec.as_ref().is_some_and(|spec| spec.load_balancer_ip.is_some())
 }
 
 /// Returns how many addresses of each family the Service asks for; `None` where that cannot be read.
