@@ -68,6 +68,13 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+    /// Helm as cluster admin. It is built into the cache if it is not there.
+    #[command(disable_help_flag = true)]
+    Helm {
+        /// Arguments of Helm.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
     /// Print the shell definitions for a laboratory: `eval "$(herald-lab env)"`, then `kubectl get nodes`.
     Env,
     /// Load an image (an OCI or docker archive) into every node.
@@ -193,6 +200,7 @@ impl Cli {
             Verb::Status => status(),
             Verb::Exec { host, command } => exec(&Lab::open(&id)?, &host, &command),
             Verb::Kubectl { arguments } => replace(Lab::open(&id)?.kubectl(arguments)),
+            Verb::Helm { arguments } => helm(&Lab::open(&id)?, &arguments),
             Verb::Env => env(&Lab::open(&id)?),
             Verb::Load { archive } => Lab::open(&id)?.load_image(&archive),
             Verb::Collect { directory } => Lab::open(&id)?.collect(&directory),
@@ -364,12 +372,41 @@ fn replace(mut command: Command) -> Result<()> {
     Err(error).with_context(|| format!("starting {command:?}"))
 }
 
+fn helm(lab: &Lab, arguments: &[OsString]) -> Result<()> {
+    let mut command = lab.admin_command(&binaries::helm(&progress()?)?);
+    command.args(arguments);
+    replace(command)
+}
+
 fn env(lab: &Lab) -> Result<()> {
     let program = std::env::current_exe().context("finding the own program")?;
-    let quote = |text: &str| format!("'{}'", text.replace('\'', r"'\''"));
-    say(&format!(
-        "export HERALD_LAB_ID={}\nherald-lab() {{ {} \"$@\"; }}\nkubectl() {{ herald-lab kubectl \"$@\"; }}\n",
-        lab.id(),
-        quote(&program.display().to_string())
-    ))
+    // sudo(8) sets the variable.
+    say(&shell_definitions(&program.display().to_string(), lab.id(), std::env::var_os("SUDO_UID").is_some()))
+}
+
+/// Returns the definitions of shell functions for a laboratory. For a user of sudo they call sudo, which passes no variable on:
+/// therefore the option `--id`.
+fn shell_definitions(program: &str, id: &LabId, by_sudo: bool) -> String {
+    let quoted = format!("'{}'", program.replace('\'', r"'\''"));
+    let sudo = if by_sudo { "sudo " } else { "" };
+    format!(
+        "export HERALD_LAB_ID={id}\nherald-lab() {{ {sudo}{quoted} --id {id} \"$@\"; }}\n\
+         kubectl() {{ herald-lab kubectl \"$@\"; }}\nhelm() {{ herald-lab helm \"$@\"; }}\n"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shell_functions_call_sudo_where_the_user_did() {
+        let definition = |by_sudo| {
+            let text = shell_definitions("/it's/herald-lab", &LabId::default(), by_sudo);
+            text.lines().nth(1).unwrap_or_default().to_owned()
+        };
+        let id = LabId::default();
+        assert_eq!(definition(false), format!(r#"herald-lab() {{ '/it'\''s/herald-lab' --id {id} "$@"; }}"#));
+        assert_eq!(definition(true), format!(r#"herald-lab() {{ sudo '/it'\''s/herald-lab' --id {id} "$@"; }}"#));
+    }
 }
