@@ -100,6 +100,10 @@ option = $(if $($(1)),--$(2) $($(1)))
 bench: setup cluster ## The figures of docs/benchmarks.md: apply to EXTERNAL-IP, create to ingress, ingress to announcement, memory
 	$(LAB) bench
 
+.PHONY: bench-install
+bench-install: setup cluster helm ## Installation to EXTERNAL-IP by each way: the one file, kustomize, Helm (REPEAT=n runs of each, default 3)
+	$(LAB) bench-install $(call option,REPEAT,repeat)
+
 .PHONY: bench-failover
 bench-failover: setup cluster ## The effect of faults on clients, over many runs (REPEAT=n runs of each, default 10; ONLY=word those whose name contains it; PLACE=three|iptables|two-segments|two|one)
 	$(LAB) bench-failover $(call option,REPEAT,repeat) $(call option,ONLY,only) $(call option,PLACE,place)

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
-use herald_e2e::bench::{failover, first_light, scale};
+use herald_e2e::bench::{self, failover, first_light, scale};
 use herald_e2e::testbed::{self, chart, manifests};
 use herald_e2e::{demo, drill, kernel_test, scenario, vm_test};
 use herald_lab::cluster::{self, Lab, LabId, Leftovers, Paths, Phase, ProxyMode, Record, Role, Spec};
@@ -105,6 +105,14 @@ enum Verb {
     },
     /// Measure what docs/benchmarks.md reports.
     Bench(UpArgs),
+    /// Measure the time from the installation to a Service's address, by each way of installing.
+    BenchInstall {
+        #[command(flatten)]
+        up: UpArgs,
+        /// Installations by each way.
+        #[arg(long, default_value_t = 3)]
+        repeat: usize,
+    },
     /// Measure the effect of faults on clients.
     BenchFailover {
         /// Directory of ready-made binaries; missing ones are built.
@@ -210,6 +218,7 @@ impl Cli {
             Verb::Drill(arguments) => drill::run(&arguments, || Lab::open(&id)),
             Verb::Demo { up, keep } => demo::run(&up.spec(id), keep, &progress()?),
             Verb::Bench(up) => first_light::run(&up.spec(id), &progress()?),
+            Verb::BenchInstall { up, repeat } => bench::install::run(&up.spec(id), repeat, &progress()?),
             Verb::BenchFailover { bin_dir, options } => {
                 failover::run(&Spec { id, bin_dir, ..Spec::default() }, &options, &progress()?)
             }
