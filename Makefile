@@ -11,6 +11,8 @@ CARGO_MUTANTS_VERSION := 27.1.0
 CARGO_MUTANTS := $(CACHE)/tools/cargo-mutants-$(CARGO_MUTANTS_VERSION)/bin/cargo-mutants
 CARGO_SBOM_VERSION := 0.10.0
 CARGO_SBOM := $(CACHE)/tools/cargo-sbom-$(CARGO_SBOM_VERSION)/bin/cargo-sbom
+RICH_VERSION := 15.0.0
+RICH := $(CACHE)/tools/rich-$(RICH_VERSION)
 # Only commands that create network namespaces need root.
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E env PATH="$$PATH")
 LAB := $(SUDO) target/herald/herald-lab
@@ -111,6 +113,16 @@ bench-failover: setup cluster ## The effect of faults on clients, over many runs
 .PHONY: bench-scale
 bench-scale: setup cluster ## Many Services at once: times, writes of Herald, CPU, memory, a restart (SERVICES=n; DUAL=1 for two families each)
 	$(LAB) --id scale bench-scale $(call option,SERVICES,services) $(if $(DUAL),--dual-stack)
+
+.PHONY: recordings
+recordings: setup cluster $(RICH)/installed ## Write docs/pictures, the terminal pictures of the README, from a demo that is run for it (not part of CI)
+	$(RICH)/bin/python e2e/recordings/record.py $(LAB)
+
+$(RICH)/installed:
+	@e2e/setup.sh recordings
+	python3 -m venv --clear $(RICH)
+	$(RICH)/bin/pip install --quiet --disable-pip-version-check rich==$(RICH_VERSION)
+	touch $@
 
 .PHONY: sim
 sim: ## Histories of faults on simulated segments (SEEDS=n NODES=n ADDRESSES=n; SEED=s replays one; LOSS=share measures fail-over)
