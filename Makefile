@@ -14,6 +14,8 @@ CARGO_SBOM := $(CACHE)/tools/cargo-sbom-$(CARGO_SBOM_VERSION)/bin/cargo-sbom
 MDBOOK_VERSION := 0.5.4
 MDBOOK_MERMAID_VERSION := 0.17.1
 MDBOOK := $(CACHE)/tools/mdbook-$(MDBOOK_VERSION)-$(MDBOOK_MERMAID_VERSION)/bin
+RICH_VERSION := 15.0.0
+RICH := $(CACHE)/tools/rich-$(RICH_VERSION)
 # Only commands that create network namespaces need root.
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E env PATH="$$PATH")
 LAB := $(SUDO) target/herald/herald-lab
@@ -126,6 +128,10 @@ option = $(if $($(1)),--$(2) $($(1)))
 bench: setup cluster ## The figures of docs/benchmarks.md: apply to EXTERNAL-IP, create to ingress, ingress to announcement, memory
 	$(LAB) bench
 
+.PHONY: bench-install
+bench-install: setup cluster helm ## Installation to EXTERNAL-IP by each way: the one file, kustomize, Helm (REPEAT=n runs of each, default 3)
+	$(LAB) bench-install $(call option,REPEAT,repeat)
+
 .PHONY: bench-failover
 bench-failover: setup cluster ## The effect of faults on clients, over many runs (REPEAT=n runs of each, default 10; ONLY=word those whose name contains it; PLACE=three|iptables|two-segments|two|one)
 	$(LAB) bench-failover $(call option,REPEAT,repeat) $(call option,ONLY,only) $(call option,PLACE,place)
@@ -133,6 +139,16 @@ bench-failover: setup cluster ## The effect of faults on clients, over many runs
 .PHONY: bench-scale
 bench-scale: setup cluster ## Many Services at once: times, writes of Herald, CPU, memory, a restart (SERVICES=n; DUAL=1 for two families each)
 	$(LAB) --id scale bench-scale $(call option,SERVICES,services) $(if $(DUAL),--dual-stack)
+
+.PHONY: recordings
+recordings: setup cluster $(RICH)/installed ## Write docs/pictures, the terminal pictures of the README, from a demo that is run for it (not part of CI)
+	$(RICH)/bin/python e2e/recordings/record.py $(LAB)
+
+$(RICH)/installed:
+	@e2e/setup.sh recordings
+	python3 -m venv --clear $(RICH)
+	$(RICH)/bin/pip install --quiet --disable-pip-version-check rich==$(RICH_VERSION)
+	touch $@
 
 .PHONY: sim
 sim: ## Histories of faults on simulated segments (SEEDS=n NODES=n ADDRESSES=n; SEED=s replays one; LOSS=share measures fail-over)

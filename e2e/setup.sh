@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs the Debian or Ubuntu packages that the laboratory needs, if any is missing, after printing their names.
 # `e2e/setup.sh vm-kernel` adds the packages for building user-mode Linux, `e2e/setup.sh stock-kernel` those for a
-# virtual machine with Debian's own kernel. (Both need Debian: Ubuntu has no linux-source-6.12.)
+# virtual machine with Debian's own kernel. (Both need Debian: Ubuntu has no linux-source-6.12.) `e2e/setup.sh recordings` adds
+# Python's virtual environments.
 set -euo pipefail
 
 # Map from program to package. The CNI plugins are not programs on the PATH.
@@ -30,9 +31,12 @@ stock-kernel)
   command -v mmdebstrap >/dev/null || missing+=(mmdebstrap)
   command -v ssh >/dev/null || missing+=(openssh-client)
   ;;
+recordings)
+  python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
+  ;;
 '') ;;
 *)
-  echo "e2e/setup.sh: ${1} is neither vm-kernel nor stock-kernel" >&2
+  echo "e2e/setup.sh: ${1} is none of vm-kernel, stock-kernel and recordings" >&2
   exit 2
   ;;
 esac

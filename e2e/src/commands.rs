@@ -8,7 +8,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
-use herald_e2e::bench::{failover, first_light, scale};
+use herald_e2e::bench::{self, failover, first_light, scale};
 use herald_e2e::testbed::{self, chart, manifests};
 use herald_e2e::{demo, drill, kernel_test, scenario, vm_test};
 use herald_lab::cluster::{self, Lab, LabId, Leftovers, Paths, Phase, ProxyMode, Record, Role, Spec};
@@ -68,6 +68,13 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+    /// Helm as cluster admin. It is built into the cache if it is not there.
+    #[command(disable_help_flag = true)]
+    Helm {
+        /// Arguments of Helm.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
     /// Print the shell definitions for a laboratory: `eval "$(herald-lab env)"`, then `kubectl get nodes`.
     Env,
     /// Load an image (an OCI or docker archive) into every node.
@@ -98,6 +105,14 @@ enum Verb {
     },
     /// Measure what docs/benchmarks.md reports.
     Bench(UpArgs),
+    /// Measure the time from the installation to a Service's address, by each way of installing.
+    BenchInstall {
+        #[command(flatten)]
+        up: UpArgs,
+        /// Installations by each way.
+        #[arg(long, default_value_t = 3)]
+        repeat: usize,
+    },
     /// Measure the effect of faults on clients.
     BenchFailover {
         /// Directory of ready-made binaries; missing ones are built.
@@ -193,6 +208,7 @@ impl Cli {
             Verb::Status => status(),
             Verb::Exec { host, command } => exec(&Lab::open(&id)?, &host, &command),
             Verb::Kubectl { arguments } => replace(Lab::open(&id)?.kubectl(arguments)),
+            Verb::Helm { arguments } => helm(&Lab::open(&id)?, &arguments),
             Verb::Env => env(&Lab::open(&id)?),
             Verb::Load { archive } => Lab::open(&id)?.load_image(&archive),
             Verb::Collect { directory } => Lab::open(&id)?.collect(&directory),
@@ -202,6 +218,7 @@ impl Cli {
             Verb::Drill(arguments) => drill::run(&arguments, || Lab::open(&id)),
             Verb::Demo { up, keep } => demo::run(&up.spec(id), keep, &progress()?),
             Verb::Bench(up) => first_light::run(&up.spec(id), &progress()?),
+            Verb::BenchInstall { up, repeat } => bench::install::run(&up.spec(id), repeat, &progress()?),
             Verb::BenchFailover { bin_dir, options } => {
                 failover::run(&Spec { id, bin_dir, ..Spec::default() }, &options, &progress()?)
             }
@@ -364,12 +381,41 @@ fn replace(mut command: Command) -> Result<()> {
     Err(error).with_context(|| format!("starting {command:?}"))
 }
 
+fn helm(lab: &Lab, arguments: &[OsString]) -> Result<()> {
+    let mut command = lab.admin_command(&binaries::helm(&progress()?)?);
+    command.args(arguments);
+    replace(command)
+}
+
 fn env(lab: &Lab) -> Result<()> {
     let program = std::env::current_exe().context("finding the own program")?;
-    let quote = |text: &str| format!("'{}'", text.replace('\'', r"'\''"));
-    say(&format!(
-        "export HERALD_LAB_ID={}\nherald-lab() {{ {} \"$@\"; }}\nkubectl() {{ herald-lab kubectl \"$@\"; }}\n",
-        lab.id(),
-        quote(&program.display().to_string())
-    ))
+    // sudo(8) sets the variable.
+    say(&shell_definitions(&program.display().to_string(), lab.id(), std::env::var_os("SUDO_UID").is_some()))
+}
+
+/// Returns the definitions of shell functions for a laboratory. For a user of sudo they call sudo, which passes no variable on:
+/// therefore the option `--id`.
+fn shell_definitions(program: &str, id: &LabId, by_sudo: bool) -> String {
+    let quoted = format!("'{}'", program.replace('\'', r"'\''"));
+    let sudo = if by_sudo { "sudo " } else { "" };
+    format!(
+        "export HERALD_LAB_ID={id}\nherald-lab() {{ {sudo}{quoted} --id {id} \"$@\"; }}\n\
+         kubectl() {{ herald-lab kubectl \"$@\"; }}\nhelm() {{ herald-lab helm \"$@\"; }}\n"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shell_functions_call_sudo_where_the_user_did() {
+        let definition = |by_sudo| {
+            let text = shell_definitions("/it's/herald-lab", &LabId::default(), by_sudo);
+            text.lines().nth(1).unwrap_or_default().to_owned()
+        };
+        let id = LabId::default();
+        assert_eq!(definition(false), format!(r#"herald-lab() {{ '/it'\''s/herald-lab' --id {id} "$@"; }}"#));
+        assert_eq!(definition(true), format!(r#"herald-lab() {{ sudo '/it'\''s/herald-lab' --id {id} "$@"; }}"#));
+    }
 }

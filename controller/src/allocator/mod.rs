@@ -130,10 +130,10 @@ impl Allocator {
         self.pools_holding(address).map(|(name, _)| name.as_str())
     }
 
-    /// Returns the first pool that has addresses of a family and is not being deleted.
-    pub fn first_pool_with(&self, family: IpFamily) -> Option<&str> {
+    /// Returns the first pool other than `than` that has addresses of a family and is not being deleted.
+    pub fn first_other_pool_with(&self, family: IpFamily, than: &str) -> Option<&str> {
         let has = |pool: &Pool| !pool.is_deleting() && pool.usable().first(family).is_some();
-        let mut pools = self.pools.iter().filter(|(_, pool)| has(pool));
+        let mut pools = self.pools.iter().filter(|(name, pool)| *name != than && has(pool));
         pools.next().map(|(name, _)| name.as_str())
     }
 

@@ -1,10 +1,11 @@
 //! Services: the decision about one, and the content of its status.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use herald_crds::{
     address::IpFamily,
-    names::{ANNOTATION_POOL, CONDITION_ADDRESS_ASSIGNED, FINALIZER_SERVICE_DEFAULT},
+    names::{ANNOTATION_ADDRESSES, ANNOTATION_POOL, CONDITION_ADDRESS_ASSIGNED, FINALIZER_SERVICE_DEFAULT},
     service::Claim,
     virtual_ip::ServiceReference,
 };
@@ -209,20 +210,24 @@ impl Index {
     /// Returns the sentence about addresses that have left their pools by an edit.
     fn outside_pools(&self, service: &ServiceReference, outside: &[IpAddr]) -> String {
         let ServiceReference { namespace, name, .. } = service;
-        let mut others: Vec<&str> = Vec::new();
-        for address in outside {
-            let other = self.allocator.first_pool_with(IpFamily::of(*address)).unwrap_or("POOL");
-            if !others.contains(&other) {
-                others.push(other);
-            }
-        }
-        let (are, them, ones) = if outside.len() == 1 { ("is", "it", "one") } else { ("are", "them", "some") };
+        // A Service that names the pool from which an address came keeps the address, so the command names another pool.
+        let other = |address: &IpAddr| {
+            let from = self.allocator.occupant(*address).map_or("", |occupant| &occupant.pool);
+            self.allocator.first_other_pool_with(IpFamily::of(*address), from)
+        };
+        let request = match outside.iter().map(other).collect::<Option<BTreeSet<&str>>>() {
+            Some(others) => format!("{ANNOTATION_POOL}={}", others.into_iter().collect::<Vec<_>>().join(",")),
+            None => format!("{ANNOTATION_ADDRESSES}=ADDRESS"),
+        };
+        let (are, them, another) = match outside {
+            [_] => ("is", "it", "another address"),
+            _ => ("are", "them", "other addresses"),
+        };
         let listed = outside.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         format!(
             "{listed} {are} no longer in any AddressPool: the Service keeps {them}, and the advertisements it has. Put \
-             {them} back into spec.addresses of a pool, or let the Service have {ones} of another: kubectl -n \
-             {namespace} annotate service {name} {ANNOTATION_POOL}={} --overwrite",
-            others.join(",")
+             {them} back into spec.addresses of a pool, or let the Service ask for {another}: kubectl -n {namespace} \
+             annotate service {name} {request} --overwrite"
         )
     }
 

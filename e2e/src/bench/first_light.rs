@@ -137,7 +137,8 @@ fn report(figures: &Figures) -> Result<()> {
     writeln!(out, "\nwritten to {}", file.display()).context("printing")
 }
 
-fn next<T>(events: &Receiver<T>, what: &str, fits: impl Fn(&T) -> bool) -> Result<T> {
+/// Waits for the next event that fits.
+pub(super) fn next<T>(events: &Receiver<T>, what: &str, fits: impl Fn(&T) -> bool) -> Result<T> {
     let end = Instant::now() + LIMIT;
     loop {
         match events.recv_timeout(end.saturating_duration_since(Instant::now())) {
@@ -149,7 +150,8 @@ fn next<T>(events: &Receiver<T>, what: &str, fits: impl Fn(&T) -> bool) -> Resul
     }
 }
 
-fn milliseconds(from: Instant, to: Instant) -> f64 {
+/// Returns the time from one moment to another, negative if the other came first.
+pub(super) fn milliseconds(from: Instant, to: Instant) -> f64 {
     match to.checked_duration_since(from) {
         Some(later) => later.as_secs_f64() * 1000.0,
         None => -(from.duration_since(to).as_secs_f64() * 1000.0),

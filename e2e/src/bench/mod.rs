@@ -2,5 +2,6 @@
 
 pub mod failover;
 pub mod first_light;
+pub mod install;
 pub mod scale;
 pub(crate) mod stamps;

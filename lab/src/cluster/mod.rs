@@ -252,20 +252,23 @@ impl Lab {
         I: IntoIterator<Item = A>,
         A: AsRef<std::ffi::OsStr>,
     {
-        let mut command = api::kubectl(
-            &self.bin_dir,
-            &self.api_netns(),
-            &self.admin_kubeconfig(),
-            &self.paths.run().join("kubectl-cache"),
-        );
+        let mut command =
+            api::kubectl(&self.bin_dir, &self.api_netns(), &self.admin_kubeconfig(), &self.kubectl_cache());
         command.args(args);
         command
+    }
+
+    /// Returns the directory in which kubectl keeps what it has learnt of the API.
+    fn kubectl_cache(&self) -> PathBuf {
+        self.paths.run().join("kubectl-cache")
     }
 
     /// Returns the command of a program that acts as cluster admin, inside the cluster's network.
     pub fn admin_command(&self, program: &Path) -> Command {
         let mut command = host::netns_command(&self.api_netns(), program);
         command.env("KUBECONFIG", self.admin_kubeconfig());
+        // What client-go learns of the API belongs to this laboratory: the next one has the same address.
+        command.env("KUBECACHEDIR", self.kubectl_cache());
         command
     }
 

@@ -49,14 +49,14 @@ fn shrunk_or_deleted_pool_reports_its_orphans() {
     assert_eq!(world.ingress("web"), ["192.0.2.1"]);
     assert_eq!(world.condition("web"), "True OutsidePool");
     let message = world.service_condition("web").unwrap().message;
-    let command = "kubectl -n ns annotate service web heraldlb.io/address-pool=lan --overwrite";
+    let command = "kubectl -n ns annotate service web heraldlb.io/addresses=ADDRESS --overwrite";
     assert!(message.contains(command), "{message}");
     let condition = world.pool_condition("lan", CONDITION_CONTAINS_ASSIGNED);
     assert_eq!(condition.status, "False");
     assert!(condition.message.contains("192.0.2.1"));
     world.delete_pool("lan");
     world.live();
-    assert!(world.service_condition("web").unwrap().message.contains("address-pool=POOL"));
+    assert!(world.service_condition("web").unwrap().message.contains("heraldlb.io/addresses=ADDRESS"));
     world.log.clear();
     world.restart();
     world.live();
@@ -65,6 +65,27 @@ fn shrunk_or_deleted_pool_reports_its_orphans() {
     world.pool("lan", json!({"addresses": ["192.0.2.1"]}));
     world.live();
     assert_eq!(world.condition("web"), "True Assigned");
+}
+
+/// The annotation that the condition of an address outside each pool advises.
+#[test_case(&["lan"], "heraldlb.io/addresses=ADDRESS"; "no other pool")]
+#[test_case(&["lan", "dmz"], "heraldlb.io/address-pool=dmz"; "another pool")]
+fn advice_for_an_address_outside_its_pool_moves_the_service(pools: &[&str], advice: &str) {
+    let mut world = World::new();
+    world.create("web", json!({}));
+    world.live();
+    for (pool, address) in pools.iter().zip(["192.0.2.3", "192.0.2.9"]) {
+        world.pool(pool, json!({"addresses": [address]}));
+    }
+    world.live();
+    let message = world.service_condition("web").unwrap().message;
+    assert!(message.contains(&format!("annotate service web {advice} --overwrite")), "{message}");
+    let (annotation, value) = advice.split_once('=').unwrap();
+    let value = value.replace("ADDRESS", "192.0.2.3");
+    world.change("web", json!({"metadata": {"annotations": {annotation: value}}}));
+    world.live();
+    assert_eq!(world.condition("web"), "True Assigned");
+    assert_ne!(world.ingress("web"), ["192.0.2.1"]);
 }
 
 #[test]
