@@ -13,7 +13,7 @@ use kube::Client;
 use tokio::sync::{mpsc, oneshot, watch as latest};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{STOP_WITHIN, kept::Kept, startup::ARRIVALS};
+use super::{ARRIVALS, STOP_WITHIN, kept::Kept};
 use crate::{
     api_objects::{Change, ServiceName, SliceSelection},
     coordinator::{ApiFact, Coordinator, Input, Now, Output, Purpose, SocketFailure},
