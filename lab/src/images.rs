@@ -59,6 +59,27 @@ pub fn build(containerfile: &Path, context: &Path, tag: &str, progress: &Progres
     Ok(archive)
 }
 
+/// Pushes the image `tagged` of an OCI archive to a registry without TLS. `command` makes a command that reaches the registry.
+///
+/// # Errors
+/// When buildah fails.
+pub(crate) fn push(
+    command: impl Fn(&str) -> Command,
+    archive: &Path,
+    tagged: &str,
+    to: &str,
+    (user, password): (&str, &str),
+    progress: &Progress,
+) -> Result<()> {
+    let store = tempfile::tempdir().context("making a directory for the image")?;
+    let mut pull = in_store(command("buildah"), store.path());
+    pull.arg("pull").arg(format!("oci-archive:{}:{tagged}", archive.display()));
+    long_command::run(&mut pull, &format!("reading the image {tagged}"), progress)?;
+    let mut push = in_store(command("buildah"), store.path());
+    push.args(["push", "--tls-verify=false", "--creds", &format!("{user}:{password}"), tagged, to]);
+    long_command::run(&mut push, &format!("pushing the image {to}"), progress)
+}
+
 /// Returns the archive of the image that every pod's sandbox runs.
 ///
 /// # Errors
@@ -85,7 +106,11 @@ pub fn pause(progress: &Progress) -> Result<PathBuf> {
 }
 
 fn buildah(store: &Path) -> Command {
-    let mut command = Command::new("buildah");
+    in_store(Command::new("buildah"), store)
+}
+
+/// Lets buildah keep its images in a directory.
+fn in_store(mut command: Command, store: &Path) -> Command {
     command
         .arg("--root")
         .arg(store.join("root"))

@@ -11,5 +11,6 @@ pub mod images;
 pub mod long_command;
 pub mod probe;
 pub mod progress;
+pub mod registry;
 pub mod vm;
 pub mod wait_factor;

@@ -9,8 +9,8 @@ use super::{
     address_count, address_rules, advertisements, announce_options, at_rest, class_matrix, cluster_key, contract,
     dead_connections, drills, earlier_crds, excluded_nodes, faults, first_light, gateway_addresses, interface_lost,
     interfaces, kernel_takes_address, leader, manifests, node_death, node_deleted, node_ports, notes, odd_addresses,
-    one_segment, own_bridge, pools, privileges, renamed_pools, restart, rollout_stops, sharing, shown_addresses,
-    speaker_leaves, status_contest, strangers, type_changes, uninstall, upgrade,
+    one_segment, own_bridge, pools, private_registry, privileges, renamed_pools, restart, rollout_stops, sharing,
+    shown_addresses, speaker_leaves, status_contest, strangers, type_changes, uninstall, upgrade,
 };
 use crate::drill::Topology;
 
@@ -145,6 +145,7 @@ pub fn all() -> Vec<Scenario> {
         alone("small-mtu", "long lists of claims on a short link: no second owner", 60, drills::small_mtu),
         alone("flood", "the wire is flooded, and failures are covered as ever", 90, drills::flood),
         alone("helm", "the chart: what it makes, adopts, upgrades, rolls back and leaves", 240, helm::run),
+        alone("private-registry", "the image comes from a registry with a password", 90, private_registry::run),
         alone("upgrade", "from the last release to today's and back: nobody notices", 180, upgrade::run),
         alone("uninstall", "the documented command leaves nothing behind", 60, uninstall::run),
         alone(

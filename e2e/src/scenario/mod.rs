@@ -39,6 +39,7 @@ mod one_segment;
 mod other_kernel;
 mod own_bridge;
 mod pools;
+mod private_registry;
 mod privileges;
 mod renamed_pools;
 mod report;

@@ -4,10 +4,10 @@
 mod cache;
 mod gateway_api;
 mod go;
-mod helm;
 mod herald;
 mod last_release;
 mod pins;
+mod tools;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,9 +23,10 @@ pub use cache::lock;
 
 pub use gateway_api::gateway_definition;
 pub(crate) use go::build_file;
-pub use helm::helm;
 pub use herald::{StaticBinaries, build_static, workspace};
 pub use last_release::{LAST_RELEASE, LastRelease, lack_of_last_release, last_release};
+pub use tools::helm;
+pub(crate) use tools::registry;
 
 /// Returns a directory with all programs of a cluster. Programs in `ready` are taken from there; the others come from
 /// the cache, and missing ones are built first.

@@ -10,7 +10,7 @@ pub(super) struct Pin {
     pub(super) name: &'static str,
     /// Build tags.
     pub(super) tags: &'static str,
-    /// go.mod, go.sum, and the file whose imports keep the requirements in place under `go mod tidy`.
+    /// go.mod, go.sum, and the program, or a file whose imports keep the requirements in place under `go mod tidy`.
     pub(super) files: [(&'static str, &'static str); 3],
     /// The programs that are built from it.
     pub(super) packages: &'static [Package],
@@ -75,6 +75,18 @@ pub(super) const HELM: Pin = Pin {
         ("tools.go", include_str!("../../binaries/helm/tools.go")),
     ],
     packages: &[Package { program: "helm", path: "helm.sh/helm/v4/cmd/helm" }],
+};
+
+/// A registry of images for one user, of go-containerregistry's package.
+pub(super) const REGISTRY: Pin = Pin {
+    name: "the registry",
+    tags: "",
+    files: [
+        ("go.mod", include_str!("../../binaries/registry/go.mod")),
+        ("go.sum", include_str!("../../binaries/registry/go.sum")),
+        ("main.go", include_str!("../../binaries/registry/main.go")),
+    ],
+    packages: &[Package { program: "registry", path: "heraldlb.io/e2e/binaries/registry" }],
 };
 
 /// The module whose version the Kubernetes binaries report.

@@ -38,6 +38,7 @@ pub use api::ApiRuntime;
 pub use boot::{own_program, start_host};
 pub use bystander::{Bystanders, stand_by};
 pub use host::Host;
+pub(crate) use node_agents::REGISTRIES;
 pub use paths::Paths;
 pub use plan::{HostPlan, Plan, Port, Role};
 pub use process::ProcessId;

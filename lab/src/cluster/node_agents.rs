@@ -104,6 +104,9 @@ pub(super) fn etc(node: &HostPlan) -> BTreeMap<PathBuf, String> {
     BTreeMap::from([("cni/net.d/10-pods.conflist".into(), network.to_string())])
 }
 
+/// The directory in which a node's containerd looks up what it has to know of a registry, whenever it pulls.
+pub(crate) const REGISTRIES: &str = "/etc/containerd/certs.d";
+
 fn containerd_config(bin_dir: &Path) -> String {
     let shim = bin_dir.join("containerd-shim-runc-v2");
     // restrict_oom_score_adj: without CAP_SYS_RESOURCE runc may not lower its score, and fails with only "can't get
@@ -116,6 +119,8 @@ fn containerd_config(bin_dir: &Path) -> String {
          address = '{CONTAINERD_SOCKET}'\n\
          [plugins.'io.containerd.cri.v1.images']\n\
          snapshotter = 'overlayfs'\n\
+         [plugins.'io.containerd.cri.v1.images'.registry]\n\
+         config_path = '{REGISTRIES}'\n\
          [plugins.'io.containerd.cri.v1.images'.pinned_images]\n\
          sandbox = '{PAUSE_IMAGE}'\n\
          [plugins.'io.containerd.cri.v1.runtime']\n\
