@@ -90,7 +90,7 @@ impl Registry {
         }
     }
 
-    /// Writes what containerd of a node has to know of the registry (containerd, docs/hosts.md).
+    /// Writes what containerd of a node has to know of the registry (the page hosts.md of its documentation).
     fn is_known_to(&self, node: &Host) -> Result<()> {
         let directory = format!("{}/{}", REGISTRIES, self.address);
         let hosts = format!("server = \"http://{}\"", self.address);
