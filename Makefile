@@ -150,6 +150,10 @@ $(RICH)/installed:
 	$(RICH)/bin/pip install --quiet --disable-pip-version-check rich==$(RICH_VERSION)
 	touch $@
 
+.PHONY: bench-cost
+bench-cost: setup cluster ## Answering times beside the kernel and a minimal responder, CPU, memory, API requests; at rest and under floods (ADDRESSES=1,1000,10000 FLOODS=0,20000,100000)
+	$(LAB) --id cost bench-cost --clients 2 $(call option,ADDRESSES,addresses) $(call option,FLOODS,floods)
+
 .PHONY: sim
 sim: ## Histories of faults on simulated segments (SEEDS=n NODES=n ADDRESSES=n; SEED=s replays one; LOSS=share measures fail-over)
 	cargo run -q --profile simulation -p herald-sim --locked -- --json target/bench/sim.json $(call option,SEEDS,seeds) $(call option,NODES,nodes) $(call option,ADDRESSES,addresses) $(call option,SEED,seed) $(call option,LOSS,measure)

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
-use herald_e2e::bench::{self, failover, first_light, scale};
+use herald_e2e::bench::{self, cost, failover, first_light, scale};
 use herald_e2e::testbed::{self, chart, manifests};
 use herald_e2e::{demo, drill, kernel_test, scenario, vm_test};
 use herald_lab::cluster::{self, Lab, LabId, Leftovers, Paths, Phase, ProxyMode, Record, Role, Spec};
@@ -128,6 +128,13 @@ enum Verb {
         #[command(flatten)]
         load: scale::Load,
     },
+    /// Measure what an answer costs, and what rest costs: beside the kernel and a minimal responder, under floods.
+    BenchCost {
+        #[command(flatten)]
+        up: UpArgs,
+        #[command(flatten)]
+        options: cost::Options,
+    },
     /// Build the cluster's binaries and Herald's static programs, and cache them. Needs no root.
     Build,
     /// Build Helm, with which the chart is tested, keep it, and print its path. Needs no root.
@@ -223,6 +230,7 @@ impl Cli {
                 failover::run(&Spec { id, bin_dir, ..Spec::default() }, &options, &progress()?)
             }
             Verb::BenchScale { up, load } => scale::run(&up.spec(id), load, &progress()?),
+            Verb::BenchCost { up, options } => cost::run(&up.spec(id), &options, &progress()?),
             Verb::Build => build(),
             Verb::BuildHelm => say(&format!("{}\n", binaries::helm(&progress()?)?.display())),
             Verb::Manifests => manifests::write(&progress()?),

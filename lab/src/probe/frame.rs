@@ -78,6 +78,25 @@ pub fn solicitation(mac: Mac, ip: Ipv6Addr, target: Ipv6Addr) -> Vec<u8> {
     frame
 }
 
+/// Returns the neighbour advertisement that answers a solicitation: `target` is at `mac`, which is also the Ethernet source (RFC 4861
+/// section 4.4). The address of the sender is `target`.
+#[must_use]
+pub fn advertisement(mac: Mac, target: Ipv6Addr, to: Mac, asker: Ipv6Addr) -> Vec<u8> {
+    let length = NEIGHBOUR + 8;
+    let mut frame = ethernet(to, mac, ETHERTYPE_IPV6, IPV6 + length);
+    frame.extend([0x60, 0, 0, 0, 0, length as u8, NEXT_HEADER_ICMPV6, 255]);
+    frame.extend(target.octets());
+    frame.extend(asker.octets());
+    let message = frame.len();
+    frame.extend([NEIGHBOUR_ADVERTISEMENT, 0, 0, 0, FLAG_SOLICITED | FLAG_OVERRIDE, 0, 0, 0]);
+    frame.extend(target.octets());
+    frame.extend([TARGET_LINK_LAYER, 1]);
+    frame.extend(mac.0);
+    let sum = checksum(target, asker, &frame[message..]);
+    frame[message + 2..message + 4].copy_from_slice(&sum.to_be_bytes());
+    frame
+}
+
 /// Returns the checksum of an ICMPv6 message of even length: RFC 1071 over pseudo-header (RFC 8200 section 8.1) and
 /// message.
 fn checksum(source: Ipv6Addr, destination: Ipv6Addr, message: &[u8]) -> u16 {
@@ -124,6 +143,34 @@ impl Arp {
             sender_mac: Mac(array(body, 8)?),
             sender_ip: array::<4>(body, 14)?.into(),
             target_ip: array::<4>(body, 24)?.into(),
+        })
+    }
+}
+
+/// A neighbour solicitation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Solicitation {
+    /// Ethernet source.
+    pub source: Mac,
+    /// The address of the asker.
+    pub asker: Ipv6Addr,
+    /// The address that is asked for.
+    pub target: Ipv6Addr,
+}
+
+impl Solicitation {
+    /// Parses a frame; returns `None` if it is not a solicitation.
+    #[must_use]
+    pub fn parse(frame: &[u8]) -> Option<Self> {
+        let header = frame.get(ETHERNET..ETHERNET + IPV6)?;
+        let message = frame.get(ETHERNET + IPV6..)?;
+        let is_one = frame.get(12..ETHERNET)? == ETHERTYPE_IPV6.to_be_bytes()
+            && header[6] == NEXT_HEADER_ICMPV6
+            && message.starts_with(&[NEIGHBOUR_SOLICITATION, 0]);
+        is_one.then_some(Self {
+            source: Mac(array(frame, 6)?),
+            asker: array::<16>(header, 8)?.into(),
+            target: array::<16>(message, 8)?.into(),
         })
     }
 }

@@ -4,7 +4,6 @@
 //! audit log; CPU and memory are read from /proc.
 
 mod ledger;
-mod processes;
 mod report;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,13 +11,10 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use futures::{StreamExt, TryStreamExt, stream};
 use herald_crds::SpeakerStatus;
-use k8s_openapi::api::core::v1::Service;
-use kube::Api;
-use kube::api::PostParams;
 
 use crate::bench::stamps::{listen, watch_ingress};
+use crate::bench::{processes, services};
 use crate::testbed::at_rest::{AtRest, QUIET, come_to_rest};
 use crate::testbed::audit_log::{AuditLog, CONTROLLER, SPEAKER};
 use crate::testbed::controllers;
@@ -28,8 +24,6 @@ use herald_lab::progress::Progress;
 use ledger::RunReport;
 use report::{Figures, PerProgram};
 
-/// Concurrent requests while the Services are created, so that the API server, not the client, is the limit.
-const CREATORS: usize = 16;
 /// When no new address appears for this long, the missing ones will not come.
 const STALLED: Duration = Duration::from_secs(60);
 /// Upper bound for Herald to have nothing left to write.
@@ -134,16 +128,8 @@ struct Times {
 fn burst(ns: &TestNamespace<'_>, load: Load, progress: &Progress) -> Result<Times> {
     let (ingress, announcements) = (watch_ingress(ns)?, listen(&ns.client()?)?);
     progress.step(format!("creating {} Services", load.services));
-    let services: Api<Service> = Api::namespaced(ns.bed.kube(), &ns.namespace);
-    let objects: Vec<Service> = (1..=load.services).map(|n| service(n, load.dual_stack)).collect::<Result<_>>()?;
     let begun = Instant::now();
-    ns.bed.block_on(async move {
-        let requests = objects.into_iter().map(|object| {
-            let services = services.clone();
-            async move { services.create(&PostParams::default(), &object).await.map(drop) }
-        });
-        Ok(stream::iter(requests).buffer_unordered(CREATORS).try_collect::<()>().await?)
-    })?;
+    services::create(ns, 1..=load.services, load.dual_stack)?;
     let created = begun.elapsed();
 
     // Both channels are unbounded and each event carries its own time, so they can be read one after the other.
@@ -175,16 +161,4 @@ fn burst(ns: &TestNamespace<'_>, load: Load, progress: &Progress) -> Result<Time
         last_ingress: addresses.values().map(|(_, at)| *at).max().unwrap_or_default(),
         last_frame: first.values().copied().max().unwrap_or_default(),
     })
-}
-
-/// Returns a Service without node ports: the default range has only 2,768 of them.
-fn service(number: u16, dual_stack: bool) -> Result<Service> {
-    let families = if dual_stack { &["IPv4", "IPv6"][..] } else { &["IPv4"] };
-    let policy = if dual_stack { "RequireDualStack" } else { "SingleStack" };
-    Ok(serde_json::from_value(serde_json::json!({
-        "apiVersion": "v1", "kind": "Service", "metadata": {"name": format!("web{number}")},
-        "spec": {"type": "LoadBalancer", "loadBalancerClass": herald_crds::names::CLASS,
-                 "allocateLoadBalancerNodePorts": false, "ipFamilies": families, "ipFamilyPolicy": policy,
-                 "selector": {"app": "echo"}, "ports": [{"port": 80}]},
-    }))?)
 }
