@@ -229,6 +229,9 @@ pub enum AnnouncedReason {
     SpeakerNotReady,
     /// False: no node may announce the address; the message says why (controller).
     NoEligibleNode,
+    /// False: nodes could announce the address, and with externalTrafficPolicy Local only one with a usable endpoint of
+    /// the Service does: none has announced it yet (controller).
+    NoEndpoint,
     /// False: a host outside the cluster held the address before it was ever announced (speaker).
     Conflict,
     /// False: a node of the cluster answers for the address without having claimed it: another provider, or kube-proxy
@@ -251,6 +254,7 @@ impl AnnouncedReason {
             Self::NodeLost => "NodeLost",
             Self::SpeakerNotReady => "SpeakerNotReady",
             Self::NoEligibleNode => "NoEligibleNode",
+            Self::NoEndpoint => "NoEndpoint",
             Self::Conflict => "Conflict",
             Self::AnsweredByClusterNode => "AnsweredByClusterNode",
             Self::NameMismatch => "NameMismatch",

@@ -90,16 +90,18 @@ impl Index {
         let entry = self.vips.get(&address)?;
         let unanswered = entry.vip.announced().is_some_and(|c| c.reason == AnnouncedReason::SpeakerNotReady.as_str());
         // Speakers report why they stop announcing an address, but report nothing before they start.
-        let unsaid = entry.vip.announced().is_none_or(|c| c.reason == AnnouncedReason::NoEligibleNode.as_str());
+        let ours = [AnnouncedReason::NoEligibleNode, AnnouncedReason::NoEndpoint].map(AnnouncedReason::as_str);
+        let unsaid = entry.vip.announced().is_none_or(|c| ours.contains(&c.reason.as_str()));
         let local = entry.vip.spec.external_traffic_policy == TrafficPolicy::Local;
-        let why = match self.place(address, &entry.vip.spec.advertisements, now) {
+        match self.place(address, &entry.vip.spec.advertisements, now) {
             // The status says that already, with the node and the pod.
-            Err(NoCandidate::NoSpeaker) if unanswered => return None,
-            Err(why) => why.to_string(),
-            Ok(_) if local && unsaid => NO_ENDPOINT.to_owned(),
-            Ok(_) => return None,
-        };
-        self.correction(address, AnnouncedReason::NoEligibleNode, why, None)
+            Err(NoCandidate::NoSpeaker) if unanswered => None,
+            Err(why) => self.correction(address, AnnouncedReason::NoEligibleNode, why.to_string(), None),
+            Ok(_) if local && unsaid => {
+                self.correction(address, AnnouncedReason::NoEndpoint, NO_ENDPOINT.to_owned(), None)
+            }
+            Ok(_) => None,
+        }
     }
 
     /// Returns the write that corrects a status, unless the status is correct already or the same announcement has been
@@ -126,9 +128,8 @@ impl Index {
         let observed = entry.vip.announced();
         let all = entry.vip.status.iter().flat_map(|s| &s.conditions);
         // A Service may well exist before its pods; and other nodes take over a lost node's addresses in most cases.
-        let news = reason != AnnouncedReason::NodeLost
-            && condition.message != NO_ENDPOINT
-            && observed.is_none_or(|c| c.reason != reason.as_str() || c.message == NO_ENDPOINT);
+        let news = !matches!(reason, AnnouncedReason::NodeLost | AnnouncedReason::NoEndpoint)
+            && observed.is_none_or(|c| c.reason != reason.as_str());
         let told = entry.vip.spec.services.iter().filter(|_| news);
         (!condition.is(observed)).then(|| Action::CorrectVirtualIpStatus {
             address,

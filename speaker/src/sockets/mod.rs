@@ -223,7 +223,7 @@ impl Segments {
         arp.and(ipv6).and(groups)
     }
 
-    /// Returns frames of the protocol that lie in the sockets, [`MOST_WAITING`] of each segment at most. Their readers
+    /// Returns frames of the protocol that lie in the sockets, a number of each segment at most. Their readers
     /// have not been run since these came.
     pub fn waiting(&self) -> Vec<Arrival> {
         self.open.iter().flat_map(|(segment, open)| open.hello.waiting(*segment)).collect()

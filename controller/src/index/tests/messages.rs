@@ -163,7 +163,7 @@ fn local_address_without_endpoints_is_explained() {
     world.log.clear();
     world.pass(60);
     let reasons = ["192.0.2.1", "192.0.2.2"].map(|at| world.vips[&address(at)].announced().map(|c| c.reason.clone()));
-    assert_eq!(reasons, [Some("NoEligibleNode".to_owned()), None]);
+    assert_eq!(reasons, [Some("NoEndpoint".to_owned()), None]);
     assert_eq!(world.writes(), ["CorrectVirtualIpStatus"]);
     world.restart();
     world.pass(60);
