@@ -15,8 +15,8 @@ use herald_lab::probe::Mac;
 use herald_lab::probe::frame::arp_request;
 
 /// Frames per second: half of them are ARP requests for an address, half are frames of the protocol's EtherType.
-/// Sending, answering and receiving the answers on one machine keeps its two processors 85 % busy (two machines of the
-/// laboratory). A machine that cannot bear this gets half of it, or a quarter, and so on.
+/// Sending, answering and receiving the answers on one machine keeps its two processors busy (three nodes, three hosts).
+/// A machine that cannot bear this gets half of it, or a quarter, and so on.
 const RATE: u32 = 20_000;
 
 /// The least rate: the queues of the nodes' sockets still fill within a tenth of a second if nobody reads them.
@@ -26,8 +26,11 @@ const LEAST_RATE: u32 = 2_500;
 const TRIAL: Duration = Duration::from_secs(1);
 
 /// A machine bears a rate if no ordinary process of a node is kept from running for longer: a speaker is covered after
-/// 150 ms of silence, and the drill's fault needs processor time itself.
+/// 150 ms of silence.
 const BEARABLE_STALL: Duration = Duration::from_millis(60);
+
+/// A machine bears a rate if this share of its processors is idle: the pod that starts again in the drill needs as much.
+const IDLE: f64 = 0.25;
 
 /// terminationGracePeriodSeconds of the DaemonSet (deploy/herald/speaker.yaml).
 const GRACE: Duration = Duration::from_secs(5);
@@ -85,14 +88,58 @@ fn flood(run: &DrillRun<'_>) -> Result<()> {
     loop {
         let flood = Flood::start(host, interface, &frames, rate)?;
         let bystanders = Bystanders::start(run.setup.lab())?;
+        let before = ProcessorTime::read()?;
         std::thread::sleep(TRIAL);
+        let idle = ProcessorTime::read()?.idle_since(before);
         let stalled = bystanders.end()?;
-        run.setup.progress().step(format!("  {rate} frames a second: nodes stalled {} ms", stalled.as_millis()));
-        if stalled <= BEARABLE_STALL || rate <= LEAST_RATE {
+        let seen = format!("nodes stalled {} ms, processors {:.0} % idle", stalled.as_millis(), idle * 100.0);
+        run.setup.progress().step(format!("  {rate} frames a second: {seen}"));
+        if stalled <= BEARABLE_STALL && idle >= IDLE || rate <= LEAST_RATE {
             run.setup.hold(flood);
             return Ok(());
         }
         flood.end()?;
         rate /= 2;
+    }
+}
+
+/// Time of all processors since the machine was booted, in clock ticks.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct ProcessorTime {
+    idle: f64,
+    all: f64,
+}
+
+impl ProcessorTime {
+    fn read() -> Result<Self> {
+        let text = std::fs::read_to_string("/proc/stat").context("/proc/stat")?;
+        Self::parse(&text).context("/proc/stat has no line of all processors")
+    }
+
+    /// Parses `cpu user nice system idle iowait irq softirq steal guest guest_nice` (proc_stat(5)); the times of guests are
+    /// counted in the first two as well.
+    fn parse(text: &str) -> Option<Self> {
+        let line = text.lines().find_map(|line| line.strip_prefix("cpu "))?;
+        let ticks: Vec<f64> = line.split_whitespace().map_while(|field| field.parse().ok()).take(8).collect();
+        Some(Self { idle: ticks.get(3)? + ticks.get(4)?, all: ticks.iter().sum() })
+    }
+
+    /// Returns the share of the time since then in which processors were idle.
+    fn idle_since(self, before: Self) -> f64 {
+        (self.idle - before.idle) / (self.all - before.all).max(1.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn idle_share_counts_waiting_for_disks_and_not_the_guests_twice() {
+        let at = |idle: u32, user: u32| {
+            ProcessorTime::parse(&format!("cpu  {user} 0 10 {idle} 5 0 0 5 7 7\ncpu0 1 1 1 1 1 1 1 1 1 1\n")).unwrap()
+        };
+        assert_eq!(at(130, 170).idle_since(at(100, 100)), 0.3);
+        assert_eq!(ProcessorTime::parse("intr 5"), None);
     }
 }
