@@ -141,6 +141,9 @@ fn kubelet_config(ca: &Path, serving: &Credentials) -> serde_json::Value {
     json!({
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
+        // An image that a pod pulled with a password may be run by others without it, since the same image is loaded into each
+        // node (kubernetes, pkg/kubelet/images/pullmanager: the kubelet would ask the registry again, by the image's digest).
+        "imagePullCredentialsVerificationPolicy": "NeverVerify",
         "authentication": {
             "anonymous": {"enabled": false},
             "webhook": {"enabled": true},
