@@ -29,8 +29,9 @@ const TRIAL: Duration = Duration::from_secs(1);
 /// 150 ms of silence.
 const BEARABLE_STALL: Duration = Duration::from_millis(60);
 
-/// A machine bears a rate if this share of its processors is idle: the pod that starts again in the drill needs as much.
-const IDLE: f64 = 0.25;
+/// A machine bears a rate if this share of its processors is idle: the clients' probes, which start with the drill and look
+/// at each frame, take about as much again as the flood.
+const IDLE: f64 = 0.5;
 
 /// terminationGracePeriodSeconds of the DaemonSet (deploy/herald/speaker.yaml).
 const GRACE: Duration = Duration::from_secs(5);
