@@ -299,17 +299,18 @@ impl Index {
         if patch == ServicePatch::default() {
             return None;
         }
-        // Its owner has changed nothing: the flags of the controller have, or another replica has others.
-        let by_flags = view.load_balancer && !view.deleting;
-        let note = if by_flags {
-            "every address is withdrawn and free again: the controller that leads does not serve the class of this Service, \
-             by its flags (--default-provider, --lb-class)"
+        // The Service is there to stay, and of a class that this controller does not serve: the flags are others than
+        // before, or its owner has given it another class by way of another type.
+        let of_another_class = view.load_balancer && !view.deleting;
+        let note = if of_another_class {
+            "every address is withdrawn and free again: the controller that leads does not serve the class of this Service: \
+             the class has changed, or the controller's flags have (--default-provider, --lb-class)"
         } else {
             "every address is withdrawn and free again"
         };
         let deleted = view.finalizer.map(|_| EventValue {
             regarding: Regarding::Service(view.reference.clone()),
-            warning: by_flags,
+            warning: of_another_class,
             reason: DELETED,
             action: "Release",
             note: note.to_owned(),

@@ -65,7 +65,7 @@ impl Outbox {
             // The API server may have accepted the event, and a second one would report it twice.
             (Failure::TimedOut, Action::Event(_), _) => tracing::warn!(?action, error, "an Event may be lost"),
             (_, Action::Event(_), _) if signal != Signal::Answers => self.events.push_back(action.clone()),
-            // Whoever deletes a namespace does not read the Events in it, and each of its Services has one.
+            // A person who deletes a namespace does not read the Events in it, and each of its Services has one.
             (Failure::Refused { .. }, _, None) if is_about_a_namespace_that_goes(&error) => {
                 tracing::debug!(?action, error, "an Event goes with its namespace");
             }

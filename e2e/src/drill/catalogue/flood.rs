@@ -19,7 +19,7 @@ use herald_lab::probe::frame::arp_request;
 /// A machine that cannot bear this gets half of it, or a quarter, and so on.
 const RATE: u32 = 20_000;
 
-/// The least rate: the queues of the nodes' sockets still fill within a tenth of a second if nobody reads them.
+/// The least rate: a hundred times the Hellos that a node hears of two peers.
 const LEAST_RATE: u32 = 2_500;
 
 /// Time for which a rate is tried before the drill begins.
