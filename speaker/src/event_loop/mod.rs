@@ -15,8 +15,6 @@ use crate::{
     sources::{Deadlines, Step},
 };
 
-/// Number of frames that wait at most: beyond this they wait in the sockets' buffers.
-const ARRIVALS: usize = 256;
 /// Time after which a shutdown is given up. A shutdown takes 20 ms, or, where addresses are handed over, 2 s
 /// (`herald_protocol`, engine/shutdown.rs): after this time it has failed, and the kubelet would kill the container at
 /// 5 s.

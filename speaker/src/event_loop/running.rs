@@ -13,7 +13,7 @@ use kube::Client;
 use tokio::sync::{mpsc, oneshot, watch as latest};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{ARRIVALS, STOP_WITHIN, kept::Kept};
+use super::{STOP_WITHIN, kept::Kept};
 use crate::{
     api_objects::{Change, ServiceName, SliceSelection},
     coordinator::{ApiFact, Coordinator, Input, Now, Output, Purpose, SocketFailure},
@@ -29,6 +29,7 @@ use crate::{
     sources::Deadlines,
     state_dir::{Name, StateDir},
     status_queue::Write,
+    turn::HEARD_OUT,
     watch,
 };
 
@@ -83,10 +84,11 @@ impl Running {
         self.machine.handle_timeout(self.now());
     }
 
-    /// Takes in the frames that have come so far: first those that were read, then those that lie in the sockets.
+    /// Takes in the frames that have come so far, [`HEARD_OUT`] at most: first those that were read, then those that lie in
+    /// the sockets.
     pub(super) fn hear_out(&mut self, frames: &mut mpsc::Receiver<Arrival>) {
-        let read: Vec<Arrival> = std::iter::from_fn(|| frames.try_recv().ok()).take(ARRIVALS).collect();
-        let waiting = self.segments.waiting();
+        let read: Vec<Arrival> = std::iter::from_fn(|| frames.try_recv().ok()).take(HEARD_OUT).collect();
+        let waiting = self.segments.waiting(HEARD_OUT - read.len());
         for arrival in read.iter().chain(&waiting) {
             self.receive(arrival);
             self.work();

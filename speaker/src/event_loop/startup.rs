@@ -20,7 +20,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{ARRIVALS, RunError, kept::Kept, running::Running};
+use super::{RunError, kept::Kept, running::Running};
 use crate::{
     args::RunArgs,
     coordinator::{Config, Coordinator, Input, Restored},
@@ -43,6 +43,8 @@ use crate::{
 
 /// Number of facts that wait at most: a burst beyond this waits in the watches.
 const INPUTS: usize = 256;
+/// Number of frames that wait at most: beyond this they wait in the sockets' buffers.
+const ARRIVALS: usize = 256;
 /// Time between a change of the claims and their writing: a take-over of 1,000 addresses changes them 1,000 times.
 const CLAIMS_SETTLE: Duration = Duration::from_millis(20);
 /// Time between a change of the view and its writing: the view is read after a restart only, and may be a second old.

@@ -49,10 +49,6 @@ const ETHERNET_HEADER: usize = 14;
 /// longest frames.
 const RECEIVE_BUFFER: usize = 2 << 20;
 
-/// Number of frames that are read from a segment's socket at once, before a timer or a fact: the Hellos of 100 peers
-/// while this process was not run for 200 ms. It takes 1 ms to take these in.
-const MOST_WAITING: usize = 200;
-
 /// A frame that the kernel let through.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Arrival {
@@ -223,10 +219,10 @@ impl Segments {
         arp.and(ipv6).and(groups)
     }
 
-    /// Returns frames of the protocol that lie in the sockets, a number of each segment at most. Their readers
-    /// have not been run since these came.
-    pub fn waiting(&self) -> Vec<Arrival> {
-        self.open.iter().flat_map(|(segment, open)| open.hello.waiting(*segment)).collect()
+    /// Returns frames of the protocol that lie in the sockets, `most` of them at most. Their readers have not been run since
+    /// these came.
+    pub fn waiting(&self, most: usize) -> Vec<Arrival> {
+        self.open.iter().flat_map(|(segment, open)| open.hello.waiting(*segment)).take(most).collect()
     }
 
     /// Sends an ARP, IPv4 or IPv6 frame, by the socket of its EtherType.
@@ -298,15 +294,14 @@ impl Ear {
         Ok(Self { socket, _reader: reader })
     }
 
-    fn waiting(&self, segment: u32) -> Vec<Arrival> {
+    fn waiting(&self, segment: u32) -> impl Iterator<Item = Arrival> {
         let mut buffer = [0; MAX_FRAME];
-        let receive = || {
+        std::iter::from_fn(move || {
             // Netlink reports an interface that went down.
             let received = self.socket.get_ref().recv(&mut buffer).ok()?;
             let body = hello_in(&buffer[..received.len])?;
             Some(Arrival { segment, kind: received.packet_type, body })
-        };
-        std::iter::from_fn(receive).take(MOST_WAITING).collect()
+        })
     }
 
     fn set_filter(&self, filter: Vec<Instruction>) -> io::Result<()> {
@@ -474,12 +469,15 @@ mod tests {
                 (segments, heard)
             });
             let [(sender, _), (receiver, heard)] = &mut segments;
-            assert_eq!(receiver.waiting(), []);
+            assert_eq!(receiver.waiting(9), []);
             sender.hello(77, MAC, b"first").unwrap();
             sender.hello(77, MAC, b"second").unwrap();
-            let bodies: Vec<Body> = receiver.waiting().into_iter().map(|arrival| arrival.body).collect();
+            let bodies: Vec<Body> = receiver.waiting(9).into_iter().map(|arrival| arrival.body).collect();
             assert_eq!(bodies, [Body::Hello(b"first".to_vec()), Body::Hello(b"second".to_vec())]);
-            assert_eq!(receiver.waiting(), []);
+            sender.hello(77, MAC, b"one").unwrap();
+            sender.hello(77, MAC, b"more").unwrap();
+            assert_eq!([receiver.waiting(1).len(), receiver.waiting(9).len()], [1, 1], "no more than is asked for");
+            assert_eq!(receiver.waiting(9), []);
             sender.hello(77, MAC, b"third").unwrap();
             assert_eq!(heard.recv().await.unwrap().body, Body::Hello(b"third".to_vec()), "the reader reads the rest");
         };
