@@ -5,6 +5,7 @@ package main
 
 import (
 	"crypto/subtle"
+	"io"
 	"log"
 	"net/http"
 	"os"
@@ -17,7 +18,7 @@ func main() {
 		log.Fatal("usage: registry ADDRESS USER PASSWORD")
 	}
 	address, user, password := os.Args[1], os.Args[2], os.Args[3]
-	images := registry.New()
+	images := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
 	equal := func(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1 }
 	log.Fatal(http.ListenAndServe(address, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		u, p, _ := r.BasicAuth()
